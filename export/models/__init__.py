@@ -1,0 +1,7 @@
+"""The TOPOS networks with the release's configuration and state-dict key names."""
+
+from export.models.dit import TOPOSDiT
+from export.models.image_encoder import ImageEncoder
+from export.models.vae import TOPOSVAE
+
+__all__ = ["TOPOSVAE", "ImageEncoder", "TOPOSDiT"]

@@ -1,0 +1,178 @@
+"""TOPOS-DiT: an image-conditioned rectified-flow transformer on mesh latents.
+
+Source: TOPOS (arXiv 2605.14594) and its released `TOPOS-DiT.model.pth`, whose key names and layouts are kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TIME_SCALE = 1000.0  # the network's time runs 0..1000, ours 0..1
+_TIME_FREQUENCIES = 256
+_MAX_PERIOD = 10000.0
+
+
+class TOPOSDiT(nn.Module):
+    """Velocity network v(x, t, cond).
+
+    Arguments carry the release's configuration names. Only what the release uses exists: absolute position
+    embedding (`pe_mode="ape"`) and per-block modulation (`share_mod=False`); anything else is a ValueError.
+    """
+
+    def __init__(
+        self, *, in_channels: int, out_channels: int, model_channels: int, num_latents: int, cond_channels: int,
+        num_blocks: int, num_heads: int, mlp_ratio: float = 4, pe_mode: str = "ape", qk_rms_norm: bool = True,
+        qk_rms_norm_cross: bool = False, share_mod: bool = False,
+    ) -> None:
+        super().__init__()
+        if pe_mode != "ape" or share_mod:
+            raise ValueError(f"got pe_mode={pe_mode!r}, share_mod={share_mod}; expected 'ape' and False, as released")
+        if model_channels % num_heads:
+            raise ValueError(f"got model_channels={model_channels}, num_heads={num_heads}; expected a multiple")
+        self.num_heads, self.model_channels = num_heads, model_channels
+        self.t_embedder = TimestepEmbedder(model_channels)
+        self.input_layer = nn.Linear(in_channels, model_channels)
+        self.register_buffer("pos_emb", position_table(num_latents, model_channels))
+        self.blocks = nn.ModuleList(
+            Block(model_channels, cond_channels, num_heads, mlp_ratio, qk_rms_norm, qk_rms_norm_cross)
+            for _ in range(num_blocks)
+        )
+        self.out_layer = nn.Linear(model_channels, out_channels)
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        """x [B,N,D], t [B] in 0..1000, cond [B,T,C] -> velocity [B,N,D]."""
+        return self.step(x, t, *self.context(cond))
+
+    def context(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [L,B,heads,T,head_dim] of every block's cross-attention; they depend on the image alone."""
+        pairs = [block.cross_attn.keys_values(cond) for block in self.blocks]
+        return torch.stack([k for k, _ in pairs]), torch.stack([v for _, v in pairs])
+
+    def step(self, x: Tensor, t: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One evaluation with the keys and values of `context`."""
+        emb = self.t_embedder(t)
+        h = self.input_layer(x) + self.pos_emb
+        for i, block in enumerate(self.blocks):
+            h = block(h, emb, keys[i], values[i])
+        return self.out_layer(F.layer_norm(h.float(), h.shape[-1:]))
+
+
+class TimestepEmbedder(nn.Module):
+    """t [B] -> [B,C]: 256 sinusoids (cosines first), Linear, SiLU, Linear."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(_TIME_FREQUENCIES, channels), nn.SiLU(), nn.Linear(channels, channels))
+        half = _TIME_FREQUENCIES // 2
+        frequencies = torch.exp(-math.log(_MAX_PERIOD) * torch.arange(half, dtype=torch.float32) / half)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        angle = t[:, None].to(self.frequencies.dtype) * self.frequencies
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1))
+
+
+class Block(nn.Module):
+    """adaLN self-attention, plain cross-attention, adaLN MLP."""
+
+    def __init__(
+        self, channels: int, cond_channels: int, heads: int, mlp_ratio: float, qk_norm: bool, qk_norm_cross: bool
+    ) -> None:
+        super().__init__()
+        self.cross_norm = nn.LayerNorm(channels, eps=1e-6)
+        self.self_attn = SelfAttention(channels, heads, qk_norm)
+        self.cross_attn = CrossAttention(channels, cond_channels, heads, qk_norm_cross)
+        self.mlp = Mlp(channels, int(channels * mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(channels, 6 * channels))
+
+    def forward(self, x: Tensor, emb: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(emb)[:, None].chunk(6, -1)
+        x = x + gate_a * self.self_attn(_norm(x) * (1 + scale_a) + shift_a)
+        x = x + self.cross_attn(self.cross_norm(x.float()), keys, values)
+        return x + gate_m * self.mlp(_norm(x) * (1 + scale_m) + shift_m)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; channels of `to_qkv` run (qkv, head, head_dim)."""
+
+    def __init__(self, channels: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(channels, 3 * channels)
+        self.q_rms_norm = HeadRMSNorm(heads, channels // heads) if qk_norm else nn.Identity()
+        self.k_rms_norm = HeadRMSNorm(heads, channels // heads) if qk_norm else nn.Identity()
+        self.to_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = split_heads(self.to_qkv(x), 3, self.heads)
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(self.q_rms_norm(q), self.k_rms_norm(k), v)))
+
+
+class CrossAttention(nn.Module):
+    """Attention from latents to image tokens; channels of `to_kv` run (kv, head, head_dim)."""
+
+    def __init__(self, channels: int, cond_channels: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels)
+        self.to_kv = nn.Linear(cond_channels, 2 * channels)
+        self.q_rms_norm = HeadRMSNorm(heads, channels // heads) if qk_norm else nn.Identity()
+        self.k_rms_norm = HeadRMSNorm(heads, channels // heads) if qk_norm else nn.Identity()
+        self.to_out = nn.Linear(channels, channels)
+
+    def keys_values(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = split_heads(self.to_kv(cond), 2, self.heads)
+        return self.k_rms_norm(k), v
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        (q,) = split_heads(self.to_q(x), 1, self.heads)
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(self.q_rms_norm(q), keys, values)))
+
+
+class HeadRMSNorm(nn.Module):
+    """x / |x| * sqrt(head_dim) * gamma, per head, in FP32. x: [B,heads,N,head_dim]."""
+
+    def __init__(self, heads: int, dim: int) -> None:
+        super().__init__()
+        self.scale = dim**0.5
+        self.gamma = nn.Parameter(torch.ones(heads, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (F.normalize(x.float(), dim=-1) * self.gamma[:, None] * self.scale).to(x.dtype)
+
+
+class Mlp(nn.Module):
+    """Linear, tanh-GELU, Linear."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU("tanh"), nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x)
+
+
+def position_table(tokens: int, channels: int) -> Tensor:
+    """[tokens, channels] sinusoids of the token index: sines, then cosines, base 10000."""
+    half = channels // 2
+    frequencies = 1.0 / _MAX_PERIOD ** (torch.arange(half, dtype=torch.float32) / half)
+    angle = torch.outer(torch.arange(tokens, dtype=torch.float32), frequencies)
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """[B,N,parts*C] -> parts tensors [B,heads,N,C/heads]."""
+    return x.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[B,heads,N,head_dim] -> [B,N,C]."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x.float(), x.shape[-1:], eps=1e-6)

@@ -1,0 +1,123 @@
+"""Our networks against outputs of the official modules (FP32, CPU); both weight sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from topos_rt.topology import Hierarchy
+
+DATA = Path(__file__).parent.parent / "data" / "official"
+META = json.loads((DATA / "meta.json").read_text())
+TOLERANCE = 3e-6
+SETS = pytest.mark.parametrize("suffix", ["", "_strong"])
+
+
+def relative_rms(got: torch.Tensor, want: torch.Tensor) -> float:
+    assert got.shape == want.shape, (got.shape, want.shape)
+    return float((got.double() - want.double()).norm() / want.double().norm())
+
+
+def close(got: torch.Tensor, want: torch.Tensor) -> None:
+    assert relative_rms(got, want) <= TOLERANCE
+
+
+def config_of(kind: str, *drop: str) -> dict:
+    return {k: v for k, v in META[kind]["config"].items() if k not in drop}
+
+
+def load_dit(suffix: str) -> TOPOSDiT:
+    model = TOPOSDiT(**config_of("dit", "num_head_channels", "use_fp16", "use_checkpoint"))
+    model.load_state_dict(load_file(DATA / f"dit_state{suffix}.safetensors"), strict=True)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def hierarchy() -> Hierarchy:
+    template = np.load(DATA / "topology/template_vertices.npz")
+    clusters = np.load(DATA / "topology/cluster.npz")
+    return Hierarchy.build(template["vertices"], template["normals"], np.load(DATA / "topology/edges.npy"),
+                           [clusters[f"depth{i}"] for i in range(1, 9)])
+
+
+def load_vae(suffix: str, hierarchy: Hierarchy) -> TOPOSVAE:
+    model = TOPOSVAE(hierarchy, **config_of("vae", "depth", "decoder_stages"))
+    model.load_state_dict(load_file(DATA / f"vae_state{suffix}.safetensors"), strict=True)
+    return model.eval()
+
+
+@SETS
+@torch.no_grad()
+def test_dit(suffix: str) -> None:
+    model, io = load_dit(suffix), load_file(DATA / f"dit_io{suffix}.safetensors")
+    close(model(io["x"], io["t"], io["cond"]), io["out"])
+    close(model(io["x"], io["t"], torch.zeros_like(io["cond"])), io["out_zero_cond"])
+    close(model.t_embedder(io["t"]), io["dbg.t_emb"])
+    close(model.input_layer(io["x"]) + model.pos_emb, io["dbg.h_in"])
+
+
+@SETS
+@torch.no_grad()
+def test_dit_gradient_free_and_split_forms_agree(suffix: str) -> None:
+    model, io = load_dit(suffix), load_file(DATA / f"dit_io{suffix}.safetensors")
+    keys, values = model.context(io["cond"])
+    close(model.step(io["x"], io["t"], keys, values), io["out"])
+
+
+@SETS
+@torch.no_grad()
+def test_vae_encoder(suffix: str, hierarchy: Hierarchy) -> None:
+    model, io = load_vae(suffix, hierarchy), load_file(DATA / f"vae_io{suffix}.safetensors")
+    close(model.fourier(io["pointcloud"][..., :3]), io["dbg.fourier"])
+    mean, logvar = model.encode(io["pointcloud"])
+    close(mean, io["mean"])
+    close(logvar, io["logvar"])
+
+
+@SETS
+def test_vae_decoder_gather_and_sparse_forms(suffix: str, hierarchy: Hierarchy) -> None:
+    model, io = load_vae(suffix, hierarchy), load_file(DATA / f"vae_io{suffix}.safetensors")
+    with torch.no_grad():
+        close(model.decode(io["latent"][None])[0], io["decoded"])
+        close(model.decode(io["mean"])[0], io["decode_mean"])
+    close(model.decode(io["latent"][None])[0].detach(), io["decoded"])  # gradients on: the sparse product
+
+
+@SETS
+@torch.no_grad()
+def test_vae_decoder_batch_equals_one_by_one(suffix: str, hierarchy: Hierarchy) -> None:
+    model, io = load_vae(suffix, hierarchy), load_file(DATA / f"vae_io{suffix}.safetensors")
+    both = model.decode(torch.stack([io["latent"], -io["latent"]]))
+    close(both[0], io["decoded"])
+    close(both[1], model.decode(-io["latent"][None])[0])
+
+
+@SETS
+@torch.no_grad()
+def test_image_encoder(suffix: str) -> None:
+    names = ("embed_dim", "depth", "num_heads", "img_size", "patch_size", "num_register_tokens", "mlp_ratio")
+    model = ImageEncoder(**{k: META["dino"]["config"][k] for k in names})
+    model.load_state_dict(load_file(DATA / f"dino_state{suffix}.safetensors"), strict=True)
+    io = load_file(DATA / f"dino_io{suffix}.safetensors")
+    close(model.position(5, 5), io["dbg.pos_embed_interp"])
+    close(model.prenorm(io["image"]), io["x_prenorm"])
+    close(model.tokens(io["image"]), io["cond"])
+    if "image518" in io:
+        close(model.tokens(io["image518"]), io["cond518"])
+
+
+def test_released_shapes() -> None:
+    """Every key and shape of the released checkpoints, without allocating them."""
+    keys = json.loads((DATA / "official_keys.json").read_text())
+    with torch.device("meta"):
+        dit = TOPOSDiT(in_channels=32, out_channels=32, model_channels=1024, num_latents=1513, cond_channels=1024,
+                       num_blocks=24, num_heads=16)
+        encoder = ImageEncoder()
+    assert {k: list(v.shape) for k, v in dit.state_dict().items()} == keys["TOPOS-DiT"]
+    assert {k: list(v.shape) for k, v in encoder.state_dict().items()} == keys["DINOv2-ViT-L/14-reg4"]

@@ -1,0 +1,133 @@
+"""Every error this package raises on purpose.
+
+    Exception
+      ToposError                     anything below; what most callers catch
+        InputError (ValueError)      the caller's input or arguments; command line exit code 2
+          ImageError                 an image that cannot be used
+          MeshInputError             a mesh, point cloud or topology that cannot be used
+          OptionError                an unknown name or a value out of range: preset, solver, seed, steps …
+          OutputError                an output that cannot be written: permissions, full disk, missing directory
+          BundleError                a model bundle that fails verification
+          MissingExtraError          an optional dependency is needed and absent
+        BackendError (RuntimeError)  an engine failed; command line exit code 1
+        Cancelled                    a progress callback asked to stop
+
+All of them are built alike, and print as one line that says what is wrong, what was met, what was expected and what to do:
+
+    raise OptionError("unknown solver", got="'eular'", expected="one of: euler", fix="did you mean 'euler'?")
+    OptionError: unknown solver: got 'eular'; expected one of: euler; fix: did you mean 'euler'?
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import ClassVar, TypeVar
+
+T = TypeVar("T")
+
+
+class ToposError(Exception):
+    """Base of every error raised by topos_rt on purpose.
+
+    Args:
+        what: what is wrong, a short clause without a final stop.
+        got: what was met.
+        expected: what would have been right.
+        fix: what to do about it.
+
+    The four parts stay readable as attributes of the same names; `str()` joins those that were given into one line.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, what: str, *, got: object = None, expected: object = None, fix: object = None
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.got = got
+        self.expected = expected
+        self.fix = fix
+
+    def __str__(self) -> str:
+        parts = []
+        if self.got is not None:
+            parts.append(f"got {self.got}")
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        if self.fix is not None:
+            parts.append(f"fix: {self.fix}")
+        return one_line(f"{self.what}: {'; '.join(parts)}" if parts else self.what)
+
+
+class InputError(ToposError, ValueError):
+    """The caller's input or arguments cannot be used."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ImageError(InputError):
+    """An image that cannot be used."""
+
+
+class MeshInputError(InputError):
+    """A mesh, point cloud or topology that cannot be used."""
+
+
+class OptionError(InputError):
+    """An unknown name, or a value out of its range."""
+
+
+class OutputError(InputError):
+    """An output that cannot be written."""
+
+
+class BundleError(InputError):
+    """A model bundle that fails verification."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is needed and absent."""
+
+    @classmethod
+    def needs(cls, what: str, extra: str) -> MissingExtraError:
+        """The error for a feature `what` whose dependencies come with the extra `extra`."""
+        return cls(f"{what} needs an optional dependency", fix=f"pip install 'topos-rt[{extra}]'")
+
+
+class BackendError(ToposError, RuntimeError):
+    """An inference engine failed."""
+
+
+class Cancelled(ToposError):
+    """A progress callback asked to stop."""
+
+
+def choose(name: str, table: Mapping[str, T], kind: str) -> T:
+    """The entry of `table` called `name`.
+
+    Args:
+        name: what the caller asked for.
+        table: the choices, by name.
+        kind: what the table holds, for the message: "solver", "preset", "backend".
+
+    Raises:
+        OptionError: `name` is not in the table; the message lists the choices and the nearest of them.
+    """
+    if isinstance(name, str) and name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name).lower(), table, n=1)
+    raise OptionError(
+        f"unknown {kind}",
+        got=repr(name),
+        expected=f"one of: {', '.join(table)}" if table else "nothing: there is none to choose from",
+        fix=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def one_line(text: str) -> str:
+    """`text` on one line that any terminal can print: line breaks become spaces, control characters are escaped."""
+    text = re.sub(r"\s*[\r\n\v\f\u0085\u2028\u2029]+\s*", " ", text.strip())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
