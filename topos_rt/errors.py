@@ -6,13 +6,14 @@
           ImageError                 an image that cannot be used
           MeshInputError             a mesh, point cloud or topology that cannot be used
           OptionError                an unknown name or a value out of range: preset, solver, seed, steps …
-          OutputError                an output that cannot be written: permissions, full disk, missing directory
+          OutputError                an output that cannot be written: permissions, full disk, no directory
           BundleError                a model bundle that fails verification
           MissingExtraError          an optional dependency is needed and absent
         BackendError (RuntimeError)  an engine failed; command line exit code 1
         Cancelled                    a progress callback asked to stop
 
-All of them are built alike, and print as one line that says what is wrong, what was met, what was expected and what to do:
+All of them are built alike, and print as one line that says what is wrong, what was met, what was expected
+and what to do:
 
     raise OptionError("unknown solver", got="'eular'", expected="one of: euler", fix="did you mean 'euler'?")
     OptionError: unknown solver: got 'eular'; expected one of: euler; fix: did you mean 'euler'?
@@ -37,14 +38,13 @@ class ToposError(Exception):
         expected: what would have been right.
         fix: what to do about it.
 
-    The four parts stay readable as attributes of the same names; `str()` joins those that were given into one line.
+    The four parts stay readable as attributes of the same names; `str()` joins those that were given into one
+    line.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
-        self, what: str, *, got: object = None, expected: object = None, fix: object = None
-    ) -> None:
+    def __init__(self, what: str, *, got: object = None, expected: object = None, fix: object = None) -> None:
         super().__init__(what)
         self.what = what
         self.got = got
@@ -52,14 +52,10 @@ class ToposError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        parts = []
-        if self.got is not None:
-            parts.append(f"got {self.got}")
-        if self.expected is not None:
-            parts.append(f"expected {self.expected}")
-        if self.fix is not None:
-            parts.append(f"fix: {self.fix}")
-        return one_line(f"{self.what}: {'; '.join(parts)}" if parts else self.what)
+        facts = {"got": self.got, "expected": self.expected}
+        told = "; ".join(f"{word} {fact}" for word, fact in facts.items() if fact is not None)
+        line = f"{self.what}: {told}" if told else self.what
+        return one_line(line if self.fix is None else f"{line}; fix: {self.fix}")
 
 
 class InputError(ToposError, ValueError):
@@ -128,6 +124,6 @@ def choose(name: str, table: Mapping[str, T], kind: str) -> T:
 
 
 def one_line(text: str) -> str:
-    """`text` on one line that any terminal can print: line breaks become spaces, control characters are escaped."""
+    """`text` on one printable line: line breaks become spaces, control characters are escaped."""
     text = re.sub(r"\s*[\r\n\v\f\u0085\u2028\u2029]+\s*", " ", text.strip())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

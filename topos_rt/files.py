@@ -28,49 +28,46 @@ def check_writable(path: str | os.PathLike[str], *, parents: bool = False) -> No
     Raises:
         OutputError: `path` is a directory or a device, its directory is missing, or permissions forbid it.
     """
-    target = _target(path)
+    try:
+        _check(path, _target(path), parents)
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def _check(path: str | os.PathLike[str], target: Path, parents: bool) -> None:
+    what = f"cannot write {path}"
     if target.is_dir():
-        raise OutputError("cannot write the output", got=f"{path}, a directory", expected="a file name")
+        raise OutputError(what, got="a directory", expected="a file name")
     if target.exists() and not target.is_file():
-        raise OutputError(
-            "cannot write the output", got=f"{path}, a device or pipe", expected="the name of a plain file"
-        )
+        raise OutputError(what, got="a device or pipe", expected="the name of a plain file")
     if target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(
-            "cannot write the output", got=f"{path}, a read-only file", fix="choose another name or make it writable"
-        )
+        raise OutputError(what, got="a read-only file", fix="choose another name or make it writable")
     directory = target.parent
     while parents and not directory.exists() and directory != directory.parent:
         directory = directory.parent
     if not directory.exists():
-        raise OutputError(
-            "cannot write the output",
-            got=f"{path}, in a directory that does not exist",
-            fix=f"create {directory} first",
-        )
+        raise OutputError(what, got="a directory that does not exist", fix=f"create {directory} first")
     if not directory.is_dir():
-        raise OutputError("cannot write the output", got=f"{path}", expected=f"{directory} to be a directory")
-    if not os.access(directory, os.W_OK | os.X_OK):
         raise OutputError(
-            "cannot write the output",
-            got=f"{path}, in a directory without write permission",
-            fix="choose a place you may write to",
+            what, got=f"a file, {directory}, where a directory should be", fix="name another place"
         )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise OutputError(what, got=f"no permission to write to {directory}", fix="choose another place")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes, *, parents: bool = False) -> None:
     """Write `data` to `path`, whole or not at all.
 
-    The bytes go to a temporary file in the same directory, which is then renamed over `path`; on any failure the temporary
-    file is removed and what was at `path` before is untouched. A symbolic link is followed. Missing directories are created
-    only with `parents=True`.
+    The bytes go to a temporary file in the same directory, which is then renamed over `path`; on any failure
+    the temporary file is removed and what was at `path` before is untouched. A symbolic link is followed.
+    Missing directories are created only with `parents=True`.
 
     Raises:
         OutputError: the system refuses: full disk, permissions, a missing directory, a directory in the way.
     """
+    target = _target(path)
     try:
-        check_writable(path, parents=parents)
-        target = _target(path)
+        _check(path, target, parents)
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, data)
@@ -80,7 +77,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, parents: bool = F
 
 def _write(target: Path, data: bytes) -> None:
     temporary = target.parent / f".topos-rt-{secrets.token_hex(6)}.tmp"
-    # Not tempfile.mkstemp: its files are private (0600), and the umask should decide what an output's mode is.
+    # Not tempfile.mkstemp: its files are private (0600), and the umask should decide an output's mode.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     finished = False
     try:
@@ -97,9 +94,9 @@ def _target(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:  # a NUL byte inside the name
-        raise OutputError("cannot write the output", got=repr(path), expected="a file name") from error
+        raise OutputError(f"cannot write {path}", got="a NUL character", expected="a file name") from error
 
 
 def _output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return OutputError("cannot write the output", got=f"{path}: {reason}", fix=_FIXES.get(error.errno or 0))
+    return OutputError(f"cannot write {path}", got=reason, fix=_FIXES.get(error.errno or 0))

@@ -31,6 +31,7 @@ class NeighbourSum(nn.Module):
         if self.identity:
             return x
         if torch.is_grad_enabled() and x.requires_grad:
-            return (self.matrix.to(x.device) @ x.float().flatten(1)).unflatten(1, x.shape[1:])
+            with torch.autocast(x.device.type, enabled=False):  # sparse products exist in FP32 only
+                return (self.matrix.to(x.device) @ x.float().flatten(1)).unflatten(1, x.shape[1:])
         padded = torch.cat([x, torch.zeros_like(x[:1])])
         return padded[self.table.to(x.device)].sum(1)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_bundle import write_tiny_bundle
+from topos_rt.pipeline import HeadPipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small valid bundle. All tests share it, so none may change it."""
+    directory = tmp_path_factory.mktemp("bundles") / "tiny"
+    directory.mkdir()
+    write_tiny_bundle(directory)
+    return directory
+
+
+@pytest.fixture
+def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the small bundle that a test may change."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "own"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pipe(tiny_bundle: Path) -> Iterator[HeadPipeline]:
+    """The small bundle, loaded once; no test may close it."""
+    with HeadPipeline.open(tiny_bundle, threads=1) as pipe:
+        yield pipe

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import topos_rt
+from tests import tiny_bundle as tiny
+from tests.fakes import IMAGE, OTHER, Counting, fake_pipeline, in_metres
+from topos_rt.bundle import GRAPHS, Bundle, FlowSpec, Manifest, write_manifest
+from topos_rt.errors import BundleError, Cancelled, ImageError, InputError, OptionError
+from topos_rt.image import load_image
+from topos_rt.mesh import HeadMesh
+from topos_rt.pipeline import HeadPipeline
+from topos_rt.progress import Progress
+from topos_rt.sampler import noise
+
+
+def reference(image: np.ndarray, seed: int, steps: int, w: float, shift: float = 1.0) -> np.ndarray:
+    """The whole way in float64: [V,6] positions | normals of the head."""
+    model = tiny.TinyModel()
+    context = model.dit_context(model.image_encoder(load_image(image, tiny.SIDE, tiny.SIDE))["tokens"])
+    null = model.dit_context(np.zeros((1, tiny.TOKENS, tiny.CHANNELS)))
+    x = np.float64(noise(seed, (1, tiny.N, tiny.D)))
+    times = [shift * t / (1 + (shift - 1) * t) for t in np.linspace(1, 0, steps + 1)]
+    for t, t_next in itertools.pairwise(times):
+        v, v0 = (model.dit_step(x, np.array([t]), **c)["velocity"] for c in (context, null))
+        x = x - (t - t_next) * ((1 + w) * v - w * v0)
+    return in_metres(model.vae_decoder(x)["vertices"][0])
+
+
+def same(one: HeadMesh, other: HeadMesh) -> bool:
+    return (
+        np.array_equal(one.positions, other.positions)
+        and np.array_equal(one.normals, other.normals)
+        and one.metadata == other.metadata
+    )
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "fake"])
+@pytest.mark.parametrize("w, shift", [(0.0, 1.0), (1.5, 1.0), (3.0, 3.0)])
+def test_the_whole_way_against_float64(
+    tiny_bundle: Path, tiny_pipe: HeadPipeline, backend: str, w: float, shift: float
+) -> None:
+    used = tiny_pipe if backend == "onnxruntime" else fake_pipeline(tiny_bundle)
+    head = used(IMAGE, seed=4, steps=9, guidance=w, shift=shift)
+    expected = reference(IMAGE, 4, 9, w, shift)
+    assert np.abs(head.positions - expected[:, :3]).max() < 1e-6
+    assert np.abs(head.normals - expected[:, 3:]).max() < 1e-5
+    assert head.metadata["backend"] == backend
+
+
+def test_what_a_head_says_of_itself(tiny_pipe: HeadPipeline) -> None:
+    head = tiny_pipe(IMAGE, seed=2**64 - 1, preset="fast", steps=5)
+    assert head.metadata == {
+        "model": "tiny",
+        "weights": "random weights: the shape means nothing",
+        "backend": "onnxruntime",
+        "preset": "fast",
+        "steps": 5,
+        "solver": "euler",
+        "guidance": 1.5,
+        "shift": 1.0,
+        "seed": 2**64 - 1,
+    }
+    assert json.loads(json.dumps(head.metadata)) == head.metadata
+    assert head.topology is tiny_pipe.bundle.topology and head.rig is tiny_pipe.bundle.rig
+    stages = ["image", "image_encoder", "dit_context", "dit_step", "vae_decoder"]
+    assert list(head.timings) == [*stages, "total"]
+    assert all(seconds > 0 for seconds in head.timings.values())
+    assert head.timings["total"] == pytest.approx(sum(head.timings[stage] for stage in stages))
+
+
+def test_a_seed_gives_the_same_head_again_and_other_images_and_seeds_others(tiny_pipe: HeadPipeline) -> None:
+    head = tiny_pipe(IMAGE, seed=1)
+    assert same(head, tiny_pipe(IMAGE, seed=1))
+    assert not np.array_equal(head.positions, tiny_pipe(IMAGE, seed=2).positions)
+    assert not np.array_equal(head.positions, tiny_pipe(OTHER, seed=1).positions)
+
+
+def test_presets_differ(tiny_pipe: HeadPipeline) -> None:
+    assert [tiny_pipe(IMAGE, preset=name).metadata["steps"] for name in ("reference", "fast")] == [50, 6]
+
+
+def test_lists_give_lists_equal_to_single_calls(tiny_pipe: HeadPipeline) -> None:
+    singles = [tiny_pipe(image, seed=seed, steps=3) for image, seed in ((IMAGE, 5), (OTHER, 6))]
+    assert all(map(same, tiny_pipe([IMAGE, OTHER], seed=[5, 6], steps=3), singles))
+    assert all(map(same, tiny_pipe((IMAGE, OTHER), seed=(5, 6), steps=3), singles))
+    assert all(
+        map(same, tiny_pipe([IMAGE, OTHER], seed=5, steps=3), [singles[0], tiny_pipe(OTHER, seed=5, steps=3)])
+    )
+    assert all(
+        map(same, tiny_pipe(IMAGE, seed=[5, 6], steps=3), [singles[0], tiny_pipe(IMAGE, seed=6, steps=3)])
+    )
+    assert [
+        len(heads)
+        for heads in (tiny_pipe([IMAGE], seed=0), tiny_pipe(IMAGE, seed=[0]), tiny_pipe([], seed=0))
+    ] == [
+        1,
+        1,
+        0,
+    ]
+
+
+def test_several_seeds_of_an_image_encode_it_once(tiny_bundle: Path) -> None:
+    encoder, context = Counting("image_encoder"), Counting("dit_context")
+    used = fake_pipeline(tiny_bundle, image_encoder=encoder.engine, dit_context=context.engine)
+    heads = used(IMAGE, seed=[1, 2, 3], steps=2, guidance=0)
+    assert encoder.runs == context.runs == 1
+    assert "image_encoder" in heads[0].timings and "image_encoder" not in heads[1].timings
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 2, 3], []])
+def test_seeds_that_do_not_match_the_images(tiny_pipe: HeadPipeline, seeds: list[int]) -> None:
+    with pytest.raises(OptionError, match="seeds for a list of images"):
+        tiny_pipe([IMAGE, OTHER], seed=seeds)
+
+
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"preset": "turbo"}, "unknown preset"),
+    ({"solver": "rk45"}, "unknown solver"),
+    ({"steps": 0}, "steps: got 0"),
+    ({"guidance": -1}, "guidance"),
+    ({"shift": 0}, "shift"),
+    ({"seed": -1}, "seed: got -1"),
+    ({"seed": 2**64}, "seed"),
+]
+
+
+@pytest.mark.parametrize("options, message", BAD_OPTIONS)
+def test_bad_options_are_found_before_any_work(
+    tiny_bundle: Path, options: dict[str, Any], message: str
+) -> None:
+    encoder = Counting("image_encoder")
+    used = fake_pipeline(tiny_bundle, image_encoder=encoder.engine)
+    with pytest.raises(OptionError, match=message):
+        used(IMAGE, **options)
+    with pytest.raises(OptionError, match=message):
+        used.stream(IMAGE, **options)
+    with pytest.raises(OptionError, match="seed"):
+        used(IMAGE, seed=[0, -1])
+    assert encoder.runs == 0
+
+
+def test_a_bad_image(tiny_pipe: HeadPipeline, tmp_path: Path) -> None:
+    with pytest.raises(ImageError):
+        tiny_pipe(tmp_path / "none.png")
+    assert tiny_pipe(IMAGE).metadata["seed"] == 0
+
+
+def test_stream_ends_with_the_head_of_a_call(tiny_pipe: HeadPipeline) -> None:
+    heads = list(tiny_pipe.stream(IMAGE, seed=3, steps=6, shift=2.0))
+    final = tiny_pipe(IMAGE, seed=3, steps=6, shift=2.0)
+    assert len(heads) == 6 and same(heads[-1], final)
+    assert [head.metadata.get("preview_step") for head in heads] == [1, 2, 3, 4, 5, None]
+    errors = [float(np.abs(head.positions - final.positions).max()) for head in heads]
+    assert errors == sorted(errors, reverse=True) and errors[-2] > 0
+
+
+def test_the_first_preview_is_the_decoded_clean_estimate(tiny_pipe: HeadPipeline) -> None:
+    model, seed = tiny.TinyModel(), 8
+    context = model.dit_context(model.image_encoder(load_image(IMAGE, tiny.SIDE, tiny.SIDE))["tokens"])
+    x = np.float64(noise(seed, (1, tiny.N, tiny.D)))
+    s = tiny.FLOW.sigma_min
+    x0 = (1 - s) * x - (s + (1 - s) * 1.0) * model.dit_step(x, np.ones(1), **context)["velocity"]
+    first = next(tiny_pipe.stream(IMAGE, seed=seed, guidance=0))
+    expected = in_metres(model.vae_decoder(x0)["vertices"][0])
+    assert np.abs(first.positions - expected[:, :3]).max() < 1e-6
+
+
+def test_a_stream_of_one_step_is_the_head(tiny_pipe: HeadPipeline) -> None:
+    assert [same(head, tiny_pipe(IMAGE, steps=1)) for head in tiny_pipe.stream(IMAGE, steps=1)] == [True]
+
+
+def test_streams_and_calls_interleave(tiny_pipe: HeadPipeline) -> None:
+    """An open stream holds no lock: the same thread may call, stream again, and drop the stream half-way."""
+    expected = [list(tiny_pipe.stream(image, seed=1, steps=4)) for image in (IMAGE, OTHER)]
+    first, second = (tiny_pipe.stream(image, seed=1, steps=4) for image in (IMAGE, OTHER))
+    for one, other in zip(first, second, strict=True):
+        assert same(one, expected[0].pop(0)) and same(other, expected[1].pop(0))
+        assert tiny_pipe(OTHER, steps=2).metadata["steps"] == 2
+    dropped = tiny_pipe.stream(IMAGE)
+    next(dropped)
+    dropped.close()  # type: ignore[attr-defined]
+    next(tiny_pipe.stream(IMAGE))  # and one that nobody closes
+    assert same(tiny_pipe(IMAGE, seed=1, steps=4), tiny_pipe(IMAGE, seed=1, steps=4))
+
+
+def test_an_open_stream_does_not_stop_other_threads(tiny_pipe: HeadPipeline) -> None:
+    stream = tiny_pipe.stream(IMAGE, steps=3)
+    next(stream)
+    with ThreadPoolExecutor(1) as pool:
+        assert same(pool.submit(tiny_pipe, IMAGE, steps=3).result(timeout=30), list(stream)[-1])
+
+
+def test_threads_get_what_single_calls_get(tiny_bundle: Path) -> None:
+    counting = {graph: Counting(graph) for graph in GRAPHS}
+    used = fake_pipeline(tiny_bundle, **{graph: one.engine for graph, one in counting.items()})
+    jobs = [(IMAGE if seed % 2 else OTHER, seed) for seed in range(12)]
+    expected = [used(image, seed=seed, steps=5) for image, seed in jobs]
+
+    def streamed(image: np.ndarray, seed: int) -> HeadMesh:
+        return list(used.stream(image, seed=seed, steps=5))[-1]
+
+    ways: list[Callable[[np.ndarray, int], HeadMesh]] = [lambda i, k: used(i, seed=k, steps=5), streamed]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda n: ways[n % 2](*jobs[n]), range(12)))
+    assert all(map(same, found, expected))
+
+
+def test_progress(tiny_pipe: HeadPipeline) -> None:
+    seen: list[Progress] = []
+    tiny_pipe(IMAGE, steps=2, callback=seen.append)
+    stages = [("image", 0), ("image_encoder", 0), ("dit_context", 0)]
+    stages += [("dit_step", 0), ("dit_step", 1), ("dit_step", 2), ("vae_decoder", 2)]
+    assert [(p.stage, p.step) for p in seen] == stages
+    assert {(p.steps, p.item, p.items) for p in seen} == {(2, 0, 1)}
+    seen.clear()
+    tiny_pipe([IMAGE, OTHER], steps=2, callback=seen.append)
+    assert [(p.item, p.items) for p in seen if p.stage == "vae_decoder"] == [(0, 2), (1, 2)]
+    seen.clear()
+    tiny_pipe(IMAGE, seed=[1, 2, 3], steps=2, callback=seen.append)
+    assert [p.item for p in seen if p.stage == "vae_decoder"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "stage, step", [("image", 0), ("dit_context", 0), ("dit_step", 2), ("vae_decoder", 4)]
+)
+def test_cancel(tiny_bundle: Path, stage: str, step: int) -> None:
+    counting = Counting("dit_step")
+    used = fake_pipeline(tiny_bundle, dit_step=counting.engine)
+
+    def stop(progress: Progress) -> bool:
+        return (progress.stage, progress.step) != (stage, step)
+
+    with pytest.raises(Cancelled, match=f"stage {stage}, step {step} of 4"):
+        used(IMAGE, steps=4, guidance=0, callback=stop)
+    assert counting.runs == step
+    with pytest.raises(Cancelled):
+        list(used.stream(IMAGE, steps=4, guidance=0, callback=stop))
+    assert used(IMAGE, steps=4, guidance=0).metadata["steps"] == 4
+
+
+def test_what_a_callback_raises_is_raised(tiny_pipe: HeadPipeline) -> None:
+    def fail(progress: Progress) -> None:
+        raise KeyError(progress.stage)
+
+    with pytest.raises(KeyError, match="image"):
+        tiny_pipe(IMAGE, callback=fail)
+    assert tiny_pipe(IMAGE).metadata["seed"] == 0
+
+
+def test_a_callback_may_use_the_pipeline(tiny_pipe: HeadPipeline) -> None:
+    inner: list[HeadMesh] = []
+    tiny_pipe(
+        IMAGE, steps=2, callback=lambda p: inner.append(tiny_pipe(OTHER, steps=1)) if p.step == 1 else None
+    )
+    assert len(inner) == 1 and same(inner[0], tiny_pipe(OTHER, steps=1))
+
+
+def test_close(tiny_bundle: Path) -> None:
+    used = HeadPipeline.open(tiny_bundle, threads=1)
+    stream = used.stream(IMAGE)
+    next(stream)
+    used.close()
+    used.close()
+    for again in (lambda: used(IMAGE), lambda: next(stream), used.warm_up):
+        with pytest.raises(InputError, match="this pipeline is closed"):
+            again()
+
+
+def test_warm_up_runs_every_graph(tiny_bundle: Path) -> None:
+    counting = {graph: Counting(graph) for graph in GRAPHS}
+    fake_pipeline(tiny_bundle, **{graph: one.engine for graph, one in counting.items()}).warm_up()
+    assert all(one.runs for one in counting.values())
+
+
+def test_open(tiny_bundle: Path) -> None:
+    with HeadPipeline.open(Bundle.open(tiny_bundle), backend="onnxruntime", threads=2) as used:
+        assert used.backend == "onnxruntime" and "asked for" in used.backend_reason
+    with pytest.raises(OptionError, match="unknown backend"):
+        HeadPipeline.open(tiny_bundle, backend="cuda")
+    with pytest.raises(OptionError, match="threads"):
+        HeadPipeline.open(tiny_bundle, threads=0)
+    with pytest.raises(BundleError, match="no such model"):
+        HeadPipeline.open("no-such-model")
+
+
+def test_guidance_is_the_models_own_by_default(own_bundle: Path) -> None:
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_text())
+    write_manifest(own_bundle, dataclasses.replace(manifest, flow=FlowSpec(sigma_min=0.0, guidance=0)))
+    with HeadPipeline.open(own_bundle, threads=1) as used:
+        assert used(IMAGE).metadata["guidance"] == 0.0
+        assert same(used(IMAGE), used(IMAGE, guidance=0))
+
+
+def test_generate(tiny_bundle: Path, tiny_pipe: HeadPipeline) -> None:
+    head = topos_rt.generate(IMAGE, model=tiny_bundle, seed=3, steps=2, guidance=1, threads=1)
+    assert same(head, tiny_pipe(IMAGE, seed=3, steps=2, guidance=1))
+
+
+def test_a_head_can_be_saved(tiny_pipe: HeadPipeline, tmp_path: Path) -> None:
+    for name in ("a.glb", "b.glb"):
+        tiny_pipe(IMAGE, seed=3).save(tmp_path / name)
+    assert (tmp_path / "a.glb").read_bytes() == (tmp_path / "b.glb").read_bytes()

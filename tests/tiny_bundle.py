@@ -1,0 +1,268 @@
+"""A whole bundle in some kilobytes, with weights that mean nothing, for tests that need no trained model.
+
+`TinyModel` holds the weights and the five graphs in NumPy (float64); `write_tiny_bundle` writes the same
+graphs as ONNX, with the weights in one safetensors file, as an exported bundle has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save
+
+from tests.meshes import ball
+from topos_rt.backends import TensorSpec
+from topos_rt.backends.base import Tensor
+from topos_rt.backends.fake import FakeEngine
+from topos_rt.bundle import (
+    FlowSpec,
+    FrameSpec,
+    GraphFiles,
+    ImageSpec,
+    LatentSpec,
+    Manifest,
+    PointSpec,
+    WeightsInfo,
+    write_manifest,
+)
+from topos_rt.mesh import Rig
+from topos_rt.topology import Hierarchy
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+SIDE, TOKENS, CHANNELS = 32, 4, 5  # image; the encoder's patches are SIDE / 2
+N, D = 6, 3  # latent
+BLOCKS, HEADS, HEAD_DIM = 2, 1, 4
+POINTS = 40
+FRAME = FrameSpec(up="+z", forward="-y", radius_m=0.125)
+FLOW = FlowSpec(sigma_min=1e-5, guidance=1.5)
+HEAD = ball(rings=6, segments=8, radius=1.0)
+V = HEAD.topology.num_vertices
+
+SHAPES: dict[str, tuple[Shapes, Shapes]] = {
+    "image_encoder": ({"pixels": (1, 3, SIDE, SIDE)}, {"tokens": (1, TOKENS, CHANNELS)}),
+    "dit_context": (
+        {"tokens": (1, TOKENS, CHANNELS)},
+        dict.fromkeys(("keys", "values"), (BLOCKS, HEADS, TOKENS, HEAD_DIM)),
+    ),
+    "dit_step": (
+        {"latent": (1, N, D), "time": (1,)}
+        | dict.fromkeys(("keys", "values"), (BLOCKS, HEADS, TOKENS, HEAD_DIM)),
+        {"velocity": (1, N, D)},
+    ),
+    "vae_decoder": ({"latent": (1, N, D)}, {"vertices": (1, V, 6)}),
+    "vae_encoder": ({"points": (1, POINTS, 6)}, {"mean": (1, N, D), "logvar": (1, N, D)}),
+}
+
+
+class TinyModel:
+    """The five graphs in float64."""
+
+    def __init__(self) -> None:
+        draw = np.random.default_rng(5).standard_normal
+        per_token = BLOCKS * HEADS * HEAD_DIM
+        template = np.hstack([HEAD.positions, HEAD.normals]) @ np.kron(np.eye(2), FRAME.rotation)
+        self.weights: dict[str, np.ndarray] = {
+            "image_encoder.w": draw((3, CHANNELS)),
+            "dit_context.wk": 0.5 * draw((CHANNELS, per_token)),
+            "dit_context.bk": 0.5 * draw(per_token),
+            "dit_context.wv": 0.5 * draw((CHANNELS, per_token)),
+            "dit_context.bv": 0.5 * draw(per_token),
+            "dit_step.latent": 0.3 * draw((D, D)),
+            "dit_step.time": 0.5 * draw((N, D)),
+            "dit_step.keys": 0.5 * draw((per_token, N * D)),
+            "dit_step.values": 0.5 * draw((per_token, N * D)),
+            "vae_decoder.w": 0.01 * draw((N * D, V * 6)),
+            "vae_decoder.template": template[None],
+            "vae_encoder.w": draw((6, N * D)),
+            "vae_encoder.scale": np.float64([0.5]),
+        }
+        self.weights = {name: w.astype(np.float32) for name, w in self.weights.items()}
+
+    def image_encoder(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        half = SIDE // 2
+        patches = pixels.astype(np.float64).reshape(3, 2, half, 2, half).mean((2, 4)).reshape(3, TOKENS)
+        return {"tokens": (patches.T @ self.weights["image_encoder.w"])[None]}
+
+    def dit_context(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
+        def split(kind: str) -> np.ndarray:
+            flat = tokens[0] @ self.weights[f"dit_context.w{kind}"] + self.weights[f"dit_context.b{kind}"]
+            return flat.reshape(TOKENS, BLOCKS, HEADS, HEAD_DIM).transpose(1, 2, 0, 3)
+
+        return {"keys": split("k"), "values": split("v")}
+
+    def dit_step(
+        self, latent: np.ndarray, time: np.ndarray, keys: np.ndarray, values: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        w = self.weights
+        seen = sum(
+            part.mean(2).reshape(-1) @ w[f"dit_step.{name}"]
+            for name, part in (("keys", keys), ("values", values))
+        )
+        velocity = latent @ w["dit_step.latent"] + time[0] * w["dit_step.time"] + np.reshape(seen, (1, N, D))
+        return {"velocity": velocity}
+
+    def vae_decoder(self, latent: np.ndarray) -> dict[str, np.ndarray]:
+        offset = (latent.reshape(-1) @ self.weights["vae_decoder.w"]).reshape(1, V, 6)
+        return {"vertices": offset + self.weights["vae_decoder.template"]}
+
+    def vae_encoder(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        mean = (points.mean(1) @ self.weights["vae_encoder.w"]).reshape(1, N, D)
+        return {"mean": mean, "logvar": mean * self.weights["vae_encoder.scale"]}
+
+    def engine(self, graph: str) -> FakeEngine:
+        """The graph as a fake engine."""
+
+        def handler(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            outputs = getattr(self, graph)(**feeds)
+            return {name: value.astype(np.float32) for name, value in outputs.items()}
+
+        inputs, outputs = SHAPES[graph]
+        return FakeEngine(handler, specs(inputs), specs(outputs))
+
+
+def specs(shapes: Shapes) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(shape, np.dtype(np.float32)) for name, shape in shapes.items()}
+
+
+def engines() -> dict[str, FakeEngine]:
+    """The five graphs as fake engines."""
+    model = TinyModel()
+    return {graph: model.engine(graph) for graph in SHAPES}
+
+
+def write_tiny_bundle(directory: Path) -> Manifest:
+    """Write the bundle into an existing, empty directory."""
+    weights = TinyModel().weights
+    data = save(weights)
+    (directory / "weights.safetensors").write_bytes(data)
+    for graph, nodes in _nodes().items():
+        own = {name: w for name, w in weights.items() if name.startswith(f"{graph}.")}
+        model = _model(graph, nodes, [_external(name, w, data) for name, w in own.items()])
+        (directory / f"{graph}.onnx").write_bytes(model.SerializeToString())
+    HEAD.topology.save(directory / "topology.safetensors")
+    edges = HEAD.topology.edges
+    hierarchy = Hierarchy.build(HEAD.positions, HEAD.normals, edges, depth=2, num_levels=3)
+    hierarchy.save(directory / "hierarchy.safetensors")
+    _rig().save(directory / "rig.safetensors")
+    return write_manifest(directory, manifest())
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        name="tiny",
+        description="A bundle for tests.",
+        weights=WeightsInfo(origin="seeded random numbers", licence="MIT", kind="random"),
+        graphs=GraphFiles(**{graph: f"{graph}.onnx" for graph in SHAPES}),
+        topology="topology.safetensors",
+        hierarchy="hierarchy.safetensors",
+        rig="rig.safetensors",
+        image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),
+        latent=LatentSpec(N, D),
+        points=PointSpec(POINTS),
+        flow=FLOW,
+        frame=FRAME,
+    )
+
+
+def _rig() -> Rig:
+    return Rig(
+        joint_names=("neck", "head"),
+        joint_parents=np.array([-1, 0]),
+        joint_positions=np.float32([[0, -0.1, 0], [0, 0, 0]]),
+        skin_joints=np.tile(np.uint16([0, 1, 0, 0]), (V, 1)),
+        skin_weights=np.tile(np.float32([0.25, 0.75, 0, 0]), (V, 1)),
+        shape_names=("jawOpen", "browInnerUp"),
+        shape_index=np.array([0, 5, 7]),
+        shape_delta=np.float32([[0, -0.01, 0], [0, -0.02, 0], [0, 0.01, 0]]),
+        shape_offsets=np.array([0, 2, 3]),
+    )
+
+
+def _nodes() -> dict[str, list[onnx.NodeProto]]:
+    node, half, per_token = helper.make_node, SIDE // 2, BLOCKS * HEADS * HEAD_DIM
+
+    def split(kind: str, name: str) -> list[onnx.NodeProto]:
+        return [
+            node("MatMul", ["tokens", f"dit_context.w{kind}"], [f"{kind}0"]),
+            node("Add", [f"{kind}0", f"dit_context.b{kind}"], [f"{kind}1"]),
+            *_reshape(f"{kind}1", f"{kind}2", (TOKENS, BLOCKS, HEADS, HEAD_DIM)),
+            node("Transpose", [f"{kind}2"], [name], perm=[1, 2, 0, 3]),
+        ]
+
+    def seen(name: str) -> list[onnx.NodeProto]:
+        return [
+            node("ReduceMean", [name], [f"{name}0"], axes=[2], keepdims=0),
+            *_reshape(f"{name}0", f"{name}1", (1, per_token)),
+            node("MatMul", [f"{name}1", f"dit_step.{name}"], [f"{name}2"]),
+            *_reshape(f"{name}2", f"{name}3", (1, N, D)),
+        ]
+
+    return {
+        "image_encoder": [
+            node("AveragePool", ["pixels"], ["pooled"], kernel_shape=[half, half], strides=[half, half]),
+            *_reshape("pooled", "patches", (1, 3, TOKENS)),
+            node("Transpose", ["patches"], ["rows"], perm=[0, 2, 1]),
+            node("MatMul", ["rows", "image_encoder.w"], ["tokens"]),
+        ],
+        "dit_context": split("k", "keys") + split("v", "values"),
+        "dit_step": [
+            *seen("keys"),
+            *seen("values"),
+            node("MatMul", ["latent", "dit_step.latent"], ["moved"]),
+            node("Mul", ["time", "dit_step.time"], ["timed"]),
+            node("Sum", ["moved", "timed", "keys3", "values3"], ["velocity"]),
+        ],
+        "vae_decoder": [
+            *_reshape("latent", "flat", (1, N * D)),
+            node("MatMul", ["flat", "vae_decoder.w"], ["offset"]),
+            *_reshape("offset", "offsets", (1, V, 6)),
+            node("Add", ["offsets", "vae_decoder.template"], ["vertices"]),
+        ],
+        "vae_encoder": [
+            node("ReduceMean", ["points"], ["mass"], axes=[1], keepdims=0),
+            node("MatMul", ["mass", "vae_encoder.w"], ["flat"]),
+            *_reshape("flat", "mean", (1, N, D)),
+            node("Mul", ["mean", "vae_encoder.scale"], ["logvar"]),
+        ],
+    }
+
+
+def _reshape(source: str, target: str, shape: tuple[int, ...]) -> list[onnx.NodeProto]:
+    constant = numpy_helper.from_array(np.array(shape, np.int64))
+    return [
+        helper.make_node("Constant", [], [f"{target}.shape"], value=constant),
+        helper.make_node("Reshape", [source, f"{target}.shape"], [target]),
+    ]
+
+
+def _external(name: str, array: np.ndarray, data: bytes) -> onnx.TensorProto:
+    """A reference to the array `name` inside the safetensors file `data`."""
+    header_size = int.from_bytes(data[:8], "little")
+    start, end = json.loads(data[8 : 8 + header_size])[name]["data_offsets"]
+    tensor = onnx.TensorProto(
+        name=name, data_type=TensorProto.FLOAT, dims=array.shape, data_location=TensorProto.EXTERNAL
+    )
+    where: dict[str, Any] = {
+        "location": "weights.safetensors",
+        "offset": 8 + header_size + start,
+        "length": end - start,
+    }
+    for key, value in where.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _model(graph: str, nodes: Sequence[onnx.NodeProto], weights: list[onnx.TensorProto]) -> onnx.ModelProto:
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in side.items()]
+        for side in SHAPES[graph]
+    )
+    made = helper.make_graph(nodes, graph, inputs, outputs, weights)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,65 @@
+"""Inference engines. Nothing above this package knows which one runs.
+
+To add a backend: a module with `probe()` and `load(path, options)` as in `BackendModule`, and a line in
+`BACKENDS`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from topos_rt.backends.base import BackendModule, Engine, EngineOptions, Probe, TensorSpec
+from topos_rt.errors import BackendError, choose
+
+__all__ = [
+    "AUTO",
+    "BACKENDS",
+    "Engine",
+    "EngineOptions",
+    "Probe",
+    "TensorSpec",
+    "backend",
+    "choose_backend",
+    "survey",
+]
+
+AUTO = "auto"
+
+# Best first: "auto" takes the first that works. Imported only when asked for.
+BACKENDS: dict[str, str] = {
+    "onnxruntime": "topos_rt.backends.onnxruntime",
+}
+
+
+def backend(name: str) -> BackendModule:
+    """The module of a backend. Raises OptionError for an unknown name."""
+    return cast(BackendModule, import_module(choose(name, BACKENDS, "backend")))
+
+
+def survey() -> dict[str, Probe]:
+    """What each backend says about working here, best first."""
+    return {name: backend(name).probe() for name in BACKENDS}
+
+
+def choose_backend(name: str = AUTO) -> tuple[str, str]:
+    """Settle on a backend: its name, and why this one.
+
+    Raises:
+        OptionError: `name` is neither "auto" nor a backend.
+        BackendError: "auto", and none works here.
+        InputError: the one asked for does not work here (MissingExtraError where something is not installed).
+    """
+    if name != AUTO:
+        if name not in BACKENDS:
+            choose(name, {AUTO: "", **BACKENDS}, "backend")
+        probe = backend(name).probe()
+        if probe.error is not None:
+            raise probe.error
+        return name, f"asked for; {probe.detail}"
+    probes = survey()
+    for found, probe in probes.items():
+        if probe.error is None:
+            return found, f"the best that works here; {probe.detail}"
+    reasons = ", ".join(f"{name}: {probe.detail}" for name, probe in probes.items())
+    raise BackendError("no backend works here", got=reasons, fix="see topos-rt doctor")

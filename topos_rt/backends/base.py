@@ -1,0 +1,139 @@
+"""The engine contract, and the checks that every backend shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from topos_rt.errors import InputError, OptionError, ToposError
+
+Tensor: TypeAlias = npt.NDArray[Any]
+MAX_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Static shape and element type of a graph's input or output."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What may be chosen when an engine is loaded. Raises OptionError for a value out of range."""
+
+    threads: int | None = None  # on the CPU; None: as many as there are usable cores
+
+    def __post_init__(self) -> None:
+        if self.threads is None:
+            return
+        if type(self.threads) is not int or not 1 <= self.threads <= MAX_THREADS:
+            raise OptionError(
+                "threads", got=repr(self.threads), expected=f"a whole number from 1 to {MAX_THREADS}"
+            )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether a backend works on this machine."""
+
+    detail: str  # version and device, or why not; one line
+    error: ToposError | None = None  # what asking for this backend raises, None where it works
+
+
+class Engine(Protocol):
+    """One loaded graph.
+
+    An engine is not asked to be safe to run from several threads at once; `topos_rt.networks` sees to that.
+    """
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]: ...
+
+    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Run the graph once and wait for it.
+
+        Args:
+            feeds: one array for each input, of exactly its shape and dtype; not changed.
+            out: arrays, C-contiguous and writable, that take the outputs of their names; any subset. They may
+                be among `feeds`.
+
+        Returns:
+            Every output by name: the array given in `out`, else a new one that no later call touches.
+
+        Raises:
+            InputError: a name, shape or dtype is wrong, or the engine is closed.
+            BackendError: the engine failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds. May be called again."""
+        ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class BackendModule(Protocol):
+    """What a backend's module offers."""
+
+    def probe(self) -> Probe:
+        """Find out, without loading a model, whether the backend works here. Raises nothing."""
+        ...
+
+    def load(self, path: Path, options: EngineOptions) -> Engine:
+        """Load an ONNX file, with its weights beside it.
+
+        Raises:
+            BundleError: the file is no graph that this backend can load.
+            BackendError: the backend itself fails.
+        """
+        ...
+
+
+def check_feeds(inputs: Mapping[str, TensorSpec], feeds: Mapping[str, Tensor]) -> None:
+    """Raise InputError unless `feeds` are exactly the inputs of an engine."""
+    missing = [name for name in inputs if name not in feeds]
+    if missing:
+        raise InputError(f"engine input {missing[0]!r}", got="nothing", expected=inputs[missing[0]])
+    for name, array in feeds.items():
+        _check("input", name, array, inputs)
+
+
+def check_out(outputs: Mapping[str, TensorSpec], out: Mapping[str, Tensor]) -> None:
+    """Raise InputError unless every array of `out` can take the output of its name."""
+    for name, array in out.items():
+        _check("output", name, array, outputs)
+        if not (array.flags.c_contiguous and array.flags.writeable):
+            raise InputError(f"engine output {name!r}", got="a strided or read-only array",
+                             expected="a C-contiguous, writable array")  # fmt: skip
+
+
+def _check(kind: str, name: str, array: Tensor, specs: Mapping[str, TensorSpec]) -> None:
+    if name not in specs:
+        raise InputError(f"engine {kind}", got=repr(name), expected=f"one of: {', '.join(specs)}")
+    spec = specs[name]
+    if not isinstance(array, np.ndarray):
+        raise InputError(
+            f"engine {kind} {name!r}", got=type(array).__name__, expected=f"a NumPy array, {spec}"
+        )
+    if array.shape != spec.shape or array.dtype != spec.dtype:
+        found = TensorSpec(array.shape, array.dtype)
+        raise InputError(f"engine {kind} {name!r}", got=found, expected=spec)

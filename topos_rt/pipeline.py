@@ -1,0 +1,208 @@
+"""The way from a portrait, or a point cloud, to a head. This module alone knows the order of the stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from topos_rt.backends import AUTO, EngineOptions, choose_backend
+from topos_rt.batch import Images, Job, Options, Seeds, jobs
+from topos_rt.bundle import Bundle
+from topos_rt.image import MIN_SIDE, ImageSource, load_image
+from topos_rt.mesh import HeadMesh
+from topos_rt.networks import Context, Networks
+from topos_rt.placement import MIN_POINTS, Placement, place, prepare_points
+from topos_rt.progress import Callback, Progress, Tracker
+from topos_rt.sampler import SamplerSettings, check_seed, clean_estimate, guided, noise, resolve, sample
+from topos_rt.solvers import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["HeadPipeline", "Progress", "generate"]
+
+
+class HeadPipeline:
+    """A loaded model: portraits to heads.
+
+    May be used from several threads: each call has its own state, and engine runs take turns. Heads are
+    float32, metres, +Y up, facing +Z. The same seed, model, backend and settings give the same head.
+    """
+
+    def __init__(self, bundle: Bundle, networks: Networks, backend: str = "custom", reason: str = "") -> None:
+        """Take over loaded networks (`HeadPipeline.open` loads them); `backend` is what heads say of them."""
+        self.bundle = bundle
+        self.backend = backend
+        self.backend_reason = reason
+        self._networks = networks
+
+    @classmethod
+    def open(
+        cls, model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO, threads: int | None = None
+    ) -> HeadPipeline:
+        """Load a model.
+
+        Args:
+            model: "mini", the directory of a bundle, or a `Bundle`.
+            backend: "auto" takes the best that works here; `backend_reason` says which and why.
+            threads: for work on the CPU; None: as many as there are usable cores.
+
+        Raises:
+            BundleError: no such bundle, it fails verification, or its graphs are not as its manifest says.
+            OptionError: an unknown backend, or a number of threads out of range.
+        """
+        options = EngineOptions(threads)
+        name, reason = choose_backend(backend)
+        bundle = model if isinstance(model, Bundle) else Bundle.open(model)
+        return cls(bundle, Networks.open(bundle, name, options), name, reason)
+
+    @overload
+    def __call__(self, image: ImageSource, *, seed: int = 0, **options: Unpack[Options]) -> HeadMesh: ...
+    @overload
+    def __call__(
+        self, image: Images, *, seed: int | Seeds = 0, **options: Unpack[Options]
+    ) -> list[HeadMesh]: ...
+    @overload
+    def __call__(self, image: ImageSource, *, seed: Seeds, **options: Unpack[Options]) -> list[HeadMesh]: ...
+
+    def __call__(
+        self, image: ImageSource | Images, *, seed: int | Seeds = 0, preset: str = "balanced",
+        steps: int | None = None, solver: str | None = None, guidance: float | None = None,
+        shift: float | None = None, callback: Callback | None = None,
+    ) -> HeadMesh | list[HeadMesh]:  # fmt: skip
+        """Portrait to head.
+
+        Args:
+            image: what `load_image` takes, or a list of that.
+            seed: 0 <= seed < 2**64; or a list: one for each image, or several heads of one image.
+            preset: "reference" (as released), "balanced" or "fast"; the next four replace its values.
+            steps, solver, shift: see `SamplerSettings`.
+            guidance: w of (1 + w) v_cond - w v_uncond; None: the model's own; 0 turns it off: half the work.
+            callback: told the `Progress`; returning False cancels, and what it raises is raised here.
+
+        Returns:
+            A head, or a list of heads where a list was given, each equal to that of a single call. `timings`
+            are the seconds of each stage done for that head, and their "total".
+
+        Raises:
+            ImageError, OptionError: the image or an option cannot be used.
+            Cancelled: the callback returned False.
+            BackendError: an engine failed.
+        """
+        settings, metadata = self._settle(preset, resolve(preset, steps, solver, guidance, shift))
+        work, single = jobs(image, seed)
+        items = sum(len(seeds) for _, seeds in work)
+        trackers = (Tracker(callback, settings.steps, item, items) for item in range(items))
+        heads = [head for job in work for head in self._heads(job, settings, metadata, trackers)]
+        return heads[0] if single else heads
+
+    def stream(
+        self, image: ImageSource, *, seed: int = 0, preset: str = "balanced",
+        steps: int | None = None, solver: str | None = None, guidance: float | None = None,
+        shift: float | None = None, callback: Callback | None = None,
+    ) -> Iterator[HeadMesh]:  # fmt: skip
+        """Yield a head after each sampling step: a decoded estimate of the last, which is the head of a call.
+
+        Estimates carry "preview_step" in their metadata. Nothing is locked between heads: the pipeline may be
+        used, and the iterator dropped, at any time. Arguments and errors are those of a call; options are
+        checked at once.
+        """
+        settings, metadata = self._settle(preset, resolve(preset, steps, solver, guidance, shift))
+        job, tracker = (image, [check_seed(seed)]), Tracker(callback, settings.steps)
+        return self._heads(job, settings, metadata, iter([tracker]), previews=True)
+
+    def retopologize(self, points: np.ndarray, normals: np.ndarray, *, seed: int | None = None) -> HeadMesh:
+        """The model's topology on a scanned or modelled head, where that lies and in its size.
+
+        Args:
+            points: [P,3] on the head's surface, metres, +Y up, facing +Z, P >= 16; some thousands are best.
+            normals: [P,3] outward, of any length but zero.
+            seed: None takes the mean of the VAE's posterior, a seed a sample of it as the release does.
+
+        Raises MeshInputError for points or normals that cannot be used, OptionError for a seed out of range.
+        """
+        manifest, tracker = self.bundle.manifest, Tracker()
+        seed = None if seed is None else check_seed(seed)
+        cloud, placement = prepare_points(points, normals, manifest.points.count, manifest.frame)
+        with tracker.stage("vae_encoder"):
+            latent, logvar = self._networks.encode_points(cloud)
+        if seed is not None:
+            latent += np.exp(logvar / 2) * noise(seed, latent.shape)
+        return self._decode(latent, tracker, self._origin() | {"seed": seed}, placement)
+
+    def warm_up(self) -> None:
+        """Run every graph once, so that no later call pays for first-time work."""
+        self(np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8), steps=1)
+        points = noise(0, (MIN_POINTS, 3))
+        self.retopologize(points, points)
+
+    def close(self) -> None:
+        """Give back what the engines hold. Later calls raise InputError."""
+        self._networks.close()
+
+    def __enter__(self) -> HeadPipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _heads(
+        self, job: Job, settings: SamplerSettings, metadata: dict[str, Any], trackers: Iterator[Tracker],
+        previews: bool = False,
+    ) -> Iterator[HeadMesh]:  # fmt: skip
+        """The head of each seed of one image; before each, if wanted, its estimate after every step."""
+        (source, seeds), context = job, None
+        manifest = self.bundle.manifest
+        for seed, tracker in zip(seeds, trackers, strict=False):
+            context = self._context(source, tracker) if context is None else context
+            conditional = self._networks.velocity(context)
+            velocity = guided(conditional, self._networks.null_velocity, settings.guidance or 0.0)
+            start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
+            about = metadata | {"seed": seed}
+            for step in tracker.each("dit_step", sample(velocity, start, settings)):
+                if step.index + 1 == settings.steps:
+                    yield self._decode(step.x_next, tracker, about)
+                elif previews:
+                    estimate = clean_estimate(step, manifest.flow.sigma_min)
+                    yield self._decode(estimate, tracker, about | {"preview_step": step.index + 1})
+
+    def _context(self, source: ImageSource, tracker: Tracker) -> Context:
+        spec = self.bundle.manifest.image
+        with tracker.stage("image"):
+            pixels = load_image(source, spec.height, spec.width)
+        with tracker.stage("image_encoder"):
+            tokens = self._networks.encode_image(pixels)
+        with tracker.stage("dit_context"):
+            return self._networks.context(tokens)
+
+    def _decode(
+        self, latent: Array, tracker: Tracker, metadata: dict[str, Any], placement: Placement | None = None
+    ) -> HeadMesh:
+        with tracker.stage("vae_decoder"):
+            vertices = self._networks.decode(latent)
+        return place(vertices, self.bundle, metadata, tracker.timings, placement)
+
+    def _settle(self, preset: str, settings: SamplerSettings) -> tuple[SamplerSettings, dict[str, Any]]:
+        if settings.guidance is None:
+            settings = dataclasses.replace(settings, guidance=self.bundle.manifest.flow.guidance)
+        return settings, self._origin() | {"preset": preset} | dataclasses.asdict(settings)
+
+    def _origin(self) -> dict[str, Any]:
+        manifest = self.bundle.manifest
+        return {"model": manifest.name, "weights": manifest.weights.note, "backend": self.backend}
+
+
+def generate(
+    image: ImageSource, *, seed: int = 0, model: str | os.PathLike[str] | Bundle = "mini",
+    backend: str = AUTO, threads: int | None = None, **options: Unpack[Options],
+) -> HeadMesh:  # fmt: skip
+    """Portrait to head in one call. Keywords are those of `HeadPipeline`, which loads the model only once."""
+    with HeadPipeline.open(model, backend, threads) as pipe:
+        return pipe(image, seed=seed, **options)

@@ -1,0 +1,114 @@
+"""Between HeadMesh's frame (metres, +Y up, facing +Z) and the networks' own (sphere-normalised, any axes)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from topos_rt.bundle import Bundle, FrameSpec
+from topos_rt.errors import MeshInputError
+from topos_rt.mesh import HeadMesh, Rig, unit_vectors
+from topos_rt.solvers import Array
+from topos_rt.topology import sphere_frame
+
+MIN_POINTS = 16
+_FARTHEST = 1e5
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a head lies, in HeadMesh's axes: metres = network units * radius + centre."""
+
+    radius: float
+    centre: np.ndarray  # [3] float32
+
+
+def place(
+    vertices: Array,
+    bundle: Bundle,
+    metadata: Mapping[str, Any],
+    timings: Mapping[str, float],
+    placement: Placement | None = None,
+) -> HeadMesh:
+    """The head that the decoder's vertices mean.
+
+    vertices: [V,6] float32 positions | normals in the networks' frame; normals are brought to unit length.
+    placement: None puts the head where the bundle's rig is: centred, with the nominal radius of the manifest.
+    """
+    frame, rig = bundle.manifest.frame, bundle.rig
+    positions = vertices[:, :3] @ frame.rotation.T
+    if placement is None:
+        positions *= np.float32(frame.radius_m)
+    else:
+        positions = positions * np.float32(placement.radius) + placement.centre
+        rig = rig and _moved(rig, placement.radius / frame.radius_m, placement.centre)
+    normals = unit_vectors(vertices[:, 3:] @ frame.rotation.T)
+    return HeadMesh(
+        positions, normals, bundle.topology, rig, metadata, {**timings, "total": sum(timings.values())}
+    )
+
+
+def prepare_points(
+    points: np.ndarray, normals: np.ndarray, count: int, frame: FrameSpec
+) -> tuple[Array, Placement]:
+    """Bring a point cloud into the networks' frame.
+
+    The frame is that of all the points (centre of their box, distance of the farthest); then `count` of them
+    are taken in the order of a fixed shuffle. Where there are fewer, points are taken more than once.
+
+    Args:
+        points: [P,3], any float type, +Y up, facing +Z.
+        normals: [P,3], of any length but zero.
+
+    Returns:
+        [1,count,6] float32 positions | normals, and where the cloud lay.
+
+    Raises:
+        MeshInputError: wrong shapes or types, fewer than 16 points, values that are not finite, points that
+            all coincide or lie 100 km away, or a normal of length zero.
+    """
+    points, normals = _checked("points", points), _checked("normals", normals)
+    if points.shape != normals.shape:
+        raise MeshInputError(
+            "normals", got=f"{len(normals)} rows", expected=f"{len(points)}, one for each point"
+        )
+    if np.abs(points).max() > _FARTHEST:
+        raise MeshInputError("points", got=f"some beyond {_FARTHEST:g}", expected="a head, in metres")
+    centre, radius = sphere_frame(points)
+    if radius < 1e-6:
+        raise MeshInputError("points", got="the same point each time", expected="the surface of a head")
+    if not normals.any(axis=1).all():
+        raise MeshInputError(
+            "normals", got="one of length zero", expected="directions", fix="drop those points"
+        )
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(points))
+    chosen = order[np.arange(count) % len(points)]
+    rotation = frame.rotation  # its inverse is its transpose: rows @ rotation
+    positions = ((points[chosen] - centre) / radius) @ rotation
+    cloud = np.hstack([positions, unit_vectors(normals[chosen]) @ rotation])
+    return cloud[None].astype(np.float32), Placement(radius, centre.astype(np.float32))
+
+
+def _moved(rig: Rig, scale: float, centre: np.ndarray) -> Rig:
+    return dataclasses.replace(
+        rig, joint_positions=rig.joint_positions * scale + centre, shape_delta=rig.shape_delta * scale
+    )
+
+
+def _checked(what: str, values: np.ndarray) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise MeshInputError(what, got="rows of different lengths", expected="numbers [P,3]") from error
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != 3 or len(array) < MIN_POINTS:
+        raise MeshInputError(
+            what, got=f"{array.dtype} {list(array.shape)}", expected=f"numbers [P,3], P >= {MIN_POINTS}"
+        )
+    bad = np.count_nonzero(~np.isfinite(array))
+    if bad:
+        raise MeshInputError(what, got=f"{bad} NaN or infinite values", expected="finite values")
+    return array.astype(np.float64)
