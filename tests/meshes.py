@@ -1,0 +1,89 @@
+"""Small heads to test with. `python -m tests.meshes` writes the golden files of the exporters anew."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from topos_rt.mesh import HeadMesh, Rig, vertex_normals
+from topos_rt.topology import Topology
+
+DATA = Path(__file__).parent / "data"
+METADATA = {"seed": 7, "model": "cube", "weights": "none: a cube"}
+
+# Corner i has the bits of i as coordinates: x 1, y 2, z 4.
+CORNERS = np.array([[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], np.float32) - np.float32(0.5)
+QUADS = [[4, 5, 7, 6], [5, 1, 3, 7], [1, 0, 2, 3], [0, 4, 6, 2], [6, 7, 3, 2], [0, 1, 5, 4]]
+# A strip of four sides (five columns of two), then what the lid and the floor need besides.
+STRIP = [[column / 4, row / 3] for column in range(5) for row in (1, 2)]
+LIDS = [[0.0, 1.0], [0.25, 1.0], [0.0, 0.0], [0.25, 0.0]]
+QUAD_UVS = [[0, 2, 3, 1], [2, 4, 5, 3], [4, 6, 7, 5], [6, 8, 9, 7], [1, 3, 11, 10], [12, 13, 2, 0]]
+
+
+def cube_topology(uvs: bool = True) -> Topology:
+    if not uvs:
+        return Topology.from_polygons(8, QUADS)
+    return Topology.from_polygons(8, QUADS, np.array(STRIP + LIDS, np.float32), QUAD_UVS)
+
+
+def cube_rig() -> Rig:
+    """One joint; a shape that lifts the top, one that does nothing, one that moves every vertex."""
+    return Rig(
+        joint_names=("head",),
+        joint_parents=np.array([-1]),
+        joint_positions=np.zeros((1, 3), np.float32),
+        skin_joints=np.zeros((8, 4), np.uint16),
+        skin_weights=np.tile(np.float32([1, 0, 0, 0]), (8, 1)),
+        shape_names=("jawOpen", "tongueOut", "mouthRight"),
+        shape_index=np.array([2, 3, 6, 7, *range(8)]),
+        shape_delta=np.float32([[0, 0.1, 0]] * 4 + [[0.2, 0, -0.3]] * 8),
+        shape_offsets=np.array([0, 4, 4, 12]),
+    )
+
+
+def cube(*, uvs: bool = True, rig: bool = False, topology: Topology | None = None) -> HeadMesh:
+    """A cube of 1 m around the origin."""
+    normals = np.sign(CORNERS) * np.float32(3**-0.5)
+    return HeadMesh(CORNERS, normals, topology or cube_topology(uvs), cube_rig() if rig else None, METADATA)
+
+
+def ball(rings: int = 24, segments: int = 32, radius: float = 0.1) -> HeadMesh:
+    """A sphere of quads and triangles."""
+    polar = np.linspace(0, np.pi, rings + 1)[1:-1, None]
+    around = np.arange(segments) * (2 * np.pi / segments)
+    x, y, z = np.sin(polar) * np.sin(around), np.cos(polar) + 0 * around, np.sin(polar) * np.cos(around)
+    points = np.concatenate([np.stack([x, y, z], -1).reshape(-1, 3), [[0, 1, 0], [0, -1, 0]]])
+    top, bottom, last = len(points) - 2, len(points) - 1, (rings - 2) * segments
+    polygons: list[list[int]] = []
+    for j in range(segments):
+        k = (j + 1) % segments
+        rows = pairwise(row * segments for row in range(rings - 1))
+        polygons += [[low + j, low + k, high + k, high + j] for high, low in rows]
+        polygons += [[top, j, k], [bottom, last + k, last + j]]
+    topology = Topology.from_polygons(len(points), polygons)
+    return HeadMesh(points * radius, vertex_normals(points, topology.triangles), topology)
+
+
+def bundled_head() -> HeadMesh | None:
+    """The template of the bundled model, with its rig; None in a checkout that has no bundle yet."""
+    import topos_rt
+
+    if not (Path(topos_rt.__file__).parent / "bundles" / "mini" / "manifest.json").exists():
+        return None
+    from topos_rt.bundle import Bundle
+
+    bundle = Bundle.open("mini", verify=False)
+    template = bundle.hierarchy.levels[0].features.astype(np.float64)
+    normals = template[:, 3:] / np.linalg.norm(template[:, 3:], axis=1, keepdims=True)
+    told = {"weights": "none: the template head"}
+    return HeadMesh(template[:, :3] * 0.139, normals, bundle.topology, bundle.rig, told)
+
+
+if __name__ == "__main__":
+    from topos_rt.exporters import write_glb, write_obj
+
+    DATA.mkdir(exist_ok=True)
+    (DATA / "cube.glb").write_bytes(write_glb(cube(rig=True)))
+    (DATA / "cube.obj").write_bytes(write_obj(cube()))

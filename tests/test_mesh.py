@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests.meshes import CORNERS, QUADS, ball, cube, cube_rig, cube_topology
+from topos_rt.errors import BundleError, MeshInputError, OptionError, OutputError
+from topos_rt.mesh import HeadMesh, Rig, unit_vectors, vertex_normals
+
+UNIT = np.sign(CORNERS) / np.sqrt(3)
+
+
+def test_arrays_are_own_contiguous_float32_and_read_only() -> None:
+    for positions in (CORNERS.copy(), np.asfortranarray(CORNERS, np.float64)):
+        head = HeadMesh(positions, UNIT, cube_topology())
+        positions[0] = 9
+        for array in (head.positions, head.normals):
+            assert array.dtype == np.float32 and array.flags.c_contiguous and not array.flags.writeable
+        assert np.array_equal(head.positions, CORNERS)
+
+
+def test_bounds_and_triangles() -> None:
+    low, high = cube().bounds
+    assert low.tolist() == [-0.5] * 3 and high.tolist() == [0.5] * 3
+    assert cube().triangles.shape == (12, 3)
+
+
+def test_metadata_becomes_plain_json() -> None:
+    told = {"seed": np.int64(3), "w": np.float32(0.5), "t": (1, 2)}
+    head = HeadMesh(CORNERS, UNIT, cube_topology(), None, told)
+    assert head.metadata == {"seed": 3, "w": 0.5, "t": [1, 2]}
+    assert json.dumps(head.metadata)
+
+
+def nan_at(array: np.ndarray, value: float) -> np.ndarray:
+    array = array.astype(np.float32)
+    array[3, 1] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positions": CORNERS[:7]}, r"positions: got shape \[7, 3\]; expected \[8, 3\]"),
+        ({"positions": CORNERS[:, :2]}, r"positions: got shape \[8, 2\]"),
+        ({"positions": nan_at(CORNERS, np.nan)}, "positions: got nan; expected finite"),
+        ({"positions": nan_at(CORNERS, -np.inf)}, "positions: got -inf"),
+        ({"positions": CORNERS.astype(np.float64) * 1e300}, "positions: got -?inf"),
+        ({"positions": CORNERS * 0}, "positions: got the same point"),
+        ({"positions": CORNERS.astype(str)}, "positions: got dtype <U"),
+        ({"normals": UNIT[:7]}, "normals: got shape"),
+        ({"normals": nan_at(UNIT, np.nan)}, "normals: got nan"),
+        ({"normals": UNIT * 1.01}, r"normals: got one of length 1.01; expected unit length"),
+        ({"normals": UNIT * 0}, "normals: got one of length 0"),
+        ({"metadata": {"seed": float("nan")}}, "metadata: got a value JSON cannot hold"),
+        ({"metadata": {"where": object()}}, "metadata: got a value JSON cannot hold"),
+        ({"topology": ball().topology}, "positions: got shape"),
+    ],
+)
+def test_bad_heads_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(MeshInputError, match=message) as caught:
+        dataclasses.replace(cube(), **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rig_of_another_topology_is_refused() -> None:
+    head = ball()
+    with pytest.raises(MeshInputError, match="the rig: got 8 vertices"):
+        dataclasses.replace(head, rig=cube_rig())
+
+
+# normals
+
+
+def test_normals_of_a_ball_point_outwards() -> None:
+    head = ball()
+    assert (head.normals * unit_vectors(head.positions)).sum(1).min() > 0.999
+
+
+def test_normals_weigh_triangles_by_area() -> None:
+    positions = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]])  # areas 1 (facing z) and 3 (facing x)
+    normal = vertex_normals(positions, np.array([[0, 1, 2], [0, 2, 3]]))[0]
+    assert normal == pytest.approx(np.array([3, 0, 1]) / np.sqrt(10))
+
+
+def test_vertices_without_a_direction_point_up() -> None:
+    positions = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 1], [2, 0, 0], [5, 5, 5]])
+    opposite = np.array([[0, 1, 2], [0, 2, 1]])
+    no_area = np.array([[0, 1, 3]])
+    for triangles in (opposite, no_area):
+        assert np.array_equal(vertex_normals(positions, triangles), np.tile(np.float32([0, 1, 0]), (5, 1)))
+
+
+@given(hnp.arrays(np.float64, (6, 3), elements=st.floats(allow_nan=True, allow_infinity=True)))
+def test_unit_vectors_are_units_whatever_comes(vectors: np.ndarray) -> None:
+    result = unit_vectors(vectors)
+    assert result.dtype == np.float32
+    assert np.linalg.norm(result.astype(np.float64), axis=1) == pytest.approx(1, abs=1e-6)
+
+
+@given(st.lists(st.floats(-np.pi, np.pi), min_size=3, max_size=3), st.floats(1e-3, 1e3))
+def test_normals_turn_with_the_mesh_and_ignore_its_size(angles: list[float], scale: float) -> None:
+    turn = np.eye(3)
+    for axis, angle in enumerate(angles):
+        c, s = np.cos(angle), np.sin(angle)
+        turn = turn @ np.roll(np.array([[1, 0, 0], [0, c, -s], [0, s, c]]), (axis, axis), (0, 1))
+    head = ball(6, 8)
+    turned = vertex_normals(head.positions @ turn * scale, head.triangles)
+    assert turned == pytest.approx(head.normals @ turn, abs=1e-5)
+
+
+# rig
+
+
+def test_rig_survives_saving(tmp_path: Path) -> None:
+    rig = cube_rig()
+    rig.save(tmp_path / "rig.safetensors")
+    rig.save(tmp_path / "again.safetensors")
+    loaded = Rig.load(tmp_path / "rig.safetensors")
+    assert (tmp_path / "rig.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+    for field in dataclasses.fields(Rig):
+        before, after = getattr(rig, field.name), getattr(loaded, field.name)
+        assert np.array_equal(before, after)
+        assert isinstance(before, tuple) or (before.dtype == after.dtype and not after.flags.writeable)
+
+
+def test_rig_shape_is_dense_on_request() -> None:
+    lifted = cube_rig().shape("jawOpen")
+    assert np.flatnonzero(lifted.any(1)).tolist() == [2, 3, 6, 7]
+    assert not cube_rig().shape("tongueOut").any()
+    with pytest.raises(MeshInputError, match="unknown blendshape: got 'smile'; expected one of: jawOpen, "):
+        cube_rig().shape("smile")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"joint_names": ("a", "a")}, "joint names: got a repeated name"),
+        ({"joint_names": ()}, "rig joints: got none"),
+        ({"joint_names": ("",)}, "joint names: got an empty one"),
+        ({"joint_parents": np.array([0])}, "joint_parents: got 0; expected -1 or earlier"),
+        ({"joint_parents": np.array([-1.0])}, "joint_parents: got dtype float64; expected int32"),
+        ({"joint_positions": np.full((1, 3), np.nan)}, "joint_positions: got nan"),
+        ({"skin_joints": np.ones((8, 4), np.int64)}, "skin_joints: got 1; expected joint ids below 1"),
+        ({"skin_joints": np.full((8, 4), -1)}, r"skin_joints: got -1\.\.-1; expected values that fit uint16"),
+        ({"skin_weights": np.full((8, 4), 0.3)}, "skin_weights: got a row sum of 1.2"),
+        ({"skin_weights": np.tile([2.0, -1, 0, 0], (8, 1))}, "skin_weights: got a negative weight"),
+        ({"skin_weights": np.ones((7, 4)) / 4}, "skin_weights: got shape"),
+        ({"shape_offsets": np.array([0, 4, 4, 11])}, "numbers that rise from 0 to 12"),
+        ({"shape_offsets": np.array([0, 5, 4, 12])}, "numbers that rise from 0 to 12"),
+        ({"shape_index": np.array([2, 3, 6, 8, *range(8)])}, "shape_index: got 8; expected vertex ids"),
+        ({"shape_index": np.array([3, 2, 6, 7, *range(8)])}, "repeated or unsorted"),
+        ({"shape_index": np.array([2, 2, 6, 7, *range(8)])}, "repeated or unsorted"),
+        ({"shape_delta": np.full((12, 3), np.inf)}, "shape_delta: got inf"),
+        ({"shape_names": ("a", "b")}, "shape_offsets: got shape"),
+    ],
+)
+def test_bad_rigs_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(MeshInputError, match=message):
+        dataclasses.replace(cube_rig(), **changes)
+
+
+def test_foreign_rig_files_are_refused(tmp_path: Path) -> None:
+    topology = tmp_path / "topology.safetensors"
+    cube_topology().save(topology)
+    (tmp_path / "noise").write_bytes(b"\x00" * 100)
+    for path in (topology, tmp_path / "noise", tmp_path / "missing"):
+        with pytest.raises(BundleError, match=path.name):
+            Rig.load(path)
+
+
+# save
+
+
+@pytest.mark.parametrize("name", ["head.glb", "HEAD.GLB", "head.obj"])
+def test_save_takes_the_format_from_the_suffix(tmp_path: Path, name: str) -> None:
+    cube().save(tmp_path / name)
+    start = b"glTF" if name.lower().endswith("glb") else b"# topos_rt"
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+def test_save_prefers_the_format_given(tmp_path: Path) -> None:
+    cube().save(str(tmp_path / "head.bin"), "obj", units="cm", up="z")
+    assert (tmp_path / "head.bin").read_bytes().startswith(b"# topos_rt head in cm, +Z up")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("head.gbl", {}, r"unknown output format: got 'gbl'; expected one of: glb, obj.*did you mean 'glb'"),
+        ("head", {}, r"no output format: .*expected one of: \.glb, \.obj"),
+        ("head.glb", {"format": "stl"}, "unknown output format: got 'stl'"),
+        ("head.obj", {"units": "inch"}, "unknown unit of length: got 'inch'; expected one of: m, cm"),
+        ("head.obj", {"up": "x"}, "unknown up axis: got 'x'; expected one of: y, z"),
+        ("head.glb", {"units": "cm"}, "glTF is in metres with [+]Y up by definition"),
+    ],
+)
+def test_save_refuses_before_it_writes(
+    tmp_path: Path, name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        cube().save(tmp_path / name, **options)
+    assert os.listdir(tmp_path) == []
+
+
+def test_save_reports_what_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError):
+        cube().save(tmp_path / "missing" / "head.glb")
+
+
+def test_polygons_of_the_test_cube_face_outwards() -> None:
+    for quad in QUADS:
+        a, b, c = CORNERS[quad[:3]]
+        assert np.cross(b - a, c - a) @ CORNERS[quad].mean(0) > 0

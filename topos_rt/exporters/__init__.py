@@ -1,0 +1,34 @@
+"""From a HeadMesh to the bytes of a file. Pure functions: `HeadMesh.save` alone touches the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+from topos_rt.errors import OptionError, choose
+from topos_rt.exporters.glb import write_glb
+from topos_rt.exporters.obj import write_obj
+from topos_rt.exporters.options import ExportOptions
+from topos_rt.mesh import HeadMesh
+
+__all__ = ["EXPORTERS", "ExportOptions", "format_of", "write_glb", "write_obj"]
+
+EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
+    "glb": write_glb,
+    "obj": write_obj,
+}
+
+
+def format_of(path: str | PathLike[str], format: str | None = None) -> str:
+    """The key of EXPORTERS that `format` names, or else the suffix of `path`.
+
+    Raises OptionError for any other.
+    """
+    name = Path(path).suffix.removeprefix(".").lower() if format is None else format
+    if not name:
+        raise OptionError("no output format", got=f"{path}, a name without suffix",
+                          expected=f"one of: {', '.join(f'.{key}' for key in EXPORTERS)}",
+                          fix="add a suffix or name a format")
+    choose(name, EXPORTERS, "output format")
+    return name
