@@ -43,6 +43,11 @@ class TOPOSDiT(nn.Module):
         )
         self.out_layer = nn.Linear(model_channels, out_channels)
 
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """[N, D]."""
+        return len(self.pos_emb), self.input_layer.in_features
+
     def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """x [B,N,D], t [B] in 0..1000, cond [B,T,C] -> velocity [B,N,D]."""
         return self.step(x, t, *self.context(cond))

@@ -12,7 +12,7 @@ class NeighbourSum(nn.Module):
     """x [n,B,C] -> for each node the sum of x over its incoming edges of one type.
 
     Two forms of the same sum: a gather through a padded table (few, portable ONNX ops) for inference,
-    and a sparse product while gradients are wanted, several times faster to train on a CPU.
+    and a sparse product for training, whose gradient is several times faster on a CPU.
     """
 
     def __init__(self, level: Level, edge_type: int) -> None:
@@ -27,10 +27,10 @@ class NeighbourSum(nn.Module):
         rows, columns = torch.where(mask)[0], table[mask]
         self.matrix = torch.sparse_coo_tensor(torch.stack([rows, columns]), torch.ones(len(rows)), (n, n)).to_sparse_csr()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sparse: bool) -> Tensor:
         if self.identity:
             return x
-        if torch.is_grad_enabled() and x.requires_grad:
+        if sparse:
             with torch.autocast(x.device.type, enabled=False):  # sparse products exist in FP32 only
                 return (self.matrix.to(x.device) @ x.float().flatten(1)).unflatten(1, x.shape[1:])
         padded = torch.cat([x, torch.zeros_like(x[:1])])

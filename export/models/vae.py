@@ -189,7 +189,7 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         linear: HeteroLinear = self.conv["conv"]["lin"]
-        summed = torch.cat([s(x) for s in self._sums], -1)
+        summed = torch.cat([s(x, self.training) for s in self._sums], -1)
         return self.gn(summed @ linear.weight.flatten(0, 1) + self.degrees @ linear.bias)
 
 

@@ -1,0 +1,56 @@
+# The commands people and CI share.  make help lists them.
+PYTHON   ?= python3
+VENV     ?= .venv
+PORTRAIT ?= examples/astronaut.jpg
+BIN      := $(VENV)/bin
+PIP      := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+CODE     := $(wildcard topos_rt export training benchmarks)
+
+.PHONY: help demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     install into $(VENV) and turn $(PORTRAIT) into out/head.glb"
+	@echo "make test     install the test extras, then run everything CI runs"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   let ruff fix what it can"
+	@echo "make bench    time the pipeline on this machine"
+	@echo "make clean    remove $(VENV) and everything built"
+
+demo: $(VENV)/.runtime
+	$(BIN)/topos-rt generate $(PORTRAIT) -o out/head.glb --preview out/head.png
+
+test: $(VENV)/.test $(VENV)/.js lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CODE)
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.runtime
+	$(BIN)/python benchmarks/bench_pipeline.py
+
+clean:
+	rm -rf $(VENV) build dist out tests/js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml CMakeLists.txt constraints.txt | $(BIN)/python
+	@echo "installing topos-rt into $(VENV)"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml CMakeLists.txt constraints.txt | $(BIN)/python
+	@echo "installing topos-rt and its test extras into $(VENV)"
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.runtime
+
+# The Khronos glTF validator; without node its test says that it was skipped.
+$(VENV)/.js: tests/js/package-lock.json | $(BIN)/python
+	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund; \
+	else echo "npm not found: the glTF validator is not installed"; fi
+	@touch $@

@@ -1,0 +1,100 @@
+"""The five graphs of a bundle: what each takes and gives, and the PyTorch code behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.models.dit import TIME_SCALE
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph: example inputs by name (they fix the static shapes), and output names."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+class ImageEncoderGraph(nn.Module):
+    """pixels [1,3,H,W] in 0..1 -> tokens [1,T,C]."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.image_encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.image_encoder(pixels)
+
+
+class DitContextGraph(nn.Module):
+    """tokens [1,T,C] -> keys, values [L,heads,T,head_dim]."""
+
+    def __init__(self, dit: TOPOSDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.dit.context(tokens)
+        return keys[:, 0], values[:, 0]
+
+
+class DitStepGraph(nn.Module):
+    """latent [1,N,D], time [1] from 1 (noise) to 0 (data), keys, values -> velocity [1,N,D]."""
+
+    def __init__(self, dit: TOPOSDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, latent: Tensor, time: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return self.dit.step(latent, time * TIME_SCALE, keys[:, None], values[:, None])
+
+
+class VaeDecoderGraph(nn.Module):
+    """latent [1,N,D] -> vertices [1,V,6]."""
+
+    def __init__(self, vae: TOPOSVAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.vae.decode(latent)
+
+
+class VaeEncoderGraph(nn.Module):
+    """points [1,P,6] -> posterior mean and log-variance [1,N,D]."""
+
+    def __init__(self, vae: TOPOSVAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return self.vae.encode(points)
+
+
+def build_graphs(encoder: ImageEncoder, dit: TOPOSDiT, vae: TOPOSVAE, image_size: int, points: int) -> dict[str, Graph]:
+    """All five, by their names in the manifest, with random example inputs of the right sizes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def example(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    pixels = torch.rand(1, 3, image_size, image_size, generator=generator)
+    with torch.no_grad():
+        tokens = encoder(pixels)
+        keys, values = DitContextGraph(dit)(tokens)
+    latent = example(1, *dit.latent_shape)
+    cloud = torch.cat([example(1, points, 3) / 3, nn.functional.normalize(example(1, points, 3), dim=-1)], -1)
+    return {
+        "image_encoder": Graph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
+        "dit_context": Graph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
+        "dit_step": Graph(DitStepGraph(dit), {"latent": latent, "time": torch.tensor([0.7]), "keys": keys, "values": values},
+                          ("velocity",)),
+        "vae_decoder": Graph(VaeDecoderGraph(vae), {"latent": latent}, ("vertices",)),
+        "vae_encoder": Graph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
+    }

@@ -1,0 +1,145 @@
+"""`topos-rt doctor`, on this machine and on machines where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from topos_rt import backends, bundle
+from topos_rt.backends import BACKENDS, Probe
+from topos_rt.cli import main
+from topos_rt.commands import doctor
+from topos_rt.errors import MissingExtraError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def one_model(tiny_bundle, monkeypatch):
+    """A machine on which the small bundle is the packaged model."""
+    monkeypatch.setattr(bundle, "known_bundles", lambda: {"tiny": tiny_bundle})
+    monkeypatch.setattr("topos_rt.commands.doctor.shutil.which", lambda _: None)
+
+
+@pytest.fixture
+def examine(capsys):
+    def examine():
+        code = main(["doctor", "--json"])
+        found = json.loads(capsys.readouterr().out)
+        assert main(["doctor"]) == code
+        return code, found, capsys.readouterr().out
+
+    return examine
+
+
+def test_a_machine_that_works(one_model, examine):
+    code, found, text = examine()
+    assert (code, found["problems"]) == (0, [])
+    assert found["auto"]["backend"] in BACKENDS
+    assert "best that works here" in found["auto"]["reason"]
+    assert found["models"]["tiny"]["works"]
+    assert all(found["packages"][name]["fault"] is None for name in doctor.REQUIRED)
+    assert set(found["backends"]) == set(BACKENDS)
+    assert found["platform"]["cpu_threads"] >= 1
+    assert text.splitlines()[-1] == "no problems found"
+    assert f"takes {found['auto']['backend']}: " in text
+    assert "GPU       no NVIDIA GPU found" in text
+
+
+def test_no_bundled_model(monkeypatch, examine):
+    monkeypatch.setattr(bundle, "known_bundles", dict)
+    code, found, text = examine()
+    assert code == 1
+    assert {"problem": "this installation has no bundled model", "fix": "reinstall topos-rt"} in found[
+        "problems"
+    ]
+    assert "fix: reinstall topos-rt" in text
+
+
+def test_a_damaged_model(one_model, own_bundle, monkeypatch, examine):
+    (own_bundle / "dit_step.onnx").write_bytes(b"")
+    monkeypatch.setattr(bundle, "known_bundles", lambda: {"tiny": own_bundle})
+    code, found, _ = examine()
+    assert code == 1
+    assert not found["models"]["tiny"]["works"]
+    assert found["problems"][0]["problem"].startswith(
+        "the bundled model tiny cannot be used: size of bundle file"
+    )
+
+
+def test_no_backend(one_model, monkeypatch, examine):
+    fault = MissingExtraError("the onnxruntime backend", got="no module", fix="pip install onnxruntime")
+    monkeypatch.setattr(backends, "survey", lambda: {"onnxruntime": Probe("no module", fault)})
+    code, found, text = examine()
+    assert (code, found["auto"]) == (1, None)
+    assert found["problems"] == [{"problem": "no backend works here", "fix": "pip install onnxruntime"}]
+    assert "onnxruntime   does not work: no module; fix: pip install onnxruntime" in text
+    assert "finds none that works" in text
+
+
+def smi(monkeypatch, directory, script):
+    program = directory / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr("topos_rt.commands.doctor.shutil.which", lambda _: str(program))
+
+
+def test_gpus_are_listed(one_model, monkeypatch, tmp_path, examine):
+    line = "NVIDIA GeForce RTX 5090, 12.0, 32607 MiB, 570.86"
+    smi(monkeypatch, tmp_path, f"echo '{line}'; echo '{line}'")
+    code, found, text = examine()
+    told = "NVIDIA GeForce RTX 5090, compute capability 12.0, 32607 MiB, driver 570.86"
+    assert (code, found["gpus"]) == (0, [told, told])
+    assert f"GPU       {told}; {told}" in text
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo 'NVIDIA-SMI has failed\nbecause of the driver'; exit 9", "has failed because of the driver"),
+        ("exit 6", "exit code 6"),
+    ],
+)  # fmt: skip
+def test_a_driver_that_does_not_answer(one_model, monkeypatch, tmp_path, examine, script, told):
+    smi(monkeypatch, tmp_path, script)
+    code, found, _ = examine()
+    assert code == 0  # the CPU still works
+    assert told in found["problems"][0]["problem"]
+    assert found["gpus"] == []
+
+
+def test_a_driver_that_hangs(one_model, monkeypatch, tmp_path, examine):
+    smi(monkeypatch, tmp_path, "exec sleep 60")
+    monkeypatch.setattr(doctor, "_SMI_TIMEOUT_S", 0.2)
+    _, found, _ = examine()
+    assert "timed out" in found["problems"][0]["problem"]
+
+
+@pytest.mark.parametrize("absent", ["numpy", "PIL", "onnxruntime", "safetensors", "platformdirs"])
+def test_a_missing_dependency(tmp_path, absent):
+    """The doctor works without any of them, and says what to install."""
+    (tmp_path / f"{absent}.py").write_text("raise ModuleNotFoundError(f'No module named {__name__!r}')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "topos_rt", "doctor", "--json"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+    )  # fmt: skip
+    name = {"PIL": "pillow"}.get(absent, absent)
+    problems = json.loads(done.stdout)["problems"]
+    assert [problem["problem"] for problem in problems[1:]] in (
+        [],
+        ["this installation has no bundled model"],
+    )
+    first = problems[0]
+    assert first["problem"].startswith(f"{name} cannot be imported: ")
+    assert first["fix"].startswith("pip install ")
+    assert first["fix"].endswith(name)
+    assert "Traceback" not in done.stderr  # onnxruntime's own, if it were tried without numpy
+    if absent in ("numpy", "onnxruntime", "safetensors"):
+        assert done.returncode == 1

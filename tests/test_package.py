@@ -1,0 +1,216 @@
+"""What is installed and imported: public names, start-up cost, dependencies, the contents of the wheel."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import topos_rt
+from topos_rt.commands import doctor
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "topos_rt").rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+PUBLIC = [
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "Cancelled",
+    "HeadMesh",
+    "HeadPipeline",
+    "ImageError",
+    "InputError",
+    "Rig",
+    "Topology",
+    "ToposError",
+    "__version__",
+    "generate",
+]
+# Import names, by how they may be used: anywhere, or inside the function that needs the extra.
+DEPENDENCIES = {"numpy", "onnxruntime", "PIL", "platformdirs", "safetensors"}
+OPTIONAL = {"cuda", "pxr", "tensorrt", "tensorrt_rtx", "trimesh"}
+
+
+def python(code, *flags):
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", code],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names():
+    assert topos_rt.__all__ == PUBLIC
+    for name in PUBLIC:
+        assert getattr(topos_rt, name) is not None
+    assert set(PUBLIC) <= set(dir(topos_rt))
+
+
+def test_star_import():
+    names = {}
+    exec("from topos_rt import *", names)
+    assert set(PUBLIC) <= set(names)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'topos_rt' has no attribute 'HeadPipelin'"):
+        topos_rt.HeadPipelin  # noqa: B018
+
+
+def test_importing_does_no_work():
+    loaded = python(
+        "import sys; before = set(sys.modules); import topos_rt; print(*sys.modules.keys() - before)"
+    )
+    third_party = {name.partition(".")[0] for name in loaded.split()} - sys.stdlib_module_names
+    assert third_party == {"topos_rt"}
+    assert set(loaded.split()) & {name for name in loaded.split() if name.startswith("topos_rt")} == {
+        "topos_rt"
+    }
+
+
+def test_importing_takes_at_most_a_third_of_a_second():
+    code = "import time; t = time.perf_counter(); import topos_rt; print(time.perf_counter() - t)"
+    assert min(float(python(code)) for _ in range(3)) <= 0.3
+
+
+def test_the_whole_runtime_loads_without_torch():
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SOURCES]
+    wanted = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
+    code = f"import importlib, sys\nfor name in {wanted}: importlib.import_module(name)\nprint(*sys.modules)"
+    roots = {name.partition(".")[0] for name in python(code).split()}
+    assert roots & {"torch", "export", "training", "onnx", "scipy", "trimesh"} == set()
+
+
+def imports(tree, top_only=False):
+    """Roots of the modules a file imports, those under `if TYPE_CHECKING` aside."""
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in tree.body if top_only else ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield str(node.module).partition(".")[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_runtime_imports_its_dependencies_only(path):
+    tree = ast.parse(path.read_text())
+    ours = sys.stdlib_module_names | DEPENDENCIES | {"topos_rt"}
+    assert set(imports(tree)) <= ours | OPTIONAL
+    assert set(imports(tree, top_only=True)) <= ours
+
+
+def requirement_names(requirements):
+    return {re.match(r"[A-Za-z0-9-]+", requirement).group() for requirement in requirements}
+
+
+def test_the_hard_dependencies_are_those_of_the_cpu_path():
+    assert requirement_names(PROJECT["dependencies"]) == set(doctor.REQUIRED)
+    assert {module.partition(".")[0] for module in doctor.REQUIRED.values()} == DEPENDENCIES
+
+
+def test_the_doctor_knows_the_extras():
+    for distribution, extra in doctor.OPTIONAL.items():
+        assert distribution in requirement_names(EXTRAS[extra])
+    assert set(EXTRAS) == {"tensorrt-rtx", "tensorrt", "usd", "mesh", "export", "training", "test"}
+
+
+def test_every_extra_named_in_a_message_exists():
+    for path in SOURCES:
+        for extra in re.findall(r"topos-rt\[([a-z-]+)\]", path.read_text()):
+            assert extra in EXTRAS, path
+
+
+def test_torch_is_held_by_the_constraints():
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert any(re.fullmatch(r"torch==\d+\.\d+\.\d+", pin) for pin in pins)
+    assert "-c constraints.txt" in (ROOT / "Makefile").read_text()
+
+
+def test_ci_runs_what_people_run():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[-1] == "make test"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout, built by the build tools of the extra `test`."""
+    if importlib.util.find_spec("scikit_build_core") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("scikit-build-core is not installed")
+        pytest.skip("scikit-build-core is not installed: pip install -e '.[test]'")
+    directory = tmp_path_factory.mktemp("wheel")
+    words = [
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(directory),
+        str(ROOT),
+    ]
+    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = directory.glob("*.whl")
+    return path
+
+
+def test_the_wheel_fits_every_machine_and_has_the_version(wheel):
+    assert wheel.name == f"topos_rt-{topos_rt.__version__}-py3-none-any.whl"
+
+
+def test_the_wheel_holds_the_package_its_data_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
+    tracked = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "topos_rt").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    inside = {name for name in names if not name.startswith(f"topos_rt-{topos_rt.__version__}.dist-info/")}
+    assert inside == tracked
+    assert "topos_rt/py.typed" in inside
+    assert {name.rpartition("/")[2] for name in names - inside} >= {"LICENSE", "NOTICE", "entry_points.txt"}
+    assert "License-Expression: MIT" in metadata
+
+
+def test_the_wheel_runs_from_where_it_is_installed(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    # -S: an editable install of this checkout would come first.
+    path = os.pathsep.join([str(tmp_path / "site"), sysconfig.get_path("platlib")])
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "topos_rt", "doctor", "--json"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["topos_rt"]["path"] == str(tmp_path / "site" / "topos_rt")
+    assert all(package["fault"] is None for package in found["packages"].values())

@@ -1,0 +1,70 @@
+"""topos_rt: one portrait in, one animatable 3D head with a fixed topology out.
+
+    import topos_rt
+
+    head = topos_rt.generate("portrait.jpg", seed=0)         # one call
+    head.save("head.glb")
+
+    pipe = topos_rt.HeadPipeline.open("mini")                # many calls: the model is loaded once
+    head = pipe("portrait.jpg", seed=0, preset="balanced")   # HeadMesh: float32, metres, +Y up, facing +Z
+
+Importing this package does no work; each name below is loaded from its module when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from topos_rt.bundle import Bundle
+    from topos_rt.errors import BackendError, BundleError, Cancelled, ImageError, InputError, ToposError
+    from topos_rt.mesh import HeadMesh, Rig
+    from topos_rt.pipeline import HeadPipeline, generate
+    from topos_rt.topology import Topology
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "Cancelled",
+    "HeadMesh",
+    "HeadPipeline",
+    "ImageError",
+    "InputError",
+    "Rig",
+    "Topology",
+    "ToposError",
+    "__version__",
+    "generate",
+]
+
+_MODULES = {
+    "BackendError": "errors",
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "Cancelled": "errors",
+    "HeadMesh": "mesh",
+    "HeadPipeline": "pipeline",
+    "ImageError": "errors",
+    "InputError": "errors",
+    "Rig": "mesh",
+    "Topology": "topology",
+    "ToposError": "errors",
+    "generate": "pipeline",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

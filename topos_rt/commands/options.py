@@ -1,0 +1,105 @@
+"""Options that several commands share. Every list of choices comes from the table that holds them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from topos_rt.backends import AUTO, BACKENDS
+from topos_rt.exporters import EXPORTERS
+from topos_rt.exporters.options import AXES, UNITS
+from topos_rt.sampler import PRESETS
+from topos_rt.solvers import SOLVERS
+
+DEFAULT_FORMAT = "glb"
+DEFAULT_PRESET = "balanced"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model, --backend."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="mini|PATH",
+        default="mini",
+        help="the bundled model, or a bundle's directory (default: mini)",
+    )
+    group.add_argument(
+        "--backend",
+        metavar=_one_of([AUTO, *BACKENDS]),
+        default=AUTO,
+        help="the inference engine; auto takes the best that works here (default: auto)",
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """--preset, --steps, --solver, --guidance, --seed, --seeds."""
+    presets = ", ".join(f"{name} {settings.steps}" for name, settings in PRESETS.items())
+    group = parser.add_argument_group("sampling")
+    group.add_argument(
+        "--preset",
+        metavar=_one_of(PRESETS),
+        default=DEFAULT_PRESET,
+        help=f"quality against time, in steps: {presets} (default: {DEFAULT_PRESET})",
+    )
+    group.add_argument("--steps", metavar="N", type=_whole, help="sampling steps (default: the preset's)")
+    group.add_argument(
+        "--solver", metavar=_one_of(SOLVERS), help="the method of a step (default: the preset's)"
+    )
+    group.add_argument(
+        "--guidance",
+        metavar="W",
+        type=_number,
+        help="how strictly to follow the image; 0 is off (default: the model's)",
+    )
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--seed", metavar="K", type=_whole, help="the same seed gives the same head (default: 0)"
+    )
+    either.add_argument("--seeds", metavar="K,K...", type=_wholes, help="several heads of each image")
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """--format, --units, --up, --no-rig."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--format",
+        metavar=_one_of(EXPORTERS),
+        help=f"the format of the heads (default: the suffix of OUT, else {DEFAULT_FORMAT})",
+    )
+    group.add_argument("--units", metavar=_one_of(UNITS), default="m", help="the unit of length (default: m)")
+    group.add_argument(
+        "--up", metavar=_one_of(AXES), default="y", help="the axis that points up (default: y)"
+    )
+    group.add_argument("--no-rig", action="store_true", help="leave the blendshapes out")
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return "|".join(names)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {_short(text)}; expected a whole number") from error
+
+
+def _wholes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"got {_short(text)}; expected whole numbers with commas between"
+        ) from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {_short(text)}; expected a number") from error
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")

@@ -1,0 +1,88 @@
+"""What a command shows: results on stdout, everything else on stderr, a progress bar on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from typing import Any
+
+from topos_rt.errors import OutputError, ToposError, one_line
+
+_REDRAW_S = 0.05
+_BAR = 24
+
+
+class Console:
+    """The output of one command.
+
+    With `as_json`, stdout carries one JSON object and nothing else: what the command put into `report`, which
+    `finish` prints once. Lines for people then go to stderr.
+    """
+
+    def __init__(self, command: str, as_json: bool = False) -> None:
+        self.report: dict[str, Any] = {}
+        self._command = command
+        self._as_json = as_json
+        self._errors: list[dict[str, Any]] = []
+        self._live = sys.stderr.isatty()
+        self._shown = ""
+        self._drawn_at = 0.0
+
+    def say(self, text: str) -> None:
+        """A line of the result, for people."""
+        self.clear()
+        self._print(text, sys.stderr if self._as_json else sys.stdout)
+
+    def note(self, text: str) -> None:
+        """A remark beside the result."""
+        self.clear()
+        self._print(text, sys.stderr)
+
+    def error(self, error: ToposError, image: str | None = None) -> None:
+        """One line on stderr, and an entry in the JSON object; `image` is the input it was about."""
+        named = image is None or isinstance(error, OutputError) or one_line(image) in str(error)
+        self.fault(type(error).__name__, str(error) if named else f"{image}: {error}", image)
+
+    def fault(self, kind: str, message: str, image: str | None = None) -> None:
+        """`error`, for what is not a ToposError."""
+        self.clear()
+        message = one_line(message)
+        self._errors.append({"type": kind, "message": message} | ({} if image is None else {"image": image}))
+        self._print(f"topos-rt: error: {message}", sys.stderr)
+
+    def progress(self, fraction: float, label: str) -> None:
+        """Draw the progress bar, 0 <= fraction <= 1; nothing where stderr is not a terminal."""
+        now = time.monotonic()
+        if not self._live or (self._shown and now - self._drawn_at < _REDRAW_S):
+            return
+        done = round(fraction * _BAR)
+        width = shutil.get_terminal_size().columns - 1
+        line = f"[{'#' * done}{'.' * (_BAR - done)}] {fraction:4.0%}  {one_line(label)}"[:width]
+        sys.stderr.write(f"\r{line.ljust(len(self._shown))}")
+        sys.stderr.flush()
+        self._shown, self._drawn_at = line, now
+
+    def clear(self) -> None:
+        """Take the progress bar away."""
+        if self._shown:
+            sys.stderr.write(f"\r{' ' * len(self._shown)}\r")
+            sys.stderr.flush()
+            self._shown = ""
+
+    def finish(self, exit_code: int) -> None:
+        """Print the JSON object, if it was asked for. Called once, whatever happened."""
+        self.clear()
+        if self._as_json:
+            result = {"command": self._command, "exit_code": exit_code, **self.report, "errors": self._errors}
+            self._print(json.dumps(result, indent=2, allow_nan=False), sys.stdout)
+
+    def _print(self, text: str, stream: Any) -> None:
+        try:
+            print(text, file=stream, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if stream is sys.stdout:
+                raise OutputError("cannot write to standard output", got=error.strerror) from error

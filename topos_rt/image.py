@@ -1,0 +1,306 @@
+"""Pictures to pixels: the only place that knows colour, alpha, orientation and file formats.
+
+Everything becomes 8-bit RGB or RGBA first and is resized as in the TOPOS release: RGB with Lanczos; RGBA
+bilinearly, then multiplied by alpha, which puts it on black. ImageNet's mean and deviation are applied inside
+the image encoder's graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from topos_rt.errors import ImageError
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
+
+MIN_SIDE = 16
+MAX_PIXELS = 64 * 2**20  # room for a 64-megapixel camera; a picture that unpacks to more is taken for a bomb
+
+# Only decoders that work on the bytes themselves: Pillow's EPS reader, for one, starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_READABLE = "a PNG, JPEG, WebP, BMP, GIF or TIFF picture"
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+
+# What Pillow's decoders are known to raise on damaged files, besides OSError.
+_DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
+    struct.error, zlib.error,
+)  # fmt: skip
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
+    """Read a portrait and bring it to the size the image encoder wants.
+
+    The largest centred part with the aspect of the result is kept (a square, when height = width), after the
+    EXIF orientation has been applied.
+
+    Args:
+        source: a path; the bytes of a file; a Pillow image; or an array [H,W,3] (RGB) or [H,W,4] (RGBA),
+            uint8 in 0..255, float32 or float64 in 0..1.
+        height, width: of the result, pixels.
+
+    Returns:
+        [1,3,height,width] float32, RGB in 0..1.
+
+    Raises:
+        ImageError: the source is missing, empty, damaged, not a picture, animated, smaller than 16 pixels on
+            a side, larger than 64 megapixels (found before decoding), or an array of another type, shape or
+            range.
+    """
+    name = describe(source)
+    if isinstance(source, np.ndarray):
+        image = _from_array(source, name)
+    elif isinstance(source, Image.Image):
+        image = _decode(source, name)
+    else:
+        with _open_file(source, name) as file, _open_image(file, name) as opened:
+            image = _decode(opened, name)
+    return _to_pixels(image, height, width)
+
+
+def check_image(path: str | os.PathLike[str]) -> None:
+    """Find out from its header alone whether `load_image` would take the picture at `path`.
+
+    Damage behind the header is not seen. Raises ImageError as `load_image` does.
+    """
+    name = describe(path)
+    with _open_file(path, name) as file, _open_image(file, name) as opened:
+        _check_header(opened, name)
+
+
+def describe(source: object) -> str:
+    """A short name for an image source, for messages and metadata: the path, or what kind of object it is."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "")) or "(Pillow image)"
+    if isinstance(source, np.ndarray):
+        return "(array)"
+    return "(bytes)" if isinstance(source, bytes | bytearray | memoryview) else f"({type(source).__name__})"
+
+
+@contextlib.contextmanager
+def _open_file(source: object, name: str) -> Iterator[IO[bytes]]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        if not len(source):
+            raise ImageError(f"cannot use the image {name}", got="no bytes", expected=_READABLE)
+        yield io.BytesIO(source)
+        return
+    if not isinstance(source, str | os.PathLike):
+        raise ImageError(
+            "cannot use the image",
+            got=f"an object of type {type(source).__name__}",
+            expected="a path, bytes, a Pillow image or a NumPy array",
+        )
+    path = Path(source)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"cannot use the image {name}", got="a directory", expected="an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"cannot use the image {name}", got="a device or pipe", expected="an image file")
+        if status.st_size == 0:
+            raise ImageError(f"cannot use the image {name}", got="an empty file", expected=_READABLE)
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise ImageError(f"cannot use the image {name}", got="no such file", fix="check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"cannot use the image {name}", got=reason, expected="a readable file") from error
+    with file:
+        yield file
+
+
+def _open_image(file: IO[bytes], name: str) -> Image.Image:
+    """The picture in `file` with only its header read."""
+    start = file.read(4)
+    file.seek(0)
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise _too_large(name, f"more than {limit // 2**20} megapixels") from error
+    except _DECODER_ERRORS as error:
+        if isinstance(error, UnidentifiedImageError) and not start.startswith(_SIGNATURES):
+            raise ImageError(
+                f"cannot use the image {name}",
+                got="a file that is not a picture, or of a kind that is not read",
+                expected=_READABLE,
+                fix="convert it to JPEG or PNG",
+            ) from error
+        raise _damaged(name, error) from error
+
+
+def _check_header(image: Image.Image, name: str) -> None:
+    _check_size(image.width, image.height, name)
+    try:
+        # MPO is a phone's JPEG with a depth map or a second view behind the photograph itself.
+        frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    except _DECODER_ERRORS as error:
+        raise _damaged(name, error) from error
+    if frames > 1:
+        raise ImageError(
+            f"cannot use the image {name}",
+            got=f"an animation or a stack of {frames} frames",
+            expected="one still picture",
+            fix="save one frame as PNG or JPEG",
+        )
+
+
+def _decode(image: Image.Image, name: str) -> Image.Image:
+    """The upright 8-bit RGB or RGBA picture; the size is checked before any pixel is decoded."""
+    _check_header(image, name)
+    try:
+        image.load()
+        turn = _UPRIGHT.get(_orientation(image))
+        image = _to_eight_bits(image, name)
+        return image if turn is None else image.transpose(turn)
+    except ImageError:
+        raise
+    except _DECODER_ERRORS as error:
+        raise _damaged(name, error) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) where it cannot be read: broken metadata do not spoil a picture."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DECODER_ERRORS:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
+    if image.mode in ("RGB", "RGBA") and "transparency" not in image.info:
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _grey_eight_bits(image, name).convert("RGB")
+    try:
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except ValueError as error:
+        raise ImageError(
+            f"cannot use the image {name}",
+            got=f"colour mode {image.mode}",
+            expected="a grey, RGB, palette or CMYK picture",
+            fix="save it as RGB",
+        ) from error
+
+
+def _grey_eight_bits(image: Image.Image, name: str) -> Image.Image:
+    """16-bit and floating-point grey; Pillow's own conversion would clip these instead of scaling them."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        return Image.fromarray(_unit_to_eight_bits(values, name))
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(
+            f"cannot use the image {name}",
+            got=f"32-bit grey values from {values.min()} to {values.max()}",
+            expected="values within 0..65535",
+            fix="save it with 8 or 16 bits a channel",
+        )
+    return Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.ndim != 3 or array.shape[2] not in (3, 4):
+        raise ImageError(
+            f"cannot use the image {name}",
+            got=f"an array of shape {list(array.shape)}",
+            expected="shape [H,W,3] (RGB) or [H,W,4] (RGBA)",
+        )
+    if array.dtype not in (np.uint8, np.float32, np.float64):
+        raise ImageError(
+            f"cannot use the image {name}",
+            got=f"an array of dtype {array.dtype}",
+            expected="uint8 in 0..255, or float32 or float64 in 0..1",
+        )
+    _check_size(array.shape[1], array.shape[0], name)
+    if array.dtype != np.uint8:
+        array = _unit_to_eight_bits(array, name)
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _unit_to_eight_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Values in 0..1 to uint8. A resampler's slight overshoot is clipped; more is a mistake of scale."""
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise ImageError(
+            f"cannot use the image {name}", got=f"{bad} NaN or infinite values", expected="finite values"
+        )
+    low, high = float(values.min()), float(values.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ImageError(
+            f"cannot use the image {name}",
+            got=f"floating-point values from {low:g} to {high:g}",
+            expected="values within 0..1",
+            fix="divide by 255, or pass uint8",
+        )
+    eight: np.ndarray = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return eight
+
+
+def _to_pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
+    wide = min(image.width, max(1, image.height * width // height))
+    high = min(image.height, max(1, image.width * height // width))
+    left, top = (image.width - wide) // 2, (image.height - high) // 2
+    box = (left, top, left + wide, top + high)
+    filtering = Image.Resampling.BILINEAR if image.mode == "RGBA" else Image.Resampling.LANCZOS
+    # Cropped first: resize(box=…) would let the filter see beyond the box.
+    resized = image.crop(box).resize((width, height), filtering)
+    pixels = np.asarray(resized, dtype=np.float32) / np.float32(255)
+    if image.mode == "RGBA":
+        pixels = pixels[..., :3] * pixels[..., 3:]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"cannot use the image {name}",
+            got=f"{width} × {height} pixels",
+            expected=f"at least {MIN_SIDE} on each side",
+            fix="use a larger picture; 256 × 256 or more is best",
+        )
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"{width} × {height} pixels")
+
+
+def _too_large(name: str, got: str) -> ImageError:
+    return ImageError(
+        f"cannot use the image {name}",
+        got=got,
+        expected=f"at most {MAX_PIXELS // 2**20} megapixels",
+        fix="scale the picture down",
+    )
+
+
+def _damaged(name: str, error: BaseException) -> ImageError:
+    told = isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError) and str(error)
+    return ImageError(
+        f"cannot use the image {name}",
+        got=f"a damaged or truncated file ({error})" if told else "a damaged or truncated file",
+        expected=_READABLE,
+        fix="save or download it again",
+    )

@@ -1,0 +1,129 @@
+"""Synthetic heads from the parametric body model `anny` (code Apache-2.0, MakeHuman data CC0)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from topos_rt.topology import Hierarchy, Topology, sphere_frame
+
+# Base voxel cell 2/2^6: levels of 4538, 2774, 1557, 613 and 168 nodes on the MakeHuman head.
+HIERARCHY_DEPTH = 6
+DECODER_STAGES = 4
+# Local changes whose names begin so shape the head, face and neck; the others shape the body.
+_LOCAL_PREFIXES = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "neck", "nose")
+_AGE_RANGE = (0.35, 0.95)  # children's and infants' proportions are left out
+_LOCAL_SIGMA = 0.3
+_ASYMMETRY_SIGMA = 0.05
+# Most regions by the bones that move them (skin weight above the threshold).
+_REGION_BONES = {
+    "eyes": (("eye.L", "eye.R"), 0.5), "tongue": (("tongue",), 0.5), "brows": (("oculi01",), 0.3),
+    "eyelids": (("orbicularis",), 0.3),
+}
+# The red of the lips: what these shapes move by more than a share of their largest move.
+_LIP_SHAPES = (("local_change:mouth-upperlip-volume-incr", 0.5), ("local_change:mouth-lowerlip-volume-incr", 0.15))
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """A linear head model, +Y up, +Z forward, metres."""
+
+    topology: Topology
+    template: np.ndarray  # [V,3] float32, all coefficients zero
+    basis: np.ndarray  # [K,V*3] float32, the blendshapes that shape a neutral head
+    skin: np.ndarray  # [V,J] float32 skin weights
+    bones: tuple[str, ...]
+    bone_parents: tuple[int, ...]
+    bone_heads: np.ndarray  # [J,3] float32
+    action_names: tuple[str, ...]  # ARKit names
+    action_deltas: np.ndarray  # [S,V,3] float32
+    _anny: object
+    _rows: np.ndarray  # [K] rows of anny's own blendshape list
+
+    @classmethod
+    def load(cls) -> HeadModel:
+        """Build it from the installed `anny` package (the first construction compiles kernels, up to a minute)."""
+        import anny
+
+        model = anny.Anny(rig="makehuman-head", topology="head-quads", local_changes="all", facial_actions="all",
+                          phenotypes="all")
+        labels = list(model.blendshape_labels)
+        shapes = model.blendshapes.numpy()
+        is_action = np.array([label.startswith("facial_action:") for label in labels])
+        rows = np.flatnonzero((np.abs(shapes).max((1, 2)) > 1e-5) & ~is_action)
+        skin = np.zeros((shapes.shape[1], len(model.bone_labels)), np.float32)
+        ids = model.vertex_bone_indices.numpy()
+        np.add.at(skin, (np.arange(len(skin))[:, None], ids), model.vertex_bone_weights.numpy())
+        bones = tuple(model.bone_labels)
+        return cls(
+            topology=_topology(model, skin, bones), template=_axes(model.template_vertices.numpy()),
+            basis=_axes(shapes[rows]).reshape(len(rows), -1), skin=skin, bones=bones,
+            bone_parents=tuple(int(p) for p in model.bone_parents), bone_heads=_axes(model.template_bone_heads.numpy()),
+            action_names=tuple(labels[i].removeprefix("facial_action:") for i in np.flatnonzero(is_action)),
+            action_deltas=_axes(shapes[is_action]), _anny=model, _rows=rows)
+
+    def sample(self, count: int, seed: int) -> np.ndarray:
+        """[count,V,3] float32 metres: random neutral heads; phenotypes uniform, local changes nearly symmetric."""
+        import torch
+
+        rng = np.random.default_rng(seed)
+        phenotypes = rng.uniform(0, 1, (count, len(self._anny.phenotype_labels)))
+        phenotypes[:, self._anny.phenotype_labels.index("age")] = rng.uniform(*_AGE_RANGE, count)
+        columns = dict(zip(self._anny.phenotype_labels, torch.from_numpy(phenotypes).unbind(1), strict=True))
+        changes = dict(zip(self._anny.local_change_labels, torch.from_numpy(self._local_changes(count, rng)).unbind(1), strict=True))
+        coefficients = self._anny.get_phenotype_blendshape_coefficients(**columns, local_changes=changes)
+        offsets = coefficients.numpy()[:, self._rows].astype(np.float32) @ self.basis
+        return self.template + offsets.reshape(count, -1, 3)
+
+    def _local_changes(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        labels = self._anny.local_change_labels
+        changes = np.zeros((count, len(labels)))
+        shared: dict[str, np.ndarray] = {}
+        for i, label in enumerate(labels):
+            name = label[2:] if label[:2] in ("l-", "r-") else label
+            if name.split("-")[0] not in _LOCAL_PREFIXES:
+                continue
+            if name not in shared:
+                shared[name] = rng.normal(0, _LOCAL_SIGMA, count)
+            own = rng.normal(0, _ASYMMETRY_SIGMA, count) if name != label else 0.0
+            changes[:, i] = np.clip(shared[name] + own, -1, 1)
+        return changes
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """Of the mean of many heads, in the networks' sphere-normalised frame."""
+        from topos_rt.mesh import vertex_normals
+
+        mean = normalise(self.sample(2000, seed=0))[0].mean(0)
+        normals = vertex_normals(mean, self.topology.triangles)
+        return Hierarchy.build(mean, normals, self.topology.edges, depth=HIERARCHY_DEPTH, num_levels=DECODER_STAGES + 1)
+
+
+def normalise(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[n,V,3] metres -> the same in each head's own sphere-normalised frame, and the radii [n] in metres."""
+    frames = [sphere_frame(head) for head in heads]
+    radii = np.array([radius for _, radius in frames], np.float32)
+    centres = np.stack([centre for centre, _ in frames])
+    return ((heads - centres[:, None]) / radii[:, None, None]).astype(np.float32), radii
+
+
+def _axes(points: np.ndarray) -> np.ndarray:
+    """anny's +Z up, -Y forward -> +Y up, +Z forward."""
+    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1).astype(np.float32)
+
+
+def _topology(model: object, skin: np.ndarray, bones: tuple[str, ...]) -> Topology:
+    faces, corners = model.faces.numpy().astype(np.int32), model.face_texture_coordinate_indices.numpy()
+    used, uv_ids = np.unique(corners, return_inverse=True)
+    regions = {
+        name: np.flatnonzero(skin[:, [any(b.startswith(p) for p in prefixes) for b in bones]].sum(1) > least).astype(np.int32)
+        for name, (prefixes, least) in _REGION_BONES.items()
+    }
+    moved = [np.linalg.norm(model.blendshapes[list(model.blendshape_labels).index(label)].numpy(), axis=1) for label, _ in _LIP_SHAPES]
+    lips = [move > share * move.max() for move, (_, share) in zip(moved, _LIP_SHAPES, strict=True)]
+    regions["lips"] = np.flatnonzero(lips[0] | lips[1]).astype(np.int32)
+    return Topology(
+        len(skin), np.full(len(faces), 4, np.uint8), faces.reshape(-1).copy(), uv_ids.reshape(-1).astype(np.int32),
+        model.texture_coordinates.numpy()[used].astype(np.float32), regions)

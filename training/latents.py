@@ -1,0 +1,42 @@
+"""What a latent of `mini` is meant to say: how far its patch of the head lies from the mean head.
+
+The released VAE finds its own code. Left to itself a small VAE on a CPU does not: at random, a latent varies
+twenty times more between nodes than between heads, and the KL term drowns that before the decoder has noticed.
+So both halves start from an anchor that needs no training: token k is the position and normal offset of the
+vertices that node k of the top level pools, at unit variance. The decoder learns to invert it, the encoder and
+the flow network learn to predict it, each with a direct target.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from topos_rt.topology import Hierarchy
+from training.geometry import MeshGeometry
+
+
+class NodeOffsets:
+    """positions [B,V,3] <-> anchors [B,N,6]."""
+
+    def __init__(self, hierarchy: Hierarchy, geometry: MeshGeometry, positions: Tensor) -> None:
+        """positions [n,V,3] in the networks' frame fix the mean and the spread."""
+        self._clusters = [torch.from_numpy(level.cluster) for level in hierarchy.levels[1:]]
+        self._geometry = geometry
+        self.mean = torch.zeros(self.num_latents, 6)
+        self.scale = torch.ones(6)
+        raw = torch.cat([self(chunk) for chunk in positions.split(256)])
+        self.mean = raw.mean(0)
+        self.scale = (raw - self.mean).square().mean((0, 1)).sqrt()
+
+    @property
+    def num_latents(self) -> int:
+        return int(self._clusters[-1].max()) + 1
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        features = torch.cat([positions, self._geometry.vertex_normals(positions)], -1).transpose(0, 1)
+        for cluster in self._clusters:
+            count = torch.bincount(cluster)
+            sums = features.new_zeros(len(count), *features.shape[1:]).index_add(0, cluster, features)
+            features = sums / count[:, None, None]
+        return (features.transpose(0, 1) - self.mean) / self.scale

@@ -1,0 +1,120 @@
+"""What both training loops share: a time budget, a schedule, checkpoints to resume from, a JSON log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how fast to train."""
+
+    minutes: float
+    learning_rate: float
+    warmup_steps: int = 100
+    evaluate_every_s: float = 180.0
+    log_every_steps: int = 50
+    weight_decay: float = 0.01
+    ema_decay: float = 0.995  # of the averaged weights, the ones that are evaluated and kept
+
+
+def train(
+    name: str, module: nn.Module, step: Callable[[float], tuple[Tensor, Metrics]], evaluate: Callable[[nn.Module], Metrics],
+    budget: Budget, directory: Path, resume: bool = False,
+) -> Metrics:
+    """Run `step` (from the share of the budget spent to a batch's loss and its parts) until the budget is spent; returns the last held-out metrics.
+
+    The learning rate follows a cosine over the *time* budget, so that a run ends annealed on any machine.
+    Writes `<name>.pt` (weights, average, optimiser, elapsed time) and `<name>.jsonl`; `resume` continues from them.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoint, log = directory / f"{name}.pt", directory / f"{name}.jsonl"
+    decay, plain = [], []
+    for parameter in module.parameters():
+        (decay if parameter.dim() > 1 else plain).append(parameter)
+    optimiser = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": budget.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=budget.learning_rate, betas=(0.9, 0.98))
+    average = _copy(module)
+    state: dict[str, Any] = {"step": 0, "elapsed": 0.0}
+    if resume and checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        module.load_state_dict(saved["module"])
+        optimiser.load_state_dict(saved["optimiser"])
+        state = {"step": saved["step"], "elapsed": saved["elapsed"]}
+        average = saved["average"]
+    started, sums, counted = time.monotonic() - state["elapsed"], {}, 0
+    next_evaluation = state["elapsed"] + budget.evaluate_every_s
+    metrics: Metrics = {}
+    while True:
+        elapsed = time.monotonic() - started
+        done = min(1.0, elapsed / (60 * budget.minutes))
+        warm = min(1.0, (state["step"] + 1) / budget.warmup_steps)
+        for group in optimiser.param_groups:
+            group["lr"] = budget.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        if done < 1:
+            module.train()
+            optimiser.zero_grad(set_to_none=True)
+            loss, parts = step(done)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            if not torch.isfinite(norm):  # one bad batch must not end a long run
+                continue
+            optimiser.step()
+            for key, value in module.state_dict().items():
+                average[key].lerp_(value, 1 - budget.ema_decay)
+            state["step"] += 1
+            for key, value in parts.items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+            counted += 1
+            if counted == budget.log_every_steps:
+                _log(log, state["step"], elapsed, {k: v / counted for k, v in sums.items()})
+                sums, counted = {}, 0
+        if done >= 1 or elapsed >= next_evaluation:
+            module.eval()
+            current = _copy(module)
+            module.load_state_dict(average)
+            with torch.no_grad():
+                metrics = evaluate(module)
+            _log(log, state["step"], elapsed, {f"held_out.{k}": v for k, v in metrics.items()})
+            _save(checkpoint, {"module": current, "average": average, "optimiser": optimiser.state_dict(),
+                               "elapsed": elapsed, "step": state["step"]})
+            if done >= 1:
+                return metrics
+            module.load_state_dict(current)
+            next_evaluation = elapsed + budget.evaluate_every_s
+
+
+def load_weights(module: nn.Module, directory: Path, name: str) -> None:
+    """The averaged weights of a finished or interrupted run."""
+    module.load_state_dict(torch.load(directory / f"{name}.pt", weights_only=True)["average"])
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def _log(path: Path, step: int, elapsed: float, values: Metrics) -> None:
+    record = {"step": step, "minutes": round(elapsed / 60, 2)} | {k: float(f"{v:.5g}") for k, v in values.items()}
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    print(json.dumps(record), file=sys.stderr, flush=True)
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
