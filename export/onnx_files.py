@@ -24,14 +24,18 @@ _INLINE_BYTES = 1024
 _TOLERANCE = 1e-5
 
 
-def write_graphs(graphs: Mapping[str, Graph], directory: Path) -> dict[str, str]:
+def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: bool = False) -> dict[str, str]:
     """Export, check and write all graphs. Returns graph name -> file name.
+
+    half_storage: large FP32 weights that FP16 holds exactly are kept as FP16, with a Cast behind them.
 
     Raises ValueError when onnx's checker or a comparison with PyTorch through onnxruntime fails.
     """
     models = {name: _export(graph) for name, graph in graphs.items()}
     pool: dict[str, np.ndarray] = {}
     for name, model in models.items():
+        if half_storage:
+            _halve(model)
         _pool_weights(model, name, pool)
     data = save({key: np.ascontiguousarray(value) for key, value in pool.items()})
     offsets = _offsets(data)
@@ -86,6 +90,25 @@ def _strip(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
         tensor.doc_string = ""
         del tensor.metadata_props[:]
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store weights as FP16 behind Cast nodes, which onnxruntime folds away once, at load."""
+    casts = []
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype != np.float32 or array.nbytes <= _INLINE_BYTES:
+            continue
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), array):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.fp16"))
+        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _pool_weights(model: onnx.ModelProto, prefix: str, pool: dict[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from topos_rt.mesh import vertex_normals
 from topos_rt.raster import rasterize
 from training.heads import HeadModel
 
+LANDMARKS = 128  # vertices whose place in the picture is kept
 SIZE = 168  # pixels; shading resamples to the network's 112, which smooths the edges
 
 
@@ -68,6 +70,14 @@ class View:
             shift=(float(rng.uniform(-room, room)), float(rng.uniform(-room, room))))
 
 
+class GBuffer(NamedTuple):
+    """One view."""
+
+    normals: np.ndarray  # [S,S,3] int8, camera space, 127 is 1
+    materials: np.ndarray  # [S,S] uint8
+    landmarks: np.ndarray  # [LANDMARKS,2] float16, x right and y down, -1..1 inside the picture; seen or not
+
+
 class Painter:
     """Masks of one head model, and the drawing of G-buffers."""
 
@@ -90,6 +100,7 @@ class Painter:
         self._eyes = [np.flatnonzero(_weight(model, name) > 0.5) for name in ("eye.L", "eye.R")]
         self._is_eye = np.isin(np.arange(len(template)), np.concatenate(self._eyes))
         self._is_mouth = self._tongue > 0.5
+        self.landmarks = _spread_out(template, np.flatnonzero(~self._is_eye & ~self._is_mouth), LANDMARKS)
 
     def with_expression(self, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """[V,3] -> the head with up to three facial actions, half of the time."""
@@ -102,8 +113,8 @@ class Painter:
                 out += amount * rng.uniform(0.8, 1.2) * self.model.action_deltas[self.model.action_names.index(action)]
         return out
 
-    def draw(self, head: np.ndarray, view: View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """head [V,3] metres -> camera-space normals [S,S,3] int8 (127 = 1) and materials [S,S] uint8."""
+    def draw(self, head: np.ndarray, view: View, rng: np.random.Generator) -> GBuffer:
+        """head [V,3] metres -> what the camera sees of it."""
         head = head - (head.min(0) + head.max(0)) / 2
         parts = [(head, self.triangles, Material.SKIN)]
         parts += self._hair(head, rng) if rng.random() < 0.85 else []
@@ -127,7 +138,8 @@ class Painter:
         skin = material == Material.SKIN
         own = owner[ids[hit]] == Material.SKIN
         material[skin] = self._skin_materials(head, corners[own], weights[own], rng)
-        return normal, material
+        landmarks = (screen[self.landmarks, :2] / (SIZE / 2) - 1).astype(np.float16)
+        return GBuffer(normal, material, landmarks)
 
     def _skin_materials(
         self, head: np.ndarray, corners: np.ndarray, weights: np.ndarray, rng: np.random.Generator
@@ -161,6 +173,16 @@ class Painter:
         if rng.random() < 0.45:
             parts.append(_curtain(head, rng))
         return parts
+
+
+def _spread_out(points: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
+    """[count] candidate ids, each the farthest from all before it."""
+    chosen = [int(candidates[0])]
+    nearest = np.linalg.norm(points[candidates] - points[chosen[0]], axis=1)
+    while len(chosen) < count:
+        chosen.append(int(candidates[nearest.argmax()]))
+        nearest = np.minimum(nearest, np.linalg.norm(points[candidates] - points[chosen[-1]], axis=1))
+    return np.array(chosen)
 
 
 def _weight(model: HeadModel, prefix: str) -> np.ndarray:

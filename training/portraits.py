@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.gbuffers import SIZE, Painter, View
+from training.gbuffers import LANDMARKS, SIZE, GBuffer, Painter, View
 from training.heads import HeadModel
 from training.seeds import HELD_OUT_SEED, TRAIN_SEED
 
@@ -20,26 +20,28 @@ _CHUNK = 250  # heads a task
 _painter: Painter | None = None
 
 
-def open_buffers(directory: Path, name: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Memory-mapped normals [n,S,S,3] int8 and materials [n,S,S] uint8, and the views per head."""
-    normals = np.load(directory / f"{name}_normals.npy", mmap_mode="r")
-    materials = np.load(directory / f"{name}_materials.npy", mmap_mode="r")
-    return normals, materials, int(np.load(directory / f"{name}_views.npy"))
+def open_buffers(directory: Path, name: str) -> tuple[GBuffer, int]:
+    """The memory-mapped arrays of a set, one row a portrait, and the portraits per head."""
+    arrays = (np.load(directory / f"{name}_{field}.npy", mmap_mode="r") for field in GBuffer._fields)
+    return GBuffer(*arrays), int(np.load(directory / f"{name}_views.npy"))
 
 
 def draw_set(directory: Path, name: str, heads: int, views: int, seed: int, workers: int) -> None:
-    """`heads` heads of the stream `seed`, `views` portraits of each, one after the other."""
+    """`heads` heads of `seed`, `views` portraits of each, one after the other."""
     directory.mkdir(parents=True, exist_ok=True)
-    shape = (heads * views, SIZE, SIZE)
-    normals = np.lib.format.open_memmap(directory / f"{name}_normals.npy", "w+", np.int8, (*shape, 3))
-    materials = np.lib.format.open_memmap(directory / f"{name}_materials.npy", "w+", np.uint8, shape)
+    kinds = {"normals": ((SIZE, SIZE, 3), np.int8), "materials": ((SIZE, SIZE), np.uint8),
+             "landmarks": ((LANDMARKS, 2), np.float16)}  # fmt: skip
+    arrays = {
+        field: np.lib.format.open_memmap(directory / f"{name}_{field}.npy", "w+", dtype, (heads * views, *shape))
+        for field, (shape, dtype) in kinds.items()
+    }
     np.save(directory / f"{name}_views.npy", np.array(views))
     positions = HeadModel.load().sample(heads, seed).astype(np.float32)
     tasks = [(positions[i : i + _CHUNK], views, seed, i) for i in range(0, heads, _CHUNK)]
     with Pool(workers, initializer=_start) as pool:
-        for first, (some_normals, some_materials) in pool.imap_unordered(_draw_chunk, tasks):
-            normals[first * views : first * views + len(some_normals)] = some_normals
-            materials[first * views : first * views + len(some_materials)] = some_materials
+        for first, drawn in pool.imap_unordered(_draw_chunk, tasks):
+            for field, rows in drawn._asdict().items():
+                arrays[field][first * views : first * views + len(rows)] = rows
             print(f"{name}: heads {first}..{first + _CHUNK}", flush=True)
 
 
@@ -48,12 +50,13 @@ def _start() -> None:
     _painter = Painter(HeadModel.load())
 
 
-def _draw_chunk(task: tuple[np.ndarray, int, int, int]) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+def _draw_chunk(task: tuple[np.ndarray, int, int, int]) -> tuple[int, GBuffer]:
     heads, views, seed, first = task
     assert _painter is not None
     rng = np.random.default_rng([seed, first])
-    drawn = [_painter.draw(_painter.with_expression(head, rng), View.random(rng), rng) for head in heads for _ in range(views)]
-    return first, (np.stack([n for n, _ in drawn]), np.stack([m for _, m in drawn]))
+    drawn = [_painter.draw(_painter.with_expression(head, rng), View.random(rng), rng)
+             for head in heads for _ in range(views)]  # fmt: skip
+    return first, GBuffer(*(np.stack(rows) for rows in zip(*drawn, strict=True)))
 
 
 def main() -> None:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from export.models import ImageEncoder, TOPOSDiT
 from training import config
+from training.gbuffers import LANDMARKS, GBuffer, Material
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
 from training.loop import Budget, Metrics, train
@@ -30,15 +33,25 @@ SIGMA_MIN = 1e-5
 PROBE_ONLY_SHARE = 0.3  # of the time budget
 DROP_CONDITION = 0.1
 PROBE_COMPONENTS = 64
-PROBE_WEIGHT = 1.0
+DENSE_WEIGHT = 3.0
+PLACES_WEIGHT = 20.0
+FIRST_PATCH = 5  # after the class and register tokens
+
+
+class Batch(NamedTuple):
+    """What one step learns from."""
+
+    pixels: Tensor  # [B,3,H,W] 0..1, freshly lit
+    anchors: Tensor  # [B,N,6]
+    seen: Tensor  # [B,patches,len(SEEN)*cells], see `what_is_seen`
+    landmarks: Tensor  # [B,LANDMARKS*2] places in the picture
 
 
 @dataclass(frozen=True)
 class Portraits:
     """G-buffers and the anchors of their heads."""
 
-    normals: np.ndarray
-    materials: np.ndarray
+    buffers: GBuffer
     views: int
     anchors: Tensor  # [heads,N,6]
     positions: Tensor  # [heads,V,3] network frame
@@ -46,36 +59,60 @@ class Portraits:
 
     @classmethod
     def open(cls, directory: Path, name: str, model: HeadModel, offsets: NodeOffsets, seed: int) -> Portraits:
-        normals, materials, views = open_buffers(directory, name)
-        positions, radii = (torch.from_numpy(a) for a in normalise(model.sample(len(normals) // views, seed)))
-        anchors = torch.cat([offsets(chunk) for chunk in positions.split(256)])
-        return cls(normals, materials, views, anchors, positions, torch.from_numpy(np.asarray(radii)))
+        buffers, views = open_buffers(directory, name)
+        positions, radii = normalise(model.sample(len(buffers.normals) // views, seed))
+        heads = torch.from_numpy(positions)
+        anchors = torch.cat([offsets(chunk) for chunk in heads.split(256)])
+        return cls(buffers, views, anchors, heads, torch.from_numpy(radii))
 
-    def batch(self, ids: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Portraits [B,3,H,W], freshly lit, and anchors [B,N,6]."""
-        normals, materials = torch.from_numpy(self.normals[ids]), torch.from_numpy(self.materials[ids])
-        return shade(normals, materials, config.IMAGE_SIZE, generator), self.anchors[ids // self.views]
+    def batch(self, ids: np.ndarray, generator: torch.Generator) -> Batch:
+        """The portraits `ids` in a new light."""
+        normals, materials, landmarks = (torch.from_numpy(rows[ids]) for rows in self.buffers)
+        pixels = shade(normals, materials, config.IMAGE_SIZE, generator)
+        return Batch(pixels, self.anchors[ids // self.views], what_is_seen(normals, materials),
+                     landmarks.flatten(1).float())  # fmt: skip
+
+
+# Mean normal and shares of these materials in every cell of every patch, and the places of landmarks: easy
+# lessons that teach the encoder where things are. Without them it learns no shape for thousands of steps.
+SEEN: tuple[tuple[Material, ...], ...] = (
+    (), (), (), (Material.SKIN, Material.BEARD), (Material.LIPS,), (Material.BROWS,),
+    (Material.SCLERA, Material.IRIS, Material.PUPIL), (Material.HAIR,), (Material.CLOTHES,))  # fmt: skip
+CELLS_PER_PATCH = 2
+
+
+def what_is_seen(normals: Tensor, materials: Tensor) -> Tensor:
+    """G-buffers -> [B, patches, len(SEEN) * cells] targets of the dense probe, in -1..1."""
+    shares = [torch.isin(materials, torch.tensor(kinds, dtype=torch.uint8)).float() for kinds in SEEN[3:]]
+    maps = torch.cat([normals.permute(0, 3, 1, 2).float() / 127, torch.stack(shares, 1)], 1)
+    side = config.IMAGE_SIZE // config.IMAGE_ENCODER["patch_size"]
+    cells = F.adaptive_avg_pool2d(maps, side * CELLS_PER_PATCH)
+    return F.pixel_unshuffle(cells, CELLS_PER_PATCH).flatten(2).transpose(1, 2)
 
 
 class FlowModel(nn.Module):
-    """The two networks that are kept, and the probe that is not."""
+    """The two networks that are kept, and the probes that are not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = ImageEncoder(**config.IMAGE_ENCODER)
         self.dit = TOPOSDiT(**config.DIT)
         self.probe = nn.Linear(2 * config.IMAGE_ENCODER["embed_dim"], PROBE_COMPONENTS)
+        self.dense_probe = nn.Linear(config.IMAGE_ENCODER["embed_dim"], len(SEEN) * CELLS_PER_PATCH**2)
+        self.landmark_probe = nn.Linear(2 * config.IMAGE_ENCODER["embed_dim"], LANDMARKS * 2)
         self.register_buffer("components", torch.zeros(PROBE_COMPONENTS, config.NUM_LATENTS * 6))
         self.register_buffer("deviation", torch.ones(PROBE_COMPONENTS))
         start_weights(self)
 
     def read(self, tokens: Tensor) -> Tensor:
         """[B,T,C] -> principal components of the anchors [B,PROBE_COMPONENTS], at unit variance."""
-        return self.probe(torch.cat([tokens[:, 0], tokens[:, 5:].mean(1)], -1))
+        return self.probe(_pooled(tokens))
 
 
 def start_weights(model: FlowModel) -> None:
-    """Small linear weights; modulation and output at zero, so that every block starts as the identity."""
+    """Modulation and output at zero, so that every block starts as the identity; positions that can be told apart."""
+    with torch.no_grad():
+        model.encoder.pos_embed[:, 1:] = plane_waves(model.encoder.grid, model.encoder.pos_embed.shape[-1])
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -88,6 +125,18 @@ def start_weights(model: FlowModel) -> None:
         nn.init.constant_(block.ls2.gamma, 0.2)
 
 
+def plane_waves(grid: int, channels: int) -> Tensor:
+    """[grid*grid, channels] sines and cosines of row and column, as loud as the patches' own embedding.
+
+    Meta's encoder starts its position embedding at 0.02 and has weeks to learn it; ours has minutes.
+    """
+    quarter = channels // 4
+    angle = torch.arange(grid)[:, None] * torch.pi / grid * 2 ** torch.linspace(0, 3, quarter)
+    waves = torch.cat([angle.sin(), angle.cos()], -1) * 0.5
+    rows, columns = waves[:, None].expand(-1, grid, -1), waves[None].expand(grid, -1, -1)
+    return torch.cat([rows, columns], -1).flatten(0, 1)
+
+
 def fit_components(model: FlowModel, anchors: Tensor) -> None:
     """Principal directions of the training anchors."""
     _, values, directions = torch.pca_lowrank(anchors.flatten(1), PROBE_COMPONENTS, niter=4)
@@ -95,13 +144,19 @@ def fit_components(model: FlowModel, anchors: Tensor) -> None:
     model.deviation.copy_(values / len(anchors) ** 0.5)
 
 
-def probe_loss(model: FlowModel, tokens: Tensor, anchors: Tensor) -> Tensor:
-    """Squared error of the anchors as the probe sees them, per unit of their variance."""
-    wanted = (anchors.flatten(1) @ model.components.T) / model.deviation
-    weights = model.deviation.square() / model.deviation.square().sum()
-    # the root keeps fine shape from vanishing beside the first few components
-    weights = weights.sqrt() / weights.sqrt().sum()
-    return ((model.read(tokens).float() - wanted).square() * weights).sum(1).mean()
+def probe_losses(model: FlowModel, tokens: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """What the tokens must tell: the head's shape, where its landmarks are, what every patch shows."""
+    wanted = (batch.anchors.flatten(1) @ model.components.T) / model.deviation
+    # by deviation, not variance: else fine shape vanishes beside the first few components
+    weights = model.deviation / model.deviation.sum()
+    shape = ((model.read(tokens) - wanted).square() * weights).sum(1).mean()
+    places = (model.landmark_probe(_pooled(tokens)) - batch.landmarks).square().mean()
+    dense = (model.dense_probe(tokens[:, FIRST_PATCH:]) - batch.seen).square().mean()
+    return {"shape": shape, "places": PLACES_WEIGHT * places, "dense": DENSE_WEIGHT * dense}
+
+
+def _pooled(tokens: Tensor) -> Tensor:
+    return torch.cat([tokens[:, 0], tokens[:, FIRST_PATCH:].mean(1)], -1)
 
 
 def flow_loss(model: FlowModel, tokens: Tensor, anchors: Tensor, generator: torch.Generator) -> Tensor:
@@ -133,7 +188,7 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, s
 def evaluate(model: FlowModel, held_out: Portraits, fit: Tensor, mean: Tensor) -> Metrics:
     """Held-out portraits: vertex error of the probe and of sampled anchors, through a linear map to vertices."""
     generator = torch.Generator().manual_seed(7)
-    pixels, anchors = held_out.batch(np.arange(HELD_OUT_PORTRAITS), generator)
+    pixels, anchors, *_ = held_out.batch(np.arange(HELD_OUT_PORTRAITS), generator)
     with torch.autocast("cpu", torch.bfloat16):
         tokens = torch.cat([model.encoder(p) for p in pixels.split(50)]).float()
 
@@ -154,7 +209,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -169,13 +224,13 @@ def main() -> None:
     generator, rng = torch.Generator().manual_seed(3), np.random.default_rng(3)
 
     def step(done: float) -> tuple[Tensor, Metrics]:
-        ids = np.sort(rng.integers(0, len(training.normals), args.batch))
-        pixels, anchors = training.batch(ids, generator)
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast(pixels.device.type, torch.bfloat16):
-            tokens = flow.encoder(pixels)
-        losses = {"probe": PROBE_WEIGHT * probe_loss(flow, tokens, anchors)}
+        batch = training.batch(np.sort(rng.integers(0, len(training.buffers.normals), args.batch)), generator)
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast(batch.pixels.device.type, torch.bfloat16):
+            tokens = flow.encoder(batch.pixels)
+        tokens = tokens.float()
+        losses = probe_losses(flow, tokens, batch)
         if done >= PROBE_ONLY_SHARE:
-            losses["flow"] = flow_loss(flow, tokens.float(), anchors, generator)
+            losses["flow"] = flow_loss(flow, tokens, batch.anchors, generator)
         return sum(losses.values()), {k: float(v.detach()) for k, v in losses.items()}
 
     budget = Budget(args.minutes, args.learning_rate, evaluate_every_s=300)

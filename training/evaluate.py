@@ -1,0 +1,199 @@
+"""Measure a bundle of `mini` on held-out synthetic heads, through the runtime that users run.
+
+    python -m training.evaluate --bundle topos_rt/bundles/mini --json benchmarks/results/mini_quality.json \\
+        [--picture docs/images/mini_held_out.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from topos_rt import Bundle, HeadMesh, HeadPipeline, __version__
+from topos_rt.files import write_atomic
+from topos_rt.mesh import vertex_normals
+from topos_rt.preview import render_view
+from training.gbuffers import Painter, View
+from training.geometry import MeshGeometry
+from training.heads import HeadModel, normalise
+from training.shading import shade
+
+EVALUATION_SEED = 555_001  # neither the training nor the loops' own held-out heads
+HEADS = 100
+SETTINGS: dict[str, dict[str, Any]] = {
+    "reference_w3": {"preset": "reference", "guidance": 3.0},
+    "reference_w1": {"preset": "reference", "guidance": 1.0},
+    "reference_w0": {"preset": "reference", "guidance": 0.0},
+    "reference": {"preset": "reference"},
+    "balanced": {"preset": "balanced"},
+    "fast": {"preset": "fast"},
+}
+PENETRATION_MM = 0.5
+
+
+def portraits(model: HeadModel, heads: np.ndarray, size: int) -> np.ndarray:
+    """[n,size,size,3] uint8 renders, camera, light and all else drawn as in training."""
+    painter, rng = Painter(model), np.random.default_rng(EVALUATION_SEED)
+    drawn = [painter.draw(painter.with_expression(head, rng), View.random(rng), rng) for head in heads]
+    normals, materials = (torch.from_numpy(np.stack([getattr(g, field) for g in drawn])) for field in ("normals", "materials"))
+    pixels = shade(normals, materials, size, torch.Generator().manual_seed(EVALUATION_SEED))
+    return (pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def distances_mm(got: np.ndarray, want: np.ndarray, radius: float) -> np.ndarray:
+    """[V] vertex distances between heads in the networks' frame, at a head's own radius (metres)."""
+    return np.linalg.norm(got - want, axis=-1) * radius * 1000
+
+
+def summary(errors: np.ndarray) -> dict[str, float]:
+    """errors [n,V] mm -> over all vertices and heads."""
+    return {"mean": round(float(errors.mean()), 3), "rms": round(float(np.sqrt((errors**2).mean())), 3),
+            "p50": round(float(np.median(errors)), 3), "p99": round(float(np.percentile(errors, 99)), 3),
+            "max": round(float(errors.max()), 3)}  # fmt: skip
+
+
+def retrieval(got: np.ndarray, want: np.ndarray) -> float:
+    """Share of heads whose nearest (mean vertex distance) true head is their own."""
+    table = np.stack([np.linalg.norm(got - head, axis=-1).mean(1) for head in want], 1)
+    return float((table.argmin(1) == np.arange(len(got))).mean())
+
+
+class Defects:
+    """Counts what a fixed topology must never show: turned faces, lids or lips through each other."""
+
+    def __init__(self, model: HeadModel, mean: np.ndarray) -> None:
+        self._triangles = model.topology.triangles
+        self._faces = self._normals(mean)
+        skin, names = model.skin, model.bones
+        weight: Callable[[str], np.ndarray] = lambda p: skin[:, [b.startswith(p) for b in names]].sum(1)  # noqa: E731
+        lips = model.topology.regions["lips"]
+        upper, lower = lips[mean[lips, 1] > np.median(mean[lips, 1])], lips[mean[lips, 1] <= np.median(mean[lips, 1])]
+        self._pairs = self._facing(mean, lower, upper)
+        self._eyes = [np.flatnonzero(weight(f"eye.{side}") > 0.5) for side in "LR"]
+        lids = np.flatnonzero(weight("orbicularis") > 0.3)
+        lids = lids[~np.isin(lids, np.concatenate(self._eyes))]
+        self._lids = [lids[mean[lids, 0] * sign > 0] for sign in (1, -1)]
+
+    def count(self, got: np.ndarray, want: np.ndarray, radius: float) -> dict[str, int]:
+        """Of one head [V,3] against the true one, both in the networks' frame."""
+        flipped = (self._normals(got) * self._normals(want)).sum(1) < 0
+        tolerance = PENETRATION_MM / 1000 / radius
+        lips = (self._gaps(got) < np.minimum(0, self._gaps(want)) - tolerance).sum()
+        lids = sum(int((self._depth(got, i) < np.minimum(0, self._depth(want, i)) - tolerance).sum()) for i in (0, 1))
+        return {"flipped_faces": int(flipped.sum()), "lip_crossings": int(lips), "lid_crossings": lids}
+
+    def _normals(self, positions: np.ndarray) -> np.ndarray:
+        a, b, c = positions[self._triangles].transpose(1, 0, 2)
+        return np.cross(b - a, c - a)
+
+    def _facing(self, mean: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """[n,2] lip vertices that lie opposite each other, at most 3 mm apart."""
+        normals = vertex_normals(mean, self._triangles)
+        distance, nearest = cKDTree(mean[upper]).query(mean[lower])
+        pairs = np.stack([lower, upper[nearest]], 1)
+        opposite = (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(1) < -0.3
+        return pairs[opposite & (distance < 0.003 / 0.139)]
+
+    def _gaps(self, positions: np.ndarray) -> np.ndarray:
+        """How far above the lower lip the upper one lies, along the lower one's normal."""
+        normals = vertex_normals(positions, self._triangles)
+        low, up = self._pairs.T
+        return ((positions[up] - positions[low]) * normals[low]).sum(1)
+
+    def _depth(self, positions: np.ndarray, side: int) -> np.ndarray:
+        """How far outside the eyeball (its own sphere) the lid's vertices lie."""
+        ball = positions[self._eyes[side]]
+        centre = (ball.min(0) + ball.max(0)) / 2
+        centre[2] = ball[:, 2].max() - np.ptp(ball[:, 0]) / 2
+        return np.linalg.norm(positions[self._lids[side]] - centre, axis=1) - np.ptp(ball[:, 0]) / 2
+
+
+def measure(pipe: HeadPipeline, model: HeadModel, picture: Path | None) -> dict[str, Any]:
+    """Everything the model card quotes."""
+    heads = model.sample(HEADS, EVALUATION_SEED)
+    truth, radii = normalise(heads)
+    mean = normalise(model.sample(2000, seed=0))[0].mean(0)
+    defects, unit = Defects(model, mean), pipe.bundle.manifest.frame.radius_m
+    images = portraits(model, heads, pipe.bundle.manifest.image.height)
+    result: dict[str, Any] = {"heads": HEADS, "mean_head_mm": summary(_errors(np.repeat(mean[None], HEADS, 0), truth, radii)),
+                              "vae": _reconstruction(pipe, model, truth, radii)}  # fmt: skip
+    made: dict[str, np.ndarray] = {}
+    for name, settings in SETTINGS.items():
+        made[name] = np.stack([pipe(image, seed=0, **settings).positions / unit for image in images])
+        counts = [defects.count(g, w, r) for g, w, r in zip(made[name], truth, radii, strict=True)]
+        result[name] = {
+            "settings": settings, "error_mm": summary(_errors(made[name], truth, radii)),
+            "nearest_is_right": retrieval(made[name], truth),
+            **{key: sum(c[key] for c in counts) for key in counts[0]},
+        }  # fmt: skip
+        print(name, json.dumps(result[name]), flush=True)
+    again = np.stack([pipe(image, seed=1, preset="reference").positions / unit for image in images[:30]])
+    base = made["reference"]
+    result["differs_mm"] = {
+        "same_image_other_seed": float(np.mean([distances_mm(a, b, unit).mean() for a, b in zip(again, base, strict=False)])),
+        "same_seed_other_image": float(np.mean([distances_mm(a, b, unit).mean() for a, b in zip(base[1:], base, strict=False)])),
+    }
+    if picture is not None:
+        _picture(pipe, model, images, base, truth, picture)
+    return result
+
+
+def _errors(got: np.ndarray, want: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    return np.stack([distances_mm(g, w, r) for g, w, r in zip(got, want, radii, strict=True)])
+
+
+def _reconstruction(pipe: HeadPipeline, model: HeadModel, truth: np.ndarray, radii: np.ndarray) -> dict[str, Any]:
+    geometry = MeshGeometry(model.topology, truth.mean(0))
+    generator = torch.Generator().manual_seed(EVALUATION_SEED)
+    clouds = geometry.sample_surface(torch.from_numpy(truth), pipe.bundle.manifest.points.count, generator).numpy()
+    networks = pipe._networks  # the stages below the pipeline, which would fit a frame of its own to the points
+    got = np.stack([networks.decode(networks.encode_points(cloud[None])[0])[:, :3] for cloud in clouds])
+    return {"points": clouds.shape[1], "error_mm": summary(_errors(got, truth, radii))}
+
+
+def _picture(
+    pipe: HeadPipeline, model: HeadModel, images: np.ndarray, got: np.ndarray, truth: np.ndarray, path: Path
+) -> None:
+    """Rows of portrait, generated head, true head."""
+    from PIL import Image
+
+    def view(positions: np.ndarray) -> np.ndarray:
+        metres = positions * pipe.bundle.manifest.frame.radius_m
+        mesh = HeadMesh(metres, vertex_normals(metres, model.topology.triangles), pipe.bundle.topology)
+        return np.concatenate([render_view(mesh, yaw, 0, 224) for yaw in (0, -60)], 1)
+
+    rows = []
+    for i in range(6):
+        portrait = np.asarray(Image.fromarray(images[i]).resize((224, 224), Image.Resampling.NEAREST))
+        rows.append(np.concatenate([portrait, view(got[i]), view(truth[i])], 1))
+    left, right = np.concatenate(rows[:3]), np.concatenate(rows[3:])
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate([left, right], 1)).save(buffer, "PNG", optimize=True)
+    write_atomic(path, buffer.getvalue(), parents=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--picture", type=Path)
+    args = parser.parse_args()
+    model = HeadModel.load()
+    with HeadPipeline.open(Bundle.open(args.bundle)) as pipe:
+        result = measure(pipe, model, args.picture)
+        about = {"topos_rt": __version__, "backend": pipe.backend, "machine": platform.machine(),
+                 "weights_sha256": pipe.bundle.manifest.files["weights.safetensors"].sha256}  # fmt: skip
+    write_atomic(args.json, (json.dumps(about | result, indent=2) + "\n").encode(), parents=True)
+
+
+if __name__ == "__main__":
+    main()
