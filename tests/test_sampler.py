@@ -140,7 +140,7 @@ def test_resolve_puts_values_in_place_of_the_presets() -> None:
         ({"preset": "balance"}, "unknown preset: got 'balance'; expected one of: .* did you mean 'balanced'"),
         ({"preset": None}, "unknown preset"),
         ({"solver": "eular"}, "unknown solver: got 'eular'; .*did you mean 'euler'"),
-        ({"steps": 0}, "steps: got 0; expected a whole number from 1 to 10000"),
+        ({"steps": 0}, "steps: got 0; expected a whole number from 1 to 1000"),
         ({"steps": -1}, "steps: got -1"),
         ({"steps": 10_001}, "steps: got 10001"),
         ({"steps": 2.5}, "steps: got 2.5"),

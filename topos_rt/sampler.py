@@ -16,7 +16,7 @@ import numpy as np
 from topos_rt.errors import OptionError, choose
 from topos_rt.solvers import SOLVERS, Array, Step, Velocity
 
-MAX_STEPS = 10_000
+MAX_STEPS = 1000
 MAX_SHIFT = 1000.0  # a stronger shift squeezes the steps together below the resolution of float32 times
 MAX_GUIDANCE = 1000.0
 SEED_END = 2**64

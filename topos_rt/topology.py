@@ -20,6 +20,10 @@ from topos_rt.tensorfile import read_tensors, write_tensors
 
 # Two ends of an edge closer than this in [position | normal] make it an edge of type 1 (a self-loop is one).
 COINCIDENT = 1e-5
+# Polygon sizes are stored as uint8.
+MAX_CORNERS = 255
+# Rounding may leave a vertex of the sphere-normalised frame this far outside [-1,1].
+_FRAME_SLACK = 1e-3
 _NO_UVS = np.zeros((0, 2), np.float32)
 
 
@@ -27,8 +31,8 @@ _NO_UVS = np.zeros((0, 2), np.float32)
 class Topology:
     """Polygons, UVs and named regions that every head of a model shares.
 
-    Raises MeshInputError when indices are out of range, a polygon has fewer than three corners or
-    repeats a vertex, or the UV corners do not match the polygon corners.
+    Raises MeshInputError when an array has another shape or type, indices are out of range, a polygon has
+    fewer than three corners or repeats a vertex, or the UV corners do not match the polygon corners.
     """
 
     num_vertices: int
@@ -45,23 +49,30 @@ class Topology:
 
     def _check(self) -> None:
         sizes, corners = self.polygon_sizes, self.polygon_vertices
-        if len(sizes) == 0 or int(sizes.min()) < 3:
-            raise MeshInputError("polygon sizes", got=f"{sizes.min() if len(sizes) else 'none'}",
-                                 expected="at least one polygon, 3 corners or more each", fix="drop points and lines")
-        if int(sizes.sum(dtype=np.int64)) != len(corners):
-            raise MeshInputError("polygon corners", got=f"{len(corners)}",
-                                 expected=f"{int(sizes.sum(dtype=np.int64))}, the sum of the sizes", fix="rebuild the topology")
-        _check_range("polygon vertex ids", corners, self.num_vertices)
+        _check_ids("polygon sizes", sizes)
+        if sizes.ndim != 1 or len(sizes) == 0 or int(sizes.min()) < 3:
+            raise MeshInputError("polygon sizes", got=sizes.min() if sizes.size else "none",
+                                 expected="at least one polygon, 3 corners or more each",
+                                 fix="drop points and lines")
+        count = int(sizes.sum(dtype=np.int64))
+        if corners.shape != (count,):
+            raise MeshInputError("polygon corners", got=f"shape {list(corners.shape)}",
+                                 expected=f"[{count}], the sum of the sizes", fix="rebuild the topology")
+        _check_ids("polygon vertex ids", corners, self.num_vertices)
         repeated = _first_repeated(sizes, corners)
         if repeated is not None:
             raise MeshInputError(f"polygon {repeated}", got="the same vertex twice",
                                  expected="distinct corners", fix="remove degenerate polygons")
-        if len(self.polygon_uvs) not in (0, len(corners)):
-            raise MeshInputError("UV corners", got=f"{len(self.polygon_uvs)}",
-                                 expected=f"0 or {len(corners)}", fix="give one UV per corner or none at all")
-        _check_range("UV ids", self.polygon_uvs, len(self.uvs))
+        if self.polygon_uvs.shape not in ((0,), (count,)):
+            raise MeshInputError("UV corners", got=f"shape {list(self.polygon_uvs.shape)}",
+                                 expected=f"[0] or [{count}]",
+                                 fix="give one UV per corner or none at all")
+        if self.uvs.ndim != 2 or self.uvs.shape[1] != 2:
+            raise MeshInputError("UVs", got=f"shape {list(self.uvs.shape)}", expected="[U,2]",
+                                 fix="rebuild the topology")
+        _check_ids("UV ids", self.polygon_uvs, len(self.uvs))
         for name, ids in self.regions.items():
-            _check_range(f"region '{name}'", ids, self.num_vertices)
+            _check_ids(f"region '{name}'", ids, self.num_vertices)
 
     @property
     def has_uvs(self) -> bool:
@@ -101,7 +112,14 @@ class Topology:
         cls, num_vertices: int, polygons: Sequence[Sequence[int]], uvs: np.ndarray | None = None,
         polygon_uvs: Sequence[Sequence[int]] | None = None,
     ) -> Topology:
-        """Build from a list of polygons (vertex ids), with optional UVs [U,2] and one UV id per corner."""
+        """Build from a list of polygons (vertex ids), with optional UVs [U,2] and one UV id per corner.
+
+        Raises MeshInputError as the class does, and for a polygon of more than 255 corners.
+        """
+        largest = max(map(len, polygons), default=0)
+        if largest > MAX_CORNERS:
+            raise MeshInputError("polygons", got=f"one of {largest} corners", expected=f"3 to {MAX_CORNERS}",
+                                 fix="split large polygons")
         flat = [i for polygon in polygons for i in polygon]
         flat_uv = [i for polygon in polygon_uvs or () for i in polygon]
         return cls(
@@ -129,7 +147,10 @@ class Topology:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Topology:
-        """Read what `save` wrote. Raises MeshInputError for anything else."""
+        """Read what `save` wrote.
+
+        Raises BundleError for a file that cannot be read, MeshInputError for one that holds something else.
+        """
         tensors, metadata = read_tensors(path)
         try:
             return cls(
@@ -138,8 +159,10 @@ class Topology:
                 {name.removeprefix("region."): ids for name, ids in tensors.items()},
             )
         except (KeyError, ValueError) as error:
-            raise MeshInputError(f"topology file {Path(path).name}", got=f"no valid {error}",
-                                 expected="a file written by Topology.save", fix="export the bundle again") from error
+            raise MeshInputError(
+                f"topology file {Path(path).name}", got=f"no valid {error}",
+                expected="a file written by Topology.save", fix="export the bundle again",
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,9 +188,26 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Level 0 is the mesh; level i is level i-1 pooled by `levels[i].cluster`."""
+    """Level 0 is the mesh; level i is level i-1 pooled by `levels[i].cluster`.
+
+    Raises MeshInputError when the parts of a level do not fit together or to the level below.
+    """
 
     levels: tuple[Level, ...]
+
+    def __post_init__(self) -> None:
+        below = 0
+        for i, level in enumerate(self.levels):
+            n, edges, what = len(level.features), len(level.edges), f"hierarchy level {i}"
+            expected = [(n, 6), (edges, 2), (edges,), (below,)]
+            got = [level.features.shape, level.edges.shape, level.types.shape, level.cluster.shape]
+            if got != expected:
+                raise MeshInputError(f"{what}: features, edges, types, cluster", got=f"shapes {got}",
+                                     expected=f"{expected}", fix="export the bundle again")
+            _check_ids(f"{what}: edge ends", level.edges, n)
+            _check_ids(f"{what}: edge types", level.types, 2)
+            _check_ids(f"{what}: cluster", level.cluster, n)
+            below = n
 
     @classmethod
     def build(
@@ -179,17 +219,22 @@ class Hierarchy:
         vertices, normals: [V,3] in the sphere-normalised frame. edges: [E,2], both directions.
         clusters: the maps of a `cluster.npz`; without them voxel grids over [-1,1]^3 are used, with cells
         of 2/2^depth at level 1, doubling per level. num_levels counts level 0 (default depth + 1).
+
+        Raises MeshInputError for parts that do not fit together, values that are not finite, or vertices
+        outside of the frame.
         """
-        features = np.concatenate([vertices, normals], 1).astype(np.float32)
-        edges = np.asarray(edges, np.int64)
-        _check_range("edge ends", edges, len(features))
-        edges = _simple(edges, len(features))
+        features = _features(vertices, normals)
+        edges = np.asarray(edges)
+        _check_ids("edge ends", edges, len(features))
+        edges = _simple(edges.astype(np.int64), len(features))
         empty = np.zeros(0, np.int64)
         levels = [_level(features, edges, empty)]
-        count = (depth if clusters is None else len(clusters)) if num_levels is None else num_levels - 1
-        for i in range(1, count + 1):
-            cluster = voxel_cluster(features[:, :3], 2.0 / 2**depth * 2 ** (i - 1)) if clusters is None else clusters[i - 1]
-            cluster = _checked_cluster(np.asarray(cluster, np.int64), len(features), i)
+        available = depth if clusters is None else len(clusters)
+        for i in range(1, available + 1 if num_levels is None else num_levels):
+            if clusters is None:
+                cluster = voxel_cluster(features[:, :3], 2.0 / 2**depth * 2 ** (i - 1))
+            else:
+                cluster = _checked_cluster(np.asarray(clusters[i - 1]), len(features), i)
             features = _mean_by(features, cluster)
             edges = _simple(cluster[edges], len(features))
             levels.append(_level(features, edges, cluster))
@@ -204,7 +249,10 @@ class Hierarchy:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Hierarchy:
-        """Read what `save` wrote. Raises MeshInputError for anything else."""
+        """Read what `save` wrote.
+
+        Raises BundleError for a file that cannot be read, MeshInputError for one that holds something else.
+        """
         tensors, metadata = read_tensors(path)
         try:
             return cls(tuple(
@@ -212,8 +260,10 @@ class Hierarchy:
                 for i in range(int(metadata["levels"]))
             ))
         except (KeyError, ValueError) as error:
-            raise MeshInputError(f"hierarchy file {Path(path).name}", got=f"no valid {error}",
-                                 expected="a file written by Hierarchy.save", fix="export the bundle again") from error
+            raise MeshInputError(
+                f"hierarchy file {Path(path).name}", got=f"no valid {error}",
+                expected="a file written by Hierarchy.save", fix="export the bundle again",
+            ) from error
 
 
 def sphere_frame(vertices: np.ndarray) -> tuple[np.ndarray, float]:
@@ -226,6 +276,7 @@ def voxel_cluster(positions: np.ndarray, cell: float) -> np.ndarray:
     """[n] -> cluster ids, consecutive in the order of the voxel key x + y*n + z*n^2."""
     per_axis = int(np.floor(2.0 / cell)) + 1
     voxel = np.floor((positions.astype(np.float32) + np.float32(1)) / np.float32(cell)).astype(np.int64)
+    voxel = np.clip(voxel, 0, per_axis - 1)  # rounding may put a vertex just outside of the grid
     key = voxel @ np.array([1, per_axis, per_axis**2])
     return np.unique(key, return_inverse=True)[1].reshape(-1)
 
@@ -251,17 +302,37 @@ def _mean_by(features: np.ndarray, cluster: np.ndarray) -> np.ndarray:
     return (sums / np.bincount(cluster)[:, None]).astype(np.float32)
 
 
+def _features(vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or normals.shape != vertices.shape:
+        raise MeshInputError("vertices and normals", expected="[V,3] each", fix="pass those of one mesh",
+                             got=f"shapes {list(vertices.shape)} and {list(normals.shape)}")
+    features = np.concatenate([vertices, normals], 1).astype(np.float32)
+    if not np.isfinite(features).all():
+        raise MeshInputError("vertices and normals", got="NaN or infinite values", expected="finite numbers")
+    farthest = np.abs(vertices).max(initial=0)
+    if farthest > 1 + _FRAME_SLACK:
+        raise MeshInputError("vertices", got=f"a coordinate of {farthest:g}", expected="-1..1",
+                             fix="apply topos_rt.topology.sphere_frame first")
+    return features
+
+
 def _checked_cluster(cluster: np.ndarray, below: int, level: int) -> np.ndarray:
-    if cluster.shape != (below,) or not np.array_equal(np.unique(cluster), np.arange(cluster.max(initial=-1) + 1)):
-        raise MeshInputError(f"cluster map of level {level}", got=f"shape {list(cluster.shape)}, ids up to {cluster.max(initial=-1)}",
-                             expected=f"[{below}] with consecutive ids from 0", fix="use the cluster file made for this mesh")
-    return cluster
+    what, ids = f"cluster map of level {level}", np.unique(cluster)
+    _check_ids(what, cluster)
+    if cluster.shape != (below,) or not np.array_equal(ids, np.arange(len(ids))):
+        raise MeshInputError(what, got=f"shape {list(cluster.shape)}, ids up to {cluster.max(initial=-1)}",
+                             expected=f"[{below}] with consecutive ids from 0",
+                             fix="use the cluster file made for this mesh")
+    return cluster.astype(np.int64)
 
 
-def _check_range(what: str, ids: np.ndarray, count: int) -> None:
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < count:
-        raise MeshInputError(what, got=f"{int(ids.min())}..{int(ids.max())}",
-                             expected=f"0..{count - 1}", fix="check that all files describe the same mesh")
+def _check_ids(what: str, ids: np.ndarray, count: int | None = None) -> None:
+    """Whole numbers, of which each is below `count`."""
+    if ids.dtype.kind not in "iu":
+        raise MeshInputError(what, got=f"dtype {ids.dtype}", expected="integers", fix="rebuild the topology")
+    if count is not None and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+        raise MeshInputError(what, got=f"{int(ids.min())}..{int(ids.max())}", expected=f"0..{count - 1}",
+                             fix="check that all files describe the same mesh")
 
 
 def _first_repeated(sizes: np.ndarray, corners: np.ndarray) -> int | None:

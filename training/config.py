@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 NUM_LATENTS = 167
 POINTS = 2048
 IMAGE_SIZE = 112
 
-VAE = dict(
-    code_channels=6, width=96, num_encoder_layers=3, decoder_blocks=(2, 2, 2, 2), decoder_channel=(96, 96, 64, 48, 32),
-    perceiver_heads=4, perceiver_dim_head=32, predict_offset=True,
-)
-IMAGE_ENCODER = dict(embed_dim=192, depth=6, num_heads=6, img_size=IMAGE_SIZE, patch_size=14)
-DIT = dict(
-    in_channels=6, out_channels=6, model_channels=192, num_latents=NUM_LATENTS, cond_channels=192, num_blocks=4, num_heads=6,
-)
+VAE: dict[str, Any] = {
+    "code_channels": 6, "width": 96, "num_encoder_layers": 3, "perceiver_heads": 4, "perceiver_dim_head": 32,
+    "decoder_blocks": (2, 2, 2, 2), "decoder_channel": (96, 96, 64, 48, 32), "predict_offset": True,
+}  # fmt: skip
+IMAGE_ENCODER: dict[str, Any] = {
+    "embed_dim": 192, "depth": 6, "num_heads": 6, "img_size": IMAGE_SIZE, "patch_size": 14,
+}  # fmt: skip
+DIT: dict[str, Any] = {
+    "in_channels": 6, "out_channels": 6, "model_channels": 192, "num_latents": NUM_LATENTS,
+    "cond_channels": 192, "num_blocks": 4, "num_heads": 6,
+}  # fmt: skip

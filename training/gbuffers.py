@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -45,7 +45,12 @@ _EXPRESSIONS = {
     "blink": ("eyeBlinkLeft", "eyeBlinkRight"),
     "pucker": ("mouthPucker",),
 }
-_EXPRESSION_MAX = {"smile": 0.9, "jaw": 0.4, "brows": 0.6, "frown": 0.5, "squint": 0.7, "blink": 0.6, "pucker": 0.5}
+_EXPRESSION_MAX = {
+    "smile": 0.9, "jaw": 0.4, "brows": 0.6, "frown": 0.5, "squint": 0.7, "blink": 0.6, "pucker": 0.5,
+}  # fmt: skip
+
+
+Part: TypeAlias = tuple[np.ndarray, np.ndarray, Material]  # vertices [v,3], triangles [f,3] and what it is
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,12 @@ class View:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> View:
-        """Mostly frontal within 35 degrees, portrait distances, heads that fill half to all of the picture."""
-        height = rng.uniform(0.5, 0.95)
-        room = (1 - height) / 2 + 0.04
+        """Mostly frontal within 30 degrees, portrait distances, heads that fill two thirds to all of the picture."""
+        height = rng.uniform(0.62, 0.92)
+        room = (1 - height) / 3 + 0.02
         return cls(
-            yaw=float(np.clip(rng.normal(0, 17), -38, 38)), pitch=float(np.clip(rng.normal(0, 7), -18, 18)),
-            roll=float(np.clip(rng.normal(0, 5), -15, 15)), distance=float(rng.uniform(0.6, 2.5)), height=height,
+            yaw=float(np.clip(rng.normal(0, 14), -32, 32)), pitch=float(np.clip(rng.normal(0, 5), -14, 14)),
+            roll=float(np.clip(rng.normal(0, 3), -10, 10)), distance=float(rng.uniform(0.6, 2.5)), height=height,
             shift=(float(rng.uniform(-room, room)), float(rng.uniform(-room, room))))
 
 
@@ -96,7 +101,8 @@ class Painter:
         scalp[np.abs(template[:, 0]) > 0.078] = 0
         self._scalp = np.clip(scalp, 0, 1)
         self._scalp_triangles = self.triangles[(self._scalp[self.triangles] > 0).all(1)]
-        self._beard = np.clip((-0.03 - template[:, 1]) / 0.015, 0, 1) * np.clip((template[:, 2] - 0.02) / 0.02, 0, 1)
+        low, ahead = (-0.03 - template[:, 1]) / 0.015, (template[:, 2] - 0.02) / 0.02
+        self._beard = np.clip(low, 0, 1) * np.clip(ahead, 0, 1)
         self._eyes = [np.flatnonzero(_weight(model, name) > 0.5) for name in ("eye.L", "eye.R")]
         self._is_eye = np.isin(np.arange(len(template)), np.concatenate(self._eyes))
         self._is_mouth = self._tongue > 0.5
@@ -110,7 +116,8 @@ class Painter:
         for name in rng.choice(list(_EXPRESSIONS), rng.integers(1, 4), replace=False):
             amount = rng.uniform(0.1, _EXPRESSION_MAX[name])
             for action in _EXPRESSIONS[name]:
-                out += amount * rng.uniform(0.8, 1.2) * self.model.action_deltas[self.model.action_names.index(action)]
+                delta = self.model.action_deltas[self.model.action_names.index(action)]
+                out += amount * rng.uniform(0.8, 1.2) * delta
         return out
 
     def draw(self, head: np.ndarray, view: View, rng: np.random.Generator) -> GBuffer:
@@ -132,7 +139,8 @@ class Painter:
         corners, weights = triangles[ids[hit]], barycentric[hit][..., None]
         normal = np.zeros((SIZE, SIZE, 3), np.int8)
         smooth = (normals[corners] * weights).sum(1)
-        normal[hit] = np.round(127 * smooth / np.linalg.norm(smooth, axis=1, keepdims=True).clip(1e-6)).astype(np.int8)
+        length = np.linalg.norm(smooth, axis=1, keepdims=True).clip(1e-6)
+        normal[hit] = np.round(127 * smooth / length).astype(np.int8)
         material = np.zeros((SIZE, SIZE), np.uint8)
         material[hit] = owner[ids[hit]]
         skin = material == Material.SKIN
@@ -160,11 +168,12 @@ class Painter:
             centre[2] = head[ids, 2].max() - (np.ptp(head[ids, 0]) / 2)
             direction = point[inside] - centre
             cosine = direction @ gaze / (np.linalg.norm(direction, axis=1) * np.linalg.norm(gaze)).clip(1e-9)
-            out[inside] = np.select([cosine > 0.975, cosine > 0.89], [Material.PUPIL, Material.IRIS], Material.SCLERA)
+            rings = [cosine > 0.975, cosine > 0.89]
+            out[inside] = np.select(rings, [Material.PUPIL, Material.IRIS], Material.SCLERA)
         return out
 
-    def _hair(self, head: np.ndarray, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, Material]]:
-        """A shell over the scalp and, at times, a curtain behind the face: it hides the skull, as hair does."""
+    def _hair(self, head: np.ndarray, rng: np.random.Generator) -> list[Part]:
+        """A shell over the scalp and, at times, a curtain behind the face: hair hides the skull."""
         thickness = rng.choice([0.003, rng.uniform(0.005, 0.05)], p=[0.25, 0.75])
         phase, frequency = rng.uniform(0, 6.3, 3), rng.normal(0, 25, (3, 3))
         bumps = 1 + 0.25 * np.sin(head @ frequency + phase).sum(1)
@@ -197,25 +206,27 @@ def _grid(rows: int, columns: int) -> np.ndarray:
     return np.concatenate([front, front[:, ::-1]])
 
 
-def _curtain(head: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Material]:
+def _curtain(head: np.ndarray, rng: np.random.Generator) -> Part:
     """Long hair: a wavy band around the back and sides of the head, open to the front."""
     open_angle = rng.uniform(0.9, 1.5)
     angle = np.linspace(open_angle, 2 * np.pi - open_angle, 40)
     top, bottom = rng.uniform(0.03, 0.08), -rng.uniform(0.05, 0.22)
     y = np.linspace(top, bottom, 16)[:, None]
     width = np.abs(head[:, 0]).max() * rng.uniform(0.95, 1.35)
-    radius = width * (1 + 0.06 * np.sin(angle * rng.integers(4, 12) + rng.uniform(0, 6)) + 0.35 * rng.random() * (top - y))
+    waves = 0.06 * np.sin(angle * rng.integers(4, 12) + rng.uniform(0, 6))
+    radius = width * (1 + waves + 0.35 * rng.random() * (top - y))
     x, z = radius * np.sin(angle), radius * np.cos(angle) - 0.02
-    return np.stack([x, np.broadcast_to(y, x.shape), z], -1).reshape(-1, 3).astype(np.float32), _grid(16, 40), Material.HAIR
+    points = np.stack([x, np.broadcast_to(y, x.shape), z], -1).reshape(-1, 3)
+    return points.astype(np.float32), _grid(16, 40), Material.HAIR
 
 
-def _torso(head: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Material]:
+def _torso(head: np.ndarray, rng: np.random.Generator) -> Part:
     """Shoulders: an ellipsoid below the neck."""
     theta, phi = np.meshgrid(np.linspace(0, np.pi, 14), np.linspace(0, 2 * np.pi, 28), indexing="ij")
     radii = np.array([rng.uniform(0.16, 0.26), rng.uniform(0.10, 0.16), rng.uniform(0.09, 0.15)])
     centre = np.array([0, head[:, 1].min() - radii[1] + rng.uniform(0.0, 0.04), rng.uniform(-0.06, -0.01)])
-    ball = np.stack([np.sin(theta) * np.cos(phi), np.cos(theta), np.sin(theta) * np.sin(phi)], -1).reshape(-1, 3)
-    return (ball * radii + centre).astype(np.float32), _grid(14, 28), Material.CLOTHES
+    ball = np.stack([np.sin(theta) * np.cos(phi), np.cos(theta), np.sin(theta) * np.sin(phi)], -1)
+    return (ball.reshape(-1, 3) * radii + centre).astype(np.float32), _grid(14, 28), Material.CLOTHES
 
 
 def _rotation(view: View) -> np.ndarray:

@@ -19,10 +19,10 @@ class MeshGeometry:
         self.edge_triangles = torch.from_numpy(_edge_triangles(topology.triangles))
         _, area = self.face_normals(torch.from_numpy(mean_positions)[None])
         self._area = area[0]
-        rows = self.triangles.T.reshape(-1)
-        columns = torch.arange(len(self.triangles)).repeat(3)
-        self._incidence = torch.sparse_coo_tensor(
-            torch.stack([rows, columns]), torch.ones(len(rows)), (self.num_vertices, len(self.triangles))).to_sparse_csr()
+        faces = len(self.triangles)
+        places = torch.stack([self.triangles.T.reshape(-1), torch.arange(faces).repeat(3)])
+        incidence = torch.sparse_coo_tensor(places, torch.ones(3 * faces), (self.num_vertices, faces))
+        self._incidence = incidence.to_sparse_csr()
 
     def face_normals(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [B,V,3] -> unit normals [B,F,3] and areas [B,F]."""
@@ -38,7 +38,7 @@ class MeshGeometry:
         return F.normalize((self._incidence @ weighted).unflatten(1, (-1, 3)).permute(1, 0, 2), dim=-1)
 
     def sample_surface(self, positions: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """[B,V,3] -> [B,count,6] random surface points with face normals; triangles drawn by their mean area."""
+        """[B,V,3] -> [B,count,6] random surface points with face normals; drawn by the mean head's areas."""
         batch = len(positions)
         ids = torch.multinomial(self._area, batch * count, True, generator=generator).view(batch, count)
         u, v = torch.rand(2, batch, count, 1, generator=generator)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,10 @@ _REGION_BONES = {
     "eyelids": (("orbicularis",), 0.3),
 }
 # The red of the lips: what these shapes move by more than a share of their largest move.
-_LIP_SHAPES = (("local_change:mouth-upperlip-volume-incr", 0.5), ("local_change:mouth-lowerlip-volume-incr", 0.15))
+_LIP_SHAPES = (
+    ("local_change:mouth-upperlip-volume-incr", 0.5),
+    ("local_change:mouth-lowerlip-volume-incr", 0.15),
+)
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,16 @@ class HeadModel:
     bone_heads: np.ndarray  # [J,3] float32
     action_names: tuple[str, ...]  # ARKit names
     action_deltas: np.ndarray  # [S,V,3] float32
-    _anny: object
+    _anny: Any  # an anny.Anny
     _rows: np.ndarray  # [K] rows of anny's own blendshape list
 
     @classmethod
     def load(cls) -> HeadModel:
-        """Build it from the installed `anny` package (the first construction compiles kernels, up to a minute)."""
+        """Build it from the installed `anny` package (the first time it compiles kernels, up to a minute)."""
         import anny
 
-        model = anny.Anny(rig="makehuman-head", topology="head-quads", local_changes="all", facial_actions="all",
-                          phenotypes="all")
+        model = anny.Anny(rig="makehuman-head", topology="head-quads", local_changes="all",
+                          facial_actions="all", phenotypes="all")
         labels = list(model.blendshape_labels)
         shapes = model.blendshapes.numpy()
         is_action = np.array([label.startswith("facial_action:") for label in labels])
@@ -60,20 +65,19 @@ class HeadModel:
         return cls(
             topology=_topology(model, skin, bones), template=_axes(model.template_vertices.numpy()),
             basis=_axes(shapes[rows]).reshape(len(rows), -1), skin=skin, bones=bones,
-            bone_parents=tuple(int(p) for p in model.bone_parents), bone_heads=_axes(model.template_bone_heads.numpy()),
+            bone_parents=tuple(int(p) for p in model.bone_parents),
+            bone_heads=_axes(model.template_bone_heads.numpy()),
             action_names=tuple(labels[i].removeprefix("facial_action:") for i in np.flatnonzero(is_action)),
             action_deltas=_axes(shapes[is_action]), _anny=model, _rows=rows)
 
     def sample(self, count: int, seed: int) -> np.ndarray:
-        """[count,V,3] float32 metres: random neutral heads; phenotypes uniform, local changes nearly symmetric."""
-        import torch
-
+        """[count,V,3] float32 metres: neutral heads; phenotypes uniform, local changes nearly symmetric."""
         rng = np.random.default_rng(seed)
         phenotypes = rng.uniform(0, 1, (count, len(self._anny.phenotype_labels)))
         phenotypes[:, self._anny.phenotype_labels.index("age")] = rng.uniform(*_AGE_RANGE, count)
-        columns = dict(zip(self._anny.phenotype_labels, torch.from_numpy(phenotypes).unbind(1), strict=True))
-        changes = dict(zip(self._anny.local_change_labels, torch.from_numpy(self._local_changes(count, rng)).unbind(1), strict=True))
-        coefficients = self._anny.get_phenotype_blendshape_coefficients(**columns, local_changes=changes)
+        coefficients = self._anny.get_phenotype_blendshape_coefficients(
+            **_columns(self._anny.phenotype_labels, phenotypes),
+            local_changes=_columns(self._anny.local_change_labels, self._local_changes(count, rng)))
         offsets = coefficients.numpy()[:, self._rows].astype(np.float32) @ self.basis
         return self.template + offsets.reshape(count, -1, 3)
 
@@ -98,7 +102,8 @@ class HeadModel:
 
         mean = normalise(self.sample(2000, seed=0))[0].mean(0)
         normals = vertex_normals(mean, self.topology.triangles)
-        return Hierarchy.build(mean, normals, self.topology.edges, depth=HIERARCHY_DEPTH, num_levels=DECODER_STAGES + 1)
+        return Hierarchy.build(
+            mean, normals, self.topology.edges, depth=HIERARCHY_DEPTH, num_levels=DECODER_STAGES + 1)
 
 
 def normalise(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,21 +114,37 @@ def normalise(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ((heads - centres[:, None]) / radii[:, None, None]).astype(np.float32), radii
 
 
+def _columns(labels: Sequence[str], values: np.ndarray) -> dict[str, Any]:
+    """[n, labels] -> a tensor [n] by label, as anny takes them."""
+    import torch
+
+    return dict(zip(labels, torch.from_numpy(values).unbind(1), strict=True))
+
+
 def _axes(points: np.ndarray) -> np.ndarray:
     """anny's +Z up, -Y forward -> +Y up, +Z forward."""
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1).astype(np.float32)
 
 
-def _topology(model: object, skin: np.ndarray, bones: tuple[str, ...]) -> Topology:
+def _topology(model: Any, skin: np.ndarray, bones: tuple[str, ...]) -> Topology:
     faces, corners = model.faces.numpy().astype(np.int32), model.face_texture_coordinate_indices.numpy()
     used, uv_ids = np.unique(corners, return_inverse=True)
-    regions = {
-        name: np.flatnonzero(skin[:, [any(b.startswith(p) for p in prefixes) for b in bones]].sum(1) > least).astype(np.int32)
-        for name, (prefixes, least) in _REGION_BONES.items()
-    }
-    moved = [np.linalg.norm(model.blendshapes[list(model.blendshape_labels).index(label)].numpy(), axis=1) for label, _ in _LIP_SHAPES]
-    lips = [move > share * move.max() for move, (_, share) in zip(moved, _LIP_SHAPES, strict=True)]
-    regions["lips"] = np.flatnonzero(lips[0] | lips[1]).astype(np.int32)
+    inside = _regions(model, skin, bones)
     return Topology(
-        len(skin), np.full(len(faces), 4, np.uint8), faces.reshape(-1).copy(), uv_ids.reshape(-1).astype(np.int32),
-        model.texture_coordinates.numpy()[used].astype(np.float32), regions)
+        len(skin), np.full(len(faces), 4, np.uint8), faces.reshape(-1).copy(),
+        uv_ids.reshape(-1).astype(np.int32), model.texture_coordinates.numpy()[used].astype(np.float32),
+        {name: np.flatnonzero(mask).astype(np.int32) for name, mask in inside.items()})
+
+
+def _regions(model: Any, skin: np.ndarray, bones: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Name -> [V] bool."""
+    regions = {}
+    for name, (prefixes, least) in _REGION_BONES.items():
+        moving = [bone.startswith(prefixes) for bone in bones]
+        regions[name] = skin[:, moving].sum(1) > least
+    labels = list(model.blendshape_labels)
+    regions["lips"] = np.zeros(len(skin), bool)
+    for label, share in _LIP_SHAPES:
+        moved = np.linalg.norm(model.blendshapes[labels.index(label)].numpy(), axis=1)
+        regions["lips"] |= moved > share * moved.max()
+    return regions

@@ -1,10 +1,10 @@
 """What a latent of `mini` is meant to say: how far its patch of the head lies from the mean head.
 
 The released VAE finds its own code. Left to itself a small VAE on a CPU does not: at random, a latent varies
-twenty times more between nodes than between heads, and the KL term drowns that before the decoder has noticed.
-So both halves start from an anchor that needs no training: token k is the position and normal offset of the
-vertices that node k of the top level pools, at unit variance. The decoder learns to invert it, the encoder and
-the flow network learn to predict it, each with a direct target.
+twenty times more between nodes than between heads, and the KL term drowns that before the decoder has
+noticed. So both halves start from an anchor that needs no training: token k is the position and normal offset
+of the vertices that node k of the top level pools, at unit variance. The decoder learns to invert it, the
+encoder and the flow network learn to predict it, each with a direct target.
 """
 
 from __future__ import annotations

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Metrics = dict[str, float]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,20 @@ class Budget:
 
 
 def train(
-    name: str, module: nn.Module, step: Callable[[float], tuple[Tensor, Metrics]], evaluate: Callable[[nn.Module], Metrics],
-    budget: Budget, directory: Path, resume: bool = False,
+    name: str, module: Model, step: Callable[[float], tuple[Tensor, Metrics]],
+    evaluate: Callable[[Model], Metrics], budget: Budget, directory: Path, resume: bool = False,
 ) -> Metrics:
-    """Run `step` (from the share of the budget spent to a batch's loss and its parts) until the budget is spent; returns the last held-out metrics.
+    """Train until the budget is spent. Returns the last held-out metrics.
 
+    step: from the share of the budget spent to a batch's loss and its parts.
     The learning rate follows a cosine over the *time* budget, so that a run ends annealed on any machine.
-    Writes `<name>.pt` (weights, average, optimiser, elapsed time) and `<name>.jsonl`; `resume` continues from them.
+    Writes `<name>.pt` (weights, average, optimiser, elapsed time), from which `resume` goes on, and
+    `<name>.jsonl`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint, log = directory / f"{name}.pt", directory / f"{name}.jsonl"
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in module.parameters():
         (decay if parameter.dim() > 1 else plain).append(parameter)
     optimiser = torch.optim.AdamW(
@@ -56,7 +60,9 @@ def train(
         optimiser.load_state_dict(saved["optimiser"])
         state = {"step": saved["step"], "elapsed": saved["elapsed"]}
         average = saved["average"]
-    started, sums, counted = time.monotonic() - state["elapsed"], {}, 0
+    started = time.monotonic() - state["elapsed"]
+    sums: Metrics = {}
+    counted = 0
     next_evaluation = state["elapsed"] + budget.evaluate_every_s
     metrics: Metrics = {}
     while True:
@@ -108,7 +114,8 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _log(path: Path, step: int, elapsed: float, values: Metrics) -> None:
-    record = {"step": step, "minutes": round(elapsed / 60, 2)} | {k: float(f"{v:.5g}") for k, v in values.items()}
+    rounded = {name: float(f"{value:.5g}") for name, value in values.items()}
+    record = {"step": step, "minutes": round(elapsed / 60, 2)} | rounded
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
     print(json.dumps(record), file=sys.stderr, flush=True)

@@ -31,10 +31,10 @@ def draw_set(directory: Path, name: str, heads: int, views: int, seed: int, work
     directory.mkdir(parents=True, exist_ok=True)
     kinds = {"normals": ((SIZE, SIZE, 3), np.int8), "materials": ((SIZE, SIZE), np.uint8),
              "landmarks": ((LANDMARKS, 2), np.float16)}  # fmt: skip
-    arrays = {
-        field: np.lib.format.open_memmap(directory / f"{name}_{field}.npy", "w+", dtype, (heads * views, *shape))
-        for field, (shape, dtype) in kinds.items()
-    }
+    arrays = {}
+    for field, (shape, dtype) in kinds.items():
+        path = directory / f"{name}_{field}.npy"
+        arrays[field] = np.lib.format.open_memmap(path, "w+", dtype, (heads * views, *shape))
     np.save(directory / f"{name}_views.npy", np.array(views))
     positions = HeadModel.load().sample(heads, seed).astype(np.float32)
     tasks = [(positions[i : i + _CHUNK], views, seed, i) for i in range(0, heads, _CHUNK)]

@@ -13,7 +13,7 @@ _SHORTEST = 2e-5
 
 
 def make_rig(model: HeadModel, radius: float) -> Rig:
-    """Skeleton, skin weights and blendshapes at the template head, centred and scaled to `radius` (metres)."""
+    """Skeleton, skin weights, blendshapes at the template head, centred and scaled to `radius` (metres)."""
     centre, own_radius = sphere_frame(model.template)
     scale = radius / own_radius
     order = np.argsort(-model.skin, axis=1, kind="stable")[:, :4]

@@ -31,18 +31,20 @@ def shade(normals: Tensor, materials: Tensor, size: int, generator: torch.Genera
 
     material = materials.long()
     albedo = torch.gather(_palette(batch, generator), 1, material.view(batch, -1, 1).expand(-1, -1, 3))
-    albedo = albedo.view(batch, side, side, 3).permute(0, 3, 1, 2)
-    albedo = albedo + 0.10 * (_noise(batch, 3, side, 10, generator) - 0.5) + 0.06 * (_noise(batch, 1, side, 84, generator) - 0.5)
-    normal = F.normalize(normals.permute(0, 3, 1, 2).float(), dim=1)
-    light = _light(normal, material, batch, generator)
-    subject = (albedo.clamp(0, 1) * light).clamp(0, 1.5)
-    mask = (material > 0).float()[:, None]
-    image = subject * mask + _backdrop(batch, side, generator) * (1 - mask)
+    layers = torch.cat([albedo.view(batch, side, side, 3), normals / 127, (material > 0)[..., None],
+                        (material != Material.CLOTHES)[..., None]], -1)  # fmt: skip
+    layers = layers.permute(0, 3, 1, 2)
+    layers = F.interpolate(layers, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    albedo, normal, mask, glossy = layers.split([3, 3, 1, 1], 1)
+    coarse, fine = _noise(batch, 3, size, 10, generator) - 0.5, _noise(batch, 1, size, size, generator) - 0.5
+    light = _light(F.normalize(normal, dim=1), glossy, batch, generator)
+    subject = ((albedo + 0.10 * coarse + 0.06 * fine).clamp(0, 1) * light).clamp(0, 1.5)
+    image = torch.lerp(_backdrop(batch, size, generator), subject, mask)
     image = _occlude(image, generator)
-    image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     soft = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
     image = torch.lerp(image, soft, uniform(0, 1, 1, 1, 1) * chance(0.5))
-    image = image.clamp_min(1e-4) ** uniform(0.6, 1.3, 1, 1, 1) * uniform(0.75, 1.2, 1, 1, 1) * uniform(0.92, 1.08, 3, 1, 1)
+    image = image.clamp_min(1e-4) ** uniform(0.6, 1.3, 1, 1, 1)
+    image = image * uniform(0.75, 1.2, 1, 1, 1) * uniform(0.92, 1.08, 3, 1, 1)
     grey = image.mean(1, keepdim=True)
     image = torch.lerp(image, grey.expand_as(image), torch.maximum(uniform(0, 0.3, 1, 1, 1), chance(0.08)))
     image = image + uniform(0, 0.04, 1, 1, 1) * torch.randn(image.shape, generator=generator)
@@ -60,24 +62,36 @@ def _palette(batch: int, generator: torch.Generator) -> Tensor:
     red = torch.tensor([1.0, 0.65, 0.62]) + 0.25 * (torch.rand(batch, 3, generator=generator) - 0.5)
     blend = torch.rand(batch, 2, 1, generator=generator)
     bearded = (torch.rand(batch, 1, generator=generator) < 0.25).float() * blend[:, 1]
+    sclera = 0.7 + 0.25 * torch.rand(batch, 1, generator=generator).expand(-1, 3)
     colours = {
-        Material.SKIN: skin, Material.LIPS: skin * red, Material.BROWS: torch.lerp(skin, hair, 0.3 + 0.6 * blend[:, 0]),
-        Material.SCLERA: 0.7 + 0.25 * torch.rand(batch, 1, generator=generator).expand(-1, 3), Material.IRIS: tone(_IRIS_TONES),
-        Material.PUPIL: torch.full((batch, 3), 0.03), Material.HAIR: hair, Material.MOUTH: skin * red * 0.4,
-        Material.CLOTHES: anything, Material.BEARD: torch.lerp(skin, hair, bearded), Material.BACKGROUND: anything,
+        Material.BACKGROUND: anything,
+        Material.SKIN: skin,
+        Material.LIPS: skin * red,
+        Material.BROWS: torch.lerp(skin, hair, 0.3 + 0.6 * blend[:, 0]),
+        Material.SCLERA: sclera,
+        Material.IRIS: tone(_IRIS_TONES),
+        Material.PUPIL: torch.full((batch, 3), 0.03),
+        Material.HAIR: hair,
+        Material.MOUTH: skin * red * 0.4,
+        Material.CLOTHES: anything,
+        Material.BEARD: torch.lerp(skin, hair, bearded),
     }
     return torch.stack([colours[m] for m in Material], 1)
 
 
-def _light(normal: Tensor, material: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-    """[B,3,S,S]: ambient from above and below, three coloured directional lights, a highlight on skin and hair."""
+def _light(normal: Tensor, glossy: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """[B,3,S,S]: ambient from above and below, three coloured directional lights with highlights.
+
+    glossy: [B,1,S,S], the share of the highlights that is seen.
+    """
     ambient = 0.15 + 0.5 * torch.rand(batch, 1, 1, 1, generator=generator)
-    light = ambient * (1 + 0.35 * normal[:, 1:2] * torch.rand(batch, 1, 1, 1, generator=generator)).expand(-1, 3, -1, -1)
+    sky = 1 + 0.35 * normal[:, 1:2] * torch.rand(batch, 1, 1, 1, generator=generator)
+    light = ambient * sky.expand(-1, 3, -1, -1)
     shine = torch.zeros_like(light[:, :1])
     gloss = torch.rand(batch, 1, 1, 1, generator=generator) * 0.35
     for strength in (0.9, 0.5, 0.4):
-        direction = torch.randn(batch, 3, generator=generator) * torch.tensor([1.0, 0.7, 0.5]) + torch.tensor([0.0, 0.3, 0.6])
-        direction = F.normalize(direction, dim=1)[:, :, None, None]
+        spread = torch.randn(batch, 3, generator=generator) * torch.tensor([1.0, 0.7, 0.5])
+        direction = F.normalize(spread + torch.tensor([0.0, 0.3, 0.6]), dim=1)[:, :, None, None]
         colour = 1 + 0.25 * (torch.rand(batch, 3, 1, 1, generator=generator) - 0.5)
         power = strength * torch.rand(batch, 1, 1, 1, generator=generator)
         wrap = 0.3 * torch.rand(batch, 1, 1, 1, generator=generator)
@@ -85,7 +99,7 @@ def _light(normal: Tensor, material: Tensor, batch: int, generator: torch.Genera
         light = light + power * colour * ((facing + wrap) / (1 + wrap)).clamp_min(0)
         half = F.normalize(direction + torch.tensor([0.0, 0.0, 1.0])[:, None, None], dim=1)
         shine = shine + power * (normal * half).sum(1, keepdim=True).clamp_min(0) ** 20
-    return light + gloss * shine * (material != Material.CLOTHES)[:, None]
+    return light + gloss * shine * glossy
 
 
 def _backdrop(batch: int, side: int, generator: torch.Generator) -> Tensor:
@@ -93,7 +107,8 @@ def _backdrop(batch: int, side: int, generator: torch.Generator) -> Tensor:
     base = torch.rand(batch, 3, 1, 1, generator=generator)
     clutter = torch.rand(batch, 1, 1, 1, generator=generator) ** 2
     coarse, fine = (_noise(batch, 3, side, cells, generator) - 0.5 for cells in (4, 16))
-    blocks = F.interpolate(torch.rand(batch, 3, 7, 7, generator=generator) - 0.5, size=(side, side), mode="nearest")
+    blocks = torch.rand(batch, 3, 7, 7, generator=generator) - 0.5
+    blocks = F.interpolate(blocks, size=(side, side), mode="nearest")
     hard = (torch.rand(batch, 1, 1, 1, generator=generator) < 0.3).float()
     return (base + clutter * (coarse + 0.6 * fine + hard * blocks)).clamp(0, 1)
 
@@ -104,8 +119,9 @@ def _occlude(image: Tensor, generator: torch.Generator) -> Tensor:
     axis = torch.linspace(-1, 1, side)
     centre, radius = torch.rand(2, batch, 2, 1, 1, generator=generator)
     centre, radius = centre * 2.4 - 1.2, radius * 0.35 + 0.05
-    inside = ((axis[:, None] - centre[:, 0]) / radius[:, 0]) ** 2 + ((axis[None] - centre[:, 1]) / radius[:, 1]) ** 2 < 1
-    shown = (torch.rand(batch, 1, 1, generator=generator) < 0.2) & inside
+    down = (axis[:, None] - centre[:, 0]) / radius[:, 0]
+    across = (axis[None] - centre[:, 1]) / radius[:, 1]
+    shown = (torch.rand(batch, 1, 1, generator=generator) < 0.2) & (down**2 + across**2 < 1)
     colour = torch.rand(batch, 3, 1, 1, generator=generator)
     return torch.where(shown[:, None], colour, image)
 

@@ -2,7 +2,8 @@
 
     python -m training.train_flow --out runs/mini [--minutes 45] [--resume]
 
-First the encoder alone learns to read a head's shape (a linear probe on its tokens), then both learn the flow.
+First the encoder alone learns to read a head's shape (a linear probe on its tokens), then both learn the
+flow.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from training.loop import Budget, Metrics, train
 from training.portraits import HELD_OUT_PORTRAITS, open_buffers
 from training.seeds import HELD_OUT_SEED, TRAIN_SEED
 from training.shading import shade
-from training.train_vae import VAEData
+from training.train_vae import VAEData, vertex_error_mm
 
 SIGMA_MIN = 1e-5
-PROBE_ONLY_SHARE = 0.3  # of the time budget
+PROBE_ONLY_SHARE = 0.35  # of the time budget
 DROP_CONDITION = 0.1
 PROBE_COMPONENTS = 64
 DENSE_WEIGHT = 3.0
@@ -83,8 +84,8 @@ CELLS_PER_PATCH = 2
 
 def what_is_seen(normals: Tensor, materials: Tensor) -> Tensor:
     """G-buffers -> [B, patches, len(SEEN) * cells] targets of the dense probe, in -1..1."""
-    shares = [torch.isin(materials, torch.tensor(kinds, dtype=torch.uint8)).float() for kinds in SEEN[3:]]
-    maps = torch.cat([normals.permute(0, 3, 1, 2).float() / 127, torch.stack(shares, 1)], 1)
+    groups = torch.tensor([[float(kind in kinds) for kinds in SEEN[3:]] for kind in Material])
+    maps = torch.cat([normals / 127, groups[materials.long()]], -1).permute(0, 3, 1, 2)
     side = config.IMAGE_SIZE // config.IMAGE_ENCODER["patch_size"]
     cells = F.adaptive_avg_pool2d(maps, side * CELLS_PER_PATCH)
     return F.pixel_unshuffle(cells, CELLS_PER_PATCH).flatten(2).transpose(1, 2)
@@ -92,6 +93,9 @@ def what_is_seen(normals: Tensor, materials: Tensor) -> Tensor:
 
 class FlowModel(nn.Module):
     """The two networks that are kept, and the probes that are not."""
+
+    components: Tensor  # [PROBE_COMPONENTS, N*6]
+    deviation: Tensor  # [PROBE_COMPONENTS]
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +114,7 @@ class FlowModel(nn.Module):
 
 
 def start_weights(model: FlowModel) -> None:
-    """Modulation and output at zero, so that every block starts as the identity; positions that can be told apart."""
+    """Modulation and output at zero: every block starts as the identity. Positions that can be told apart."""
     with torch.no_grad():
         model.encoder.pos_embed[:, 1:] = plane_waves(model.encoder.grid, model.encoder.pos_embed.shape[-1])
     for module in model.modules():
@@ -120,9 +124,6 @@ def start_weights(model: FlowModel) -> None:
     for block in model.dit.blocks:
         nn.init.zeros_(block.adaLN_modulation[1].weight)
     nn.init.zeros_(model.dit.out_layer.weight)
-    for block in model.encoder.blocks:
-        nn.init.constant_(block.ls1.gamma, 0.2)
-        nn.init.constant_(block.ls2.gamma, 0.2)
 
 
 def plane_waves(grid: int, channels: int) -> Tensor:
@@ -186,19 +187,23 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, s
 
 
 def evaluate(model: FlowModel, held_out: Portraits, fit: Tensor, mean: Tensor) -> Metrics:
-    """Held-out portraits: vertex error of the probe and of sampled anchors, through a linear map to vertices."""
+    """Held-out vertex errors of the probe and of sampled anchors, through a linear map `fit` to vertices."""
     generator = torch.Generator().manual_seed(7)
     pixels, anchors, *_ = held_out.batch(np.arange(HELD_OUT_PORTRAITS), generator)
     with torch.autocast("cpu", torch.bfloat16):
         tokens = torch.cat([model.encoder(p) for p in pixels.split(50)]).float()
 
     def millimetres(codes: Tensor) -> float:
-        got = (codes.flatten(1) @ model.components.T @ fit).view(len(codes), -1, 3) + mean
-        return float(((got - held_out.positions[: len(codes)]).norm(dim=-1).mean(1) * held_out.radii[: len(codes)]).mean() * 1000)
+        count = len(codes)
+        got = (codes.flatten(1) @ model.components.T @ fit).view(count, -1, 3) + mean
+        return vertex_error_mm(got, held_out.positions[:count], held_out.radii[:count])
 
     read = (model.read(tokens) * model.deviation) @ model.components
-    metrics = {"mm_linear_floor": millimetres(anchors), "mm_mean_head": millimetres(torch.zeros_like(anchors)),
-               "mm_probe": millimetres(read)}
+    metrics = {
+        "mm_linear_floor": millimetres(anchors),
+        "mm_mean_head": millimetres(torch.zeros_like(anchors)),
+        "mm_probe": millimetres(read),
+    }
     for w in (0.0, 3.0):
         metrics[f"mm_flow_w{w:g}"] = millimetres(sample_flow(model, tokens[:40], 8, w))
     return metrics
@@ -209,7 +214,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -231,10 +236,14 @@ def main() -> None:
         losses = probe_losses(flow, tokens, batch)
         if done >= PROBE_ONLY_SHARE:
             losses["flow"] = flow_loss(flow, tokens, batch.anchors, generator)
-        return sum(losses.values()), {k: float(v.detach()) for k, v in losses.items()}
+        total = sum(losses.values(), torch.zeros(()))
+        return total, {k: float(v.detach()) for k, v in losses.items()}
+
+    def watch(module: FlowModel) -> Metrics:
+        return evaluate(module, held_out, fit, data.mean)
 
     budget = Budget(args.minutes, args.learning_rate, evaluate_every_s=300)
-    print(train("flow", flow, step, lambda m: evaluate(m, held_out, fit, data.mean), budget, args.out, args.resume))
+    print(train("flow", flow, step, watch, budget, args.out, args.resume))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,10 @@ from training.loop import Budget, Metrics, train
 from training.seeds import HELD_OUT_SEED, TRAIN_SEED
 
 # The release's loss weights, and one of ours that keeps the code where it started.
-WEIGHTS = {"mse": 2.0, "l1": 2.0, "face_normal": 1.0, "face_angle": 5.0, "edge_curvature": 5.0, "kl": 1e-3, "anchor": 5.0}
+WEIGHTS = {
+    "mse": 2.0, "l1": 2.0, "face_normal": 1.0, "face_angle": 5.0, "edge_curvature": 5.0, "kl": 1e-3,
+    "anchor": 5.0,
+}  # fmt: skip
 # Share of the time in which both halves learn against the anchor only (see training.latents).
 ANCHORED_SHARE = 0.6
 ANCHOR_NOISE = 0.1
@@ -43,18 +46,19 @@ class VAEData:
         spread = subset - self.mean
         bend = self.geometry.vertex_normals(subset) - self.mean_normals
         self.offsets = NodeOffsets(model.hierarchy, self.geometry, self.positions[:4000])
-        self.scale = torch.cat([spread.square().mean().sqrt().expand(3), bend.square().mean().sqrt().expand(3)])
+        self.scale = torch.cat([part.square().mean().sqrt().expand(3) for part in (spread, bend)])
 
 
 def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
-    """A fresh VAE whose queries start at the embedding of their own template node, attending to what is near it."""
+    """A fresh VAE whose queries start at the embedding of their own node and attend to what is near it."""
     vae = TOPOSVAE(model.hierarchy, **config.VAE)
     vae.output_mean.copy_(torch.cat([data.mean, data.mean_normals], 1))
     vae.output_scale.copy_(data.scale)
     nodes = torch.from_numpy(model.hierarchy.levels[len(config.VAE["decoder_blocks"])].features)
     with torch.no_grad():
         nn.init.orthogonal_(vae.data_proj.weight)
-        vae.encoder.learns.copy_(vae.data_proj(torch.cat([vae.fourier(nodes[:, :3]), F.normalize(nodes[:, 3:], dim=-1)], -1)))
+        at, facing = vae.fourier(nodes[:, :3]), F.normalize(nodes[:, 3:], dim=-1)
+        vae.encoder.learns.copy_(vae.data_proj(torch.cat([at, facing], -1)))
         for attention, _ in vae.encoder.layers:
             inner = attention.to_q.weight.shape[0]
             nn.init.orthogonal_(attention.to_q.weight, gain=1.5)
@@ -63,8 +67,10 @@ def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
     return vae
 
 
-def loss_of(vae: TOPOSVAE, data: VAEData, want: Tensor, points: Tensor, anchored: bool) -> tuple[Tensor, Metrics]:
-    """All terms on the scaled offsets. Anchored: the decoder reads noisy anchors; after that, posterior samples."""
+def loss_of(
+    vae: TOPOSVAE, data: VAEData, want: Tensor, points: Tensor, anchored: bool
+) -> tuple[Tensor, Metrics]:
+    """All terms on the scaled offsets. The decoder reads noisy anchors (`anchored`) or posterior samples."""
     # Plain attention in bf16 is twice as fast here as the fused kernel's backward pass on a CPU.
     # The decoder stays in FP32: geometry is read to 0.1 mm.
     with sdpa_kernel(SDPBackend.MATH), torch.autocast(points.device.type, torch.bfloat16):
@@ -78,7 +84,7 @@ def loss_of(vae: TOPOSVAE, data: VAEData, want: Tensor, points: Tensor, anchored
              "kl": 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean(),
              "anchor": (mean - anchor).square().mean(),
              **surface_losses(data.geometry, got[..., :3], want)}
-    total = sum(WEIGHTS[k] * v for k, v in terms.items())
+    total = sum((WEIGHTS[k] * v for k, v in terms.items()), torch.zeros(()))
     parts = {k: float(v.detach()) for k, v in terms.items()}
     parts["mm"] = vertex_error_mm(got[..., :3].detach(), want, torch.full((len(want),), 0.139))
     return total, parts

@@ -1,0 +1,86 @@
+"""The bundled model, end to end: what the README promises of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from topos_rt import Bundle, HeadMesh, HeadPipeline
+from topos_rt.exporters import EXPORTERS, ExportOptions
+
+ROOT = Path(__file__).parents[1]
+PORTRAITS = sorted((ROOT / "examples").glob("*.jpg"))
+RESULTS = json.loads((ROOT / "benchmarks" / "results" / "mini_quality.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Iterator[HeadPipeline]:
+    with HeadPipeline.open("mini", threads=2) as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def heads(pipe: HeadPipeline) -> dict[tuple[str, int], HeadMesh]:
+    return {(path.stem, seed): pipe(path, seed=seed) for path in PORTRAITS for seed in (0, 1)}
+
+
+def apart_mm(a: HeadMesh, b: HeadMesh) -> float:
+    return float(np.linalg.norm(a.positions - b.positions, axis=1).mean() * 1000)
+
+
+def test_another_portrait_matters_more_than_another_seed(heads: dict[tuple[str, int], HeadMesh]) -> None:
+    assert len(PORTRAITS) >= 2
+    first, second = (path.stem for path in PORTRAITS[:2])
+    portrait, seed = apart_mm(heads[first, 0], heads[second, 0]), apart_mm(heads[first, 0], heads[first, 1])
+    assert portrait > seed > 0
+
+
+@pytest.mark.parametrize("suffix", EXPORTERS)
+def test_the_same_seed_gives_the_same_bytes(
+    pipe: HeadPipeline, heads: dict[tuple[str, int], HeadMesh], suffix: str
+) -> None:
+    again = pipe(PORTRAITS[0], seed=0)
+    first = heads[PORTRAITS[0].stem, 0]
+    assert EXPORTERS[suffix](again, ExportOptions()) == EXPORTERS[suffix](first, ExportOptions())
+
+
+def test_heads_are_head_sized_and_face_forward(heads: dict[tuple[str, int], HeadMesh]) -> None:
+    for head in heads.values():
+        low, high = head.bounds
+        assert 0.2 < (high - low)[1] < 0.32 and 0.12 < (high - low)[0] < 0.24  # height and width in metres
+        eyes = head.positions[head.topology.regions["eyes"]].mean(0)
+        assert eyes[2] > 0.03 and abs(eyes[0]) < 0.02  # in front of the middle, between left and right
+
+
+def test_stream_ends_at_the_head_of_a_call(pipe: HeadPipeline) -> None:
+    *previews, last = pipe.stream(PORTRAITS[0], seed=0, steps=4)
+    assert np.array_equal(last.positions, pipe(PORTRAITS[0], seed=0, steps=4).positions)
+    errors = [apart_mm(preview, last) for preview in previews]
+    assert errors[-1] < errors[0]
+
+
+def test_a_head_survives_retopology(pipe: HeadPipeline, heads: dict[tuple[str, int], HeadMesh]) -> None:
+    """Its own vertices as a point cloud come back near themselves: encoder, frames and decoder agree."""
+    head = heads[PORTRAITS[0].stem, 0]
+    back = pipe.retopologize(head.positions, head.normals)
+    far = np.linalg.norm(head.positions - head.positions.mean(0), axis=1).mean() * 1000
+    assert apart_mm(back, head) < far / 10
+
+
+def test_the_rig_and_the_metadata_travel(heads: dict[tuple[str, int], HeadMesh]) -> None:
+    head = heads[PORTRAITS[0].stem, 0]
+    assert head.rig is not None and {"jawOpen", "eyeBlinkLeft"} < set(head.rig.shape_names)
+    assert "synthetic" in head.metadata["weights"]
+
+
+def test_the_quoted_numbers_were_measured_on_these_weights() -> None:
+    bundle = Bundle.open("mini")
+    assert RESULTS["weights_sha256"] == bundle.manifest.files["weights.safetensors"].sha256
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    for name in ("reference_w3", "balanced", "fast"):
+        assert f"{RESULTS[name]['error_mm']['mean']:.2f}" in card
+    assert sum(info.bytes for info in bundle.manifest.files.values()) <= 20_000_000
