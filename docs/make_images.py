@@ -18,7 +18,7 @@ HEIGHT = 400
 
 
 def main() -> None:
-    """demo.png: the demo's portrait and preview. photographs.png: every example, its head, another seed of it."""
+    """demo.png: the demo's portrait and preview. photographs.png: every example and two seeds of its head."""
     portraits = sorted((ROOT / "examples").glob("*.jpg"))
     with HeadPipeline.open("mini") as pipe:
         heads = {path: pipe(path, seed=[0, 1]) for path in portraits}

@@ -1,1 +1,1 @@
-"""PyTorch side of topos_rt: network definitions, checkpoint import, ONNX export. The runtime never imports it."""
+"""PyTorch side of topos_rt: networks, checkpoint import, ONNX export. The runtime never imports it."""

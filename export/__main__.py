@@ -1,16 +1,19 @@
-"""Make model bundles: `python -m export mini --checkpoint DIR --out BUNDLE`."""
+"""Make model bundles: `python -m export official|random|mini … --out BUNDLE`."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
-from export import mini
+from export import mini, official, random
 from topos_rt.errors import ToposError
+from topos_rt.files import check_writable
 
-COMMANDS: dict[str, ModuleType] = {"mini": mini}
+COMMANDS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,9 +24,11 @@ def main(argv: list[str] | None = None) -> int:
         summary = (module.__doc__ or "").partition(": ")[2]
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         module.add_arguments(command)
-        command.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the directory to write")
+        command.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="directory to write")
     arguments = parser.parse_args(argv)
+    _hush()
     try:
+        check_writable(arguments.out / "manifest.json", parents=True)
         manifest = COMMANDS[arguments.command].run(arguments)
     except ToposError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -31,6 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     size = sum(info.bytes for info in manifest.files.values())
     print(f"{arguments.out}: {manifest.name}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
     return 0
+
+
+def _hush() -> None:
+    """What PyTorch and its exporter remark about themselves says nothing about the user's files."""
+    warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
+    warnings.filterwarnings("ignore", message="Sparse")
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,10 @@ def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage
     Raises OutputError when `out` holds something else, ValueError when a graph differs from PyTorch.
     """
     if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
-        raise OutputError(f"cannot write the bundle to {out}", got="a directory with other files",
-                          expected="a new directory or an old bundle", fix="choose another place")  # fmt: skip
+        raise OutputError(
+            f"cannot write the bundle to {out}", got="a directory with other files",
+            expected="a new directory or an old bundle", fix="choose another place",
+        )  # fmt: skip
     staging = out.with_name(f".{out.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -77,7 +77,9 @@ class VaeEncoderGraph(nn.Module):
         return self.vae.encode(points)
 
 
-def build_graphs(encoder: ImageEncoder, dit: TOPOSDiT, vae: TOPOSVAE, image_size: int, points: int) -> dict[str, Graph]:
+def build_graphs(
+    encoder: ImageEncoder, dit: TOPOSDiT, vae: TOPOSVAE, image_size: int, points: int
+) -> dict[str, Graph]:
     """All five, by their names in the manifest, with random example inputs of the right sizes."""
     generator = torch.Generator().manual_seed(0)
 
@@ -90,11 +92,11 @@ def build_graphs(encoder: ImageEncoder, dit: TOPOSDiT, vae: TOPOSVAE, image_size
         keys, values = DitContextGraph(dit)(tokens)
     latent = example(1, *dit.latent_shape)
     cloud = torch.cat([example(1, points, 3) / 3, nn.functional.normalize(example(1, points, 3), dim=-1)], -1)
+    step = {"latent": latent, "time": torch.tensor([0.7]), "keys": keys, "values": values}
     return {
         "image_encoder": Graph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
         "dit_context": Graph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
-        "dit_step": Graph(DitStepGraph(dit), {"latent": latent, "time": torch.tensor([0.7]), "keys": keys, "values": values},
-                          ("velocity",)),
+        "dit_step": Graph(DitStepGraph(dit), step, ("velocity",)),
         "vae_decoder": Graph(VaeDecoderGraph(vae), {"latent": latent}, ("vertices",)),
         "vae_encoder": Graph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
     }

@@ -18,8 +18,10 @@ LICENCE = "weights MIT; head topology, UVs, skeleton and blendshapes CC0 (MakeHu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `mini` asks for."""
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="where training wrote vae.pt and flow.pt")
-    parser.add_argument("--guidance", type=float, default=3.0, metavar="W", help="the model's own guidance weight (default 3)")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR",
+                        help="where training wrote vae.pt and flow.pt")  # fmt: skip
+    parser.add_argument("--guidance", type=float, default=3.0, metavar="W",
+                        help="the model's own guidance weight (default 3)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
@@ -42,8 +44,8 @@ def run(arguments: argparse.Namespace) -> Manifest:
     radius = round(float(normalise(model.sample(2000, TRAIN_SEED))[1].mean()), 4)
     return write_bundle(
         Model(
-            name="mini", description=DESCRIPTION, encoder=flow.encoder, dit=flow.dit, vae=vae, topology=model.topology,
-            hierarchy=model.hierarchy, rig=make_rig(model, radius),
+            name="mini", description=DESCRIPTION, encoder=flow.encoder, dit=flow.dit, vae=vae,
+            topology=model.topology, hierarchy=model.hierarchy, rig=make_rig(model, radius),
             weights=WeightsInfo(ORIGIN, LICENCE, "trained"), flow=FlowSpec(SIGMA_MIN, arguments.guidance),
             frame=FrameSpec("+y", "+z", radius), image_size=config.IMAGE_SIZE, points=config.POINTS,
         ),

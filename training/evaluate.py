@@ -44,7 +44,8 @@ def portraits(model: HeadModel, heads: np.ndarray, size: int) -> np.ndarray:
     """[n,size,size,3] uint8 renders, camera, light and all else drawn as in training."""
     painter, rng = Painter(model), np.random.default_rng(EVALUATION_SEED)
     drawn = [painter.draw(painter.with_expression(head, rng), View.random(rng), rng) for head in heads]
-    normals, materials = (torch.from_numpy(np.stack([getattr(g, field) for g in drawn])) for field in ("normals", "materials"))
+    normals = torch.from_numpy(np.stack([view.normals for view in drawn]))
+    materials = torch.from_numpy(np.stack([view.materials for view in drawn]))
     pixels = shade(normals, materials, size, torch.Generator().manual_seed(EVALUATION_SEED))
     return (pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
 
@@ -76,8 +77,8 @@ class Defects:
         skin, names = model.skin, model.bones
         weight: Callable[[str], np.ndarray] = lambda p: skin[:, [b.startswith(p) for b in names]].sum(1)  # noqa: E731
         lips = model.topology.regions["lips"]
-        upper, lower = lips[mean[lips, 1] > np.median(mean[lips, 1])], lips[mean[lips, 1] <= np.median(mean[lips, 1])]
-        self._pairs = self._facing(mean, lower, upper)
+        above = mean[lips, 1] > np.median(mean[lips, 1])
+        self._pairs = self._facing(mean, lips[~above], lips[above])
         self._eyes = [np.flatnonzero(weight(f"eye.{side}") > 0.5) for side in "LR"]
         lids = np.flatnonzero(weight("orbicularis") > 0.3)
         lids = lids[~np.isin(lids, np.concatenate(self._eyes))]
@@ -88,7 +89,10 @@ class Defects:
         flipped = (self._normals(got) * self._normals(want)).sum(1) < 0
         tolerance = PENETRATION_MM / 1000 / radius
         lips = (self._gaps(got) < np.minimum(0, self._gaps(want)) - tolerance).sum()
-        lids = sum(int((self._depth(got, i) < np.minimum(0, self._depth(want, i)) - tolerance).sum()) for i in (0, 1))
+        lids = 0
+        for side in (0, 1):
+            least = np.minimum(0, self._depth(want, side)) - tolerance
+            lids += int((self._depth(got, side) < least).sum())
         return {"flipped_faces": int(flipped.sum()), "lip_crossings": int(lips), "lid_crossings": lids}
 
     def _normals(self, positions: np.ndarray) -> np.ndarray:
@@ -124,8 +128,11 @@ def measure(pipe: HeadPipeline, model: HeadModel, picture: Path | None) -> dict[
     mean = normalise(model.sample(2000, seed=0))[0].mean(0)
     defects, unit = Defects(model, mean), pipe.bundle.manifest.frame.radius_m
     images = portraits(model, heads, pipe.bundle.manifest.image.height)
-    result: dict[str, Any] = {"heads": HEADS, "mean_head_mm": summary(_errors(np.repeat(mean[None], HEADS, 0), truth, radii)),
-                              "vae": _reconstruction(pipe, model, truth, radii)}  # fmt: skip
+    result: dict[str, Any] = {
+        "heads": HEADS,
+        "mean_head_mm": summary(_errors(np.repeat(mean[None], HEADS, 0), truth, radii)),
+        "vae": _reconstruction(pipe, model, truth, radii),
+    }
     made: dict[str, np.ndarray] = {}
     for name, settings in SETTINGS.items():
         made[name] = np.stack([pipe(image, seed=0, **settings).positions / unit for image in images])
@@ -139,8 +146,8 @@ def measure(pipe: HeadPipeline, model: HeadModel, picture: Path | None) -> dict[
     again = np.stack([pipe(image, seed=1, preset="reference").positions / unit for image in images[:30]])
     base = made["reference"]
     result["differs_mm"] = {
-        "same_image_other_seed": float(np.mean([distances_mm(a, b, unit).mean() for a, b in zip(again, base, strict=False)])),
-        "same_seed_other_image": float(np.mean([distances_mm(a, b, unit).mean() for a, b in zip(base[1:], base, strict=False)])),
+        "same_image_other_seed": _apart(again, base[: len(again)], unit),
+        "same_seed_other_image": _apart(base[1:], base[:-1], unit),
     }
     if picture is not None:
         _picture(pipe, model, images, base, truth, picture)
@@ -151,11 +158,18 @@ def _errors(got: np.ndarray, want: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.stack([distances_mm(g, w, r) for g, w, r in zip(got, want, radii, strict=True)])
 
 
-def _reconstruction(pipe: HeadPipeline, model: HeadModel, truth: np.ndarray, radii: np.ndarray) -> dict[str, Any]:
+def _apart(heads: np.ndarray, others: np.ndarray, unit: float) -> float:
+    return float(np.mean([distances_mm(a, b, unit).mean() for a, b in zip(heads, others, strict=True)]))
+
+
+def _reconstruction(
+    pipe: HeadPipeline, model: HeadModel, truth: np.ndarray, radii: np.ndarray
+) -> dict[str, Any]:
     geometry = MeshGeometry(model.topology, truth.mean(0))
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
-    clouds = geometry.sample_surface(torch.from_numpy(truth), pipe.bundle.manifest.points.count, generator).numpy()
-    networks = pipe._networks  # the stages below the pipeline, which would fit a frame of its own to the points
+    count = pipe.bundle.manifest.points.count
+    clouds = geometry.sample_surface(torch.from_numpy(truth), count, generator).numpy()
+    networks = pipe._networks  # below the pipeline, which would fit a frame of its own to the points
     got = np.stack([networks.decode(networks.encode_points(cloud[None])[0])[:, :3] for cloud in clouds])
     return {"points": clouds.shape[1], "error_mm": summary(_errors(got, truth, radii))}
 

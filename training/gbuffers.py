@@ -66,13 +66,17 @@ class View:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> View:
-        """Mostly frontal within 30 degrees, portrait distances, heads that fill two thirds to all of the picture."""
+        """Mostly frontal within 30 degrees, portrait distances, heads that fill two thirds to all of it."""
         height = rng.uniform(0.62, 0.92)
         room = (1 - height) / 3 + 0.02
         return cls(
-            yaw=float(np.clip(rng.normal(0, 14), -32, 32)), pitch=float(np.clip(rng.normal(0, 5), -14, 14)),
-            roll=float(np.clip(rng.normal(0, 3), -10, 10)), distance=float(rng.uniform(0.6, 2.5)), height=height,
-            shift=(float(rng.uniform(-room, room)), float(rng.uniform(-room, room))))
+            yaw=float(np.clip(rng.normal(0, 14), -32, 32)),
+            pitch=float(np.clip(rng.normal(0, 5), -14, 14)),
+            roll=float(np.clip(rng.normal(0, 3), -10, 10)),
+            distance=float(rng.uniform(0.6, 2.5)),
+            height=height,
+            shift=(float(rng.uniform(-room, room)), float(rng.uniform(-room, room))),
+        )
 
 
 class GBuffer(NamedTuple):

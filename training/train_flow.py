@@ -242,7 +242,7 @@ def main() -> None:
     def watch(module: FlowModel) -> Metrics:
         return evaluate(module, held_out, fit, data.mean)
 
-    budget = Budget(args.minutes, args.learning_rate, evaluate_every_s=300)
+    budget = Budget(args.minutes, args.learning_rate, evaluate_every_s=600)
     print(train("flow", flow, step, watch, budget, args.out, args.resume))
 
 

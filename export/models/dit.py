@@ -6,6 +6,7 @@ Source: TOPOS (arXiv 2605.14594) and its released `TOPOS-DiT.model.pth`, whose k
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,16 +24,20 @@ class TOPOSDiT(nn.Module):
     embedding (`pe_mode="ape"`) and per-block modulation (`share_mod=False`); anything else is a ValueError.
     """
 
+    pos_emb: Tensor  # [N,C]
+    blocks: Any  # nn.ModuleList of Block: torch's own annotations do not say of what
+
     def __init__(
-        self, *, in_channels: int, out_channels: int, model_channels: int, num_latents: int, cond_channels: int,
-        num_blocks: int, num_heads: int, mlp_ratio: float = 4, pe_mode: str = "ape", qk_rms_norm: bool = True,
-        qk_rms_norm_cross: bool = False, share_mod: bool = False,
+        self, *, in_channels: int, out_channels: int, model_channels: int, num_latents: int,
+        cond_channels: int, num_blocks: int, num_heads: int, mlp_ratio: float = 4, pe_mode: str = "ape",
+        qk_rms_norm: bool = True, qk_rms_norm_cross: bool = False, share_mod: bool = False,
     ) -> None:
         super().__init__()
         if pe_mode != "ape" or share_mod:
-            raise ValueError(f"got pe_mode={pe_mode!r}, share_mod={share_mod}; expected 'ape' and False, as released")
+            got = f"pe_mode={pe_mode!r}, share_mod={share_mod}"
+            raise ValueError(f"got {got}; expected 'ape' and False, as released")
         if model_channels % num_heads:
-            raise ValueError(f"got model_channels={model_channels}, num_heads={num_heads}; expected a multiple")
+            raise ValueError(f"got {model_channels=}, {num_heads=}; expected a multiple")
         self.num_heads, self.model_channels = num_heads, model_channels
         self.t_embedder = TimestepEmbedder(model_channels)
         self.input_layer = nn.Linear(in_channels, model_channels)
@@ -53,7 +58,7 @@ class TOPOSDiT(nn.Module):
         return self.step(x, t, *self.context(cond))
 
     def context(self, cond: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [L,B,heads,T,head_dim] of every block's cross-attention; they depend on the image alone."""
+        """Keys and values [L,B,heads,T,head_dim] of every block's cross-attention; t and x do not matter."""
         pairs = [block.cross_attn.keys_values(cond) for block in self.blocks]
         return torch.stack([k for k, _ in pairs]), torch.stack([v for _, v in pairs])
 
@@ -69,9 +74,12 @@ class TOPOSDiT(nn.Module):
 class TimestepEmbedder(nn.Module):
     """t [B] -> [B,C]: 256 sinusoids (cosines first), Linear, SiLU, Linear."""
 
+    frequencies: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(_TIME_FREQUENCIES, channels), nn.SiLU(), nn.Linear(channels, channels))
+        first, second = nn.Linear(_TIME_FREQUENCIES, channels), nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(first, nn.SiLU(), second)
         half = _TIME_FREQUENCIES // 2
         frequencies = torch.exp(-math.log(_MAX_PERIOD) * torch.arange(half, dtype=torch.float32) / half)
         self.register_buffer("frequencies", frequencies, persistent=False)
@@ -85,7 +93,8 @@ class Block(nn.Module):
     """adaLN self-attention, plain cross-attention, adaLN MLP."""
 
     def __init__(
-        self, channels: int, cond_channels: int, heads: int, mlp_ratio: float, qk_norm: bool, qk_norm_cross: bool
+        self, channels: int, cond_channels: int, heads: int, mlp_ratio: float, qk_norm: bool,
+        qk_norm_cross: bool,
     ) -> None:
         super().__init__()
         self.cross_norm = nn.LayerNorm(channels, eps=1e-6)
@@ -114,7 +123,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = split_heads(self.to_qkv(x), 3, self.heads)
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(self.q_rms_norm(q), self.k_rms_norm(k), v)))
+        q, k = self.q_rms_norm(q), self.k_rms_norm(k)
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
 
 class CrossAttention(nn.Module):

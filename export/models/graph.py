@@ -24,8 +24,9 @@ class NeighbourSum(nn.Module):
         # A self-loop per node and nothing else: the sum is x itself.
         self.identity = table.shape[1] == 1 and bool((table[:, 0] == torch.arange(n)).all())
         self.table = table
-        rows, columns = torch.where(mask)[0], table[mask]
-        self.matrix = torch.sparse_coo_tensor(torch.stack([rows, columns]), torch.ones(len(rows)), (n, n)).to_sparse_csr()
+        places = torch.stack([torch.where(mask)[0], table[mask]])
+        ones = torch.ones(places.shape[1])
+        self.matrix = torch.sparse_coo_tensor(places, ones, (n, n)).to_sparse_csr()
 
     def forward(self, x: Tensor, sparse: bool) -> Tensor:
         if self.identity:

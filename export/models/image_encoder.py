@@ -16,11 +16,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageEncoder(nn.Module):
-    """Pixels -> class, register and patch tokens before the last norm (`x_prenorm`), then a norm without parameters."""
+    """Pixels -> class, register and patch tokens: those before the last norm, then a norm without parameters.
+
+    Arguments carry DINOv2's names.
+    """
 
     def __init__(
-        self, *, embed_dim: int = 1024, depth: int = 24, num_heads: int = 16, img_size: int = 518, patch_size: int = 14,
-        num_register_tokens: int = 4, mlp_ratio: float = 4,
+        self, *, embed_dim: int = 1024, depth: int = 24, num_heads: int = 16, img_size: int = 518,
+        patch_size: int = 14, num_register_tokens: int = 4, mlp_ratio: float = 4,
     ) -> None:
         super().__init__()
         self.patch_size, self.grid = patch_size, img_size // patch_size
@@ -29,7 +32,8 @@ class ImageEncoder(nn.Module):
         self.register_tokens = nn.Parameter(torch.randn(1, num_register_tokens, embed_dim) * 0.02)
         self.mask_token = nn.Parameter(torch.zeros(1, embed_dim))  # in the checkpoint, unused at inference
         self.patch_embed = _PatchEmbed(embed_dim, patch_size)
-        self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, int(embed_dim * mlp_ratio)) for _ in range(depth))
+        hidden = int(embed_dim * mlp_ratio)
+        self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)  # likewise: the condition is taken before it
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -46,14 +50,15 @@ class ImageEncoder(nn.Module):
         """`x_prenorm` of the release: class, registers, patches."""
         patches = self.patch_embed.proj(image).flatten(2).transpose(1, 2)
         rows, columns = (side // self.patch_size for side in image.shape[2:])
-        x = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1) + self.position(rows, columns)
-        x = torch.cat([x[:, :1], self.register_tokens.expand(len(image), -1, -1), x[:, 1:]], 1)
+        classes, registers = (t.expand(len(image), -1, -1) for t in (self.cls_token, self.register_tokens))
+        x = torch.cat([classes, patches], 1) + self.position(rows, columns)
+        x = torch.cat([x[:, :1], registers, x[:, 1:]], 1)
         for block in self.blocks:
             x = block(x)
         return x
 
     def position(self, rows: int, columns: int) -> Tensor:
-        """[1, 1+rows*columns, C]; resized bicubically with antialias when the grid differs from the trained one."""
+        """[1, 1+rows*columns, C]; resized bicubically with antialias to other grids than the trained one."""
         if (rows, columns) == (self.grid, self.grid):
             return self.pos_embed
         table = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)

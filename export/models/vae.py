@@ -6,7 +6,9 @@ Source: TOPOS (arXiv 2605.14594) and its released `TOPOS-VAE.model.pth`, whose k
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from topos_rt.topology import Hierarchy, Level
 _GROUPS = 4
 _GROUP_EPS = 1e-3
 _LOGVAR_RANGE = (-30.0, 20.0)
+Sums: TypeAlias = tuple[NeighbourSum, NeighbourSum]  # over edges of type 0 and of type 1
 
 
 class TOPOSVAE(nn.Module):
@@ -28,11 +31,14 @@ class TOPOSVAE(nn.Module):
     [V,6] and `output_scale` [6]: the network then predicts the scaled difference from a mean head.
     """
 
+    output_mean: Tensor
+    output_scale: Tensor
+
     def __init__(
-        self, hierarchy: Hierarchy, *, out_channels: int = 6, code_channels: int, width: int, num_encoder_layers: int,
-        decoder_blocks: Sequence[int], decoder_channel: Sequence[int], point_feats: int = 3, num_freqs: int = 8,
-        include_pi: bool = False, num_latents: int | None = None, perceiver_heads: int = 8, perceiver_dim_head: int = 64,
-        predict_offset: bool = False,
+        self, hierarchy: Hierarchy, *, out_channels: int = 6, code_channels: int, width: int,
+        num_encoder_layers: int, decoder_blocks: Sequence[int], decoder_channel: Sequence[int],
+        point_feats: int = 3, num_freqs: int = 8, include_pi: bool = False, num_latents: int | None = None,
+        perceiver_heads: int = 8, perceiver_dim_head: int = 64, predict_offset: bool = False,
     ) -> None:
         super().__init__()
         stages = len(decoder_blocks)
@@ -45,7 +51,8 @@ class TOPOSVAE(nn.Module):
             raise ValueError(f"got num_latents={num_latents}; expected {nodes}, the nodes of level {stages}")
         self.fourier = FourierFeatures(num_freqs, include_pi)
         self.data_proj = nn.Linear(3 * (2 * num_freqs + 1) + point_feats, width)
-        self.encoder = PerceiverResampler(nodes, width, num_encoder_layers, perceiver_heads, perceiver_dim_head)
+        heads = perceiver_heads, perceiver_dim_head
+        self.encoder = PerceiverResampler(nodes, width, num_encoder_layers, *heads)
         self.pre_kl = _Wrapped(nn.Linear(width, 2 * code_channels))
         self.post_kl = _Wrapped(nn.Linear(code_channels, decoder_channel[0]))
         self.decoder = nn.ModuleList(
@@ -68,7 +75,8 @@ class TOPOSVAE(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """latent [B,N,D] -> [B,V,6] (position | normal, the normal not made unit)."""
-        x = self.post_kl(latent).transpose(0, 1)  # [N,B,C]: the graph axis first, so that a neighbour sum is one product
+        # [N,B,C]: the graph axis first, so that a neighbour sum is one product
+        x = self.post_kl(latent).transpose(0, 1)
         for stage in self.decoder:
             x = stage(x)
         for layer in self.header:
@@ -80,10 +88,13 @@ class TOPOSVAE(nn.Module):
 class FourierFeatures(nn.Module):
     """xyz -> [xyz, sin, cos] with frequencies 2^0.. ; the frequencies of x first, then y, then z."""
 
+    frequencies: Tensor
+
     def __init__(self, num_freqs: int, include_pi: bool) -> None:
         super().__init__()
         frequencies = 2.0 ** torch.arange(num_freqs, dtype=torch.float32)
-        self.register_buffer("frequencies", frequencies * torch.pi if include_pi else frequencies, persistent=False)
+        factor = torch.pi if include_pi else 1.0
+        self.register_buffer("frequencies", factor * frequencies, persistent=False)
 
     def forward(self, xyz: Tensor) -> Tensor:
         angle = (xyz[..., None] * self.frequencies).flatten(-2)
@@ -93,11 +104,14 @@ class FourierFeatures(nn.Module):
 class PerceiverResampler(nn.Module):
     """Learned queries attend to [points ; queries]."""
 
+    layers: Any  # nn.ModuleList of pairs of an attention and a feed-forward layer
+
     def __init__(self, queries: int, width: int, layers: int, heads: int, dim_head: int) -> None:
         super().__init__()
         self.learns = nn.Parameter(torch.randn(queries, width))
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(width, heads, dim_head), FeedForward(width)]) for _ in range(layers)
+            nn.ModuleList([PerceiverAttention(width, heads, dim_head), FeedForward(width)])
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
 
@@ -133,7 +147,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        first, second = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.net = nn.Sequential(nn.LayerNorm(width), first, nn.GELU(), second)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -142,10 +157,14 @@ class FeedForward(nn.Module):
 class DecoderStage(nn.Module):
     """Un-pool to a finer level, then residual blocks there."""
 
-    def __init__(self, level: Level, cluster: object, channels_in: int, channels_out: int, blocks: int) -> None:
+    cluster: Tensor  # [n] -> node of the coarser level
+
+    def __init__(
+        self, level: Level, cluster: np.ndarray, channels_in: int, channels_out: int, blocks: int
+    ) -> None:
         super().__init__()
         self.register_buffer("cluster", torch.as_tensor(cluster), persistent=False)
-        sums = nn.ModuleList([NeighbourSum(level, 0), NeighbourSum(level, 1)])
+        sums = NeighbourSum(level, 0), NeighbourSum(level, 1)
         self.resblks = nn.ModuleList(
             ResidualBlock(sums, channels_in if i == 0 else channels_out, channels_out) for i in range(blocks)
         )
@@ -160,13 +179,14 @@ class DecoderStage(nn.Module):
 class ResidualBlock(nn.Module):
     """conv, norm, SiLU, conv, norm, plus the input, SiLU."""
 
-    def __init__(self, sums: nn.ModuleList, channels_in: int, channels_out: int) -> None:
+    def __init__(self, sums: Sums, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv_a = GraphConv(sums, channels_in, channels_out)
         self.conv_b = GraphConv(sums, channels_out, channels_out)
         self.skip: nn.Module = nn.Identity()
         if channels_in != channels_out:
-            self.skip = nn.Sequential(_Wrapped(nn.Linear(channels_in, channels_out, bias=False)), VertexGroupNorm(channels_out))
+            linear = _Wrapped(nn.Linear(channels_in, channels_out, bias=False))
+            self.skip = nn.Sequential(linear, VertexGroupNorm(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(self.conv_b(F.silu(self.conv_a(x))) + self.skip(x))
@@ -179,13 +199,17 @@ class GraphConv(nn.Module):
     plus degree_0 b_0 + degree_1 b_1: no tensor has the size of the edges.
     """
 
-    def __init__(self, sums: nn.ModuleList, channels_in: int, channels_out: int) -> None:
+    conv: Any  # nested nn.ModuleDict, as the release's keys have it
+    degrees: Tensor  # [n,1,2]
+
+    def __init__(self, sums: Sums, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = nn.ModuleDict({"conv": nn.ModuleDict({"lin": HeteroLinear(channels_in, channels_out)})})
         self.gn = VertexGroupNorm(channels_out)
-        self._sums = (sums[0], sums[1])  # a tuple hides the shared modules from this one's children
-        # [n,1,2]; buffers registered here follow .to() while the shared sums belong to nobody
-        self.register_buffer("degrees", torch.stack([s.degree for s in self._sums], -1)[:, None], persistent=False)
+        self._sums = sums  # a tuple hides the shared modules from this one's children
+        # Buffers registered here follow .to(), while the shared sums belong to nobody.
+        degrees = torch.stack([s.degree for s in sums], -1)[:, None]
+        self.register_buffer("degrees", degrees, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         linear: HeteroLinear = self.conv["conv"]["lin"]

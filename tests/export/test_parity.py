@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.models import ImageEncoder, TOPOSDiT
+from tests.export.parity import DATA, META, SETS, close, load_dit, load_vae
 from topos_rt.topology import Hierarchy
-
-DATA = Path(__file__).parent.parent / "data" / "official"
-META = json.loads((DATA / "meta.json").read_text())
-TOLERANCE = 3e-6
-SETS = pytest.mark.parametrize("suffix", ["", "_strong"])
-
-
-def relative_rms(got: torch.Tensor, want: torch.Tensor) -> float:
-    assert got.shape == want.shape, (got.shape, want.shape)
-    return float((got.double() - want.double()).norm() / want.double().norm())
-
-
-def close(got: torch.Tensor, want: torch.Tensor) -> None:
-    assert relative_rms(got, want) <= TOLERANCE
-
-
-def config_of(kind: str, *drop: str) -> dict:
-    return {k: v for k, v in META[kind]["config"].items() if k not in drop}
-
-
-def load_dit(suffix: str) -> TOPOSDiT:
-    model = TOPOSDiT(**config_of("dit", "num_head_channels", "use_fp16", "use_checkpoint"))
-    model.load_state_dict(load_file(DATA / f"dit_state{suffix}.safetensors"), strict=True)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +20,6 @@ def hierarchy() -> Hierarchy:
     clusters = np.load(DATA / "topology/cluster.npz")
     return Hierarchy.build(template["vertices"], template["normals"], np.load(DATA / "topology/edges.npy"),
                            [clusters[f"depth{i}"] for i in range(1, 9)])
-
-
-def load_vae(suffix: str, hierarchy: Hierarchy) -> TOPOSVAE:
-    model = TOPOSVAE(hierarchy, **config_of("vae", "depth", "decoder_stages"))
-    model.load_state_dict(load_file(DATA / f"vae_state{suffix}.safetensors"), strict=True)
-    return model.eval()
 
 
 @SETS
@@ -64,7 +34,7 @@ def test_dit(suffix: str) -> None:
 
 @SETS
 @torch.no_grad()
-def test_dit_gradient_free_and_split_forms_agree(suffix: str) -> None:
+def test_dit_in_two_parts(suffix: str) -> None:
     model, io = load_dit(suffix), load_file(DATA / f"dit_io{suffix}.safetensors")
     keys, values = model.context(io["cond"])
     close(model.step(io["x"], io["t"], keys, values), io["out"])
@@ -117,8 +87,8 @@ def test_released_shapes() -> None:
     """Every key and shape of the released checkpoints, without allocating them."""
     keys = json.loads((DATA / "official_keys.json").read_text())
     with torch.device("meta"):
-        dit = TOPOSDiT(in_channels=32, out_channels=32, model_channels=1024, num_latents=1513, cond_channels=1024,
-                       num_blocks=24, num_heads=16)
+        dit = TOPOSDiT(in_channels=32, out_channels=32, model_channels=1024, num_latents=1513,
+                       cond_channels=1024, num_blocks=24, num_heads=16)
         encoder = ImageEncoder()
     assert {k: list(v.shape) for k, v in dit.state_dict().items()} == keys["TOPOS-DiT"]
     assert {k: list(v.shape) for k, v in encoder.state_dict().items()} == keys["DINOv2-ViT-L/14-reg4"]

@@ -1,0 +1,115 @@
+"""One safetensors file, written tensor by tensor: the weights of a model need not be in memory at once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from topos_rt.errors import OutputError
+
+_TYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int16": "I16",
+    "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+
+_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class _Entry:
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    position: int  # in the spool
+    length: int
+
+
+class WeightsFile:
+    """Collects tensors in a spool beside `path`; `finish` writes the file itself. Equal ones are kept once.
+
+    A context manager: leaving it removes the spool. Raises OutputError when the disk is full or not writable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._spool_path = path.with_name(f"{path.name}.spool")
+        try:
+            self._spool = self._spool_path.open("w+b")
+        except OSError as error:
+            raise _refused(path, error) from error
+        self._entries: dict[str, _Entry] = {}
+        self._by_digest: dict[bytes, str] = {}
+
+    def __enter__(self) -> WeightsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):  # of a full disk, which has been told
+            self._spool.close()
+        self._spool_path.unlink(missing_ok=True)
+
+    def add(self, name: str, array: np.ndarray) -> str:
+        """Keep one tensor. Returns its key: `name`, or that of an equal tensor added before."""
+        array = np.asarray(array, order="C")
+        data = array.reshape(-1).view(np.uint8).data
+        digest = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
+        digest.update(data)
+        key = self._by_digest.setdefault(digest.digest(), name)
+        if key == name:
+            try:
+                self._entries[key] = _Entry(array.dtype, array.shape, self._spool.tell(), len(data))
+                self._spool.write(data)
+            except OSError as error:
+                raise _refused(self.path, error) from error
+        return key
+
+    def finish(self) -> dict[str, tuple[int, int]]:
+        """Write the file. Returns key -> (offset in the file, bytes)."""
+        # The order of the safetensors library: widest types first, so that every tensor is aligned.
+        order = sorted(self._entries, key=lambda key: (-self._entries[key].dtype.itemsize, key))
+        header: dict[str, dict[str, object]] = {}
+        places: dict[str, tuple[int, int]] = {}
+        start = 0
+        for key in order:
+            entry = self._entries[key]
+            header[key] = {
+                "dtype": _TYPES[entry.dtype.name],
+                "shape": list(entry.shape),
+                "data_offsets": [start, start + entry.length],
+            }
+            places[key] = (start, entry.length)
+            start += entry.length
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        try:
+            self._spool.flush()
+            with self.path.open("wb") as file:
+                file.write(len(text).to_bytes(8, "little") + text)
+                for key in order:
+                    self._copy(self._entries[key], file)
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        begin = 8 + len(text)
+        return {key: (begin + start, length) for key, (start, length) in places.items()}
+
+    def _copy(self, entry: _Entry, file: BinaryIO) -> None:
+        self._spool.seek(entry.position)
+        for start in range(0, entry.length, _BLOCK):
+            file.write(self._spool.read(min(_BLOCK, entry.length - start)))
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}",
+        got=os.strerror(error.errno) if error.errno else str(error),
+        fix="choose another place, with room for the weights twice",
+    )

@@ -1,0 +1,66 @@
+"""The runtime's sampler around the official DiT weights, against the release's own sampler."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from export.models import TOPOSDiT
+from export.models.dit import TIME_SCALE
+from tests.export.parity import DATA, META, SETS, TOLERANCE, close, load_dit, relative_rms
+from topos_rt.sampler import SamplerSettings, clean_estimate, guided, sample, time_grid
+from topos_rt.solvers import Array, Step, Velocity
+
+RELEASED = META["sampler"]
+
+
+def velocity_of(dit: TOPOSDiT, cond: torch.Tensor) -> Velocity:
+    """The network as the runtime drives it: image tokens once, then one step after the other."""
+    keys, values = dit.context(cond)
+
+    def velocity(x: Array, t: float) -> Array:
+        # As in the release, 1000 t is rounded to float32. Rounding t itself moves the strong set by 4e-6.
+        time = torch.tensor([TIME_SCALE * t])
+        return dit.step(torch.from_numpy(x), time, keys, values).numpy()
+
+    return velocity
+
+
+def run(suffix: str, guidance: float, shift: float) -> tuple[list[Step], dict[str, torch.Tensor]]:
+    dit, io = load_dit(suffix), load_file(DATA / f"sampler_io{suffix}.safetensors")
+    velocity = guided(velocity_of(dit, io["cond"]), velocity_of(dit, io["neg_cond"]), guidance)
+    settings = SamplerSettings(RELEASED["steps"], guidance=guidance, shift=shift)
+    with torch.no_grad():
+        return list(sample(velocity, io["noise"].numpy(), settings)), io
+
+
+@SETS
+@pytest.mark.parametrize("shift", RELEASED["rescale_t"])
+@torch.no_grad()
+def test_every_step_with_guidance(suffix: str, shift: float) -> None:
+    steps, io = run(suffix, RELEASED["cfg_strength"], shift)
+    name = f"rescale{shift:g}"
+    assert time_grid(RELEASED["steps"], shift) == pytest.approx(io[f"{name}.t_seq"].tolist(), abs=1e-7)
+    assert len(steps) == RELEASED["steps"]
+    for i, step in enumerate(steps):
+        close(torch.from_numpy(step.x_next), io[f"{name}.pred_x_t.{i}"])
+        clean = clean_estimate(step, RELEASED["sigma_min"])
+        close(torch.from_numpy(clean), io[f"{name}.pred_x_0.{i}"])
+    close(torch.from_numpy(steps[-1].x_next), io[f"{name}.samples"])
+
+
+@SETS
+@torch.no_grad()
+def test_without_guidance(suffix: str) -> None:
+    steps, io = run(suffix, 0.0, 1.0)
+    close(torch.from_numpy(steps[-1].x_next), io["cfg0_rescale1.samples"])
+
+
+@torch.no_grad()
+def test_plausible_mistakes_are_noticed() -> None:
+    """Guidance as others write it (v_uncond + w (v_cond - v_uncond)), and a shift left out."""
+    steps, io = run("", RELEASED["cfg_strength"] - 1, 1.0)
+    assert relative_rms(torch.from_numpy(steps[-1].x_next), io["rescale1.samples"]) > 100 * TOLERANCE
+    steps, io = run("", RELEASED["cfg_strength"], 1.0)
+    assert relative_rms(torch.from_numpy(steps[-1].x_next), io["rescale3.samples"]) > 100 * TOLERANCE
