@@ -46,6 +46,7 @@ class Model:
     frame: FrameSpec
     image_size: int
     points: int
+    latent_basis: torch.Tensor | None = None  # [K,N*D], see export.graphs.VaeDecoderGraph
 
 
 def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage: bool = False) -> Manifest:
@@ -82,7 +83,8 @@ def round_to_half(*networks: torch.nn.Module) -> None:
 
 
 def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage: bool) -> Manifest:
-    graphs = build_graphs(model.encoder, model.dit, model.vae, model.image_size, model.points)
+    networks = model.encoder, model.dit, model.vae
+    graphs = build_graphs(*networks, model.image_size, model.points, model.latent_basis)
     files = write_graphs(graphs, directory, half_storage)
     model.topology.save(directory / "topology.safetensors")
     model.hierarchy.save(directory / "hierarchy.safetensors")

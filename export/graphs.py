@@ -56,13 +56,23 @@ class DitStepGraph(nn.Module):
 
 
 class VaeDecoderGraph(nn.Module):
-    """latent [1,N,D] -> vertices [1,V,6]."""
+    """latent [1,N,D] -> vertices [1,V,6].
 
-    def __init__(self, vae: TOPOSVAE) -> None:
+    latent_basis [K,N*D]: orthonormal directions in which the training heads' latents vary. Given, a latent
+    is projected on them first: what a small, little trained flow leaves of its noise lies mostly outside them
+    and would show as bumps. The release has no such step.
+    """
+
+    latent_basis: Tensor | None
+
+    def __init__(self, vae: TOPOSVAE, latent_basis: Tensor | None = None) -> None:
         super().__init__()
         self.vae = vae
+        self.register_buffer("latent_basis", latent_basis)
 
     def forward(self, latent: Tensor) -> Tensor:
+        if self.latent_basis is not None:
+            latent = (latent.flatten(1) @ self.latent_basis.T @ self.latent_basis).view_as(latent)
         return self.vae.decode(latent)
 
 
@@ -78,9 +88,13 @@ class VaeEncoderGraph(nn.Module):
 
 
 def build_graphs(
-    encoder: ImageEncoder, dit: TOPOSDiT, vae: TOPOSVAE, image_size: int, points: int
-) -> dict[str, Graph]:
-    """All five, by their names in the manifest, with random example inputs of the right sizes."""
+    encoder: ImageEncoder, dit: TOPOSDiT, vae: TOPOSVAE, image_size: int, points: int,
+    latent_basis: Tensor | None = None,
+) -> dict[str, Graph]:  # fmt: skip
+    """All five, by their names in the manifest, with random example inputs of the right sizes.
+
+    latent_basis: see `VaeDecoderGraph`.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def example(*shape: int) -> Tensor:
@@ -97,6 +111,6 @@ def build_graphs(
         "image_encoder": Graph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
         "dit_context": Graph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
         "dit_step": Graph(DitStepGraph(dit), step, ("velocity",)),
-        "vae_decoder": Graph(VaeDecoderGraph(vae), {"latent": latent}, ("vertices",)),
+        "vae_decoder": Graph(VaeDecoderGraph(vae, latent_basis), {"latent": latent}, ("vertices",)),
         "vae_encoder": Graph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
     }

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from export.bundle_writer import Model, round_to_half, write_bundle
 from topos_rt.bundle import FlowSpec, FrameSpec, Manifest, WeightsInfo
+
+if TYPE_CHECKING:
+    from training.train_vae import VAEData
 
 ORIGIN = "trained on synthetic MakeHuman heads only; a small demonstration model, no likeness is promised"
 DESCRIPTION = (
@@ -22,11 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where training wrote vae.pt and flow.pt")  # fmt: skip
     parser.add_argument("--guidance", type=float, default=3.0, metavar="W",
                         help="the model's own guidance weight (default 3)")  # fmt: skip
+    parser.add_argument(
+        "--latent-rank", type=int, default=100, metavar="K",
+        help="project latents on this many principal directions before decoding; 0: do not (default: 100)",
+    )  # fmt: skip
+
+
+def latent_basis(data: VAEData, rank: int) -> torch.Tensor | None:
+    """[rank,N*D] principal directions of the training heads' latents; None for rank 0."""
+    if rank == 0:
+        return None
+    torch.manual_seed(0)  # the decomposition is randomised
+    codes = torch.cat([data.offsets(chunk) for chunk in data.positions[:4000].split(500)]).flatten(1)
+    return torch.pca_lowrank(codes, rank, center=False, niter=4)[2].T.contiguous()
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
     """Load the checkpoints, round the weights to FP16, export."""
-    # training needs anny; nothing else of export/ does
+    # building a head model needs anny; nothing else of export/ does
     from training import config
     from training.heads import HeadModel, normalise
     from training.loop import load_weights
@@ -36,7 +55,8 @@ def run(arguments: argparse.Namespace) -> Manifest:
     from training.train_vae import VAEData, build
 
     model = HeadModel.load()
-    vae = build(model, VAEData(model))
+    data = VAEData(model)
+    vae = build(model, data)
     load_weights(vae, arguments.checkpoint, "vae")
     flow = FlowModel()
     load_weights(flow, arguments.checkpoint, "flow")
@@ -48,6 +68,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
             topology=model.topology, hierarchy=model.hierarchy, rig=make_rig(model, radius),
             weights=WeightsInfo(ORIGIN, LICENCE, "trained"), flow=FlowSpec(SIGMA_MIN, arguments.guidance),
             frame=FrameSpec("+y", "+z", radius), image_size=config.IMAGE_SIZE, points=config.POINTS,
+            latent_basis=latent_basis(data, arguments.latent_rank),
         ),
         arguments.out, {}, half_storage=True,
     )  # fmt: skip

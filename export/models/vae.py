@@ -213,8 +213,10 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         linear: HeteroLinear = self.conv["conv"]["lin"]
-        summed = torch.cat([s(x, self.training) for s in self._sums], -1)
-        return self.gn(summed @ linear.weight.flatten(0, 1) + self.degrees @ linear.bias)
+        # the biases as two more rows: apart, they would be folded into a constant of the size of the output
+        degrees = self.degrees.to(x.dtype).expand(-1, x.shape[1], -1)
+        summed = torch.cat([*(s(x, self.training) for s in self._sums), degrees], -1)
+        return self.gn(summed @ torch.cat([linear.weight.flatten(0, 1), linear.bias]))
 
 
 class HeteroLinear(nn.Module):
