@@ -56,7 +56,7 @@ def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage
     disk, cast back to FP32 when the graph is loaded; the networks must have been rounded likewise
     (`round_to_half`), else the comparison fails.
 
-    Raises OutputError when `out` holds something else, ValueError when a graph differs from PyTorch.
+    Raises OutputError when `out` holds something else, BackendError when a graph differs from PyTorch.
     """
     if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
         raise OutputError(

@@ -14,6 +14,7 @@ import torch
 
 from export.graphs import Graph
 from export.weights_file import WeightsFile
+from topos_rt.errors import BackendError
 from topos_rt.files import write_atomic
 
 OPSET = 20
@@ -29,7 +30,7 @@ def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: boo
     Weights go to disk graph by graph, so that no more is held than the networks and one graph.
     half_storage: large FP32 weights that FP16 holds exactly are kept as FP16, with a Cast behind them.
 
-    Raises ValueError when onnx's checker or a comparison with PyTorch through onnxruntime fails, OutputError
+    Raises BackendError when onnx's checker or a comparison with PyTorch through onnxruntime fails, OutputError
     when the disk is full or not writable.
     """
     with WeightsFile(directory / WEIGHTS) as weights:
@@ -49,7 +50,7 @@ def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: boo
 
 
 def compare(graph: Graph, path: Path) -> float:
-    """Largest relative RMS between onnxruntime and PyTorch on the example inputs; ValueError above 1e-5."""
+    """Largest relative RMS between onnxruntime and PyTorch on the example inputs; BackendError above 1e-5."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -59,8 +60,8 @@ def compare(graph: Graph, path: Path) -> float:
     want = [value.numpy() for value in (out if isinstance(out, tuple) else (out,))]
     error = max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(got, want, strict=True))
     if not error <= _TOLERANCE:
-        got_error = f"{path.name}: got a relative RMS of {error:.2g} to PyTorch"
-        raise ValueError(f"{got_error}; expected at most {_TOLERANCE:g}")
+        what = f"{path.name}: got a relative RMS of {error:.2g} to PyTorch"
+        raise BackendError(f"{what}; expected at most {_TOLERANCE:g}")
     return error
 
 

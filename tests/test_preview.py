@@ -55,6 +55,12 @@ def test_preview_is_a_png_of_three_views() -> None:
     assert profile[:40].sum() < 0.6 * profile[40:].sum()
 
 
+def test_preview_says_how_the_head_was_made() -> None:
+    head = dataclasses.replace(ball(), metadata={"weights": "random weights", "seed": 3})
+    image = Image.open(BytesIO(render_preview(head, 32)))
+    assert image.text == {"topos_rt.weights": "random weights", "topos_rt.seed": "3"}
+
+
 def test_same_head_gives_same_picture() -> None:
     assert render_preview(cube(), size=64) == render_preview(cube(), size=64)
 

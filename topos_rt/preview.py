@@ -24,16 +24,21 @@ _ONE_SURFACE = 0.005  # samples of a pixel closer than this lie on one surface; 
 def render_preview(head: HeadMesh, size: int = 640) -> bytes:
     """Front, three-quarter and profile views side by side, as the bytes of a PNG.
 
-    size: height in pixels; the picture is 2.4 times as wide. The same head gives the same picture.
+    size: height in pixels; the picture is 2.4 times as wide. The same head gives the same picture, and the
+    head's metadata (how it was made, the note on the weights) goes into the file as text.
     Raises OptionError for a size out of range.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     _check_size(size, size)
     sitter, width = Sitter.of(head), round(size * 0.8)
     views = [_render(sitter, yaw, pitch, size, width) for yaw, pitch in VIEWS]
     file = BytesIO()
-    Image.fromarray(_develop(np.concatenate(views, axis=2))).save(file, "PNG")
+    about = PngInfo()
+    for key, value in head.metadata.items():
+        about.add_text(f"topos_rt.{key}", str(value))
+    Image.fromarray(_develop(np.concatenate(views, axis=2))).save(file, "PNG", pnginfo=about)
     return file.getvalue()
 
 

@@ -186,8 +186,10 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, s
     return x
 
 
-def evaluate(model: FlowModel, held_out: Portraits, fit: Tensor, mean: Tensor) -> Metrics:
-    """Held-out vertex errors of the probe and of sampled anchors, through a linear map `fit` to vertices."""
+def evaluate(model: FlowModel, held_out: Portraits, training: Portraits, mean: Tensor) -> Metrics:
+    """Held-out vertex errors of the probe and of sampled anchors, by a linear map fitted to `training`."""
+    codes = training.anchors.flatten(1) @ model.components.T
+    fit = torch.linalg.lstsq(codes, (training.positions - mean).flatten(1)).solution
     generator = torch.Generator().manual_seed(7)
     pixels, anchors, *_ = held_out.batch(np.arange(HELD_OUT_PORTRAITS), generator)
     with torch.autocast("cpu", torch.bfloat16):
@@ -224,8 +226,6 @@ def main() -> None:
     held_out = Portraits.open(args.out, "held_out", model, data.offsets, HELD_OUT_SEED)
     flow = FlowModel()
     fit_components(flow, training.anchors)
-    codes = training.anchors.flatten(1) @ flow.components.T
-    fit = torch.linalg.lstsq(codes, (training.positions - data.mean).flatten(1)).solution
     generator, rng = torch.Generator().manual_seed(3), np.random.default_rng(3)
 
     def step(done: float) -> tuple[Tensor, Metrics]:
@@ -240,7 +240,7 @@ def main() -> None:
         return total, {k: float(v.detach()) for k, v in losses.items()}
 
     def watch(module: FlowModel) -> Metrics:
-        return evaluate(module, held_out, fit, data.mean)
+        return evaluate(module, held_out, training, data.mean)
 
     budget = Budget(args.minutes, args.learning_rate, evaluate_every_s=600)
     print(train("flow", flow, step, watch, budget, args.out, args.resume))
