@@ -30,8 +30,8 @@ def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: boo
     Weights go to disk graph by graph, so that no more is held than the networks and one graph.
     half_storage: large FP32 weights that FP16 holds exactly are kept as FP16, with a Cast behind them.
 
-    Raises BackendError when onnx's checker or a comparison with PyTorch through onnxruntime fails, OutputError
-    when the disk is full or not writable.
+    Raises BackendError when a graph differs from PyTorch as onnxruntime runs it, OutputError when the disk is
+    full or not writable.
     """
     with WeightsFile(directory / WEIGHTS) as weights:
         models = {name: _export(graph, name, weights, half_storage) for name, graph in graphs.items()}
