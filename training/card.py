@@ -36,8 +36,8 @@ def card(results: dict[str, Any], guidance: float) -> str:
     ]
     differs = results["differs_mm"]
     honest = (
-        "**Trained too little:** sampled heads are plausible and follow the picture (see below), but lie on average\n"
-        "farther from the true head than the mean head does.\n\n"
+        "**Trained too little:** sampled heads are plausible and follow the picture (see below), but lie on\n"
+        "average farther from the true head than the mean head does.\n\n"
         if results["balanced"]["error_mm"]["mean"] > mean["mean"]
         else ""
     )
