@@ -66,12 +66,8 @@ def ball(rings: int = 24, segments: int = 32, radius: float = 0.1) -> HeadMesh:
     return HeadMesh(points * radius, vertex_normals(points, topology.triangles), topology)
 
 
-def bundled_head() -> HeadMesh | None:
-    """The template of the bundled model, with its rig; None in a checkout that has no bundle yet."""
-    import topos_rt
-
-    if not (Path(topos_rt.__file__).parent / "bundles" / "mini" / "manifest.json").exists():
-        return None
+def bundled_head() -> HeadMesh:
+    """The template of the bundled model, with its rig."""
     from topos_rt.bundle import Bundle
 
     bundle = Bundle.open("mini", verify=False)

@@ -178,8 +178,5 @@ def test_awkward_meshes_are_drawn() -> None:
 
 
 def test_the_bundled_head_is_drawn() -> None:
-    head = bundled_head()
-    if head is None:
-        pytest.skip("no bundled model in this checkout")
-    seen = covered(render_view(head, size=(200, 160)))
+    seen = covered(render_view(bundled_head(), size=(200, 160)))
     assert seen.mean() > 0.3

@@ -210,6 +210,28 @@ class Hierarchy:
             below = n
 
     @classmethod
+    def from_mesh(
+        cls, mesh: str | PathLike[str] | Any, depth: int = 8, num_levels: int | None = None
+    ) -> Hierarchy:
+        """Of any mesh that `Topology.from_mesh` reads, brought into the sphere-normalised frame.
+
+        Normals that the mesh lacks are computed from it. depth and num_levels: see `build`. Raises
+        MeshInputError for a mesh that cannot be used.
+        """
+        from topos_rt.mesh import vertex_normals
+        from topos_rt.meshfile import read_mesh
+
+        found = read_mesh(mesh)
+        centre, radius = sphere_frame(found.positions)
+        if not radius > 0:
+            raise MeshInputError("mesh", got="the same point for every vertex", expected="a surface")
+        normals = found.normals
+        if normals is None:
+            normals = vertex_normals(found.positions, found.topology.triangles)
+        positions = (found.positions - centre) / radius
+        return cls.build(positions, normals, found.topology.edges, depth=depth, num_levels=num_levels)
+
+    @classmethod
     def build(
         cls, vertices: np.ndarray, normals: np.ndarray, edges: np.ndarray,
         clusters: Sequence[np.ndarray] | None = None, depth: int = 8, num_levels: int | None = None,

@@ -20,7 +20,6 @@ from topos_rt.cli import main
 from topos_rt.commands import generate
 from topos_rt.errors import BackendError
 
-BUNDLED = Path(topos_rt.__file__).parent / "bundles" / "mini" / "manifest.json"
 ROOT = Path(__file__).parents[2]
 
 
@@ -253,15 +252,6 @@ def test_a_progress_bar_on_a_terminal_only(run, tiny_bundle):
 
 
 @pytest.fixture(scope="session")
-def mini():
-    if not BUNDLED.exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{BUNDLED} is missing")
-        pytest.skip("this checkout has no bundled model yet")
-    return "mini"
-
-
-@pytest.fixture(scope="session")
 def example():
     examples = sorted((ROOT / "examples").glob("*.jpg"))
     assert examples, "examples/ has no portrait"
@@ -276,12 +266,12 @@ def in_a_process(*words):
     )  # fmt: skip
 
 
-def test_portrait_to_head_end_to_end(mini, example):
+def test_portrait_to_head_end_to_end(example):
     words = ("generate", example, "-o", "out/head.glb", "--preview", "out/head.png", "--json")
     done = in_a_process(*words)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["model"] == mini
+    assert result["model"] == "mini"
     assert made() == ["out/head.glb", "out/head.png"]
     assert result["heads"][0]["vertices"] == 4538
     first = Path("out/head.glb").read_bytes()
@@ -289,7 +279,7 @@ def test_portrait_to_head_end_to_end(mini, example):
     assert Path("out/head.glb").read_bytes() == first  # the same seed gives the same bytes in another process
 
 
-def test_two_portraits_give_two_heads(mini, example):
+def test_two_portraits_give_two_heads(example):
     done = in_a_process("generate", example, "ann.png", "-o", "out", "--format", "obj")
     assert done.returncode == 0, done.stderr
     assert len({Path("out", name).read_bytes() for name in made("out")}) == 2

@@ -20,14 +20,13 @@ EXPECTED = {("UNUSED_OBJECT", "/meshes/0/primitives/0/attributes/TEXCOORD_0")}
 
 
 def heads() -> dict[str, HeadMesh]:
-    found = {
+    return {
         "cube": cube(),
         "cube with blendshapes": cube(rig=True),
         "cube without UVs": cube(uvs=False, rig=True),
         "ball": ball(),
+        "bundled head": bundled_head(),
     }
-    bundled = bundled_head()
-    return found if bundled is None else found | {"bundled head": bundled}
 
 
 @pytest.fixture(scope="module")
