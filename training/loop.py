@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -102,6 +103,19 @@ def train(
                 return metrics
             module.load_state_dict(current)
             next_evaluation = elapsed + budget.evaluate_every_s
+
+
+def arguments(
+    about: str | None, *, minutes: float, batch: int, learning_rate: float
+) -> argparse.ArgumentParser:
+    """The options of every training loop, with its own defaults; `about` is the module's docstring."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    parser.add_argument("--resume", action="store_true")
+    return parser
 
 
 def load_weights(module: nn.Module, directory: Path, name: str) -> None:

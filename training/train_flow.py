@@ -8,7 +8,6 @@ flow.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from training import config
 from training.gbuffers import LANDMARKS, GBuffer, Material
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
-from training.loop import Budget, Metrics, train
+from training.loop import Budget, Metrics, arguments, train
 from training.portraits import HELD_OUT_PORTRAITS, open_buffers
 from training.seeds import HELD_OUT_SEED, TRAIN_SEED
 from training.shading import shade
@@ -212,13 +211,7 @@ def evaluate(model: FlowModel, held_out: Portraits, training: Portraits, mean: T
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=45)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
-    parser.add_argument("--resume", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__, minutes=45, batch=48, learning_rate=4e-4).parse_args()
     torch.manual_seed(0)
     model = HeadModel.load()
     data = VAEData(model)

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +15,7 @@ from training import config
 from training.geometry import MeshGeometry, surface_losses
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
-from training.loop import Budget, Metrics, train
+from training.loop import Budget, Metrics, arguments, train
 from training.seeds import HELD_OUT_SEED, TRAIN_SEED
 
 # The release's loss weights, and one of ours that keeps the code where it started.
@@ -104,13 +101,8 @@ def evaluate(vae: TOPOSVAE, data: VAEData) -> Metrics:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--batch", type=int, default=16)
+    parser = arguments(__doc__, minutes=30, batch=16, learning_rate=3e-3)
     parser.add_argument("--points", type=int, default=1024, help="surface points per training sample")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = HeadModel.load()
