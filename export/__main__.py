@@ -1,4 +1,4 @@
-"""Make model bundles: `python -m export official|random|mini … --out BUNDLE`."""
+"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`, and count their work."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from export import mini, official, random
+from export import flops, mini, official, random
 from topos_rt.errors import ToposError
 from topos_rt.files import check_writable
 
-COMMANDS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
+MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
+COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,18 +25,27 @@ def main(argv: list[str] | None = None) -> int:
         summary = (module.__doc__ or "").partition(": ")[2]
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         module.add_arguments(command)
-        command.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="directory to write")
+        if name in MAKERS:
+            command.add_argument(
+                "--out", type=Path, required=True, metavar="BUNDLE", help="directory to write")
     arguments = parser.parse_args(argv)
     _hush()
     try:
-        check_writable(arguments.out / "manifest.json", parents=True)
-        manifest = COMMANDS[arguments.command].run(arguments)
+        if arguments.command in MAKERS:
+            _make(MAKERS[arguments.command], arguments)
+        else:
+            COMMANDS[arguments.command].run(arguments)
     except ToposError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    return 0
+
+
+def _make(module: ModuleType, arguments: argparse.Namespace) -> None:
+    check_writable(arguments.out / "manifest.json", parents=True)
+    manifest = module.run(arguments)
     size = sum(info.bytes for info in manifest.files.values())
     print(f"{arguments.out}: {manifest.name}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
-    return 0
 
 
 def _hush() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from export.graphs import build_graphs
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.models import TOPOSVAE, FastDiT, ImageEncoder
 from export.onnx_files import write_graphs
 from topos_rt.bundle import (
     FlowSpec,
@@ -36,7 +36,7 @@ class Model:
     name: str
     description: str
     encoder: ImageEncoder
-    dit: TOPOSDiT
+    dit: FastDiT
     vae: TOPOSVAE
     topology: Topology
     hierarchy: Hierarchy
@@ -76,10 +76,11 @@ def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage
 
 
 def round_to_half(*networks: torch.nn.Module) -> None:
-    """Round every parameter to the nearest FP16 number, in place; buffers keep their FP32 values."""
+    """Round matrices to the nearest FP16 numbers, in place; vectors and buffers weigh little."""
     for network in networks:
         for parameter in network.parameters():
-            parameter.data = parameter.data.half().float()
+            if parameter.dim() > 1:
+                parameter.data = parameter.data.half().float()
 
 
 def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage: bool) -> Manifest:

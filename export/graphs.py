@@ -1,4 +1,4 @@
-"""The five graphs of a bundle: what each takes and gives, and the PyTorch code behind it."""
+"""The graphs of a bundle: what each takes and gives, and the PyTorch code behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from export.models.dit import TIME_SCALE
 
 
@@ -32,27 +32,64 @@ class ImageEncoderGraph(nn.Module):
         return self.image_encoder(pixels)
 
 
+class DitModulationGraph(nn.Module):
+    """time [1] from 1 (noise) to 0 (data) -> modulation [L,6,C]."""
+
+    def __init__(self, dit: FastDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, time: Tensor) -> Tensor:
+        return self.dit.modulation(time * TIME_SCALE)[0]
+
+
 class DitContextGraph(nn.Module):
     """tokens [1,T,C] -> keys, values [L,heads,T,head_dim]."""
 
-    def __init__(self, dit: TOPOSDiT) -> None:
+    def __init__(self, dit: FastDiT) -> None:
         super().__init__()
         self.dit = dit
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = self.dit.context(tokens)
-        return keys[:, 0], values[:, 0]
+        return self.dit.context(tokens[0])
 
 
 class DitStepGraph(nn.Module):
-    """latent [1,N,D], time [1] from 1 (noise) to 0 (data), keys, values -> velocity [1,N,D]."""
+    """latent [1,N,D], modulation, keys, values -> velocity [1,N,D]."""
+
+    def __init__(self, dit: FastDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return self.dit.step(latent, modulation, keys, values)
+
+
+class GuidedDitStepGraph(nn.Module):
+    """The same and guidance [1] -> velocity and difference, see `FastDiT.guided_step`."""
+
+    def __init__(self, dit: FastDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(
+        self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guidance: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.dit.guided_step(latent, modulation, keys, values, guidance)
+
+
+class PlainDitStepGraph(nn.Module):
+    """latent [1,N,D], time [1], tokens [1,T,C] -> velocity [1,N,D]: nothing saved.
+
+    In no bundle; what the saving is proved and measured against.
+    """
 
     def __init__(self, dit: TOPOSDiT) -> None:
         super().__init__()
         self.dit = dit
 
-    def forward(self, latent: Tensor, time: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return self.dit.step(latent, time * TIME_SCALE, keys[:, None], values[:, None])
+    def forward(self, latent: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
+        return self.dit(latent, time * TIME_SCALE, tokens)
 
 
 class VaeDecoderGraph(nn.Module):
@@ -88,10 +125,10 @@ class VaeEncoderGraph(nn.Module):
 
 
 def build_graphs(
-    encoder: ImageEncoder, dit: TOPOSDiT, vae: TOPOSVAE, image_size: int, points: int,
+    encoder: ImageEncoder, dit: FastDiT, vae: TOPOSVAE, image_size: int, points: int,
     latent_basis: Tensor | None = None,
 ) -> dict[str, Graph]:  # fmt: skip
-    """All five, by their names in the manifest, with random example inputs of the right sizes.
+    """All of them, by their names in the manifest, with random example inputs of the right sizes.
 
     latent_basis: see `VaeDecoderGraph`.
     """
@@ -101,16 +138,21 @@ def build_graphs(
         return torch.randn(shape, generator=generator)
 
     pixels = torch.rand(1, 3, image_size, image_size, generator=generator)
+    time = torch.tensor([0.7])
     with torch.no_grad():
         tokens = encoder(pixels)
         keys, values = DitContextGraph(dit)(tokens)
+        modulation = DitModulationGraph(dit)(time)
     latent = example(1, *dit.latent_shape)
     cloud = torch.cat([example(1, points, 3) / 3, nn.functional.normalize(example(1, points, 3), dim=-1)], -1)
-    step = {"latent": latent, "time": torch.tensor([0.7]), "keys": keys, "values": values}
+    step = {"latent": latent, "modulation": modulation, "keys": keys, "values": values}
+    guided = step | {"guidance": torch.tensor([3.0])}
     return {
         "image_encoder": Graph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
+        "dit_modulation": Graph(DitModulationGraph(dit), {"time": time}, ("modulation",)),
         "dit_context": Graph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
         "dit_step": Graph(DitStepGraph(dit), step, ("velocity",)),
+        "dit_step_guided": Graph(GuidedDitStepGraph(dit), guided, ("velocity", "difference")),
         "vae_decoder": Graph(VaeDecoderGraph(vae, latent_basis), {"latent": latent}, ("vertices",)),
         "vae_encoder": Graph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
     }

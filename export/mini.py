@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from export.bundle_writer import Model, round_to_half, write_bundle
+from export.models import FastDiT
 from topos_rt.bundle import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ def run(arguments: argparse.Namespace) -> Manifest:
     load_weights(vae, arguments.checkpoint, "vae")
     flow = FlowModel()
     load_weights(flow, arguments.checkpoint, "flow")
-    round_to_half(vae, flow.encoder, flow.dit)
+    dit = FastDiT(flow.dit)
+    round_to_half(vae, flow.encoder, dit)
     radius = round(float(normalise(model.sample(2000, TRAIN_SEED))[1].mean()), 4)
     return write_bundle(
         Model(
-            name="mini", description=DESCRIPTION, encoder=flow.encoder, dit=flow.dit, vae=vae,
+            name="mini", description=DESCRIPTION, encoder=flow.encoder, dit=dit, vae=vae,
             topology=model.topology, hierarchy=model.hierarchy, rig=make_rig(model, radius),
             weights=WeightsInfo(ORIGIN, LICENCE, "trained"), flow=FlowSpec(SIGMA_MIN, arguments.guidance),
             frame=FrameSpec("+y", "+z", radius), image_size=config.IMAGE_SIZE, points=config.POINTS,

@@ -18,7 +18,7 @@ from torch import Tensor
 from export import checkpoints
 from export.bundle_writer import Model, round_to_half, write_bundle
 from export.checkpoints import load_into, read_state
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from export.release_config import ReleaseConfig
 from export.release_topology import read_topology
 from topos_rt import __version__
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
     stages = len(config.vae["decoder_blocks"])
     head = read_topology(arguments.topology, config.files, stages, _note)
     vae = _load_vae(arguments.vae, config, head.hierarchy)
-    dit = _load_dit(arguments.dit, config)
+    dit = FastDiT(_load_dit(arguments.dit, config))
     encoder = load_image_encoder(encoder_path, config.model["cond_channels"])
     _tell(config)
     networks = (vae, dit, encoder)

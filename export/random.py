@@ -13,7 +13,7 @@ from torch import nn
 
 from export.bundle_writer import Model, round_to_half, write_bundle
 from export.generated import Recipe, generate
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from export.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
 from export.release_config import ReleaseConfig
 from topos_rt.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> Manifest:
     if not 0 <= arguments.seed < 1 << 63:
         raise OptionError("--seed", got=arguments.seed, expected="a whole number from 0 to 2**63 - 1")
     head = generate(preset.recipe)
-    vae, dit, encoder = draw(preset, head.hierarchy, arguments.seed)
+    vae, plain, encoder = draw(preset, head.hierarchy, arguments.seed)
+    dit = FastDiT(plain)
     half = arguments.precision == "fp16"
     if half:
         round_to_half(vae, dit, encoder)

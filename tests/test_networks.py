@@ -11,6 +11,7 @@ import pytest
 
 from tests import tiny_bundle as tiny
 from tests.fakes import IMAGE, OTHER, Counting, fake_pipeline
+from topos_rt import networks
 from topos_rt.backends.base import Tensor, TensorSpec
 from topos_rt.backends.fake import FakeEngine
 from topos_rt.bundle import GRAPHS, Bundle, ImageSpec, LatentSpec, Manifest, PointSpec, write_manifest
@@ -20,15 +21,45 @@ from topos_rt.pipeline import HeadPipeline
 from topos_rt.topology import Topology
 
 
-def test_guidance_costs_two_runs_a_step_and_its_context_is_made_once(tiny_bundle: Path) -> None:
-    context, step = Counting("dit_context"), Counting("dit_step")
-    used = fake_pipeline(tiny_bundle, dit_context=context.engine, dit_step=step.engine)
+def test_a_step_is_one_run_guided_or_not_and_modulations_are_made_once_a_time(tiny_bundle: Path) -> None:
+    names = ("dit_context", "dit_modulation", "dit_step", "dit_step_guided")
+    counts = {name: Counting(name) for name in names}
+    used = fake_pipeline(tiny_bundle, **{name: counting.engine for name, counting in counts.items()})
+
+    def runs() -> list[int]:
+        return [counts[name].runs for name in names]
+
     used(IMAGE, steps=4, guidance=0)
-    assert (context.runs, step.runs) == (1, 4)
+    assert runs() == [1, 4, 4, 0]
     used(IMAGE, steps=4, guidance=2)
-    assert (context.runs, step.runs) == (3, 12)
-    used(OTHER, steps=4, guidance=2)
-    assert (context.runs, step.runs) == (4, 20)
+    assert runs() == [2, 4, 4, 4]
+    used(OTHER, steps=8, guidance=2)
+    assert runs() == [3, 8, 4, 12]  # half of the eight times were known
+
+
+def test_modulations_do_not_pile_up(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "_MODULATION_BYTES", 3 * tiny.BLOCKS * 6 * tiny.WIDTH * 4)
+    made = Counting("dit_modulation")
+    used = Networks(Bundle.open(tiny_bundle), tiny.engines() | {"dit_modulation": made.engine})
+    for t in (1.0, 0.9, 0.8, 1.0, 0.7):
+        assert np.allclose(used.modulation(t), t * tiny.TinyModel().weights["dit_modulation.w"])
+    assert made.runs == 4
+    used.modulation(1.0)
+    assert made.runs == 4  # used last but one
+    used.modulation(0.9)
+    assert made.runs == 5
+
+
+def test_guidance_combines_both_halves(tiny_bundle: Path) -> None:
+    used, model = Networks(Bundle.open(tiny_bundle), tiny.engines()), tiny.TinyModel()
+    tokens = np.random.default_rng(0).standard_normal((1, tiny.TOKENS, tiny.CHANNELS)).astype(np.float32)
+    x = np.random.default_rng(1).standard_normal((1, tiny.N, tiny.D)).astype(np.float32)
+    field = used.field(used.context(tokens))
+    conditional, unconditional = model.velocity(x, 0.3, tokens), model.velocity(x, 0.3, 0 * tokens)
+    velocity, difference = field.guided(x, 0.3, 2.5)
+    assert np.allclose(field.conditional(x, 0.3), conditional, atol=1e-6)
+    assert np.allclose(velocity, 3.5 * conditional - 2.5 * unconditional, atol=1e-5)
+    assert np.allclose(difference, conditional - unconditional, atol=1e-6)
 
 
 def test_what_is_not_finite_is_our_failure(tiny_bundle: Path) -> None:
@@ -63,7 +94,7 @@ CONTRACT_BREAKS: dict[str, tuple[dict[str, Any], str]] = {
     "points": ({"points": PointSpec(41)}, "vae_encoder: input 'points'"),
     "swapped graphs": (
         {"graphs": dataclasses.replace(tiny.manifest().graphs, dit_step="vae_decoder.onnx")},
-        "dit_step: inputs: got latent; expected keys, latent, time, values",
+        "dit_step: inputs: got latent; expected keys, latent, modulation, values",
     ),
 }
 
@@ -92,6 +123,13 @@ def test_keys_that_the_step_does_not_take(tiny_bundle: Path) -> None:
         fake_pipeline(tiny_bundle, dit_context=FakeEngine(inner.run, inner.inputs, outputs))
 
 
+def test_a_modulation_that_the_step_does_not_take(tiny_bundle: Path) -> None:
+    inner = tiny.TinyModel().engine("dit_modulation")
+    outputs = {"modulation": TensorSpec((tiny.BLOCKS, 6, 3), np.dtype(np.float32))}
+    with pytest.raises(BundleError, match=r"dit_step: input 'modulation': .* as dit_modulation gives it"):
+        fake_pipeline(tiny_bundle, dit_modulation=FakeEngine(inner.run, inner.inputs, outputs))
+
+
 def test_graphs_of_another_precision(tiny_bundle: Path) -> None:
     inner = tiny.TinyModel().engine("image_encoder")
     inputs = {"pixels": TensorSpec((1, 3, 32, 32), np.dtype(np.float16))}
@@ -99,7 +137,7 @@ def test_graphs_of_another_precision(tiny_bundle: Path) -> None:
         fake_pipeline(tiny_bundle, image_encoder=FakeEngine(inner.run, inputs, inner.outputs))
 
 
-def test_engines_must_be_the_five(tiny_bundle: Path) -> None:
+def test_engines_must_be_all(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
     with pytest.raises(BundleError, match="engines"):
         Networks(bundle, {"dit_step": tiny.TinyModel().engine("dit_step")})

@@ -1,6 +1,6 @@
 """A whole bundle in some kilobytes, with weights that mean nothing, for tests that need no trained model.
 
-`TinyModel` holds the weights and the five graphs in NumPy (float64); `write_tiny_bundle` writes the same
+`TinyModel` holds the weights and the graphs in NumPy (float64); `write_tiny_bundle` writes the same
 graphs as ONNX, with the weights in one safetensors file, as an exported bundle has them.
 """
 
@@ -39,22 +39,29 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 SIDE, TOKENS, CHANNELS = 32, 4, 5  # image; the encoder's patches are SIDE / 2
 N, D = 6, 3  # latent
 BLOCKS, HEADS, HEAD_DIM = 2, 1, 4
+WIDTH = 2  # of the modulation
 POINTS = 40
 FRAME = FrameSpec(up="+z", forward="-y", radius_m=0.125)
 FLOW = FlowSpec(sigma_min=1e-5, guidance=1.5)
 HEAD = ball(rings=6, segments=8, radius=1.0)
 V = HEAD.topology.num_vertices
 
+_STEP: Shapes = {
+    "latent": (1, N, D),
+    "modulation": (BLOCKS, 6, WIDTH),
+    **dict.fromkeys(("keys", "values"), (BLOCKS, HEADS, TOKENS, HEAD_DIM)),
+}
 SHAPES: dict[str, tuple[Shapes, Shapes]] = {
     "image_encoder": ({"pixels": (1, 3, SIDE, SIDE)}, {"tokens": (1, TOKENS, CHANNELS)}),
     "dit_context": (
         {"tokens": (1, TOKENS, CHANNELS)},
         dict.fromkeys(("keys", "values"), (BLOCKS, HEADS, TOKENS, HEAD_DIM)),
     ),
-    "dit_step": (
-        {"latent": (1, N, D), "time": (1,)}
-        | dict.fromkeys(("keys", "values"), (BLOCKS, HEADS, TOKENS, HEAD_DIM)),
-        {"velocity": (1, N, D)},
+    "dit_modulation": ({"time": (1,)}, {"modulation": (BLOCKS, 6, WIDTH)}),
+    "dit_step": (_STEP, {"velocity": (1, N, D)}),
+    "dit_step_guided": (
+        {**_STEP, "guidance": (1,)},
+        dict.fromkeys(("velocity", "difference"), (1, N, D)),
     ),
     "vae_decoder": ({"latent": (1, N, D)}, {"vertices": (1, V, 6)}),
     "vae_encoder": ({"points": (1, POINTS, 6)}, {"mean": (1, N, D), "logvar": (1, N, D)}),
@@ -62,7 +69,7 @@ SHAPES: dict[str, tuple[Shapes, Shapes]] = {
 
 
 class TinyModel:
-    """The five graphs in float64."""
+    """The graphs in float64."""
 
     def __init__(self) -> None:
         draw = np.random.default_rng(5).standard_normal
@@ -75,7 +82,8 @@ class TinyModel:
             "dit_context.wv": 0.5 * draw((CHANNELS, per_token)),
             "dit_context.bv": 0.5 * draw(per_token),
             "dit_step.latent": 0.3 * draw((D, D)),
-            "dit_step.time": 0.5 * draw((N, D)),
+            "dit_modulation.w": 0.5 * draw((BLOCKS, 6, WIDTH)),
+            "dit_step.modulation": 0.3 * draw((BLOCKS * 6 * WIDTH, N * D)),
             "dit_step.keys": 0.5 * draw((per_token, N * D)),
             "dit_step.values": 0.5 * draw((per_token, N * D)),
             "vae_decoder.w": 0.01 * draw((N * D, V * 6)),
@@ -84,11 +92,17 @@ class TinyModel:
             "vae_encoder.scale": np.float64([0.5]),
         }
         self.weights = {name: w.astype(np.float32) for name, w in self.weights.items()}
+        self.weights["dit_step.null"] = self._seen(
+            *(np.tile(self.weights[f"dit_context.b{kind}"], (TOKENS, 1)) for kind in "kv")
+        )
 
     def image_encoder(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         half = SIDE // 2
         patches = pixels.astype(np.float64).reshape(3, 2, half, 2, half).mean((2, 4)).reshape(3, TOKENS)
         return {"tokens": (patches.T @ self.weights["image_encoder.w"])[None]}
+
+    def dit_modulation(self, time: np.ndarray) -> dict[str, np.ndarray]:
+        return {"modulation": time[0] * self.weights["dit_modulation.w"]}
 
     def dit_context(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
         def split(kind: str) -> np.ndarray:
@@ -98,15 +112,31 @@ class TinyModel:
         return {"keys": split("k"), "values": split("v")}
 
     def dit_step(
-        self, latent: np.ndarray, time: np.ndarray, keys: np.ndarray, values: np.ndarray
+        self, latent: np.ndarray, modulation: np.ndarray, keys: np.ndarray, values: np.ndarray
     ) -> dict[str, np.ndarray]:
-        w = self.weights
-        seen = sum(
-            part.mean(2).reshape(-1) @ w[f"dit_step.{name}"]
-            for name, part in (("keys", keys), ("values", values))
-        )
-        velocity = latent @ w["dit_step.latent"] + time[0] * w["dit_step.time"] + np.reshape(seen, (1, N, D))
-        return {"velocity": velocity}
+        flat = (part.transpose(2, 0, 1, 3).reshape(TOKENS, -1) for part in (keys, values))
+        return {"velocity": self._own(latent, modulation) + self._seen(*flat)}
+
+    def dit_step_guided(
+        self, latent: np.ndarray, modulation: np.ndarray, keys: np.ndarray, values: np.ndarray,
+        guidance: np.ndarray,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        conditional = self.dit_step(latent, modulation, keys, values)["velocity"]
+        difference = conditional - self._own(latent, modulation) - self.weights["dit_step.null"]
+        return {"velocity": conditional + guidance * difference, "difference": difference}
+
+    def velocity(self, x: np.ndarray, t: float, tokens: np.ndarray) -> np.ndarray:
+        """The network unsplit, for references."""
+        return self.dit_step(x, **self.dit_modulation(np.array([t])), **self.dit_context(tokens))["velocity"]
+
+    def _own(self, latent: np.ndarray, modulation: np.ndarray) -> np.ndarray:
+        moved = modulation.reshape(1, -1) @ self.weights["dit_step.modulation"]
+        return latent @ self.weights["dit_step.latent"] + moved.reshape(1, N, D)
+
+    def _seen(self, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """keys, values [TOKENS, channels]"""
+        seen = keys.mean(0) @ self.weights["dit_step.keys"] + values.mean(0) @ self.weights["dit_step.values"]
+        return seen.reshape(1, N, D)
 
     def vae_decoder(self, latent: np.ndarray) -> dict[str, np.ndarray]:
         offset = (latent.reshape(-1) @ self.weights["vae_decoder.w"]).reshape(1, V, 6)
@@ -132,7 +162,7 @@ def specs(shapes: Shapes) -> dict[str, TensorSpec]:
 
 
 def engines() -> dict[str, FakeEngine]:
-    """The five graphs as fake engines."""
+    """The graphs as fake engines."""
     model = TinyModel()
     return {graph: model.engine(graph) for graph in SHAPES}
 
@@ -143,7 +173,8 @@ def write_tiny_bundle(directory: Path) -> Manifest:
     data = save(weights)
     (directory / "weights.safetensors").write_bytes(data)
     for graph, nodes in _nodes().items():
-        own = {name: w for name, w in weights.items() if name.startswith(f"{graph}.")}
+        used = {name for node in nodes for name in node.input}
+        own = {name: w for name, w in weights.items() if name in used}
         model = _model(graph, nodes, [_external(name, w, data) for name, w in own.items()])
         (directory / f"{graph}.onnx").write_bytes(model.SerializeToString())
     HEAD.topology.save(directory / "topology.safetensors")
@@ -204,6 +235,13 @@ def _nodes() -> dict[str, list[onnx.NodeProto]]:
             *_reshape(f"{name}2", f"{name}3", (1, N, D)),
         ]
 
+    own = [
+        *_reshape("modulation", "modulated", (1, BLOCKS * 6 * WIDTH)),
+        node("MatMul", ["modulated", "dit_step.modulation"], ["pushed"]),
+        *_reshape("pushed", "pushes", (1, N, D)),
+        node("MatMul", ["latent", "dit_step.latent"], ["moved"]),
+        node("Add", ["moved", "pushes"], ["own"]),
+    ]
     return {
         "image_encoder": [
             node("AveragePool", ["pixels"], ["pooled"], kernel_shape=[half, half], strides=[half, half]),
@@ -212,12 +250,16 @@ def _nodes() -> dict[str, list[onnx.NodeProto]]:
             node("MatMul", ["rows", "image_encoder.w"], ["tokens"]),
         ],
         "dit_context": split("k", "keys") + split("v", "values"),
-        "dit_step": [
-            *seen("keys"),
-            *seen("values"),
-            node("MatMul", ["latent", "dit_step.latent"], ["moved"]),
-            node("Mul", ["time", "dit_step.time"], ["timed"]),
-            node("Sum", ["moved", "timed", "keys3", "values3"], ["velocity"]),
+        "dit_modulation": [node("Mul", ["time", "dit_modulation.w"], ["modulation"])],
+        "dit_step": [*own, *seen("keys"), *seen("values"),
+                     node("Sum", ["own", "keys3", "values3"], ["velocity"])],
+        "dit_step_guided": [
+            *own, *seen("keys"), *seen("values"),
+            node("Sum", ["own", "keys3", "values3"], ["conditional"]),
+            node("Sub", ["conditional", "own"], ["lifted"]),
+            node("Sub", ["lifted", "dit_step.null"], ["difference"]),
+            node("Mul", ["guidance", "difference"], ["push"]),
+            node("Add", ["conditional", "push"], ["velocity"]),
         ],
         "vae_decoder": [
             *_reshape("latent", "flat", (1, N * D)),

@@ -97,7 +97,7 @@ class Bundle:
         return cls(path, manifest, topology, rig)
 
     def graph(self, name: str) -> Path:
-        """The ONNX file of one of the five graphs."""
+        """The ONNX file of one of the graphs."""
         return self.path / str(getattr(self.manifest.graphs, name))
 
     @cached_property

@@ -20,7 +20,7 @@ from topos_rt.errors import BundleError
 from topos_rt.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 1
+VERSION = 2
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -50,11 +50,13 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class GraphFiles:
-    """The ONNX file of each of the five graphs."""
+    """The ONNX file of each graph."""
 
     image_encoder: str
+    dit_modulation: str
     dit_context: str
     dit_step: str
+    dit_step_guided: str
     vae_decoder: str
     vae_encoder: str
 
@@ -152,7 +154,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 1. Raises BundleError for values that make no sense.
+    """The whole of `manifest.json`, version 2. Raises BundleError for values that make no sense.
 
     All file names are relative to the bundle, with "/" between parts. `files` is empty only until
     `topos_rt.bundle.write_manifest` fills it.

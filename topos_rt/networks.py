@@ -1,10 +1,11 @@
-"""The five engines of a bundle, checked against its manifest, behind one function each."""
+"""The engines of a bundle, checked against its manifest, behind one function each."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -13,9 +14,10 @@ from topos_rt.backends import Engine, EngineOptions, TensorSpec, backend
 from topos_rt.backends.base import Tensor
 from topos_rt.bundle import GRAPHS, Bundle
 from topos_rt.errors import BackendError, BundleError, InputError
-from topos_rt.solvers import Array, Velocity
+from topos_rt.solvers import Array
 
 Context: TypeAlias = Mapping[str, Array]  # keys and values [L,heads,T,hd] of every DiT block
+_MODULATION_BYTES = 64 << 20  # two time grids of the largest model
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ANY = -1
 
@@ -32,12 +34,12 @@ class Networks:
         self._manifest = bundle.manifest
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] | None = dict(engines)
-        self._null: Context | None = None
+        self._modulations: dict[float, Array] = {}
         _check_contract(bundle, self._engines)
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, options: EngineOptions) -> Networks:
-        """Load the five graphs with the backend `name`. What was loaded is closed again if anything fails."""
+        """Load the graphs with the backend `name`. What was loaded is closed again if anything fails."""
         module = backend(name)
         with ExitStack() as stack:
             engines = {
@@ -55,21 +57,20 @@ class Networks:
         """Condition tokens [1,T,C] -> what every DiT block attends to; once per image."""
         return self._run("dit_context", tokens=tokens)
 
-    def velocity(self, context: Context) -> Velocity:
-        """The DiT bound to a context: (latent [1,N,D], time) -> velocity [1,N,D]."""
+    def field(self, context: Context) -> BoundField:
+        """The DiT bound to a context; see `topos_rt.sampler.Field`."""
+        return BoundField(self, context)
 
-        def velocity(x: Array, t: float) -> Array:
-            return self._run("dit_step", latent=x, time=np.array([t], np.float32), **context)["velocity"]
-
-        return velocity
-
-    def null_velocity(self, x: Array, t: float) -> Array:
-        """The velocity under the negative condition, all-zero tokens; its context is no image's, and kept."""
-        if self._null is None:
-            image = self._manifest.image
-            # Two threads may both come here; they compute the same.
-            self._null = self.context(np.zeros((1, image.tokens, image.channels), np.float32))
-        return self.velocity(self._null)(x, t)
+    def modulation(self, t: float) -> Array:
+        """What every DiT block does at time t, whatever the latent and image: [L,6,C], kept between calls."""
+        kept = self._modulations.pop(t, None)
+        if kept is None:
+            kept = self._run("dit_modulation", time=np.array([t], np.float32))["modulation"]
+        # Two threads may both come here; they compute the same. Put back last: the first are the longest unused.
+        self._modulations[t] = kept
+        while len(self._modulations) * kept.nbytes > _MODULATION_BYTES:
+            self._modulations.pop(next(iter(self._modulations)), None)
+        return kept
 
     def decode(self, latent: Array) -> Array:
         """Latent [1,N,D] -> positions | normals [V,6] in the networks' frame.
@@ -104,6 +105,26 @@ class Networks:
             return self._engines[graph].run(feeds)
 
 
+@dataclass(frozen=True)
+class BoundField:
+    """The DiT under one context: a `topos_rt.sampler.Field`."""
+
+    networks: Networks
+    context: Context
+
+    def conditional(self, x: Array, t: float) -> Array:
+        """Velocity [1,N,D] of a latent [1,N,D] at time t."""
+        modulation = self.networks.modulation(t)
+        return self.networks._run("dit_step", latent=x, modulation=modulation, **self.context)["velocity"]
+
+    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
+        """(1 + w) v_cond - w v_uncond, and v_cond - v_uncond, each [1,N,D], from one engine run."""
+        outputs = self.networks._run(
+            "dit_step_guided", latent=x, modulation=self.networks.modulation(t),
+            guidance=np.array([w], np.float32), **self.context)  # fmt: skip
+        return outputs["velocity"], outputs["difference"]
+
+
 def _check_contract(bundle: Bundle, engines: Mapping[str, Engine]) -> None:
     """Raise BundleError unless the graphs have the inputs and outputs that the manifest promises."""
     if set(engines) != set(GRAPHS):
@@ -111,10 +132,12 @@ def _check_contract(bundle: Bundle, engines: Mapping[str, Engine]) -> None:
     for graph, (inputs, outputs) in _contracts(bundle).items():
         _check_side(f"graph {graph}: input", engines[graph].inputs, inputs)
         _check_side(f"graph {graph}: output", engines[graph].outputs, outputs)
-    for name, spec in engines["dit_context"].outputs.items():
-        found = engines["dit_step"].inputs[name]
-        if found != spec:
-            raise _mismatch(f"graph dit_step: input {name!r}", found, f"{spec}, as dit_context gives it")
+    for source in ("dit_context", "dit_modulation"):
+        for step in ("dit_step", "dit_step_guided"):
+            for name, spec in engines[source].outputs.items():
+                found = engines[step].inputs[name]
+                if found != spec:
+                    raise _mismatch(f"graph {step}: input {name!r}", found, f"{spec}, as {source} gives it")
 
 
 def _contracts(bundle: Bundle) -> dict[str, tuple[_Shapes, _Shapes]]:
@@ -124,10 +147,16 @@ def _contracts(bundle: Bundle) -> dict[str, tuple[_Shapes, _Shapes]]:
     latent, vertices = (1, m.latent.tokens, m.latent.channels), (1, bundle.topology.num_vertices, 6)
     per_block = (_ANY, _ANY, m.image.tokens, _ANY)
     context: _Shapes = {"keys": per_block, "values": per_block}
+    modulation: _Shapes = {"modulation": (_ANY, 6, _ANY)}
+    step: _Shapes = {"latent": latent, **modulation, **context}
     return {
         "image_encoder": ({"pixels": pixels}, {"tokens": tokens}),
         "dit_context": ({"tokens": tokens}, context),
-        "dit_step": ({"latent": latent, "time": (1,), **context}, {"velocity": latent}),
+        "dit_modulation": ({"time": (1,)}, modulation),
+        "dit_step": (step, {"velocity": latent}),
+        "dit_step_guided": (
+            {**step, "guidance": (1,)}, {"velocity": latent, "difference": latent}
+        ),
         "vae_decoder": ({"latent": latent}, {"vertices": vertices}),
         "vae_encoder": ({"points": (1, m.points.count, 6)}, {"mean": latent, "logvar": latent}),
     }

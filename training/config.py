@@ -6,14 +6,15 @@ from typing import Any
 
 NUM_LATENTS = 167
 POINTS = 2048
-IMAGE_SIZE = 112
+IMAGE_SIZE = 128
 
 VAE: dict[str, Any] = {
     "code_channels": 6, "width": 96, "num_encoder_layers": 3, "perceiver_heads": 4, "perceiver_dim_head": 32,
     "decoder_blocks": (2, 2, 2, 2), "decoder_channel": (96, 96, 64, 48, 32), "predict_offset": True,
 }  # fmt: skip
 IMAGE_ENCODER: dict[str, Any] = {
-    "embed_dim": 192, "depth": 6, "num_heads": 6, "img_size": IMAGE_SIZE, "patch_size": 14,
+    "embed_dim": 192, "depth": 6, "num_heads": 6, "img_size": IMAGE_SIZE, "patch_size": 16,
+    "stem_channels": (24, 48, 96),
 }  # fmt: skip
 DIT: dict[str, Any] = {
     "in_channels": 6, "out_channels": 6, "model_channels": 192, "num_latents": NUM_LATENTS,

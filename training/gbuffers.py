@@ -16,7 +16,7 @@ from topos_rt.raster import rasterize
 from training.heads import HeadModel
 
 LANDMARKS = 128  # vertices whose place in the picture is kept
-SIZE = 168  # pixels; shading resamples to the network's 112, which smooths the edges
+SIZE = 168  # pixels; shading resamples to the network's 128, which smooths the edges
 
 
 class Material(IntEnum):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 import time
@@ -16,6 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from training.muon import Muon
+
+COOLDOWN = 0.4  # share of the budget in which the learning rates fall
 Metrics = dict[str, float]
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -25,9 +27,10 @@ class Budget:
     """How long and how fast to train."""
 
     minutes: float
-    learning_rate: float
+    learning_rate: float  # Adam's
+    matrix_rate: float  # Muon's
     warmup_steps: int = 100
-    evaluate_every_s: float = 180.0
+    evaluate_every_s: float = 600.0
     log_every_steps: int = 50
     weight_decay: float = 0.01
     ema_decay: float = 0.995  # of the averaged weights, the ones that are evaluated and kept
@@ -36,29 +39,29 @@ class Budget:
 def train(
     name: str, module: Model, step: Callable[[float], tuple[Tensor, Metrics]],
     evaluate: Callable[[Model], Metrics], budget: Budget, directory: Path, resume: bool = False,
+    ends: tuple[str, ...] = (),
 ) -> Metrics:
     """Train until the budget is spent. Returns the last held-out metrics.
 
     step: from the share of the budget spent to a batch's loss and its parts.
-    The learning rate follows a cosine over the *time* budget, so that a run ends annealed on any machine.
+    ends: prefixes of the names of the first and last layers. Their weights, like all vectors, are Adam's; the
+    matrices between them are Muon's, which needs less than half of Adam's steps here.
+    The learning rates hold, then fall to nothing over the last part of the *time* budget, so that a run ends
+    annealed on any machine.
     Writes `<name>.pt` (weights, average, optimiser, elapsed time), from which `resume` goes on, and
     `<name>.jsonl`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint, log = directory / f"{name}.pt", directory / f"{name}.jsonl"
-    decay: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in module.parameters():
-        (decay if parameter.dim() > 1 else plain).append(parameter)
-    optimiser = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": budget.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=budget.learning_rate, betas=(0.9, 0.98))
+    optimisers = _optimisers(module, budget, ends)
+    rates = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
     average = _copy(module)
     state: dict[str, Any] = {"step": 0, "elapsed": 0.0}
     if resume and checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         module.load_state_dict(saved["module"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, its in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(its)
         state = {"step": saved["step"], "elapsed": saved["elapsed"]}
         average = saved["average"]
     started = time.monotonic() - state["elapsed"]
@@ -70,17 +73,20 @@ def train(
         elapsed = time.monotonic() - started
         done = min(1.0, elapsed / (60 * budget.minutes))
         warm = min(1.0, (state["step"] + 1) / budget.warmup_steps)
-        for group in optimiser.param_groups:
-            group["lr"] = budget.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        share = warm * min(1.0, 0.02 + (1 - done) / COOLDOWN)
+        groups = (group for optimiser in optimisers for group in optimiser.param_groups)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * share
         if done < 1:
             module.train()
-            optimiser.zero_grad(set_to_none=True)
+            module.zero_grad(set_to_none=True)
             loss, parts = step(done)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             if not torch.isfinite(norm):  # one bad batch must not end a long run
                 continue
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             for key, value in module.state_dict().items():
                 average[key].lerp_(value, 1 - budget.ema_decay)
             state["step"] += 1
@@ -97,16 +103,34 @@ def train(
             with torch.no_grad():
                 metrics = evaluate(module)
             _log(log, state["step"], elapsed, {f"held_out.{k}": v for k, v in metrics.items()})
-            _save(checkpoint, {"module": current, "average": average, "optimiser": optimiser.state_dict(),
-                               "elapsed": elapsed, "step": state["step"]})
+            _save(checkpoint, {"module": current, "average": average, "elapsed": elapsed,
+                               "step": state["step"], "optimisers": [o.state_dict() for o in optimisers]})
             if done >= 1:
                 return metrics
             module.load_state_dict(current)
             next_evaluation = elapsed + budget.evaluate_every_s
 
 
+def _optimisers(module: nn.Module, budget: Budget, ends: tuple[str, ...]) -> list[torch.optim.Optimizer]:
+    """Muon for the inner matrices, Adam for the rest; only matrices decay."""
+    matrices: list[nn.Parameter] = []
+    decaying: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if not name.endswith("weight") or parameter.dim() < 2:
+            plain.append(parameter)
+        elif name.startswith(ends):
+            decaying.append(parameter)
+        else:
+            matrices.append(parameter)
+    adam = torch.optim.AdamW(
+        [{"params": decaying, "weight_decay": budget.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=budget.learning_rate, betas=(0.9, 0.98))
+    return [Muon(matrices, budget.matrix_rate, weight_decay=budget.weight_decay), adam]
+
+
 def arguments(
-    about: str | None, *, minutes: float, batch: int, learning_rate: float
+    about: str | None, *, minutes: float, batch: int, learning_rate: float, matrix_rate: float
 ) -> argparse.ArgumentParser:
     """The options of every training loop, with its own defaults; `about` is the module's docstring."""
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
@@ -114,6 +138,7 @@ def arguments(
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    parser.add_argument("--matrix-rate", type=float, default=matrix_rate, help="Muon's learning rate")
     parser.add_argument("--resume", action="store_true")
     return parser
 

@@ -1,6 +1,9 @@
-"""Draw the G-buffers of the training and held-out portraits.
+"""Draw the training and held-out portraits.
 
-    python -m training.portraits --out runs/mini [--heads 8000] [--views 2]
+    python -m training.portraits --out runs/mini [--heads 8000] [--views 2] [--lights 3]
+
+Geometry is drawn once a view, as a G-buffer; every view is lit, coloured and degraded several times. Doing
+the latter in every training step instead would cost as much as the network.
 """
 
 from __future__ import annotations
@@ -8,28 +11,44 @@ from __future__ import annotations
 import argparse
 from multiprocessing import Pool
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from training.gbuffers import LANDMARKS, SIZE, GBuffer, Painter, View
+from training.config import IMAGE_SIZE
+from training.gbuffers import LANDMARKS, Painter, View
 from training.heads import HeadModel
+from training.lessons import GRID, SEEN_CHANNELS, what_is_seen
 from training.seeds import HELD_OUT_SEED, TRAIN_SEED
+from training.shading import shade
 
 HELD_OUT_PORTRAITS = 200
-_CHUNK = 250  # heads a task
+_CHUNK = 100  # heads a task
 _painter: Painter | None = None
 
 
-def open_buffers(directory: Path, name: str) -> tuple[GBuffer, int]:
-    """The memory-mapped arrays of a set, one row a portrait, and the portraits per head."""
-    arrays = (np.load(directory / f"{name}_{field}.npy", mmap_mode="r") for field in GBuffer._fields)
-    return GBuffer(*arrays), int(np.load(directory / f"{name}_views.npy"))
+class Portraits(NamedTuple):
+    """Memory-mapped arrays of a set, n views."""
+
+    pixels: np.ndarray  # [n,lights,3,S,S] uint8
+    seen: np.ndarray  # [n,patches,SEEN_CHANNELS] int8, 127 is 1
+    landmarks: np.ndarray  # [n,LANDMARKS,2] float16
 
 
-def draw_set(directory: Path, name: str, heads: int, views: int, seed: int, workers: int) -> None:
-    """`heads` heads of `seed`, `views` portraits of each, one after the other."""
+def open_set(directory: Path, name: str) -> tuple[Portraits, int]:
+    """The portraits, and how many follow each other for every head."""
+    arrays = (np.load(directory / f"{name}_{field}.npy", mmap_mode="r") for field in Portraits._fields)
+    return Portraits(*arrays), int(np.load(directory / f"{name}_views.npy"))
+
+
+def draw_set(
+    directory: Path, name: str, heads: int, views: int, lights: int, seed: int, workers: int
+) -> None:
+    """`heads` heads of `seed`, `views` portraits of each, one after the other, in `lights` lights."""
     directory.mkdir(parents=True, exist_ok=True)
-    kinds = {"normals": ((SIZE, SIZE, 3), np.int8), "materials": ((SIZE, SIZE), np.uint8),
+    kinds = {"pixels": ((lights, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8),
+             "seen": ((GRID**2, SEEN_CHANNELS), np.int8),
              "landmarks": ((LANDMARKS, 2), np.float16)}  # fmt: skip
     arrays = {}
     for field, (shape, dtype) in kinds.items():
@@ -37,7 +56,7 @@ def draw_set(directory: Path, name: str, heads: int, views: int, seed: int, work
         arrays[field] = np.lib.format.open_memmap(path, "w+", dtype, (heads * views, *shape))
     np.save(directory / f"{name}_views.npy", np.array(views))
     positions = HeadModel.load().sample(heads, seed).astype(np.float32)
-    tasks = [(positions[i : i + _CHUNK], views, seed, i) for i in range(0, heads, _CHUNK)]
+    tasks = [(positions[i : i + _CHUNK], views, lights, seed, i) for i in range(0, heads, _CHUNK)]
     with Pool(workers, initializer=_start) as pool:
         for first, drawn in pool.imap_unordered(_draw_chunk, tasks):
             for field, rows in drawn._asdict().items():
@@ -47,16 +66,23 @@ def draw_set(directory: Path, name: str, heads: int, views: int, seed: int, work
 
 def _start() -> None:
     global _painter  # one per worker process: building it loads the head model
+    torch.set_num_threads(1)
     _painter = Painter(HeadModel.load())
 
 
-def _draw_chunk(task: tuple[np.ndarray, int, int, int]) -> tuple[int, GBuffer]:
-    heads, views, seed, first = task
+def _draw_chunk(task: tuple[np.ndarray, int, int, int, int]) -> tuple[int, Portraits]:
+    heads, views, lights, seed, first = task
     assert _painter is not None
     rng = np.random.default_rng([seed, first])
     drawn = [_painter.draw(_painter.with_expression(head, rng), View.random(rng), rng)
              for head in heads for _ in range(views)]  # fmt: skip
-    return first, GBuffer(*(np.stack(rows) for rows in zip(*drawn, strict=True)))
+    normals, materials = (torch.from_numpy(np.stack([getattr(g, field) for g in drawn]))
+                          for field in ("normals", "materials"))
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
+    lit = [(shade(normals, materials, IMAGE_SIZE, generator) * 255).round().to(torch.uint8).numpy()
+           for _ in range(lights)]  # fmt: skip
+    seen = (what_is_seen(normals, materials) * 127).round().to(torch.int8).numpy()
+    return first, Portraits(np.stack(lit, 1), seen, np.stack([g.landmarks for g in drawn]))
 
 
 def main() -> None:
@@ -64,10 +90,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--heads", type=int, default=8000)
     parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--lights", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    draw_set(args.out, "held_out", HELD_OUT_PORTRAITS, 1, HELD_OUT_SEED, 1)
-    draw_set(args.out, "train", args.heads, args.views, TRAIN_SEED, args.workers)
+    draw_set(args.out, "held_out", HELD_OUT_PORTRAITS, 1, 1, HELD_OUT_SEED, 1)
+    draw_set(args.out, "train", args.heads, args.views, args.lights, TRAIN_SEED, args.workers)
 
 
 if __name__ == "__main__":

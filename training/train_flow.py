@@ -1,9 +1,8 @@
 """Train `mini`'s image encoder and flow transformer: rendered portraits -> anchors of their neutral heads.
 
-    python -m training.train_flow --out runs/mini [--minutes 45] [--resume]
+    python -m training.train_flow --out runs/mini [--minutes 110] [--resume]
 
-First the encoder alone learns to read a head's shape (a linear probe on its tokens), then both learn the
-flow.
+First the encoder alone learns to see (`training.lessons`), then both learn the flow.
 """
 
 from __future__ import annotations
@@ -14,102 +13,83 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from export.models import ImageEncoder, TOPOSDiT
 from training import config
-from training.gbuffers import LANDMARKS, GBuffer, Material
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
+from training.lessons import Lessons
 from training.loop import Budget, Metrics, arguments, train
-from training.portraits import HELD_OUT_PORTRAITS, open_buffers
+from training.portraits import HELD_OUT_PORTRAITS, open_set
+from training.portraits import Portraits as Pictures
 from training.seeds import HELD_OUT_SEED, TRAIN_SEED
-from training.shading import shade
 from training.train_vae import VAEData, vertex_error_mm
 
 SIGMA_MIN = 1e-5
-PROBE_ONLY_SHARE = 0.35  # of the time budget
+LESSONS_ONLY_SHARE = 0.4  # of the time budget
 DROP_CONDITION = 0.1
-PROBE_COMPONENTS = 64
-DENSE_WEIGHT = 3.0
-PLACES_WEIGHT = 20.0
-FIRST_PATCH = 5  # after the class and register tokens
+# Heads vary in some twenty directions, latents have a thousand values: all but a little noise leaves a head
+# plain to see. What must be learned, reading it from the picture, happens near t = 1.
+TIME_SHIFT = 1.2
+PURE_NOISE_SHARE = 0.25
+ENDS = ("encoder.patch_embed", "lessons", "dit.input_layer", "dit.out_layer")
 
 
 class Batch(NamedTuple):
     """What one step learns from."""
 
-    pixels: Tensor  # [B,3,H,W] 0..1, freshly lit
+    pixels: Tensor  # [B,3,H,W] 0..1
     anchors: Tensor  # [B,N,6]
-    seen: Tensor  # [B,patches,len(SEEN)*cells], see `what_is_seen`
-    landmarks: Tensor  # [B,LANDMARKS*2] places in the picture
+    seen: Tensor  # [B,patches,SEEN_CHANNELS], see `what_is_seen`
+    landmarks: Tensor  # [B,LANDMARKS,2] places in the picture
 
 
 @dataclass(frozen=True)
-class Portraits:
-    """G-buffers and the anchors of their heads."""
+class Data:
+    """Portraits and the anchors of their heads."""
 
-    buffers: GBuffer
+    pictures: Pictures
     views: int
     anchors: Tensor  # [heads,N,6]
     positions: Tensor  # [heads,V,3] network frame
     radii: Tensor  # [heads] metres
 
     @classmethod
-    def open(cls, directory: Path, name: str, model: HeadModel, offsets: NodeOffsets, seed: int) -> Portraits:
-        buffers, views = open_buffers(directory, name)
-        positions, radii = normalise(model.sample(len(buffers.normals) // views, seed))
+    def open(cls, directory: Path, name: str, model: HeadModel, offsets: NodeOffsets, seed: int) -> Data:
+        pictures, views = open_set(directory, name)
+        positions, radii = normalise(model.sample(len(pictures.pixels) // views, seed))
         heads = torch.from_numpy(positions)
         anchors = torch.cat([offsets(chunk) for chunk in heads.split(256)])
-        return cls(buffers, views, anchors, heads, torch.from_numpy(radii))
+        return cls(pictures, views, anchors, heads, torch.from_numpy(radii))
 
-    def batch(self, ids: np.ndarray, generator: torch.Generator) -> Batch:
-        """The portraits `ids` in a new light."""
-        normals, materials, landmarks = (torch.from_numpy(rows[ids]) for rows in self.buffers)
-        pixels = shade(normals, materials, config.IMAGE_SIZE, generator)
-        return Batch(pixels, self.anchors[ids // self.views], what_is_seen(normals, materials),
-                     landmarks.flatten(1).float())  # fmt: skip
+    def batch(self, ids: np.ndarray, lights: np.ndarray) -> Batch:
+        """The portraits `ids`, each in one of its lights."""
+        pixels, seen, landmarks = self.pictures
+        return Batch(torch.from_numpy(pixels[ids, lights]).float() / 255, self.anchors[ids // self.views],
+                     torch.from_numpy(seen[ids]).float() / 127, torch.from_numpy(landmarks[ids]).float())
 
-
-# Mean normal and shares of these materials in every cell of every patch, and the places of landmarks: easy
-# lessons that teach the encoder where things are. Without them it learns no shape for thousands of steps.
-SEEN: tuple[tuple[Material, ...], ...] = (
-    (), (), (), (Material.SKIN, Material.BEARD), (Material.LIPS,), (Material.BROWS,),
-    (Material.SCLERA, Material.IRIS, Material.PUPIL), (Material.HAIR,), (Material.CLOTHES,))  # fmt: skip
-CELLS_PER_PATCH = 2
-
-
-def what_is_seen(normals: Tensor, materials: Tensor) -> Tensor:
-    """G-buffers -> [B, patches, len(SEEN) * cells] targets of the dense probe, in -1..1."""
-    groups = torch.tensor([[float(kind in kinds) for kinds in SEEN[3:]] for kind in Material])
-    maps = torch.cat([normals / 127, groups[materials.long()]], -1).permute(0, 3, 1, 2)
-    side = config.IMAGE_SIZE // config.IMAGE_ENCODER["patch_size"]
-    cells = F.adaptive_avg_pool2d(maps, side * CELLS_PER_PATCH)
-    return F.pixel_unshuffle(cells, CELLS_PER_PATCH).flatten(2).transpose(1, 2)
+    def random(self, count: int, rng: np.random.Generator) -> Batch:
+        """A training batch, its pictures a little brighter, darker, more coloured or noisier than drawn."""
+        portraits, lights = self.pictures.pixels.shape[:2]
+        batch = self.batch(np.sort(rng.integers(0, portraits, count)), rng.integers(0, lights, count))
+        gain = rng.uniform(0.8, 1.2, (count, 1, 1, 1)) * rng.uniform(0.94, 1.06, (count, 3, 1, 1))
+        noise = rng.standard_normal(batch.pixels.shape, np.float32) * np.float32(0.02)
+        pixels = batch.pixels * torch.from_numpy(gain.astype(np.float32)) + torch.from_numpy(noise)
+        return batch._replace(pixels=pixels.clamp(0, 1))
 
 
 class FlowModel(nn.Module):
-    """The two networks that are kept, and the probes that are not."""
-
-    components: Tensor  # [PROBE_COMPONENTS, N*6]
-    deviation: Tensor  # [PROBE_COMPONENTS]
+    """The two networks that are kept, and the lessons that are not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = ImageEncoder(**config.IMAGE_ENCODER)
         self.dit = TOPOSDiT(**config.DIT)
-        self.probe = nn.Linear(2 * config.IMAGE_ENCODER["embed_dim"], PROBE_COMPONENTS)
-        self.dense_probe = nn.Linear(config.IMAGE_ENCODER["embed_dim"], len(SEEN) * CELLS_PER_PATCH**2)
-        self.landmark_probe = nn.Linear(2 * config.IMAGE_ENCODER["embed_dim"], LANDMARKS * 2)
-        self.register_buffer("components", torch.zeros(PROBE_COMPONENTS, config.NUM_LATENTS * 6))
-        self.register_buffer("deviation", torch.ones(PROBE_COMPONENTS))
+        latent_size = config.NUM_LATENTS * config.DIT["in_channels"]
+        self.lessons = Lessons(config.IMAGE_ENCODER["embed_dim"], latent_size)
         start_weights(self)
-
-    def read(self, tokens: Tensor) -> Tensor:
-        """[B,T,C] -> principal components of the anchors [B,PROBE_COMPONENTS], at unit variance."""
-        return self.probe(_pooled(tokens))
 
 
 def start_weights(model: FlowModel) -> None:
@@ -120,6 +100,8 @@ def start_weights(model: FlowModel) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
     for block in model.dit.blocks:
         nn.init.zeros_(block.adaLN_modulation[1].weight)
     nn.init.zeros_(model.dit.out_layer.weight)
@@ -137,32 +119,17 @@ def plane_waves(grid: int, channels: int) -> Tensor:
     return torch.cat([rows, columns], -1).flatten(0, 1)
 
 
-def fit_components(model: FlowModel, anchors: Tensor) -> None:
-    """Principal directions of the training anchors."""
-    _, values, directions = torch.pca_lowrank(anchors.flatten(1), PROBE_COMPONENTS, niter=4)
-    model.components.copy_(directions.T)
-    model.deviation.copy_(values / len(anchors) ** 0.5)
-
-
-def probe_losses(model: FlowModel, tokens: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """What the tokens must tell: the head's shape, where its landmarks are, what every patch shows."""
-    wanted = (batch.anchors.flatten(1) @ model.components.T) / model.deviation
-    # by deviation, not variance: else fine shape vanishes beside the first few components
-    weights = model.deviation / model.deviation.sum()
-    shape = ((model.read(tokens) - wanted).square() * weights).sum(1).mean()
-    places = (model.landmark_probe(_pooled(tokens)) - batch.landmarks).square().mean()
-    dense = (model.dense_probe(tokens[:, FIRST_PATCH:]) - batch.seen).square().mean()
-    return {"shape": shape, "places": PLACES_WEIGHT * places, "dense": DENSE_WEIGHT * dense}
-
-
-def _pooled(tokens: Tensor) -> Tensor:
-    return torch.cat([tokens[:, 0], tokens[:, FIRST_PATCH:].mean(1)], -1)
+def draw_times(count: int, generator: torch.Generator) -> Tensor:
+    """[count] logit-normal times, some of them replaced by 1."""
+    times = torch.sigmoid(torch.randn(count, generator=generator) + TIME_SHIFT)
+    pure = torch.rand(count, generator=generator) < PURE_NOISE_SHARE
+    return torch.where(pure, torch.ones_like(times), times)
 
 
 def flow_loss(model: FlowModel, tokens: Tensor, anchors: Tensor, generator: torch.Generator) -> Tensor:
-    """Rectified-flow loss with a logit-normal time and dropped conditions."""
+    """Rectified-flow loss with dropped conditions."""
     batch = len(anchors)
-    t = torch.sigmoid(torch.randn(batch, generator=generator) + 0.7)[:, None, None]
+    t = draw_times(batch, generator)[:, None, None]
     noise = torch.randn(anchors.shape, generator=generator)
     x = (1 - t) * anchors + (SIGMA_MIN + (1 - SIGMA_MIN) * t) * noise
     kept = (torch.rand(batch, 1, 1, generator=generator) >= DROP_CONDITION).float()
@@ -185,58 +152,65 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, s
     return x
 
 
-def evaluate(model: FlowModel, held_out: Portraits, training: Portraits, mean: Tensor) -> Metrics:
-    """Held-out vertex errors of the probe and of sampled anchors, by a linear map fitted to `training`."""
-    codes = training.anchors.flatten(1) @ model.components.T
+def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> Metrics:
+    """Held-out vertex errors of the lessons and of sampled anchors, by a linear map fitted to `training`."""
+    lessons = model.lessons
+    codes = training.anchors.flatten(1) @ lessons.components.T
     fit = torch.linalg.lstsq(codes, (training.positions - mean).flatten(1)).solution
-    generator = torch.Generator().manual_seed(7)
-    pixels, anchors, *_ = held_out.batch(np.arange(HELD_OUT_PORTRAITS), generator)
+    batch = held_out.batch(np.arange(HELD_OUT_PORTRAITS), np.zeros(HELD_OUT_PORTRAITS, np.int64))
     with torch.autocast("cpu", torch.bfloat16):
-        tokens = torch.cat([model.encoder(p) for p in pixels.split(50)]).float()
+        tokens = torch.cat([model.encoder(p) for p in batch.pixels.split(50)]).float()
 
     def millimetres(codes: Tensor) -> float:
         count = len(codes)
-        got = (codes.flatten(1) @ model.components.T @ fit).view(count, -1, 3) + mean
+        got = (codes.flatten(1) @ lessons.components.T @ fit).view(count, -1, 3) + mean
         return vertex_error_mm(got, held_out.positions[:count], held_out.radii[:count])
 
-    read = (model.read(tokens) * model.deviation) @ model.components
+    off = (lessons.places(tokens) - batch.landmarks).norm(dim=-1).mean()
     metrics = {
-        "mm_linear_floor": millimetres(anchors),
-        "mm_mean_head": millimetres(torch.zeros_like(anchors)),
-        "mm_probe": millimetres(read),
+        "landmarks_px": float(off) * config.IMAGE_SIZE / 2,
+        "mm_linear_floor": millimetres(batch.anchors),
+        "mm_mean_head": millimetres(torch.zeros_like(batch.anchors)),
+        "mm_lesson": millimetres((lessons.read(tokens) * lessons.deviation) @ lessons.components),
     }
-    for w in (0.0, 3.0):
-        metrics[f"mm_flow_w{w:g}"] = millimetres(sample_flow(model, tokens[:40], 8, w))
+    for steps, w in ((1, 0.0), (8, 0.0), (8, 3.0)):
+        metrics[f"mm_flow_{steps}_w{w:g}"] = millimetres(sample_flow(model, tokens[:60], steps, w))
     return metrics
 
 
 def main() -> None:
-    args = arguments(__doc__, minutes=45, batch=48, learning_rate=4e-4).parse_args()
+    parser = arguments(__doc__, minutes=110, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
+    parser.add_argument("--compile", action="store_true", help="a third faster; needs a C++ compiler")
+    args = parser.parse_args()
     torch.manual_seed(0)
     model = HeadModel.load()
     data = VAEData(model)
-    training = Portraits.open(args.out, "train", model, data.offsets, TRAIN_SEED)
-    held_out = Portraits.open(args.out, "held_out", model, data.offsets, HELD_OUT_SEED)
+    training = Data.open(args.out, "train", model, data.offsets, TRAIN_SEED)
+    held_out = Data.open(args.out, "held_out", model, data.offsets, HELD_OUT_SEED)
     flow = FlowModel()
-    fit_components(flow, training.anchors)
+    flow.lessons.fit(training.anchors)
+    if args.compile:
+        flow.encoder.compile()
+        flow.dit.compile()
     generator, rng = torch.Generator().manual_seed(3), np.random.default_rng(3)
 
     def step(done: float) -> tuple[Tensor, Metrics]:
-        batch = training.batch(np.sort(rng.integers(0, len(training.buffers.normals), args.batch)), generator)
+        batch = training.random(args.batch, rng)
         with sdpa_kernel(SDPBackend.MATH), torch.autocast(batch.pixels.device.type, torch.bfloat16):
             tokens = flow.encoder(batch.pixels)
         tokens = tokens.float()
-        losses = probe_losses(flow, tokens, batch)
-        if done >= PROBE_ONLY_SHARE:
+        losses = flow.lessons.losses(tokens, batch.anchors, batch.seen, batch.landmarks)
+        if done >= LESSONS_ONLY_SHARE:
             losses["flow"] = flow_loss(flow, tokens, batch.anchors, generator)
         total = sum(losses.values(), torch.zeros(()))
         return total, {k: float(v.detach()) for k, v in losses.items()}
 
     def watch(module: FlowModel) -> Metrics:
-        return evaluate(module, held_out, training, data.mean)
+        with torch.compiler.set_stance("force_eager"):  # other batch sizes would be compiled anew
+            return evaluate(module, held_out, training, data.mean)
 
-    budget = Budget(args.minutes, args.learning_rate, evaluate_every_s=600)
-    print(train("flow", flow, step, watch, budget, args.out, args.resume))
+    budget = Budget(args.minutes, args.learning_rate, args.matrix_rate)
+    print(train("flow", flow, step, watch, budget, args.out, args.resume, ENDS))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ WEIGHTS = {
 # Share of the time in which both halves learn against the anchor only (see training.latents).
 ANCHORED_SHARE = 0.6
 ANCHOR_NOISE = 0.1
+ENDS = ("data_proj", "pre_kl", "post_kl", "header.1")
 TRAIN_HEADS, HELD_OUT_HEADS = 16_000, 200
 
 
@@ -101,8 +104,8 @@ def evaluate(vae: TOPOSVAE, data: VAEData) -> Metrics:
 
 
 def main() -> None:
-    parser = arguments(__doc__, minutes=30, batch=16, learning_rate=3e-3)
-    parser.add_argument("--points", type=int, default=1024, help="surface points per training sample")
+    parser = arguments(__doc__, minutes=90, batch=16, learning_rate=3e-3, matrix_rate=1e-2)
+    parser.add_argument("--points", type=int, default=512, help="surface points per training sample")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = HeadModel.load()
@@ -115,8 +118,9 @@ def main() -> None:
         points = data.geometry.sample_surface(want, args.points, generator)
         return loss_of(vae, data, want, points, done < ANCHORED_SHARE)
 
-    budget = Budget(args.minutes, args.learning_rate)
-    print(train("vae", vae, step, lambda module: evaluate(module, data), budget, args.out, args.resume))
+    budget = Budget(args.minutes, args.learning_rate, args.matrix_rate)
+    watch = functools.partial(evaluate, data=data)
+    print(train("vae", vae, step, watch, budget, args.out, args.resume, ENDS))
 
 
 if __name__ == "__main__":

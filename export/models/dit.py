@@ -68,7 +68,7 @@ class TOPOSDiT(nn.Module):
         h = self.input_layer(x) + self.pos_emb
         for i, block in enumerate(self.blocks):
             h = block(h, emb, keys[i], values[i])
-        return self.out_layer(F.layer_norm(h.float(), h.shape[-1:]))
+        return self.out_layer(F.layer_norm(wide(h), h.shape[-1:]))
 
 
 class TimestepEmbedder(nn.Module):
@@ -106,7 +106,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, emb: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(emb)[:, None].chunk(6, -1)
         x = x + gate_a * self.self_attn(_norm(x) * (1 + scale_a) + shift_a)
-        x = x + self.cross_attn(self.cross_norm(x.float()), keys, values)
+        x = x + self.cross_attn(self.cross_norm(wide(x)), keys, values)
         return x + gate_m * self.mlp(_norm(x) * (1 + scale_m) + shift_m)
 
 
@@ -149,7 +149,7 @@ class CrossAttention(nn.Module):
 
 
 class HeadRMSNorm(nn.Module):
-    """x / |x| * sqrt(head_dim) * gamma, per head, in FP32. x: [B,heads,N,head_dim]."""
+    """x / |x| * sqrt(head_dim) * gamma, per head, in FP32 or wider. x: [B,heads,N,head_dim]."""
 
     def __init__(self, heads: int, dim: int) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class HeadRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (F.normalize(x.float(), dim=-1) * self.gamma[:, None] * self.scale).to(x.dtype)
+        return (F.normalize(wide(x), dim=-1) * self.gamma[:, None] * self.scale).to(x.dtype)
 
 
 class Mlp(nn.Module):
@@ -189,5 +189,10 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def wide(x: Tensor) -> Tensor:
+    """x in at least FP32, in which norms are taken."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _norm(x: Tensor) -> Tensor:
-    return F.layer_norm(x.float(), x.shape[-1:], eps=1e-6)
+    return F.layer_norm(wide(x), x.shape[-1:], eps=1e-6)

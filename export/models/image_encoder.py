@@ -5,6 +5,9 @@ Source: DINOv2 (arXiv 2304.07193) with registers (arXiv 2309.16588); key names o
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,12 +21,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class ImageEncoder(nn.Module):
     """Pixels -> class, register and patch tokens: those before the last norm, then a norm without parameters.
 
-    Arguments carry DINOv2's names.
+    Arguments carry DINOv2's names. `stem_channels` (not in DINOv2) puts convolutions of stride 2 before the
+    patch embedding, which makes training from scratch much shorter (arXiv 2106.14881).
     """
 
     def __init__(
         self, *, embed_dim: int = 1024, depth: int = 24, num_heads: int = 16, img_size: int = 518,
         patch_size: int = 14, num_register_tokens: int = 4, mlp_ratio: float = 4,
+        stem_channels: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.patch_size, self.grid = patch_size, img_size // patch_size
@@ -31,7 +36,7 @@ class ImageEncoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.randn(1, 1 + self.grid**2, embed_dim) * 0.02)
         self.register_tokens = nn.Parameter(torch.randn(1, num_register_tokens, embed_dim) * 0.02)
         self.mask_token = nn.Parameter(torch.zeros(1, embed_dim))  # in the checkpoint, unused at inference
-        self.patch_embed = _PatchEmbed(embed_dim, patch_size)
+        self.patch_embed = _PatchEmbed(embed_dim, patch_size, stem_channels)
         hidden = int(embed_dim * mlp_ratio)
         self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)  # likewise: the condition is taken before it
@@ -48,7 +53,7 @@ class ImageEncoder(nn.Module):
 
     def prenorm(self, image: Tensor) -> Tensor:
         """`x_prenorm` of the release: class, registers, patches."""
-        patches = self.patch_embed.proj(image).flatten(2).transpose(1, 2)
+        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         rows, columns = (side // self.patch_size for side in image.shape[2:])
         classes, registers = (t.expand(len(image), -1, -1) for t in (self.cls_token, self.register_tokens))
         x = torch.cat([classes, patches], 1) + self.position(rows, columns)
@@ -67,9 +72,18 @@ class ImageEncoder(nn.Module):
 
 
 class _PatchEmbed(nn.Module):
-    def __init__(self, channels: int, patch: int) -> None:
+    def __init__(self, channels: int, patch: int, stem_channels: Sequence[int]) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, channels, patch, patch)
+        layers: list[nn.Module] = []
+        widths = [3, *stem_channels]
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GELU()]
+        left = patch // 2 ** len(stem_channels)
+        self.stem = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(widths[-1], channels, left, left)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(self.stem(image))
 
 
 class _Block(nn.Module):

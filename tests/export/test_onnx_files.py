@@ -1,4 +1,4 @@
-"""The five graphs of tiny random networks as files: checked, static, lean, and equal to PyTorch."""
+"""The graphs of tiny random networks as files: checked, static, lean, and equal to PyTorch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ import torch
 from torch import nn
 
 from export.graphs import Graph, build_graphs
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from export.onnx_files import WEIGHTS, compare, write_graphs
 from tests.meshes import ball
+from topos_rt.bundle import GRAPHS
 from topos_rt.errors import BackendError, OutputError
 from topos_rt.tensorfile import read_tensors
 from topos_rt.topology import Hierarchy
 
 INLINE_LIMIT = 1024  # bytes
 CHANNELS = 32
-NAMES = ("image_encoder", "dit_context", "dit_step", "vae_decoder", "vae_encoder")
+NAMES = GRAPHS
 
 
 def tiny_graphs() -> dict[str, Graph]:
@@ -39,7 +40,7 @@ def tiny_graphs() -> dict[str, Graph]:
     dit = TOPOSDiT(in_channels=4, out_channels=4, model_channels=CHANNELS, num_latents=nodes,
                    cond_channels=CHANNELS, num_blocks=2, num_heads=2)  # fmt: skip
     encoder = ImageEncoder(embed_dim=CHANNELS, depth=1, num_heads=2, img_size=28)
-    return build_graphs(encoder, dit, vae, image_size=28, points=50)
+    return build_graphs(encoder, FastDiT(dit), vae, image_size=28, points=50)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from training import loop
 from training.loop import Budget, Metrics, load_weights, train
+from training.muon import Muon
 
 TICK = 1.0  # seconds between two looks at the clock
 Step = Callable[[float], tuple[Tensor, Metrics]]
@@ -48,7 +50,7 @@ def model(seed: int = 0) -> Model:
 
 def budget(seconds: float, **changes: float) -> Budget:
     settings = {"warmup_steps": 2, "evaluate_every_s": 12, "log_every_steps": 5} | changes
-    return Budget(minutes=seconds / 60, learning_rate=0.1, **settings)  # type: ignore[arg-type]
+    return Budget(minutes=seconds / 60, learning_rate=0.1, matrix_rate=0.1, **settings)  # type: ignore[arg-type]
 
 
 def pull_to_zero(module: Model, shares: list[float] | None = None) -> Step:
@@ -89,7 +91,7 @@ def test_the_files_it_writes(tmp_path: Path) -> None:
     train("model", module, pull_to_zero(module), size, budget(30.5), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.jsonl", "model.pt"]
     saved = checkpoint_of(tmp_path)
-    assert set(saved) == {"module", "average", "optimiser", "elapsed", "step"}
+    assert set(saved) == {"module", "average", "optimisers", "elapsed", "step"}
     assert saved["step"] == 30
     assert saved["elapsed"] == pytest.approx(31)
     assert saved["module"].keys() == saved["average"].keys() == module.state_dict().keys()
@@ -153,7 +155,8 @@ def test_resuming_continues(tmp_path: Path) -> None:
     assert shares[0] == pytest.approx(12 / 30.5)
     assert [r["step"] for r in log_of(tmp_path) if "held_out.size" in r][-1] == 29
     assert second.keys() == first.keys()
-    assert second["optimiser"]["state"][0]["step"] == 29
+    assert second["optimisers"][1]["state"][0]["step"] == 29
+    assert not torch.equal(*(run["optimisers"][0]["state"][0]["momentum"] for run in (first, second)))
 
 
 def test_resuming_what_is_done_changes_nothing(tmp_path: Path) -> None:
@@ -208,25 +211,39 @@ def test_only_bad_batches_still_end(tmp_path: Path) -> None:
     assert torch.equal(module.linear.weight, before)
 
 
-def test_the_learning_rate_warms_up_and_ends_low(tmp_path: Path) -> None:
-    module, rates = model(), []
-    original = torch.optim.AdamW.step
+def test_the_learning_rates_warm_up_hold_and_fall(tmp_path: Path) -> None:
+    module, rates = model(), {"adam": [], "muon": []}
 
-    def watched(self: torch.optim.AdamW, *args: object) -> object:
-        rates.append([group["lr"] for group in self.param_groups])
-        assert [group["weight_decay"] for group in self.param_groups] == [0.01, 0.0]
-        return original(self, *args)
+    def watch(kind: type[torch.optim.Optimizer], name: str, patch: pytest.MonkeyPatch) -> None:
+        original = kind.step
+
+        def watched(self: torch.optim.Optimizer, *args: object) -> object:
+            rates[name].append(self.param_groups[0]["lr"])
+            return original(self, *args)
+
+        patch.setattr(kind, "step", watched)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", watched)
-        train("model", module, pull_to_zero(module), size, budget(100.5, warmup_steps=10), tmp_path)
-    assert all(first == second for first, second in rates)
-    used = [first for first, _ in rates]
-    assert used[0] == pytest.approx(0.01, rel=0.01)
-    assert max(used) == pytest.approx(0.1, rel=0.05)
-    assert used[-1] == pytest.approx(0.002, rel=0.05)
-    peak = used.index(max(used))
-    assert used[peak:] == sorted(used[peak:], reverse=True)
+        watch(torch.optim.AdamW, "adam", patch)
+        watch(Muon, "muon", patch)
+        settings = dataclasses.replace(budget(100.5, warmup_steps=10), matrix_rate=0.05)
+        train("model", module, pull_to_zero(module), size, settings, tmp_path)
+    used = rates["adam"]
+    assert [2 * rate for rate in rates["muon"]] == pytest.approx(used)
+    assert used[0] == pytest.approx(0.01)
+    assert used[10:55] == [0.1] * 45
+    assert used[60:] == sorted(used[60:], reverse=True)
+    assert used[-1] == pytest.approx(0.1 * (0.02 + 0.005 / loop.COOLDOWN), rel=0.05)
+
+
+def test_matrices_between_the_ends_are_muon_s() -> None:
+    module = nn.ModuleDict({"first": nn.Linear(3, 4), "inner": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
+    muon, adam = loop._optimisers(module, budget(10), ("first",))
+    assert muon.param_groups[0]["params"] == [module["inner"].weight]
+    decaying, plain = adam.param_groups
+    assert decaying["params"] == [module["first"].weight]
+    assert len(plain["params"]) == 4
+    assert (decaying["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
 
 
 def test_a_failed_save_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.training.synthetic import egg
 from training import portraits
-from training.gbuffers import GBuffer, Painter
+from training.config import IMAGE_SIZE
+from training.gbuffers import Painter
 from training.heads import HeadModel
-from training.portraits import draw_set, open_buffers
+from training.lessons import what_is_seen
+from training.portraits import draw_set, open_set
 
 
 class InThisProcess:
@@ -41,25 +44,37 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_set_comes_back_in_the_order_of_its_heads(tmp_path: Path) -> None:
-    draw_set(tmp_path / "new", "train", heads=5, views=2, seed=3, workers=1)
-    buffers, views = open_buffers(tmp_path / "new", "train")
+    draw_set(tmp_path / "new", "train", heads=5, views=2, lights=3, seed=3, workers=1)
+    pictures, views = open_set(tmp_path / "new", "train")
     assert views == 2
-    assert {len(rows) for rows in buffers} == {10}
-    assert isinstance(buffers.normals, np.memmap)
+    assert {len(rows) for rows in pictures} == {10}
+    assert pictures.pixels.shape[1:] == (3, 3, IMAGE_SIZE, IMAGE_SIZE)
+    assert isinstance(pictures.pixels, np.memmap)
     # each chunk has a stream of its own, whatever was drawn before it
     painter, heads = Painter(egg()), egg().sample(5, seed=3)
     rng = np.random.default_rng([3, 2])
     for row in range(4, 8):
         head = painter.with_expression(heads[row // 2], rng)
         expected = painter.draw(head, portraits.View.random(rng), rng)
-        for got, want in zip(GBuffer(*(rows[row] for rows in buffers)), expected, strict=True):
-            assert np.array_equal(got, want)
+        assert np.array_equal(pictures.landmarks[row], expected.landmarks)
+        seen = what_is_seen(*(torch.from_numpy(part[None]) for part in expected[:2]))[0]
+        assert np.allclose(pictures.seen[row] / 127, seen, atol=0.5 / 127 + 1e-6)
+
+
+@pytest.mark.usefixtures("small")
+def test_lights_differ_and_show_the_same_view(tmp_path: Path) -> None:
+    draw_set(tmp_path, "train", heads=2, views=1, lights=2, seed=1, workers=1)
+    one, other = open_set(tmp_path, "train")[0].pixels[0].astype(float)
+    assert np.abs(one - other).mean() > 5
+    edges = [np.abs(np.diff(light.mean(0), axis=1)).ravel() for light in (one, other)]
+    assert np.corrcoef(edges)[0, 1] > 0.2
 
 
 @pytest.mark.usefixtures("small")
 def test_another_seed_is_another_set(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
-        draw_set(tmp_path, name, heads=2, views=1, seed=seed, workers=1)
-    one, again, two = (open_buffers(tmp_path, name)[0].materials for name in ("one", "again", "two"))
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, two)
+        draw_set(tmp_path, name, heads=2, views=1, lights=1, seed=seed, workers=1)
+    one, again, two = (open_set(tmp_path, name)[0] for name in ("one", "again", "two"))
+    assert all(map(np.array_equal, one, again))
+    assert not np.array_equal(one.pixels, two.pixels)
+    assert not np.array_equal(one.landmarks, two.landmarks)
