@@ -1,4 +1,4 @@
-"""`python -m export flops BUNDLE`: floating-point operations of a bundle's graphs, counted in the ONNX files."""
+"""`python -m export flops BUNDLE`: floating-point operations of a bundle's graphs, from the ONNX files."""
 
 from __future__ import annotations
 

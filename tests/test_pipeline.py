@@ -20,18 +20,18 @@ from topos_rt.image import load_image
 from topos_rt.mesh import HeadMesh
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.progress import Progress
-from topos_rt.sampler import noise
+from topos_rt.sampler import network_evaluations, noise, resolve, time_grid
+from topos_rt.solvers import SOLVERS
 
 
 def reference(image: np.ndarray, seed: int, steps: int, w: float, shift: float = 1.0) -> np.ndarray:
     """The whole way in float64: [V,6] positions | normals of the head."""
     model = tiny.TinyModel()
-    context = model.dit_context(model.image_encoder(load_image(image, tiny.SIDE, tiny.SIDE))["tokens"])
-    null = model.dit_context(np.zeros((1, tiny.TOKENS, tiny.CHANNELS)))
+    tokens = model.image_encoder(load_image(image, tiny.SIDE, tiny.SIDE))["tokens"]
     x = np.float64(noise(seed, (1, tiny.N, tiny.D)))
     times = [shift * t / (1 + (shift - 1) * t) for t in np.linspace(1, 0, steps + 1)]
     for t, t_next in itertools.pairwise(times):
-        v, v0 = (model.dit_step(x, np.array([t]), **c)["velocity"] for c in (context, null))
+        v, v0 = model.velocity(x, t, tokens), model.velocity(x, t, 0 * tokens)
         x = x - (t - t_next) * ((1 + w) * v - w * v0)
     return in_metres(model.vae_decoder(x)["vertices"][0])
 
@@ -68,6 +68,9 @@ def test_what_a_head_says_of_itself(tiny_pipe: HeadPipeline) -> None:
         "solver": "euler",
         "guidance": 1.5,
         "shift": 1.0,
+        "interval": [0.0, 1.0],
+        "reuse": 1,
+        "times": None,
         "seed": 2**64 - 1,
     }
     assert json.loads(json.dumps(head.metadata)) == head.metadata
@@ -129,6 +132,9 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "steps: got 0"),
     ({"guidance": -1}, "guidance"),
     ({"shift": 0}, "shift"),
+    ({"interval": (1, 0)}, "guidance interval"),
+    ({"reuse": 0}, "guidance reuse"),
+    ({"times": (1, 0.5)}, "times"),
     ({"seed": -1}, "seed: got -1"),
     ({"seed": 2**64}, "seed"),
 ]
@@ -166,13 +172,67 @@ def test_stream_ends_with_the_head_of_a_call(tiny_pipe: HeadPipeline) -> None:
 
 def test_the_first_preview_is_the_decoded_clean_estimate(tiny_pipe: HeadPipeline) -> None:
     model, seed = tiny.TinyModel(), 8
-    context = model.dit_context(model.image_encoder(load_image(IMAGE, tiny.SIDE, tiny.SIDE))["tokens"])
+    tokens = model.image_encoder(load_image(IMAGE, tiny.SIDE, tiny.SIDE))["tokens"]
     x = np.float64(noise(seed, (1, tiny.N, tiny.D)))
     s = tiny.FLOW.sigma_min
-    x0 = (1 - s) * x - (s + (1 - s) * 1.0) * model.dit_step(x, np.ones(1), **context)["velocity"]
+    x0 = (1 - s) * x - (s + (1 - s) * 1.0) * model.velocity(x, 1.0, tokens)
     first = next(tiny_pipe.stream(IMAGE, seed=seed, guidance=0))
     expected = in_metres(model.vae_decoder(x0)["vertices"][0])
     assert np.abs(first.positions - expected[:, :3]).max() < 1e-6
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_streams_to_the_head_of_a_call(tiny_pipe: HeadPipeline, solver: str) -> None:
+    heads = list(tiny_pipe.stream(IMAGE, steps=24, solver=solver))
+    final = tiny_pipe(IMAGE, steps=24, solver=solver)
+    assert len(heads) == 24 and same(heads[-1], final)
+    fine = tiny_pipe(IMAGE, steps=400, solver="ab3")
+    assert (
+        np.abs(heads[-2].positions - fine.positions).max()
+        < 0.2 * np.abs(heads[0].positions - fine.positions).max()
+    )
+    coarse = tiny_pipe(IMAGE, steps=24)
+    errors = [float(np.abs(head.positions - fine.positions).max()) for head in (final, coarse)]
+    assert solver == "euler" or errors[0] < 0.3 * errors[1]
+
+
+def test_previews_where_they_are_wanted(tiny_pipe: HeadPipeline) -> None:
+    every = list(tiny_pipe.stream(IMAGE, steps=5))
+    for previews, steps in (
+        ([1, 4], [1, 4, None]), ([4, 1, 1], [1, 4, None]), ([2, 5], [2, None]), ([], [None]),
+        (np.array([3]), [3, None]), (range(1, 6), [1, 2, 3, 4, None]), (None, [1, 2, 3, 4, None]),
+    ):  # fmt: skip
+        heads = list(tiny_pipe.stream(IMAGE, steps=5, previews=previews))  # type: ignore[arg-type]
+        assert [head.metadata.get("preview_step") for head in heads] == steps
+        assert all(same(head, every[(step or 5) - 1]) for head, step in zip(heads, steps, strict=True))
+
+
+@pytest.mark.parametrize("previews", [[0], [6], [-1], [1.5], ["1"], "1", 3, [1, None]])
+def test_bad_previews(tiny_pipe: HeadPipeline, previews: Any) -> None:
+    with pytest.raises(OptionError, match=r"previews: got .*; expected step numbers, whole and from 1 to 5"):
+        tiny_pipe.stream(IMAGE, steps=5, previews=previews)
+
+
+def test_sampling_options_reach_the_sampler(tiny_bundle: Path) -> None:
+    """The engine runs are those the settings imply, and the head says what they were."""
+    plain, full = Counting("dit_step"), Counting("dit_step_guided")
+    used = fake_pipeline(tiny_bundle, dit_step=plain.engine, dit_step_guided=full.engine)
+    head = used(IMAGE, steps=10, interval=(0.3, 0.7), reuse=2, solver="ab2")
+    assert (plain.runs, full.runs) == (7, 3)
+    about = head.metadata
+    assert (about["interval"], about["reuse"], about["solver"]) == ([0.3, 0.7], 2, "ab2")
+    assert network_evaluations(resolve(steps=10, interval=(0.3, 0.7), reuse=2, guidance=1.5)) == 7 + 2 * 3
+    times = (1.0, 0.9, 0.5, 0.0)
+    assert used(IMAGE, times=times).metadata["times"] == list(times)
+    assert used(IMAGE, times=times).metadata["steps"] == len(list(used.stream(IMAGE, times=times))) == 3
+    even = used(IMAGE, times=time_grid(4, 2.0))
+    assert np.array_equal(even.positions, used(IMAGE, steps=4, shift=2.0).positions)
+
+
+def test_unknown_keywords_are_mistakes(tiny_pipe: HeadPipeline) -> None:
+    for call in (tiny_pipe, tiny_pipe.stream):
+        with pytest.raises(TypeError, match="step_count"):
+            call(IMAGE, step_count=3)  # type: ignore[call-arg, call-overload]
 
 
 def test_a_stream_of_one_step_is_the_head(tiny_pipe: HeadPipeline) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from topos_rt.errors import OptionError
@@ -17,14 +19,22 @@ Seeds: TypeAlias = list[int] | tuple[int, ...]
 Job: TypeAlias = "tuple[ImageSource, list[int]]"  # one image with its seeds
 
 
-class Options(TypedDict, total=False):
-    """The keyword arguments of a pipeline's call that stay the same over a batch."""
+class Sampling(TypedDict, total=False):
+    """The keyword arguments of `topos_rt.sampler.resolve`: how to sample."""
 
     preset: str
     steps: int | None
     solver: str | None
     guidance: float | None
     shift: float | None
+    interval: Sequence[float] | None
+    reuse: int | None
+    times: Sequence[float] | None
+
+
+class Options(Sampling, total=False):
+    """The keyword arguments of a pipeline's call that stay the same over a batch."""
+
     callback: Callback | None
 
 
@@ -45,3 +55,20 @@ def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], boo
         )
     own = seeds if several else seeds * len(image)
     return [(source, [k]) for source, k in zip(image, own, strict=True)], False
+
+
+def preview_steps(previews: Sequence[int] | None, steps: int) -> frozenset[int]:
+    """The steps, counted from 1, after which an estimate is decoded; None is every step.
+
+    Raises OptionError for what is no list of whole numbers from 1 to `steps`.
+    """
+    every = range(1, steps + 1)
+    try:
+        chosen = frozenset(every if previews is None else map(operator.index, previews))
+    except TypeError:
+        chosen = frozenset([0])
+    if not chosen.issubset(every):
+        raise OptionError(
+            "previews", got=repr(previews)[:40], expected=f"step numbers, whole and from 1 to {steps}"
+        )
+    return chosen

@@ -66,7 +66,7 @@ class Networks:
         kept = self._modulations.pop(t, None)
         if kept is None:
             kept = self._run("dit_modulation", time=np.array([t], np.float32))["modulation"]
-        # Two threads may both come here; they compute the same. Put back last: the first are the longest unused.
+        # Two threads may both come here and compute the same. Put back last: the first is longest unused.
         self._modulations[t] = kept
         while len(self._modulations) * kept.nbytes > _MODULATION_BYTES:
             self._modulations.pop(next(iter(self._modulations)), None)

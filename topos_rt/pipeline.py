@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from topos_rt.backends import AUTO, EngineOptions, choose_backend
-from topos_rt.batch import Images, Job, Options, Seeds, jobs
+from topos_rt.batch import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
 from topos_rt.bundle import Bundle
 from topos_rt.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.mesh import HeadMesh
 from topos_rt.networks import Context, Networks
 from topos_rt.placement import MIN_POINTS, Placement, place, prepare_points
 from topos_rt.progress import Callback, Progress, Tracker
-from topos_rt.sampler import SamplerSettings, check_seed, clean_estimate, guided, noise, resolve, sample
+from topos_rt.sampler import (
+    DEFAULT_PRESET,
+    SamplerSettings,
+    check_seed,
+    clean_estimate,
+    guided,
+    noise,
+    resolve,
+    sample,
+)
 from topos_rt.solvers import Array
 
 if TYPE_CHECKING:
@@ -71,19 +80,23 @@ class HeadPipeline:
     def __call__(self, image: ImageSource, *, seed: Seeds, **options: Unpack[Options]) -> list[HeadMesh]: ...
 
     def __call__(
-        self, image: ImageSource | Images, *, seed: int | Seeds = 0, preset: str = "balanced",
-        steps: int | None = None, solver: str | None = None, guidance: float | None = None,
-        shift: float | None = None, callback: Callback | None = None,
+        self, image: ImageSource | Images, *, seed: int | Seeds = 0, callback: Callback | None = None,
+        **sampling: Unpack[Sampling],
     ) -> HeadMesh | list[HeadMesh]:  # fmt: skip
         """Portrait to head.
 
         Args:
             image: what `load_image` takes, or a list of that.
             seed: 0 <= seed < 2**64; or a list: one for each image, or several heads of one image.
-            preset: "reference" (as released), "balanced" or "fast"; the next four replace its values.
-            steps, solver, shift: see `SamplerSettings`.
-            guidance: w of (1 + w) v_cond - w v_uncond; None: the model's own; 0 turns it off: half the work.
             callback: told the `Progress`; returning False cancels, and what it raises is raised here.
+            preset: "reference" (as released), "balanced" (the default) or "fast"; what follows replaces its
+                values, and None leaves them.
+            steps, solver: how many, and one of `topos_rt.solvers.SOLVERS`.
+            shift: more than 1 spends more steps near the noise.
+            times: steps + 1 times that fall from 1 to 0, in place of steps and shift.
+            guidance: w of (1 + w) v_cond - w v_uncond; None: the model's own; 0 turns it off: half the work.
+            interval: (lo, hi), the times at which guidance acts, from 0 to 1; elsewhere: half the work.
+            reuse: v_cond - v_uncond is computed at every reuse-th guided evaluation: between, half the work.
 
         Returns:
             A head, or a list of heads where a list was given, each equal to that of a single call. `timings`
@@ -94,7 +107,7 @@ class HeadPipeline:
             Cancelled: the callback returned False.
             BackendError: an engine failed.
         """
-        settings, metadata = self._settle(preset, resolve(preset, steps, solver, guidance, shift))
+        settings, metadata = self._settle(sampling)
         work, single = jobs(image, seed)
         items = sum(len(seeds) for _, seeds in work)
         trackers = (Tracker(callback, settings.steps, item, items) for item in range(items))
@@ -102,19 +115,20 @@ class HeadPipeline:
         return heads[0] if single else heads
 
     def stream(
-        self, image: ImageSource, *, seed: int = 0, preset: str = "balanced",
-        steps: int | None = None, solver: str | None = None, guidance: float | None = None,
-        shift: float | None = None, callback: Callback | None = None,
+        self, image: ImageSource, *, seed: int = 0, previews: Sequence[int] | None = None,
+        callback: Callback | None = None, **sampling: Unpack[Sampling],
     ) -> Iterator[HeadMesh]:  # fmt: skip
         """Yield a head after each sampling step: a decoded estimate of the last, which is the head of a call.
 
+        `previews` are the numbers, 1 to steps, of the steps to decode an estimate after; None: every one.
         Estimates carry "preview_step" in their metadata. Nothing is locked between heads: the pipeline may be
         used, and the iterator dropped, at any time. Arguments and errors are those of a call; options are
         checked at once.
         """
-        settings, metadata = self._settle(preset, resolve(preset, steps, solver, guidance, shift))
+        settings, metadata = self._settle(sampling)
         job, tracker = (image, [check_seed(seed)]), Tracker(callback, settings.steps)
-        return self._heads(job, settings, metadata, iter([tracker]), previews=True)
+        chosen = preview_steps(previews, settings.steps)
+        return self._heads(job, settings, metadata, iter([tracker]), chosen)
 
     def retopologize(self, points: np.ndarray, normals: np.ndarray, *, seed: int | None = None) -> HeadMesh:
         """The model's topology on a scanned or modelled head, where that lies and in its size.
@@ -137,7 +151,8 @@ class HeadPipeline:
 
     def warm_up(self) -> None:
         """Run every graph once, so that no later call pays for first-time work."""
-        self(np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8), steps=1)
+        grey = np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8)
+        self(grey, preset="reference", steps=2, guidance=1.0, reuse=2)  # guided, then not
         points = noise(0, (MIN_POINTS, 3))
         self.retopologize(points, points)
 
@@ -155,23 +170,23 @@ class HeadPipeline:
 
     def _heads(
         self, job: Job, settings: SamplerSettings, metadata: dict[str, Any], trackers: Iterator[Tracker],
-        previews: bool = False,
+        previews: Collection[int] = (),
     ) -> Iterator[HeadMesh]:  # fmt: skip
-        """The head of each seed of one image; before each, if wanted, its estimate after every step."""
+        """The head of each seed of one image; before each, its estimate after the steps in `previews`."""
         (source, seeds), context = job, None
         manifest = self.bundle.manifest
         for seed, tracker in zip(seeds, trackers, strict=False):
             context = self._context(source, tracker) if context is None else context
-            conditional = self._networks.velocity(context)
-            velocity = guided(conditional, self._networks.null_velocity, settings.guidance or 0.0)
+            velocity = guided(self._networks.field(context), settings)
             start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
             about = metadata | {"seed": seed}
             for step in tracker.each("dit_step", sample(velocity, start, settings)):
-                if step.index + 1 == settings.steps:
+                number = step.index + 1
+                if number == settings.steps:
                     yield self._decode(step.x_next, tracker, about)
-                elif previews:
+                elif number in previews:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
-                    yield self._decode(estimate, tracker, about | {"preview_step": step.index + 1})
+                    yield self._decode(estimate, tracker, about | {"preview_step": number})
 
     def _context(self, source: ImageSource, tracker: Tracker) -> Context:
         spec = self.bundle.manifest.image
@@ -189,10 +204,12 @@ class HeadPipeline:
             vertices = self._networks.decode(latent)
         return place(vertices, self.bundle, metadata, tracker.timings, placement)
 
-    def _settle(self, preset: str, settings: SamplerSettings) -> tuple[SamplerSettings, dict[str, Any]]:
+    def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
+        settings = resolve(**sampling)
         if settings.guidance is None:
             settings = dataclasses.replace(settings, guidance=self.bundle.manifest.flow.guidance)
-        return settings, self._origin() | {"preset": preset} | dataclasses.asdict(settings)
+        named = {"preset": sampling.get("preset", DEFAULT_PRESET)}
+        return settings, self._origin() | named | dataclasses.asdict(settings)
 
     def _origin(self) -> dict[str, Any]:
         manifest = self.bundle.manifest

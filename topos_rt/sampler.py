@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,32 +21,92 @@ MAX_STEPS = 1000
 MAX_SHIFT = 1000.0  # a stronger shift squeezes the steps together below the resolution of float32 times
 MAX_GUIDANCE = 1000.0
 SEED_END = 2**64
+DEFAULT_PRESET = "balanced"
+
+_EDGE = 1e-9  # so that no grid's rounding decides whether guidance acts at an edge of its interval
 
 
 def _real(what: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OptionError(what, got=repr(value)[:40], expected=f"a number from {low:g} to {high:g}")
-    return float(value)
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+        raise OptionError(what, got=_short(value), expected=f"a number from {low:g} to {high:g}")
+    return float(number)
+
+
+def _whole(what: str, value: object) -> int:
+    number = value.item() if isinstance(value, np.generic) else value
+    if type(number) is not int or not 1 <= number <= MAX_STEPS:
+        raise OptionError(what, got=_short(value), expected=f"a whole number from 1 to {MAX_STEPS}")
+    return number
+
+
+def _interval(value: Any) -> tuple[float, float]:
+    expected = "two numbers, 0 <= LO <= HI <= 1"
+    what = "guidance interval"
+    numbers = _numbers(what, value, expected)
+    if len(numbers) != 2 or numbers[0] > numbers[1]:
+        raise OptionError(what, got=_short(value), expected=expected)
+    return numbers[0], numbers[1]
+
+
+def _times(value: Any) -> tuple[float, ...]:
+    expected = f"2 to {MAX_STEPS + 1} numbers that fall strictly from 1 to 0"
+    numbers = _numbers("times", value, expected)
+    # The networks take float32 times: those that are one there are no step.
+    falling = 2 <= len(numbers) <= MAX_STEPS + 1 and bool((np.diff(np.array(numbers, np.float32)) < 0).all())
+    if not falling or numbers[0] != 1 or numbers[-1] != 0:
+        raise OptionError("times", got=_short(value), expected=expected)
+    return numbers
+
+
+def _numbers(what: str, value: Any, expected: str) -> tuple[float, ...]:
+    """A sequence of numbers from 0 to 1."""
+    try:
+        return tuple(_real(what, number, 0, 1) for number in value)
+    except (TypeError, OptionError) as error:
+        raise OptionError(what, got=_short(value), expected=expected) from error
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40]
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How to sample. Raises OptionError for a value out of range."""
+    """How to sample. Raises OptionError for a value out of range, or values that contradict each other."""
 
     steps: int = 50
     solver: str = "euler"
     guidance: float | None = None  # w, 0 to 1000; None: the model's own, from its manifest
     shift: float = 1.0  # r of `time_grid`; 1 is no shift
+    interval: tuple[float, float] = (0.0, 1.0)  # guidance acts at the times lo <= t <= hi
+    reuse: int = 1  # v_cond - v_uncond is computed at every reuse-th guided evaluation, and kept between
+    times: tuple[float, ...] | None = None  # steps + 1 times in place of `time_grid`'s
 
     def __post_init__(self) -> None:
         choose(self.solver, SOLVERS, "solver")
-        if type(self.steps) is not int or not 1 <= self.steps <= MAX_STEPS:
-            raise OptionError(
-                "steps", got=repr(self.steps)[:40], expected=f"a whole number from 1 to {MAX_STEPS}"
-            )
-        if self.guidance is not None:
-            object.__setattr__(self, "guidance", _real("guidance", self.guidance, 0, MAX_GUIDANCE))
-        object.__setattr__(self, "shift", _real("shift", self.shift, 1 / MAX_SHIFT, MAX_SHIFT))
+        self._set(
+            steps=_whole("steps", self.steps),
+            guidance=None if self.guidance is None else _real("guidance", self.guidance, 0, MAX_GUIDANCE),
+            shift=_real("shift", self.shift, 1 / MAX_SHIFT, MAX_SHIFT),
+            interval=_interval(self.interval),
+            reuse=_whole("guidance reuse", self.reuse),
+        )
+        if self.times is not None:
+            self._set(times=_times(self.times))
+            if self.steps != len(self.times) - 1:
+                raise OptionError("steps", got=self.steps, expected=f"{len(self.times) - 1}, as `times` has")
+            if self.shift != 1:
+                raise OptionError("shift", got=f"{self.shift:g}", expected="1, as `times` are the grid")
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The steps + 1 times of the run, from 1 to 0."""
+        return time_grid(self.steps, self.shift) if self.times is None else self.times
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 PRESETS: dict[str, SamplerSettings] = {
@@ -56,19 +117,33 @@ PRESETS: dict[str, SamplerSettings] = {
 
 
 def resolve(
-    preset: str,
+    preset: str = DEFAULT_PRESET,
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
     shift: float | None = None,
+    interval: Sequence[float] | None = None,
+    reuse: int | None = None,
+    times: Sequence[float] | None = None,
 ) -> SamplerSettings:
     """The settings of a preset, with those given put in their place.
 
-    Raises OptionError for an unknown preset or solver or a value out of range.
+    `times` bring their number of steps, and replace the preset's shift; steps or a shift replace its times.
+
+    Raises OptionError for an unknown preset or solver, a value out of range, or `times` that contradict the
+    steps or shift given with them.
     """
-    given = {"steps": steps, "solver": solver, "guidance": guidance, "shift": shift}
-    changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items() if v is not None}
-    return dataclasses.replace(choose(preset, PRESETS, "preset"), **changes)  # type: ignore[arg-type]
+    given = {
+        "steps": steps, "solver": solver, "guidance": guidance, "shift": shift,
+        "interval": interval, "reuse": reuse, "times": times,
+    }  # fmt: skip
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if times is not None:
+        grid = _times(times)
+        changes = {"steps": len(grid) - 1, "shift": 1.0} | changes | {"times": grid}
+    elif steps is not None or shift is not None:
+        changes["times"] = None
+    return dataclasses.replace(choose(preset, PRESETS, "preset"), **changes)
 
 
 def time_grid(steps: int, shift: float = 1.0) -> tuple[float, ...]:
@@ -101,23 +176,74 @@ def noise(seed: int, shape: tuple[int, ...]) -> Array:
     return generator.standard_normal(shape, dtype=np.float32)
 
 
-def guided(conditional: Velocity, unconditional: Velocity, w: float) -> Velocity:
-    """Classifier-free guidance as in the release: (1 + w) v_cond - w v_uncond.
+class Field(Protocol):
+    """The DiT bound to one context. States and velocities are [1,N,D]."""
 
-    With w = 0 that is `conditional` itself, and `unconditional` is never evaluated.
+    def conditional(self, x: Array, t: float) -> Array:
+        """The velocity v_cond under the context."""
+
+    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
+        """(1 + w) v_cond - w v_uncond, and v_cond - v_uncond."""
+
+
+def guided(field: Field, settings: SamplerSettings) -> Velocity:
+    """Classifier-free guidance as in the release, (1 + w) v_cond - w v_uncond, for one run of the sampler.
+
+    Outside `settings.interval` the velocity is v_cond (Kynkaanniemi et al. 2024, arXiv 2404.07724). With
+    `settings.reuse` = k > 1, only every k-th guided evaluation computes v_uncond; the others add w times the
+    last difference v_cond - v_uncond to v_cond. With w = 0 the velocity is v_cond everywhere.
+
+    Raises OptionError where the guidance is still the model's own.
     """
+    w, (low, high) = settings.guidance, settings.interval
+    if w is None:
+        raise OptionError("guidance", got="None, the model's own", expected="that number from its manifest")
     if w == 0:
-        return conditional
+        return field.conditional
+    count, difference = 0, np.zeros(0, np.float32)
 
     def velocity(x: Array, t: float) -> Array:
-        return (1 + w) * conditional(x, t) - w * unconditional(x, t)
+        nonlocal count, difference
+        if not low - _EDGE <= t <= high + _EDGE:
+            return field.conditional(x, t)
+        count += 1
+        if (count - 1) % settings.reuse:
+            return field.conditional(x, t) + w * difference
+        v, difference = field.guided(x, t, w)
+        return v
 
     return velocity
 
 
+def network_evaluations(settings: SamplerSettings) -> int:
+    """Forward passes of the network in one run; a guided evaluation with v_uncond is two.
+
+    Counted in a run on nothing, so it holds for every solver. Raises OptionError where the guidance is still
+    the model's own.
+    """
+    count = _Count()
+    for _ in sample(guided(count, settings), np.zeros(0, np.float32), settings):
+        pass
+    return count.passes
+
+
+class _Count:
+    """A `Field` that counts."""
+
+    passes = 0
+
+    def conditional(self, x: Array, t: float) -> Array:
+        self.passes += 1
+        return x
+
+    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
+        self.passes += 2
+        return x, x
+
+
 def sample(velocity: Velocity, start: Array, settings: SamplerSettings) -> Iterator[Step]:
     """Integrate from noise `start` [1,N,D] at t = 1 to the latent at t = 0, one `Step` at a time."""
-    return SOLVERS[settings.solver](velocity, start, time_grid(settings.steps, settings.shift))
+    return SOLVERS[settings.solver](velocity, start, settings.grid)
 
 
 def clean_estimate(step: Step, sigma_min: float) -> Array:

@@ -10,8 +10,8 @@ Exact in algebra: the same function as `TOPOSDiT`, which stays the reference. `T
 Under the negative condition, all zero, every key and every value of a block is the same, so its
 cross-attention is a constant, W_o b_v + b_o, which as a bias serves both halves. Until the first
 cross-attention the halves are equal and are computed once. Biases of the cross-attention's keys shift all
-scores of a query alike and cancel. The affine norm before its queries, and its scale, fold into their weights;
-the two gains of the self-attention's norms, and its scale, into one vector.
+scores of a query alike and cancel. The affine norm before its queries, and its scale, fold into their
+weights; the two gains of the self-attention's norms, and its scale, into one vector.
 """
 
 from __future__ import annotations

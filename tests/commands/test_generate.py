@@ -76,6 +76,35 @@ def test_what_python_makes_is_what_the_command_writes(run, tiny_bundle):
     assert Path("a.glb").read_bytes() == Path("b.glb").read_bytes()
 
 
+def test_how_to_sample_is_passed_on(run, tiny_bundle):
+    words = "--steps 6 --solver ab2 --shift 2 --guidance 1 --guidance-interval 0.2 0.9 --guidance-reuse 2"
+    code, result, _ = run("ann.png", "-o", "a.glb", *words.split(), json_too=True)
+    assert code == 0
+    made = {"steps": 6, "solver": "ab2", "shift": 2.0, "guidance": 1.0, "interval": [0.2, 0.9], "reuse": 2}
+    assert made.items() <= result["heads"][0]["metadata"].items()
+    topos_rt.generate("ann.png", model=tiny_bundle, **made).save("b.glb")
+    assert Path("a.glb").read_bytes() == Path("b.glb").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--shift 0", "shift: got 0.0; expected a number from 0.001 to 1000"),
+        ("--shift much", "got 'much'; expected a number"),
+        ("--guidance-interval 0.9 0.2", "guidance interval: got [0.9, 0.2]; expected two numbers, 0 <= LO"),
+        ("--guidance-interval nan 1", "guidance interval: got [nan, 1.0]"),
+        ("--guidance-interval 0.2", "expected 2 arguments"),
+        ("--guidance-reuse 0", "guidance reuse: got 0; expected a whole number from 1 to 1000"),
+        ("--guidance-reuse 1.5", "got '1.5'; expected a whole number"),
+    ],
+)
+def test_bad_ways_to_sample(run, monkeypatch, words, message):
+    monkeypatch.setattr(pipeline, "HeadPipeline", None)  # would fail if it were opened
+    code, _, err = run("ann.png", *words.split())
+    assert (code, len(err)) == (2, 1)
+    assert message in err[0]
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(run):
     for out, seed in [("a.obj", "7"), ("b.obj", "7"), ("c.obj", "8")]:
         assert run("ann.png", "-o", out, "--seed", seed)[0] == 0

@@ -15,6 +15,17 @@ from topos_rt.solvers import Array, Step, Velocity
 RELEASED = META["sampler"]
 
 
+class OfficialField:
+    """A `Field` that runs the network once for each half."""
+
+    def __init__(self, dit: TOPOSDiT, cond: torch.Tensor, null: torch.Tensor) -> None:
+        self.conditional, self._unconditional = velocity_of(dit, cond), velocity_of(dit, null)
+
+    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
+        conditional, unconditional = self.conditional(x, t), self._unconditional(x, t)
+        return (1 + w) * conditional - w * unconditional, conditional - unconditional
+
+
 def velocity_of(dit: TOPOSDiT, cond: torch.Tensor) -> Velocity:
     """The network as the runtime drives it: image tokens once, then one step after the other."""
     keys, values = dit.context(cond)
@@ -29,9 +40,9 @@ def velocity_of(dit: TOPOSDiT, cond: torch.Tensor) -> Velocity:
 
 def run(suffix: str, guidance: float, shift: float) -> tuple[list[Step], dict[str, torch.Tensor]]:
     dit, io = load_dit(suffix), load_file(DATA / f"sampler_io{suffix}.safetensors")
-    velocity = guided(velocity_of(dit, io["cond"]), velocity_of(dit, io["neg_cond"]), guidance)
     settings = SamplerSettings(RELEASED["steps"], guidance=guidance, shift=shift)
     with torch.no_grad():
+        velocity = guided(OfficialField(dit, io["cond"], io["neg_cond"]), settings)
         return list(sample(velocity, io["noise"].numpy(), settings)), io
 
 

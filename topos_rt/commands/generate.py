@@ -18,7 +18,7 @@ from topos_rt.errors import ImageError, OptionError, ToposError, one_line
 from topos_rt.exporters import EXPORTERS, ExportOptions
 from topos_rt.files import write_atomic
 from topos_rt.mesh import HeadMesh
-from topos_rt.sampler import check_seed, resolve
+from topos_rt.sampler import check_seed
 from topos_rt.topology import Topology
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _check(arguments: argparse.Namespace) -> _Request:
     """Everything that can be wrong with the options is found here, before anything heavy is loaded."""
-    sampling = {name: getattr(arguments, name) for name in ("preset", "steps", "solver", "guidance")}
-    resolve(**sampling)
+    sampling = options.sampling(arguments)
     numbered = arguments.seeds is not None
     seeds = [check_seed(seed) for seed in (arguments.seeds if numbered else [arguments.seed or 0])]
     if len(set(seeds)) < len(seeds):

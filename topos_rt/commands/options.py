@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from typing import Any
 
 from topos_rt.backends import AUTO, BACKENDS
 from topos_rt.exporters import EXPORTERS
 from topos_rt.exporters.options import AXES, UNITS
-from topos_rt.sampler import PRESETS
+from topos_rt.sampler import DEFAULT_PRESET, PRESETS, resolve
 from topos_rt.solvers import SOLVERS
 
 DEFAULT_FORMAT = "glb"
-DEFAULT_PRESET = "balanced"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """--preset, --steps, --solver, --guidance, --seed, --seeds."""
+    """The arguments of `topos_rt.sampler.resolve` but for times, --seed and --seeds."""
     presets = ", ".join(f"{name} {settings.steps}" for name, settings in PRESETS.items())
     group = parser.add_argument_group("sampling")
     group.add_argument(
@@ -52,11 +52,43 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         type=_number,
         help="how strictly to follow the image; 0 is off (default: the model's)",
     )
+    group.add_argument(
+        "--guidance-interval",
+        dest="interval",
+        metavar=("LO", "HI"),
+        nargs=2,
+        type=_number,
+        help="guide only at times LO <= t <= HI; 1 is noise, 0 the head (default: the preset's)",
+    )
+    group.add_argument(
+        "--guidance-reuse",
+        dest="reuse",
+        metavar="K",
+        type=_whole,
+        help="compute guidance anew at every K-th evaluation only (default: the preset's)",
+    )
+    group.add_argument(
+        "--shift",
+        metavar="R",
+        type=_number,
+        help="above 1: more of the steps near the noise (default: the preset's)",
+    )
     either = group.add_mutually_exclusive_group()
     either.add_argument(
         "--seed", metavar="K", type=_whole, help="the same seed gives the same head (default: 0)"
     )
     either.add_argument("--seeds", metavar="K,K...", type=_wholes, help="several heads of each image")
+
+
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_sampling_options` read, but for seeds, as keywords of a pipeline's call.
+
+    Raises OptionError for what no pipeline takes.
+    """
+    names = ("preset", "steps", "solver", "guidance", "interval", "reuse", "shift")
+    given = {name: getattr(arguments, name) for name in names}
+    resolve(**given)
+    return given
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
