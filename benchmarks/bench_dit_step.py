@@ -1,6 +1,6 @@
 """Times the sampling loop with the folded DiT against the plain one, on random weights of mini's size.
 
-    python benchmarks/bench_dit_step.py [--steps 50] [--rounds 8] [--json FILE]
+    python -m benchmarks.bench_dit_step [--steps 50] [--rounds 8] [--json FILE]
 
 Both run in onnxruntime, turn by turn in the same process; A/A is the folded form against itself. One loop is
 the condition's context, where there is one, and `steps` guided Euler steps. Needs the extra `export`.
@@ -124,7 +124,7 @@ def _measure(loops: dict[str, Loop], rounds: int) -> dict[str, Any]:
 def _about(arguments: argparse.Namespace) -> dict[str, Any]:
     options = f"--steps {arguments.steps} --rounds {arguments.rounds}"
     return {
-        "command": f"python benchmarks/bench_dit_step.py {options}",
+        "command": f"python -m benchmarks.bench_dit_step {options}",
         "machine": {"system": platform.platform(), "python": platform.python_version(),
                     "topos_rt": __version__, "backend": probe().detail, "threads": arguments.threads},
         "weights": "random", "guidance": GUIDANCE, "solver": "euler", "dit": dict(random.mini().dit),

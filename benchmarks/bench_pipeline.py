@@ -1,6 +1,6 @@
 """Times a portrait's way to the bytes of a GLB on this machine, cold and warm.
 
-    python benchmarks/bench_pipeline.py [IMAGE] [--preset balanced] [--runs 10] [--json FILE]
+    python -m benchmarks.bench_pipeline [IMAGE] [--preset balanced] [--runs 10] [--json FILE]
 
 Cold is loading the model and the first head. Warm runs follow one after another, each with another seed, and
 their stages are reported apart. Nothing else should keep the machine busy meanwhile.

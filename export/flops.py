@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
           f" in all {result['head'] / 1e12:.4g} TFLOP")  # fmt: skip
 
 
-def count_bundle(bundle: Bundle, steps: int) -> dict[str, object]:
+def count_bundle(bundle: Bundle, steps: int) -> dict[str, Any]:
     """FLOPs of every graph once, of guided sampling (the graphs of the DiT), and of one head in all."""
     names = [*RUNS, "dit_step", "vae_encoder"]
     graphs = {name: count(bundle.graph(name)) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -41,6 +42,9 @@ class Networks:
     def open(cls, bundle: Bundle, name: str, options: EngineOptions) -> Networks:
         """Load the graphs with the backend `name`. What was loaded is closed again if anything fails."""
         module = backend(name)
+        # What opening the bundle verified is not read for its digest again.
+        known = {bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()}
+        options = dataclasses.replace(options, known=known)
         with ExitStack() as stack:
             engines = {
                 graph: stack.enter_context(module.load(bundle.graph(graph), options)) for graph in GRAPHS

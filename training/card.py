@@ -26,11 +26,11 @@ def card(results: dict[str, Any], guidance: float) -> str:
     """Markdown text; every number is taken from `results`."""
     heads, mean = results["heads"], results["mean_head_mm"]
     vae, points = results["vae"]["error_mm"], results["vae"]["points"]
-    columns = ("", "mean", "p99", f"right head nearest of {heads}", "flipped faces",
+    columns = ("", "mean", "p99", f"right head nearest of {heads}", "folded faces",
                "lips / lids crossing (vertices)")  # fmt: skip
     rows = [
         f"| {label} | {results[name]['error_mm']['mean']:.2f} | {results[name]['error_mm']['p99']:.2f} |"
-        f" {results[name]['nearest_is_right']:.0%} | {results[name]['flipped_faces']} |"
+        f" {results[name]['nearest_is_right']:.0%} | {results[name]['folded_faces']} |"
         f" {results[name]['lip_crossings']} / {results[name]['lid_crossings']} |"
         for name, label in _ROWS.items()
     ]
@@ -63,8 +63,8 @@ with random camera (within about 30 degrees of frontal), hair, light, expression
 {chr(10).join(rows)}
 | VAE alone, from {points:,} surface points | {vae["mean"]:.2f} | {vae["p99"]:.2f} | | | |
 
-Flipped faces are triangles turned by more than 90 degrees from the true head's, of {heads} x 9,014. The
-bundle's own guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
+Folded faces are triangles that look against the surface around them where the true head's do not, of
+{heads} x 9,014; crossing lips or lids are vertices more than 0.5 mm beyond their partner. The bundle's own guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
 {differs["same_image_other_seed"]:.2f} mm on average, those of the same seed with another portrait by
 {differs["same_seed_other_image"]:.2f} mm.
 

@@ -15,7 +15,7 @@ from training.gbuffers import LANDMARKS, Material
 
 PROBE_COMPONENTS = 64
 DENSE_WEIGHT = 3.0
-PLACES_WEIGHT = 10.0
+PLACES_WEIGHT = 20.0
 FIRST_PATCH = 5  # after the class and register tokens
 GRID = config.IMAGE_SIZE // config.IMAGE_ENCODER["patch_size"]
 CELLS_PER_PATCH = 2
@@ -77,8 +77,8 @@ class Lessons(nn.Module):
         anchors [B,N,6], seen as `what_is_seen` has it, landmarks [B,LANDMARKS,2] in -1..1.
         """
         wanted = (anchors.flatten(1) @ self.components.T) / self.deviation
-        # by deviation, not variance: else fine shape vanishes beside the first few components
-        weights = self.deviation / self.deviation.sum()
+        # between deviation and variance, which would leave nothing to all but the first few components
+        weights = self.deviation**1.5 / (self.deviation**1.5).sum()
         return {
             "shape": ((self.read(tokens) - wanted).square() * weights).sum(1).mean(),
             "places": PLACES_WEIGHT * (self.places(tokens) - landmarks).abs().mean(),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from training.muon import Muon
 
-COOLDOWN = 0.4  # share of the budget in which the learning rates fall
+COOLDOWN = 0.75  # share of the budget in which the learning rates fall
 Metrics = dict[str, float]
 Model = TypeVar("Model", bound=nn.Module)
 

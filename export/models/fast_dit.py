@@ -105,7 +105,8 @@ class FastBlock(nn.Module):
         qk_bias, v_bias = own.to_qkv.bias.double().tensor_split([2 * heads * head_dim])
         self.to_qkv = _linear(torch.cat([qk_weight, v_weight]), torch.cat([qk_bias, 0 * v_bias]), dtype)
         # normalised q and k each carry sqrt(head_dim), the scores divide by it once
-        gain = own.q_rms_norm.gamma.double() * own.k_rms_norm.gamma.double() * head_dim**0.5
+        gains: list[Any] = [own.q_rms_norm, own.k_rms_norm]
+        gain = gains[0].gamma.double() * gains[1].gamma.double() * head_dim**0.5
         self.register_buffer("gain", gain[:, None].to(dtype))
         self.to_out = _linear(own.to_out.weight, _through(own.to_out, v_bias), dtype)
         norm, scale = block.cross_norm, head_dim**-0.5
@@ -147,7 +148,8 @@ def _through(layer: nn.Linear, bias: Tensor) -> Tensor:
 
 
 def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
-    layer = nn.Linear(*reversed(weight.shape), bias=bias is not None, dtype=dtype)
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias=bias is not None, dtype=dtype)
     layer.weight.copy_(weight)
     if bias is not None:
         layer.bias.copy_(bias)
