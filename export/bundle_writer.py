@@ -11,7 +11,7 @@ import torch
 
 from export.graphs import build_graphs
 from export.models import TOPOSVAE, FastDiT, ImageEncoder
-from export.onnx_files import write_graphs
+from export.onnx_files import half_file, write_graphs
 from topos_rt.bundle import (
     FlowSpec,
     FrameSpec,
@@ -98,6 +98,7 @@ def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage
         directory,
         Manifest(
             name=model.name, description=model.description, weights=model.weights, graphs=GraphFiles(**files),
+            graphs_fp16=GraphFiles(**{graph: half_file(graph) for graph in files}),
             topology="topology.safetensors", hierarchy="hierarchy.safetensors",
             rig=None if model.rig is None else "rig.safetensors",
             image=ImageSpec(model.image_size, model.image_size, tokens[1], tokens[2]),

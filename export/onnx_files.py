@@ -12,12 +12,12 @@ import onnx.helper
 import onnx_ir
 import torch
 
+from export.forms import EXPORTED_OPSET, half_form, plain_form
 from export.graphs import Graph
 from export.weights_file import WeightsFile
 from topos_rt.errors import BackendError
 from topos_rt.files import write_atomic
 
-OPSET = 20
 WEIGHTS = "weights.safetensors"
 # Smaller constants stay in the graph: shapes and axes must be readable without the weights.
 _INLINE_BYTES = 1024
@@ -25,7 +25,9 @@ _TOLERANCE = 1e-5
 
 
 def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: bool = False) -> dict[str, str]:
-    """Export, check and write all graphs. Returns graph name -> file name.
+    """Export, check and write all graphs, and their FP16 forms as `half_file` names them.
+
+    Returns graph name -> file name of the FP32 form.
 
     Weights go to disk graph by graph, so that no more is held than the networks and one graph.
     half_storage: large FP32 weights that FP16 holds exactly are kept as FP16, with a Cast behind them.
@@ -43,10 +45,17 @@ def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: boo
                 start, length = offsets[tensor.external_data[0].value]
                 _point(tensor, start, length)
         files[name] = f"{name}.onnx"
-        write_atomic(directory / files[name], model.SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(directory / files[name]), full_check=True)
+        for file, form in ((half_file(name), half_form(model)), (files[name], plain_form(model))):
+            _strip(form)
+            write_atomic(directory / file, form.SerializeToString(deterministic=True))
+            onnx.checker.check_model(str(directory / file), full_check=True)
         compare(graphs[name], directory / files[name])
     return files
+
+
+def half_file(name: str) -> str:
+    """The file name of a graph's FP16 form."""
+    return f"{name}.fp16.onnx"
 
 
 def compare(graph: Graph, path: Path) -> float:
@@ -71,14 +80,13 @@ def _export(graph: Graph, prefix: str, weights: WeightsFile, half_storage: bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            graph.module, tuple(graph.inputs.values()), dynamo=True, opset_version=OPSET, optimize=True,
+            graph.module, tuple(graph.inputs.values()), dynamo=True, opset_version=EXPORTED_OPSET, optimize=True,
             verbose=False, input_names=list(graph.inputs), output_names=list(graph.outputs),
         )  # fmt: skip
     assert program is not None  # with dynamo=True it never is
     halved = _pool_weights(program.model, prefix, weights, half_storage)
     model = program.model_proto
     _cast_up(model, halved)
-    _strip(model)
     return model
 
 

@@ -191,6 +191,7 @@ def manifest() -> Manifest:
         description="A bundle for tests.",
         weights=WeightsInfo(origin="seeded random numbers", licence="MIT", kind="random"),
         graphs=GraphFiles(**{graph: f"{graph}.onnx" for graph in SHAPES}),
+        graphs_fp16=None,
         topology="topology.safetensors",
         hierarchy="hierarchy.safetensors",
         rig="rig.safetensors",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from topos_rt.errors import BundleError, MeshInputError
+from topos_rt.errors import BundleError, MeshInputError, choose
 from topos_rt.files import write_atomic
 from topos_rt.manifest import (
     GRAPHS,
@@ -96,9 +96,16 @@ class Bundle:
             )  # fmt: skip
         return cls(path, manifest, topology, rig)
 
-    def graph(self, name: str) -> Path:
-        """The ONNX file of one of the graphs."""
-        return self.path / str(getattr(self.manifest.graphs, name))
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """The ONNX file of one of the graphs, in "fp32" or with FP16 operands, "fp16".
+
+        Both take and give FP32. Raises BundleError where the bundle has no FP16 form.
+        """
+        forms = {"fp32": self.manifest.graphs, "fp16": self.manifest.graphs_fp16}
+        files = choose(precision, forms, "precision")
+        if files is None:
+            raise BundleError("FP16 graphs of the bundle", got="none", fix="export the bundle again, or use fp32")
+        return self.path / str(getattr(files, name))
 
     @cached_property
     def hierarchy(self) -> Hierarchy:

@@ -164,6 +164,7 @@ class Manifest:
     description: str
     weights: WeightsInfo
     graphs: GraphFiles
+    graphs_fp16: GraphFiles | None  # the same with FP16 operands, for engines that keep to given types
     topology: str
     hierarchy: str
     rig: str | None
@@ -182,7 +183,8 @@ class Manifest:
 
     def references(self) -> Iterator[str]:
         """Names of the files that the manifest gives a meaning to."""
-        yield from dataclasses.astuple(self.graphs)
+        for graphs in (self.graphs, self.graphs_fp16):
+            yield from dataclasses.astuple(graphs) if graphs else ()
         yield from (self.topology, self.hierarchy)
         if self.rig is not None:
             yield self.rig

@@ -1,0 +1,122 @@
+"""The two forms of an exported graph: plain FP32, and one with FP16 operands.
+
+TensorRT keeps to the types it is given, so precision is decided here. In the FP16 form matrix products,
+convolutions and attention take FP16 operands; all else stays FP32: norms, activations, biases, sums over
+neighbours, the residual stream, inputs and outputs. So the sampler's state is FP32 on every backend, and a
+product rounds its operands once. Fused attention keeps the statistics of its softmax in FP32 by itself.
+
+What stays FP32 altogether is little work with much leverage (`_KEPT`): the whole time embedding and modulation,
+run once a time grid, as its error enters every block of a step; the first and last layers, whose values are
+the latent, the velocity and coordinates, read to 0.01 mm; the projection on the latent basis.
+
+The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 only, and onnxruntime before
+1.23 not at all, so the plain form writes it out; on a CPU that is as fast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import onnx
+import onnx.helper
+from onnx import TensorProto
+
+EXPORTED_OPSET = 23  # the first with Attention
+PLAIN_OPSET = 20  # what the plain form needs: of its operators, later versions added types only
+_HALF_OPS = ("MatMul", "Gemm", "Conv", "Attention")
+_SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter says which module a node comes from
+_KEPT = re.compile(
+    r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
+)
+
+
+def plain_form(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with attention as two products and a softmax."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    nodes: list[onnx.NodeProto] = []
+    widths = {v.name: v.type.tensor_type.shape.dim[-1].dim_value for v in model.graph.value_info
+              if v.type.tensor_type.shape.dim}  # fmt: skip
+    for node in plain.graph.node:
+        nodes += _written_out(node, widths) if node.op_type == "Attention" else [node]
+    del plain.graph.node[:]
+    plain.graph.node.extend(nodes)
+    del plain.opset_import[:]
+    plain.opset_import.append(onnx.helper.make_opsetid("", PLAIN_OPSET))
+    return plain
+
+
+def half_form(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which the large products are FP16.
+
+    Weights are shared with the plain form: one stored as FP16 is used as it is, others get a Cast, which engine
+    builders fold away.
+    """
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    graph = half.graph
+    known = {node.output[0]: node.input[0] for node in graph.node if _widens(node)}  # FP32 name -> FP16 twin
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type not in _HALF_OPS or _kept(node):
+            nodes.append(node)
+            continue
+        for i, name in enumerate(node.input):
+            if name and name not in known:
+                known[name] = f"{name}.half"
+                nodes.append(_cast(name, known[name], TensorProto.FLOAT16))
+            node.input[i] = known.get(name, "")
+        wide = node.output[0]
+        node.output[0] = known[wide] = f"{wide}.half"
+        nodes += [node, _cast(node.output[0], wide, TensorProto.FLOAT)]
+    del graph.node[:]
+    graph.node.extend(_read(nodes, {output.name for output in graph.output}))
+    del graph.value_info[:]  # types of the plain form
+    return half
+
+
+def _written_out(node: onnx.NodeProto, widths: Mapping[str, int]) -> list[onnx.NodeProto]:
+    """Softmax(scale q k^T) v for q, k, v [B,heads,length,head_dim]; widths: name -> size of the last axis."""
+    q, k, v = node.input
+    (out,) = node.output
+    given = [a.f for a in node.attribute if a.name == "scale"]
+    scale = given[0] if given else widths[q] ** -0.5
+    make, scores = onnx.helper.make_node, f"{out}.scores"
+    nodes = [make("Transpose", [k], [f"{out}.keys"], perm=[0, 1, 3, 2])]
+    if scale != 1:
+        factor = onnx.helper.make_tensor(f"{out}.scale", TensorProto.FLOAT, [], [scale])
+        nodes += [make("Constant", [], [f"{out}.scale"], value=factor),
+                  make("Mul", [q, f"{out}.scale"], [f"{out}.queries"])]  # fmt: skip
+        q = f"{out}.queries"
+    return [
+        *nodes,
+        make("MatMul", [q, f"{out}.keys"], [scores]),
+        make("Softmax", [scores], [f"{out}.weights"], axis=-1),
+        make("MatMul", [f"{out}.weights", v], [out]),
+    ]
+
+
+def _kept(node: onnx.NodeProto) -> bool:
+    scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "")
+    return bool(_KEPT.search(scopes)) or any("latent_basis" in name for name in node.input)
+
+
+def _widens(node: onnx.NodeProto) -> bool:
+    """Whether this is the Cast behind a weight that is stored as FP16."""
+    return node.op_type == "Cast" and node.input[0].endswith(".fp16")
+
+
+def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
+    return onnx.helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=to)
+
+
+def _read(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    """Those nodes whose outputs are read: no cast back to FP32 is left that nothing needs."""
+    wanted = set(wanted)
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
