@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    images = _portraits(arguments.model, arguments.images)
+    images = held_out_portraits(arguments.model, arguments.images)
     items = [Item(i, seed) for seed in range(arguments.seeds) for i in range(arguments.images)]
     with Pool(arguments.workers, _open, (arguments.model, images)) as pool:
         truths = dict(zip(items, pool.map(_truth, items, chunksize=1), strict=True))
@@ -97,7 +97,8 @@ def main() -> None:
         print(f"{name:<10}{_line(row)}")
 
 
-def _portraits(model: str, count: int) -> np.ndarray:
+def held_out_portraits(model: str, count: int) -> np.ndarray:
+    """[count,size,size,3] uint8 renders of heads that no training saw."""
     from training.evaluate import portraits
     from training.heads import HeadModel
 

@@ -5,12 +5,12 @@ convolutions and attention take FP16 operands; all else stays FP32: norms, activ
 neighbours, the residual stream, inputs and outputs. So the sampler's state is FP32 on every backend, and a
 product rounds its operands once. Fused attention keeps the statistics of its softmax in FP32 by itself.
 
-What stays FP32 altogether is little work with much leverage (`_KEPT`): the whole time embedding and modulation,
-run once a time grid, as its error enters every block of a step; the first and last layers, whose values are
-the latent, the velocity and coordinates, read to 0.01 mm; the projection on the latent basis.
+What stays FP32 altogether is little work with much leverage (`_KEPT`): the whole time embedding and
+modulation, run once a time grid, as its error enters every block of a step; the first and last layers, whose
+values are the latent, the velocity and coordinates, read to 0.01 mm; the projection on the latent basis.
 
-The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 only, and onnxruntime before
-1.23 not at all, so the plain form writes it out; on a CPU that is as fast.
+The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 only, and onnxruntime
+before 1.23 not at all, so the plain form writes it out; on a CPU that is as fast.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def plain_form(model: onnx.ModelProto) -> onnx.ModelProto:
 def half_form(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which the large products are FP16.
 
-    Weights are shared with the plain form: one stored as FP16 is used as it is, others get a Cast, which engine
-    builders fold away.
+    Weights are shared with the plain form: one stored as FP16 is used as it is, others get a Cast, which
+    engine builders fold away.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)

@@ -80,8 +80,8 @@ def _export(graph: Graph, prefix: str, weights: WeightsFile, half_storage: bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            graph.module, tuple(graph.inputs.values()), dynamo=True, opset_version=EXPORTED_OPSET, optimize=True,
-            verbose=False, input_names=list(graph.inputs), output_names=list(graph.outputs),
+            graph.module, tuple(graph.inputs.values()), dynamo=True, opset_version=EXPORTED_OPSET,
+            optimize=True, verbose=False, input_names=list(graph.inputs), output_names=list(graph.outputs),
         )  # fmt: skip
     assert program is not None  # with dynamo=True it never is
     halved = _pool_weights(program.model, prefix, weights, half_storage)

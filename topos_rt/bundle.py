@@ -104,7 +104,7 @@ class Bundle:
         forms = {"fp32": self.manifest.graphs, "fp16": self.manifest.graphs_fp16}
         files = choose(precision, forms, "precision")
         if files is None:
-            raise BundleError("FP16 graphs of the bundle", got="none", fix="export the bundle again, or use fp32")
+            raise BundleError("FP16 graphs of the bundle", got="none", fix=f"{AGAIN}, or use fp32")
         return self.path / str(getattr(files, name))
 
     @cached_property

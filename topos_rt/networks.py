@@ -7,12 +7,13 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from topos_rt.backends import Engine, EngineOptions, TensorSpec, backend
-from topos_rt.backends.base import Tensor
+from topos_rt.backends.base import BackendModule, Tensor
 from topos_rt.bundle import GRAPHS, Bundle
 from topos_rt.errors import BackendError, BundleError, InputError
 from topos_rt.solvers import Array
@@ -42,12 +43,10 @@ class Networks:
     def open(cls, bundle: Bundle, name: str, options: EngineOptions) -> Networks:
         """Load the graphs with the backend `name`. What was loaded is closed again if anything fails."""
         module = backend(name)
-        # What opening the bundle verified is not read for its digest again.
-        known = {bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()}
-        options = dataclasses.replace(options, known=known)
         with ExitStack() as stack:
             engines = {
-                graph: stack.enter_context(module.load(bundle.graph(graph), options)) for graph in GRAPHS
+                graph: stack.enter_context(module.load(*engine_source(bundle, graph, module, options)))
+                for graph in GRAPHS
             }
             networks = cls(bundle, engines)
             stack.pop_all()
@@ -59,7 +58,7 @@ class Networks:
 
     def context(self, tokens: Array) -> Context:
         """Condition tokens [1,T,C] -> what every DiT block attends to; once per image."""
-        return self._run("dit_context", tokens=tokens)
+        return _kept(self._run("dit_context", tokens=tokens))
 
     def field(self, context: Context) -> BoundField:
         """The DiT bound to a context; see `topos_rt.sampler.Field`."""
@@ -69,7 +68,7 @@ class Networks:
         """What every DiT block does at time t, whatever the latent and image: [L,6,C], kept between calls."""
         kept = self._modulations.pop(t, None)
         if kept is None:
-            kept = self._run("dit_modulation", time=np.array([t], np.float32))["modulation"]
+            kept = _kept(self._run("dit_modulation", time=np.array([t], np.float32)))["modulation"]
         # Two threads may both come here and compute the same. Put back last: the first is longest unused.
         self._modulations[t] = kept
         while len(self._modulations) * kept.nbytes > _MODULATION_BYTES:
@@ -109,6 +108,21 @@ class Networks:
             return self._engines[graph].run(feeds)
 
 
+def engine_source(
+    bundle: Bundle, graph: str, runs: BackendModule, options: EngineOptions
+) -> tuple[Path, EngineOptions]:
+    """What a backend loads a graph from: its file, and options with the precision settled and known digests.
+
+    Raises BundleError where FP16 is asked for and the bundle has none.
+    """
+    precision = options.precision if options.precision in runs.PRECISIONS else None
+    if precision is None:
+        has = {"fp16": bundle.manifest.graphs_fp16 is not None, "fp32": True}
+        precision = next(name for name in runs.PRECISIONS if has[name])
+    known = {bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()}
+    return bundle.graph(graph, precision), dataclasses.replace(options, precision=precision, known=known)
+
+
 @dataclass(frozen=True)
 class BoundField:
     """The DiT under one context: a `topos_rt.sampler.Field`."""
@@ -127,6 +141,13 @@ class BoundField:
             "dit_step_guided", latent=x, modulation=self.networks.modulation(t),
             guidance=np.array([w], np.float32), **self.context)  # fmt: skip
         return outputs["velocity"], outputs["difference"]
+
+
+def _kept(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Read-only arrays: what serves many steps is uploaded to a GPU once."""
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
 
 
 def _check_contract(bundle: Bundle, engines: Mapping[str, Engine]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from topos_rt.backends import AUTO, EngineOptions, choose_backend
+from topos_rt.backends.base import BuildCallback
 from topos_rt.batch import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
 from topos_rt.bundle import Bundle
 from topos_rt.image import MIN_SIDE, ImageSource, load_image
@@ -52,20 +54,26 @@ class HeadPipeline:
 
     @classmethod
     def open(
-        cls, model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO, threads: int | None = None
-    ) -> HeadPipeline:
+        cls, model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO,
+        threads: int | None = None, *, precision: str | None = None,
+        cache: str | os.PathLike[str] | None = None, progress: BuildCallback | None = None,
+    ) -> HeadPipeline:  # fmt: skip
         """Load a model.
 
         Args:
             model: "mini", the directory of a bundle, or a `Bundle`.
             backend: "auto" takes the best that works here; `backend_reason` says which and why.
             threads: for work on the CPU; None: as many as there are usable cores.
+            precision: "fp16" or "fp32", where a backend offers both; None: FP16 where the model has it.
+            cache: where built engines are kept; None: a directory of the user's own.
+            progress: told the graph and the share done, 0 to 1, while an engine is built.
 
         Raises:
             BundleError: no such bundle, it fails verification, or its graphs are not as its manifest says.
-            OptionError: an unknown backend, or a number of threads out of range.
+            OptionError: an unknown backend or precision, or a number of threads out of range.
         """
-        options = EngineOptions(threads)
+        kept = None if cache is None else Path(cache)
+        options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         return cls(bundle, Networks.open(bundle, name, options), name, reason)

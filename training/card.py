@@ -64,7 +64,8 @@ with random camera (within about 30 degrees of frontal), hair, light, expression
 | VAE alone, from {points:,} surface points | {vae["mean"]:.2f} | {vae["p99"]:.2f} | | | |
 
 Folded faces are triangles that look against the surface around them where the true head's do not, of
-{heads} x 9,014; crossing lips or lids are vertices more than 0.5 mm beyond their partner. The bundle's own guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
+{heads} x 9,014; crossing lips or lids are vertices more than 0.5 mm beyond their partner. The bundle's own
+guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
 {differs["same_image_other_seed"]:.2f} mm on average, those of the same seed with another portrait by
 {differs["same_seed_other_image"]:.2f} mm.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from topos_rt import backends
 from topos_rt.backends import (
     BACKENDS,
+    BUILDERS,
     Engine,
     EngineOptions,
     Probe,
@@ -67,13 +70,36 @@ def make_fake(directory: Path) -> Engine:
     return FakeEngine(handler, INPUTS, OUTPUTS)
 
 
-MAKERS: dict[str, Callable[[Path], Engine]] = {"onnxruntime": make_onnxruntime, "fake": make_fake}
+def make_tensorrt(name: str, directory: Path) -> Engine:
+    """The real builder and the real runner, on a GPU that is not there."""
+    options = EngineOptions(cache=directory.parent / "engines")
+    return backend(name).load(write_graph(directory / "g.onnx"), options)
+
+
+MAKERS: dict[str, Callable[[Path], Engine]] = {
+    "tensorrt-rtx": partial(make_tensorrt, "tensorrt-rtx"),
+    "tensorrt": partial(make_tensorrt, "tensorrt"),
+    "onnxruntime": make_onnxruntime,
+    "fake": make_fake,
+}
 
 
 @pytest.fixture(params=MAKERS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    with MAKERS[request.param](tmp_path) as made:
+def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Engine]:
+    name = request.param
+    if name not in BUILDERS:
+        with MAKERS[name](tmp_path) as made:
+            yield made
+        return
+    pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
+    from tests.backends import fake_gpu
+
+    trt = fake_gpu.install(monkeypatch, full=name == "tensorrt")
+    with MAKERS[name](tmp_path) as made:
         yield made
+    assert (trt.gpu.memory, trt.gpu.pinned, trt.gpu.streams, trt.live) == ({}, {}, {}, [])
 
 
 def test_every_backend_is_in_this_suite() -> None:
@@ -252,15 +278,15 @@ def test_bad_threads(threads: Any) -> None:
 
 def test_choose_backend() -> None:
     name, reason = choose_backend()
-    assert name == "onnxruntime" and "the best that works here; onnxruntime " in reason
+    assert name == next(other for other, probe in survey().items() if probe.error is None)
+    assert reason.startswith(f"the best that works here; {name} ")
     assert choose_backend("onnxruntime")[1].startswith("asked for")
     assert list(survey()) == list(BACKENDS)
 
 
 def test_an_unknown_backend() -> None:
-    with pytest.raises(
-        OptionError, match=r"'onnxrutime'; expected one of: auto, onnxruntime; fix: did you mean"
-    ):
+    names = "auto, tensorrt-rtx, tensorrt, onnxruntime"
+    with pytest.raises(OptionError, match=f"'onnxrutime'; expected one of: {names}; fix: did you mean"):
         choose_backend("onnxrutime")
 
 
@@ -269,5 +295,6 @@ def test_a_backend_that_does_not_work_here(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(onnxruntime_backend, "probe", lambda: Probe("not installed", fault))
     with pytest.raises(MissingExtraError):
         choose_backend("onnxruntime")
+    monkeypatch.setattr(backends, "survey", lambda: {"onnxruntime": onnxruntime_backend.probe()})
     with pytest.raises(BackendError, match="no backend works here: got onnxruntime: not installed"):
         choose_backend("auto")

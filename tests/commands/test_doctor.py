@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from topos_rt import backends, bundle
-from topos_rt.backends import BACKENDS, Probe
+from topos_rt.backends import BACKENDS, BUILDERS, Probe
+from topos_rt.backends.engine_cache import BuildReport, EngineCache, EngineKey
 from topos_rt.cli import main
 from topos_rt.commands import doctor
 from topos_rt.errors import MissingExtraError
@@ -21,10 +23,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def one_model(tiny_bundle, monkeypatch):
+def one_model(tiny_bundle, tmp_path, monkeypatch):
     """A machine on which the small bundle is the packaged model."""
     monkeypatch.setattr(bundle, "known_bundles", lambda: {"tiny": tiny_bundle})
     monkeypatch.setattr("topos_rt.commands.doctor.shutil.which", lambda _: None)
+    monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -50,6 +53,8 @@ def test_a_machine_that_works(one_model, examine):
     assert text.splitlines()[-1] == "no problems found"
     assert f"takes {found['auto']['backend']}: " in text
     assert "GPU       no NVIDIA GPU found" in text
+    assert found["engine_cache"]["entries"] == [] and found["engine_cache"]["fault"] is None
+    assert f"engines   0, 0.0 MB in {found['engine_cache']['path']}" in text
 
 
 def test_no_bundled_model(monkeypatch, examine):
@@ -81,6 +86,66 @@ def test_no_backend(one_model, monkeypatch, examine):
     assert found["problems"] == [{"problem": "no backend works here", "fix": "pip install onnxruntime"}]
     assert "onnxruntime   does not work: no module; fix: pip install onnxruntime" in text
     assert "finds none that works" in text
+
+
+KEY = EngineKey("dit_step.onnx", "a" * 64, {}, "tensorrt-rtx", "1.6.1.120", "portable", "fp16", 1)
+BUILD = BuildReport(1.0, {"fp16": {"MATRIX_MULTIPLY": 1}}, {}, {"weights": 1})
+
+
+def test_the_engines_that_are_kept(one_model, examine):
+    cache = EngineCache()
+    cache.store(KEY, bytes(2_500_000), BUILD)
+    cache.store(dataclasses.replace(KEY, compute_capability="8.9"), b"short", BUILD)
+    damaged = dataclasses.replace(KEY, graph="vae_decoder.onnx", recipe=0)
+    cache.store(damaged, b"plan", BUILD)
+    (cache.directory / f"{damaged.stem}.plan").write_bytes(b"")
+    code, found, text = examine()
+    assert (code, found["problems"]) == (0, [])  # a damaged one is built anew, and told of then
+    kept = found["engine_cache"]
+    assert kept["path"] == str(cache.directory)
+    assert kept["bytes"] == sum(path.stat().st_size for path in cache.directory.iterdir())
+    by_capability = {entry["compute_capability"]: entry for entry in kept["entries"] if not entry["fault"]}
+    assert set(by_capability) == {"portable", "8.9"}
+    told = by_capability["portable"]
+    assert (told["graph"], told["backend"], told["backend_version"], told["precision"]) == (
+        "dit_step.onnx", "tensorrt-rtx", "1.6.1.120", "fp16",
+    )  # fmt: skip
+    assert "dit_step.onnx  tensorrt-rtx 1.6.1.120, fp16, portable, 2.5 MB, last used 20" in text
+    assert "for compute capability 8.9" in text
+    assert f"{damaged.stem}  not usable: its plan has 0 bytes, not 4" in text
+
+
+def test_a_cache_that_cannot_be_written_to(one_model, monkeypatch, tmp_path, examine):
+    (tmp_path / "cache").write_text("")
+    code, found, text = examine()
+    assert code == 0
+    assert "cannot write to the engine cache" in found["engine_cache"]["fault"]
+    assert "name another directory with --cache or TOPOS_RT_CACHE" in text
+    works = any(found["backends"][name]["works"] for name in doctor.BUILT)
+    assert len(found["problems"]) == works  # news only where engines would be kept
+
+
+def test_what_builds_is_what_keeps_engines():
+    assert set(doctor.BUILT) == set(BUILDERS)
+
+
+def test_a_machine_with_a_gpu(one_model, monkeypatch, examine):
+    fake_gpu = pytest.importorskip("tests.backends.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu.install(monkeypatch)
+    _, found, text = examine()
+    assert found["auto"]["backend"] == "tensorrt-rtx"
+    assert "takes tensorrt-rtx: the best that works here; tensorrt-rtx 1." in text
+    assert "Imaginary RTX 1, 1 GiB, compute capability 8.9, driver for CUDA 13.0" in text
+
+
+def test_each_backend_that_does_not_work_has_one_remedy(one_model, monkeypatch, examine):
+    fake_gpu = pytest.importorskip("tests.backends.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu.install(monkeypatch).gpu.driver = 0
+    code, found, text = examine()
+    assert (code, found["auto"]["backend"], found["problems"]) == (0, "onnxruntime", [])
+    line = next(line for line in text.splitlines() if line.startswith("  tensorrt-rtx  does not work"))
+    assert "builds engines here, but cannot run them: no driver" in line
+    assert line.count("fix:") == 1 and "install the NVIDIA driver" in line
 
 
 def smi(monkeypatch, directory, script):

@@ -65,7 +65,8 @@ def test_any_weights(blocks: int) -> None:
                    num_blocks=blocks, num_heads=4).double()  # fmt: skip
     for parameter in dit.parameters():
         parameter.normal_(0, 0.4)
-    inputs = torch.randn(2, 7, 3).double(), torch.tensor([1000.0, 3.0]).double(), torch.randn(2, 5, 10).double()
+    times = torch.tensor([1000.0, 3.0]).double()
+    inputs = torch.randn(2, 7, 3).double(), times, torch.randn(2, 5, 10).double()
     for got, want in zip(folded(FastDiT(dit), *inputs), plain(dit, *inputs), strict=True):
         assert relative_rms(got, want) <= EXACT
 

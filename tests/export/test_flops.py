@@ -11,18 +11,18 @@ from onnx import TensorProto, helper
 
 from export.__main__ import main
 from export.flops import count, count_bundle
+from tests import tiny_bundle as tiny
 from topos_rt.bundle import Bundle
 from topos_rt.errors import BundleError
-from tests import tiny_bundle as tiny
 
 Shapes = dict[str, tuple[object, ...]]
 
 
-def write(path: Path, node: onnx.NodeProto, inputs: Shapes, output: tuple[object, ...], opset: int = 23) -> Path:
+def write(path: Path, node: onnx.NodeProto, inputs: Shapes, output: tuple[object, ...]) -> Path:
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, output)
     model = helper.make_model(
-        helper.make_graph([node], "one", values, [result]), opset_imports=[helper.make_opsetid("", opset)])
+        helper.make_graph([node], "one", values, [result]), opset_imports=[helper.make_opsetid("", 23)])
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -41,7 +41,7 @@ CASES = {
     "attention": (helper.make_node("Attention", ["q", "k", "v"], ["y"]),
                   {"q": (2, 3, 5, 8), "k": (2, 3, 7, 8), "v": (2, 3, 7, 8)}, (2, 3, 5, 8),
                   2 * 2 * (2 * 3 * 5 * 7 * 8)),
-    "what is element by element": (helper.make_node("Add", ["a", "b"], ["y"]), {"a": (4,), "b": (4,)}, (4,), 0),
+    "element by element": (helper.make_node("Add", ["a", "b"], ["y"]), {"a": (4,), "b": (4,)}, (4,), 0),
 }  # fmt: skip
 
 

@@ -78,7 +78,8 @@ def checkpoint_of(path: Path) -> dict:
 def test_a_run_ends_with_its_budget(tmp_path: Path) -> None:
     module, shares = model(), []
     before = size(module)["size"]
-    metrics = train("model", module, pull_to_zero(module, shares), size, budget(30.5), tmp_path / "new")
+    settings = budget(30.5, ema_decay=0.9)
+    metrics = train("model", module, pull_to_zero(module, shares), size, settings, tmp_path / "new")
     assert len(shares) == 30
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(30 / 30.5)

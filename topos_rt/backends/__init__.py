@@ -1,40 +1,60 @@
 """Inference engines. Nothing above this package knows which one runs.
 
-To add a backend: a module with `probe()` and `load(path, options)` as in `BackendModule`, and a line in
+To add a backend: a module, or an object in one, with the members of `BackendModule`, and a line in
 `BACKENDS`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from topos_rt.backends.base import BackendModule, Engine, EngineOptions, Probe, TensorSpec
 from topos_rt.errors import BackendError, choose
 
+if TYPE_CHECKING:
+    from topos_rt.backends.tensorrt import TensorRT
+
 __all__ = [
     "AUTO",
     "BACKENDS",
+    "BUILDERS",
     "Engine",
     "EngineOptions",
     "Probe",
     "TensorSpec",
     "backend",
+    "builder",
     "choose_backend",
     "survey",
 ]
 
 AUTO = "auto"
 
-# Best first: "auto" takes the first that works. Imported only when asked for.
+# Best first: "auto" takes the first that works. A module, or "module:object"; imported only when asked for.
 BACKENDS: dict[str, str] = {
+    "tensorrt-rtx": "topos_rt.backends.tensorrt:RTX",
+    "tensorrt": "topos_rt.backends.tensorrt:FULL",
     "onnxruntime": "topos_rt.backends.onnxruntime",
 }
+# Those whose engines are built ahead of time.
+BUILDERS = {name: BACKENDS[name] for name in ("tensorrt-rtx", "tensorrt")}
 
 
 def backend(name: str) -> BackendModule:
-    """The module of a backend. Raises OptionError for an unknown name."""
-    return cast(BackendModule, import_module(choose(name, BACKENDS, "backend")))
+    """What runs under the name of a backend. Raises OptionError for an unknown name."""
+    return cast(BackendModule, _find(choose(name, BACKENDS, "backend")))
+
+
+def builder(name: str) -> TensorRT:
+    """`backend`, of those that build engines. Raises OptionError for any other."""
+    return cast("TensorRT", _find(choose(name, BUILDERS, "backend that builds engines")))
+
+
+def _find(place: str) -> object:
+    module, _, name = place.partition(":")
+    found: object = import_module(module)
+    return getattr(found, name) if name else found
 
 
 def survey() -> dict[str, Probe]:

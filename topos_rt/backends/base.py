@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
@@ -11,10 +11,16 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from topos_rt.errors import InputError, OptionError, ToposError
+from topos_rt.errors import InputError, OptionError, ToposError, choose
 
 Tensor: TypeAlias = npt.NDArray[Any]
 MAX_THREADS = 1024
+
+# What a bundle's graphs come in, and what that means for them.
+PRECISIONS = {"fp16": "matrix products of FP16 operands, all else FP32", "fp32": "FP32 throughout"}
+
+# Told the graph that is being built and how much of that is done, 0 to 1; returning False cancels it.
+BuildCallback: TypeAlias = Callable[[str, float], object]
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,15 @@ class EngineOptions:
     """What may be chosen when an engine is loaded. Raises OptionError for a value out of range."""
 
     threads: int | None = None  # on the CPU; None: as many as there are usable cores
+    # One of PRECISIONS, for the backends that offer a choice; None: FP16 where the bundle has it.
+    precision: str | None = None
+    cache: Path | None = None  # where built engines are kept; None: see `topos_rt.backends.engine_cache`
+    known: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files that were verified already
+    progress: BuildCallback | None = None
 
     def __post_init__(self) -> None:
+        if self.precision is not None:
+            choose(self.precision, PRECISIONS, "precision")
         if self.threads is None:
             return
         if type(self.threads) is not int or not 1 <= self.threads <= MAX_THREADS:
@@ -92,7 +105,12 @@ class Engine(Protocol):
 
 
 class BackendModule(Protocol):
-    """What a backend's module offers."""
+    """What a backend offers."""
+
+    @property
+    def PRECISIONS(self) -> tuple[str, ...]:
+        """Of the graphs that it runs, the one it runs best first."""
+        ...
 
     def probe(self) -> Probe:
         """Find out, without loading a model, whether the backend works here. Raises nothing."""

@@ -23,6 +23,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(bool)": np.dtype(np.bool_),
 }
 _ERRORS_ONLY = 3
+PRECISIONS = ("fp32",)  # what a CPU is fast in
 
 
 def probe() -> Probe:

@@ -13,13 +13,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topos_rt import __version__
 from topos_rt.console import Console
 from topos_rt.errors import ToposError, one_line
+
+if TYPE_CHECKING:
+    from topos_rt.backends.engine_cache import Entry
 
 # Distribution -> the module that proves it, and distribution -> the extra that brings it. A test holds them
 # against pyproject.toml; they are not read from the installed metadata, which may be what is broken.
@@ -37,6 +41,7 @@ OPTIONAL = {
     "usd-core": "usd",
     "trimesh": "mesh",
 }
+BUILT = ("tensorrt-rtx", "tensorrt")  # the backends that keep engines
 # What a package of native code raises when it does not fit the machine or its neighbours.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)
 _SMI = ("--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader")
@@ -55,6 +60,7 @@ class _Findings:
     gpus: list[str] = field(default_factory=list)
     backends: dict[str, dict[str, Any]] = field(default_factory=dict)
     auto: dict[str, str] | None = None
+    engine_cache: dict[str, Any] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[dict[str, str]] = field(default_factory=list)
 
@@ -81,6 +87,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     _find_packages(found)
     _find_gpus(found)
     _find_backends(found)
+    _find_engines(found)
     _find_models(found)
     console.report.update(asdict(found))
     for line in _lines(found):
@@ -168,13 +175,45 @@ def _find_backends(found: _Findings) -> None:
     try:
         name, reason = choose_backend()
     except ToposError as error:
-        found.consequence("no backend works here", next(_fixes(found), error.fix or _REINSTALL))
+        # The last is the one that every machine can run.
+        found.consequence("no backend works here", ([error.fix or _REINSTALL, *_fixes(found)])[-1])
     else:
         found.auto = {"backend": name, "reason": reason}
 
 
 def _fixes(found: _Findings) -> Iterator[str]:
     return (backend["fix"] for backend in found.backends.values() if backend["fix"])
+
+
+def _find_engines(found: _Findings) -> None:
+    try:
+        from topos_rt.backends.engine_cache import EngineCache
+
+        cache = EngineCache()
+        entries = cache.entries()
+    except ImportError as error:
+        found.consequence(f"the engine cache cannot be read: {error}", _REINSTALL)
+        return
+    try:
+        cache.check_writable()
+        fault = None
+    except ToposError as error:
+        fault = str(error)
+        if any(name in BUILT and backend["works"] for name, backend in found.backends.items()):
+            found.problem(f"{error.what}: {error.got}", error.fix)
+    listed = [_engine(entry) for entry in entries]
+    total = sum(entry.bytes for entry in entries)
+    found.engine_cache = {
+        "path": str(cache.directory), "fault": fault, "bytes": total, "entries": listed,
+    }  # fmt: skip
+
+
+def _engine(entry: Entry) -> dict[str, Any]:
+    known = asdict(entry.key) if entry.key is not None else {}
+    facts = ("graph", "backend", "backend_version", "compute_capability", "precision")
+    used = datetime.fromtimestamp(entry.last_used, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {name: known.get(name) for name in facts}
+    return {"name": entry.name, **told, "bytes": entry.bytes, "last_used": used, "fault": entry.fault}
 
 
 def _find_models(found: _Findings) -> None:
@@ -214,6 +253,7 @@ def _lines(found: _Findings) -> Iterator[str]:
         yield f"  {'auto'.ljust(width)}  takes {found.auto['backend']}: {found.auto['reason']}"
     else:
         yield f"  {'auto'.ljust(width)}  finds none that works"
+    yield from _engine_lines(found)
     yield "models"
     for name, model in found.models.items():
         yield f"  {name.ljust(width)}  {_verdict(model)}"
@@ -221,6 +261,23 @@ def _lines(found: _Findings) -> Iterator[str]:
     for problem in found.problems:
         yield f"  {problem['problem']}"
         yield f"    fix: {problem['fix']}"
+
+
+def _engine_lines(found: _Findings) -> Iterator[str]:
+    cache = found.engine_cache
+    if not cache:
+        return
+    yield f"engines   {len(cache['entries'])}, {cache['bytes'] / 1e6:,.1f} MB in {cache['path']}"
+    if cache["fault"]:
+        yield f"  {cache['fault']}"
+    for entry in cache["entries"]:
+        if entry["fault"]:
+            yield f"  {entry['name']}  not usable: {entry['fault']}"
+            continue
+        portable = entry["compute_capability"] == "portable"
+        where = "portable" if portable else f"for compute capability {entry['compute_capability']}"
+        made = f"{entry['backend']} {entry['backend_version']}, {entry['precision']}, {where}"
+        yield f"  {entry['graph']}  {made}, {entry['bytes'] / 1e6:,.1f} MB, last used {entry['last_used']}"
 
 
 def _verdict(part: dict[str, Any]) -> str:

@@ -136,7 +136,11 @@ def _generate(
     codes = []
     console.progress(0.0, f"loading {arguments.model}")
     started = time.perf_counter()
-    with HeadPipeline.open(arguments.model, backend=arguments.backend) as pipeline:
+
+    def building(graph: str, share: float) -> None:
+        console.progress(0.0, f"building {graph}: {share:.0%}")
+
+    with HeadPipeline.open(arguments.model, backend=arguments.backend, progress=building) as pipeline:
         manifest = pipeline.bundle.manifest
         about = {
             "model": manifest.name,

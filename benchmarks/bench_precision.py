@@ -1,0 +1,121 @@
+"""What FP16 engines cost in accuracy, without a GPU: vertices in millimetres against FP32.
+
+    python -m benchmarks.bench_precision --json benchmarks/results/fp16_mini.json [--images 8]
+
+The FP16 forms of a bundle's graphs are emulated on the CPU (`benchmarks.fp16_emulation`). Each stage alone,
+then all together, with the preset `reference`: 50 guided Euler steps. Pictures are held-out renders. Needs
+the extra `training`, which draws them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench_sampler import held_out_portraits
+from benchmarks.fp16_emulation import LARGEST, emulated_form
+from topos_rt import Bundle, HeadPipeline, __version__
+from topos_rt.backends import EngineOptions, TensorSpec
+from topos_rt.backends.base import Tensor
+from topos_rt.backends.onnxruntime import OnnxRuntimeEngine, load
+from topos_rt.bundle import GRAPHS
+from topos_rt.files import write_atomic
+from topos_rt.networks import Networks
+
+STAGES = {
+    "image_encoder": ("image_encoder",),
+    "dit_context": ("dit_context",),
+    "dit_step": ("dit_step", "dit_step_guided"),
+    "vae_decoder": ("vae_decoder",),
+    "all": GRAPHS,
+}
+TARGET_MM = 0.05  # of the 99th percentile
+
+
+class Emulated:
+    """An engine that notes the largest magnitude it saw, and gives the rest."""
+
+    def __init__(self, inner: OnnxRuntimeEngine) -> None:
+        self._inner = inner
+        self.inputs = inner.inputs
+        self.outputs: dict[str, TensorSpec] = {k: v for k, v in inner.outputs.items() if k != LARGEST}
+        self.largest = 0.0
+
+    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """See `Engine.run`."""
+        results = self._inner.run(feeds, out)
+        self.largest = max(self.largest, float(results.pop(LARGEST, 0.0)))
+        return results
+
+    def close(self) -> None:
+        """Drop the engine."""
+        self._inner.close()
+
+    def __enter__(self) -> Emulated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def main() -> None:
+    """Measure, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
+    arguments = parser.parse_args()
+    bundle, options = Bundle.open(arguments.model), EngineOptions(arguments.threads)
+    images = held_out_portraits(arguments.model, arguments.images)
+    with tempfile.TemporaryDirectory() as folder:
+        emulated = _load_emulated(bundle, Path(folder), options)
+        plain = {graph: load(bundle.graph(graph), options) for graph in GRAPHS}
+        truth = _heads(bundle, plain, images)
+        rows = {}
+        for stage, graphs in STAGES.items():
+            heads = _heads(bundle, plain | {graph: emulated[graph] for graph in graphs}, images)
+            rows[stage] = _row(np.linalg.norm(heads - truth, axis=-1))
+            print(f"{stage:<14} mean {rows[stage]['mean_mm']:.4f}  p99 {rows[stage]['p99_mm']:.4f}"
+                  f"  max {rows[stage]['max_mm']:.4f} mm", flush=True)  # fmt: skip
+    result = {
+        "command": f"python -m benchmarks.bench_precision --images {arguments.images}",
+        "topos_rt": __version__, "model": arguments.model, "preset": "reference", "images": arguments.images,
+        "weights_sha256": bundle.manifest.files["weights.safetensors"].sha256,
+        "fp16_in": rows, "target_p99_mm": TARGET_MM,
+        "largest_magnitude": {graph: engine.largest for graph, engine in emulated.items()},
+    }  # fmt: skip
+    print(f"largest magnitude cast to FP16: {max(result['largest_magnitude'].values()):.0f} of 65504")
+    write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+
+
+def _load_emulated(bundle: Bundle, folder: Path, options: EngineOptions) -> dict[str, Emulated]:
+    shutil.copy(bundle.path / "weights.safetensors", folder)
+    engines = {}
+    for graph in GRAPHS:
+        emulated_form(bundle.graph(graph, "fp16"), folder / f"{graph}.onnx")
+        engines[graph] = Emulated(load(folder / f"{graph}.onnx", options))
+    return engines
+
+
+def _heads(bundle: Bundle, engines: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
+    """[images,V,3] mm"""
+    pipe = HeadPipeline(bundle, Networks(bundle, engines))
+    heads = (pipe(image, seed=i, preset="reference") for i, image in enumerate(images))
+    return 1000 * np.stack([head.positions for head in heads])
+
+
+def _row(errors: np.ndarray) -> dict[str, float]:
+    numbers = {"mean": errors.mean(), "p99": np.percentile(errors, 99), "max": errors.max()}
+    return {f"{name}_mm": round(float(value), 5) for name, value in numbers.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Small ONNX files for the tests of what builds engines."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def save(path: Path, nodes: list[onnx.NodeProto], ends: dict[str, Any], stored: Any = ()) -> Path:
+    """A graph of float tensors; `ends` are the shapes of "x" and "y"."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ends[name]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], list(stored))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def negation(path: Path, size: int = 4) -> Path:
+    """y = -x"""
+    return save(path, [helper.make_node("Neg", ["x"], ["y"])], {"x": [size], "y": [size]})
+
+
+def negation_bytes(size: int) -> bytes:
+    """The content of that file."""
+    with tempfile.TemporaryDirectory() as directory:
+        return negation(Path(directory) / "g.onnx", size).read_bytes()
+
+
+def product(path: Path, half: bool, weights: str | None = None) -> Path:
+    """y = x @ w, of FP16 operands if `half`; w lies in the file `weights`, if named, which is written too."""
+    w = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float16 if half else np.float32)
+    tensor = numpy_helper.from_array(w, "w")
+    if weights is not None:
+        (path.parent / weights).write_bytes(w.tobytes())
+        kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+        tensor = external("w", weights, list(w.shape), kind)
+    node, ends = helper.make_node, {"x": [2, 8], "y": [2, 8]}
+    nodes = [node("MatMul", ["x", "w"], ["y"], name="plain")]
+    if half:
+        nodes = [
+            node("Cast", ["x"], ["x16"], to=TensorProto.FLOAT16),
+            node("MatMul", ["x16", "w"], ["y16"], name="product"),
+            node("Cast", ["y16"], ["y"], to=TensorProto.FLOAT),
+        ]
+    return save(path, nodes, ends, [tensor])
+
+
+def external(name: str, location: str, shape: list[int], kind: int = TensorProto.FLOAT) -> onnx.TensorProto:
+    """A tensor kept in another file."""
+    tensor = onnx.TensorProto(
+        name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL
+    )  # fmt: skip
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+UNREADABLE: dict[str, Any] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"garbage " * 20),
+    "cut short": lambda path: path.write_bytes(negation(path).read_bytes()[:-9]),
+    "directory": lambda path: path.mkdir(),
+    "missing": lambda path: None,
+}

@@ -1,0 +1,179 @@
+"""The little of CUDA that engines need: devices, memory, one stream. All calls to CUDA are here."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from topos_rt.backends.base import Tensor, TensorSpec
+
+OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
+DRIVER_TOO_OLD = "cudaErrorInsufficientDriver"
+
+
+class CudaError(RuntimeError):
+    """A CUDA call failed."""
+
+    def __init__(self, call: str, name: str, meaning: str) -> None:
+        super().__init__(f"{call}: {name}, {meaning}")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU."""
+
+    ordinal: int
+    name: str
+    compute_capability: str  # such as "8.9"
+    bytes: int
+
+    @property
+    def slug(self) -> str:
+        """The compute capability as part of a file name: "sm89"."""
+        return "sm" + self.compute_capability.replace(".", "")
+
+
+def runtime() -> Any:
+    """The module of NVIDIA's bindings that this one calls. Raises ImportError."""
+    from cuda.bindings import runtime as bindings
+
+    return bindings
+
+
+def driver_version() -> tuple[int, int]:
+    """The newest CUDA that the driver supports, such as (13, 0); (0, 0) without a driver."""
+    return _version(_call("cudaDriverGetVersion"))
+
+
+def runtime_version() -> tuple[int, int]:
+    """The CUDA that the bindings were made for."""
+    return _version(_call("cudaRuntimeGetVersion"))
+
+
+def device_count() -> int:
+    """How many GPUs the driver shows. Raises CudaError without a driver that fits."""
+    return int(_call("cudaGetDeviceCount"))
+
+
+def current_device() -> Device:
+    """The GPU of the calling thread."""
+    ordinal = int(_call("cudaGetDevice"))
+    facts = _call("cudaGetDeviceProperties", ordinal)
+    name = facts.name.decode(errors="replace").rstrip("\0")
+    return Device(ordinal, name, f"{facts.major}.{facts.minor}", int(facts.totalGlobalMem))
+
+
+def free_bytes() -> int:
+    """Memory that is free on the GPU of the calling thread."""
+    free, _ = _call("cudaMemGetInfo")
+    return int(free)
+
+
+@contextmanager
+def on_device(ordinal: int) -> Iterator[None]:
+    """Make a GPU that of the calling thread, for a while."""
+    before = int(_call("cudaGetDevice"))
+    if before == ordinal:
+        yield
+        return
+    _call("cudaSetDevice", ordinal)
+    try:
+        yield
+    finally:
+        _call("cudaSetDevice", before)
+
+
+class _Held:
+    """Something to give back, once."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Stream(_Held):
+    """A stream of its own, which does not wait for the default one."""
+
+    def __init__(self) -> None:
+        self._stream: Any = _call("cudaStreamCreateWithFlags", runtime().cudaStreamNonBlocking)
+
+    @property
+    def handle(self) -> int:
+        """For others' calls."""
+        return int(self._stream)
+
+    def to_device(self, address: int, array: Tensor) -> None:
+        """Begin to copy a C-contiguous array, which must live and stay until `synchronize`."""
+        kind = runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
+        _call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
+
+    def to_host(self, array: Tensor, address: int) -> None:
+        """Begin to copy into a C-contiguous array, which must live until `synchronize`."""
+        kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
+        _call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
+
+    def synchronize(self) -> None:
+        """Wait for all that was begun."""
+        _call("cudaStreamSynchronize", self._stream)
+
+    def close(self) -> None:
+        """Destroy the stream."""
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            _call("cudaStreamDestroy", stream)
+
+
+class Memory(_Held):
+    """A plain allocation on the GPU, aligned to 256 bytes; zero bytes are none, at address 0."""
+
+    def __init__(self, size: int) -> None:
+        self.address = int(_call("cudaMalloc", size)) if size else 0
+
+    def close(self) -> None:
+        """Free it."""
+        if self.address:
+            address, self.address = self.address, 0
+            _call("cudaFree", address)
+
+
+class Pinned(_Held):
+    """An array in page-locked memory of the host, which the GPU copies from and to at full speed."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        size = int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
+        self._address = int(_call("cudaMallocHost", size))
+        memory: Any = (ctypes.c_byte * size).from_address(self._address)
+        self.array: Tensor = np.frombuffer(memory, spec.dtype).reshape(spec.shape)
+
+    def close(self) -> None:
+        """Free it; `array` must not be used any more."""
+        if self._address:
+            address, self._address = self._address, 0
+            _call("cudaFreeHost", address)
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    module = runtime()
+    status, *results = getattr(module, name)(*arguments)
+    if status != module.cudaError_t.cudaSuccess:
+        _, meaning = module.cudaGetErrorString(status)
+        raise CudaError(name, status.name, meaning.decode(errors="replace"))
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def _version(number: int) -> tuple[int, int]:
+    return number // 1000, number % 1000 // 10
