@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 from topos_rt.files import write_atomic
 from topos_rt.solvers import SOLVERS
 
-_COLOURS = dict(zip(SOLVERS, plt.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
+_PALETTE: Any = plt.get_cmap("tab10")
+_COLOURS = {name: _PALETTE(i) for i, name in enumerate(SOLVERS)}
 
 
 def main() -> None:

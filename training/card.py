@@ -14,7 +14,8 @@ from topos_rt.bundle import Bundle, write_manifest
 from topos_rt.files import write_atomic
 
 _ROWS = {
-    "reference_w3": "50 Euler steps, guidance w = 3 (the release's setting)",
+    "reference": "preset `reference`: 50 Euler steps, the model's own guidance",
+    "reference_w3": "50 Euler steps, guidance w = 3 (the release's)",
     "reference_w1": "50 Euler steps, w = 1",
     "reference_w0": "50 Euler steps, no guidance",
     "balanced": "preset `balanced`",

@@ -1,0 +1,111 @@
+"""Fill the tables of the README from `benchmarks/results/`: `python docs/make_tables.py`.
+
+A table stands between `<!-- name -->` and `<!-- /name -->`. No number in one is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from topos_rt.files import write_atomic
+from topos_rt.sampler import PRESETS
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+_STAGES = ("image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "glb", "portrait to glb")
+
+
+def main() -> None:
+    """Rewrite README.md where a number has changed."""
+    path = ROOT / "README.md"
+    write_atomic(path, filled(path.read_text()).encode())
+
+
+def filled(text: str) -> str:
+    """The text with every table made anew."""
+    for name, make in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text)
+        if count != 1:
+            raise ValueError(f"README.md: got {count} places for the table {name!r}; expected 1")
+    return text
+
+
+def _read(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _quality() -> str:
+    result = _read("mini_quality")
+    differs, heads = result["differs_mm"], result["heads"]
+
+    def row(label: str, part: Mapping[str, Any]) -> list[str]:
+        return [label, f"{part['error_mm']['mean']:.2f}", f"{part['nearest_is_right']:.0%}"]
+
+    vae, points = result["vae"]["error_mm"]["mean"], result["vae"]["points"]
+    return _table(["", "mean, mm", f"right head nearest of {heads}"], [
+        [f"VAE, from {points:,} surface points", f"{vae:.2f}", ""],
+        row("portrait → head, `balanced`", result["balanced"]),
+        row("portrait → head, `fast`", result["fast"]),
+        row("portrait → head, `reference`", result["reference"]),
+        row("the same with the release's w = 3", result["reference_w3"]),
+        ["always the mean head", f"{result['mean_head_mm']['mean']:.2f}", f"{1 / heads:.0%}"],
+        ["same portrait, another seed / same seed, another portrait: heads differ by",
+         f"{differs['same_image_other_seed']:.2f} / {differs['same_seed_other_image']:.2f}", ""],
+    ])  # fmt: skip
+
+
+def _speed() -> str:
+    results = {name: _read(f"cpu_mini_{name}")["ms"] for name in PRESETS}
+    labels = {stage: stage for stage in _STAGES} | {"load": "cold: load", "first head": "cold: first head"}
+    return _table(["p50, ms", *(f"`{name}`, {PRESETS[name].steps} steps" for name in results)], [
+        [label, *(f"{ms[stage]['p50']:.0f}" for ms in results.values())] for stage, label in labels.items()
+    ])  # fmt: skip
+
+
+def _sampler() -> str:
+    result = _read("sampler_mini")
+    rows = []
+    for name, settings in PRESETS.items():
+        row = result["presets"][name]
+        warm = _read(f"cpu_mini_{name}")["ms"]
+        rows.append([
+            f"`{name}`", f"{settings.solver}, {settings.steps} steps, {_extras(row['settings'])}",
+            str(row["evaluations"]), *(f"{row[f'{key}_mm']:.3f}" for key in ("mean", "p99", "max")),
+            f"{warm['dit_step']['p50']:.0f}",
+        ])  # fmt: skip
+    head = ["preset", "solver", "network evaluations", "mean, mm", "p99", "max", "sampling on CPU, ms"]
+    return _table(head, rows)
+
+
+def _extras(settings: Mapping[str, Any]) -> str:
+    grid = "its own time grid" if settings["times"] else f"shift {settings['shift']:g}"
+    low, high = settings["interval"]
+    parts = [grid]
+    parts += [] if (low, high) == (0, 1) else [f"guidance for t in {low:g}…{high:g}"]
+    parts += [] if settings["reuse"] == 1 else [f"guidance anew every {settings['reuse']} evaluations"]
+    return ", ".join(parts)
+
+
+def _half() -> str:
+    result = _read("fp16_mini")
+    return _table(["FP16 in", "mean, mm", "p99", "max"], [
+        [stage, *(f"{row[f'{key}_mm']:.4f}" for key in ("mean", "p99", "max"))]
+        for stage, row in result["fp16_in"].items()
+    ])  # fmt: skip
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "quality": _quality, "speed": _speed, "sampler": _sampler, "fp16": _half,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    main()
