@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where training wrote vae.pt and flow.pt")  # fmt: skip
     parser.add_argument("--guidance", type=float, default=3.0, metavar="W",
                         help="the model's own guidance weight (default 3)")  # fmt: skip
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T",
+                        help="the model's own scale of the noise to start from (default 1)")  # fmt: skip
     parser.add_argument(
         "--latent-rank", type=int, default=100, metavar="K",
         help="project latents on this many principal directions before decoding; 0: do not (default: 100)",
@@ -68,7 +70,8 @@ def run(arguments: argparse.Namespace) -> Manifest:
         Model(
             name="mini", description=DESCRIPTION, encoder=flow.encoder, dit=dit, vae=vae,
             topology=model.topology, hierarchy=model.hierarchy, rig=make_rig(model, radius),
-            weights=WeightsInfo(ORIGIN, LICENCE, "trained"), flow=FlowSpec(SIGMA_MIN, arguments.guidance),
+            weights=WeightsInfo(ORIGIN, LICENCE, "trained"),
+            flow=FlowSpec(SIGMA_MIN, arguments.guidance, arguments.temperature),
             frame=FrameSpec("+y", "+z", radius), image_size=config.IMAGE_SIZE, points=config.POINTS,
             latent_basis=latent_basis(data, arguments.latent_rank),
         ),

@@ -101,6 +101,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "negative size": (put("image", "tokens", value=-1), "image.tokens"),
     "unknown kind of weights": (put("weights", "kind", value="stolen"), "one of: trained, official, random"),
     "sigma_min of 1": (put("flow", "sigma_min", value=1), "flow.sigma_min"),
+    "negative temperature": (put("flow", "temperature", value=-0.5), "flow.temperature"),
     "negative guidance": (put("flow", "guidance", value=-0.5), "flow.guidance"),
     "no axis": (put("frame", "up", value="y"), "frame.up"),
     "parallel axes": (put("frame", "forward", value="-z"), "perpendicular to up"),

@@ -28,7 +28,7 @@ def reference(image: np.ndarray, seed: int, steps: int, w: float, shift: float =
     """The whole way in float64: [V,6] positions | normals of the head."""
     model = tiny.TinyModel()
     tokens = model.image_encoder(load_image(image, tiny.SIDE, tiny.SIDE))["tokens"]
-    x = np.float64(noise(seed, (1, tiny.N, tiny.D)))
+    x = tiny.FLOW.temperature * np.float64(noise(seed, (1, tiny.N, tiny.D)))
     times = [shift * t / (1 + (shift - 1) * t) for t in np.linspace(1, 0, steps + 1)]
     for t, t_next in itertools.pairwise(times):
         v, v0 = model.velocity(x, t, tokens), model.velocity(x, t, 0 * tokens)
@@ -71,6 +71,7 @@ def test_what_a_head_says_of_itself(tiny_pipe: HeadPipeline) -> None:
         "interval": [0.0, 1.0],
         "reuse": 1,
         "times": None,
+        "temperature": 0.75,
         "seed": 2**64 - 1,
     }
     assert json.loads(json.dumps(head.metadata)) == head.metadata
@@ -86,6 +87,15 @@ def test_a_seed_gives_the_same_head_again_and_other_images_and_seeds_others(tiny
     assert same(head, tiny_pipe(IMAGE, seed=1))
     assert not np.array_equal(head.positions, tiny_pipe(IMAGE, seed=2).positions)
     assert not np.array_equal(head.positions, tiny_pipe(OTHER, seed=1).positions)
+
+
+def test_temperature_scales_the_noise(tiny_pipe: HeadPipeline) -> None:
+    own, cold, hot = (tiny_pipe(IMAGE, seed=3, temperature=t) for t in (None, 0, 1.5))
+    assert (own.metadata["temperature"], hot.metadata["temperature"]) == (tiny.FLOW.temperature, 1.5)
+    assert np.array_equal(cold.positions, tiny_pipe(IMAGE, seed=4, temperature=0).positions)
+    # the tiny network is affine in the noise
+    moved = [np.abs(head.positions - cold.positions).max() for head in (own, hot)]
+    assert moved[1] == pytest.approx(2 * moved[0], rel=1e-3)
 
 
 def test_presets_differ(tiny_pipe: HeadPipeline) -> None:
@@ -173,7 +183,7 @@ def test_stream_ends_with_the_head_of_a_call(tiny_pipe: HeadPipeline) -> None:
 def test_the_first_preview_is_the_decoded_clean_estimate(tiny_pipe: HeadPipeline) -> None:
     model, seed = tiny.TinyModel(), 8
     tokens = model.image_encoder(load_image(IMAGE, tiny.SIDE, tiny.SIDE))["tokens"]
-    x = np.float64(noise(seed, (1, tiny.N, tiny.D)))
+    x = tiny.FLOW.temperature * np.float64(noise(seed, (1, tiny.N, tiny.D)))
     s = tiny.FLOW.sigma_min
     x0 = (1 - s) * x - (s + (1 - s) * 1.0) * model.velocity(x, 1.0, tokens)
     first = next(tiny_pipe.stream(IMAGE, seed=seed, guidance=0))

@@ -337,6 +337,8 @@ TIMES = "times: got .*; expected 2 to 1001 numbers that fall strictly from 1 to 
         ({"interval": 0.5}, INTERVAL),
         ({"interval": "01"}, INTERVAL),
         ({"interval": (False, True)}, INTERVAL),
+        ({"temperature": -0.1}, "temperature: got -0.1; expected a number from 0 to 2"),
+        ({"temperature": NAN}, "temperature: got nan"),
         ({"reuse": 0}, f"guidance reuse: got 0; {STEPS}"),
         ({"reuse": -3}, "guidance reuse: got -3"),
         ({"reuse": 1.5}, "guidance reuse: got 1.5"),

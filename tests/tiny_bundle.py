@@ -42,7 +42,7 @@ BLOCKS, HEADS, HEAD_DIM = 2, 1, 4
 WIDTH = 2  # of the modulation
 POINTS = 40
 FRAME = FrameSpec(up="+z", forward="-y", radius_m=0.125)
-FLOW = FlowSpec(sigma_min=1e-5, guidance=1.5)
+FLOW = FlowSpec(sigma_min=1e-5, guidance=1.5, temperature=0.75)
 HEAD = ball(rings=6, segments=8, radius=1.0)
 V = HEAD.topology.num_vertices
 

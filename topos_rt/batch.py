@@ -30,6 +30,7 @@ class Sampling(TypedDict, total=False):
     interval: Sequence[float] | None
     reuse: int | None
     times: Sequence[float] | None
+    temperature: float | None
 
 
 class Options(Sampling, total=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from topos_rt.solvers import SOLVERS, Array, Step, Velocity
 MAX_STEPS = 1000
 MAX_SHIFT = 1000.0  # a stronger shift squeezes the steps together below the resolution of float32 times
 MAX_GUIDANCE = 1000.0
+MAX_TEMPERATURE = 2.0
 SEED_END = 2**64
 DEFAULT_PRESET = "balanced"
 
@@ -82,6 +83,7 @@ class SamplerSettings:
     interval: tuple[float, float] = (0.0, 1.0)  # guidance acts at the times lo <= t <= hi
     reuse: int = 1  # v_cond - v_uncond is computed at every reuse-th guided evaluation, and kept between
     times: tuple[float, ...] | None = None  # steps + 1 times in place of `time_grid`'s
+    temperature: float | None = None  # of the noise, 0 to 2; 1 is the release's; None: the model's own
 
     def __post_init__(self) -> None:
         choose(self.solver, SOLVERS, "solver")
@@ -92,6 +94,8 @@ class SamplerSettings:
             interval=_interval(self.interval),
             reuse=_whole("guidance reuse", self.reuse),
         )
+        if self.temperature is not None:
+            self._set(temperature=_real("temperature", self.temperature, 0, MAX_TEMPERATURE))
         if self.times is not None:
             self._set(times=_times(self.times))
             if self.steps != len(self.times) - 1:
@@ -116,32 +120,19 @@ PRESETS: dict[str, SamplerSettings] = {
 }
 
 
-def resolve(
-    preset: str = DEFAULT_PRESET,
-    steps: int | None = None,
-    solver: str | None = None,
-    guidance: float | None = None,
-    shift: float | None = None,
-    interval: Sequence[float] | None = None,
-    reuse: int | None = None,
-    times: Sequence[float] | None = None,
-) -> SamplerSettings:
-    """The settings of a preset, with those given put in their place.
+def resolve(preset: str = DEFAULT_PRESET, **given: Any) -> SamplerSettings:
+    """The settings of a preset, with those fields of `SamplerSettings` put in their place that are not None.
 
     `times` bring their number of steps, and replace the preset's shift; steps or a shift replace its times.
 
     Raises OptionError for an unknown preset or solver, a value out of range, or `times` that contradict the
     steps or shift given with them.
     """
-    given = {
-        "steps": steps, "solver": solver, "guidance": guidance, "shift": shift,
-        "interval": interval, "reuse": reuse, "times": times,
-    }  # fmt: skip
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if times is not None:
-        grid = _times(times)
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "times" in changes:
+        grid = _times(changes["times"])
         changes = {"steps": len(grid) - 1, "shift": 1.0} | changes | {"times": grid}
-    elif steps is not None or shift is not None:
+    elif not changes.keys().isdisjoint(("steps", "shift")):
         changes["times"] = None
     return dataclasses.replace(choose(preset, PRESETS, "preset"), **changes)
 

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "image": f"{image.width} x {image.height} pixels -> {image.tokens} tokens of {image.channels}",
         "latent": f"{latent.tokens} tokens of {latent.channels}",
         "points": f"{manifest.points.count:,} (for retopologize)",
-        "guidance": f"{flow.guidance:g} by default",
+        "sampling": f"guidance {flow.guidance:g}, temperature {flow.temperature:g} by default",
         "frame": f"up {frame.up}, forward {frame.forward}, radius {frame.radius_m:g} m",
         "files": f"{len(manifest.files)}, {_size(size)}, all verified",
     }

@@ -68,6 +68,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         help="compute guidance anew at every K-th evaluation only (default: the preset's)",
     )
     group.add_argument(
+        "--temperature",
+        metavar="T",
+        type=_number,
+        help="of the noise to start from; less: heads of all seeds more alike (default: the model's)",
+    )
+    group.add_argument(
         "--shift",
         metavar="R",
         type=_number,
@@ -85,7 +91,7 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Raises OptionError for what no pipeline takes.
     """
-    names = ("preset", "steps", "solver", "guidance", "interval", "reuse", "shift")
+    names = ("preset", "steps", "solver", "guidance", "interval", "reuse", "temperature", "shift")
     given = {name: getattr(arguments, name) for name in names}
     resolve(**given)
     return given
