@@ -102,8 +102,8 @@ class PointSpec:
 class FlowSpec:
     """The flow the DiT was trained on, and how it is meant to be sampled.
 
-    guidance: weight w. temperature: scale of the noise to start from; 1 is the flow's own, less trades variety
-    for accuracy, as flow-matching speech models do (Matcha-TTS, arXiv 2309.03199).
+    guidance: weight w. temperature: scale of the noise to start from; 1 is the flow's own, less trades
+    variety for accuracy, as flow-matching speech models do (Matcha-TTS, arXiv 2309.03199).
     """
 
     sigma_min: float

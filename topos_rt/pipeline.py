@@ -104,8 +104,8 @@ class HeadPipeline:
             times: steps + 1 times that fall from 1 to 0, in place of steps and shift.
             guidance: w of (1 + w) v_cond - w v_uncond; None: the model's own; 0 turns it off: half the work.
             interval: (lo, hi), the times at which guidance acts, from 0 to 1; elsewhere: half the work.
-            temperature: scale of the noise to start from, 0 to 2; None: the model's own. 1 samples as trained;
-                less makes the heads of different seeds more alike, and nearer to the likeliest.
+            temperature: scale of the noise to start from, 0 to 2; None: the model's own. 1 samples as
+                trained; less makes the heads of different seeds more alike, and nearer to the likeliest.
             reuse: v_cond - v_uncond is computed at every reuse-th guided evaluation: between, half the work.
 
         Returns:
