@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from export.models import ImageEncoder, TOPOSDiT
 from training import config
+from training.augment import moved, random_maps
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
 from training.lessons import Lessons
@@ -72,13 +73,15 @@ class Data:
                      torch.from_numpy(seen[ids]).float() / 127, torch.from_numpy(landmarks[ids]).float())
 
     def random(self, count: int, rng: np.random.Generator) -> Batch:
-        """A training batch, its pictures a little brighter, darker, more coloured or noisier than drawn."""
+        """A training batch, its pictures moved, and brighter, more coloured or noisier than drawn."""
         portraits, lights = self.pictures.pixels.shape[:2]
         batch = self.batch(np.sort(rng.integers(0, portraits, count)), rng.integers(0, lights, count))
         gain = rng.uniform(0.8, 1.2, (count, 1, 1, 1)) * rng.uniform(0.94, 1.06, (count, 3, 1, 1))
         noise = rng.standard_normal(batch.pixels.shape, np.float32) * np.float32(0.02)
         pixels = batch.pixels * torch.from_numpy(gain.astype(np.float32)) + torch.from_numpy(noise)
-        return batch._replace(pixels=pixels.clamp(0, 1))
+        maps = random_maps(count, torch.Generator().manual_seed(int(rng.integers(1 << 31))))
+        pixels, seen, landmarks = moved(maps, pixels.clamp(0, 1), batch.seen, batch.landmarks)
+        return Batch(pixels, batch.anchors, seen, landmarks)
 
 
 class FlowModel(nn.Module):
