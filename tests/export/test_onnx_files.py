@@ -17,7 +17,7 @@ from torch import nn
 
 from export.graphs import Graph, build_graphs
 from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
-from export.onnx_files import WEIGHTS, compare, write_graphs
+from export.onnx_files import WEIGHTS, compare, half_file, write_graphs
 from tests.meshes import ball
 from topos_rt.bundle import GRAPHS
 from topos_rt.errors import BackendError, OutputError
@@ -69,7 +69,8 @@ def external(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, str, in
 
 def test_what_is_written(written: Written) -> None:
     assert written.files == {name: f"{name}.onnx" for name in NAMES}
-    assert {path.name for path in written.directory.iterdir()} == {*written.files.values(), WEIGHTS}
+    expected = {*written.files.values(), *map(half_file, NAMES), WEIGHTS}
+    assert {path.name for path in written.directory.iterdir()} == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
