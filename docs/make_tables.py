@@ -56,7 +56,7 @@ def _quality() -> str:
         row("portrait → head, `balanced`", result["balanced"]),
         row("portrait → head, `fast`", result["fast"]),
         row("portrait → head, `reference`", result["reference"]),
-        row("the same with the release's w = 3", result["reference_w3"]),
+        row("50 steps with the release's w = 3, temperature 1", result["reference_w3"]),
         ["always the mean head", f"{result['mean_head_mm']['mean']:.2f}", f"{1 / heads:.0%}"],
         ["same portrait, another seed / same seed, another portrait: heads differ by",
          f"{differs['same_image_other_seed']:.2f} / {differs['same_seed_other_image']:.2f}", ""],

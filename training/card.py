@@ -10,20 +10,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from topos_rt.bundle import Bundle, write_manifest
+from topos_rt.bundle import Bundle, FlowSpec, write_manifest
 from topos_rt.files import write_atomic
 
 _ROWS = {
-    "reference": "preset `reference`: 50 Euler steps, the model's own guidance",
-    "reference_w3": "50 Euler steps, guidance w = 3 (the release's)",
-    "reference_w1": "50 Euler steps, w = 1",
-    "reference_w0": "50 Euler steps, no guidance",
+    "reference": "preset `reference`: 50 Euler steps, the model's own guidance and temperature",
+    "reference_w3": "50 Euler steps, guidance w = 3, temperature 1 (the release's)",
+    "reference_w0": "50 Euler steps, no guidance, temperature 1",
     "balanced": "preset `balanced`",
     "fast": "preset `fast`",
 }
 
 
-def card(results: dict[str, Any], guidance: float) -> str:
+def card(results: dict[str, Any], flow: FlowSpec) -> str:
     """Markdown text; every number is taken from `results`."""
     heads, mean = results["heads"], results["mean_head_mm"]
     vae, points = results["vae"]["error_mm"], results["vae"]["points"]
@@ -66,7 +65,7 @@ with random camera (within about 30 degrees of frontal), hair, light, expression
 
 Folded faces are triangles that look against the surface around them where the true head's do not, of
 {heads} x 9,014; crossing lips or lids are vertices more than 0.5 mm beyond their partner. The bundle's own
-guidance weight is w = {guidance:g}. Heads of the same portrait with another seed differ by
+guidance weight is w = {flow.guidance:g}, its own temperature {flow.temperature:g}. Heads of the same portrait with another seed differ by
 {differs["same_image_other_seed"]:.2f} mm on average, those of the same seed with another portrait by
 {differs["same_seed_other_image"]:.2f} mm.
 
@@ -89,7 +88,7 @@ def main() -> None:
     results = json.loads(args.results.read_text())
     if results["weights_sha256"] != manifest.files["weights.safetensors"].sha256:
         parser.error("--results: measured on other weights than this bundle's; run training.evaluate again")
-    write_atomic(args.bundle / "MODEL_CARD.md", card(results, manifest.flow.guidance).encode())
+    write_atomic(args.bundle / "MODEL_CARD.md", card(results, manifest.flow).encode())
     write_manifest(args.bundle, manifest)
 
 

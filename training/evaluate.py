@@ -30,9 +30,8 @@ EVALUATION_SEED = 555_001  # neither the training nor the loops' own held-out he
 HEADS = 100
 SETTINGS: dict[str, dict[str, Any]] = {
     "reference": {"preset": "reference"},
-    "reference_w3": {"preset": "reference", "guidance": 3.0},
-    "reference_w1": {"preset": "reference", "guidance": 1.0},
-    "reference_w0": {"preset": "reference", "guidance": 0.0},
+    "reference_w3": {"preset": "reference", "guidance": 3.0, "temperature": 1.0},
+    "reference_w0": {"preset": "reference", "guidance": 0.0, "temperature": 1.0},
     "balanced": {"preset": "balanced"},
     "fast": {"preset": "fast"},
 }
