@@ -65,9 +65,9 @@ with random camera (within about 30 degrees of frontal), hair, light, expression
 
 Folded faces are triangles that look against the surface around them where the true head's do not, of
 {heads} x 9,014; crossing lips or lids are vertices more than 0.5 mm beyond their partner. The bundle's own
-guidance weight is w = {flow.guidance:g}, its own temperature {flow.temperature:g}. Heads of the same portrait with
-another seed differ by {differs["same_image_other_seed"]:.2f} mm on average, those of the same seed with another
-portrait by {differs["same_seed_other_image"]:.2f} mm.
+guidance weight is w = {flow.guidance:g}, its own temperature {flow.temperature:g}. Heads of the same
+portrait with another seed differ by {differs["same_image_other_seed"]:.2f} mm on average, those of the same
+seed with another portrait by {differs["same_seed_other_image"]:.2f} mm.
 
 Made by `python -m training.evaluate`; the numbers are those of `benchmarks/results/mini_quality.json`.
 
