@@ -50,7 +50,7 @@ def test_the_whole_way_against_float64(
     tiny_bundle: Path, tiny_pipe: HeadPipeline, backend: str, w: float, shift: float
 ) -> None:
     used = tiny_pipe if backend == "onnxruntime" else fake_pipeline(tiny_bundle)
-    head = used(IMAGE, seed=4, steps=9, guidance=w, shift=shift)
+    head = used(IMAGE, seed=4, preset="reference", steps=9, guidance=w, shift=shift)
     expected = reference(IMAGE, 4, 9, w, shift)
     assert np.abs(head.positions - expected[:, :3]).max() < 1e-6
     assert np.abs(head.normals - expected[:, 3:]).max() < 1e-5
@@ -65,9 +65,9 @@ def test_what_a_head_says_of_itself(tiny_pipe: HeadPipeline) -> None:
         "backend": "onnxruntime",
         "preset": "fast",
         "steps": 5,
-        "solver": "euler",
+        "solver": "unipc",
         "guidance": 1.5,
-        "shift": 1.0,
+        "shift": 3.0,
         "interval": [0.0, 1.0],
         "reuse": 1,
         "times": None,
@@ -99,7 +99,7 @@ def test_temperature_scales_the_noise(tiny_pipe: HeadPipeline) -> None:
 
 
 def test_presets_differ(tiny_pipe: HeadPipeline) -> None:
-    assert [tiny_pipe(IMAGE, preset=name).metadata["steps"] for name in ("reference", "fast")] == [50, 6]
+    assert [tiny_pipe(IMAGE, preset=name).metadata["steps"] for name in ("reference", "fast")] == [50, 8]
 
 
 def test_lists_give_lists_equal_to_single_calls(tiny_pipe: HeadPipeline) -> None:
@@ -193,15 +193,16 @@ def test_the_first_preview_is_the_decoded_clean_estimate(tiny_pipe: HeadPipeline
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_streams_to_the_head_of_a_call(tiny_pipe: HeadPipeline, solver: str) -> None:
-    heads = list(tiny_pipe.stream(IMAGE, steps=24, solver=solver))
-    final = tiny_pipe(IMAGE, steps=24, solver=solver)
+    even = {"preset": "reference", "steps": 24}  # equal Euler steps, but for the solver
+    heads = list(tiny_pipe.stream(IMAGE, solver=solver, **even))
+    final = tiny_pipe(IMAGE, solver=solver, **even)
     assert len(heads) == 24 and same(heads[-1], final)
-    fine = tiny_pipe(IMAGE, steps=400, solver="ab3")
+    fine = tiny_pipe(IMAGE, preset="reference", steps=400, solver="ab3")
     assert (
         np.abs(heads[-2].positions - fine.positions).max()
         < 0.2 * np.abs(heads[0].positions - fine.positions).max()
     )
-    coarse = tiny_pipe(IMAGE, steps=24)
+    coarse = tiny_pipe(IMAGE, **even)
     errors = [float(np.abs(head.positions - fine.positions).max()) for head in (final, coarse)]
     assert solver == "euler" or errors[0] < 0.3 * errors[1]
 
@@ -227,11 +228,12 @@ def test_sampling_options_reach_the_sampler(tiny_bundle: Path) -> None:
     """The engine runs are those the settings imply, and the head says what they were."""
     plain, full = Counting("dit_step"), Counting("dit_step_guided")
     used = fake_pipeline(tiny_bundle, dit_step=plain.engine, dit_step_guided=full.engine)
-    head = used(IMAGE, steps=10, interval=(0.3, 0.7), reuse=2, solver="ab2")
+    head = used(IMAGE, steps=10, shift=1, interval=(0.3, 0.7), reuse=2, solver="ab2")
     assert (plain.runs, full.runs) == (7, 3)
     about = head.metadata
     assert (about["interval"], about["reuse"], about["solver"]) == ([0.3, 0.7], 2, "ab2")
-    assert network_evaluations(resolve(steps=10, interval=(0.3, 0.7), reuse=2, guidance=1.5)) == 7 + 2 * 3
+    settings = resolve(steps=10, shift=1, interval=(0.3, 0.7), reuse=2, guidance=1.5)
+    assert network_evaluations(settings) == 7 + 2 * 3
     times = (1.0, 0.9, 0.5, 0.0)
     assert used(IMAGE, times=times).metadata["times"] == list(times)
     assert used(IMAGE, times=times).metadata["steps"] == len(list(used.stream(IMAGE, times=times))) == 3

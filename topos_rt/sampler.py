@@ -113,10 +113,11 @@ class SamplerSettings:
             object.__setattr__(self, name, value)
 
 
+# `reference` is the release; the others are chosen by rule from measurements: benchmarks/bench_sampler.py.
 PRESETS: dict[str, SamplerSettings] = {
-    "reference": SamplerSettings(steps=50),  # as released
-    "balanced": SamplerSettings(steps=12),
-    "fast": SamplerSettings(steps=6),
+    "reference": SamplerSettings(steps=50),
+    "balanced": SamplerSettings(steps=12, solver="unipc", shift=3.0),
+    "fast": SamplerSettings(steps=8, solver="unipc", shift=3.0),
 }
 
 

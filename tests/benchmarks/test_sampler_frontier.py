@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ import pytest
 
 from benchmarks.bench_sampler import FAST_MM, _front, _presets, _row, _settings, _variants
 from benchmarks.time_grids import best_grids
-from topos_rt.sampler import SamplerSettings, network_evaluations
+from topos_rt.sampler import PRESETS, SamplerSettings, network_evaluations
 
+ROOT = Path(__file__).parents[2]
 TIMES = np.linspace(1, 0, 9)
 
 
@@ -64,6 +67,13 @@ def test_presets_by_rule() -> None:
     found = _presets([reference, near, worse_tail, free, dearer, nearer, row(4, 0.51)])
     assert found == {"reference": reference, "balanced": free, "fast": near}
     assert _presets([reference]) == {"reference": reference, "fast": reference}
+
+
+def test_the_presets_are_those_of_the_measurement() -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "sampler_mini.json").read_text())
+    measured = {name: _settings(row) for name, row in result["presets"].items()}
+    assert measured == PRESETS
+    assert _presets(result["measured"]) == result["presets"]
 
 
 @pytest.mark.parametrize("settings", [
