@@ -7,7 +7,7 @@ product rounds its operands once. Fused attention keeps the statistics of its so
 
 What stays FP32 altogether is little work with much leverage (`_KEPT`): the whole time embedding and
 modulation, run once a time grid, as its error enters every block of a step; the first and last layers, whose
-values are the latent, the velocity and coordinates, read to 0.01 mm; the projection on the latent basis.
+values are pixels, latents, velocities and coordinates, read to 0.01 mm; the projection on the latent basis.
 
 The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 only, and onnxruntime
 before 1.23 not at all, so the plain form writes it out; on a CPU that is as fast.
@@ -28,6 +28,7 @@ _HALF_OPS = ("MatMul", "Gemm", "Conv", "Attention")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter says which module a node comes from
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
+    r"|image_encoder\.patch_embed"
 )
 
 

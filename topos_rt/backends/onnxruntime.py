@@ -59,6 +59,8 @@ class OnnxRuntimeEngine:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
         options.use_deterministic_compute = True
+        # Every session has threads of its own: those of the last would spin on the cores of the next.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._errors = _errors()
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
