@@ -45,15 +45,16 @@ def _draw(result: dict[str, Any]) -> bytes:
             arrowprops={"arrowstyle": "-", "color": "0.4"})  # fmt: skip
     own = result["presets"]["reference"]["mean_mm"]
     axes.axhline(own, color="0.5", lw=0.8, ls="--")
-    axes.text(axes.get_xlim()[0], own, " the release's 50 steps", va="bottom", fontsize=8, color="0.35")
+    across = axes.get_yaxis_transform()
+    axes.text(0.01, own, "the release's 50 steps", transform=across, va="bottom", fontsize=8, color="0.35")
     axes.set(xscale="log", yscale="log", xlabel="network evaluations",
              ylabel="mean vertex distance to 1,000 steps, mm",
              title=f"{result['model']}: {result['images']} held-out portraits × {result['seeds']} seeds"
                    " (faint: screened on eight)")  # fmt: skip
-    ticks = [5, 10, 20, 50, 100]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    for kind in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        kind(matplotlib.ticker.FormatStrFormatter("%g"))
+    for set_ticks, ticks in ((axes.set_xticks, (5, 10, 20, 50, 100)),
+                             (axes.set_yticks, (0.1, 0.2, 0.5, 1, 2, 5, 10))):  # fmt: skip
+        set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.grid(alpha=0.25)
     axes.legend(title="solver", frameon=False)
     figure.tight_layout()

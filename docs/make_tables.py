@@ -95,6 +95,15 @@ def _extras(settings: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _previews() -> str:
+    shown = (1, 2, 4, 6, 8, 11)
+    rows = []
+    for name in ("balanced", "fast"):
+        means = {row["step"]: row["mean_mm"] for row in _read("sampler_mini")["previews"][name]}
+        rows.append([f"`{name}`", *(f"{means[step]:.1f}" if step in means else "" for step in shown)])
+    return _table(["mean, mm, after step", *map(str, shown)], rows)
+
+
 def _half() -> str:
     result = _read("fp16_mini")
     return _table(["FP16 in", "mean, mm", "p99", "max"], [
@@ -104,7 +113,7 @@ def _half() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "quality": _quality, "speed": _speed, "sampler": _sampler, "fp16": _half,
+    "quality": _quality, "speed": _speed, "sampler": _sampler, "previews": _previews, "fp16": _half,
 }  # fmt: skip
 
 if __name__ == "__main__":
