@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,22 @@ def test_modulations_do_not_pile_up(tiny_bundle: Path, monkeypatch: pytest.Monke
     assert made.runs == 4  # used last but one
     used.modulation(0.9)
     assert made.runs == 5
+
+
+def test_modulations_from_several_threads(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "_MODULATION_BYTES", 3 * tiny.BLOCKS * 6 * tiny.WIDTH * 4)
+    used = Networks(Bundle.open(tiny_bundle), tiny.engines())
+    own = tiny.TinyModel().weights["dit_modulation.w"]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            times = [(k * 7 % 11) / 11 for k in range(4000)]
+            made = list(pool.map(used.modulation, times))
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(np.allclose(got, t * own) for got, t in zip(made, times, strict=True))
+    assert len(used._modulations) <= 3
 
 
 def test_guidance_combines_both_halves(tiny_bundle: Path) -> None:

@@ -66,14 +66,17 @@ class Networks:
 
     def modulation(self, t: float) -> Array:
         """What every DiT block does at time t, whatever the latent and image: [L,6,C], kept between calls."""
-        kept = self._modulations.pop(t, None)
-        if kept is None:
-            kept = _kept(self._run("dit_modulation", time=np.array([t], np.float32)))["modulation"]
-        # Two threads may both come here and compute the same. Put back last: the first is longest unused.
-        self._modulations[t] = kept
-        while len(self._modulations) * kept.nbytes > _MODULATION_BYTES:
-            self._modulations.pop(next(iter(self._modulations)), None)
-        return kept
+        with self._lock:
+            if t in self._modulations:  # put back last: the first is the longest unused
+                self._modulations[t] = self._modulations.pop(t)
+                return self._modulations[t]
+        # Two threads may both come here; they compute the same.
+        made = _kept(self._run("dit_modulation", time=np.array([t], np.float32)))["modulation"]
+        with self._lock:
+            self._modulations[t] = made
+            while len(self._modulations) * made.nbytes > _MODULATION_BYTES:
+                self._modulations.pop(next(iter(self._modulations)))
+        return made
 
     def decode(self, latent: Array) -> Array:
         """Latent [1,N,D] -> positions | normals [V,6] in the networks' frame.
