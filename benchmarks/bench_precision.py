@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_sampler import held_out_portraits
+from benchmarks.bench_sampler import held_out_portraits, summary
 from benchmarks.fp16_emulation import LARGEST, emulated_form
 from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.backends import EngineOptions, TensorSpec
@@ -84,7 +84,7 @@ def main() -> None:
         rows = {}
         for stage, graphs in STAGES.items():
             heads = _heads(bundle, plain | {graph: emulated[graph] for graph in graphs}, images)
-            rows[stage] = _row(np.linalg.norm(heads - truth, axis=-1))
+            rows[stage] = summary(np.linalg.norm(heads - truth, axis=-1), decimals=5)
             print(f"{stage:<14} mean {rows[stage]['mean_mm']:.4f}  p99 {rows[stage]['p99_mm']:.4f}"
                   f"  max {rows[stage]['max_mm']:.4f} mm", flush=True)  # fmt: skip
     result = {
@@ -112,11 +112,6 @@ def _heads(bundle: Bundle, engines: Mapping[str, Any], images: np.ndarray) -> np
     pipe = HeadPipeline(bundle, Networks(bundle, engines))
     heads = (pipe(image, seed=i, **SETTINGS) for i, image in enumerate(images))
     return 1000 * np.stack([head.positions for head in heads])
-
-
-def _row(errors: np.ndarray) -> dict[str, float]:
-    numbers = {"mean": errors.mean(), "p99": np.percentile(errors, 99), "max": errors.max()}
-    return {f"{name}_mm": round(float(value), 5) for name, value in numbers.items()}
 
 
 if __name__ == "__main__":

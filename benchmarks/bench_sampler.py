@@ -167,12 +167,13 @@ def _measure(
 
 def _row(settings: SamplerSettings, errors: np.ndarray) -> dict[str, Any]:
     about = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("guidance", "temperature")}
-    return {"evaluations": _cost(settings), **_summary(errors), "heads": errors.shape[0], "settings": about}
+    return {"evaluations": _cost(settings), **summary(errors), "heads": errors.shape[0], "settings": about}
 
 
-def _summary(errors: np.ndarray) -> dict[str, float]:
+def summary(errors: np.ndarray, decimals: int = 4) -> dict[str, float]:
+    """Of errors in mm, of any shape."""
     numbers = {"mean": errors.mean(), "p99": np.percentile(errors, 99), "max": errors.max()}
-    return {f"{name}_mm": round(float(value), 4) for name, value in numbers.items()}
+    return {f"{name}_mm": round(float(value), decimals) for name, value in numbers.items()}
 
 
 def _settings(row: dict[str, Any]) -> SamplerSettings:
@@ -231,7 +232,7 @@ def _presets(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _previews(pool: Any, settings: SamplerSettings, items: Sequence[Item]) -> list[dict[str, float]]:
     errors = np.stack(pool.map(_preview_errors, [(item, settings) for item in items], chunksize=1), 1)
-    return [{"step": k + 1, **_summary(e)} for k, e in enumerate(errors)]
+    return [{"step": k + 1, **summary(e)} for k, e in enumerate(errors)]
 
 
 def _line(row: dict[str, Any]) -> str:

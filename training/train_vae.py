@@ -1,6 +1,6 @@
 """Train `mini`'s VAE: surface points of synthetic heads -> latent -> the same heads.
 
-    python -m training.train_vae --out runs/mini [--minutes 30] [--resume]
+    python -m training.train_vae --out runs/mini [--minutes 90] [--resume]
 """
 
 from __future__ import annotations

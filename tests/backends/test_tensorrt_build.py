@@ -29,16 +29,6 @@ import tensorrt_rtx
 RTX = builder("tensorrt-rtx")
 
 
-@pytest.fixture
-def options(tmp_path: Path) -> EngineOptions:
-    return EngineOptions(cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def graph(tmp_path: Path) -> Path:
-    return graphs.negation(tmp_path / "g.onnx")
-
-
 def all_plans(model: Path | str, options: EngineOptions) -> dict[str, Plan]:
     bundle = Bundle.open(model)
     return {graph: RTX.plan(*engine_source(bundle, graph, RTX, options)) for graph in GRAPHS}

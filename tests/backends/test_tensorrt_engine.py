@@ -42,16 +42,6 @@ def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     assert (gpu.used, gpu.memory, gpu.pinned, gpu.streams, made.live) == (0, {}, {}, {}, [])
 
 
-@pytest.fixture
-def options(tmp_path: Path) -> EngineOptions:
-    return EngineOptions(cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def graph(tmp_path: Path) -> Path:
-    return graphs.negation(tmp_path / "g.onnx")
-
-
 def test_the_whole_pipeline(trt: Any, tiny_bundle: Path, monkeypatch: Any, tmp_path: Path) -> None:
     """Built by TensorRT-RTX, run by our runner, one head: that of the backend onnxruntime."""
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
