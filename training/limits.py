@@ -23,11 +23,11 @@ from training import config
 from training.gbuffers import Painter
 from training.heads import HeadModel
 from training.lessons import PROBE_COMPONENTS
-from training.seeds import HELD_OUT_SEED, TRAIN_SEED
 from training.train_flow import Data
 from training.train_vae import VAEData, vertex_error_mm
 
 PIXELS = (0.0, 0.5, 1.0, 1.5)
+HEADS = 10_000  # the most to fit to
 _RIDGE = 3.0
 
 
@@ -38,8 +38,8 @@ def main() -> None:
     args = parser.parse_args()
     model = HeadModel.load()
     offsets = VAEData(model).offsets
-    train = Data.open(args.portraits, "train", model, offsets, TRAIN_SEED)
-    held_out = Data.open(args.portraits, "held_out", model, offsets, HELD_OUT_SEED)
+    train = Data.open(args.portraits, "train", offsets)
+    held_out = Data.open(args.portraits, "held_out", offsets)
     template = model.template - (model.template.min(0) + model.template.max(0)) / 2
     at = template[Painter(model).landmarks]
     face = torch.from_numpy((at[:, 2] > 0.05) & (np.abs(at[:, 0]) < 0.06))  # fixes place and size
@@ -57,18 +57,20 @@ def main() -> None:
 def _error(train: Data, held_out: Data, chosen: Tensor, face: Tensor, pixels_off: float) -> float:
     """Mean vertex error in mm on the held-out heads."""
     generator = torch.Generator().manual_seed(0)
-    known, asked = (_normalised(data, face, pixels_off, generator)[:, chosen].flatten(1)
+    known, asked = (_normalised(data, face, pixels_off, generator)[: HEADS * data.views, chosen].flatten(1)
                     for data in (train, held_out))  # fmt: skip
     mean, deviation = known.mean(0), known.std(0) + 1e-6
     known, asked = (F.pad((x - mean) / deviation, (0, 1), value=1.0) for x in (known, asked))
-    average = train.positions.mean(0)
-    shapes = (train.positions - average).flatten(1)
+    heads = min(HEADS, len(train.heads))
+    positions, _ = train.normalised(heads)
+    average = positions.mean(0)
+    shapes = (positions - average).flatten(1)
     _, _, directions = torch.pca_lowrank(shapes, PROBE_COMPONENTS, center=False, niter=4)
     codes = (shapes @ directions).repeat_interleave(train.views, 0)
     gram = known.T @ known + _RIDGE * torch.eye(known.shape[1])
     told = asked @ torch.linalg.solve(gram, known.T @ codes)
     got = (told @ directions.T).unflatten(1, (-1, 3)) + average
-    return vertex_error_mm(got, held_out.positions, held_out.radii)
+    return vertex_error_mm(got, *held_out.normalised(len(held_out.heads)))
 
 
 def _normalised(data: Data, face: Tensor, pixels_off: float, generator: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from training.muon import Muon
@@ -49,8 +50,10 @@ def train(
     The learning rates hold, then fall to nothing over the last part of the *time* budget, so that a run ends
     annealed on any machine.
     Writes `<name>.pt` (weights, average, optimiser, elapsed time), from which `resume` goes on, and
-    `<name>.jsonl`.
+    `<name>.jsonl`. Under torchrun every process learns from batches of its own, and all take the same steps;
+    only the first one's metrics are returned.
     """
+    first = rank() == 0  # of several processes, the one that keeps the time, evaluates, logs and saves
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint, log = directory / f"{name}.pt", directory / f"{name}.jsonl"
     optimisers = _optimisers(module, budget, ends)
@@ -70,7 +73,7 @@ def train(
     next_evaluation = state["elapsed"] + budget.evaluate_every_s
     metrics: Metrics = {}
     while True:
-        elapsed = time.monotonic() - started
+        elapsed = _agreed(time.monotonic() - started)
         done = min(1.0, elapsed / (60 * budget.minutes))
         warm = min(1.0, (state["step"] + 1) / budget.warmup_steps)
         share = warm * min(1.0, 0.02 + (1 - done) / COOLDOWN)
@@ -82,6 +85,7 @@ def train(
             module.zero_grad(set_to_none=True)
             loss, parts = step(done)
             loss.backward()
+            _average_gradients(module)
             norm = nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             if not torch.isfinite(norm):  # one bad batch must not end a long run
                 continue
@@ -93,10 +97,12 @@ def train(
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
             counted += 1
-            if counted == budget.log_every_steps:
+            if first and counted == budget.log_every_steps:
                 _log(log, state["step"], elapsed, {k: v / counted for k, v in sums.items()})
                 sums, counted = {}, 0
-        if done >= 1 or elapsed >= next_evaluation:
+        if not first and done >= 1:
+            return metrics
+        if first and (done >= 1 or elapsed >= next_evaluation):
             module.eval()
             current = _copy(module)
             module.load_state_dict(average)
@@ -109,6 +115,37 @@ def train(
                 return metrics
             module.load_state_dict(current)
             next_evaluation = elapsed + budget.evaluate_every_s
+
+
+def join() -> None:
+    """Take part in a run of several processes, if torchrun started this one."""
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+
+
+def rank() -> int:
+    """Number of this process among those that train together."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _agreed(seconds: float) -> float:
+    """The first process's time: all must take the same number of steps."""
+    if not dist.is_initialized():
+        return seconds
+    told = torch.tensor([seconds], dtype=torch.float64)
+    dist.broadcast(told, 0)
+    return float(told)
+
+
+def _average_gradients(module: nn.Module) -> None:
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    together = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(together)
+    together /= dist.get_world_size()
+    for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def _optimisers(module: nn.Module, budget: Budget, ends: tuple[str, ...]) -> list[torch.optim.Optimizer]:

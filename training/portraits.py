@@ -29,17 +29,18 @@ _painter: Painter | None = None
 
 
 class Portraits(NamedTuple):
-    """Memory-mapped arrays of a set, n views."""
+    """Arrays of a set, n views."""
 
     pixels: np.ndarray  # [n,lights,3,S,S] uint8
     seen: np.ndarray  # [n,patches,SEEN_CHANNELS] int8, 127 is 1
     landmarks: np.ndarray  # [n,LANDMARKS,2] float16
 
 
-def open_set(directory: Path, name: str) -> tuple[Portraits, int]:
-    """The portraits, and how many follow each other for every head."""
-    arrays = (np.load(directory / f"{name}_{field}.npy", mmap_mode="r") for field in Portraits._fields)
-    return Portraits(*arrays), int(np.load(directory / f"{name}_views.npy"))
+def open_set(directory: Path, name: str) -> tuple[Portraits, np.ndarray]:
+    """Memory-mapped portraits and their heads [m,V,3] (float32, metres): n/m views of one after the other."""
+    heads, *arrays = (np.load(directory / f"{name}_{field}.npy", mmap_mode="r")
+                      for field in ("heads", *Portraits._fields))  # fmt: skip
+    return Portraits(*arrays), heads
 
 
 def draw_set(
@@ -47,6 +48,8 @@ def draw_set(
 ) -> None:
     """`heads` heads of `seed`, `views` portraits of each, one after the other, in `lights` lights."""
     directory.mkdir(parents=True, exist_ok=True)
+    positions = HeadModel.load().sample(heads, seed).astype(np.float32)
+    np.save(directory / f"{name}_heads.npy", positions)
     kinds = {"pixels": ((lights, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8),
              "seen": ((GRID**2, SEEN_CHANNELS), np.int8),
              "landmarks": ((LANDMARKS, 2), np.float16)}  # fmt: skip
@@ -54,8 +57,6 @@ def draw_set(
     for field, (shape, dtype) in kinds.items():
         path = directory / f"{name}_{field}.npy"
         arrays[field] = np.lib.format.open_memmap(path, "w+", dtype, (heads * views, *shape))
-    np.save(directory / f"{name}_views.npy", np.array(views))
-    positions = HeadModel.load().sample(heads, seed).astype(np.float32)
     tasks = [(positions[i : i + _CHUNK], views, lights, seed, i) for i in range(0, heads, _CHUNK)]
     with Pool(workers, initializer=_start) as pool:
         for first, drawn in pool.imap_unordered(_draw_chunk, tasks):

@@ -22,16 +22,16 @@ from training.augment import moved, random_maps
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
 from training.lessons import Lessons
-from training.loop import Budget, Metrics, arguments, train
+from training.loop import Budget, Metrics, arguments, join, load_weights, rank, train
 from training.portraits import HELD_OUT_PORTRAITS, open_set
 from training.portraits import Portraits as Pictures
-from training.seeds import HELD_OUT_SEED, TRAIN_SEED
 from training.train_vae import VAEData, vertex_error_mm
 
 SIGMA_MIN = 1e-5
 LESSONS_ONLY_SHARE = 0.4  # of the time budget
 FLOW_EVERY = 2  # the transformer sees every second portrait of a batch: it costs three times the encoder
 DROP_CONDITION = 0.1
+FITTED_HEADS = 4000  # to which evaluation fits its linear map from anchors to heads
 # Heads vary in some twenty directions, latents have a thousand values: all but a little noise leaves a head
 # plain to see. What must be learned, reading it from the picture, happens near t = 1.
 TIME_SHIFT = 1.2
@@ -53,18 +53,24 @@ class Data:
     """Portraits and the anchors of their heads."""
 
     pictures: Pictures
-    views: int
-    anchors: Tensor  # [heads,N,6]
-    positions: Tensor  # [heads,V,3] network frame
-    radii: Tensor  # [heads] metres
+    heads: np.ndarray  # [m,V,3] metres
+    anchors: Tensor  # [m,N,6]
 
     @classmethod
-    def open(cls, directory: Path, name: str, model: HeadModel, offsets: NodeOffsets, seed: int) -> Data:
-        pictures, views = open_set(directory, name)
-        positions, radii = normalise(model.sample(len(pictures.pixels) // views, seed))
-        heads = torch.from_numpy(positions)
-        anchors = torch.cat([offsets(chunk) for chunk in heads.split(256)])
-        return cls(pictures, views, anchors, heads, torch.from_numpy(radii))
+    def open(cls, directory: Path, name: str, offsets: NodeOffsets) -> Data:
+        pictures, heads = open_set(directory, name)
+        chunks = (heads[i : i + 256] for i in range(0, len(heads), 256))
+        return cls(pictures, heads, torch.cat([offsets(torch.from_numpy(normalise(c)[0])) for c in chunks]))
+
+    @property
+    def views(self) -> int:
+        """How many portraits of a head follow each other."""
+        return len(self.pictures.pixels) // len(self.heads)
+
+    def normalised(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first heads [count,V,3] in the networks' frame, and their radii [count] in metres."""
+        positions, radii = normalise(self.heads[:count])
+        return torch.from_numpy(positions), torch.from_numpy(radii)
 
     def batch(self, ids: np.ndarray, lights: np.ndarray) -> Batch:
         """The portraits `ids`, each in one of its lights."""
@@ -159,8 +165,10 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, s
 def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> Metrics:
     """Held-out vertex errors of the lessons and of sampled anchors, by a linear map fitted to `training`."""
     lessons = model.lessons
-    codes = training.anchors.flatten(1) @ lessons.components.T
-    fit = torch.linalg.lstsq(codes, (training.positions - mean).flatten(1)).solution
+    known, _ = training.normalised(FITTED_HEADS)
+    truth, radii = held_out.normalised(len(held_out.heads))
+    codes = training.anchors[: len(known)].flatten(1) @ lessons.components.T
+    fit = torch.linalg.lstsq(codes, (known - mean).flatten(1)).solution
     batch = held_out.batch(np.arange(HELD_OUT_PORTRAITS), np.zeros(HELD_OUT_PORTRAITS, np.int64))
     with torch.autocast("cpu", torch.bfloat16):
         tokens = torch.cat([model.encoder(p) for p in batch.pixels.split(50)]).float()
@@ -168,7 +176,7 @@ def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> 
     def millimetres(codes: Tensor) -> float:
         count = len(codes)
         got = (codes.flatten(1) @ lessons.components.T @ fit).view(count, -1, 3) + mean
-        return vertex_error_mm(got, held_out.positions[:count], held_out.radii[:count])
+        return vertex_error_mm(got, truth[:count], radii[:count])
 
     off = (lessons.places(tokens) - batch.landmarks).norm(dim=-1).mean()
     metrics = {
@@ -184,19 +192,23 @@ def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> 
 
 def main() -> None:
     parser = arguments(__doc__, minutes=110, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="weights of an earlier run to begin with")
     parser.add_argument("--compile", action="store_true", help="a third faster; needs a C++ compiler")
     args = parser.parse_args()
+    join()
     torch.manual_seed(0)
     model = HeadModel.load()
     data = VAEData(model)
-    training = Data.open(args.out, "train", model, data.offsets, TRAIN_SEED)
-    held_out = Data.open(args.out, "held_out", model, data.offsets, HELD_OUT_SEED)
+    training = Data.open(args.out, "train", data.offsets)
+    held_out = Data.open(args.out, "held_out", data.offsets)
     flow = FlowModel()
     flow.lessons.fit(training.anchors)
+    if args.weights:
+        load_weights(flow, args.weights, "flow")
     if args.compile:
         flow.encoder.compile()
         flow.dit.compile()
-    generator, rng = torch.Generator().manual_seed(3), np.random.default_rng(3)
+    generator, rng = torch.Generator().manual_seed(3 + rank()), np.random.default_rng([3, rank()])
 
     def step(done: float) -> tuple[Tensor, Metrics]:
         batch = training.random(args.batch, rng)
