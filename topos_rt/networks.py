@@ -36,6 +36,7 @@ class Networks:
         self._manifest = bundle.manifest
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] | None = dict(engines)
+        self._held = ExitStack()  # what to close after the engines
         self._modulations: dict[float, Array] = {}
         _check_contract(bundle, self._engines)
 
@@ -43,14 +44,26 @@ class Networks:
     def open(cls, bundle: Bundle, name: str, options: EngineOptions) -> Networks:
         """Load the graphs with the backend `name`. What was loaded is closed again if anything fails."""
         module = backend(name)
-        with ExitStack() as stack:
+        with ExitStack() as held, ExitStack() as stack:
+            options = dataclasses.replace(options, workspace=held.enter_context(module.workspace()))
             engines = {
                 graph: stack.enter_context(module.load(*engine_source(bundle, graph, module, options)))
                 for graph in GRAPHS
             }
             networks = cls(bundle, engines)
             stack.pop_all()
+            networks._held = held.pop_all()
         return networks
+
+    @staticmethod
+    def requirements(bundle: Bundle, name: str, options: EngineOptions) -> dict[str, dict[str, int]]:
+        """Graph -> bytes on the device by kind, before anything is loaded there; builds what is not built."""
+        module = backend(name)
+        needs = {
+            graph: dict(module.requirements(*engine_source(bundle, graph, module, options)))
+            for graph in GRAPHS
+        }
+        return {graph: kinds for graph, kinds in needs.items() if kinds}
 
     def encode_image(self, pixels: Array) -> Array:
         """Pixels [1,3,H,W] in 0..1 -> condition tokens [1,T,C]."""
@@ -103,6 +116,7 @@ class Networks:
             engines, self._engines = self._engines, None
             for engine in (engines or {}).values():
                 engine.close()
+            self._held.close()
 
     def _run(self, graph: str, **feeds: Tensor) -> dict[str, Tensor]:
         with self._lock:

@@ -57,6 +57,47 @@ def test_the_whole_pipeline(trt: Any, tiny_bundle: Path, monkeypatch: Any, tmp_p
     assert np.array_equal(head.positions, expected.positions)
 
 
+def test_a_pipeline_s_engines_share_one_stream_and_one_arena(
+    trt: Any, tiny_bundle: Path, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
+    needs = HeadPipeline.requirements(tiny_bundle)
+    assert trt.gpu.memory == {}  # nothing was loaded
+    trt.scratch = 1 << 20
+    with HeadPipeline.open(tiny_bundle) as pipe:
+        assert len(trt.gpu.streams) == 1
+        boundaries = sum(kinds["inputs_outputs"] for kinds in needs.values())
+        assert trt.gpu.used == trt.scratch + boundaries
+        pipe.warm_up()
+        assert trt.gpu.used == trt.scratch + boundaries
+    assert HeadPipeline.requirements(tiny_bundle, "onnxruntime") == {}
+
+
+def test_the_arena_grows_to_the_largest_and_no_further(
+    trt: Any, graph: Path, options: EngineOptions
+) -> None:
+    with RTX.workspace() as workspace:
+        shared = replace(options, workspace=workspace)
+        engines = []
+        for scratch, expected in ((100, 100), (300, 300), (200, 300)):
+            trt.scratch = scratch
+            engines.append(RTX.load(graph, shared))
+            assert trt.gpu.used == expected + len(engines) * 2 * X.nbytes
+        for engine in engines:
+            assert np.array_equal(engine.run({"x": X})["y"], -X)
+        for engine in engines:
+            engine.close()
+
+
+def test_a_workspace_without_a_gpu(trt: Any) -> None:
+    trt.gpu.fail = {"cudaStreamCreateWithFlags": errors.cudaErrorMemoryAllocation}
+    with pytest.raises(BackendError, match="cudaErrorMemoryAllocation"):
+        RTX.workspace()
+    trt.gpu.devices = 0
+    with pytest.raises(InputError, match="no GPU"):
+        RTX.workspace()
+
+
 def test_arrays_that_are_not_staged(trt: Any, graph: Path, options: EngineOptions, monkeypatch: Any) -> None:
     monkeypatch.setattr(tensorrt_engine, "_STAGED_BYTES", 0)
     with RTX.load(graph, options) as engine:

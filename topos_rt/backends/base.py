@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,7 @@ class EngineOptions:
     cache: Path | None = None  # where built engines are kept; None: see `topos_rt.backends.engine_cache`
     known: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files that were verified already
     progress: BuildCallback | None = None
+    workspace: Any = None  # from `BackendModule.workspace`; None: the engine shares nothing
 
     def __post_init__(self) -> None:
         if self.precision is not None:
@@ -114,6 +116,17 @@ class BackendModule(Protocol):
 
     def probe(self) -> Probe:
         """Find out, without loading a model, whether the backend works here. Raises nothing."""
+        ...
+
+    def requirements(self, path: Path, options: EngineOptions) -> Mapping[str, int]:
+        """Bytes on the device by kind, before anything is loaded there; empty without a device of its own.
+
+        Raises what `load` does.
+        """
+        ...
+
+    def workspace(self) -> AbstractContextManager[Any]:
+        """What the engines of one pipeline may share, whose runs take turns; closed after them."""
         ...
 
     def load(self, path: Path, options: EngineOptions) -> Engine:

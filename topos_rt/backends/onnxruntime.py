@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,6 +35,16 @@ def probe() -> Probe:
         fault = MissingExtraError("the onnxruntime backend", got=error, fix="pip install onnxruntime")
         return Probe(str(error), fault)
     return Probe(f"onnxruntime {onnxruntime.__version__} on the CPU, {usable_cores()} cores")
+
+
+def requirements(path: Path, options: EngineOptions) -> dict[str, int]:
+    """Nothing: there is no device."""
+    return {}
+
+
+def workspace() -> AbstractContextManager[None]:
+    """Sessions share nothing."""
+    return nullcontext()
 
 
 def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:

@@ -18,7 +18,7 @@ from topos_rt.backends import cuda, onnx_weights
 from topos_rt.backends.base import EngineOptions, Probe
 from topos_rt.backends.engine_cache import BuildReport, EngineCache, EngineKey, Found, warn
 from topos_rt.backends.tensorrt_build import build, build_smallest
-from topos_rt.backends.tensorrt_engine import PlanRefused, TensorRTEngine
+from topos_rt.backends.tensorrt_engine import PlanRefused, TensorRTEngine, Workspace
 from topos_rt.errors import (
     BackendError,
     Cancelled,
@@ -133,6 +133,20 @@ class TensorRT:
         """Bytes on the device by kind, before anything is loaded there; builds what the cache has not."""
         return self.plan(path, options).build.memory
 
+    def workspace(self) -> Workspace:
+        """A stream and an arena on the current GPU.
+
+        Raises:
+            InputError, MissingExtraError: the package, the driver or the GPU is missing.
+            BackendError: CUDA fails.
+        """
+        self._import()
+        self._device()
+        try:
+            return Workspace()
+        except cuda.CudaError as error:
+            raise BackendError(f"the {self.name} backend", got=error, fix=_INSTALL_DRIVER) from error
+
     def load(self, path: Path, options: EngineOptions) -> TensorRTEngine:
         """Load an ONNX file through the cache of plans.
 
@@ -143,17 +157,19 @@ class TensorRT:
         trt, device = self._import(), self._device()
         plan, cache = self.plan(path, options), EngineCache(options.cache)
         try:
-            return self._engine(trt, plan, cache, device)
+            return self._engine(trt, plan, cache, device, options)
         except PlanRefused as error:
             if plan.built or not error.stale:
                 raise
             cache.discard(plan.key)
             warn(f"{error.what}: {error.got}; it is built anew")
-        return self._engine(trt, self.plan(path, options), cache, device)
+        return self._engine(trt, self.plan(path, options), cache, device, options)
 
-    def _engine(self, trt: Any, plan: Plan, cache: EngineCache, device: cuda.Device) -> TensorRTEngine:
+    def _engine(
+        self, trt: Any, plan: Plan, cache: EngineCache, device: cuda.Device, options: EngineOptions
+    ) -> TensorRTEngine:
         kernels = cache.runtime_cache(plan.key, device.slug) if plan.kept else None
-        return TensorRTEngine(trt, plan.key.graph, plan.data, kernels)
+        return TensorRTEngine(trt, plan.key.graph, plan.data, kernels, options.workspace)
 
     def _key(self, trt: Any, path: Path, options: EngineOptions) -> EngineKey:
         graph, weights = onnx_weights.digests(path, options.known)

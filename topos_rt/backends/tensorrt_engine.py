@@ -41,6 +41,42 @@ class PlanRefused(BackendError):
     stale = False
 
 
+class Workspace:
+    """What the engines of one pipeline share on a GPU, as their runs take turns: a stream, and the arena that
+    their activations lie in. A context manager."""
+
+    def __init__(self) -> None:
+        """On the GPU of the calling thread. Raises CudaError."""
+        self.device = cuda.current_device().ordinal
+        self.stream = cuda.Stream()
+        self._arena = cuda.Memory(0)
+        self._bytes = 0
+
+    def reserve(self, size: int) -> int:
+        """The address of at least so many bytes, until the next call. Raises CudaError for want of memory."""
+        if size > self._bytes:
+            self.stream.synchronize()
+            self._bytes = 0
+            self._arena.close()
+            self._arena = cuda.Memory(size)
+            self._bytes = size
+        return self._arena.address
+
+    def close(self) -> None:
+        """Give both back, after the engines that use them."""
+        self._bytes = 0
+        self._arena.close()
+        self.stream.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class TensorRTEngine:
     """An `Engine` over one plan.
 
@@ -49,13 +85,17 @@ class TensorRTEngine:
     writeable views of them.
     """
 
-    def __init__(self, trt: Any, name: str, plan: bytes, runtime_cache: Path | None = None) -> None:
-        """Load a plan onto the current GPU.
+    def __init__(
+        self, trt: Any, name: str, plan: bytes, runtime_cache: Path | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:  # fmt: skip
+        """Load a plan onto the GPU of the workspace.
 
         Args:
             trt: the module, tensorrt_rtx or tensorrt.
             name: what errors call the engine.
             runtime_cache: file of the kernels that TensorRT-RTX compiles on first use; written on close.
+            workspace: what it shares with other engines; None: one of its own, on the current GPU.
 
         Raises:
             PlanRefused: TensorRT does not take the plan here.
@@ -66,34 +106,37 @@ class TensorRTEngine:
         self._messages = Messages(trt)
         with ExitStack() as held:
             try:
-                self._device = cuda.current_device().ordinal
-                self._runtime = trt.Runtime(self._messages.logger)
-                self._engine = _deserialize(self._runtime, name, plan, self._messages)
-                self.inputs, self.outputs = _specs(trt, self._engine)
-                self._stream = held.enter_context(cuda.Stream())
-                specs = {**self.inputs, **self.outputs}
-                self._buffers = {key: _allocate(held, spec) for key, spec in specs.items()}
-                self._staging = {
-                    key: held.enter_context(cuda.Pinned(spec)).array
-                    for key, spec in specs.items()
-                    if spec_bytes(spec) <= _STAGED_BYTES
-                }
-                need = int(self._engine.device_memory_size_v2)
-                arena = held.enter_context(cuda.Memory(need))
+                self._workspace = workspace or held.enter_context(Workspace())
+                with cuda.on_device(self._workspace.device):
+                    self._load(trt, plan, runtime_cache, held)
             except cuda.CudaError as error:
                 raise self._failed("load", error) from error
-            self._jit = _RuntimeCache(trt, self._engine, runtime_cache)
-            held.callback(self._drop)
-            self._context = self._jit.create_context()
-            if self._context is None:
-                raise BackendError(f"TensorRT could not load {name}", got=self._messages.errors(), fix=_CPU)
-            self._context.set_device_memory(arena.address, need)
-            for key, memory in self._buffers.items():
-                if not self._context.set_tensor_address(key, memory):
-                    raise BackendError(f"TensorRT could not bind {key!r} of {name}",
-                                       got=self._messages.errors())  # fmt: skip
             self._resident: dict[str, weakref.ref[Tensor]] = {}
             self._held = held.pop_all()
+
+    def _load(self, trt: Any, plan: bytes, runtime_cache: Path | None, held: ExitStack) -> None:
+        self._runtime = trt.Runtime(self._messages.logger)
+        self._engine = _deserialize(self._runtime, self._name, plan, self._messages)
+        self.inputs, self.outputs = _specs(trt, self._engine)
+        self._stream = self._workspace.stream
+        specs = {**self.inputs, **self.outputs}
+        self._buffers = {key: _allocate(held, spec) for key, spec in specs.items()}
+        self._staging = {
+            key: held.enter_context(cuda.Pinned(spec)).array
+            for key, spec in specs.items()
+            if spec_bytes(spec) <= _STAGED_BYTES
+        }
+        self._activations = int(self._engine.device_memory_size_v2)
+        self._workspace.reserve(self._activations)  # now: better to fail here than in the first run
+        self._jit = _RuntimeCache(trt, self._engine, runtime_cache)
+        held.callback(self._drop)
+        self._context = self._jit.create_context()
+        if self._context is None:
+            raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=_CPU)
+        for key, memory in self._buffers.items():
+            if not self._context.set_tensor_address(key, memory):
+                raise BackendError(f"TensorRT could not bind {key!r} of {self._name}",
+                                   got=self._messages.errors())  # fmt: skip
 
     def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """See `Engine.run`."""
@@ -102,7 +145,7 @@ class TensorRTEngine:
         check_feeds(self.inputs, feeds)
         check_out(self.outputs, out or {})
         try:
-            with cuda.on_device(self._device):
+            with cuda.on_device(self._workspace.device):
                 return self._run(feeds, out or {})
         except cuda.CudaError as error:
             self._resident.clear()
@@ -111,6 +154,7 @@ class TensorRTEngine:
     def _run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # Both hold what copies in flight read and write.
         sources = [self._upload(name, array) for name, array in feeds.items()]
+        self._context.set_device_memory(self._workspace.reserve(self._activations), self._activations)
         if not self._context.execute_async_v3(self._stream.handle):
             self._stream.synchronize()
             raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=_CPU)
@@ -147,7 +191,7 @@ class TensorRTEngine:
         if self._context is None:
             return
         # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
-        with suppress(cuda.CudaError), self._held, cuda.on_device(self._device):
+        with suppress(cuda.CudaError), self._held, cuda.on_device(self._workspace.device):
             self._jit.save()
             self._drop()
 
