@@ -84,7 +84,7 @@ class HeadPipeline:
         precision: str | None = None, cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
     ) -> dict[str, dict[str, int]]:  # fmt: skip
-        """Bytes on the GPU for each graph, before anything is loaded there; builds engines that are not built.
+        """Bytes on the GPU for each graph, before anything is loaded there; builds what is not built.
 
         By kind: "weights", "activations" (graphs share one arena, as large as the largest) and
         "inputs_outputs". Empty for a backend on the CPU. Arguments and errors are those of `open`.
