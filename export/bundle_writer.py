@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from export.decoder_tensors import decoder_tensors
 from export.graphs import build_graphs
 from export.models import TOPOSVAE, FastDiT, ImageEncoder
 from export.onnx_files import half_file, write_graphs
@@ -23,6 +24,7 @@ from topos_rt.bundle import (
     WeightsInfo,
     write_manifest,
 )
+from topos_rt.decoder_plan import PREFIX as DECODER_PREFIX
 from topos_rt.errors import OutputError
 from topos_rt.files import write_atomic
 from topos_rt.mesh import Rig
@@ -86,7 +88,9 @@ def round_to_half(*networks: torch.nn.Module) -> None:
 def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage: bool) -> Manifest:
     networks = model.encoder, model.dit, model.vae
     graphs = build_graphs(*networks, model.image_size, model.points, model.latent_basis)
-    files = write_graphs(graphs, directory, half_storage)
+    tensors = decoder_tensors(model.vae, model.latent_basis).items()
+    named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
+    files = write_graphs(graphs, directory, half_storage, named)
     model.topology.save(directory / "topology.safetensors")
     model.hierarchy.save(directory / "hierarchy.safetensors")
     if model.rig is not None:

@@ -24,8 +24,14 @@ _INLINE_BYTES = 1024
 _TOLERANCE = 1e-5
 
 
-def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: bool = False) -> dict[str, str]:
+def write_graphs(
+    graphs: Mapping[str, Graph], directory: Path, half_storage: bool = False,
+    named: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, str]:  # fmt: skip
     """Export, check and write all graphs, and their FP16 forms as `half_file` names them.
+
+    named: tensors to keep in the weights file under these names, whatever the graphs make of them; those that
+    a graph holds in the same form are stored once.
 
     Returns graph name -> file name of the FP32 form.
 
@@ -36,6 +42,9 @@ def write_graphs(graphs: Mapping[str, Graph], directory: Path, half_storage: boo
     full or not writable.
     """
     with WeightsFile(directory / WEIGHTS) as weights:
+        for name, array in (named or {}).items():  # first: the name is that of whoever comes first
+            half = _exact_half(array) if half_storage else None
+            weights.add(name, array if half is None else half)
         models = {name: _export(graph, name, weights, half_storage) for name, graph in graphs.items()}
         offsets = weights.finish()
     files = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -76,6 +76,13 @@ def free_bytes() -> int:
     return int(free)
 
 
+def device_of(address: int) -> int:
+    """The GPU whose memory lies at an address; -1 for memory of the host."""
+    facts = _call("cudaPointerGetAttributes", address)
+    on_host = (runtime().cudaMemoryType.cudaMemoryTypeUnregistered, runtime().cudaMemoryType.cudaMemoryTypeHost)
+    return -1 if facts.type in on_host else int(facts.device)
+
+
 @contextmanager
 def on_device(ordinal: int) -> Iterator[None]:
     """Make a GPU that of the calling thread, for a while."""
@@ -130,11 +137,46 @@ class Stream(_Held):
         """Wait for all that was begun."""
         _call("cudaStreamSynchronize", self._stream)
 
+    @contextmanager
+    def capture(self) -> Iterator[list[Graph]]:
+        """Record what is begun inside, in place of doing it; the list then holds the graph of it."""
+        mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        recorded: list[Graph] = []
+        _call("cudaStreamBeginCapture", self._stream, mode)
+        try:
+            yield recorded
+        except BaseException:
+            # It must end in any case, but what it holds is of no use, and the first error is the one to tell.
+            with suppress(CudaError):
+                _call("cudaGraphDestroy", _call("cudaStreamEndCapture", self._stream))
+            raise
+        recorded.append(Graph(_call("cudaStreamEndCapture", self._stream)))
+
+    def launch(self, graph: Graph) -> None:
+        """Begin to do all that a graph holds."""
+        _call("cudaGraphLaunch", graph.executable, self._stream)
+
     def close(self) -> None:
         """Destroy the stream."""
         if self._stream is not None:
             stream, self._stream = self._stream, None
             _call("cudaStreamDestroy", stream)
+
+
+class Graph(_Held):
+    """Recorded work, ready to be launched as often as wanted."""
+
+    def __init__(self, recorded: Any) -> None:
+        try:
+            self.executable: Any = _call("cudaGraphInstantiate", recorded, 0)
+        finally:
+            _call("cudaGraphDestroy", recorded)
+
+    def close(self) -> None:
+        """Destroy it."""
+        if self.executable is not None:
+            executable, self.executable = self.executable, None
+            _call("cudaGraphExecDestroy", executable)
 
 
 class Memory(_Held):

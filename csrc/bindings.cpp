@@ -1,0 +1,114 @@
+// The launchers for Python: addresses as whole numbers, 0 for null. All checks are made before, in topos_rt/ops.py.
+// A status other than 0 is raised as RuntimeError.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <stdexcept>
+#include <string>
+
+#include "kernels.h"
+#ifdef TOPOS_CUDA
+#include <cuda_runtime_api.h>
+#else
+#include "portable.h"
+#endif
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+topos::Stream stream_at(Address stream) { return at<CUstream_st>(stream); }
+
+void check(int status) {
+  if (status == 0) return;
+  if (status == topos::kUnsupported) throw std::runtime_error("no instance was compiled for this width");
+#ifdef TOPOS_CUDA
+  const auto error = static_cast<cudaError_t>(status);
+  throw std::runtime_error(std::string(cudaGetErrorName(error)) + ", " + cudaGetErrorString(error));
+#else
+  throw std::runtime_error("status " + std::to_string(status));
+#endif
+}
+
+using Pair = std::array<Address, 2>;  // offsets, sources
+
+void graph_conv(Address x, const std::vector<Pair>& edges, std::array<int, 3> sizes, Address weights, Address bias,
+                Pair norm, Pair residual, bool silu, Address out, std::array<Address, 4> out32, Address stream) {
+  topos::GraphConv args{};
+  args.x = at<void>(x);
+  args.types = static_cast<int>(edges.size());
+  for (int i = 0; i < args.types; ++i) args.edges[i] = {at<int32_t>(edges[i][0]), at<int32_t>(edges[i][1])};
+  args.rows = sizes[0], args.c_in = sizes[1], args.c_out = sizes[2];
+  args.weights = at<void>(weights), args.bias = at<float>(bias);
+  args.gamma = at<float>(norm[0]), args.beta = at<float>(norm[1]);
+  args.residual = at<void>(residual[0]), args.residual_rows = at<int32_t>(residual[1]);
+  args.silu = silu;
+  args.out = at<void>(out);
+  args.out32 = at<float>(out32[0]), args.out_rows = at<int32_t>(out32[1]);
+  args.scale = at<float>(out32[2]), args.mean = at<float>(out32[3]);
+  check(topos::graph_conv(args, stream_at(stream)));
+}
+
+void flow_step(const std::vector<Address>& terms, Address table, Address step, int steps,
+               const std::vector<Address>& outs, Address half_out, int64_t size, Address stream) {
+  topos::FlowStep args{};
+  args.count = static_cast<int>(terms.size()), args.sums = static_cast<int>(outs.size());
+  for (int i = 0; i < args.count; ++i) args.terms[i] = at<float>(terms[i]);
+  for (int i = 0; i < args.sums; ++i) args.outs[i] = at<float>(outs[i]);
+  args.table = at<float>(table), args.step = at<int32_t>(step), args.steps = steps;
+  args.half_out = at<void>(half_out), args.size = size;
+  check(topos::flow_step(args, stream_at(stream)));
+}
+
+void mesh_normals(Address positions, int pitch, int rows, Pair corners, const std::array<float, 9>& rotation,
+                  float scale, const std::array<float, 3>& centre, Pair outs, Address stream) {
+  topos::MeshNormals args{};
+  args.positions = at<float>(positions), args.pitch = pitch, args.rows = rows;
+  args.offsets = at<int32_t>(corners[0]), args.wings = at<int32_t>(corners[1]);
+  for (int i = 0; i < 9; ++i) args.rotation[i] = rotation[i];
+  for (int i = 0; i < 3; ++i) args.centre[i] = centre[i];
+  args.scale = scale;
+  args.out_positions = at<float>(outs[0]), args.out_normals = at<float>(outs[1]);
+  check(topos::mesh_normals(args, stream_at(stream)));
+}
+
+void pack_rows(Address x, Address source_rows, std::array<int, 3> sizes, Address out, Address stream) {
+  const topos::PackRows args{at<float>(x), at<int32_t>(source_rows), sizes[0], sizes[1], sizes[2], at<void>(out)};
+  check(topos::pack_rows(args, stream_at(stream)));
+}
+
+void project(Address x, Address basis, std::array<int, 2> sizes, Address coordinates, Address out, Address stream) {
+  const topos::Project args{at<float>(x),           at<float>(basis), sizes[0], sizes[1],
+                            at<float>(coordinates), at<float>(out)};
+  check(topos::project(args, stream_at(stream)));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_kernels, m) {
+  m.doc() = "CUDA kernels of topos_rt; topos_rt.ops is their checked entry.";
+  m.attr("WIDTHS") = py::tuple(py::cast(std::vector<int>(std::begin(topos::kWidths), std::end(topos::kWidths))));
+#ifdef TOPOS_CUDA
+  m.attr("CUDA_VERSION") = CUDART_VERSION;
+  m.attr("ARCHITECTURES") = TOPOS_ARCHITECTURES;
+#else
+  m.def("reverse_warps", [](bool reverse) { topos::reverse_warps() = reverse; }, "reverse"_a);
+#endif
+  m.def("graph_conv", &graph_conv, "x"_a, "edges"_a, "sizes"_a, "weights"_a, "bias"_a, "norm"_a, "residual"_a,
+        "silu"_a, "out"_a, "out32"_a, "stream"_a);
+  m.def("flow_step", &flow_step, "terms"_a, "table"_a, "step"_a, "steps"_a, "outs"_a, "half_out"_a, "size"_a,
+        "stream"_a);
+  m.def("mesh_normals", &mesh_normals, "positions"_a, "pitch"_a, "rows"_a, "corners"_a, "rotation"_a, "scale"_a,
+        "centre"_a, "outs"_a, "stream"_a);
+  m.def("pack_rows", &pack_rows, "x"_a, "source_rows"_a, "sizes"_a, "out"_a, "stream"_a);
+  m.def("project", &project, "x"_a, "basis"_a, "sizes"_a, "coordinates"_a, "out"_a, "stream"_a);
+}

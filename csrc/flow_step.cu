@@ -1,0 +1,65 @@
+// A step of the sampler as weighted sums, with the weights chosen on the device. See kernels.h.
+//
+// This is the simplest kernel here and the template for the next: a body with its sizes as constants, one phase, a
+// launcher that turns arguments into blocks.
+#include "launch.h"
+
+namespace topos {
+namespace {
+
+struct Body {
+  static constexpr int kThreads = 256;
+  static constexpr int kBlocksPerSM = 4;
+  static constexpr int kShared = 0;
+
+  FlowStep args;
+
+  TOPOS_HD void run(int block, unsigned char*) const {
+    const int step = *args.step;
+    if (step < 0 || step >= args.steps) return;
+    const float* weights = args.table + static_cast<int64_t>(step) * args.sums * args.count;
+    for_threads<kThreads>([&](int thread) {
+      const int64_t i = static_cast<int64_t>(block) * kThreads + thread;
+      if (i >= args.size) return;
+      // All terms are read before anything is written: an out may be a term.
+      float terms[kMaxTerms];
+      TOPOS_UNROLL
+      for (int k = 0; k < kMaxTerms; ++k) terms[k] = k < args.count ? args.terms[k][i] : 0.0f;
+      TOPOS_UNROLL
+      for (int j = 0; j < kMaxSums; ++j) {
+        if (j >= args.sums) break;
+        float sum = 0.0f;
+        TOPOS_UNROLL
+        for (int k = 0; k < kMaxTerms; ++k) {
+          if (k < args.count) sum += weights[j * args.count + k] * terms[k];
+        }
+        args.outs[j][i] = sum;
+        if (j == 0 && args.half_out) static_cast<Half*>(args.half_out)[i] = to_half(sum);
+      }
+    });
+  }
+};
+
+// A launch of its own: every block of the sums has read the step before it grows.
+struct Advance {
+  static constexpr int kThreads = kWarp;
+  static constexpr int kBlocksPerSM = 1;
+  static constexpr int kShared = 0;
+
+  int32_t* step;
+
+  TOPOS_HD void run(int, unsigned char*) const {
+    for_threads<kThreads>([&](int thread) {
+      if (thread == 0) ++*step;
+    });
+  }
+};
+
+}  // namespace
+
+int flow_step(const FlowStep& args, Stream stream) {
+  const int status = launch(Body{args}, (args.size + Body::kThreads - 1) / Body::kThreads, stream);
+  return status ? status : launch(Advance{args.step}, 1, stream);
+}
+
+}  // namespace topos

@@ -1,0 +1,117 @@
+// Every launcher of the package: what it computes, shapes, types, aliasing.
+//
+// Rules for all of them. Pointers are device addresses. Arrays are dense and row-major, rows of FP16 arrays start
+// at multiples of 16 bytes, everything else is aligned to its element. Nothing is allocated and nothing is waited
+// for: work is put on `stream`, so every launcher may be captured into a CUDA graph. The status is 0, a cudaError_t
+// (positive), or kUnsupported. Indices are trusted here; whoever makes the tables checks them, once
+// (topos_rt/graphs.py). Zero rows are no work and no error.
+//
+// The same sources build for the host (see launch.h): the tests run these launchers on machines without a GPU.
+#pragma once
+
+#include <cstdint>
+
+struct CUstream_st;
+
+namespace topos {
+
+using Stream = CUstream_st*;  // cudaStream_t
+
+inline constexpr int kUnsupported = -1;  // a width that no instance was compiled for
+inline constexpr int kGroups = 4;        // of the group norm, as released
+inline constexpr float kGroupEps = 1e-3f;
+inline constexpr int kChunk = 32;        // rows of a weight matrix that are packed, copied and multiplied together
+inline constexpr int kMaxTypes = 2;
+inline constexpr int kMaxTerms = 4;
+inline constexpr int kMaxSums = 2;
+
+// The rows of x that a row of the output sums, for one edge type, as CSR.
+// offsets null: exactly one source a row, sources[i]. Both null: the row itself.
+struct Sources {
+  const int32_t* offsets;  // [rows + 1]
+  const int32_t* sources;  // [offsets[rows]]
+};
+
+// y = silu(norm(sum_t (sum of x over sources of type t) W_t + degree_t b_t) + residual), each part optional.
+//
+// One pass over the vertices: neighbours are summed in FP32 and rounded to FP16, tensor cores multiply with FP32
+// accumulation, everything after stays in FP32 registers. A linear layer is the case types = 1 without offsets.
+// Un-pooling costs nothing: tables that go through cluster[neighbour] read the coarser level's features.
+struct GraphConv {
+  const void* x;                // [inputs, c_in] FP16; c_in a multiple of 8
+  Sources edges[kMaxTypes];
+  int types;                    // 1 or 2
+  int rows, c_in, c_out;        // c_out, rounded up to 8: one of kWidths
+  const void* weights;          // FP16 [W_0; W_1] in the order of fragments, see topos_rt.packing.pack
+  const float* bias;            // [types, c_out] or null
+  const float* gamma;           // [c_out] of the group norm, or null: no norm
+  const float* beta;            // [c_out], with gamma
+  const void* residual;         // [., c_out] FP16, or null
+  const int32_t* residual_rows; // [rows] row of `residual` for each row; null: the same
+  int silu;                     // whether a SiLU comes last
+  void* out;                    // [rows, c_out] FP16, or null; overlaps no input
+  // Or, for the last layer, in place of `out`: out32[r] = y * scale + mean[r], with r = out_rows[row].
+  float* out32;                 // [rows, c_out]
+  const int32_t* out_rows;      // [rows], or null: the same row
+  const float* scale;           // [c_out], or null: 1
+  const float* mean;            // [rows, c_out], in the order of out32; or null: 0
+};
+inline constexpr int kWidths[] = {8, 16, 32, 48, 64, 96, 128, 256, 512};
+int graph_conv(const GraphConv& args, Stream stream);
+
+// outs[j] = sum_i table[step][j][i] * terms[i], in FP32, i ascending; step is read from the device.
+//
+// Guidance and a solver's update in one pass: the table holds their product for every step, so that a captured
+// graph serves all steps. An out may be one of the terms. After the last thread has read it, *step grows by one;
+// a step outside of 0..steps-1 leaves the outs as they are.
+struct FlowStep {
+  const float* terms[kMaxTerms]; // [size] each, those past `count` unused
+  int count;                     // 1..4
+  const float* table;            // [steps, sums, count]
+  int32_t* step;                 // one number
+  int steps;
+  float* outs[kMaxSums];         // [size] each
+  int sums;                      // 1 or 2
+  void* half_out;                // [size] FP16 copy of outs[0], or null
+  int64_t size;
+};
+int flow_step(const FlowStep& args, Stream stream);
+
+// Area-weighted vertex normals, and positions in metres: out = scale * rotation * p + centre.
+//
+// Each vertex gathers its own triangles in a fixed order: no atomics, the same bits every time. Normals are those of
+// the given positions, rotated; vertices whose triangles cancel out or have no area get +Y.
+struct MeshNormals {
+  const float* positions;     // rows of `pitch` floats, the first three are xyz
+  int pitch;                  // >= 3
+  int rows;
+  const int32_t* offsets;     // [rows + 1] into `wings`
+  const int32_t* wings;       // [., 2] the other two corners of each triangle at a vertex, in its order
+  float rotation[9];          // row-major
+  float centre[3];
+  float scale;
+  float* out_positions;       // [rows, 3], or null; may be `positions` only where pitch is 3 and out_normals is null
+  float* out_normals;         // [rows, 3], or null
+};
+int mesh_normals(const MeshNormals& args, Stream stream);
+
+// out[i] = FP16 of x[source_rows[i]], with zeros up to c_out columns.
+struct PackRows {
+  const float* x;               // [inputs, c_in] FP32
+  const int32_t* source_rows;   // [rows], or null: the same row
+  int rows, c_in, c_out;
+  void* out;                    // [rows, c_out] FP16
+};
+int pack_rows(const PackRows& args, Stream stream);
+
+// out = basis^T (basis x): the part of a vector that lies in a few orthonormal directions. FP32, fixed order.
+struct Project {
+  const float* x;       // [size]
+  const float* basis;   // [directions, size]
+  int directions, size;
+  float* coordinates;   // [directions], scratch
+  float* out;           // [size]; may be x
+};
+int project(const Project& args, Stream stream);
+
+}  // namespace topos

@@ -1,0 +1,61 @@
+// Runs a body over a grid of blocks: `body.run(block, shared)`, with Body::kThreads threads each.
+//
+// nvcc makes a kernel of it. Any other compiler makes loops: blocks one after the other, shared memory filled with
+// NaNs before each and fenced by guard bytes, so that what is read before it is written shows in the result.
+#pragma once
+
+#include "kernels.h"
+#include "portable.h"
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#else
+#include <cstdlib>
+#include <memory>
+#endif
+
+namespace topos {
+
+#ifdef __CUDACC__
+template <class Body>
+__global__ void __launch_bounds__(Body::kThreads, Body::kBlocksPerSM) kernel(const __grid_constant__ Body body) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  body.run(static_cast<int>(blockIdx.x), shared);
+}
+
+inline constexpr int kPlainShared = 48 << 10;  // what a block gets without asking
+
+template <class Body>
+int launch(const Body& body, int64_t blocks, Stream stream) {
+  if (blocks == 0) return 0;
+  if constexpr (Body::kShared > kPlainShared) {
+    const cudaError_t asked =
+        cudaFuncSetAttribute(kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, Body::kShared);
+    if (asked != cudaSuccess) return asked;
+  }
+  kernel<Body><<<static_cast<unsigned>(blocks), Body::kThreads, Body::kShared, stream>>>(body);
+  return cudaGetLastError();
+}
+#else
+inline constexpr int kGuard = 64;
+
+template <class Body>
+int launch(const Body& body, int64_t blocks, Stream) {
+  const size_t size = Body::kShared + 2 * kGuard;
+  struct Free {
+    void operator()(unsigned char* p) const { std::free(p); }
+  };
+  const std::unique_ptr<unsigned char, Free> memory(
+      static_cast<unsigned char*>(std::aligned_alloc(kGuard, (size + kGuard - 1) / kGuard * kGuard)));
+  for (int64_t block = 0; block < blocks; ++block) {
+    std::memset(memory.get(), 0xff, size);  // NaN as FP16 and as FP32
+    body.run(static_cast<int>(block), memory.get() + kGuard);
+    for (int i = 0; i < kGuard; ++i) {
+      if (memory.get()[i] != 0xff || memory.get()[size - 1 - i] != 0xff) std::abort();
+    }
+  }
+  return 0;
+}
+#endif
+
+}  // namespace topos

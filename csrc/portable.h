@@ -1,0 +1,184 @@
+// What lets one kernel body run on the device and, warp after warp, on the host.
+//
+// A body is written as phases: `for_warps` / `for_lanes` say who works, `sync` ends a phase. On the device those
+// loops are this thread's one turn; on the host they are loops, so the tests run the very index maths, tile
+// remainders and order of operations that the GPU will. State that outlives a phase is a PerWarp of PerLane.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef __CUDACC__
+#include <cuda_fp16.h>
+#define TOPOS_HD __host__ __device__ __forceinline__
+#else
+#define TOPOS_HD inline
+#endif
+#ifdef __CUDA_ARCH__
+#define TOPOS_UNROLL _Pragma("unroll")
+#else
+#define TOPOS_UNROLL
+#endif
+
+namespace topos {
+
+inline constexpr int kWarp = 32;
+
+#ifndef __CUDA_ARCH__
+// Turns the order of warps round: a body whose result depends on it misses a sync.
+inline bool& reverse_warps() {
+  static bool reverse = false;
+  return reverse;
+}
+#endif
+
+template <class T, int Count>
+struct Spread {  // one T for each of Count workers; on the device each holds its own
+#ifdef __CUDA_ARCH__
+  T own;
+  TOPOS_HD T& operator[](int) { return own; }
+  TOPOS_HD const T& operator[](int) const { return own; }
+#else
+  T all[Count];
+  T& operator[](int i) { return all[i]; }
+  const T& operator[](int i) const { return all[i]; }
+#endif
+};
+template <class T>
+using PerLane = Spread<T, kWarp>;
+template <class T, int Warps>
+using PerWarp = Spread<T, Warps>;
+
+template <class F>
+TOPOS_HD void for_lanes(F work) {
+#ifdef __CUDA_ARCH__
+  work(static_cast<int>(threadIdx.x % kWarp));
+#else
+  for (int lane = 0; lane < kWarp; ++lane) work(lane);
+#endif
+}
+
+template <int Warps, class F>
+TOPOS_HD void for_warps(F work) {
+#ifdef __CUDA_ARCH__
+  work(static_cast<int>(threadIdx.x / kWarp));
+#else
+  for (int i = 0; i < Warps; ++i) work(reverse_warps() ? Warps - 1 - i : i);
+#endif
+}
+
+template <int Threads, class F>
+TOPOS_HD void for_threads(F work) {
+  for_warps<Threads / kWarp>([&](int warp) { for_lanes([&](int lane) { work(warp * kWarp + lane); }); });
+}
+
+TOPOS_HD void sync() {
+#ifdef __CUDA_ARCH__
+  __syncthreads();
+#endif
+}
+
+// FP16 as bits: the same type on both sides.
+struct Half {
+  uint16_t bits;
+};
+struct alignas(4) Half2 {
+  Half x, y;
+};
+struct alignas(16) Half8 {
+  Half2 pair[4];
+};
+static_assert(sizeof(Half8) == 16, "a vector of eight");
+
+#ifndef __CUDA_ARCH__
+inline float bits_to_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+#endif
+
+TOPOS_HD float to_float(Half h) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(h.bits));
+#else
+  const uint32_t sign = uint32_t(h.bits & 0x8000u) << 16, exponent = (h.bits >> 10) & 31u, rest = h.bits & 1023u;
+  if (exponent == 31) return bits_to_float(sign | 0x7f800000u | rest << 13);
+  if (exponent) return bits_to_float(sign | (exponent + 112) << 23 | rest << 13);
+  const float small = float(rest) * 0x1p-24f;  // subnormal, or zero
+  return sign ? -small : small;
+#endif
+}
+
+// Round to nearest, ties to even.
+TOPOS_HD Half to_half(float value) {
+#ifdef __CUDA_ARCH__
+  return Half{__half_as_ushort(__float2half_rn(value))};
+#else
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return Half{uint16_t(sign | 0x7e00u)};
+  if (magnitude >= 0x477ff000u) return Half{uint16_t(sign | 0x7c00u)};  // what rounds to 65536 and more
+  if (magnitude < 0x38800000u) {  // subnormal: adding 0.5 puts the last kept bit where floats round
+    const float shifted = bits_to_float(magnitude) + 0.5f;
+    uint32_t moved;
+    std::memcpy(&moved, &shifted, 4);
+    return Half{uint16_t(sign | (moved - 0x3f000000u))};
+  }
+  const uint32_t odd = magnitude >> 13 & 1u;
+  return Half{uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13))};
+#endif
+}
+
+TOPOS_HD Half2 to_half2(float x, float y) { return Half2{to_half(x), to_half(y)}; }
+
+// The four lanes that share a row of a fragment each get the sum of the four, always added in the same order.
+TOPOS_HD void quad_sum(PerLane<float>& values) {
+#ifdef __CUDA_ARCH__
+  values.own += __shfl_xor_sync(0xffffffffu, values.own, 1);
+  values.own += __shfl_xor_sync(0xffffffffu, values.own, 2);
+#else
+  for (int base = 0; base < kWarp; base += 4) {
+    const float sum = (values[base] + values[base + 1]) + (values[base + 2] + values[base + 3]);
+    for (int i = 0; i < 4; ++i) values[base + i] = sum;
+  }
+#endif
+}
+
+// The whole warp gets the sum of its values: a butterfly, the same tree on both sides.
+TOPOS_HD void warp_sum(PerLane<float>& values) {
+#ifdef __CUDA_ARCH__
+  TOPOS_UNROLL
+  for (int step = kWarp / 2; step > 0; step /= 2) values.own += __shfl_xor_sync(0xffffffffu, values.own, step);
+#else
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const PerLane<float> before = values;
+    for (int lane = 0; lane < kWarp; ++lane) values[lane] = before[lane] + before[lane ^ step];
+  }
+#endif
+}
+
+// A copy of 16 bytes from global to shared memory that goes on in the background; `commit` closes a batch, and
+// `wait` returns when at most `Left` of this thread's batches are still under way. The host copies at once.
+TOPOS_HD void copy16_async(void* shared, const void* global) {
+#ifdef __CUDA_ARCH__
+  const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+#else
+  std::memcpy(shared, global, 16);
+#endif
+}
+TOPOS_HD void copy_commit() {
+#ifdef __CUDA_ARCH__
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int Left>
+TOPOS_HD void copy_wait() {
+#ifdef __CUDA_ARCH__
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+#endif
+}
+
+}  // namespace topos

@@ -1,0 +1,60 @@
+// The part of a vector in the span of a few orthonormal rows. See kernels.h.
+#include "launch.h"
+
+namespace topos {
+namespace {
+
+// A warp for each direction; lanes stride over the vector, then add up in a fixed tree.
+struct Coordinates {
+  static constexpr int kWarps = 4;
+  static constexpr int kThreads = kWarps * kWarp;
+  static constexpr int kBlocksPerSM = 4;
+  static constexpr int kShared = 0;
+
+  Project args;
+
+  TOPOS_HD void run(int block, unsigned char*) const {
+    for_warps<kWarps>([&](int warp) {
+      const int direction = block * kWarps + warp;
+      if (direction >= args.directions) return;
+      const float* row = args.basis + static_cast<int64_t>(direction) * args.size;
+      PerLane<float> sum;
+      for_lanes([&](int lane) {
+        sum[lane] = 0.0f;
+        for (int i = lane; i < args.size; i += kWarp) sum[lane] += row[i] * args.x[i];
+      });
+      warp_sum(sum);
+      for_lanes([&](int lane) {
+        if (lane == 0) args.coordinates[direction] = sum[lane];
+      });
+    });
+  }
+};
+
+struct Combine {
+  static constexpr int kThreads = 128;
+  static constexpr int kBlocksPerSM = 4;
+  static constexpr int kShared = 0;
+
+  Project args;
+
+  TOPOS_HD void run(int block, unsigned char*) const {
+    for_threads<kThreads>([&](int thread) {
+      const int64_t i = static_cast<int64_t>(block) * kThreads + thread;
+      if (i >= args.size) return;
+      float sum = 0.0f;
+      for (int64_t k = 0; k < args.directions; ++k) sum += args.coordinates[k] * args.basis[k * args.size + i];
+      args.out[i] = sum;
+    });
+  }
+};
+
+}  // namespace
+
+int project(const Project& args, Stream stream) {
+  const int64_t warps = args.directions, threads = args.size;
+  const int status = launch(Coordinates{args}, (warps + Coordinates::kWarps - 1) / Coordinates::kWarps, stream);
+  return status ? status : launch(Combine{args}, (threads + Combine::kThreads - 1) / Combine::kThreads, stream);
+}
+
+}  // namespace topos

@@ -1,0 +1,309 @@
+"""Checked entry of every kernel. The arrays choose the path: NumPy arrays the NumPy twin, a GPU's the kernel.
+
+Arrays on a GPU are anything with `__cuda_array_interface__`: `topos_rt.backends.device_array`, PyTorch, CuPy.
+Work is put on `stream` (a handle; 0: the default stream) and not waited for. Every function raises InputError
+for an array of another type, shape or layout than it needs, for arrays of the host and of a GPU together or
+of several GPUs, and BackendError where the kernels are not built or CUDA refuses. Indices are checked once,
+when `Graph` and `Corners` are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from topos_rt import reference
+from topos_rt.backends.device_array import DeviceArray
+from topos_rt.errors import BackendError, InputError
+from topos_rt.graphs import Array, Corners, Graph, check_rows
+from topos_rt.packing import VECTOR, Layer
+
+_F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
+_FLOATS = (_F16, _F32, np.dtype(np.float64))  # the twin computes in any; the kernels say what they take
+_ALIGNED = 16
+MAX_TERMS = 4
+MAX_SUMS = 2
+
+
+def graph_conv(
+    x: Array, graph: Graph, layer: Layer, residual: Array | None = None, residual_rows: Array | None = None,
+    silu: bool = True, *, out: Array | None = None, stream: int = 0,
+) -> Array:  # fmt: skip
+    """silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
+
+    Args:
+        x: [graph.inputs, layer.c_in] FP16; on the host FP32 too.
+        graph, layer: of the host, or both `placed` on the GPU of x.
+        residual: [R, layer.c_out] of the type of x, or None.
+        residual_rows: [graph.rows] int32, which row of `residual` each row takes; None: its own, R = rows.
+        silu: whether a SiLU comes last.
+        out: [graph.rows, layer.c_out] of the type of x, overlapping no input; on a GPU it must be given.
+
+    Returns `out`. Source: TOPOS (arXiv 2605.14594), `export/models/vae.py`.
+    """
+    device = _device(x, residual, residual_rows, out, layer.matrix, *_tables(graph))
+    _fit(graph, layer)
+    dtype = (_F16,) if device is not None else _FLOATS
+    x = _check("x", x, dtype, (graph.inputs, layer.c_in), device)
+    same = (np.dtype(x.dtype),)
+    rows = None if residual_rows is None else _check("residual_rows", residual_rows, (_I32,), (graph.rows,), device)
+    if residual is not None:
+        known = len(residual) if rows is not None and len(residual.shape) else graph.rows
+        residual = _check("residual", residual, same, (known, layer.c_out), device)
+    elif rows is not None:
+        raise InputError("residual_rows", got="rows", expected="None where there is no residual")
+    out = _out("out", out, same, (graph.rows, layer.c_out), device)
+    if device is None:
+        if rows is not None and residual is not None:
+            check_rows("residual_rows", rows, graph.rows, len(residual))
+        return reference.graph_conv(x, graph, layer, residual, rows, silu, out)
+    _apart("out", out, x=x, residual=residual)
+    sizes = (graph.rows, layer.c_in, layer.c_out)
+    _run("graph_conv", _at(x), _edges(graph), sizes, _at(layer.matrix), _at(layer.bias),
+         (_at(layer.gamma), _at(layer.beta)), (_at(residual), _at(rows)), silu, _at(out), (0, 0, 0, 0), stream)
+    return out
+
+
+def linear_out(
+    x: Array, layer: Layer, out_rows: Array | None = None, scale: Array | None = None,
+    mean: Array | None = None, *, out: Array | None = None, stream: int = 0,
+) -> Array:  # fmt: skip
+    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]. Runs the kernel graph_conv.
+
+    Args:
+        x: [rows, layer.c_in] FP16; on the host FP32 too. layer: of one type, without a norm.
+        out_rows: [rows] int32, a permutation (checked on the host), or None.
+        scale: [layer.c_out] FP32, or None: 1. mean: [rows, layer.c_out] FP32 in the order of `out`, or None: 0.
+        out: [rows, layer.c_out] FP32; on a GPU it must be given.
+    """
+    device = _device(x, layer.matrix, out_rows, scale, mean, out)
+    if layer.types != 1 or layer.gamma is not None:
+        raise InputError("layer", got=f"{layer.types} types, norm: {layer.gamma is not None}",
+                         expected="one type and no norm")
+    rows = x.shape[0] if len(x.shape) else 0
+    x = _check("x", x, (_F16,) if device is not None else _FLOATS, (rows, layer.c_in), device)
+    wide = (_F32,) if device is not None else (np.promote_types(x.dtype, _F32),)
+    shape = (rows, layer.c_out)
+    places = None if out_rows is None else _check("out_rows", out_rows, (_I32,), (rows,), device)
+    scale = None if scale is None else _check("scale", scale, (_F32,), (layer.c_out,), device)
+    mean = None if mean is None else _check("mean", mean, (_F32,), shape, device)
+    out = _out("out", out, wide, shape, device)
+    if device is None:
+        if places is not None and not np.array_equal(np.sort(places), np.arange(rows)):
+            raise InputError("out_rows", got="rows that repeat or lie outside", expected="a permutation")
+        return reference.linear_out(x, layer, places, scale, mean, out)
+    _run("graph_conv", _at(x), [(0, 0)], (rows, layer.c_in, layer.c_out), _at(layer.matrix), _at(layer.bias),
+         (0, 0), (0, 0), False, 0, (_at(out), _at(places), _at(scale), _at(mean)), stream)
+    return out
+
+
+def flow_step(
+    terms: Sequence[Array], table: Array, step: Array, outs: Sequence[Array], half_out: Array | None = None,
+    *, stream: int = 0,
+) -> None:  # fmt: skip
+    """outs[j] = sum_i table[step, j, i] * terms[i], then step grows by one.
+
+    A step of the sampler, guidance included, whose weights are looked up on the device: a captured graph
+    serves all steps. `topos_rt.flow_table` makes the tables. A step outside of the table changes nothing.
+
+    Args:
+        terms: 1 to 4 arrays of one shape, FP32. table: [steps, sums, terms] FP32. step: [1] int32.
+        outs: 1 or 2 arrays of the shape of the terms, FP32; each may be one of the terms.
+        half_out: FP16 copy of outs[0], or None.
+    """
+    device = _device(*terms, table, step, *outs, half_out)
+    if not 1 <= len(terms) <= MAX_TERMS or not 1 <= len(outs) <= MAX_SUMS:
+        raise InputError("flow_step", got=f"{len(terms)} terms, {len(outs)} outs",
+                         expected=f"1..{MAX_TERMS} terms, 1..{MAX_SUMS} outs")
+    shape = tuple(terms[0].shape)
+    terms = [_check(f"terms[{i}]", a, (_F32,), shape, device) for i, a in enumerate(terms)]
+    steps = table.shape[0] if len(table.shape) else 0
+    table = _check("table", table, (_F32,), (steps, len(outs), len(terms)), device)
+    step = _check("step", step, (_I32,), (1,), device)
+    outs = [_out(f"outs[{j}]", a, (_F32,), shape, device) for j, a in enumerate(outs)]
+    half_out = None if half_out is None else _out("half_out", half_out, (_F16,), shape, device)
+    if len({_at(a) for a in outs}) < len(outs) and all(a.nbytes for a in outs):
+        raise InputError("outs", got="the same array twice", expected="distinct arrays")
+    if device is None:
+        return reference.flow_step(terms, table, step, outs, half_out)
+    for j, target in enumerate(outs):
+        others = {f"terms[{i}]": a for i, a in enumerate(terms) if a.address != target.address}
+        _apart(f"outs[{j}]", target, **others, half_out=half_out)
+    size = int(np.prod(shape, dtype=np.int64))
+    _run("flow_step", [_at(a) for a in terms], _at(table), _at(step), steps, [_at(a) for a in outs],
+         _at(half_out), size, stream)
+    return None
+
+
+def mesh_normals(
+    positions: Array, corners: Corners, rotation: np.ndarray, scale: float, centre: np.ndarray, *,
+    outs: tuple[Array, Array] | None = None, stream: int = 0,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Positions in metres, scale * rotation p + centre, and area-weighted unit normals, rotated likewise.
+
+    Args:
+        positions: [V,3] FP32, or [V,C] with xyz first, as the decoder gives them.
+        corners: of the mesh's triangles; `placed` on the GPU of the positions.
+        rotation: [3,3], a rotation. scale: metres of one unit. centre: [3] metres. All of the host.
+        outs: two arrays [V,3] FP32; on a GPU they must be given, and may not overlap the positions.
+
+    Returns positions and normals, [V,3] FP32; vertices without a direction get +Y.
+    """
+    out_positions, out_normals = outs or (None, None)
+    device = _device(positions, corners.offsets, out_positions, out_normals)
+    pitch = positions.shape[1] if len(positions.shape) == 2 else 0
+    if pitch < 3:
+        raise InputError("positions", got=f"shape {list(positions.shape)}", expected="[V,3] or wider")
+    positions = _check("positions", positions, (_F32,), (corners.rows, pitch), device)
+    turn, middle = np.asarray(rotation, np.float32), np.asarray(centre, np.float32)
+    if turn.shape != (3, 3) or middle.shape != (3,):
+        raise InputError("rotation and centre", got=f"{list(turn.shape)} and {list(middle.shape)}",
+                         expected="[3,3] and [3]")
+    shape = (corners.rows, 3)
+    out_positions = _out("outs[0]", out_positions, (_F32,), shape, device)
+    out_normals = _out("outs[1]", out_normals, (_F32,), shape, device)
+    if device is None:
+        return reference.mesh_normals(positions, corners, turn, scale, middle, out_positions, out_normals)
+    for name, array in (("outs[0]", out_positions), ("outs[1]", out_normals)):
+        _apart(name, array, positions=positions)
+    _run("mesh_normals", _at(positions), pitch, corners.rows, (_at(corners.offsets), _at(corners.wings)),
+         turn.reshape(-1).tolist(), float(scale), middle.tolist(), (_at(out_positions), _at(out_normals)), stream)
+    return out_positions, out_normals
+
+
+def pack_rows(
+    x: Array, columns: int, source_rows: Array | None = None, *, out: Array | None = None, stream: int = 0
+) -> Array:
+    """FP16 of x[source_rows], with zeros up to `columns`.
+
+    x: [n,c] FP32, c <= columns. source_rows: [n] int32, or None. out: [n, columns] FP16; on a GPU given.
+    """
+    device = _device(x, source_rows, out)
+    if len(x.shape) != 2 or not 0 < x.shape[1] <= columns:
+        raise InputError("x", got=f"shape {list(x.shape)}", expected=f"[n,c] with 1 to {columns} columns")
+    n, c = x.shape
+    x = _check("x", x, (_F32,), (n, c), device)
+    rows = None if source_rows is None else _check("source_rows", source_rows, (_I32,), (n,), device)
+    out = _out("out", out, (_F16,), (n, columns), device)
+    if device is None:
+        if rows is not None:
+            check_rows("source_rows", rows, n, n)
+        return reference.pack_rows(x, columns, rows, out)
+    _run("pack_rows", _at(x), _at(rows), (n, c, columns), _at(out), stream)
+    return out
+
+
+def project(
+    x: Array, basis: Array, *, scratch: Array | None = None, out: Array | None = None, stream: int = 0
+) -> Array:
+    """The part of a vector in the span of orthonormal rows: basis^T (basis x).
+
+    x: [n] FP32. basis: [k,n] FP32. On a GPU, scratch [k] FP32 and out [n] FP32 must be given; out may be x.
+    """
+    device = _device(x, basis, scratch, out)
+    n = int(np.prod(x.shape, dtype=np.int64))
+    directions = basis.shape[0] if len(basis.shape) else 0
+    x = _check("x", x, (_F32,), (n,), device)
+    basis = _check("basis", basis, (_F32,), (directions, n), device)
+    out = _out("out", out, (_F32,), (n,), device)
+    if device is None:
+        return reference.project(x, basis, out)
+    scratch = _out("scratch", scratch, (_F32,), (directions,), device)
+    _run("project", _at(x), _at(basis), (directions, n), _at(scratch), _at(out), stream)
+    return out
+
+
+def kernels() -> Any:
+    """The compiled extension. Raises BackendError where it was not built."""
+    try:
+        return import_module("topos_rt._kernels")
+    except ImportError as error:
+        raise BackendError(
+            "the CUDA kernels are not there", got=error, expected="an installation made where nvcc is",
+            fix="install the CUDA toolkit, then: pip install --force-reinstall --no-deps topos-rt",
+        ) from error  # fmt: skip
+
+
+def _run(name: str, *arguments: Any) -> None:
+    launcher: Callable[..., None] = getattr(kernels(), name)
+    try:
+        launcher(*arguments)
+    except RuntimeError as error:
+        raise BackendError(f"kernel {name}", got=error, fix="use the engine decoder") from error
+
+
+def _device(*arrays: Array | None) -> int | None:
+    """The GPU of all the arrays, or None: all are NumPy's. Raises InputError for a mixture."""
+    places: dict[int | None, Array] = {}
+    for array in arrays:
+        if array is None:
+            continue
+        if isinstance(array, np.ndarray):
+            places.setdefault(None, array)
+        elif hasattr(array, "__cuda_array_interface__"):
+            places.setdefault(DeviceArray.view("array", array).device, array)
+        else:
+            raise InputError("array", got=type(array).__name__, expected="a NumPy array, or one on a GPU")
+    if len(places) > 1:
+        found = " and ".join("the host" if place is None else f"GPU {place}" for place in places)
+        raise InputError("arrays of one call", got=f"some on {found}", expected="all in one place")
+    return next(iter(places), None)
+
+
+def _check(what: str, array: Array, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None) -> Array:
+    if device is not None:
+        array = DeviceArray.view(what, array)
+    if array.dtype not in dtypes or tuple(array.shape) != shape:
+        expected = f"{' or '.join(str(dtype) for dtype in dtypes)} {list(shape)}"
+        raise InputError(what, got=f"{array.dtype} {list(array.shape)}", expected=expected)
+    if device is None and not array.flags.c_contiguous:
+        raise InputError(what, got="a strided array", expected="C-contiguous", fix="np.ascontiguousarray")
+    if device is not None and array.nbytes:
+        unit = _ALIGNED if array.dtype == _F16 and len(shape) == 2 else array.dtype.itemsize
+        if array.address == 0 or array.address % unit:
+            raise InputError(what, got=f"address {array.address:#x}", expected=f"a multiple of {unit}",
+                             fix="begin at the start of an allocation")
+    return array
+
+
+def _out(what: str, out: Array | None, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None) -> Array:
+    if out is None:
+        if device is not None:
+            raise InputError(what, got="None", expected="an array: nothing is allocated on a GPU")
+        return None
+    if device is None and not out.flags.writeable:
+        raise InputError(what, got="a read-only array", expected="a writable one")
+    return _check(what, out, dtypes, shape, device)
+
+
+def _apart(what: str, out: DeviceArray, **inputs: DeviceArray | None) -> None:
+    for name, array in inputs.items():
+        if array is None or not array.nbytes or not out.nbytes:
+            continue
+        if out.address < array.address + array.nbytes and array.address < out.address + out.nbytes:
+            raise InputError(what, got=f"memory shared with {name}", expected="memory of its own")
+
+
+def _fit(graph: Graph, layer: Layer) -> None:
+    if len(graph.types) != layer.types:
+        raise InputError("graph and layer", got=f"{len(graph.types)} and {layer.types} edge types",
+                         expected="the same number")
+    if isinstance(layer.matrix, DeviceArray) and layer.c_in % VECTOR:
+        raise InputError("layer", got=f"{layer.c_in} input channels", expected=f"a multiple of {VECTOR}")
+
+
+def _tables(graph: Graph) -> list[Array | None]:
+    return [array for sources in graph.types for array in (sources.offsets, sources.indices)]
+
+
+def _edges(graph: Graph) -> list[tuple[int, int]]:
+    return [(_at(sources.offsets), _at(sources.indices)) for sources in graph.types]
+
+
+def _at(array: Array | None) -> int:
+    if array is None:
+        return 0
+    return int(array.ctypes.data) if isinstance(array, np.ndarray) else DeviceArray.view("array", array).address

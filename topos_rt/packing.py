@@ -1,0 +1,103 @@
+"""Weights of one kernel launch, and the order in which the tensor cores take them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from topos_rt.errors import InputError
+from topos_rt.graphs import Array, Put, _unchecked
+
+# As csrc/kernels.h has them.
+WIDTHS = (8, 16, 32, 48, 64, 96, 128, 256, 512)
+GROUPS = 4
+GROUP_EPS = 1e-3
+CHUNK = 32
+VECTOR = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A typed linear map and the group norm behind it.
+
+    Raises InputError for shapes that do not fit together. On a device, `matrix` holds `pack(matrix)`.
+    """
+
+    matrix: Array  # [types * c_in, c_out] float32: [W_0; W_1], used as x W
+    types: int = 1
+    bias: Array | None = None  # [types, c_out] float32, once per edge
+    gamma: Array | None = None  # [c_out] float32 of the group norm; None: no norm
+    beta: Array | None = None
+    c_in: int = dataclasses.field(init=False)
+    c_out: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        rows, c_out = _shape("matrix", self.matrix, 2)
+        if self.types not in (1, 2) or rows == 0 or rows % self.types or c_out == 0:
+            raise InputError("layer: matrix", got=f"[{rows},{c_out}] for {self.types} types",
+                             expected="[types * c_in, c_out] with 1 or 2 types, nothing empty")
+        object.__setattr__(self, "c_in", rows // self.types)
+        object.__setattr__(self, "c_out", c_out)
+        if self.bias is not None and _shape("bias", self.bias, 2) != (self.types, c_out):
+            raise InputError("layer: bias", got=f"{list(self.bias.shape)}", expected=f"[{self.types},{c_out}]")
+        if (self.gamma is None) != (self.beta is None):
+            raise InputError("layer: norm", got="one of gamma and beta", expected="both or none")
+        for name in ("gamma", "beta"):
+            value = getattr(self, name)
+            if value is not None and _shape(name, value, 1) != (c_out,):
+                raise InputError(f"layer: {name}", got=f"{list(value.shape)}", expected=f"[{c_out}]")
+        if self.gamma is not None and c_out % (2 * GROUPS):
+            raise InputError("layer: channels of a group norm", got=c_out, expected=f"a multiple of {2 * GROUPS}")
+
+    def placed(self, put: Put) -> Layer:
+        """The same layer on a device. Raises InputError for widths that no kernel was compiled for."""
+        if self.c_in % VECTOR:
+            raise InputError("layer: input channels", got=self.c_in, expected=f"a multiple of {VECTOR}",
+                             fix="fill up with zero rows, see `widened`, or use the engine decoder")
+        if padded(self.c_out) not in WIDTHS or self.c_out % 2:
+            raise InputError("layer: output channels", got=self.c_out, fix="use the engine decoder",
+                             expected=f"one of {', '.join(map(str, WIDTHS))}, or a little less, and even")
+        rest = {name: None if (a := getattr(self, name)) is None else put(np.ascontiguousarray(a))
+                for name in ("bias", "gamma", "beta")}
+        moved: Layer = _unchecked(self, matrix=put(pack(self.matrix)), **rest)
+        return moved
+
+    def widened(self) -> Layer:
+        """With zero rows behind each type's, so that the input channels are a multiple of 8."""
+        more = padded(self.c_in) - self.c_in
+        blocks = self.matrix.reshape(self.types, self.c_in, self.c_out)
+        matrix = np.pad(blocks, ((0, 0), (0, more), (0, 0))).reshape(-1, self.c_out)
+        return Layer(matrix, self.types, self.bias, self.gamma, self.beta)
+
+
+def padded(channels: int) -> int:
+    """The next multiple of 8."""
+    return -(-channels // VECTOR) * VECTOR
+
+
+def pack(matrix: np.ndarray) -> np.ndarray:
+    """[K,N] float -> FP16 [chunks * tiles * 32, 8] in the order in which lanes take fragments of B.
+
+    For each 32 rows, each 8 columns, each lane: the numbers of k = 2t, 2t+1, 2t+8, 2t+9 of the first 16 rows,
+    then of the second, at column g, with g = lane / 4 and t = lane % 4 (csrc/mma.h). Zeros fill K up to 32
+    and N up to 8.
+    """
+    k, n = matrix.shape
+    full = np.zeros((-(-k // CHUNK) * CHUNK, padded(n)), np.float16)
+    with np.errstate(over="ignore"):
+        full[:k, :n] = matrix
+    if not np.isfinite(full).all():
+        raise InputError("layer: matrix", got="values that FP16 cannot hold", expected="finite, below 65504")
+    # rows: chunk, half of it, register, t, which of two; columns: tile, g
+    parts = full.reshape(-1, 2, 2, 4, 2, padded(n) // 8, 8)
+    ordered = parts.transpose(0, 5, 6, 3, 1, 2, 4)  # chunk, tile, g, t, half, register, which
+    return np.ascontiguousarray(ordered).reshape(-1, VECTOR)
+
+
+def _shape(name: str, array: Array, ndim: int) -> tuple[int, ...]:
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64) or array.ndim != ndim:
+        got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise InputError(f"layer: {name}", got=got, expected=f"a NumPy array, float32, {ndim}-D")
+    return tuple(array.shape)
