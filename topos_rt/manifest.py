@@ -190,7 +190,8 @@ class Manifest:
         if not 0 < len(self.name) <= 100:
             refuse("name", f"{len(self.name)} characters", "1 to 100")
         if set(self.flops) != set(GRAPHS):
-            refuse("flops", ", ".join(self.flops) or "nothing", f"one number for each of: {', '.join(GRAPHS)}")
+            wanted = f"one number for each of: {', '.join(GRAPHS)}"
+            refuse("flops", ", ".join(self.flops) or "nothing", wanted)
         for graph, count in self.flops.items():
             if not 0 <= count < _MOST_FLOPS:
                 refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
