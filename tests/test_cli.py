@@ -137,7 +137,7 @@ def test_bad_images(refused, case):
         ([], "no command: expected one of: generate, build, bench, info, doctor"),
         (
             ["genrate"],
-            "unknown command: got 'genrate'; expected one of: generate, build, bench, info, doctor; fix: did you",
+            "unknown command: got 'genrate'; expected one of: generate, build, bench, info, doctor; fix: di",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),

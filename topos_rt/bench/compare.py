@@ -1,8 +1,9 @@
 """Whether one result is slower than another, beyond noise.
 
-Two files are compared by the samples they hold; that needs no model and no GPU, and takes them as they are.
-What changed on the machine between the two is then part of the difference: run both settings anew, turn by
-turn in one process, where that matters.
+Two files are compared by the samples they hold; that needs no model and no GPU, and serves two versions of a
+program. What changed on the machine between the two is then part of the difference, so that a change counts
+only where it is also larger than that of the ceiling measured beside each. `rerun` has no such doubt: both
+settings run turn by turn in one process.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _SAME = {
 _NOTED = ("settings.backend", "settings.precision", "settings.threads", "settings.sampling.solver",
           "settings.guidance_policy", "machine.cpu", "machine.cores", "machine.topos_rt",
           "device.after.name")  # fmt: skip
+# Where these are the same, the ceilings of two results should be.
+_ONE_MACHINE = ("settings.backend", "settings.precision", "settings.threads", "machine.cpu",
+                "device.after.name", "ceilings.gemm.side")  # fmt: skip
 _WARM_UP = 10
 
 
@@ -88,18 +92,27 @@ def report(
     The end to end time decides where there is one, otherwise every graph. Slower is what is so by more than
     `limit` as a share, and significantly.
     """
-    rows = {}
+    rows, drift = {}, 0.0 if interleaved else _drift(a, b)
     for name in first:
         if min(np.median(first[name]), np.median(second[name])) > 0:
             found = difference(first[name], second[name], interleaved=interleaved)
             medians = {"a_p50": float(np.median(first[name])), "b_p50": float(np.median(second[name]))}
-            rows[name] = medians | dataclasses.asdict(found) | {"significant": found.significant}
+            significant = found.significant and abs(found.change) > drift
+            rows[name] = medians | dataclasses.asdict(found) | {"significant": significant}
     judged = [HEAD] if HEAD in rows else list(rows)
     slower = [] if limit is None else [
         name for name in judged if rows[name]["significant"] and rows[name]["change"] > limit
     ]  # fmt: skip
     differs = {key: [_at(a, key), _at(b, key)] for key in _NOTED if _at(a, key) != _at(b, key)}
-    return {"interleaved": interleaved, "limit": limit, "rows": rows, "slower": slower, "differs": differs}
+    return {"interleaved": interleaved, "drift": drift, "limit": limit, "rows": rows, "slower": slower,
+            "differs": differs}  # fmt: skip
+
+
+def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """By how much the machine itself was faster or slower at a large product, as a share; 0: not known."""
+    same = all(_at(a, key) == _at(b, key) for key in _ONE_MACHINE)
+    first, second = (_at(result, "ceilings.gemm.ms.p50") for result in (a, b))
+    return abs(float(second) / float(first) - 1) if same and first and second else 0.0
 
 
 def _by_turns(sessions: tuple[Session, Session], runs: int, tell: Tell) -> tuple[Samples, Samples]:

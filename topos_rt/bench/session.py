@@ -34,7 +34,7 @@ _LONGEST_WARM_UP_S = 60.0
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure. Raises OptionError for an unknown graph in `graphs`."""
+    """What to measure. Raises OptionError for an unknown graph, precision or number of threads."""
 
     model: str = "mini"
     backend: str = "auto"
@@ -49,6 +49,7 @@ class Request:
     def __post_init__(self) -> None:
         for graph in self.graphs:
             choose(graph, dict.fromkeys(GRAPHS), "stage")
+        EngineOptions(self.threads, self.precision)
 
 
 class Session:

@@ -39,7 +39,10 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 def comparison(found: Mapping[str, Any]) -> Iterator[str]:
     """The whole of a comparison."""
-    yield "run by turns, here and now" if found["interleaved"] else "as measured, each in its own run"
+    if found["interleaved"]:
+        yield "run by turns, here and now"
+    else:
+        yield f"as measured, each in its own run; the machine itself differed by {found['drift']:.1%}"
     for key, (first, second) in found["differs"].items():
         yield f"{key}: {first} and {second}"
     yield ""

@@ -30,9 +30,9 @@ examples:
   topos-rt bench --stage vae_decoder --cold 0         one graph alone, on what a real head gives it
   topos-rt bench --compare a.json b.json --fail-above 5%   for CI: exit code {SLOWER} if b is slower
 
-End to end is from a picture in memory (a file, where one is named) to vertices in memory. The JSON is
-documented in docs/bench.md. Nothing else should keep the machine busy meanwhile.
-Exit codes: 0 done; {SLOWER} slower than --fail-above allows; 2 bad usage or input; 1 a failure of topos-rt.
+End to end is from a picture in memory (a file, where one is named) to vertices in memory.
+The JSON is documented in docs/bench.md. Nothing else should keep the machine busy meanwhile.
+Exit codes: 0 done; {SLOWER} slower than --fail-above allows; 2 bad usage or input; 1 a failure of ours.
 """
 
 
