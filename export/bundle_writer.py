@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from export.decoder_tensors import decoder_tensors
+from export.flops import count
 from export.graphs import build_graphs
 from export.models import TOPOSVAE, FastDiT, ImageEncoder
 from export.onnx_files import half_file, write_graphs
@@ -108,5 +109,6 @@ def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage
             image=ImageSpec(model.image_size, model.image_size, tokens[1], tokens[2]),
             latent=LatentSpec(*model.dit.latent_shape), points=PointSpec(model.points),
             flow=model.flow, frame=model.frame,
+            flops={graph: count(directory / file) for graph, file in files.items()},
         ),
     )  # fmt: skip

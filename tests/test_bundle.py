@@ -136,7 +136,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "not JSON": (write(b"format: topos_rt.bundle\n"), "is not JSON"),
     "manifest too large": (write(b" " * (1 << 20) + b"{}"), "more than 1 MiB"),
     "unknown key": (put("colour", value="blue"), "manifest key 'colour': got an unknown key"),
-    "wrong version": (put("version", value=3), "got 3; expected 2; fix: upgrade topos-rt"),
+    "wrong version": (put("version", value=4), "got 4; expected 3; fix: upgrade topos-rt"),
     "rig of another head": (another_rig, "rig and topology of a bundle do not fit"),
     "rig for a topology": (no_topology, "topology"),
 }

@@ -134,10 +134,10 @@ def test_bad_images(refused, case):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ([], "no command: expected one of: generate, build, info, doctor"),
+        ([], "no command: expected one of: generate, build, bench, info, doctor"),
         (
             ["genrate"],
-            "unknown command: got 'genrate'; expected one of: generate, build, info, doctor; fix: did you",
+            "unknown command: got 'genrate'; expected one of: generate, build, bench, info, doctor; fix: di",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),
@@ -186,7 +186,7 @@ BAD_BUNDLES = {
     "not json": (lambda b: (b / "manifest.json").write_text("{"), "manifest.json is not JSON"),
     "unknown key": (edit(lambda t: t.update(colour="red")), "manifest key 'colour': got an unknown key"),
     "missing key": (edit(lambda t: t.pop("latent")), "manifest key 'latent'"),
-    "newer version": (edit(lambda t: t.update(version=3)), "manifest key 'version': got 3; expected 2"),
+    "newer version": (edit(lambda t: t.update(version=4)), "manifest key 'version': got 4; expected 3"),
     "path escaping": (edit(escape), "'../dit_step.onnx'"),
     "link escaping": (link_outside, "bundle file dit_step.onnx: got a link"),
     "unlisted file": (lambda b: (b / "extra.bin").write_bytes(b"x"), "'extra.bin'"),

@@ -200,7 +200,24 @@ def manifest() -> Manifest:
         points=PointSpec(POINTS),
         flow=FLOW,
         frame=FRAME,
+        flops=flops(),
     )
+
+
+def flops() -> dict[str, int]:
+    """Of the products in `_nodes`, added up by hand."""
+    per_token = BLOCKS * HEADS * HEAD_DIM
+    own = BLOCKS * 6 * WIDTH * N * D + N * D * D
+    step = 2 * (own + 2 * per_token * N * D)
+    return {
+        "image_encoder": 2 * TOKENS * 3 * CHANNELS,
+        "dit_modulation": 0,
+        "dit_context": 2 * 2 * TOKENS * CHANNELS * per_token,
+        "dit_step": step,
+        "dit_step_guided": step,
+        "vae_decoder": 2 * N * D * V * 6,
+        "vae_encoder": 2 * 6 * N * D,
+    }
 
 
 def _rig() -> Rig:

@@ -1,6 +1,7 @@
 """The `topos-rt` command: finds the subcommand, and turns every outcome into an exit code.
 
-0 done; 2 bad usage or bad input; 1 a failure of our own; 130 interrupted. Nothing heavy is imported before a
+0 done; 2 bad usage or bad input; 3 `bench` found more slowness than was allowed; 1 a failure of our own; 130
+interrupted. Nothing heavy is imported before a
 command needs it, so that `topos-rt doctor` works where the dependencies are broken.
 """
 
@@ -28,6 +29,7 @@ INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("generate", "turn portraits into 3D heads"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),
+    "bench": ("bench", "measure speed here, cold and warm, and compare results"),
     "info": ("info", "say what is in a model bundle"),
     "doctor": ("doctor", "say what works on this machine, and how to mend what does not"),
 }

@@ -20,7 +20,7 @@ from topos_rt.errors import BundleError
 from topos_rt.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 2
+VERSION = 3
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -28,6 +28,7 @@ WEIGHT_KINDS = ("trained", "official", "random")
 _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 1 << 31
+_MOST_FLOPS = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 2. Raises BundleError for values that make no sense.
+    """The whole of `manifest.json`, version 3. Raises BundleError for values that make no sense.
 
     All file names are relative to the bundle, with "/" between parts. `files` is empty only until
     `topos_rt.bundle.write_manifest` fills it.
@@ -180,11 +181,20 @@ class Manifest:
     points: PointSpec
     flow: FlowSpec
     frame: FrameSpec
+    # Graph -> floating-point operations of one run, a multiply-add being two: matrix products, convolutions
+    # and attention. Counted at export, from the graphs; a runtime without an ONNX parser cannot.
+    flops: Mapping[str, int]
     files: Mapping[str, FileInfo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= 100:
             refuse("name", f"{len(self.name)} characters", "1 to 100")
+        if set(self.flops) != set(GRAPHS):
+            wanted = f"one number for each of: {', '.join(GRAPHS)}"
+            refuse("flops", ", ".join(self.flops) or "nothing", wanted)
+        for graph, count in self.flops.items():
+            if not 0 <= count < _MOST_FLOPS:
+                refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
         for name in (*self.references(), *self.files):
             _check_name(name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from topos_rt.errors import BackendError, BundleError, InputError
 from topos_rt.solvers import Array
 
 Context: TypeAlias = Mapping[str, Array]  # keys and values [L,heads,T,hd] of every DiT block
+Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ANY = -1
@@ -41,15 +42,20 @@ class Networks:
         _check_contract(bundle, self._engines)
 
     @classmethod
-    def open(cls, bundle: Bundle, name: str, options: EngineOptions) -> Networks:
-        """Load the graphs with the backend `name`. What was loaded is closed again if anything fails."""
+    def open(
+        cls, bundle: Bundle, name: str, options: EngineOptions, wrap: Wrap = lambda graph, engine: engine
+    ) -> Networks:
+        """Load the graphs with the backend `name`. What was loaded is closed again if anything fails.
+
+        wrap: what to use in place of the engine of a graph; closes that with itself.
+        """
         module = backend(name)
         with ExitStack() as held, ExitStack() as stack:
             options = dataclasses.replace(options, workspace=held.enter_context(module.workspace()))
-            engines = {
-                graph: stack.enter_context(module.load(*engine_source(bundle, graph, module, options)))
-                for graph in GRAPHS
-            }
+            engines = {}
+            for graph in GRAPHS:
+                engine = stack.enter_context(module.load(*engine_source(bundle, graph, module, options)))
+                engines[graph] = wrap(graph, engine)
             networks = cls(bundle, engines)
             stack.pop_all()
             networks._held = held.pop_all()

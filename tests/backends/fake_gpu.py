@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -54,6 +55,7 @@ class FakeCuda:
         self.memory: dict[int, np.ndarray] = {}
         self.pinned: dict[int, np.ndarray] = {}
         self.streams: dict[int, list[Callable[[], Any]]] = {}
+        self.events: dict[int, float] = {}
         self.fail: dict[str, Any] = {}  # function -> status that it returns
         self.lost = False  # whether what is on a stream comes to nothing
         self.copied = 0  # to the device, in bytes
@@ -126,11 +128,31 @@ class FakeCuda:
         return (OK,)
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: Any, stream: Any) -> Any:
-        to_device = kind == real.cudaMemcpyKind.cudaMemcpyHostToDevice
+        kinds = real.cudaMemcpyKind
+        to_device = kind == kinds.cudaMemcpyHostToDevice
         self.copied += size * to_device
-        if not self.holds(target if to_device else source, size):
+        ends = {kinds.cudaMemcpyHostToDevice: [target], kinds.cudaMemcpyDeviceToHost: [source],
+                kinds.cudaMemcpyDeviceToDevice: [target, source]}[kind]  # fmt: skip
+        if not all(self.holds(address, size) for address in ends):
             return (INVALID,)
         self.streams[int(stream)].append(lambda: ctypes.memmove(target, source, size) and None)
+        return (OK,)
+
+    def cudaEventCreate(self) -> Any:
+        event = real.cudaEvent_t(len(self.events) + 777)
+        self.events[int(event)] = 0.0
+        return OK, event
+
+    def cudaEventRecord(self, event: Any, stream: Any) -> Any:
+        assert int(event) in self.events
+        self.streams[int(stream)].append(lambda: self.events.update({int(event): time.perf_counter()}))
+        return (OK,)
+
+    def cudaEventElapsedTime(self, start: Any, end: Any) -> Any:
+        return OK, 1e3 * (self.events[int(end)] - self.events[int(start)])
+
+    def cudaEventDestroy(self, event: Any) -> Any:
+        del self.events[int(event)]
         return (OK,)
 
     def holds(self, address: int, size: int) -> bool:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from export.__main__ import main
 from export.flops import count, count_bundle
 from tests import tiny_bundle as tiny
-from topos_rt.bundle import Bundle
+from topos_rt.bundle import GRAPHS, Bundle
 from topos_rt.errors import BundleError
 
 Shapes = dict[str, tuple[object, ...]]
@@ -86,6 +86,12 @@ def test_a_bundle(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None
         7 * (graphs["dit_step_guided"] + graphs["dit_modulation"]) + graphs["dit_context"])
     assert main(["flops", str(tiny_bundle), "--steps", "7", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == result
+
+
+@pytest.mark.parametrize("model", ["tiny", "mini"])
+def test_the_manifest_has_the_same_numbers(tiny_bundle: Path, model: str) -> None:
+    bundle = Bundle.open(tiny_bundle if model == "tiny" else model)
+    assert {graph: count(bundle.graph(graph)) for graph in GRAPHS} == bundle.manifest.flops
 
 
 @pytest.mark.parametrize("steps", ["0", "1001"])

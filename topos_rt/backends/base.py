@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,25 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@dataclass(frozen=True)
+class DeviceTimes:
+    """One run of an engine on a device, in milliseconds: of the host's clock, then of the device's events."""
+
+    enqueue: float  # to hand the graph over
+    to_device: float
+    compute: float
+    to_host: float
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """An engine on a device that can tell what its runs spend their time on."""
+
+    def trace(self, sink: Callable[[DeviceTimes], object] | None) -> None:
+        """Call `sink` after every run that follows; None ends that. Untraced runs pay nothing for it."""
+        ...
 
 
 class BackendModule(Protocol):

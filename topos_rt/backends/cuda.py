@@ -133,6 +133,15 @@ class Stream(_Held):
         kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         _call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
 
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Begin to copy bytes from one place on the device to another."""
+        kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        _call("cudaMemcpyAsync", target, source, size, kind, self._stream)
+
+    def record(self, event: Event) -> None:
+        """Have the device note the time when it gets here."""
+        _call("cudaEventRecord", event.handle, self._stream)
+
     def synchronize(self) -> None:
         """Wait for all that was begun."""
         _call("cudaStreamSynchronize", self._stream)
@@ -177,6 +186,23 @@ class Graph(_Held):
         if self.executable is not None:
             executable, self.executable = self.executable, None
             _call("cudaGraphExecDestroy", executable)
+
+
+class Event(_Held):
+    """A point in time on the device, once `Stream.record` was called and the stream has got there."""
+
+    def __init__(self) -> None:
+        self.handle: Any = _call("cudaEventCreate")
+
+    def since(self, other: Event) -> float:
+        """Milliseconds from another event to this one; both must have happened."""
+        return float(_call("cudaEventElapsedTime", other.handle, self.handle))
+
+    def close(self) -> None:
+        """Destroy the event."""
+        if self.handle is not None:
+            handle, self.handle = self.handle, None
+            _call("cudaEventDestroy", handle)
 
 
 class Memory(_Held):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.backends import cuda
-from topos_rt.backends.base import Tensor, TensorSpec, check_feeds, check_out
+from topos_rt.backends.base import DeviceTimes, Tensor, TensorSpec, check_feeds, check_out
 from topos_rt.backends.engine_cache import warn
 from topos_rt.backends.tensorrt_build import Messages
 from topos_rt.errors import BackendError, InputError, OutputError
@@ -112,6 +114,7 @@ class TensorRTEngine:
             except cuda.CudaError as error:
                 raise self._failed("load", error) from error
             self._resident: dict[str, weakref.ref[Tensor]] = {}
+            self._spans: _Spans | None = None
             self._held = held.pop_all()
 
     def _load(self, trt: Any, plan: bytes, runtime_cache: Path | None, held: ExitStack) -> None:
@@ -153,22 +156,40 @@ class TensorRTEngine:
 
     def _run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # Both hold what copies in flight read and write.
+        mark = self._spans.begin() if self._spans else _no_mark
+        mark()
         sources = [self._upload(name, array) for name, array in feeds.items()]
         self._context.set_device_memory(self._workspace.reserve(self._activations), self._activations)
+        mark()
         if not self._context.execute_async_v3(self._stream.handle):
             self._stream.synchronize()
             raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=_CPU)
+        mark()
         results, targets = {}, {}
         for name, spec in self.outputs.items():
             results[name] = out[name] if name in out else np.empty(spec.shape, spec.dtype)
             targets[name] = self._staging.get(name, results[name])
             self._stream.to_host(targets[name], self._buffers[name])
+        mark()
         self._stream.synchronize()
+        if self._spans:
+            self._spans.tell()
         del sources
         for name, array in self._staging.items():
             if name in results:
                 np.copyto(results[name], array)
         return results
+
+    def trace(self, sink: Callable[[DeviceTimes], object] | None) -> None:
+        """See `Traced.trace`."""
+        if self._context is None:
+            return
+        with cuda.on_device(self._workspace.device):
+            if self._spans is not None:
+                spans, self._spans = self._spans, None
+                spans.close()
+            if sink is not None:
+                self._spans = _Spans(self._stream, sink)
 
     def _upload(self, name: str, array: Tensor) -> Tensor:
         kept = self._resident.get(name)
@@ -191,6 +212,8 @@ class TensorRTEngine:
         if self._context is None:
             return
         # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
+        with suppress(cuda.CudaError):
+            self.trace(None)
         with suppress(cuda.CudaError), self._held, cuda.on_device(self._workspace.device):
             self._jit.save()
             self._drop()
@@ -219,6 +242,39 @@ class TensorRTEngine:
         return BackendError(
             f"TensorRT could not {what} {self._name}", got=f"{error} | {told}" if told else error, fix=fix
         )
+
+
+class _Spans:
+    """Four events of a run: before the uploads, before the graph, after it, after the downloads."""
+
+    def __init__(self, stream: cuda.Stream, sink: Callable[[DeviceTimes], object]) -> None:
+        self._stream, self._sink = stream, sink
+        self._clock: list[float] = []
+        with ExitStack() as held:
+            self._events = [held.enter_context(cuda.Event()) for _ in range(4)]
+            self._held = held.pop_all()
+
+    def begin(self) -> Callable[[], None]:
+        """A new run; returns what marks the next of its four points. One that failed left off halfway."""
+        self._clock.clear()
+        return self._mark
+
+    def _mark(self) -> None:
+        self._stream.record(self._events[len(self._clock)])
+        self._clock.append(time.perf_counter())
+
+    def tell(self) -> None:
+        """Once the stream has been waited for."""
+        spans = [after.since(before) for before, after in itertools.pairwise(self._events)]
+        self._sink(DeviceTimes(1e3 * (self._clock[2] - self._clock[1]), *spans))
+
+    def close(self) -> None:
+        """Destroy the events."""
+        self._held.close()
+
+
+def _no_mark() -> None:
+    """What an engine does that is not traced."""
 
 
 class _RuntimeCache:

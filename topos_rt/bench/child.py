@@ -1,0 +1,87 @@
+"""`python -m topos_rt.bench.child JSON`: one fresh process up to its first heads, timed by its own clock.
+
+Prints one JSON object. Only the standard library is imported before the clock runs.
+"""
+
+from __future__ import annotations
+
+import time
+
+_BEGAN = time.monotonic()
+
+import json  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+
+def main() -> None:
+    """Import, load, make heads; milliseconds of each."""
+    task = json.loads(sys.argv[1])
+    ms = {"interpreter": 1e3 * (_BEGAN - task["spawned"])}
+    clock = _Clock(ms)
+    clock.lap("arguments")
+    from topos_rt.backends import BUILDERS
+    from topos_rt.bench.machine import device_memory, peak_bytes
+    from topos_rt.bench.session import Request, opened
+
+    clock.lap("import")
+    request = Request(**task["request"] | {"graphs": (), "cache": Path(task["request"]["cache"])})
+    builds = _Builds()
+    on_device = request.backend in BUILDERS
+    free = device_memory() if on_device else None  # makes the CUDA context, a part of loading
+    with opened(request, builds.progress) as session:
+        clock.lap("load")
+        ms["build"] = builds.ms
+        if task["warm_up"]:
+            session.pipeline.warm_up()
+            clock.lap("warm_up")
+        _head(session, clock, "first")
+        ms["to_first_head"] = sum(value for name, value in ms.items() if name != "build")
+        _head(session, clock, "second")
+        after = device_memory() if on_device else None
+    del ms["arguments"]
+    device = None if free is None or after is None else free["free_bytes"] - after["free_bytes"]
+    print(json.dumps({"ms": ms, "peak_host_bytes": peak_bytes(), "device_bytes": device}))
+
+
+def _head(session: Any, clock: _Clock, name: str) -> None:
+    from topos_rt.bench.session import HEAD
+
+    clock.ms[name] = session.head()[HEAD]
+    clock.restart()  # the GLB is no part of a head
+
+
+class _Clock:
+    """Laps, in milliseconds."""
+
+    def __init__(self, ms: dict[str, float]) -> None:
+        self.ms = ms
+        self._since = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.ms[name] = 1e3 * (now - self._since)
+        self._since = now
+
+    def restart(self) -> None:
+        self._since = time.monotonic()
+
+
+class _Builds:
+    """How long engines were being built, as the progress of their builds tells."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._began: dict[str, float] = {}
+
+    def progress(self, graph: str, share: float) -> None:
+        now = time.monotonic()
+        began = self._began.setdefault(graph, now)
+        if share >= 1:
+            self.ms += 1e3 * (now - began)
+            del self._began[graph]
+
+
+if __name__ == "__main__":
+    main()

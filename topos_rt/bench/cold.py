@@ -1,0 +1,95 @@
+"""Fresh processes up to their first head, from named start states.
+
+A warm process has the engines loaded and every kernel run; the states before that differ in what is kept on
+disk. The files of the model are in the system's cache in all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import topos_rt
+from topos_rt.backends import BUILDERS
+from topos_rt.bench.session import Request, Tell
+from topos_rt.bench.stats import summary
+from topos_rt.errors import BackendError, one_line
+
+# State -> what it means. Of backends that build engines; the others have one.
+STATES = {
+    "no cache": "engines are built, and their kernels compiled",
+    "engine cache": "engines are in the cache, their compiled kernels are not",
+    "runtime cache": "engines and, with TensorRT-RTX, their compiled kernels are in the cache",
+}
+FRESH = {"fresh process": "the backend keeps nothing on disk"}
+_TIMEOUT_S = 1800
+
+
+def measure(request: Request, backend: str, repeats: int, tell: Tell) -> list[dict[str, Any]]:
+    """Each state, without and with `HeadPipeline.warm_up` before the first head; statistics over `repeats`.
+
+    The user's own cache of engines is neither used nor changed. Raises BackendError where a process fails.
+    """
+    states = STATES if backend in BUILDERS else FRESH
+    told: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    total = 2 * repeats * len(states)
+    for _ in range(repeats):
+        for warmed in (False, True):
+            with tempfile.TemporaryDirectory(prefix="topos-rt-") as folder:
+                prepared = dataclasses.replace(request, backend=backend, cache=Path(folder))
+                # In this order each state is what the process before has left behind.
+                for state in states:
+                    tell(sum(map(len, told.values())) / total, f"fresh process, {state}")
+                    if state == "engine cache":
+                        _forget_kernels(Path(folder))
+                    told.setdefault((state, warmed), []).append(_child(prepared, warmed))
+    return [
+        {"state": state, "meaning": states[state], "warmed_up": warmed, **_row(told[state, warmed])}
+        for state in states
+        for warmed in (False, True)
+    ]
+
+
+def _row(children: list[dict[str, Any]]) -> dict[str, Any]:
+    names = children[0]["ms"]
+    return {
+        "ms": {name: summary([child["ms"][name] for child in children]) for name in names},
+        "peak_host_bytes": _largest(child["peak_host_bytes"] for child in children),
+        "device_bytes": _largest(child["device_bytes"] for child in children),
+    }
+
+
+def _largest(values: Iterator[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _forget_kernels(cache: Path) -> None:
+    for kernels in cache.rglob("*.jit"):
+        kernels.unlink()
+
+
+def _child(request: Request, warmed: bool) -> dict[str, Any]:
+    tree = dataclasses.asdict(request) | {"cache": str(request.cache)}
+    task = {"request": tree, "warm_up": warmed, "spawned": time.monotonic()}
+    roots = [str(Path(topos_rt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, roots))}
+    words = [sys.executable, "-m", "topos_rt.bench.child", json.dumps(task)]
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False)
+    except subprocess.SubprocessError as error:
+        raise BackendError("a fresh process did not come back", got=error) from error
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise BackendError("a fresh process failed", got=one_line(last[0]),
+                           fix="measure without fresh processes: --cold 0")  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -1,0 +1,147 @@
+"""Whether one result is slower than another, beyond noise.
+
+Two files are compared by the samples they hold; that needs no model and no GPU, and serves two versions of a
+program. What changed on the machine between the two is then part of the difference, so that a change counts
+only where it is also larger than that of the ceiling measured beside each. `rerun` has no such doubt: both
+settings run turn by turn in one process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topos_rt.bench.result import HEADS
+from topos_rt.bench.session import HEAD, Request, Samples, Session, Tell, opened
+from topos_rt.bench.stats import difference
+from topos_rt.bench.work import model_digest
+from topos_rt.bundle import Bundle
+from topos_rt.errors import InputError
+
+# Dotted key that must be the same -> what to call it.
+_SAME = {
+    "protocol.mode": "what was timed, heads or graphs",
+    "settings.model.sha256": "the model",
+    "settings.sampling.steps": "the number of steps",
+    "settings.evaluations": "the evaluations of the network",
+    "settings.input": "the picture",
+}
+# Keys that may differ, but should be known to.
+_NOTED = ("settings.backend", "settings.precision", "settings.threads", "settings.sampling.solver",
+          "settings.guidance_policy", "machine.cpu", "machine.cores", "machine.topos_rt",
+          "device.after.name")  # fmt: skip
+# Where these are the same, the ceilings of two results should be.
+_ONE_MACHINE = ("settings.backend", "settings.precision", "settings.threads", "machine.cpu",
+                "device.after.name", "ceilings.gemm.side")  # fmt: skip
+_WARM_UP = 10
+
+
+def compare(a: Mapping[str, Any], b: Mapping[str, Any], limit: float | None = None) -> dict[str, Any]:
+    """Compare two results as they are; see `report`. Raises InputError where they cannot be."""
+    check(a, b)
+    return report(a, b, a["samples_ms"], b["samples_ms"], limit, interleaved=False)
+
+
+def rerun(
+    a: Mapping[str, Any], b: Mapping[str, Any], model: str, limit: float | None, tell: Tell
+) -> dict[str, Any]:
+    """Run the settings of both results here, turn by turn, and compare that.
+
+    Raises InputError where the model is not theirs, or a backend does not work here.
+    """
+    check(a, b)
+    if a["protocol"]["mode"] != HEADS:
+        raise InputError("results to run anew", got="single graphs", expected="whole heads",
+                         fix="compare the files as they are, without --rerun")  # fmt: skip
+    digest = model_digest(Bundle.open(model))
+    if digest != a["settings"]["model"]["sha256"]:
+        raise InputError(f"model {model}", got=digest[:12], expected=a["settings"]["model"]["sha256"][:12],
+                         fix="name the model of the results with --model")  # fmt: skip
+    runs = min(len(result["samples_ms"][HEAD]) for result in (a, b))
+    with opened(_request(a, model)) as first, opened(_request(b, model)) as second:
+        sessions = (first, second)
+        for session in sessions:
+            session.warm_up(_WARM_UP, tell)
+        samples = _by_turns(sessions, runs, tell)
+    return report(a, b, *samples, limit, interleaved=True)
+
+
+def check(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """Raise InputError unless both results timed the same work."""
+    for key, meaning in _SAME.items():
+        first, second = _at(a, key), _at(b, key)
+        if first != second:
+            raise InputError(f"two results that differ in {meaning}", got=f"{first!r} and {second!r}",
+                             expected="the same in both", fix="measure both alike")  # fmt: skip
+    first, second = list(a["samples_ms"]), list(b["samples_ms"])
+    if first != second:
+        raise InputError("two results of different stages", got=f"{', '.join(first)} and {', '.join(second)}",
+                         expected="the same in both", fix="measure both alike")  # fmt: skip
+
+
+def report(
+    a: Mapping[str, Any], b: Mapping[str, Any], first: Samples, second: Samples, limit: float | None,
+    *, interleaved: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """For the JSON: `rows`, `slower` (what is slower than the limit allows), `differs` (settings).
+
+    The end to end time decides where there is one, otherwise every graph. Slower is what is so by more than
+    `limit` as a share, and significantly.
+    """
+    rows, drift = {}, 0.0 if interleaved else _drift(a, b)
+    for name in first:
+        if min(np.median(first[name]), np.median(second[name])) > 0:
+            found = difference(first[name], second[name], interleaved=interleaved)
+            medians = {"a_p50": float(np.median(first[name])), "b_p50": float(np.median(second[name]))}
+            significant = found.significant and abs(found.change) > drift
+            rows[name] = medians | dataclasses.asdict(found) | {"significant": significant}
+    judged = [HEAD] if HEAD in rows else list(rows)
+    slower = [] if limit is None else [
+        name for name in judged if rows[name]["significant"] and rows[name]["change"] > limit
+    ]  # fmt: skip
+    differs = {key: [_at(a, key), _at(b, key)] for key in _NOTED if _at(a, key) != _at(b, key)}
+    return {"interleaved": interleaved, "drift": drift, "limit": limit, "rows": rows, "slower": slower,
+            "differs": differs}  # fmt: skip
+
+
+def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """By how much the machine itself was faster or slower at a large product, as a share; 0: not known."""
+    same = all(_at(a, key) == _at(b, key) for key in _ONE_MACHINE)
+    first, second = (_at(result, "ceilings.gemm.ms.p50") for result in (a, b))
+    return abs(float(second) / float(first) - 1) if same and first and second else 0.0
+
+
+def _by_turns(sessions: tuple[Session, Session], runs: int, tell: Tell) -> tuple[Samples, Samples]:
+    """The same number of heads of each, A B B A A B …: neither always comes first."""
+    samples: tuple[Samples, Samples] = ({}, {})
+    for run in range(runs):
+        tell(run / runs, f"heads {run + 1} of {runs}")
+        for which in (0, 1) if run % 2 == 0 else (1, 0):
+            for name, value in sessions[which].head().items():
+                samples[which].setdefault(name, []).append(value)
+    return samples
+
+
+def _request(result: Mapping[str, Any], model: str) -> Request:
+    settings = result["settings"]
+    sampling = {name: value for name, value in settings["sampling"].items() if value is not None}
+    if "times" in sampling:
+        del sampling["shift"]
+    return Request(model, settings["backend"], settings["precision"], settings["threads"], sampling=sampling)
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def read_pair(paths: tuple[Path, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both results. Raises InputError as `topos_rt.bench.result.load`."""
+    from topos_rt.bench.result import load
+
+    return load(paths[0]), load(paths[1])

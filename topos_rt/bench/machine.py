@@ -1,0 +1,142 @@
+"""What is known of the machine a measurement was made on, and what state it was in."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from topos_rt import __version__
+
+Query: TypeAlias = Callable[[str], "str | None"]  # nvidia-smi's fields -> its answer
+
+PACKAGES = ("numpy", "onnxruntime", "pillow", "tensorrt-rtx", "tensorrt", "cuda-bindings")
+# Variables that change what is measured.
+FLAGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+         "CUDA_MODULE_LOADING", "CUDA_LAUNCH_BLOCKING", "CUDA_CACHE_DISABLE")  # fmt: skip
+# nvidia-smi's name -> ours; numbers but for the first three.
+_GPU = {
+    "name": "name", "driver_version": "driver", "pstate": "pstate", "clocks.sm": "sm_mhz",
+    "clocks.mem": "memory_mhz", "clocks.max.sm": "max_sm_mhz", "power.draw": "power_w",
+    "power.limit": "power_limit_w", "temperature.gpu": "temperature_c", "memory.used": "memory_used_mib",
+}  # fmt: skip
+_TEXTS = ("name", "driver", "pstate")
+# The same bits under the newer and the older name; bits as NVML's nvmlClocksEventReasons has them.
+_REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+REASONS = {
+    0x4: "the power limit", 0x8: "a hardware slowdown", 0x20: "the temperature (software)",
+    0x40: "the temperature (hardware)", 0x80: "the power brake",
+}  # fmt: skip
+_TIMEOUT_S = 15
+
+
+def facts() -> dict[str, Any]:
+    """What does not change during a measurement. No path and no name of the machine or its user."""
+    return {
+        "system": platform.platform(), "python": platform.python_version(), "cpu": _cpu(),
+        "cores": usable_cores(), "memory_bytes": _memory_bytes(), "topos_rt": __version__,
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+    }  # fmt: skip
+
+
+def load_average() -> float | None:
+    """Processes that ran or wanted to in the last minute; None where the system does not count them."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process has held at once, None where that is not known."""
+    if match := re.search(r"^VmHWM:\s+(\d+) kB", _read("/proc/self/status"), re.MULTILINE):
+        return 1024 * int(match[1])
+    # Not ru_maxrss where it can be helped: on Linux a child starts with that of its parent.
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def gpu_state(query: Query | None = None) -> dict[str, Any] | None:
+    """Name, clocks, power, temperature of the first GPU, and what holds its clocks down; None without one."""
+    ask = query or _nvidia_smi
+    answer = ask(",".join(_GPU))
+    if answer is None:
+        return None
+    state: dict[str, Any] = {}
+    for name, text in zip(_GPU.values(), answer.split(","), strict=False):
+        state[name] = text.strip() if name in _TEXTS else _number(text)
+    bits = next((found for name in _REASONS if (found := ask(name)) is not None), None)
+    state["held_back_by"] = _reasons(bits or "0")
+    return state
+
+
+def device_memory() -> Mapping[str, int] | None:
+    """Free bytes on the current GPU, None without one."""
+    from topos_rt.backends import cuda
+
+    try:
+        return {"free_bytes": cuda.free_bytes()}
+    except (ImportError, AttributeError, cuda.CudaError):
+        return None
+
+
+def _reasons(bits: str) -> list[str]:
+    try:
+        value = int(bits.strip(), 16)
+    except ValueError:
+        return []
+    return [meaning for bit, meaning in REASONS.items() if value & bit]
+
+
+def _nvidia_smi(fields: str) -> str | None:
+    words = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None  # "[N/A]"
+
+
+def _cpu() -> str:
+    match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    match = re.search(r"^MemTotal:\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    return 1024 * int(match[1]) if match else None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

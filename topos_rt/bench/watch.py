@@ -1,0 +1,82 @@
+"""Engines that note how long each of their runs takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+
+from topos_rt.backends import Engine
+from topos_rt.backends.base import DeviceTimes, Tensor, Traced
+
+# Milliseconds of one engine run, under trtexec's names; `hostMs` is ours. On a CPU there is no device: no
+# enqueuing and no transfers, and the run is all compute.
+FIELDS = ("enqMs", "h2dMs", "computeMs", "d2hMs", "latencyMs", "hostMs")
+
+
+class Watched:
+    """An `Engine` around another.
+
+    `samples` holds, while `recording` is on, the times of each run by the names of `FIELDS`; `feeds` is what
+    the last run was given.
+    """
+
+    def __init__(self, inner: Engine) -> None:
+        self._inner = inner
+        self.inputs, self.outputs = inner.inputs, inner.outputs
+        self.samples: dict[str, list[float]] = {name: [] for name in FIELDS}
+        self.recording = False
+        self.feeds: dict[str, Tensor] = {}
+        self.on_device = isinstance(inner, Traced)
+        self._seen: DeviceTimes | None = None
+
+    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """See `Engine.run`."""
+        self.feeds = dict(feeds)
+        if not self.recording:
+            return self._inner.run(feeds, out)
+        start = time.perf_counter()
+        results = self._inner.run(feeds, out)
+        self._note(1e3 * (time.perf_counter() - start))
+        return results
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Note the runs made meanwhile; on a device, by its events."""
+        self.recording = True
+        if isinstance(self._inner, Traced):
+            self._inner.trace(self._take)
+        try:
+            yield
+        finally:
+            self.recording = False
+            if isinstance(self._inner, Traced):
+                self._inner.trace(None)
+
+    def _take(self, times: DeviceTimes) -> None:
+        self._seen = times
+
+    def _note(self, host: float) -> None:
+        if self._seen is None:
+            found = {"h2dMs": 0.0, "computeMs": host, "d2hMs": 0.0, "latencyMs": host}
+        else:
+            d, self._seen = self._seen, None
+            found = {
+                "enqMs": d.enqueue, "h2dMs": d.to_device, "computeMs": d.compute, "d2hMs": d.to_host,
+                "latencyMs": d.to_device + d.compute + d.to_host,
+            }  # fmt: skip
+        for name, value in (found | {"hostMs": host}).items():
+            self.samples[name].append(value)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._inner.close()
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

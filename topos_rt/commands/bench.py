@@ -1,0 +1,155 @@
+"""`topos-rt bench`: how fast heads are made here, where the time goes, and whether that has changed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topos_rt.backends.base import MAX_THREADS, PRECISIONS
+from topos_rt.commands import options
+from topos_rt.console import Console
+from topos_rt.errors import OptionError
+from topos_rt.files import check_writable, write_atomic
+from topos_rt.manifest import GRAPHS
+
+if TYPE_CHECKING:
+    from topos_rt.bench.session import Request
+
+SLOWER = 3  # exit code: compared, and slower than --fail-above allows
+_MAX_RUNS = 100_000
+_MAX_COLD = 100
+
+EPILOG = f"""
+examples:
+  topos-rt bench                                      100 heads and 3 fresh processes of each kind
+  topos-rt bench --preset reference --runs 20 -o a.json --plot a.png
+  topos-rt bench --stage vae_decoder --cold 0         one graph alone, on what a real head gives it
+  topos-rt bench --compare a.json b.json --fail-above 5%   for CI: exit code {SLOWER} if b is slower
+
+End to end is from a picture in memory (a file, where one is named) to vertices in memory.
+The JSON is documented in docs/bench.md. Nothing else should keep the machine busy meanwhile.
+Exit codes: 0 done; {SLOWER} slower than --fail-above allows; 2 bad usage or input; 1 a failure of ours.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `topos-rt bench`."""
+    parser.epilog = EPILOG
+    parser.add_argument("image", metavar="IMAGE", nargs="?", help="a portrait (default: random pixels)")
+    options.add_model_options(parser)
+    parser.add_argument("--precision", metavar="|".join(PRECISIONS),
+                        help="of the engines, where the backend offers a choice")  # fmt: skip
+    parser.add_argument("--threads", metavar="N", type=_whole(1, MAX_THREADS),
+                        help="on the CPU (default: as many as there are usable cores)")  # fmt: skip
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="where engines are kept")
+    options.add_sampling_options(parser)
+    group = parser.add_argument_group("measurement")
+    group.add_argument("--runs", metavar="N", type=_whole(1, _MAX_RUNS), default=100,
+                       help="heads to time, each with another seed (default: 100)")  # fmt: skip
+    group.add_argument("--warm-up", metavar="N", type=_whole(1, _MAX_RUNS), default=10,
+                       help="heads before that, at least, and on until they get no faster (default: 10)")
+    group.add_argument("--cold", metavar="N", type=_whole(0, _MAX_COLD), default=3,
+                       help="fresh processes of each kind; 0: none (default: 3)")  # fmt: skip
+    group.add_argument("--stage", dest="graphs", metavar="GRAPH,GRAPH...",
+                       help=f"time these graphs alone: {', '.join(GRAPHS)}")  # fmt: skip
+    group.add_argument("-o", dest="out", metavar="JSON", type=Path, help="write the result, samples and all")
+    group.add_argument("--plot", metavar="PNG", type=Path, help="draw it")
+    group = parser.add_argument_group("comparison")
+    group.add_argument("--compare", metavar=("A.json", "B.json"), nargs=2, type=Path,
+                       help="compare two results of the same work")  # fmt: skip
+    group.add_argument("--fail-above", metavar="P%", type=_percent,
+                       help=f"exit with {SLOWER} where B is significantly slower by more")  # fmt: skip
+    group.add_argument("--rerun", action="store_true",
+                       help="run both settings here, turn by turn, in place of their times")  # fmt: skip
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Measure or compare."""
+    return _compare(arguments, console) if arguments.compare else _measure(arguments, console)
+
+
+def _measure(arguments: argparse.Namespace, console: Console) -> int:
+    for name in ("fail_above", "rerun"):
+        if getattr(arguments, name):
+            raise OptionError(f"--{name.replace('_', '-')}", got="no results to compare",
+                              fix="name two with --compare A.json B.json")  # fmt: skip
+    for path in (arguments.out, arguments.plot):
+        if path is not None:
+            check_writable(path, parents=True)
+    request = _request(arguments)
+    from topos_rt.bench import result, table
+
+    found = result.measure(
+        request, arguments.runs, arguments.warm_up, arguments.cold, console.progress,
+        lambda graph, share: console.progress(0.0, f"building {graph}: {share:.0%}"),
+    )  # fmt: skip
+    console.report.update(found)
+    for line in table.lines(found):
+        (console.note if line.startswith("note: ") else console.say)(line)
+    if arguments.out is not None:
+        _write(arguments.out, found)
+    if arguments.plot is not None:
+        from topos_rt.bench.plot import draw
+
+        write_atomic(arguments.plot, draw(found), parents=True)
+    return 0
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    from topos_rt.bench import compare, table
+
+    a, b = compare.read_pair(tuple(arguments.compare))
+    if arguments.rerun:
+        found = compare.rerun(a, b, arguments.model, arguments.fail_above, console.progress)
+    else:
+        found = compare.compare(a, b, arguments.fail_above)
+    console.report.update(found)
+    for line in table.comparison(found):
+        console.say(line)
+    if arguments.out is not None:
+        _write(arguments.out, found)
+    return SLOWER if found["slower"] else 0
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    if arguments.seeds is not None:
+        raise OptionError("--seeds", got="several", expected="--seed: that of the first head",
+                          fix="every head that is timed has the next seed")  # fmt: skip
+    if arguments.image is not None:
+        from topos_rt.image import check_image
+
+        check_image(arguments.image)
+    sampling = {name: value for name, value in options.sampling(arguments).items() if value is not None}
+    from topos_rt.bench.session import Request
+    from topos_rt.sampler import check_seed
+
+    return Request(
+        arguments.model, arguments.backend, arguments.precision, arguments.threads, arguments.cache,
+        sampling, arguments.image, check_seed(arguments.seed or 0),
+        tuple(arguments.graphs.split(",")) if arguments.graphs is not None else (),
+    )  # fmt: skip
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    write_atomic(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(), parents=True)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"got {text[:40]!r}; expected a whole number from {low} to {high:,}")
+        return int(text)
+
+    return read
+
+
+def _percent(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,4}(?:\.\d{1,4})?)%", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}; expected a percentage such as 5%")
+    return float(match[1]) / 100
