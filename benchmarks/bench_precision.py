@@ -13,7 +13,7 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from benchmarks.bench_sampler import held_out_portraits, summary
 from benchmarks.fp16_emulation import LARGEST, emulated_form
 from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.backends import EngineOptions, TensorSpec
-from topos_rt.backends.base import Tensor
+from topos_rt.backends.base import Tensor, Value
 from topos_rt.backends.onnxruntime import OnnxRuntimeEngine, load
 from topos_rt.bundle import GRAPHS
 from topos_rt.files import write_atomic
@@ -50,9 +50,11 @@ class Emulated:
         self.outputs: dict[str, TensorSpec] = {k: v for k, v in inner.outputs.items() if k != LARGEST}
         self.largest = 0.0
 
-    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         """See `Engine.run`."""
-        results = self._inner.run(feeds, out)
+        results = self._inner.run(feeds, out, keep)
         self.largest = max(self.largest, float(results.pop(LARGEST, 0.0)))
         return results
 

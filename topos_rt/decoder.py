@@ -6,7 +6,7 @@ The same sequence of `topos_rt.ops` runs on NumPy arrays (`NumpyDecoder`, the tw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,7 +16,7 @@ import numpy as np
 
 from topos_rt import ops
 from topos_rt.backends import cuda
-from topos_rt.backends.base import Tensor, TensorSpec, check_feeds, check_out
+from topos_rt.backends.base import Tensor, TensorSpec, Value, check_feeds, check_out
 from topos_rt.backends.device_array import Arena, DeviceArray
 from topos_rt.bundle import Bundle
 from topos_rt.decoder_plan import Plan, make_plan, read_tensors
@@ -35,14 +35,16 @@ class _Decoder:
         self.inputs: Mapping[str, TensorSpec] = {"latent": _spec(1, tokens, channels)}
         self.outputs: Mapping[str, TensorSpec] = {"vertices": _spec(1, plan.vertices, plan.last.c_out)}
 
-    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         """See `Engine.run`."""
         check_feeds(self.inputs, feeds)
-        check_out(self.outputs, out or {})
+        check_out(self.outputs, out or {}, keep)
         vertices = (out or {}).get("vertices")
         if vertices is None:
             vertices = np.empty(self.outputs["vertices"].shape, np.float32)
-        self._decode(np.ascontiguousarray(feeds["latent"][0]), vertices[0])
+        self._decode(np.ascontiguousarray(feeds["latent"])[0], vertices[0])
         return {"vertices": vertices}
 
     def _decode(self, latent: Tensor, vertices: Tensor) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from topos_rt.backends import Engine, EngineOptions, TensorSpec, backend
-from topos_rt.backends.base import BackendModule, Tensor
+from topos_rt.backends.base import BackendModule, Value
 from topos_rt.bundle import GRAPHS, Bundle
 from topos_rt.errors import BackendError, BundleError, InputError
 from topos_rt.solvers import Array
 
-Context: TypeAlias = Mapping[str, Array]  # keys and values [L,heads,T,hd] of every DiT block
+Context: TypeAlias = Mapping[str, Value]  # keys and values [L,heads,T,hd] of every DiT block
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -38,7 +38,7 @@ class Networks:
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] | None = dict(engines)
         self._held = ExitStack()  # what to close after the engines
-        self._modulations: dict[float, Array] = {}
+        self._modulations: dict[float, Value] = {}
         _check_contract(bundle, self._engines)
 
     @classmethod
@@ -71,26 +71,28 @@ class Networks:
         }
         return {graph: kinds for graph, kinds in needs.items() if kinds}
 
-    def encode_image(self, pixels: Array) -> Array:
-        """Pixels [1,3,H,W] in 0..1 -> condition tokens [1,T,C]."""
-        return self._run("image_encoder", pixels=pixels)["tokens"]
+    def encode_image(self, pixels: Array) -> Value:
+        """Pixels [1,3,H,W] in 0..1 -> condition tokens [1,T,C], where the backend keeps them."""
+        tokens: Value = self._run("image_encoder", {"pixels": pixels}, ("tokens",))["tokens"]
+        return tokens
 
-    def context(self, tokens: Array) -> Context:
+    def context(self, tokens: Value) -> Context:
         """Condition tokens [1,T,C] -> what every DiT block attends to; once per image."""
-        return _kept(self._run("dit_context", tokens=tokens))
+        return self._run("dit_context", {"tokens": tokens}, ("keys", "values"))
 
     def field(self, context: Context) -> BoundField:
         """The DiT bound to a context; see `topos_rt.sampler.Field`."""
         return BoundField(self, context)
 
-    def modulation(self, t: float) -> Array:
+    def modulation(self, t: float) -> Value:
         """What every DiT block does at time t, whatever the latent and image: [L,6,C], kept between calls."""
         with self._lock:
             if t in self._modulations:  # put back last: the first is the longest unused
                 self._modulations[t] = self._modulations.pop(t)
                 return self._modulations[t]
         # Two threads may both come here; they compute the same.
-        made = _kept(self._run("dit_modulation", time=np.array([t], np.float32)))["modulation"]
+        feeds = {"time": np.array([t], np.float32)}
+        made: Value = self._run("dit_modulation", feeds, ("modulation",))["modulation"]
         with self._lock:
             self._modulations[t] = made
             while len(self._modulations) * made.nbytes > _MODULATION_BYTES:
@@ -102,7 +104,7 @@ class Networks:
 
         Raises BackendError for values that are not finite.
         """
-        vertices: Array = self._run("vae_decoder", latent=latent)["vertices"][0]
+        vertices: Array = self._run("vae_decoder", {"latent": latent})["vertices"][0]
         if not np.isfinite(vertices).all():
             raise BackendError(
                 "the networks made a mesh that is not finite",
@@ -113,7 +115,7 @@ class Networks:
 
     def encode_points(self, points: Array) -> tuple[Array, Array]:
         """Points | normals [1,P,6] in the networks' frame -> mean and log-variance [1,N,D] of the latent."""
-        outputs = self._run("vae_encoder", points=points)
+        outputs = self._run("vae_encoder", {"points": points})
         return outputs["mean"], outputs["logvar"]
 
     def close(self) -> None:
@@ -124,11 +126,11 @@ class Networks:
                 engine.close()
             self._held.close()
 
-    def _run(self, graph: str, **feeds: Tensor) -> dict[str, Tensor]:
+    def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:
         with self._lock:
             if self._engines is None:
                 raise InputError("this pipeline is closed", got="a call after close()", fix="open it again")
-            return self._engines[graph].run(feeds)
+            return self._engines[graph].run(feeds, keep=keep)
 
 
 def engine_source(
@@ -155,22 +157,16 @@ class BoundField:
 
     def conditional(self, x: Array, t: float) -> Array:
         """Velocity [1,N,D] of a latent [1,N,D] at time t."""
-        modulation = self.networks.modulation(t)
-        return self.networks._run("dit_step", latent=x, modulation=modulation, **self.context)["velocity"]
+        feeds = {"latent": x, "modulation": self.networks.modulation(t), **self.context}
+        velocity: Array = self.networks._run("dit_step", feeds)["velocity"]
+        return velocity
 
     def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
         """(1 + w) v_cond - w v_uncond, and v_cond - v_uncond, each [1,N,D], from one engine run."""
-        outputs = self.networks._run(
-            "dit_step_guided", latent=x, modulation=self.networks.modulation(t),
-            guidance=np.array([w], np.float32), **self.context)  # fmt: skip
+        guidance = np.array([w], np.float32)
+        feeds = {"latent": x, "modulation": self.networks.modulation(t), "guidance": guidance, **self.context}
+        outputs = self.networks._run("dit_step_guided", feeds)
         return outputs["velocity"], outputs["difference"]
-
-
-def _kept(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Read-only arrays: what serves many steps is uploaded to a GPU once."""
-    for array in arrays.values():
-        array.setflags(write=False)
-    return arrays
 
 
 def _check_contract(bundle: Bundle, engines: Mapping[str, Engine]) -> None:

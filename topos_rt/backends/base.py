@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from topos_rt.errors import InputError, OptionError, ToposError, choose
 
+if TYPE_CHECKING:
+    from topos_rt.backends.device_array import DeviceArray
+
 Tensor: TypeAlias = npt.NDArray[Any]
+Value: TypeAlias = "Tensor | DeviceArray"
 MAX_THREADS = 1024
 
 # What a bundle's graphs come in, and what that means for them.
@@ -78,16 +82,21 @@ class Engine(Protocol):
     @property
     def outputs(self) -> Mapping[str, TensorSpec]: ...
 
-    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Run the graph once and wait for it.
 
         Args:
-            feeds: one array for each input, of exactly its shape and dtype; not changed.
+            feeds: one array for each input, of exactly its shape and dtype; not changed. On a GPU also what
+                an engine on the same GPU kept there.
             out: arrays, C-contiguous and writable, that take the outputs of their names; any subset. They may
                 be among `feeds`.
+            keep: outputs that may stay where they were computed, to be fed to another engine.
 
         Returns:
-            Every output by name: the array given in `out`, else a new one that no later call touches.
+            Every output by name: the array given in `out`, else a new one that no later call touches. What is
+            kept on a GPU is a `DeviceArray`, all else NumPy's.
 
         Raises:
             InputError: a name, shape or dtype is wrong, or the engine is closed.
@@ -158,17 +167,25 @@ class BackendModule(Protocol):
         ...
 
 
-def check_feeds(inputs: Mapping[str, TensorSpec], feeds: Mapping[str, Tensor]) -> None:
-    """Raise InputError unless `feeds` are exactly the inputs of an engine."""
+def check_feeds(
+    inputs: Mapping[str, TensorSpec], feeds: Mapping[str, Value], device: int | None = None
+) -> None:
+    """Raise InputError unless `feeds` are exactly the inputs of an engine; arrays on `device` are welcome."""
     missing = [name for name in inputs if name not in feeds]
     if missing:
         raise InputError(f"engine input {missing[0]!r}", got="nothing", expected=inputs[missing[0]])
     for name, array in feeds.items():
-        _check("input", name, array, inputs)
+        _check("input", name, array, inputs, device)
 
 
-def check_out(outputs: Mapping[str, TensorSpec], out: Mapping[str, Tensor]) -> None:
-    """Raise InputError unless every array of `out` can take the output of its name."""
+def check_out(
+    outputs: Mapping[str, TensorSpec], out: Mapping[str, Tensor], keep: Collection[str] = ()
+) -> None:
+    """Raise InputError unless arrays of `out` can take the outputs of their names, and `keep` names others."""
+    for name in keep:
+        if name not in outputs or name in out:
+            others = [other for other in outputs if other not in out]
+            raise InputError("engine output to keep", got=repr(name), expected=f"one of: {', '.join(others)}")
     for name, array in out.items():
         _check("output", name, array, outputs)
         if not (array.flags.c_contiguous and array.flags.writeable):
@@ -176,14 +193,20 @@ def check_out(outputs: Mapping[str, TensorSpec], out: Mapping[str, Tensor]) -> N
                              expected="a C-contiguous, writable array")  # fmt: skip
 
 
-def _check(kind: str, name: str, array: Tensor, specs: Mapping[str, TensorSpec]) -> None:
+def _check(
+    kind: str, name: str, array: Value, specs: Mapping[str, TensorSpec], device: int | None = None
+) -> None:
     if name not in specs:
         raise InputError(f"engine {kind}", got=repr(name), expected=f"one of: {', '.join(specs)}")
     spec = specs[name]
-    if not isinstance(array, np.ndarray):
+    # NumPy 2 says "cpu" of its own arrays
+    here = isinstance(array, np.ndarray) or (device is not None and getattr(array, "device", None) == device)
+    if not here:
+        place = f" on GPU {array.device}" if hasattr(array, "device") else ""
         raise InputError(
-            f"engine {kind} {name!r}", got=type(array).__name__, expected=f"a NumPy array, {spec}"
-        )
+            f"engine {kind} {name!r}", got=f"{type(array).__name__}{place}",
+            expected=f"a NumPy array, {spec}" if device is None else f"an array, here or on GPU {device}",
+        )  # fmt: skip
     if array.shape != spec.shape or array.dtype != spec.dtype:
         found = TensorSpec(array.shape, array.dtype)
         raise InputError(f"engine {kind} {name!r}", got=found, expected=spec)

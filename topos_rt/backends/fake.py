@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from topos_rt.backends.base import Tensor, TensorSpec, check_feeds, check_out
+from topos_rt.backends.base import Tensor, TensorSpec, Value, check_feeds, check_out
 from topos_rt.errors import BackendError, InputError
 
 Handler: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -24,13 +24,15 @@ class FakeEngine:
         self.outputs: dict[str, TensorSpec] = dict(outputs)
         self._handler: Handler | None = handler
 
-    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         """See `Engine.run`."""
         if self._handler is None:
             raise InputError("fake engine", got="a call after close()", expected="an open engine")
         check_feeds(self.inputs, feeds)
-        check_out(self.outputs, out or {})
-        made = self._handler(dict(feeds))
+        check_out(self.outputs, out or {}, keep)
+        made = self._handler({name: np.asarray(value) for name, value in feeds.items()})
         results = {}
         for name, spec in self.outputs.items():
             if name not in made or made[name].shape != spec.shape or made[name].dtype != spec.dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.backends.base import EngineOptions, Probe, Tensor, TensorSpec, check_feeds, check_out
+from topos_rt.backends.base import EngineOptions, Probe, Tensor, TensorSpec, Value, check_feeds, check_out
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -85,13 +85,15 @@ class OnnxRuntimeEngine:
         self.inputs: dict[str, TensorSpec] = _specs(path.name, session.get_inputs())
         self.outputs: dict[str, TensorSpec] = _specs(path.name, session.get_outputs())
 
-    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         """See `Engine.run`."""
         session = self._session
         if session is None:
             raise InputError(f"engine {self._name}", got="a call after close()", expected="an open engine")
         check_feeds(self.inputs, feeds)
-        check_out(self.outputs, out or {})
+        check_out(self.outputs, out or {}, keep)
         try:
             arrays = session.run(list(self.outputs), {k: np.ascontiguousarray(v) for k, v in feeds.items()})
         except self._errors as error:

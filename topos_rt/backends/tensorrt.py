@@ -18,7 +18,9 @@ from topos_rt.backends import cuda, onnx_weights
 from topos_rt.backends.base import EngineOptions, Probe
 from topos_rt.backends.engine_cache import BuildReport, EngineCache, EngineKey, Found, warn
 from topos_rt.backends.tensorrt_build import build, build_smallest
-from topos_rt.backends.tensorrt_engine import PlanRefused, TensorRTEngine, Workspace
+from topos_rt.backends.tensorrt_engine import TensorRTEngine
+from topos_rt.backends.tensorrt_memory import Workspace
+from topos_rt.backends.tensorrt_plan import PlanRefused
 from topos_rt.errors import (
     BackendError,
     Cancelled,

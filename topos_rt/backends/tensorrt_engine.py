@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import time
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,77 +11,18 @@ from typing import Any
 import numpy as np
 
 from topos_rt.backends import cuda
-from topos_rt.backends.base import DeviceTimes, Tensor, TensorSpec, check_feeds, check_out
-from topos_rt.backends.engine_cache import warn
+from topos_rt.backends.base import DeviceTimes, Tensor, Value, check_feeds, check_out
+from topos_rt.backends.device_array import DeviceArray
 from topos_rt.backends.tensorrt_build import Messages
-from topos_rt.errors import BackendError, InputError, OutputError
-from topos_rt.files import write_atomic
+from topos_rt.backends.tensorrt_memory import Pool, Spans, Workspace, spec_bytes
+from topos_rt.backends.tensorrt_plan import CPU, RuntimeCache, deserialize, specs
+from topos_rt.errors import BackendError, InputError
 
 _STAGED_BYTES = 8 << 20  # what is larger is copied from and to the caller's array, without a pinned copy
-_CPU = "use the backend onnxruntime"
-
-# Bits of EngineInvalidityDiagnostics -> what they mean, and the remedy.
-VALIDITY = {
-    1: ("it was built by another version of TensorRT", "build it again"),
-    2: ("it was not built for GPUs of this compute capability", _CPU),
-    4: ("the NVIDIA driver is too old for it", "update the NVIDIA driver"),
-    8: ("the CUDA runtime is too old for it", "update the NVIDIA driver and cuda-python"),
-    16: ("the GPU has too little memory for it", f"close other programs that use the GPU, or {_CPU}"),
-    32: ("it is damaged or no plan at all", "build it again"),
-    64: ("CUDA does not work", "reinstall the NVIDIA driver, then restart"),
-}
-_STALE = 1 | 32
-
-
-class PlanRefused(BackendError):
-    """TensorRT does not take a plan; `stale` where building it again may help."""
-
-    stale = False
-
-
-class Workspace:
-    """What the engines of one pipeline share on a GPU, as their runs take turns: a stream, and the arena that
-    their activations lie in. A context manager."""
-
-    def __init__(self) -> None:
-        """On the GPU of the calling thread. Raises CudaError."""
-        self.device = cuda.current_device().ordinal
-        self.stream = cuda.Stream()
-        self._arena = cuda.Memory(0)
-        self._bytes = 0
-
-    def reserve(self, size: int) -> int:
-        """The address of at least so many bytes, until the next call. Raises CudaError for want of memory."""
-        if size > self._bytes:
-            self.stream.synchronize()
-            self._bytes = 0
-            self._arena.close()
-            self._arena = cuda.Memory(size)
-            self._bytes = size
-        return self._arena.address
-
-    def close(self) -> None:
-        """Give both back, after the engines that use them."""
-        self._bytes = 0
-        self._arena.close()
-        self.stream.close()
-
-    def __enter__(self) -> Workspace:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class TensorRTEngine:
-    """An `Engine` over one plan.
-
-    A feed that is the same array as at the last run, owns its memory and is not writeable is on the GPU
-    already, and not copied again: hold what stays the same from run to run in such arrays, and have no
-    writeable views of them.
-    """
+    """An `Engine` over one plan."""
 
     def __init__(
         self, trt: Any, name: str, plan: bytes, runtime_cache: Path | None = None,
@@ -113,72 +50,114 @@ class TensorRTEngine:
                     self._load(trt, plan, runtime_cache, held)
             except cuda.CudaError as error:
                 raise self._failed("load", error) from error
-            self._resident: dict[str, weakref.ref[Tensor]] = {}
-            self._spans: _Spans | None = None
+            self._spans: Spans | None = None
             self._held = held.pop_all()
 
     def _load(self, trt: Any, plan: bytes, runtime_cache: Path | None, held: ExitStack) -> None:
         self._runtime = trt.Runtime(self._messages.logger)
-        self._engine = _deserialize(self._runtime, self._name, plan, self._messages)
-        self.inputs, self.outputs = _specs(trt, self._engine)
+        self._engine = deserialize(self._runtime, self._name, plan, self._messages)
+        self.inputs, self.outputs = specs(trt, self._engine)
         self._stream = self._workspace.stream
-        specs = {**self.inputs, **self.outputs}
-        self._buffers = {key: _allocate(held, spec) for key, spec in specs.items()}
-        self._staging = {
-            key: held.enter_context(cuda.Pinned(spec)).array
-            for key, spec in specs.items()
-            if spec_bytes(spec) <= _STAGED_BYTES
-        }
+        self._specs = {**self.inputs, **self.outputs}
+        self._bound: dict[str, int] = {}
+        self._buffers: dict[str, int] = {}
+        self._staged: dict[str, Tensor | None] = {}
+        self._pools: dict[str, Pool] = {}
         self._activations = int(self._engine.device_memory_size_v2)
         self._workspace.reserve(self._activations)  # now: better to fail here than in the first run
-        self._jit = _RuntimeCache(trt, self._engine, runtime_cache)
+        self._jit = RuntimeCache(trt, self._engine, runtime_cache)
         held.callback(self._drop)
         self._context = self._jit.create_context()
         if self._context is None:
-            raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=_CPU)
-        for key, memory in self._buffers.items():
-            if not self._context.set_tensor_address(key, memory):
-                raise BackendError(f"TensorRT could not bind {key!r} of {self._name}",
-                                   got=self._messages.errors())  # fmt: skip
+            raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=CPU)
 
-    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """See `Engine.run`."""
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Value]:
+        """See `Engine.run`. What is kept stays on the GPU until nobody holds it, or the engine is closed."""
         if self._context is None:
             raise InputError(f"engine {self._name}", got="a call after close()", expected="an open engine")
-        check_feeds(self.inputs, feeds)
-        check_out(self.outputs, out or {})
+        check_feeds(self.inputs, feeds, self._workspace.device)
+        check_out(self.outputs, out or {}, keep)
         try:
             with cuda.on_device(self._workspace.device):
-                return self._run(feeds, out or {})
+                return self._run(feeds, out or {}, keep)
         except cuda.CudaError as error:
-            self._resident.clear()
             raise self._failed("run", error) from error
 
-    def _run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        # Both hold what copies in flight read and write.
+    def _run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor], keep: Collection[str]
+    ) -> dict[str, Value]:
         mark = self._spans.begin() if self._spans else _no_mark
         mark()
-        sources = [self._upload(name, array) for name, array in feeds.items()]
+        # These hold what copies in flight read and write.
+        sources = [self._upload(name, value) for name, value in feeds.items()]
+        results: dict[str, Value] = {}
+        targets: dict[str, tuple[Tensor, Tensor]] = {}  # what is copied to, and what the caller gets
+        for name, spec in self.outputs.items():
+            if name in keep:
+                kept = self._pools.setdefault(name, Pool(spec, self._workspace.device)).take()
+                results[name] = kept
+                self._bind(name, kept.address)
+                continue
+            given = out[name] if name in out else np.empty(spec.shape, spec.dtype)
+            results[name], staged = given, self._staging(name)
+            targets[name] = given if staged is None else staged, given
+            self._bind(name, self._buffer(name))
         self._context.set_device_memory(self._workspace.reserve(self._activations), self._activations)
         mark()
         if not self._context.execute_async_v3(self._stream.handle):
             self._stream.synchronize()
-            raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=_CPU)
+            raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=CPU)
         mark()
-        results, targets = {}, {}
-        for name, spec in self.outputs.items():
-            results[name] = out[name] if name in out else np.empty(spec.shape, spec.dtype)
-            targets[name] = self._staging.get(name, results[name])
-            self._stream.to_host(targets[name], self._buffers[name])
+        for name, (target, _) in targets.items():
+            self._stream.to_host(target, self._buffer(name))
         mark()
         self._stream.synchronize()
         if self._spans:
             self._spans.tell()
         del sources
-        for name, array in self._staging.items():
-            if name in results:
-                np.copyto(results[name], array)
+        for target, given in targets.values():
+            if target is not given:
+                np.copyto(given, target)
         return results
+
+    def _upload(self, name: str, value: Value) -> Value:
+        """Bind an input to an array, on the GPU or begun to be copied there. Returns what must live on."""
+        if isinstance(value, DeviceArray):
+            self._bind(name, value.address)
+            return value
+        source = self._staging(name)
+        if source is None:
+            source = np.ascontiguousarray(value)
+        else:
+            np.copyto(source, value)
+        self._bind(name, self._buffer(name))
+        self._stream.to_device(self._buffer(name), source)
+        return source
+
+    def _bind(self, name: str, address: int) -> None:
+        if self._bound.get(name) == address:
+            return
+        if not self._context.set_tensor_address(name, address):
+            raise BackendError(f"TensorRT could not bind {name!r} of {self._name}",
+                               got=self._messages.errors())  # fmt: skip
+        self._bound[name] = address
+
+    def _buffer(self, name: str) -> int:
+        """Where an input or output lies that comes from or goes to the host; allocated at its first use."""
+        if name not in self._buffers:
+            size = spec_bytes(self._specs[name])
+            self._buffers[name] = self._held.enter_context(cuda.Memory(size)).address
+        return self._buffers[name]
+
+    def _staging(self, name: str) -> Tensor | None:
+        """Its page-locked copy on the host, or None for what is too large for one."""
+        if name not in self._staged:
+            spec = self._specs[name]
+            small = spec_bytes(spec) <= _STAGED_BYTES
+            self._staged[name] = self._held.enter_context(cuda.Pinned(spec)).array if small else None
+        return self._staged[name]
 
     def trace(self, sink: Callable[[DeviceTimes], object] | None) -> None:
         """See `Traced.trace`."""
@@ -189,23 +168,7 @@ class TensorRTEngine:
                 spans, self._spans = self._spans, None
                 spans.close()
             if sink is not None:
-                self._spans = _Spans(self._stream, sink)
-
-    def _upload(self, name: str, array: Tensor) -> Tensor:
-        kept = self._resident.get(name)
-        fixed = not array.flags.writeable and array.base is None
-        if fixed and kept is not None and kept() is array:
-            return array
-        self._resident.pop(name, None)
-        if name in self._staging:
-            source = self._staging[name]
-            np.copyto(source, array)
-        else:
-            source = np.ascontiguousarray(array)
-        self._stream.to_device(self._buffers[name], source)
-        if fixed:
-            self._resident[name] = weakref.ref(array)
-        return source
+                self._spans = Spans(self._stream, sink)
 
     def close(self) -> None:
         """Write the runtime cache and give back all memory."""
@@ -224,7 +187,9 @@ class TensorRTEngine:
         self._jit.close()
         self._engine = None
         self._runtime = None
-        self._staging.clear()
+        self._staged.clear()
+        for pool in self._pools.values():
+            pool.close()
 
     def __enter__(self) -> TensorRTEngine:
         return self
@@ -235,145 +200,14 @@ class TensorRTEngine:
         self.close()
 
     def _failed(self, what: str, error: cuda.CudaError) -> BackendError:
-        fix = _CPU
+        fix = CPU
         if error.name == cuda.OUT_OF_MEMORY:
-            fix = f"close other programs that use the GPU, or {_CPU}"
+            fix = f"close other programs that use the GPU, or {CPU}"
         told = self._messages.errors()
         return BackendError(
             f"TensorRT could not {what} {self._name}", got=f"{error} | {told}" if told else error, fix=fix
         )
 
 
-class _Spans:
-    """Four events of a run: before the uploads, before the graph, after it, after the downloads."""
-
-    def __init__(self, stream: cuda.Stream, sink: Callable[[DeviceTimes], object]) -> None:
-        self._stream, self._sink = stream, sink
-        self._clock: list[float] = []
-        with ExitStack() as held:
-            self._events = [held.enter_context(cuda.Event()) for _ in range(4)]
-            self._held = held.pop_all()
-
-    def begin(self) -> Callable[[], None]:
-        """A new run; returns what marks the next of its four points. One that failed left off halfway."""
-        self._clock.clear()
-        return self._mark
-
-    def _mark(self) -> None:
-        self._stream.record(self._events[len(self._clock)])
-        self._clock.append(time.perf_counter())
-
-    def tell(self) -> None:
-        """Once the stream has been waited for."""
-        spans = [after.since(before) for before, after in itertools.pairwise(self._events)]
-        self._sink(DeviceTimes(1e3 * (self._clock[2] - self._clock[1]), *spans))
-
-    def close(self) -> None:
-        """Destroy the events."""
-        self._held.close()
-
-
 def _no_mark() -> None:
     """What an engine does that is not traced."""
-
-
-class _RuntimeCache:
-    """TensorRT-RTX's cache of compiled kernels; with TensorRT, nothing."""
-
-    def __init__(self, trt: Any, engine: Any, path: Path | None) -> None:
-        self._strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        self._engine, self._path = engine, path
-        self._config: Any = None
-        self._cache: Any = None
-        self._loaded = ""
-        if not hasattr(trt, "IRuntimeCache"):
-            return
-        self._config = engine.create_runtime_config()
-        self._config.set_execution_context_allocation_strategy(self._strategy)
-        self._cache = self._config.create_runtime_cache()
-        self._load()
-        self._config.set_runtime_cache(self._cache)
-
-    def create_context(self) -> Any:
-        """An execution context whose activations lie where we say."""
-        return self._engine.create_execution_context(self._strategy if self._config is None else self._config)
-
-    def save(self) -> None:
-        """Write what was compiled, where that is new."""
-        if self._cache is None or self._path is None:
-            return
-        data = bytes(self._cache.serialize() or b"")
-        if not data or _digest(data) == self._loaded:
-            return
-        try:
-            write_atomic(self._path, data)
-        except OutputError as error:
-            warn(f"the compiled kernels are not kept: {error}")
-
-    def close(self) -> None:
-        """Let go of it, after the context that uses it."""
-        self._config = None
-        self._cache = None
-        self._engine = None
-
-    def _load(self) -> None:
-        if self._path is None:
-            return
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            warn(f"the compiled kernels in {self._path} cannot be read: {error.strerror}")
-            return
-        if self._cache.deserialize(data):
-            self._loaded = _digest(data)
-        else:
-            warn(
-                f"the compiled kernels in {self._path} are of another GPU, driver or version, or damaged; "
-                "the first run compiles them anew"
-            )
-
-
-def spec_bytes(spec: TensorSpec) -> int:
-    """Size of a tensor."""
-    return int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
-
-
-def _allocate(held: ExitStack, spec: TensorSpec) -> int:
-    memory: cuda.Memory = held.enter_context(cuda.Memory(spec_bytes(spec)))
-    return memory.address
-
-
-def _deserialize(runtime: Any, name: str, plan: bytes, messages: Messages) -> Any:
-    if hasattr(runtime, "get_engine_validity"):
-        verdict, bits = runtime.get_engine_validity(plan)
-        if verdict.name == "INVALID":
-            raise _refused(name, int(bits), messages.errors())
-    engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        raise _refused(name, 0, messages.errors())
-    return engine
-
-
-def _refused(name: str, bits: int, told: str | None) -> PlanRefused:
-    meanings = [meaning for bit, meaning in VALIDITY.items() if bits & bit]
-    reasons = [reason for reason, _ in meanings] or ["no reason given"]
-    fix = meanings[0][1] if meanings else _CPU
-    got = told if told and not bits else ", ".join(reasons)
-    error = PlanRefused(f"TensorRT refuses the engine of {name}", got=got, fix=fix)
-    error.stale = bool(bits & _STALE) and not bits & ~_STALE
-    return error
-
-
-def _specs(trt: Any, engine: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    sides: dict[Any, dict[str, TensorSpec]] = {trt.TensorIOMode.INPUT: {}, trt.TensorIOMode.OUTPUT: {}}
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
-        sides[engine.get_tensor_mode(name)][name] = TensorSpec(tuple(engine.get_tensor_shape(name)), dtype)
-    return sides[trt.TensorIOMode.INPUT], sides[trt.TensorIOMode.OUTPUT]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from topos_rt.backends import Engine
-from topos_rt.backends.base import DeviceTimes, Tensor, Traced
+from topos_rt.backends.base import DeviceTimes, Tensor, Traced, Value
 
 # Milliseconds of one engine run, under trtexec's names; `hostMs` is ours. On a CPU there is no device: no
 # enqueuing and no transfers, and the run is all compute.
@@ -27,17 +28,19 @@ class Watched:
         self.inputs, self.outputs = inner.inputs, inner.outputs
         self.samples: dict[str, list[float]] = {name: [] for name in FIELDS}
         self.recording = False
-        self.feeds: dict[str, Tensor] = {}
+        self.feeds: dict[str, Value] = {}
         self.on_device = isinstance(inner, Traced)
         self._seen: DeviceTimes | None = None
 
-    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         """See `Engine.run`."""
         self.feeds = dict(feeds)
         if not self.recording:
-            return self._inner.run(feeds, out)
+            return self._inner.run(feeds, out, keep)
         start = time.perf_counter()
-        results = self._inner.run(feeds, out)
+        results = self._inner.run(feeds, out, keep)
         self._note(1e3 * (time.perf_counter() - start))
         return results
 
