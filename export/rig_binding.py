@@ -65,6 +65,16 @@ def _meeting(template: np.ndarray, shape: np.ndarray, skin: np.ndarray, radius: 
     return found if len(found) >= _FEWEST_CONTACTS else found[:0]
 
 
+def moved_vertices(shape: np.ndarray, parts: np.ndarray, shortest: float) -> np.ndarray:
+    """Ids of the vertices that a shape [V,3] moves by more than `shortest`, and of all parts that hold one.
+
+    A part that turns on one head may turn about another point on the next: none of it may be left out.
+    """
+    moved = np.linalg.norm(shape, axis=1) > shortest
+    touched = np.unique(parts[moved & (parts > 0)])
+    return np.flatnonzero(moved | np.isin(parts, touched))
+
+
 def near_regressor(
     joint: np.ndarray, template: np.ndarray, preferred: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -71,8 +71,8 @@ def ball(rings: int = 24, segments: int = 32, radius: float = 0.1) -> HeadMesh:
 
 
 def ball_rig(parts: bool = True) -> Rig:
-    """For `ball()`: a joint in the middle and one near the top, a shape that turns a cap in one piece, one that
-    closes a slit between two rows of vertices, and one that swells everything."""
+    """For `ball()`: joints in the middle and near the top; shapes that turn a cap in one piece, close a slit
+    between two rows of vertices, and swell everything."""
     head = ball()
     points = head.positions.astype(np.float64)
     cap = points[:, 1] > 0.07
@@ -84,7 +84,8 @@ def ball_rig(parts: bool = True) -> Rig:
     shapes[0, cap] = points[cap] @ turn.T - points[cap]
     shapes[1, above], shapes[1, below] = middle - points[above], middle - points[below]
     shapes[2] = points * 0.1
-    moved = [np.flatnonzero(shape.any(1)) for shape in shapes]
+    # all of the part is listed, the pole as well, which stays where it is
+    moved = [np.flatnonzero(cap), np.flatnonzero(shapes[1].any(1)), np.arange(len(points))]
     counts = [len(points), np.count_nonzero(cap)]
     binding = Binding(
         template=points, joint_index=np.concatenate([np.arange(len(points)), np.flatnonzero(cap)]),
@@ -94,9 +95,10 @@ def ball_rig(parts: bool = True) -> Rig:
     )  # fmt: skip
     skin = np.tile(np.float32([1, 0, 0, 0]), (len(points), 1))
     skin[cap] = [0.25, 0.75, 0, 0]
+    skin_joints = np.tile(np.uint16([0, 1, 0, 0]), (len(points), 1))
     return Rig(
         joint_names=("head", "cap"), joint_parents=np.array([-1, 0]),
-        joint_positions=binding.joints(points), skin_joints=np.tile(np.uint16([0, 1, 0, 0]), (len(points), 1)),
+        joint_positions=binding.joints(points), skin_joints=skin_joints,
         skin_weights=skin, shape_names=("turn", "close", "swell"), shape_index=np.concatenate(moved),
         shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
         shape_offsets=np.cumsum([0, *map(len, moved)]), binding=binding,

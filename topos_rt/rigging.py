@@ -27,7 +27,8 @@ from topos_rt.topology import sphere_frame
 _NEIGHBOURHOOD = 0.085  # standard deviation of the Gaussian that frames are fitted and blended with
 _MEETING = 0.08  # the same, of the Gaussian that spreads what is missing where vertices should meet
 _NODES = 300
-_STIFFNESS = 0.02  # pull of a frame towards the head's own scale, so that flat neighbourhoods have one
+_STIFFNESS = 0.005  # pull of a frame towards the head's own scale, so that flat neighbourhoods have one
+_RIGID = 0.1  # a part bends only where a rotation and a shift leave more than this share of its motion
 _RIDGE = 0.2  # several contacts of one vertex may disagree, and the correction should be smooth
 
 
@@ -74,6 +75,8 @@ def pose(
         raise MeshInputError("pose", got="a head without rig", expected="one with a rig", fix="keep its rig")
     positions = head.positions.astype(np.float64)
     for name, weight in shapes.items():
+        if not np.isfinite(weight):
+            raise MeshInputError(f"the weight of {name}", got=weight, expected="a finite number")
         positions += rig.shape(name) * float(weight)
     if turns:
         matrices = _joint_matrices(rig, turns)[rig.skin_joints]  # [V,4,3,4]
@@ -123,7 +126,7 @@ class _Warp:
         self._variance = np.maximum(squares, 1e-12)  # [n] trace of each neighbourhood's covariance
         self._weights = weights.astype(np.float32)
         self._template = template.astype(np.float32)
-        self._size = float(np.sqrt((template[skin] ** 2).sum(1).mean()))
+        self._own_size = _size(template[skin])
         self._skin = skin
         self.blend = self.blend_at(template)
 
@@ -137,8 +140,7 @@ class _Warp:
         """[n,3,3] float32 similarities at the nodes, from the template to a head [V,3] float32, centred."""
         products = (head[:, :, None] * self._template[:, None, :]).reshape(-1, 9)
         sums = (self._weights @ np.concatenate([head, products], 1)).astype(np.float64)
-        own = head[self._skin] - head[self._skin].mean(0)
-        scale = float(np.sqrt((own**2).sum(1).mean())) / self._size
+        scale = _size(head[self._skin]) / self._own_size
         covariance = sums[:, 3:].reshape(-1, 3, 3) - sums[:, :3, None] * self._means[:, None, :]
         overall = _rotations(covariance.sum(0)[None])[0]
         covariance += (_STIFFNESS * scale * self._variance)[:, None, None] * overall
@@ -235,8 +237,11 @@ def _pieces(rig: Rig, template: np.ndarray, warp: _Warp, shape: slice) -> list[_
         turn = _rotations(((own + delta - shift).T @ own)[None])[0] if len(entries) > 3 else np.eye(3)
         turned = arms @ (turn - np.eye(3)).T
         shift = (delta - turned).mean(0)
+        rest = delta - turned - shift
+        if np.linalg.norm(rest) < _RIGID * np.linalg.norm(delta):
+            rest = np.zeros_like(rest)
         share = warp.blend_at(middle[None])[0]
-        pieces.append(_Piece(entries, vertices, members, share, turn, shift, delta - turned - shift))
+        pieces.append(_Piece(entries, vertices, members, share, turn, shift, rest))
     return pieces
 
 
@@ -270,6 +275,11 @@ def _spread(points: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
         chosen.append(int(ids[away.argmax()]))
         away = np.minimum(away, np.linalg.norm(points[ids] - points[chosen[-1]], axis=1))
     return np.array(chosen)
+
+
+def _size(points: np.ndarray) -> float:
+    """Root mean square distance of points [n,3] from their mean."""
+    return float(np.sqrt(points.var(0).sum()))
 
 
 def _rotations(matrices: np.ndarray) -> np.ndarray:

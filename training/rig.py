@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.rig_binding import contacts, joined, rigid_parts
+from export.rig_binding import contacts, joined, moved_vertices, rigid_parts
 from topos_rt.bundle import Bundle, write_manifest
 from topos_rt.rig import Binding, Rig
 from topos_rt.topology import sphere_frame
@@ -35,9 +35,9 @@ def make_rig(model: HeadModel, radius: float) -> Rig:
     weights = np.take_along_axis(model.skin, order, 1)
     weights = weights / weights.sum(1, keepdims=True)
     shapes = model.action_deltas * scale
-    moved = [np.flatnonzero(np.linalg.norm(shape, axis=1) > _SHORTEST) for shape in shapes]
-    index, offsets = joined(moved)
     parts = rigid_parts(model.topology)
+    moved = [moved_vertices(shape, parts, _SHORTEST) for shape in shapes]
+    index, offsets = joined(moved)
     pairs, contact_offsets = joined(contacts(template, shapes, parts))
     joint_index, joint_weight = regressors(model)
     binding = Binding(
