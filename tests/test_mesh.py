@@ -34,6 +34,32 @@ def test_bounds_and_triangles() -> None:
     assert cube().triangles.shape == (12, 3)
 
 
+def test_arrays_are_writable_copies_that_dlpack_takes() -> None:
+    head = cube()
+    arrays = head.arrays()
+    assert set(arrays) == {"positions", "normals", "triangles", "uvs", "triangle_uvs"}
+    for name in ("positions", "normals", "triangles"):
+        assert arrays[name].flags.writeable and np.array_equal(arrays[name], getattr(head, name))
+        shared = np.from_dlpack(arrays[name])
+        assert np.shares_memory(shared, arrays[name]) and shared.dtype == getattr(head, name).dtype
+    arrays["positions"][:] = 9
+    assert np.array_equal(head.positions, CORNERS)
+
+
+def test_torch_takes_the_arrays_without_a_copy() -> None:
+    torch = pytest.importorskip("torch")
+    positions = cube().arrays()["positions"]
+    tensor = torch.from_dlpack(positions)
+    tensor[0, 0] = 5
+    assert positions[0, 0] == 5 and tensor.dtype == torch.float32
+
+
+def test_a_head_can_be_posed() -> None:
+    posed = cube(rig=True).posed({"jawOpen": 0.5})
+    lifted = posed.positions[:, 1] - CORNERS[:, 1]
+    assert lifted == pytest.approx(np.where(CORNERS[:, 1] > 0, 0.05, 0)) and posed.rig is None
+
+
 def test_metadata_becomes_plain_json() -> None:
     told = {"seed": np.int64(3), "w": np.float32(0.5), "t": (1, 2)}
     head = HeadMesh(CORNERS, UNIT, cube_topology(), None, told)
@@ -121,10 +147,10 @@ def test_normals_turn_with_the_mesh_and_ignore_its_size(angles: list[float], sca
 # save
 
 
-@pytest.mark.parametrize("name", ["head.glb", "HEAD.GLB", "head.obj"])
+@pytest.mark.parametrize("name", ["head.glb", "HEAD.GLB", "head.obj", "head.ply"])
 def test_save_takes_the_format_from_the_suffix(tmp_path: Path, name: str) -> None:
     cube().save(tmp_path / name)
-    start = b"glTF" if name.lower().endswith("glb") else b"# topos_rt"
+    start = {"glb": b"glTF", "obj": b"# topos_rt", "ply": b"ply\n"}[name.lower()[-3:]]
     assert (tmp_path / name).read_bytes().startswith(start)
 
 

@@ -6,7 +6,7 @@ Both are float32, metres, +Y up, facing +Z, right-handed, with counter-clockwise
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -75,17 +75,40 @@ class HeadMesh:
         """Lowest and highest corner [3], metres, of the axis-aligned box around the head."""
         return self.positions.min(0), self.positions.max(0)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies that may be written to, by name.
+
+        positions, normals [V,3] and uvs [U,2] float32; triangles and triangle_uvs [F,3] int32. The head's own
+        arrays are read-only: what takes arrays by DLPack either refuses those or might write to them all the
+        same. These can be handed over without another copy: `torch.from_dlpack(head.arrays()["positions"])`.
+        """
+        parts = {"positions": self.positions, "normals": self.normals, "triangles": self.triangles,
+                 "uvs": self.topology.uvs, "triangle_uvs": self.topology.triangle_uvs}  # fmt: skip
+        return {name: np.array(values, order="C") for name, values in parts.items()}
+
+    def posed(
+        self, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]] | None = None
+    ) -> HeadMesh:
+        """The head with blendshapes set and joints turned, without a rig: see `topos_rt.rigging.pose`.
+
+        shapes: name -> weight, such as {"jawOpen": 0.7}. turns: joint -> rotation vector [3], radians.
+        """
+        from topos_rt.rigging import pose
+
+        return pose(self, shapes, turns)
+
     def save(
         self, path: str | PathLike[str], format: str | None = None, *,
         units: str = "m", up: str = "y", rig: bool = True,
     ) -> None:
         """Write the head to a file, whole or not at all.
 
-        path: where; its suffix names the format unless `format` does (the keys of `EXPORTERS`: "glb", "obj").
+        path: where; its suffix names the format unless `format` does ("glb", "obj", "ply", "usd", "usda").
         units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). GLB takes only "m" and "y", glTF's own.
-        rig: False leaves the blendshapes out.
+        rig: False leaves skeleton, skin and blendshapes out of the formats that have them (GLB, USD).
 
-        Raises OptionError for an unknown format or option, OutputError when the file cannot be written.
+        Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
+        that is not installed, OutputError when the file cannot be written.
         """
         from topos_rt.exporters import EXPORTERS, ExportOptions, format_of
 

@@ -24,7 +24,7 @@ _COMPONENT_TYPES = {"|u1": 5121, "<u2": 5123, "<u4": 5125, "<f4": 5126}
 _ARRAY_BUFFER = 34962
 _ELEMENT_ARRAY_BUFFER = 34963
 _NOWHERE = {"min": [0.0] * 3, "max": [0.0] * 3}
-_MATERIAL = {
+MATERIAL: dict[str, Any] = {
     "name": "skin",
     "pbrMetallicRoughness": {
         "baseColorFactor": [0.72, 0.50, 0.40, 1.0],
@@ -63,7 +63,7 @@ def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
         "scenes": [{"nodes": [0]}],
         "nodes": [node],
         "meshes": [shape],
-        "materials": [_MATERIAL],
+        "materials": [MATERIAL],
     }
     if options.rig and mesh.rig is not None:
         attributes |= out.skin(mesh.rig, split.source)
