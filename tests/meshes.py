@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from topos_rt.mesh import HeadMesh, Rig, vertex_normals
+from topos_rt.rig import Binding
 from topos_rt.topology import Topology
 
 DATA = Path(__file__).parent / "data"
@@ -20,6 +21,9 @@ QUADS = [[4, 5, 7, 6], [5, 1, 3, 7], [1, 0, 2, 3], [0, 4, 6, 2], [6, 7, 3, 2], [
 STRIP = [[column / 4, row / 3] for column in range(5) for row in (1, 2)]
 LIDS = [[0.0, 1.0], [0.25, 1.0], [0.0, 0.0], [0.25, 0.0]]
 QUAD_UVS = [[0, 2, 3, 1], [2, 4, 5, 3], [4, 6, 7, 5], [6, 8, 9, 7], [1, 3, 11, 10], [12, 13, 2, 0]]
+
+# Heights of two rows of a ball's vertices.
+SLIT = tuple(0.1 * np.cos(np.pi * row / 24) for row in (10, 14))
 
 
 def cube_topology(uvs: bool = True) -> Topology:
@@ -64,6 +68,41 @@ def ball(rings: int = 24, segments: int = 32, radius: float = 0.1) -> HeadMesh:
         polygons += [[top, j, k], [bottom, last + k, last + j]]
     topology = Topology.from_polygons(len(points), polygons)
     return HeadMesh(points * radius, vertex_normals(points, topology.triangles), topology)
+
+
+def ball_rig(parts: bool = True) -> Rig:
+    """For `ball()`: joints in the middle and near the top; shapes that turn a cap in one piece, close a slit
+    between two rows of vertices, and swell everything."""
+    head = ball()
+    points = head.positions.astype(np.float64)
+    cap = points[:, 1] > 0.07
+    half = np.radians(20)
+    turn = np.array([[np.cos(half), 0, np.sin(half)], [0, 1, 0], [-np.sin(half), 0, np.cos(half)]])
+    above, below = (np.flatnonzero(np.isclose(points[:, 1], y) & (points[:, 2] > 0)) for y in SLIT)
+    middle = (points[above] + points[below]) / 2
+    shapes = np.zeros((3, len(points), 3))
+    shapes[0, cap] = points[cap] @ turn.T - points[cap]
+    shapes[1, above], shapes[1, below] = middle - points[above], middle - points[below]
+    shapes[2] = points * 0.1
+    # all of the part is listed, the pole as well, which stays where it is
+    moved = [np.flatnonzero(cap), np.flatnonzero(shapes[1].any(1)), np.arange(len(points))]
+    counts = [len(points), np.count_nonzero(cap)]
+    binding = Binding(
+        template=points, joint_index=np.concatenate([np.arange(len(points)), np.flatnonzero(cap)]),
+        joint_weight=np.repeat(1 / np.array(counts), counts), joint_offsets=np.cumsum([0, *counts]),
+        contact_pairs=np.stack([above, below], 1), contact_offsets=np.array([0, 0, len(above), len(above)]),
+        parts=(cap & parts).astype(np.uint8),
+    )  # fmt: skip
+    skin = np.tile(np.float32([1, 0, 0, 0]), (len(points), 1))
+    skin[cap] = [0.25, 0.75, 0, 0]
+    skin_joints = np.tile(np.uint16([0, 1, 0, 0]), (len(points), 1))
+    return Rig(
+        joint_names=("head", "cap"), joint_parents=np.array([-1, 0]),
+        joint_positions=binding.joints(points), skin_joints=skin_joints,
+        skin_weights=skin, shape_names=("turn", "close", "swell"), shape_index=np.concatenate(moved),
+        shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
+        shape_offsets=np.cumsum([0, *map(len, moved)]), binding=binding,
+    )  # fmt: skip
 
 
 def bundled_head() -> HeadMesh:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.meshes import CORNERS, QUADS, ball, cube, cube_rig, cube_topology
-from topos_rt.errors import BundleError, MeshInputError, OptionError, OutputError
-from topos_rt.mesh import HeadMesh, Rig, unit_vectors, vertex_normals
+from topos_rt.errors import MeshInputError, OptionError, OutputError
+from topos_rt.mesh import HeadMesh, unit_vectors, vertex_normals
 
 UNIT = np.sign(CORNERS) / np.sqrt(3)
 
@@ -32,6 +32,32 @@ def test_bounds_and_triangles() -> None:
     low, high = cube().bounds
     assert low.tolist() == [-0.5] * 3 and high.tolist() == [0.5] * 3
     assert cube().triangles.shape == (12, 3)
+
+
+def test_arrays_are_writable_copies_that_dlpack_takes() -> None:
+    head = cube()
+    arrays = head.arrays()
+    assert set(arrays) == {"positions", "normals", "triangles", "uvs", "triangle_uvs"}
+    for name in ("positions", "normals", "triangles"):
+        assert arrays[name].flags.writeable and np.array_equal(arrays[name], getattr(head, name))
+        shared = np.from_dlpack(arrays[name])
+        assert np.shares_memory(shared, arrays[name]) and shared.dtype == getattr(head, name).dtype
+    arrays["positions"][:] = 9
+    assert np.array_equal(head.positions, CORNERS)
+
+
+def test_torch_takes_the_arrays_without_a_copy() -> None:
+    torch = pytest.importorskip("torch")
+    positions = cube().arrays()["positions"]
+    tensor = torch.from_dlpack(positions)
+    tensor[0, 0] = 5
+    assert positions[0, 0] == 5 and tensor.dtype == torch.float32
+
+
+def test_a_head_can_be_posed() -> None:
+    posed = cube(rig=True).posed({"jawOpen": 0.5})
+    lifted = posed.positions[:, 1] - CORNERS[:, 1]
+    assert lifted == pytest.approx(np.where(CORNERS[:, 1] > 0, 0.05, 0)) and posed.rig is None
 
 
 def test_metadata_becomes_plain_json() -> None:
@@ -118,73 +144,13 @@ def test_normals_turn_with_the_mesh_and_ignore_its_size(angles: list[float], sca
     assert turned == pytest.approx(head.normals @ turn, abs=1e-5)
 
 
-# rig
-
-
-def test_rig_survives_saving(tmp_path: Path) -> None:
-    rig = cube_rig()
-    rig.save(tmp_path / "rig.safetensors")
-    rig.save(tmp_path / "again.safetensors")
-    loaded = Rig.load(tmp_path / "rig.safetensors")
-    assert (tmp_path / "rig.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
-    for field in dataclasses.fields(Rig):
-        before, after = getattr(rig, field.name), getattr(loaded, field.name)
-        assert np.array_equal(before, after)
-        assert isinstance(before, tuple) or (before.dtype == after.dtype and not after.flags.writeable)
-
-
-def test_rig_shape_is_dense_on_request() -> None:
-    lifted = cube_rig().shape("jawOpen")
-    assert np.flatnonzero(lifted.any(1)).tolist() == [2, 3, 6, 7]
-    assert not cube_rig().shape("tongueOut").any()
-    with pytest.raises(MeshInputError, match="unknown blendshape: got 'smile'; expected one of: jawOpen, "):
-        cube_rig().shape("smile")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"joint_names": ("a", "a")}, "joint names: got a repeated name"),
-        ({"joint_names": ()}, "rig joints: got none"),
-        ({"joint_names": ("",)}, "joint names: got an empty one"),
-        ({"joint_parents": np.array([0])}, "joint_parents: got 0; expected -1 or earlier"),
-        ({"joint_parents": np.array([-1.0])}, "joint_parents: got dtype float64; expected int32"),
-        ({"joint_positions": np.full((1, 3), np.nan)}, "joint_positions: got nan"),
-        ({"skin_joints": np.ones((8, 4), np.int64)}, "skin_joints: got 1; expected joint ids below 1"),
-        ({"skin_joints": np.full((8, 4), -1)}, r"skin_joints: got -1\.\.-1; expected values that fit uint16"),
-        ({"skin_weights": np.full((8, 4), 0.3)}, "skin_weights: got a row sum of 1.2"),
-        ({"skin_weights": np.tile([2.0, -1, 0, 0], (8, 1))}, "skin_weights: got a negative weight"),
-        ({"skin_weights": np.ones((7, 4)) / 4}, "skin_weights: got shape"),
-        ({"shape_offsets": np.array([0, 4, 4, 11])}, "numbers that rise from 0 to 12"),
-        ({"shape_offsets": np.array([0, 5, 4, 12])}, "numbers that rise from 0 to 12"),
-        ({"shape_index": np.array([2, 3, 6, 8, *range(8)])}, "shape_index: got 8; expected vertex ids"),
-        ({"shape_index": np.array([3, 2, 6, 7, *range(8)])}, "repeated or unsorted"),
-        ({"shape_index": np.array([2, 2, 6, 7, *range(8)])}, "repeated or unsorted"),
-        ({"shape_delta": np.full((12, 3), np.inf)}, "shape_delta: got inf"),
-        ({"shape_names": ("a", "b")}, "shape_offsets: got shape"),
-    ],
-)
-def test_bad_rigs_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(MeshInputError, match=message):
-        dataclasses.replace(cube_rig(), **changes)
-
-
-def test_foreign_rig_files_are_refused(tmp_path: Path) -> None:
-    topology = tmp_path / "topology.safetensors"
-    cube_topology().save(topology)
-    (tmp_path / "noise").write_bytes(b"\x00" * 100)
-    for path in (topology, tmp_path / "noise", tmp_path / "missing"):
-        with pytest.raises(BundleError, match=path.name):
-            Rig.load(path)
-
-
 # save
 
 
-@pytest.mark.parametrize("name", ["head.glb", "HEAD.GLB", "head.obj"])
+@pytest.mark.parametrize("name", ["head.glb", "HEAD.GLB", "head.obj", "head.ply"])
 def test_save_takes_the_format_from_the_suffix(tmp_path: Path, name: str) -> None:
     cube().save(tmp_path / name)
-    start = b"glTF" if name.lower().endswith("glb") else b"# topos_rt"
+    start = {"glb": b"glTF", "obj": b"# topos_rt", "ply": b"ply\n"}[name.lower()[-3:]]
     assert (tmp_path / name).read_bytes().startswith(start)
 
 

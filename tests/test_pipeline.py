@@ -76,7 +76,7 @@ def test_what_a_head_says_of_itself(tiny_pipe: HeadPipeline) -> None:
     }
     assert json.loads(json.dumps(head.metadata)) == head.metadata
     assert head.topology is tiny_pipe.bundle.topology and head.rig is tiny_pipe.bundle.rig
-    stages = ["image", "image_encoder", "dit_context", "dit_step", "vae_decoder"]
+    stages = ["image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig"]
     assert list(head.timings) == [*stages, "total"]
     assert all(seconds > 0 for seconds in head.timings.values())
     assert head.timings["total"] == pytest.approx(sum(head.timings[stage] for stage in stages))
@@ -291,7 +291,7 @@ def test_progress(tiny_pipe: HeadPipeline) -> None:
     seen: list[Progress] = []
     tiny_pipe(IMAGE, steps=2, callback=seen.append)
     stages = [("image", 0), ("image_encoder", 0), ("dit_context", 0)]
-    stages += [("dit_step", 0), ("dit_step", 1), ("dit_step", 2), ("vae_decoder", 2)]
+    stages += [("dit_step", 0), ("dit_step", 1), ("dit_step", 2), ("vae_decoder", 2), ("rig", 2)]
     assert [(p.stage, p.step) for p in seen] == stages
     assert {(p.steps, p.item, p.items) for p in seen} == {(2, 0, 1)}
     seen.clear()

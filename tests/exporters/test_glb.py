@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.meshes import CORNERS, DATA, ball, cube, cube_rig, cube_topology
+from tests.meshes import CORNERS, DATA, ball, ball_rig, bundled_head, cube, cube_rig, cube_topology
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.exporters import ExportOptions, write_glb
 from topos_rt.exporters.seams import split_seams
-from topos_rt.mesh import HeadMesh, Rig
+from topos_rt.mesh import HeadMesh, Rig, vertex_normals
+from topos_rt.rigging import fit
 from topos_rt.topology import Topology
 
-TYPES = {5123: np.dtype("<u2"), 5125: np.dtype("<u4"), 5126: np.dtype("<f4")}
-WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
+TYPES = {5121: np.dtype("u1"), 5123: np.dtype("<u2"), 5125: np.dtype("<u4"), 5126: np.dtype("<f4")}
+WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
 def parse(glb: bytes) -> tuple[dict[str, Any], bytes]:
@@ -70,9 +71,16 @@ def contents(mesh: HeadMesh, options: ExportOptions | None = None) -> dict[str, 
     shape = document["meshes"][0]
     primitive = shape["primitives"][0]
     found = {name: read(document, binary, index) for name, index in primitive["attributes"].items()}
-    targets = [read(document, binary, target["POSITION"]) for target in primitive.get("targets", [])]
+    parts = {"targets": "POSITION", "target_normals": "NORMAL"}
+    morphs = primitive.get("targets", [])
+    targets = {
+        key: [read(document, binary, target[name]) for target in morphs if name in target]
+        for key, name in parts.items()
+    }
+    if "skins" in document:
+        found["binds"] = read(document, binary, document["skins"][0]["inverseBindMatrices"])
     indices = read(document, binary, primitive["indices"])
-    return {"document": document, "mesh": shape, "indices": indices, "targets": targets} | found
+    return {"document": document, "mesh": shape, "indices": indices} | targets | found
 
 
 def test_golden_bytes() -> None:
@@ -136,7 +144,82 @@ def test_morph_targets_are_sparse_and_reach_seam_copies() -> None:
     jaw, tongue, mouth = (accessors[target["POSITION"]] for target in primitive["targets"])
     assert "bufferView" not in jaw and jaw["sparse"]["count"] < jaw["count"]
     assert "bufferView" not in tongue and "sparse" not in tongue
+    assert [sorted(target) for target in primitive["targets"]] == [["NORMAL", "POSITION"]] * 3
     assert mouth["sparse"]["count"] == mouth["count"] and mouth["min"] == mouth["max"] != [0, 0, 0]
+
+
+def test_normals_of_morph_targets_turn_with_the_surface() -> None:
+    head = rigged_ball()
+    found = contents(head)
+    for number, name in enumerate(head.rig.shape_names):
+        offsets = found["targets"][number]
+        assert np.array_equal(offsets, head.rig.shape(name))
+        posed = vertex_normals(head.positions + offsets, head.triangles)
+        moved = offsets.any(1)
+        expected = np.where(moved[:, None], posed - vertex_normals(head.positions, head.triangles), 0)
+        assert found["target_normals"][number] == pytest.approx(expected, abs=1e-5)
+        assert np.abs(expected).max() > 0.1 or name == "swell"
+
+
+def rigged_ball() -> HeadMesh:
+    return dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions))
+
+
+def test_the_skin_binds_every_vertex_to_the_skeleton() -> None:
+    head = rigged_ball()
+    assert head.rig is not None
+    found = contents(head)
+    document = found["document"]
+    skin, nodes = document["skins"][0], document["nodes"]
+    assert nodes[0]["skin"] == 0 and document["scenes"][0]["nodes"] == [0, skin["skeleton"]]
+    assert [nodes[joint]["name"] for joint in skin["joints"]] == ["head", "cap"]
+    assert found["WEIGHTS_0"] == pytest.approx(head.rig.skin_weights)
+    heavy = head.rig.skin_weights > 0
+    assert np.array_equal(found["JOINTS_0"][heavy], head.rig.skin_joints[heavy])
+    assert not found["JOINTS_0"][~heavy].any()
+    # down the tree, translations add up to the joints; inverse bind matrices lead back
+    at: dict[int, np.ndarray] = {}
+
+    def walk(node: int, start: np.ndarray) -> None:
+        assert set(nodes[node]) <= {"name", "translation", "children"}
+        at[node] = start + nodes[node].get("translation", [0, 0, 0])
+        for child in nodes[node].get("children", []):
+            walk(child, at[node])
+
+    walk(skin["skeleton"], np.zeros(3))
+    assert set(at) == set(skin["joints"])
+    for joint, matrix, position in zip(skin["joints"], found["binds"], head.rig.joint_positions, strict=True):
+        assert at[joint] == pytest.approx(position, abs=1e-6)
+        assert matrix.reshape(4, 4).T @ [*position, 1] == pytest.approx([0, 0, 0, 1], abs=1e-6)
+
+
+def test_several_roots_get_one_above_them() -> None:
+    rig = dataclasses.replace(fit(ball_rig(), ball().positions), joint_parents=np.array([-1, -1]))
+    document = contents(dataclasses.replace(ball(), rig=rig))["document"]
+    root = document["skins"][0]["skeleton"]
+    assert document["nodes"][root] == {"name": "skeleton", "children": [1, 2]}
+    assert document["scenes"][0]["nodes"] == [0, root] and root not in document["skins"][0]["joints"]
+
+
+def test_seam_copies_carry_skin_and_normals() -> None:
+    rig = dataclasses.replace(cube_rig(), joint_names=("a", "b"), joint_parents=np.array([-1, 0]),
+                              joint_positions=np.eye(2, 3),
+                              skin_joints=np.tile([0, 1, 0, 0], (8, 1)),
+                              skin_weights=np.stack([np.arange(8) / 8, 1 - np.arange(8) / 8,
+                                                     np.zeros(8), np.zeros(8)], 1))  # fmt: skip
+    found = contents(dataclasses.replace(cube(), rig=rig))
+    source = split_seams(cube_topology()).source
+    assert np.array_equal(found["WEIGHTS_0"], rig.skin_weights[source])
+    assert np.array_equal(found["JOINTS_0"][:8][source], found["JOINTS_0"])
+    for normals in found["target_normals"]:
+        assert np.array_equal(normals[:8][source], normals)
+
+
+def test_a_rigged_head_of_mini_is_small() -> None:
+    head = bundled_head()
+    assert head.rig is not None
+    data = write_glb(dataclasses.replace(head, rig=fit(head.rig, head.positions)))
+    assert 1_000_000 < len(data) <= 3_000_000
 
 
 @pytest.mark.parametrize("shapes", [(), ("a", "b")])
@@ -177,6 +260,7 @@ def test_indices_are_16_bit_while_they_fit(count: int, dtype: type) -> None:
     found = contents(HeadMesh(positions, np.tile([0, 0, 1.0], (count, 1)), topology, rig))
     assert found["indices"].dtype == dtype and found["indices"].max() == count - 1
     assert found["targets"][0][-1].tolist() == [1, 1, 1]
+    assert found["JOINTS_0"].shape == (count, 4)
 
 
 def test_odd_metadata_survives() -> None:

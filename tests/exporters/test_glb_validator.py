@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,10 +10,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.meshes import ball, bundled_head, cube
+from tests.meshes import ball, ball_rig, bundled_head, cube
 from topos_rt.mesh import HeadMesh
+from topos_rt.rigging import fit
 
 JS = Path(__file__).parent.parent / "js"
 # UVs are there for the user's textures; the file itself has none.
@@ -25,6 +28,9 @@ def heads() -> dict[str, HeadMesh]:
         "cube with blendshapes": cube(rig=True),
         "cube without UVs": cube(uvs=False, rig=True),
         "ball": ball(),
+        "ball with a skeleton": dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions)),
+        "ball with two skeletons": dataclasses.replace(
+            ball(), rig=dataclasses.replace(ball_rig(), joint_parents=np.array([-1, -1]))),
         "bundled head": bundled_head(),
     }
 

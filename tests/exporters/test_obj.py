@@ -72,5 +72,26 @@ def test_trimesh_reads_the_same_vertices(tmp_path: Path) -> None:
         assert len(read.faces) == len(head.triangles)
 
 
+def test_regions_become_groups_each_in_one_run() -> None:
+    cap, hat = np.flatnonzero(ball().positions[:, 1] > 0.05), np.flatnonzero(ball().positions[:, 1] > 0.08)
+    topology = dataclasses.replace(ball().topology, regions={"a cap": cap, "hat": hat, "none": cap[:0]})
+    text = write_obj(dataclasses.replace(ball(), topology=topology))
+    plain = write_obj(ball()).decode().splitlines()
+    runs: dict[str, list[str]] = {}
+    for line in text.decode().splitlines():
+        if line.startswith("g "):
+            assert line not in runs
+            runs[line] = []
+        elif line.startswith("f "):
+            list(runs.values())[-1].append(line)
+    assert list(runs) == ["g head", "g hat", "g a_cap"]
+    faces = sorted(line for line in plain if line.startswith("f "))
+    assert sorted(line for run in runs.values() for line in run) == faces
+    for name, inside in (("g hat", set(hat)), ("g a_cap", set(cap))):
+        corners = [{int(word.split("//")[0]) - 1 for word in line.split()[1:]} for line in runs[name]]
+        assert corners and all(polygon <= inside for polygon in corners)
+    assert not any(line.startswith("g") for line in plain)
+
+
 def test_uvs_are_those_of_the_topology() -> None:
     assert np.array_equal(numbers(write_obj(cube()), "vt"), cube_topology().uvs)

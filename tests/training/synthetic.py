@@ -25,6 +25,12 @@ class Egg(HeadModel):
         coefficients = np.random.default_rng(seed).normal(0, 1, (count, len(self.basis))).astype(np.float32)
         return self.template + (coefficients @ self.basis).reshape(count, -1, 3)
 
+    def joints(self, count: int, seed: int) -> np.ndarray:
+        """Each joint in the middle of the vertices that it moves most."""
+        heads = self.sample(count, seed)
+        middle = self.skin / self.skin.sum(0)
+        return np.einsum("vj,nvi->nji", middle, heads).astype(np.float32)
+
 
 @cache
 def egg() -> Egg:
@@ -45,7 +51,8 @@ def egg() -> Egg:
     return Egg(
         topology=dataclasses.replace(shape.topology, regions={"lips": lips}), template=template,
         basis=(0.006 * fields).reshape(len(fields), -1).astype(np.float32), skin=skin, bones=BONES,
-        bone_parents=(-1, 0, 0, 0, 0), bone_heads=np.zeros((len(BONES), 3), np.float32),
+        bone_parents=(-1, 0, 0, 0, 0), bone_heads=(skin / skin.sum(0)).T @ template,
+        bone_basis=np.zeros((0, len(BONES) * 3), np.float32),
         action_names=ACTIONS, action_deltas=np.full((len(ACTIONS), len(unit), 3), 1e-3, np.float32),
-        _anny=None, _rows=np.arange(len(fields)),
+        _anny=None, _rows=np.arange(len(fields)), _bone_rows=np.zeros(0, np.int64),
     )  # fmt: skip

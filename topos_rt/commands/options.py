@@ -109,7 +109,7 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--up", metavar=_one_of(AXES), default="y", help="the axis that points up (default: y)"
     )
-    group.add_argument("--no-rig", action="store_true", help="leave the blendshapes out")
+    group.add_argument("--no-rig", action="store_true", help="leave skeleton, skin and blendshapes out")
 
 
 def _one_of(names: Iterable[str]) -> str:

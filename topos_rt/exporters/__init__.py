@@ -10,13 +10,27 @@ from topos_rt.errors import OptionError, choose
 from topos_rt.exporters.glb import write_glb
 from topos_rt.exporters.obj import write_obj
 from topos_rt.exporters.options import ExportOptions
+from topos_rt.exporters.ply import write_ply
+from topos_rt.exporters.usd import write_usd, write_usda
 from topos_rt.mesh import HeadMesh
 
-__all__ = ["EXPORTERS", "ExportOptions", "format_of", "write_glb", "write_obj"]
+__all__ = [
+    "EXPORTERS",
+    "ExportOptions",
+    "format_of",
+    "write_glb",
+    "write_obj",
+    "write_ply",
+    "write_usd",
+    "write_usda",
+]
 
 EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
     "glb": write_glb,
     "obj": write_obj,
+    "ply": write_ply,
+    "usd": write_usd,
+    "usda": write_usda,
 }
 
 

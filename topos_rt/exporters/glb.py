@@ -1,5 +1,7 @@
 """glTF 2.0 in its binary form (.glb). Source: the Khronos glTF 2.0 specification.
 
+One mesh with one material; with a rig also a skin, its joints as a tree of nodes, and morph targets.
+
 The first V vertices are the topology's, in order, for every head; copies for UV seams follow (`seams.py`), so
 the indices are the same for every head too. `asset.extras` says which vertex each copy belongs to.
 """
@@ -13,14 +15,16 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import OptionError
+from topos_rt.exporters.morphs import Morph, morphs
 from topos_rt.exporters.options import ExportOptions
 from topos_rt.exporters.seams import SeamSplit, split_seams
 from topos_rt.mesh import HeadMesh, Rig
 
-_COMPONENT_TYPES = {"<u2": 5123, "<u4": 5125, "<f4": 5126}
+_COMPONENT_TYPES = {"|u1": 5121, "<u2": 5123, "<u4": 5125, "<f4": 5126}
 _ARRAY_BUFFER = 34962
 _ELEMENT_ARRAY_BUFFER = 34963
-_MATERIAL = {
+_NOWHERE = {"min": [0.0] * 3, "max": [0.0] * 3}
+MATERIAL: dict[str, Any] = {
     "name": "skin",
     "pbrMetallicRoughness": {
         "baseColorFactor": [0.72, 0.50, 0.40, 1.0],
@@ -31,7 +35,7 @@ _MATERIAL = {
 
 
 def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
-    """One mesh with positions, normals, UVs where the topology has them, and blendshapes as morph targets.
+    """One mesh with positions, normals, UVs where the topology has them; a skin and morph targets of the rig.
 
     The same head gives the same bytes. Raises OptionError for units or axes other than metres and +Y up (glTF
     fixes them), MeshInputError for UVs that are not finite.
@@ -40,7 +44,7 @@ def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     if (options.units, options.up) != ("m", "y"):
         raise OptionError("units and axes of a .glb", got=f"units {options.units}, up {options.up}",
                           expected="units m, up y: glTF is in metres with +Y up by definition",
-                          fix="leave --units and --up out, or write .obj")
+                          fix="leave --units and --up out, or write .obj, .ply or .usd")  # fmt: skip
     split = split_seams(mesh.topology)
     out = _Document()
     attributes = {
@@ -52,18 +56,49 @@ def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
         attributes["TEXCOORD_0"] = out.vertices(np.stack([split.uvs[:, 0], 1 - split.uvs[:, 1]], 1))
     primitive: dict[str, Any] = {"attributes": attributes, "indices": out.indices(split), "material": 0}
     shape: dict[str, Any] = {"name": "head", "primitives": [primitive]}
-    if options.rig and mesh.rig is not None and mesh.rig.shape_names:
-        primitive["targets"] = out.morph_targets(mesh.rig, split.source)
-        shape["weights"] = [0.0] * len(mesh.rig.shape_names)
-        shape["extras"] = {"targetNames": list(mesh.rig.shape_names)}
-    return out.finish({
+    node: dict[str, Any] = {"name": "head_mesh", "mesh": 0}
+    document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "topos_rt", "extras": _extras(mesh, split)},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"name": "head", "mesh": 0}],
+        "nodes": [node],
         "meshes": [shape],
-        "materials": [_MATERIAL],
-    })
+        "materials": [MATERIAL],
+    }
+    if options.rig and mesh.rig is not None:
+        attributes |= out.skin(mesh.rig, split.source)
+        document |= _skeleton(mesh.rig, out)
+        node["skin"] = 0
+        if mesh.rig.shape_names:
+            primitive["targets"] = out.morph_targets(list(morphs(mesh, mesh.rig)), split.source)
+            shape["weights"] = [0.0] * len(mesh.rig.shape_names)
+            shape["extras"] = {"targetNames": list(mesh.rig.shape_names)}
+        document["nodes"] = [node, *document["nodes"]]
+    return out.finish(document)
+
+
+def _skeleton(rig: Rig, out: _Document) -> dict[str, Any]:
+    """Nodes (the joints, numbered from 1: the mesh goes before them), skin and scene.
+
+    Joints are not turned at rest, so a node's translation is the way from its parent, and the inverse of its
+    bind matrix moves the joint to the origin. Several roots get a node above them: a skin has one root.
+    """
+    parents, positions = rig.joint_parents.tolist(), rig.joint_positions
+    start = np.where(rig.joint_parents[:, None] < 0, np.float32(0), positions[rig.joint_parents])
+    nodes: list[dict[str, Any]] = []
+    for joint, name in enumerate(rig.joint_names):
+        children = [child + 1 for child, parent in enumerate(parents) if parent == joint]
+        node = {"name": name, "translation": (positions[joint] - start[joint]).tolist()}
+        nodes.append(node | ({"children": children} if children else {}))
+    roots = [joint + 1 for joint, parent in enumerate(parents) if parent < 0]
+    if len(roots) > 1:
+        nodes.append({"name": "skeleton", "children": roots})
+        roots = [len(nodes)]
+    skin = {
+        "name": "head", "skeleton": roots[0], "joints": list(range(1, len(parents) + 1)),
+        "inverseBindMatrices": out.inverse_binds(positions),
+    }  # fmt: skip
+    return {"scenes": [{"nodes": [0, *roots]}], "nodes": nodes, "skins": [skin]}
 
 
 def _extras(mesh: HeadMesh, split: SeamSplit) -> dict[str, Any]:
@@ -97,34 +132,58 @@ class _Document:
         values = _small_ints(split.triangles.ravel(), len(split.source))
         return self._add(_accessor(values, "SCALAR", self._view(values, _ELEMENT_ARRAY_BUFFER)))
 
-    def morph_targets(self, rig: Rig, source: np.ndarray) -> list[dict[str, int]]:
+    def skin(self, rig: Rig, source: np.ndarray) -> dict[str, int]:
+        """Accessors of joints and weights, four per vertex."""
+        weights = rig.skin_weights / rig.skin_weights.sum(1, keepdims=True)
+        joints = np.where(weights > 0, rig.skin_joints, 0)  # joints without weight must be 0
+        joints = joints[source].astype("|u1" if len(rig.joint_names) <= 0x100 else "<u2")
+        weights = weights[source].astype("<f4")
+        return {
+            "JOINTS_0": self._add(_accessor(joints, "VEC4", self._view(joints, _ARRAY_BUFFER))),
+            "WEIGHTS_0": self._add(_accessor(weights, "VEC4", self._view(weights, _ARRAY_BUFFER))),
+        }
+
+    def inverse_binds(self, positions: np.ndarray) -> int:
+        """Accessor of one matrix per joint [J,3], column by column, that moves it to the origin."""
+        matrices = np.tile(np.eye(4, dtype="<f4"), (len(positions), 1, 1))
+        matrices[:, 3, :3] = 0 - positions  # not -positions: zeros stay positive
+        return self._add(_accessor(matrices, "MAT4", self._view(matrices)))
+
+    def morph_targets(self, shapes: list[Morph], source: np.ndarray) -> list[dict[str, int]]:
         """Morph targets of all blendshapes: accessors that are zero but for the vertices that move."""
         count = len(source)
-        moved = []  # per shape: the vertices that move (copies too), and by how much
-        for name in rig.shape_names:
-            offsets = rig.shape(name)[source]
-            ids = np.flatnonzero(offsets.any(1))
-            moved.append((ids, offsets[ids]))
-        if not any(len(ids) for ids, _ in moved):
-            return [{"POSITION": self._add(_still(count))} for _ in moved]
-        ids_type = _small_ints(np.concatenate([ids for ids, _ in moved]), count)
-        deltas = np.concatenate([delta for _, delta in moved]).astype("<f4")
-        ids_view, deltas_view = self._view(ids_type), self._view(deltas)
+        moved = []  # per shape: the vertices that move (copies too), their offsets and changes of normals
+        row = np.zeros(int(source.max()) + 1, np.int64)
+        for shape in shapes:
+            row[shape.vertices] = np.arange(1, len(shape.vertices) + 1)
+            copies = np.flatnonzero(row[source])
+            rows = row[source[copies]] - 1
+            moved.append((copies, shape.offsets[rows], shape.normals[rows]))
+            row[shape.vertices] = 0
+        if not any(len(ids) for ids, _, _ in moved):
+            return [{"POSITION": self._add(_still(count) | _NOWHERE)} for _ in moved]
+        ids = _small_ints(np.concatenate([rows for rows, _, _ in moved]), count)
+        values = [np.concatenate([part[which] for part in moved]).astype("<f4") for which in (1, 2)]
+        views = [self._view(array + array.dtype.type(0)) for array in (ids, *values)]  # no negative zeros
         targets, start = [], 0
-        for ids, delta in moved:
-            accessor = _still(count)
-            if len(ids):
-                # the vertices that stay count too, with zeros
-                rest = np.zeros((int(len(ids) < count), 3), np.float32)
-                accessor |= _bounds(np.vstack([delta, rest]).min(0), np.vstack([delta, rest]).max(0))
-                accessor["sparse"] = {
-                    "count": len(ids),
-                    "indices": {"bufferView": ids_view, "byteOffset": start * ids_type.itemsize,
-                                "componentType": _COMPONENT_TYPES[ids_type.dtype.str]},
-                    "values": {"bufferView": deltas_view, "byteOffset": start * deltas.itemsize * 3},
-                }
-            targets.append({"POSITION": self._add(accessor)})
-            start += len(ids)
+        for rows, offsets, _ in moved:
+            target = {}
+            for name, view in zip(("POSITION", "NORMAL"), views[1:], strict=True):
+                accessor = _still(count)
+                if len(rows):
+                    accessor["sparse"] = {
+                        "count": len(rows),
+                        "indices": {"bufferView": views[0], "byteOffset": start * ids.itemsize,
+                                    "componentType": _COMPONENT_TYPES[ids.dtype.str]},
+                        "values": {"bufferView": view, "byteOffset": start * 12},
+                    }  # fmt: skip
+                if name == "POSITION":
+                    # the vertices that stay count too, with zeros
+                    reach = np.vstack([offsets, np.zeros((int(len(rows) < count), 3), np.float32)])
+                    accessor |= _bounds(reach.min(0), reach.max(0))
+                target[name] = self._add(accessor)
+            targets.append(target)
+            start += len(rows)
         return targets
 
     def finish(self, document: dict[str, Any]) -> bytes:
@@ -157,9 +216,8 @@ def _accessor(values: np.ndarray, kind: str, view: int) -> dict[str, Any]:
 
 
 def _still(count: int) -> dict[str, Any]:
-    """An accessor without data, which glTF reads as zeros: a blendshape that moves nothing."""
-    accessor = {"componentType": _COMPONENT_TYPES["<f4"], "count": count, "type": "VEC3"}
-    return accessor | _bounds(np.zeros(3), np.zeros(3))
+    """An accessor without data, which glTF reads as zeros."""
+    return {"componentType": _COMPONENT_TYPES["<f4"], "count": count, "type": "VEC3"}
 
 
 def _bounds(low: np.ndarray, high: np.ndarray) -> dict[str, list[float]]:

@@ -20,8 +20,8 @@ AXES = {
 class ExportOptions:
     """How to write a head.
 
-    units: "m" or "cm". up: "y" or "z". rig: whether blendshapes go along where the format has them.
-    Raises OptionError for other units or axes.
+    units: "m" or "cm". up: "y" or "z". rig: whether skeleton, skin and blendshapes go along where the
+    format has them. Raises OptionError for other units or axes.
     """
 
     units: str = "m"

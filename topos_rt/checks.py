@@ -1,0 +1,50 @@
+"""Checks of arrays that come from outside; all raise MeshInputError with what, got and expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError
+
+# Further out than any head in any unit; past float32's range a change of units would overflow.
+_FARTHEST = 1e6
+
+
+def frozen(values: Any, dtype: type[np.generic], what: str) -> np.ndarray:
+    """A read-only contiguous copy of the wanted type, which must be able to hold the values."""
+    array = np.asarray(values)
+    floating = np.issubdtype(dtype, np.floating)
+    if array.dtype.kind not in ("fiu" if floating else "iu") and array.size:
+        expected = np.dtype(dtype).name
+        raise MeshInputError(what, got=f"dtype {array.dtype}", expected=expected, fix="convert it")
+    if not floating and array.size:
+        limits, low, high = np.iinfo(np.dtype(dtype)), int(array.min()), int(array.max())
+        fits = limits.min <= low and high <= limits.max
+        require(fits, what, f"{low}..{high}", f"values that fit {np.dtype(dtype).name}")
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused next
+        copy = np.array(array, dtype, order="C")
+    copy.setflags(write=False)
+    return copy
+
+
+def first(values: np.ndarray, bad: np.ndarray) -> str:
+    return f"{values[bad][0]:g}" if bad.any() else ""
+
+
+def require(
+    ok: bool | np.bool_, what: str, got: str, expected: str, fix: str = "check the source of the mesh"
+) -> None:
+    if not ok:
+        raise MeshInputError(what, got=got, expected=expected, fix=fix)
+
+
+def require_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:
+    require(array.shape == shape, what, f"shape {list(array.shape)}", f"{list(shape)}",
+            "check that all parts describe the same head")
+
+
+def require_finite(array: np.ndarray, what: str) -> None:
+    inside = np.abs(array) <= _FARTHEST  # false for NaN as well
+    require(inside.all(), what, first(array, ~inside), f"finite numbers within {_FARTHEST:g}")
