@@ -16,6 +16,7 @@ import numpy as np
 
 from topos_rt.errors import BundleError, MeshInputError
 from topos_rt.files import write_atomic
+from topos_rt.lod import reduced_head
 from topos_rt.tensorfile import read_tensors, write_tensors
 from topos_rt.topology import Topology
 
@@ -184,6 +185,14 @@ class HeadMesh:
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest corner [3], metres, of the axis-aligned box around the head."""
         return self.positions.min(0), self.positions.max(0)
+
+    def lod(self, level: int) -> HeadMesh:
+        """The head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
+
+        Its vertices are some of this head's, the same ones for every head of the topology; rig and UVs come
+        along. Raises OptionError for a level that the topology does not have.
+        """
+        return reduced_head(self, level)
 
     def save(
         self, path: str | PathLike[str], format: str | None = None, *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,11 @@ _FARTHEST = 1e5
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a head lies, in HeadMesh's axes: metres = network units * radius + centre."""
+    """Where a head lies: metres = radius * rotation @ network units (in HeadMesh's axes) + centre."""
 
     radius: float
-    centre: np.ndarray  # [3] float32
+    centre: np.ndarray  # [3]
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))  # [3,3] float64; from upright, facing +Z
 
 
 def place(
@@ -40,32 +41,19 @@ def place(
     placement: None puts the head where the bundle's rig is: centred, with the nominal radius of the manifest.
     """
     frame, rig = bundle.manifest.frame, bundle.rig
-    positions = vertices[:, :3] @ frame.rotation.T
+    positions, normals = vertices[:, :3] @ frame.rotation.T, vertices[:, 3:] @ frame.rotation.T
     if placement is None:
         positions *= np.float32(frame.radius_m)
     else:
-        positions = positions * np.float32(placement.radius) + placement.centre
-        rig = rig and _moved(rig, placement.radius / frame.radius_m, placement.centre)
-    normals = unit_vectors(vertices[:, 3:] @ frame.rotation.T)
-    return HeadMesh(
-        positions, normals, bundle.topology, rig, metadata, {**timings, "total": sum(timings.values())}
-    )
+        positions = placement.radius * (positions @ placement.rotation.T) + placement.centre
+        normals = normals @ placement.rotation.T
+        rig = rig and _moved(rig, placement, frame.radius_m)
+    seconds = {**timings, "total": sum(timings.values())}
+    return HeadMesh(positions, unit_vectors(normals), bundle.topology, rig, metadata, seconds)
 
 
-def prepare_points(
-    points: np.ndarray, normals: np.ndarray, count: int, frame: FrameSpec
-) -> tuple[Array, Placement]:
-    """Bring a point cloud into the networks' frame.
-
-    The frame is that of all the points (centre of their box, distance of the farthest); then `count` of them
-    are taken in the order of a fixed shuffle. Where there are fewer, points are taken more than once.
-
-    Args:
-        points: [P,3], any float type, +Y up, facing +Z.
-        normals: [P,3], of any length but zero.
-
-    Returns:
-        [1,count,6] float32 positions | normals, and where the cloud lay.
+def checked_points(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[P,3] float64 points and unit normals.
 
     Raises:
         MeshInputError: wrong shapes or types, fewer than 16 points, values that are not finite, points that
@@ -78,24 +66,39 @@ def prepare_points(
         )
     if np.abs(points).max() > _FARTHEST:
         raise MeshInputError("points", got=f"some beyond {_FARTHEST:g}", expected="a head, in metres")
-    centre, radius = sphere_frame(points)
-    if radius < 1e-6:
+    if sphere_frame(points)[1] < 1e-6:
         raise MeshInputError("points", got="the same point each time", expected="the surface of a head")
     if not normals.any(axis=1).all():
         raise MeshInputError(
             "normals", got="one of length zero", expected="directions", fix="drop those points"
         )
+    return points, unit_vectors(normals).astype(np.float64)
+
+
+def boxed(points: np.ndarray) -> Placement:
+    """The place that an upright cloud [P,3] tells: centre of its box, distance of the farthest point."""
+    centre, radius = sphere_frame(points)
+    return Placement(radius, centre)
+
+
+def random_subset(points: np.ndarray, normals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` points in the order of a fixed shuffle; where there are fewer, some more than once."""
     order = np.random.Generator(np.random.Philox(0)).permutation(len(points))
     chosen = order[np.arange(count) % len(points)]
+    return points[chosen], normals[chosen]
+
+
+def network_cloud(points: np.ndarray, normals: np.ndarray, frame: FrameSpec) -> Array:
+    """[n,3] points and normals of a head of radius 1, HeadMesh's axes -> what the encoder takes, [1,n,6]."""
     rotation = frame.rotation  # its inverse is its transpose: rows @ rotation
-    positions = ((points[chosen] - centre) / radius) @ rotation
-    cloud = np.hstack([positions, unit_vectors(normals[chosen]) @ rotation])
-    return cloud[None].astype(np.float32), Placement(radius, centre.astype(np.float32))
+    return np.hstack([points @ rotation, normals @ rotation])[None].astype(np.float32)
 
 
-def _moved(rig: Rig, scale: float, centre: np.ndarray) -> Rig:
+def _moved(rig: Rig, placement: Placement, radius: float) -> Rig:
+    """The rig where the placement puts its head; its own has the radius given."""
+    turn = placement.rotation.T * (placement.radius / radius)
     return dataclasses.replace(
-        rig, joint_positions=rig.joint_positions * scale + centre, shape_delta=rig.shape_delta * scale
+        rig, joint_positions=rig.joint_positions @ turn + placement.centre, shape_delta=rig.shape_delta @ turn
     )
 
 
