@@ -28,6 +28,8 @@ INTERRUPTED = 130
 # Name -> module under topos_rt.commands, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("generate", "turn portraits into 3D heads"),
+    "retopologize": ("retopologize", "give scans or meshes of heads the model's topology"),
+    "eval": ("eval", "measure how far one surface is from another"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),
     "bench": ("bench", "measure speed here, cold and warm, and compare results"),
     "info": ("info", "say what is in a model bundle"),

@@ -16,6 +16,7 @@ import numpy as np
 from topos_rt.checks import first, frozen, require, require_finite, require_shape
 from topos_rt.errors import MeshInputError
 from topos_rt.files import write_atomic
+from topos_rt.lod import reduced_head
 from topos_rt.rig import Rig
 from topos_rt.topology import Topology
 
@@ -96,6 +97,14 @@ class HeadMesh:
         from topos_rt.rigging import pose
 
         return pose(self, shapes, turns)
+
+    def lod(self, level: int) -> HeadMesh:
+        """The head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
+
+        Its vertices are some of this head's, the same ones for every head of the topology; rig and UVs come
+        along. Raises OptionError for a level that the topology does not have.
+        """
+        return reduced_head(self, level)
 
     def save(
         self, path: str | PathLike[str], format: str | None = None, *,

@@ -18,8 +18,9 @@ from topos_rt.bundle import Bundle
 from topos_rt.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.mesh import HeadMesh
 from topos_rt.networks import Context, Networks
-from topos_rt.placement import MIN_POINTS, Placement, place, place_rig, prepare_points
+from topos_rt.placement import MIN_POINTS, Placement, checked_points, place, place_rig
 from topos_rt.progress import Callback, Progress, Tracker
+from topos_rt.retopology import DEFAULT_PASSES, Fit, check_passes
 from topos_rt.sampler import (
     DEFAULT_PRESET,
     SamplerSettings,
@@ -155,31 +156,39 @@ class HeadPipeline:
         chosen = preview_steps(previews, settings.steps)
         return self._heads(job, settings, metadata, iter([tracker]), chosen)
 
-    def retopologize(self, points: np.ndarray, normals: np.ndarray, *, seed: int | None = None) -> HeadMesh:
+    def retopologize(
+        self, points: np.ndarray, normals: np.ndarray, *, seed: int | None = None, align: bool = False,
+        passes: int = DEFAULT_PASSES,
+    ) -> HeadMesh:  # fmt: skip
         """The model's topology on a scanned or modelled head, where that lies and in its size.
 
         Args:
-            points: [P,3] on the head's surface, metres, +Y up, facing +Z, P >= 16; some thousands are best.
+            points: [P,3] on the head's surface, metres, +Y up, facing +Z, P >= 16; ten thousand or more are
+                best. `topos_rt.scan.read_scan` takes them from files.
             normals: [P,3] outward, of any length but zero.
             seed: None takes the mean of the VAE's posterior, a seed a sample of it as the release does.
+            align: the orientation is unknown: find it first. The head comes out as it lies.
+            passes: 1 encodes the points as they are; each more lays the head over the scan and encodes again
+                what both make together (see `topos_rt.retopology`). More than 1, and align, need SciPy.
 
-        Raises MeshInputError for points or normals that cannot be used, OptionError for a seed out of range.
+        Raises MeshInputError for points or normals that cannot be used, or, with align, that are no head;
+        OptionError for a seed or number of passes out of range; MissingExtraError without SciPy.
         """
-        manifest, tracker = self.bundle.manifest, Tracker()
+        tracker, passes = Tracker(), check_passes(passes)
         seed = None if seed is None else check_seed(seed)
-        cloud, placement = prepare_points(points, normals, manifest.points.count, manifest.frame)
-        with tracker.stage("vae_encoder"):
-            latent, logvar = self._networks.encode_points(cloud)
+        fit = Fit(self.bundle, self._networks, tracker)
+        latent, logvar, placement = fit.run(*checked_points(points, normals), passes, bool(align))
         if seed is not None:
             latent += np.exp(logvar / 2) * noise(seed, latent.shape)
-        return self._decode(latent, tracker, self._origin() | {"seed": seed}, placement)
+        about = self._origin() | {"seed": seed, "passes": passes, "aligned": bool(align)}
+        return self._decode(latent, tracker, about, placement)
 
     def warm_up(self) -> None:
         """Run every graph once, so that no later call pays for first-time work."""
         grey = np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8)
         self(grey, preset="reference", steps=2, guidance=1.0, reuse=2)  # guided, then not
         points = noise(0, (MIN_POINTS, 3))
-        self.retopologize(points, points)
+        self.retopologize(points, points, passes=1)
 
     def close(self) -> None:
         """Give back what the engines hold. Later calls raise InputError."""

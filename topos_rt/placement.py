@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,10 +20,11 @@ _FARTHEST = 1e5
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a head lies, in HeadMesh's axes: metres = network units * radius + centre."""
+    """Where a head lies: metres = radius * rotation @ network units (in HeadMesh's axes) + centre."""
 
     radius: float
-    centre: np.ndarray  # [3] float32
+    centre: np.ndarray  # [3]
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))  # [3,3] float64; from upright, facing +Z
 
 
 def place(
@@ -34,12 +35,13 @@ def place(
     vertices: [V,6] float32 positions | normals in the networks' frame; normals are brought to unit length.
     placement: None puts the head around the origin, with the nominal radius of the manifest.
     """
-    positions = vertices[:, :3] @ frame.rotation.T
+    positions, normals = vertices[:, :3] @ frame.rotation.T, vertices[:, 3:] @ frame.rotation.T
     if placement is None:
         positions *= np.float32(frame.radius_m)
     else:
-        positions = positions * np.float32(placement.radius) + placement.centre
-    return HeadMesh(positions, unit_vectors(vertices[:, 3:] @ frame.rotation.T), topology)
+        positions = placement.radius * (positions @ placement.rotation.T) + placement.centre
+        normals = normals @ placement.rotation.T
+    return HeadMesh(positions, unit_vectors(normals), topology)
 
 
 def place_rig(
@@ -53,25 +55,14 @@ def place_rig(
         return fit(rig, positions)
     if placement is None:
         return rig
-    scale = placement.radius / frame.radius_m
-    joints = rig.joint_positions * scale + placement.centre
-    return dataclasses.replace(rig, joint_positions=joints, shape_delta=rig.shape_delta * scale)
+    turn = placement.rotation.T * (placement.radius / frame.radius_m)
+    return dataclasses.replace(
+        rig, joint_positions=rig.joint_positions @ turn + placement.centre, shape_delta=rig.shape_delta @ turn
+    )
 
 
-def prepare_points(
-    points: np.ndarray, normals: np.ndarray, count: int, frame: FrameSpec
-) -> tuple[Array, Placement]:
-    """Bring a point cloud into the networks' frame.
-
-    The frame is that of all the points (centre of their box, distance of the farthest); then `count` of them
-    are taken in the order of a fixed shuffle. Where there are fewer, points are taken more than once.
-
-    Args:
-        points: [P,3], any float type, +Y up, facing +Z.
-        normals: [P,3], of any length but zero.
-
-    Returns:
-        [1,count,6] float32 positions | normals, and where the cloud lay.
+def checked_points(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[P,3] float64 points and unit normals.
 
     Raises:
         MeshInputError: wrong shapes or types, fewer than 16 points, values that are not finite, points that
@@ -84,19 +75,32 @@ def prepare_points(
         )
     if np.abs(points).max() > _FARTHEST:
         raise MeshInputError("points", got=f"some beyond {_FARTHEST:g}", expected="a head, in metres")
-    centre, radius = sphere_frame(points)
-    if radius < 1e-6:
+    if sphere_frame(points)[1] < 1e-6:
         raise MeshInputError("points", got="the same point each time", expected="the surface of a head")
     if not normals.any(axis=1).all():
         raise MeshInputError(
             "normals", got="one of length zero", expected="directions", fix="drop those points"
         )
+    return points, unit_vectors(normals).astype(np.float64)
+
+
+def boxed(points: np.ndarray) -> Placement:
+    """The place that an upright cloud [P,3] tells: centre of its box, distance of the farthest point."""
+    centre, radius = sphere_frame(points)
+    return Placement(radius, centre)
+
+
+def random_subset(points: np.ndarray, normals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` points in the order of a fixed shuffle; where there are fewer, some more than once."""
     order = np.random.Generator(np.random.Philox(0)).permutation(len(points))
     chosen = order[np.arange(count) % len(points)]
+    return points[chosen], normals[chosen]
+
+
+def network_cloud(points: np.ndarray, normals: np.ndarray, frame: FrameSpec) -> Array:
+    """[n,3] points and normals of a head of radius 1, HeadMesh's axes -> what the encoder takes, [1,n,6]."""
     rotation = frame.rotation  # its inverse is its transpose: rows @ rotation
-    positions = ((points[chosen] - centre) / radius) @ rotation
-    cloud = np.hstack([positions, unit_vectors(normals[chosen]) @ rotation])
-    return cloud[None].astype(np.float32), Placement(radius, centre.astype(np.float32))
+    return np.hstack([points @ rotation, normals @ rotation])[None].astype(np.float32)
 
 
 def _checked(what: str, values: np.ndarray) -> np.ndarray:

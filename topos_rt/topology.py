@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import MeshInputError
+from topos_rt.lod import Lod, lods_from_tensors, lods_to_tensors, reduced_topology
 from topos_rt.tensorfile import read_tensors, write_tensors
 
 # Two ends of an edge closer than this in [position | normal] make it an edge of type 1 (a self-loop is one).
@@ -41,6 +42,7 @@ class Topology:
     polygon_uvs: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # same length, or empty
     uvs: np.ndarray = field(default_factory=lambda: _NO_UVS)  # [U,2] float32, origin bottom left
     regions: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> [n] int32 vertex ids
+    lods: tuple[Lod, ...] = ()  # levels of detail 1, 2 …
 
     def __post_init__(self) -> None:
         self._check()
@@ -73,6 +75,22 @@ class Topology:
         _check_ids("UV ids", self.polygon_uvs, len(self.uvs))
         for name, ids in self.regions.items():
             _check_ids(f"region '{name}'", ids, self.num_vertices)
+        for level, lod in enumerate(self.lods, 1):
+            _check_ids(f"level of detail {level}: vertices", lod.vertices, self.num_vertices)
+            _check_ids(f"level of detail {level}: UVs", lod.triangle_uvs, len(self.uvs))
+
+    def lod(self, level: int) -> Topology:
+        """The topology of a level of detail; the same object each time. See `topos_rt.lod`.
+
+        Raises OptionError for a level that there is none of.
+        """
+        if level not in self._reduced:
+            self._reduced[level] = reduced_topology(self, level)
+        return self._reduced[level]
+
+    @cached_property
+    def _reduced(self) -> dict[int, Topology]:
+        return {}
 
     @property
     def has_uvs(self) -> bool:
@@ -142,7 +160,7 @@ class Topology:
         tensors = {
             "polygon_sizes": self.polygon_sizes, "polygon_vertices": self.polygon_vertices,
             "polygon_uvs": self.polygon_uvs, "uvs": self.uvs,
-        } | {f"region.{name}": ids for name, ids in self.regions.items()}
+        } | {f"region.{name}": ids for name, ids in self.regions.items()} | lods_to_tensors(self.lods)
         write_tensors(path, tensors, {"num_vertices": str(self.num_vertices)})
 
     @classmethod
@@ -156,7 +174,8 @@ class Topology:
             return cls(
                 int(metadata["num_vertices"]), tensors.pop("polygon_sizes"), tensors.pop("polygon_vertices"),
                 tensors.pop("polygon_uvs"), tensors.pop("uvs"),
-                {name.removeprefix("region."): ids for name, ids in tensors.items()},
+                {name.removeprefix("region."): ids for name, ids in tensors.items() if name[:3] != "lod"},
+                lods_from_tensors({name: ids for name, ids in tensors.items() if name[:3] == "lod"}),
             )
         except (KeyError, ValueError) as error:
             raise MeshInputError(

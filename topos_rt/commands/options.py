@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from topos_rt.backends import AUTO, BACKENDS
+from topos_rt.errors import choose
 from topos_rt.exporters import EXPORTERS
 from topos_rt.exporters.options import AXES, UNITS
+from topos_rt.lod import LODS
 from topos_rt.sampler import DEFAULT_PRESET, PRESETS, resolve
 from topos_rt.solvers import SOLVERS
 
@@ -42,7 +44,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_PRESET,
         help=f"quality against time, in steps: {presets} (default: {DEFAULT_PRESET})",
     )
-    group.add_argument("--steps", metavar="N", type=_whole, help="sampling steps (default: the preset's)")
+    group.add_argument("--steps", metavar="N", type=whole, help="sampling steps (default: the preset's)")
     group.add_argument(
         "--solver", metavar=_one_of(SOLVERS), help="the method of a step (default: the preset's)"
     )
@@ -64,7 +66,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--guidance-reuse",
         dest="reuse",
         metavar="K",
-        type=_whole,
+        type=whole,
         help="compute guidance anew at every K-th evaluation only (default: the preset's)",
     )
     group.add_argument(
@@ -81,7 +83,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
     either = group.add_mutually_exclusive_group()
     either.add_argument(
-        "--seed", metavar="K", type=_whole, help="the same seed gives the same head (default: 0)"
+        "--seed", metavar="K", type=whole, help="the same seed gives the same head (default: 0)"
     )
     either.add_argument("--seeds", metavar="K,K...", type=_wholes, help="several heads of each image")
 
@@ -98,7 +100,7 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
-    """--format, --units, --up, --no-rig."""
+    """--format, --units, --up, --no-rig, --lod."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--format",
@@ -110,13 +112,27 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
         "--up", metavar=_one_of(AXES), default="y", help="the axis that points up (default: y)"
     )
     group.add_argument("--no-rig", action="store_true", help="leave skeleton, skin and blendshapes out")
+    group.add_argument(
+        "--lod",
+        metavar=_one_of(map(str, LODS)),
+        default="0",
+        help="level of detail: " + ", ".join(f"{level} {share}" for level, share in LODS.items())
+        + " (default: 0)",
+    )
+
+
+def lod(arguments: argparse.Namespace) -> int:
+    """The level of detail that `add_format_options` read. Raises OptionError for an unknown one."""
+    choose(arguments.lod, {str(level): level for level in LODS}, "level of detail")
+    return int(arguments.lod)
 
 
 def _one_of(names: Iterable[str]) -> str:
     return "|".join(names)
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """A whole number, for argparse."""
     try:
         return int(text)
     except ValueError as error:
@@ -129,6 +145,16 @@ def _wholes(text: str) -> list[int]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"got {_short(text)}; expected whole numbers with commas between"
+        ) from error
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between, for argparse."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"got {_short(text)}; expected numbers with commas between"
         ) from error
 
 

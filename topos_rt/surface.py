@@ -1,0 +1,249 @@
+"""Surfaces, meshed or as bare points: seeded samples, exact distances, normals where there are none.
+
+Needs SciPy's KD-tree (`pip install 'topos-rt[mesh]'`); without it MissingExtraError is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError, MissingExtraError
+
+NEIGHBOURS = 16  # points a normal is estimated from
+_FIRST, _MOST = 8, 512  # pieces of triangles looked at for one point: at first, and at most
+_PIECES_PER_TRIANGLE = 4
+_BLOCK = 1 << 18  # pairs of a point and a triangle at once
+
+
+class Samples(NamedTuple):
+    """Points on a surface."""
+
+    points: np.ndarray  # [n,3] float64
+    normals: np.ndarray | None  # [n,3] float64, unit length
+
+
+class Closest(NamedTuple):
+    """The nearest point of a surface to each of some points."""
+
+    distances: np.ndarray  # [n] float64
+    points: np.ndarray  # [n,3] float64
+    normals: np.ndarray | None  # [n,3] float64 of the surface there
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Triangles, or, where there are none, a cloud of points with or without normals.
+
+    Raises MeshInputError for triangles that all have no area.
+    """
+
+    points: np.ndarray  # [V,3] float64: vertices, or the cloud
+    triangles: np.ndarray  # [F,3] integers; [0,3] for a cloud
+    normals: np.ndarray | None = None  # [V,3] of a cloud, unit length
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", np.asarray(self.points, np.float64))
+        if not self.is_cloud and not self.areas.sum() > 0:
+            raise MeshInputError("mesh", got="triangles without area", expected="a surface")
+
+    @property
+    def is_cloud(self) -> bool:
+        return len(self.triangles) == 0
+
+    @cached_property
+    def _corners(self) -> np.ndarray:
+        """[F,3,3]"""
+        return self.points[self.triangles]
+
+    @cached_property
+    def _crosses(self) -> np.ndarray:
+        a, b, c = self._corners.transpose(1, 0, 2)
+        return np.cross(b - a, c - a)
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """[F]"""
+        return np.linalg.norm(self._crosses, axis=1) / 2
+
+    @cached_property
+    def face_normals(self) -> np.ndarray:
+        """[F,3] of unit length; zero for triangles without area."""
+        return self._crosses / np.maximum(2 * self.areas, np.finfo(float).tiny)[:, None]
+
+    def sample(self, count: int, seed: int = 0) -> Samples:
+        """`count` points drawn evenly by area, with face normals; of a cloud at most all points, each once.
+
+        The same surface, count and seed give the same points (Philox).
+        """
+        draw = np.random.Generator(np.random.Philox(seed))
+        if self.is_cloud:
+            chosen = draw.permutation(len(self.points))[:count]
+            return Samples(self.points[chosen], None if self.normals is None else self.normals[chosen])
+        ids = np.searchsorted(np.cumsum(self.areas), draw.random(count) * self.areas.sum(), side="right")
+        ids = np.minimum(ids, np.flatnonzero(self.areas)[-1])  # rounding of the sums
+        u, v = draw.random((2, count, 1))
+        u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+        a, b, c = self._corners[ids].transpose(1, 0, 2)
+        return Samples(a + u * (b - a) + v * (c - a), self.face_normals[ids])
+
+    def closest(self, queries: np.ndarray) -> Closest:
+        """The nearest point on the triangles (of a cloud: the nearest of its points) to each of [n,3].
+
+        Exact, but where more than 512 pieces of triangles compete for a point, which takes one far from a
+        surface bent around it: there it is off by at most the size of a piece, a fraction of a triangle's.
+        """
+        queries = np.asarray(queries, np.float64)
+        if self.is_cloud:
+            distances, ids = self._tree.query(queries)
+            return Closest(distances, self.points[ids], None if self.normals is None else self.normals[ids])
+        distances = np.full(len(queries), np.inf)
+        points, owners = np.zeros_like(queries), np.zeros(len(queries), np.int64)
+        count, waiting = min(_FIRST, len(self._owner)), np.arange(len(queries))
+        while len(waiting):
+            settled = np.zeros(len(waiting), bool)
+            for block in _blocks(len(waiting), max(1, _BLOCK // count)):
+                some = waiting[block]
+                far, distances[some], points[some], owners[some] = self._among(queries[some], count)
+                settled[block] = distances[some] <= far - self._reach
+            if count in (_MOST, len(self._owner)):
+                break
+            waiting, count = waiting[~settled], min(4 * count, _MOST, len(self._owner))
+        return Closest(distances, points, self.face_normals[owners])
+
+    def _among(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+        """Distance to the last of the `count` nearest pieces; distance, point and triangle of the nearest."""
+        far, pieces = self._tree.query(queries, count)
+        far, pieces = far.reshape(len(queries), count), pieces.reshape(len(queries), count)
+        owners = self._owner[pieces]
+        points = closest_on_triangles(np.repeat(queries, count, 0), self._corners[owners.ravel()])
+        points = points.reshape(len(queries), count, 3)
+        distances = np.linalg.norm(points - queries[:, None], axis=2)
+        row, best = np.arange(len(queries)), distances.argmin(1)
+        return far[:, -1], distances[row, best], points[row, best], owners[row, best]
+
+    @cached_property
+    def _split(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Centres of the pieces that the triangles are cut into, their triangles, and a piece's radius.
+
+        One large triangle among small ones would spoil a search by centres: each is cut into k*k alike, k so
+        that no piece reaches far, and the number of pieces is at most ten times that of the triangles.
+        """
+        centres = self._corners.mean(1)
+        radii = np.linalg.norm(self._corners - centres[:, None], axis=2).max(1)
+        aim = np.sqrt((radii**2).sum() / (_PIECES_PER_TRIANGLE * len(radii)))
+        cuts = np.maximum(1, np.ceil(radii / aim)).astype(np.int64)
+        parts, owners = [], []
+        for k in np.unique(cuts):
+            ids = np.flatnonzero(cuts == k)
+            weights = _piece_centres(int(k))
+            parts.append((weights @ self._corners[ids]).reshape(-1, 3))
+            owners.append(np.repeat(ids, len(weights)))
+        return np.concatenate(parts), np.concatenate(owners), float((radii / cuts).max())
+
+    @property
+    def _owner(self) -> np.ndarray:
+        return self._split[1]
+
+    @property
+    def _reach(self) -> float:
+        return self._split[2]
+
+    @cached_property
+    def _tree(self) -> Any:
+        return kd_tree(self.points if self.is_cloud else self._split[0])
+
+
+def kd_tree(points: np.ndarray) -> Any:
+    """SciPy's cKDTree of [n,k]. Raises MissingExtraError without SciPy."""
+    try:
+        from scipy.spatial import cKDTree
+    except ImportError as error:
+        raise MissingExtraError.needs("searching for near points", "mesh") from error
+    return cKDTree(points)
+
+
+def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The nearest point [n,3] of triangle i, corners [n,3,3], to points[i]; triangles may have no area.
+
+    It is the foot of the perpendicular where that falls inside, else on the nearest side
+    (Ericson, Real-Time Collision Detection, 2005, 5.1.5).
+    """
+    a, b, c = corners.transpose(1, 0, 2)
+    normal = np.cross(b - a, c - a)
+    square = _dot(normal, normal)
+    safe = np.where(square > 0, square, 1.0)
+    height = _dot(points - a, normal) / safe
+    foot = points - height[:, None] * normal
+    u = _dot(np.cross(b - a, foot - a), normal) / safe
+    v = _dot(np.cross(foot - a, c - a), normal) / safe
+    inside = (square > 0) & (u >= 0) & (v >= 0) & (u + v <= 1)
+    sides = np.stack([_on_side(points, *side) for side in ((a, b), (b, c), (c, a))])
+    distances = ((sides - points) ** 2).sum(2)
+    nearest = sides[distances.argmin(0), np.arange(len(points))]
+    return np.where(inside[:, None], foot, nearest)
+
+
+def estimate_normals(points: np.ndarray) -> np.ndarray:
+    """Unit normals [n,3] float64 of a bare cloud [n,3], n > 2, pointing out of it.
+
+    Each is the least principal direction of the 16 nearest points. Signs are spread from point to point along
+    the minimum spanning tree of the differences of neighbours' normals, then each connected part is turned to
+    look away from the cloud's middle on the whole (Hoppe et al. 1992, Surface Reconstruction from Unorganized
+    Points).
+    """
+    _, near = kd_tree(points).query(points, min(NEIGHBOURS, len(points)))
+    around = points[near] - points[near].mean(1, keepdims=True)
+    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
+    parts, signs = _agreeing(near, normals)
+    normals = normals * signs[:, None]
+    outward = _dot(normals, points - (points.min(0) + points.max(0)) / 2)
+    turn = np.where(np.bincount(parts, outward) < 0, -1.0, 1.0)
+    return np.asarray(normals * turn[parts][:, None])
+
+
+def _agreeing(near: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The connected part of each point, and the sign that makes its normal agree with its neighbours'."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+
+    n, k = near.shape
+    row, column = np.repeat(np.arange(n), k), near.ravel()
+    # A weight of zero would be no edge.
+    weight = 1 - np.abs(_dot(normals[row], normals[column])) + 1e-6
+    tree = minimum_spanning_tree(csr_matrix((weight, (row, column)), (n, n)))
+    count, parts = connected_components(tree, directed=False)
+    signs = np.ones(n)
+    for first in np.unique(parts, return_index=True)[1][:count]:
+        order, before = breadth_first_order(tree, first, directed=False)
+        agree = _dot(normals[order[1:]], normals[before[order[1:]]]) >= 0
+        for node, same in zip(order[1:].tolist(), agree.tolist(), strict=True):
+            signs[node] = signs[before[node]] * (1.0 if same else -1.0)
+    return parts, signs
+
+
+def _piece_centres(k: int) -> np.ndarray:
+    """[k*k,3] barycentric centres of the like triangles that k cuts along each side make."""
+    i, j = (grid.ravel() for grid in np.meshgrid(np.arange(k), np.arange(k)))
+    up, down = i + j < k, i + j < k - 1
+    u = np.concatenate([i[up] + 1 / 3, i[down] + 2 / 3]) / k
+    v = np.concatenate([j[up] + 1 / 3, j[down] + 2 / 3]) / k
+    return np.stack([1 - u - v, u, v], 1)
+
+
+def _on_side(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    side = end - start
+    square = _dot(side, side)
+    t = np.clip(_dot(points - start, side) / np.where(square > 0, square, 1.0), 0, 1)
+    return np.asarray(start + t[:, None] * side)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("nk,nk->n", a, b)
+
+
+def _blocks(count: int, size: int) -> list[slice]:
+    return [slice(i, i + size) for i in range(0, count, size)]
