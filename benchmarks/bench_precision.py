@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_precision --json benchmarks/results/fp16_mini.json [--images 8]
 
-The FP16 forms of a bundle's graphs are emulated on the CPU (`benchmarks.fp16_emulation`). Each stage alone,
+The FP16 forms of a bundle's graphs are emulated on the CPU (`export.fp16_emulation`). Each stage alone,
 then all together, as the release samples: 50 Euler steps, w = 3. Pictures are held-out renders. Needs
 the extra `training`, which draws them.
 """
@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench_sampler import held_out_portraits, summary
-from benchmarks.fp16_emulation import LARGEST, emulated_form
+from export.fp16_emulation import Emulated, emulated_form
 from topos_rt import Bundle, HeadPipeline, __version__
-from topos_rt.backends import EngineOptions, TensorSpec
-from topos_rt.backends.base import Tensor, Value
-from topos_rt.backends.onnxruntime import OnnxRuntimeEngine, load
+from topos_rt.backends import EngineOptions
+from topos_rt.backends.onnxruntime import load
 from topos_rt.bundle import GRAPHS
 from topos_rt.files import write_atomic
 from topos_rt.networks import Networks
@@ -39,34 +37,6 @@ STAGES = {
 # As the release samples: guidance makes errors several times larger, whatever a model's own.
 SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature": 1.0}
 TARGET_MM = 0.05  # of the 99th percentile
-
-
-class Emulated:
-    """An engine that notes the largest magnitude it saw, and gives the rest."""
-
-    def __init__(self, inner: OnnxRuntimeEngine) -> None:
-        self._inner = inner
-        self.inputs = inner.inputs
-        self.outputs: dict[str, TensorSpec] = {k: v for k, v in inner.outputs.items() if k != LARGEST}
-        self.largest = 0.0
-
-    def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
-    ) -> dict[str, Any]:
-        """See `Engine.run`."""
-        results = self._inner.run(feeds, out, keep)
-        self.largest = max(self.largest, float(results.pop(LARGEST, 0.0)))
-        return results
-
-    def close(self) -> None:
-        """Drop the engine."""
-        self._inner.close()
-
-    def __enter__(self) -> Emulated:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def main() -> None:
@@ -101,7 +71,6 @@ def main() -> None:
 
 
 def _load_emulated(bundle: Bundle, folder: Path, options: EngineOptions) -> dict[str, Emulated]:
-    shutil.copy(bundle.path / "weights.safetensors", folder)
     engines = {}
     for graph in GRAPHS:
         emulated_form(bundle.graph(graph, "fp16"), folder / f"{graph}.onnx")

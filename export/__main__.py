@@ -1,4 +1,4 @@
-"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`, and count their work."""
+"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`; count, compare their graphs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from export import flops, mini, official, random
+from export import compare, flops, mini, official, random
 from topos_rt.errors import ToposError
 from topos_rt.files import check_writable
 
 MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
-COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops}
+COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 2 bad input."""
+    """Returns the exit code: 0 done, 1 engines differ or one failed, 2 bad input."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command in MAKERS:
             _make(MAKERS[arguments.command], arguments)
         else:
-            COMMANDS[arguments.command].run(arguments)
+            return COMMANDS[arguments.command].run(arguments) or 0
     except ToposError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from benchmarks.fp16_emulation import LARGEST, emulated_form
 from export.forms import half_form
+from export.fp16_emulation import LARGEST, emulated_form
 
 RNG = np.random.default_rng(0)
 
