@@ -115,9 +115,9 @@ def match(character: Character, topology: Topology) -> np.ndarray:
     missing = np.setdiff1d(topology.polygon_vertices, vertex)
     if (vertex < 0).any() or len(missing) or not _fits(character.triangles, vertex, topology):
         strangers = int(np.count_nonzero(vertex < 0))
-        got = f"{found} vertices, {strangers} at UVs it does not have; {len(missing)} of its own missing"
+        got = f"{found} vertices, {strangers} at strange UVs; {len(missing)} of its own missing"
         raise MeshInputError("the character's topology", got=got, expected=expected,
-                             fix="rig a head that this model made, and leave its UVs as they are")  # fmt: skip
+                             fix="rig a head that this model made, with its UVs as they are")  # fmt: skip
     source = np.zeros(topology.num_vertices, np.int64)
     source[vertex[::-1]] = np.arange(found)[::-1]
     return source
