@@ -1,4 +1,4 @@
-"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`; count, compare their graphs."""
+"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`; measure, compare and rig them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from export import compare, flops, mini, official, random
+from export import compare, flops, mini, official, random, rig
 from topos_rt.errors import ToposError
 from topos_rt.files import check_writable
 
 MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
-COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare}
+COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare, "rig": rig}
 
 
 def main(argv: list[str] | None = None) -> int:
