@@ -9,12 +9,12 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from export import flops, mini, official, random
+from export import flops, lods, mini, official, random
 from topos_rt.errors import ToposError
 from topos_rt.files import check_writable
 
 MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
-COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops}
+COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "lods": lods}
 
 
 def main(argv: list[str] | None = None) -> int:
