@@ -9,12 +9,12 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from export import compare, flops, mini, official, random, rig
+from export import compare, flops, lods, mini, official, random, rig
 from topos_rt.errors import ToposError
 from topos_rt.files import check_writable
 
 MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
-COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare, "rig": rig}
+COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare, "lods": lods, "rig": rig}
 
 
 def main(argv: list[str] | None = None) -> int:

