@@ -79,8 +79,8 @@ def build(task: Task) -> Iterator[Named]:
         for name, model in task.models.items():
             for precision in ("fp16", "fp32"):
                 words = ["-m", "topos_rt", "build", "--model", model, "--backend", backend]
-                yield f"{backend}_{name}_{precision}", _command(
-                    [*words, "--precision", precision, "--cache", str(task.cache), "--json"], stdout_json=True)
+                words += ["--precision", precision, "--cache", str(task.cache), "--json"]
+                yield f"{backend}_{name}_{precision}", _command(words, stdout_json=True)
 
 
 def tests(task: Task) -> Iterator[Named]:
@@ -147,7 +147,7 @@ PARTS: dict[str, Part] = {
     "kernels": Part(kernels, 240, 120, "each kernel alone"),
     "pipeline": Part(pipeline, 420, 180, "topos-rt bench, models and presets"),
     "baselines": Part(baselines, 540, 300, "the official algorithm in PyTorch, by turns with ours"),
-    "train": Part(train, 300, 120, "some minutes of training"),
+    "train": Part(train, 300, 400, "some minutes of training"),
 }
 
 
@@ -177,6 +177,8 @@ def line(name: str, found: Mapping[str, Any]) -> str:
     """One line for a result."""
     if "skipped" in found:
         return f"{name}: skipped: {found['skipped']}"
+    if not found.get("works", True):
+        return f"{name}: does not run here: {found['error']}"
     failed = found.get("error") or (found.get("rc") and " | ".join(found["tail"][-2:]))
     if failed:
         return f"{name}: FAILED: {failed}"

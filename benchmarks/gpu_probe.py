@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -34,8 +35,8 @@ def probe() -> Iterator[Named]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, dtype in _GEMMS.items():
         if device == "cuda" or name in _ON_CPU:
-            yield f"gemm_{name}", _told(lambda name=name, dtype=dtype: _gemm(name, dtype, device))
-    yield "copy", _told(lambda: _copy(device))
+            yield f"gemm_{name}", _told(partial(_gemm, name, dtype, device))
+    yield "copy", _told(partial(_copy, device))
     yield "gpu_after", {"state": gpu_state()}
 
 
@@ -57,8 +58,10 @@ def _cuda() -> dict[str, Any]:
         device = cuda.current_device()
     except (ImportError, cuda.CudaError) as error:
         return {"device": None, "error": str(error)}
-    return {"device": device.name, "compute_capability": device.compute_capability, "bytes": device.bytes,
-            "driver_cuda": list(cuda.driver_version()), "bindings_cuda": list(cuda.runtime_version())}  # fmt: skip
+    return {
+        "device": device.name, "compute_capability": device.compute_capability, "bytes": device.bytes,
+        "driver_cuda": list(cuda.driver_version()), "bindings_cuda": list(cuda.runtime_version()),
+    }  # fmt: skip
 
 
 def _gemm(name: str, dtype: torch.dtype, device: str) -> dict[str, Any]:

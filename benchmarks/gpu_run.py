@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
             result["parts"][name] = _box(name, arguments, environment, copy)
             write_atomic(report, (json.dumps(result, indent=1) + "\n").encode())
     bad = [name for name, part in result["parts"].items() if part["rc"] != 0]
-    print(f"{report}: {len(names) - len(bad)} of {len(names)} parts" + (f"; not {', '.join(bad)}" if bad else ""))
+    print(f"{report}: {len(names) - len(bad)} of {len(names)} parts", *([f"not {bad}"] if bad else []))
     return 1 if bad else 0
 
 
