@@ -31,7 +31,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.runtime
-	$(BIN)/python -m benchmarks.bench_pipeline
+	$(BIN)/topos-rt bench $(PORTRAIT)
 
 clean:
 	rm -rf $(VENV) build dist out tests/js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis

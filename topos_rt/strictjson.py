@@ -6,6 +6,7 @@ All errors are BundleError, since bundles are the only JSON this package reads.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -84,7 +85,7 @@ def describe(value: Any) -> str:
 
 def _read_object(cls: Callable[..., Any], value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), where, value, "an object")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in hints:
@@ -93,6 +94,12 @@ def _read_object(cls: Callable[..., Any], value: Any, where: str) -> Any:
         if key not in value:
             refuse(prefix + key, "nothing", "the key to be there")
     return cls(**{key: read_as(hint, value[key], prefix + key) for key, hint in hints.items()})
+
+
+@functools.cache
+def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations are texts; a bundle has one object of the same class for each of its files."""
+    return typing.get_type_hints(cls)
 
 
 def _expect(good: bool, where: str, value: Any, expected: str) -> None:

@@ -332,6 +332,7 @@ def install(monkeypatch: pytest.MonkeyPatch, full: bool = False) -> FakeTensorRT
         return data
 
     monkeypatch.setattr(cuda, "runtime", lambda: trt.gpu)
+    monkeypatch.setattr(cuda, "has_driver", lambda: True)
     monkeypatch.setattr(tensorrt, "build", recording)
     monkeypatch.setattr(tensorrt, "build_smallest", smallest)
     module = "tensorrt" if full else "tensorrt_rtx"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -23,6 +25,7 @@ from topos_rt.backends import (
     TensorSpec,
     backend,
     choose_backend,
+    cuda,
     survey,
 )
 from topos_rt.backends import onnxruntime as onnxruntime_backend
@@ -291,6 +294,17 @@ def test_bad_threads(threads: Any) -> None:
         EngineOptions(threads)
 
 
+def test_auto_does_not_load_tensorrt_without_a_driver() -> None:
+    """That alone would be the longest part of a start on a CPU."""
+    if cuda.has_driver():
+        pytest.skip("there is a driver here")
+    code = "import sys; from topos_rt import backends; print(backends.choose_backend()[0], *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    name, *modules = done.stdout.split()
+    assert name == "onnxruntime"
+    assert not {module.partition(".")[0] for module in modules} & {"tensorrt_rtx", "tensorrt", "cuda"}
+
+
 def test_choose_backend() -> None:
     name, reason = choose_backend()
     assert name == next(other for other, probe in survey().items() if probe.error is None)
@@ -310,6 +324,6 @@ def test_a_backend_that_does_not_work_here(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(onnxruntime_backend, "probe", lambda: Probe("not installed", fault))
     with pytest.raises(MissingExtraError):
         choose_backend("onnxruntime")
-    monkeypatch.setattr(backends, "survey", lambda: {"onnxruntime": onnxruntime_backend.probe()})
-    with pytest.raises(BackendError, match="no backend works here: got onnxruntime: not installed"):
+    monkeypatch.setattr(backends, "survey", lambda names: {"onnxruntime": onnxruntime_backend.probe()})
+    with pytest.raises(BackendError, match=r"no backend works here: got .*onnxruntime: not installed"):
         choose_backend("auto")

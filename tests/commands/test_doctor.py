@@ -80,7 +80,7 @@ def test_a_damaged_model(one_model, own_bundle, monkeypatch, examine):
 
 def test_no_backend(one_model, monkeypatch, examine):
     fault = MissingExtraError("the onnxruntime backend", got="no module", fix="pip install onnxruntime")
-    monkeypatch.setattr(backends, "survey", lambda: {"onnxruntime": Probe("no module", fault)})
+    monkeypatch.setattr(backends, "survey", lambda *names: {"onnxruntime": Probe("no module", fault)})
     code, found, text = examine()
     assert (code, found["auto"]) == (1, None)
     assert found["problems"] == [{"problem": "no backend works here", "fix": "pip install onnxruntime"}]

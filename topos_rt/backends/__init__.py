@@ -6,9 +6,11 @@ To add a backend: a module, or an object in one, with the members of `BackendMod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from topos_rt.backends import cuda
 from topos_rt.backends.base import BackendModule, Engine, EngineOptions, Probe, TensorSpec
 from topos_rt.errors import BackendError, choose
 
@@ -57,9 +59,9 @@ def _find(place: str) -> object:
     return getattr(found, name) if name else found
 
 
-def survey() -> dict[str, Probe]:
+def survey(names: Iterable[str] = BACKENDS) -> dict[str, Probe]:
     """What each backend says about working here, best first."""
-    return {name: backend(name).probe() for name in BACKENDS}
+    return {name: backend(name).probe() for name in names}
 
 
 def choose_backend(name: str = AUTO) -> tuple[str, str]:
@@ -77,9 +79,12 @@ def choose_backend(name: str = AUTO) -> tuple[str, str]:
         if probe.error is not None:
             raise probe.error
         return name, f"asked for; {probe.detail}"
-    probes = survey()
+    # Loading TensorRT to learn that there is no driver would be the longest part of a start on a CPU.
+    runs = [name for name in BACKENDS if name not in BUILDERS or cuda.has_driver()]
+    probes = survey(runs)
     for found, probe in probes.items():
         if probe.error is None:
             return found, f"the best that works here; {probe.detail}"
-    reasons = ", ".join(f"{name}: {probe.detail}" for name, probe in probes.items())
+    details = dict.fromkeys(BUILDERS, "no NVIDIA driver") | {k: probe.detail for k, probe in probes.items()}
+    reasons = ", ".join(f"{name}: {detail}" for name, detail in details.items())
     raise BackendError("no backend works here", got=reasons, fix="see topos-rt doctor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ def runtime() -> Any:
     from cuda.bindings import runtime as bindings
 
     return bindings
+
+
+def has_driver() -> bool:
+    """Whether there is a driver's library, whatever it can do; needs none of NVIDIA's packages."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def driver_version() -> tuple[int, int]:

@@ -1,0 +1,201 @@
+"""Times the official algorithm in PyTorch against topos_rt: same weights, same inputs, same steps, by turns.
+
+    python -m benchmarks.baseline_official --json benchmarks/results/baseline_mini_cpu.json [--preset mini]
+
+The weights are random, as the time does not depend on them. Ours is `HeadPipeline`, with every exact saving
+and the release's 50 Euler steps; its stages are those of a head, without reading the picture. S is the time
+of a mode over ours. Needs the extras `export` and `baselines`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.official_loop import MODES, Official, in_mode
+from export import random
+from export.generated import generate
+from topos_rt.bench.machine import facts, gpu_state, load_average
+from topos_rt.bench.stats import MIN_COMPARED, difference, summary
+from topos_rt.errors import OptionError, ToposError, choose
+from topos_rt.files import check_writable, write_atomic
+from topos_rt.image import load_image
+from topos_rt.pipeline import HeadPipeline
+from topos_rt.sampler import MAX_STEPS, noise, time_grid
+
+GUIDANCE = 3.0
+OURS = "topos_rt"
+STAGES = ("image_encoder", "sampling", "vae_decoder", "head")
+FORMAT, VERSION = "topos_rt.baseline", 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print a table, write the JSON. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--preset", default="mini", help=f"sizes: one of {', '.join(random.PRESETS)}")
+    parser.add_argument("--bundle", type=Path, help="made by 'export random' of that preset, to save time")
+    parser.add_argument("--backend", default="auto", help="of topos_rt")
+    parser.add_argument("--modes", help=f"some of: {', '.join(MODES)} (default: all that work here)")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=20, help="heads of each mode")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args(argv)
+    try:
+        result = measure(arguments)
+    except ToposError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    if arguments.json:
+        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The JSON object. Raises OptionError for arguments out of range."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for name, top in (("steps", MAX_STEPS), ("rounds", 10_000)):
+        value = getattr(arguments, name)
+        if not 1 <= value <= top:
+            raise OptionError(f"--{name}", got=value, expected=f"a whole number from 1 to {top}")
+    modes = _modes(arguments.modes, device)
+    if arguments.json:
+        check_writable(arguments.json, parents=True)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    preset = choose(arguments.preset, random.PRESETS, "preset")()
+    networks = _networks(preset)
+    load = load_average()
+    picture = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = arguments.bundle or _bundle(arguments.preset, Path(folder) / "bundle")
+        with HeadPipeline.open(bundle, arguments.backend, arguments.threads) as pipeline:
+            runners = {name: _official(name, networks, device, arguments.steps) for name in modes}
+            ours = _Ours(pipeline, picture, arguments.steps)
+            found = _by_turns({**runners, OURS: ours}, _pixels(pipeline, picture), arguments.rounds)
+            about = {"backend": pipeline.backend, "reason": pipeline.backend_reason,
+                     "evaluations": 2 * arguments.steps}  # fmt: skip
+    return {
+        "format": FORMAT, "version": VERSION,
+        "command": f"python -m benchmarks.baseline_official --preset {arguments.preset} "
+        f"--steps {arguments.steps} --rounds {arguments.rounds}",
+        "preset": arguments.preset, "weights": "random", "solver": "euler", "steps": arguments.steps,
+        "guidance": GUIDANCE, "device": str(device), "threads": torch.get_num_threads(),
+        "versions": _versions(), "machine": facts() | {"load_average_before": load},
+        "gpu": gpu_state() if device.type == "cuda" else None, "ours": about, "modes": found,
+    }  # fmt: skip
+
+
+def _modes(named: str | None, device: torch.device) -> list[str]:
+    works = [name for name, mode in MODES.items() if device.type == "cuda" or not mode.cuda_only]
+    wanted = works if named is None else named.split(",")
+    for name in wanted:
+        if choose(name, MODES, "mode") and name not in works:
+            raise OptionError(f"mode {name}", got="no GPU", expected=f"one of: {', '.join(works)}")
+    return wanted
+
+
+def _networks(preset: random.Preset) -> dict[str, Any]:
+    from benchmarks.official_pyg import OfficialDecoder
+
+    hierarchy = generate(preset.recipe).hierarchy
+    vae, dit, encoder = random.draw(preset, hierarchy, 0)
+    return {"encoder": encoder, "dit": dit, "decoder": OfficialDecoder(vae, hierarchy).eval()}
+
+
+def _bundle(preset: str, out: Path) -> Path:
+    """What `python -m export random` writes, with the same weights."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # what it remarks about itself is no news
+    parser = argparse.ArgumentParser()
+    random.add_arguments(parser)
+    parser.add_argument("--out", type=Path)
+    random.run(parser.parse_args(["--preset", preset, "--precision", "fp32", "--out", str(out)]))
+    return out
+
+
+def _official(name: str, networks: Mapping[str, Any], device: torch.device, steps: int) -> Official:
+    mode = MODES[name]
+    encoder, dit = (in_mode(networks[part], mode, device) for part in ("encoder", "dit"))
+    return Official(mode, encoder, dit, networks["decoder"].to(device), device, GUIDANCE, time_grid(steps))
+
+
+class _Ours:
+    """`HeadPipeline` with the interface of `Official`."""
+
+    def __init__(self, pipeline: HeadPipeline, picture: np.ndarray, steps: int) -> None:
+        self.ms: dict[str, float] = {}
+        self._pipeline, self._picture, self._steps = pipeline, picture, steps
+
+    def head(self, pixels: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        head = self._pipeline(
+            self._picture, seed=0, preset="reference", steps=self._steps, guidance=GUIDANCE, temperature=1.0)
+        ms = {name: 1e3 * seconds for name, seconds in head.timings.items()}
+        self.ms = {
+            "image_encoder": ms["image_encoder"], "sampling": ms["dit_context"] + ms["dit_step"],
+            "vae_decoder": ms["vae_decoder"],
+        }  # fmt: skip
+        self.ms["head"] = sum(self.ms.values())
+        return torch.from_numpy(head.positions / self._pipeline.bundle.manifest.frame.radius_m)[None]
+
+
+def _pixels(pipeline: HeadPipeline, picture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    manifest = pipeline.bundle.manifest
+    pixels = load_image(picture, manifest.image.height, manifest.image.width)
+    start = noise(0, (1, manifest.latent.tokens, manifest.latent.channels))
+    return torch.from_numpy(pixels), torch.from_numpy(start)
+
+
+def _by_turns(
+    runners: Mapping[str, Any], inputs: tuple[torch.Tensor, torch.Tensor], rounds: int
+) -> dict[str, Any]:
+    """Every runner once a round, in an order that turns."""
+    first, positions = {}, {}
+    for name, runner in runners.items():
+        begin = time.perf_counter()
+        positions[name] = runner.head(*inputs)[..., :3].double()
+        first[name] = time.perf_counter() - begin
+        print(f"{name:<20} first head after {first[name]:.1f} s", flush=True)
+        runner.head(*inputs)
+    samples: dict[str, dict[str, list[float]]] = {name: {s: [] for s in STAGES} for name in runners}
+    names = list(runners)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            runners[name].head(*inputs)
+            for stage in STAGES:
+                samples[name][stage].append(runners[name].ms[stage])
+    truth = positions[OURS]
+    result = {}
+    for name in names:
+        heads, ours = samples[name]["head"], samples[OURS]["head"]
+        compared = difference(ours, heads, interleaved=True) if rounds >= MIN_COMPARED else None
+        row: dict[str, Any] = {
+            "meaning": "all exact savings" if name == OURS else MODES[name].meaning,
+            "ms": {stage: summary(values) for stage, values in samples[name].items()},
+            "s": float(np.median(heads) / np.median(ours)),
+            "s_interval": None if compared is None else [1 + compared.low, 1 + compared.high],
+            "first_head_s": first[name],
+            "relative_rms": float((positions[name] - truth).norm() / truth.norm()),
+        }
+        result[name] = row
+        stages = "  ".join(f"{stage} {row['ms'][stage]['p50']:9.2f}" for stage in STAGES)
+        print(f"{name:<20} {stages}  ms p50  S {row['s']:6.2f}  off by {row['relative_rms']:.1e}", flush=True)
+    return result
+
+
+def _versions() -> dict[str, str]:
+    import torch_geometric
+
+    return {"torch": torch.__version__, "torch_geometric": torch_geometric.__version__}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

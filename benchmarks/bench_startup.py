@@ -1,0 +1,141 @@
+"""Times starts of Python with topos_rt: nothing, an import, the command line, a whole `generate`.
+
+    python -m benchmarks.bench_startup --json FILE [--against CHECKOUT] [--rounds 20]
+
+Every start is a fresh process, timed from outside; its files are in the system's cache. With --against, the
+sources of another checkout run by turns with these. What the imports of `generate` cost is listed by package
+(`python -X importtime`, each package's own modules; this slows the start down and is measured apart).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topos_rt.bench.machine import facts, load_average
+from topos_rt.bench.stats import MIN_COMPARED, difference, summary
+from topos_rt.errors import OptionError, ToposError
+from topos_rt.files import check_writable, write_atomic
+
+ROOT = Path(__file__).parents[1]
+PORTRAIT = ROOT / "examples" / "astronaut.jpg"
+HERE, OTHER = "this", "against"
+_LISTED = 12
+_IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s*([\w.]+)")
+
+
+def starts(folder: Path) -> dict[str, list[str]]:
+    """What is started, by name."""
+    generate = ["generate", str(PORTRAIT), "--preset", "fast", "-o", str(folder / "head.glb")]
+    return {
+        "python": ["-c", "pass"],
+        "import topos_rt": ["-c", "import topos_rt"],
+        "import topos_rt.HeadPipeline": ["-c", "from topos_rt import HeadPipeline"],
+        "topos-rt --version": ["-m", "topos_rt", "--version"],
+        "topos-rt generate": ["-m", "topos_rt", *generate],
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print a table, write the JSON. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="root of another version's sources")
+    parser.add_argument("--rounds", type=int, default=20, help=f"starts of each; {MIN_COMPARED} to compare")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args(argv)
+    try:
+        result = measure(arguments)
+    except ToposError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    if arguments.json:
+        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The JSON object. Raises OptionError for arguments that cannot be."""
+    if not 1 <= arguments.rounds <= 1000:
+        raise OptionError("--rounds", got=arguments.rounds, expected="a whole number from 1 to 1000")
+    if arguments.json:
+        check_writable(arguments.json, parents=True)
+    roots = {HERE: ROOT} | ({OTHER: arguments.against.resolve()} if arguments.against else {})
+    for root in roots.values():
+        if not (root / "topos_rt" / "__init__.py").is_file():
+            raise OptionError("--against", got="a directory without topos_rt", expected="a checkout's root")
+    load = load_average()
+    with tempfile.TemporaryDirectory() as folder:
+        words = starts(Path(folder))
+        samples = {name: _by_turns(line, roots, arguments.rounds) for name, line in words.items()}
+        imports = {key: _imports(root, words["topos-rt generate"]) for key, root in roots.items()}
+    rows = {}
+    for name, found in samples.items():
+        rows[name] = {key: summary(values) for key, values in found.items()}
+        told = "  ".join(f"{key} {row['p50']:7.1f}" for key, row in rows[name].items())
+        if OTHER in found and arguments.rounds >= MIN_COMPARED:
+            change = difference(found[OTHER], found[HERE], interleaved=True)
+            rows[name]["change"] = {"p50": change.change, "low": change.low, "high": change.high,
+                                    "significant": change.significant}  # fmt: skip
+            told += f"  {change.change:+.1%} ({change.low:+.1%} to {change.high:+.1%})"
+        print(f"{name:<30} {told}  ms p50", flush=True)
+    return {
+        "format": "topos_rt.startup", "version": 1,
+        "commits": {key: _commit(root) for key, root in roots.items()},
+        "machine": facts() | {"load_average_before": load}, "ms": rows, "imports_ms": imports,
+    }  # fmt: skip
+
+
+def _by_turns(words: list[str], roots: Mapping[str, Path], rounds: int) -> dict[str, list[float]]:
+    samples: dict[str, list[float]] = {key: [] for key in roots}
+    for turn in range(-1, rounds):  # the first fills the caches
+        for key in list(roots)[:: 1 if turn % 2 else -1]:
+            start = time.perf_counter()
+            _start(roots[key], words)
+            if turn >= 0:
+                samples[key].append(1e3 * (time.perf_counter() - start))
+    return samples
+
+
+def _start(root: Path, words: list[str]) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment,
+                          cwd=root, check=False)  # fmt: skip
+    if done.returncode:
+        raise OptionError("a start failed", got=done.stderr.strip().splitlines()[-1:],
+                          fix="try the command by hand")  # fmt: skip
+    return done.stderr
+
+
+def _imports(root: Path, words: list[str]) -> dict[str, float]:
+    """Package -> milliseconds in its own modules, the costliest first; medians of three starts."""
+    runs = []
+    for _ in range(3):
+        cost: defaultdict[str, float] = defaultdict(float)
+        for own, module in _IMPORT.findall(_start(root, ["-X", "importtime", *words])):
+            cost[module.partition(".")[0]] += int(own) / 1e3
+        runs.append(cost)
+    packages = {name: float(np.median([run.get(name, 0.0) for run in runs])) for name in set().union(*runs)}
+    listed = sorted(packages, key=lambda name: -packages[name])[:_LISTED]
+    return {name: round(packages[name], 2) for name in listed}
+
+
+def _commit(root: Path) -> str | None:
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    return done.stdout.strip() or None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,163 @@
+"""All the work that needs a GPU, in one go: `python -m benchmarks.gpu_run all`.
+
+    python -m benchmarks.gpu_run probe build pipeline --out DIR [--tensorrt DIR]
+    python -m benchmarks.gpu_run all --rehearse          the same on a CPU, small
+
+Each part is a process with a time box; it prints a line for each result, and what it has got so far survives
+its end, whatever that is, as the other parts do. Everything goes to DIR/gpu_run.json, and what was printed to
+DIR/gpu_run.log.
+
+With --tensorrt DIR the Python packages and libraries of TensorRT-RTX's wheels, unpacked in DIR, are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks.gpu_parts import PARTS, ROOT, Task, line
+from topos_rt.errors import OptionError, ToposError, choose
+from topos_rt.files import check_writable, write_atomic
+
+FORMAT, VERSION = "topos_rt.gpu_run", 1
+ALL = "all"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run parts. Returns 0 where all of them came to their end, 1 otherwise, 2 for bad usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _worker(arguments) if arguments.worker else _run(arguments)
+    except ToposError as error:
+        print(f"error: {error}", flush=True)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    summaries = "\n".join(f"  {name:<10} {part.summary}, {part.box_s} s" for name, part in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_run", description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"parts:\n{summaries}",
+    )  # fmt: skip
+    parser.add_argument("parts", nargs="+", metavar="PART", help=f"{ALL}, or some of the parts below")
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "out")), metavar="DIR",
+                        help="for the two files (default: $OUT, else ./out)")  # fmt: skip
+    parser.add_argument("--work", type=Path, default=ROOT / "out" / "gpu_work", metavar="DIR",
+                        help="scratch: bundles and engines, kept for the next call")  # fmt: skip
+    parser.add_argument("--tensorrt", type=Path, metavar="DIR", help="unpacked wheels of TensorRT-RTX")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="portraits to train on")
+    parser.add_argument("--rehearse", action="store_true", help="on a CPU, with small settings")
+    parser.add_argument("--box", type=float, default=1.0, metavar="X", help="time boxes times X")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    names = list(PARTS) if ALL in arguments.parts else list(dict.fromkeys(arguments.parts))
+    for name in names:
+        choose(name, PARTS | {ALL: None}, "part")
+    if not 0 < arguments.box <= 100:
+        raise OptionError("--box", got=arguments.box, expected="a number above 0, at most 100")
+    environment = _environment(arguments.tensorrt, arguments.work)
+    report, log = arguments.out / "gpu_run.json", arguments.out / "gpu_run.log"
+    check_writable(report, parents=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        "format": FORMAT, "version": VERSION, "rehearsed": arguments.rehearse,
+        "started": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "parts": {},
+    }  # fmt: skip
+    with log.open("w") as copy:
+        for name in names:
+            result["parts"][name] = _box(name, arguments, environment, copy)
+            write_atomic(report, (json.dumps(result, indent=1) + "\n").encode())
+    bad = [name for name, part in result["parts"].items() if part["rc"] != 0]
+    print(f"{report}: {len(names) - len(bad)} of {len(names)} parts", *([f"not {bad}"] if bad else []))
+    return 1 if bad else 0
+
+
+def _box(
+    name: str, arguments: argparse.Namespace, environment: dict[str, str], copy: IO[str]
+) -> dict[str, Any]:
+    """One part in a process group of its own, ended with all it started when its time is up."""
+    part = PARTS[name]
+    box = arguments.box * (part.rehearsal_s if arguments.rehearse else part.box_s)
+    kept = _kept(arguments.work, name)
+    kept.unlink(missing_ok=True)
+    words = [sys.executable, "-m", "benchmarks.gpu_run", name, "--worker", "--work", str(arguments.work)]
+    words += ["--rehearse"] if arguments.rehearse else []
+    words += ["--data", str(arguments.data)] if arguments.data else []
+    start = time.perf_counter()
+    process = subprocess.Popen(words, cwd=ROOT, env=environment, text=True, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    expired = threading.Event()
+
+    def end() -> None:
+        expired.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(box, end)
+    timer.start()
+    assert process.stdout is not None
+    said = []
+    for text in process.stdout:
+        said.append(text.rstrip())
+        for stream in (sys.stdout, copy):
+            print(f"[{name}] {text}", end="", file=stream, flush=True)
+    code = process.wait()
+    timer.cancel()
+    if expired.is_set():
+        print(f"[{name}] out of time after {box:g} s", flush=True)
+    results = json.loads(kept.read_text()) if kept.is_file() else {}
+    return {"rc": code, "timed_out": expired.is_set(), "seconds": round(time.perf_counter() - start, 1),
+            "box_s": box, "results": results, "tail": said[-5:] if code else []}  # fmt: skip
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    """A part, in its own process: each result is on disk before the next begins."""
+    (name,) = arguments.parts
+    task, results = Task(arguments.work, arguments.rehearse, arguments.data), {}
+    failed = False
+    for key, found in PARTS[name].run(task):
+        results[key] = found
+        failed |= bool(found.get("rc"))
+        write_atomic(_kept(arguments.work, name), json.dumps(results).encode())
+        print(line(key, found), flush=True)
+    return int(failed)
+
+
+def _kept(work: Path, name: str) -> Path:
+    return work / f"part_{name}.json"
+
+
+def _environment(tensorrt: Path | None, work: Path) -> dict[str, str]:
+    """That of a part: our sources, TensorRT's packages and libraries, a cache of engines of its own."""
+    packages, libraries = [str(ROOT)], []
+    if tensorrt is not None:
+        if not tensorrt.is_dir():
+            raise OptionError(f"--tensorrt {tensorrt}", got="no directory", expected="unpacked wheels")
+        packages.append(str(tensorrt))
+        libraries = sorted({str(found.parent) for found in tensorrt.rglob("*.so*")})
+    return os.environ | {
+        "PYTHONPATH": _joined(*packages, os.environ.get("PYTHONPATH", "")),
+        "LD_LIBRARY_PATH": _joined(*libraries, os.environ.get("LD_LIBRARY_PATH", "")),
+        "TOPOS_RT_CACHE": str(work / "cache"), "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+
+
+def _joined(*paths: str) -> str:
+    return os.pathsep.join(filter(None, paths))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

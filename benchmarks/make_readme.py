@@ -1,0 +1,186 @@
+"""Write benchmarks/README.md from the results: `python -m benchmarks.make_readme`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from topos_rt.bench.result import FORMAT
+from topos_rt.bench.session import STAGES, TO_GLB
+from topos_rt.files import write_atomic
+from topos_rt.sampler import PRESETS
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+HEAD = """# Benchmarks
+
+`python -m benchmarks.make_readme` writes this page from the JSON files in `results/`; a test holds it to them.
+What is measured and how, and the schema of the pipeline's results: [docs/bench.md](../docs/bench.md).
+Measure on a machine that does nothing else; every result says what load it began under.
+"""
+SCRIPTS = {
+    "topos-rt bench": "the pipeline: cold and warm, stages, roofline, memory; comparisons",
+    "python -m benchmarks.baseline_official": "the official algorithm in PyTorch and PyG, by turns with ours",
+    "python -m benchmarks.bench_startup": "starts of Python, of the command line, of `generate`",
+    "python -m benchmarks.gpu_run": "all that needs a GPU, in time boxes; `--rehearse` on a CPU",
+    "python -m benchmarks.stage_errors": "a backend's engines against onnxruntime in FP32",
+    "python -m benchmarks.bench_dit_step": "the folded DiT against the plain one",
+    "python -m benchmarks.bench_sampler": "solvers and grids against 1,000 steps; picks the presets",
+    "python -m benchmarks.bench_precision": "FP16 engines, emulated",
+}
+_STAGES = ("image_encoder", "sampling", "vae_decoder", "head")
+
+
+def main() -> None:
+    """Rewrite the page."""
+    write_atomic(HERE / "README.md", page(RESULTS).encode())
+
+
+def page(results: Path) -> str:
+    """The page that the results make."""
+    scripts = table(["command", "measures"], [[f"`{name}`", what] for name, what in SCRIPTS.items()])
+    sections = (f"## {title}\n\n{make(results)}" for title, make in SECTIONS.items())
+    return "\n".join([HEAD, scripts, "", *sections])
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _absent(command: str) -> str:
+    return f"Not measured yet: `{command}`.\n"
+
+
+def _where(machine: Mapping[str, Any]) -> str:
+    load = machine["load_average_before"]
+    told = "unknown" if load is None else f"{load:.1f}"
+    return f"{machine['cpu']}, {machine['cores']} cores, load average {told} at the start."
+
+
+def _pipeline(results: Path) -> str:
+    command = "topos-rt bench examples/astronaut.jpg --preset P -o benchmarks/results/cpu_mini_P.json"
+    found = {name: _read(results / f"cpu_mini_{name}.json") for name in PRESETS}
+    rows = {name: result for name, result in found.items() if result and result.get("format") == FORMAT}
+    if set(rows) != set(PRESETS):
+        return _absent(command)
+    first = next(iter(rows.values()))
+    warm = table(["warm, p50 / p99 in ms", *(f"`{name}`" for name in rows)], [
+        [stage, *(_pair(result["stages"][stage]) for result in rows.values())]
+        for stage in (*STAGES, TO_GLB)
+    ])  # fmt: skip
+    laps = ("interpreter", "import", "load", "first", "to_first_head")
+    cold = table(["fresh process, p50 in ms", *(f"`{name}`" for name in rows)], [
+        [lap.replace("_", " "), *(f"{_cold(result)['ms'][lap]['p50']:.0f}" for result in rows.values())]
+        for lap in laps
+    ] + [["peak memory, MB", *(f"{_cold(result)['peak_host_bytes'] / 1e6:.0f}" for result in rows.values())]])
+    heads = [result["roofline"]["head"] for result in rows.values()]
+    rates = [result["ceilings"]["gemm"]["flops_per_s"] for result in rows.values()]
+    roof = table(["roofline", *(f"`{name}`" for name in rows)], [
+        ["GFLOP of a head", *(f"{head['flops'] / 1e9:.1f}" for head in heads)],
+        ["ceiling, GFLOP/s", *(f"{rate / 1e9:.0f}" for rate in rates)],
+        ["rho", *(f"{head['rho']:.2f}" for head in heads)],
+    ])  # fmt: skip
+    notes = sorted({line["kind"] for result in rows.values() for line in result["diagnosis"]})
+    said = f"Diagnosis: {', '.join(notes)}.\n" if notes else ""
+    settings = first["settings"]
+    about = f"`mini`, {settings['backend']} {settings['precision']}, {settings['threads']} threads"
+    return f"{about}; `{command}`. {_where(first['machine'])} {said}\n{warm}\n{cold}\n{roof}"
+
+
+def _cold(result: Mapping[str, Any]) -> Any:
+    return next(state for state in result["cold"] if not state["warmed_up"])
+
+
+def _pair(row: Mapping[str, float]) -> str:
+    return f"{row['p50']:.1f} / {row['p99']:.1f}"
+
+
+def _baseline(results: Path) -> str:
+    result = _read(results / "baseline_mini_cpu.json")
+    if result is None:
+        return _absent("python -m benchmarks.baseline_official "
+                       "--json benchmarks/results/baseline_mini_cpu.json")  # fmt: skip
+    return f"`{result['command']}`. {_where(result['machine'])}\n\n{baseline_table(result)}"
+
+
+def baseline_table(result: Mapping[str, Any]) -> str:
+    """Modes of PyTorch and ours."""
+    rows = []
+    for name, row in result["modes"].items():
+        interval = row["s_interval"]
+        s = f"{row['s']:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+        rows.append([f"`{name}`", row["meaning"], *(f"{row['ms'][stage]['p50']:.1f}" for stage in _STAGES), s,
+                     f"{row['relative_rms']:.0e}"])  # fmt: skip
+    head = ["", "what", *(f"{stage}, ms" for stage in _STAGES), "S", "differs by"]
+    passes, heads = result["ours"]["evaluations"], result["modes"]["topos_rt"]["ms"]["head"]["n"]
+    return (f"{result['preset']} sizes, {result['steps']} Euler steps, {passes} evaluations, w = "
+            f"{result['guidance']:g}, {heads} heads each, p50. S is the time over ours.\n\n"
+            f"{table(head, rows)}")  # fmt: skip
+
+
+def _startup(results: Path) -> str:
+    result = _read(results / "startup_cpu.json")
+    if result is None:
+        return _absent("python -m benchmarks.bench_startup --against CHECKOUT "
+                       "--json benchmarks/results/startup_cpu.json")  # fmt: skip
+    both = "against" in result["commits"]
+    rows = []
+    for name, row in result["ms"].items():
+        kinds = ("against", "this") if both else ("this",)
+        rows.append([f"`{name}`", *(f"{row[kind]['p50']:.0f}" for kind in kinds), *_change(row, both)])
+    imports = ", ".join(f"{name} {ms:.0f}" for name, ms in list(result["imports_ms"]["this"].items())[:6])
+    head = ["start of a process, p50 in ms", *(["before", "now", "change"] if both else ["now"])]
+    return (f"{_where(result['machine'])}\n\n{table(head, rows)}\n"
+            f"Imports of `generate` by package, in ms under `-X importtime`: {imports}.\n")  # fmt: skip
+
+
+def _change(row: Mapping[str, Any], both: bool) -> list[str]:
+    if not both:
+        return []
+    change = row.get("change")
+    return ["" if change is None else f"{change['p50']:+.1%}" if change["significant"] else "none"]
+
+
+def _gpu(results: Path) -> str:
+    found = [result for path in sorted(results.glob("gpu_run*.json")) if (result := _read(path))]
+    found = [result for result in found if not result["rehearsed"]]
+    if not found:
+        return _absent("python -m benchmarks.gpu_run all --out DIR") + "\nNothing here has run on a GPU.\n"
+    return "\n".join(map(gpu_section, found))
+
+
+def gpu_section(result: Mapping[str, Any]) -> str:
+    """One session on a GPU: what ran, with a line for each result, and the baselines in full."""
+    from benchmarks.gpu_parts import line
+
+    rows, tables = [], []
+    for name, part in result["parts"].items():
+        state = "out of time" if part["timed_out"] else "done" if part["rc"] == 0 else "failed"
+        rows.append([name, state, f"{part['seconds']:.0f}", "<br>".join(
+            line(key, value).replace("|", "/") for key, value in part["results"].items())])  # fmt: skip
+        if name == "baselines":
+            tables += [baseline_table(value["result"]) for value in part["results"].values()
+                       if "result" in value]  # fmt: skip
+    parts = table(["part", "", "s", "results"], rows)
+    return "\n".join([f"Session of {result['started']}.\n", parts, *tables])
+
+
+SECTIONS: dict[str, Callable[[Path], str]] = {
+    "Pipeline on a CPU": _pipeline,
+    "Against the official algorithm": _baseline,
+    "Starting": _startup,
+    "On a GPU": _gpu,
+}
+
+if __name__ == "__main__":
+    main()

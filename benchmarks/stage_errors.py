@@ -1,0 +1,102 @@
+"""How far a backend's engines are from onnxruntime in FP32, graph by graph and on the final vertices.
+
+    python -m benchmarks.stage_errors --backend tensorrt-rtx --precision fp16 --json FILE [--model mini]
+
+Every graph gets what it was given in a head of the reference, so that no error is passed on; then whole heads
+of both are compared, as the release samples: 50 Euler steps, w = 3. Outputs are checked against NaN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topos_rt.bench.session import Request, Session, opened
+from topos_rt.bundle import GRAPHS
+from topos_rt.errors import OptionError, ToposError
+from topos_rt.files import check_writable, write_atomic
+
+SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature": 1.0}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print a table, write the JSON. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--precision")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args(argv)
+    try:
+        if not 1 <= arguments.seeds <= 1000:
+            raise OptionError("--seeds", got=arguments.seeds, expected="a whole number from 1 to 1000")
+        if arguments.json:
+            check_writable(arguments.json, parents=True)
+        result = measure(arguments)
+    except ToposError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    if arguments.json:
+        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The JSON object."""
+    sampling = SETTINGS | {"steps": arguments.steps}
+    truth = Request(arguments.model, "onnxruntime", "fp32", sampling=sampling)
+    tried = Request(arguments.model, arguments.backend, arguments.precision, cache=arguments.cache,
+                    sampling=sampling)  # fmt: skip
+    with opened(truth) as reference, opened(tried) as other:
+        reference.pipeline.warm_up()
+        reference.head()
+        graphs = {graph: _graph(reference, other, graph) for graph in GRAPHS}
+        moved = np.stack([_moved(reference, other, seed) for seed in range(arguments.seeds)])
+        about = {"backend": other.pipeline.backend, "reason": other.pipeline.backend_reason,
+                 "precision": other.options.precision,
+                 "model": other.pipeline.bundle.manifest.name}  # fmt: skip
+    heads = {"mean_mm": float(moved.mean()), "p99_mm": float(np.percentile(moved, 99)),
+             "max_mm": float(moved.max())}  # fmt: skip
+    print(f"heads            mean {heads['mean_mm']:.4f}  p99 {heads['p99_mm']:.4f}  max "
+          f"{heads['max_mm']:.4f} mm, {arguments.seeds} seeds")  # fmt: skip
+    return {**about, "against": "onnxruntime fp32", "settings": sampling, "seeds": arguments.seeds,
+            "graphs": graphs, "heads": heads}  # fmt: skip
+
+
+def _graph(reference: Session, other: Session, graph: str) -> dict[str, Any]:
+    feeds = reference.engines[graph].feeds
+    expected = reference.engines[graph].run(feeds)
+    poisoned = {name: np.full_like(array, np.nan) for name, array in expected.items()}
+    found = other.engines[graph].run(feeds, out=poisoned)
+    row = {}
+    for name, array in expected.items():
+        difference = found[name].astype(np.float64) - array
+        rms = float(np.linalg.norm(difference) / np.linalg.norm(array.astype(np.float64)))
+        row[name] = {
+            "relative_rms": rms if np.isfinite(rms) else None,
+            "largest": float(np.abs(difference).max()) if np.isfinite(rms) else None,
+        }
+        print(f"{graph:<16} {name:<12} relative RMS {rms:.2e}", flush=True)
+    return row
+
+
+def _moved(reference: Session, other: Session, seed: int) -> np.ndarray:
+    """[V] distances in millimetres between the heads of a seed."""
+    picture = np.random.default_rng(seed).integers(0, 256, (256, 256, 3), np.uint8)
+    first, second = (
+        session.pipeline(picture, seed=seed, **session.request.sampling).positions
+        for session in (reference, other)
+    )
+    distances: np.ndarray = 1000 * np.linalg.norm(second.astype(np.float64) - first, axis=1)
+    return distances
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

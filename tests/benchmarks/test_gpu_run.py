@@ -1,0 +1,146 @@
+"""The GPU session on a CPU: boxes, failures, what is kept. The parts themselves are rehearsed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gpu_parts, gpu_run, stage_errors
+from benchmarks.gpu_parts import PARTS, Task, line
+
+FAKE = '''
+import time
+from benchmarks import gpu_parts, gpu_run
+
+def good(task):
+    yield "first", {"detail": "works"}
+    yield "second", {"skipped": "nothing to do", "data": str(task.data)}
+
+def bad(task):
+    yield "before", {"rc": 0}
+    yield "failing", gpu_parts._command(["-c", "raise SystemExit('no such kernel')"])
+
+def broken(task):
+    yield "before", {"rc": 0}
+    raise RuntimeError("a bug of ours")
+
+def slow(task):
+    yield "before", {"rc": 0}
+    gpu_parts._command(["-c", "import time; time.sleep(60)"])
+    yield "after", {"rc": 0}
+
+PARTS = gpu_run.PARTS
+PARTS.clear()
+for name, run in {"bad": bad, "slow": slow, "broken": broken, "good": good}.items():
+    PARTS[name] = gpu_parts.Part(run, 3, 3, name)
+'''
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run made-up parts, in processes of their own as the real ones."""
+    site = tmp_path / "site"
+    site.mkdir()
+    # Workers are `python -m benchmarks.gpu_run`: what makes parts up must be there before its main runs.
+    (site / "sitecustomize.py").write_text(FAKE)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    names = ("bad", "slow", "broken", "good")
+    boxes = dict.fromkeys(names, 60) | {"slow": 4}
+    made = {name: gpu_parts.Part(PARTS["probe"].run, boxes[name], boxes[name], name) for name in names}
+    monkeypatch.setattr(gpu_run, "PARTS", made)
+    for name, part in made.items():
+        monkeypatch.setitem(gpu_parts.PARTS, name, part)
+
+    def run(*words: str) -> tuple[int, dict[str, Any]]:
+        out = tmp_path / "out"
+        code = gpu_run.main([*words, "--out", str(out), "--work", str(tmp_path / "work"), "--rehearse"])
+        return code, json.loads((out / "gpu_run.json").read_text())
+
+    return run
+
+
+def test_parts_survive_one_another(session: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, report = session("all", "--data", str(tmp_path))
+    assert code == 1 and report["rehearsed"]
+    bad, slow, broken, good = (report["parts"][name] for name in ("bad", "slow", "broken", "good"))
+    assert bad["rc"] == 1 and bad["results"]["failing"]["tail"] == ["no such kernel"]
+    assert slow["timed_out"] and set(slow["results"]) == {"before"} and 4 <= slow["seconds"] < 30
+    assert broken["rc"] == 1 and "a bug of ours" in broken["tail"][-1]
+    assert set(broken["results"]) == {"before"}
+    assert good["rc"] == 0 and good["results"]["second"]["data"] == str(tmp_path)
+    out = capfd.readouterr().out
+    log = (tmp_path / "out" / "gpu_run.log").read_text()
+    for text in ("[good] first: works", "[good] second: skipped: nothing to do",
+                 "[bad] failing: FAILED: no such kernel"):  # fmt: skip
+        assert text in out and text in log
+    assert "[slow] out of time after 4 s" in out
+
+
+def test_some_parts(session: Any) -> None:
+    code, report = session("good")
+    assert code == 0 and list(report["parts"]) == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prob"], "unknown part: got 'prob'; expected one of: probe, build"),
+        (["probe", "--box", "0"], "--box: got 0.0; expected a number above 0"),
+        (["probe", "--tensorrt", "/nowhere"], "--tensorrt /nowhere: got no directory"),
+        (["probe", "--out", "/dev/null"], "cannot write /dev/null/gpu_run.json"),
+    ],
+)
+def test_bad_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_run.main(words) == 2
+    assert message in capsys.readouterr().out
+
+
+def test_libraries_of_unpacked_wheels(tmp_path: Path) -> None:
+    (tmp_path / "libs" / "deep").mkdir(parents=True)
+    (tmp_path / "libs" / "deep" / "libnvinfer.so.1").touch()
+    environment = gpu_run._environment(tmp_path, tmp_path / "work")
+    assert environment["LD_LIBRARY_PATH"].split(":")[0] == str(tmp_path / "libs" / "deep")
+    assert environment["PYTHONPATH"].split(":")[:2] == [str(gpu_parts.ROOT), str(tmp_path)]
+    assert environment["TOPOS_RT_CACHE"] == str(tmp_path / "work" / "cache")
+
+
+LINES = {
+    "a rate": ({"flops_per_s": 788e12, "ms": {}}, "x: 788.00 TFLOP/s"),
+    "a bandwidth": ({"bytes_per_s": 4.3e12}, "x: 4.300 TB/s"),
+    "a head": ({"rc": 0, "result": {"roofline": {"head": {"p50_ms": 41.239, "rho": 0.612}}}},
+               "x: head p50 41.24 ms, rho 0.61"),
+    "errors": ({"rc": 0, "result": {"heads": {"p99_mm": 0.01}}}, "x: vertices p99 0.0100 mm off"),
+    "no product of this type": ({"error": "not here"}, "x: FAILED: not here"),
+    "no TensorRT": ({"works": False, "error": "e", "detail": "d"}, "x: does not run here: e"),
+    "TensorRT": ({"works": True, "error": None, "detail": "d"}, "x: d"),
+    "tests": ({"rc": 0, "tail": ["a", "4 passed"]}, "x: 4 passed"),
+    "nothing to tell": ({"rc": 0}, "x: done"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_line_for_a_result(case: str) -> None:
+    found, text = LINES[case]
+    assert line("x", found) == text
+
+
+def test_a_backend_against_itself(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "errors.json"
+    words = ["--model", str(tiny_bundle), "--backend", "onnxruntime", "--steps", "2", "--seeds", "1"]
+    assert stage_errors.main([*words, "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert found["heads"]["max_mm"] == 0 and found["precision"] == "fp32"
+    rows = {name: row for outputs in found["graphs"].values() for name, row in outputs.items()}
+    assert {"tokens", "keys", "velocity", "difference", "vertices", "mean"} <= set(rows)
+    assert all(row == {"relative_rms": 0, "largest": 0} for row in rows.values())
+    assert stage_errors.main([*words, "--seeds", "0"]) == 2
+    assert "--seeds: got 0" in capsys.readouterr().out
+
+
+def test_no_engine_runs_here(tmp_path: Path) -> None:
+    assert gpu_parts.engines_here(Task(tmp_path, rehearse=True)) == ["onnxruntime"]

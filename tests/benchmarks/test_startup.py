@@ -1,0 +1,54 @@
+"""Times of starts: what is started works, and another checkout takes turns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bench_startup
+from benchmarks.bench_startup import ROOT, main
+
+
+def test_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All starts are those of this checkout, so that all are tried."""
+    started = []
+    start = bench_startup._start
+
+    def watched(root: Path, words: list[str]) -> str:
+        started.append(root)
+        return start(root, words)
+
+    monkeypatch.setattr(bench_startup, "_start", watched)
+    other = tmp_path / "other"
+    other.symlink_to(ROOT)
+    path = tmp_path / "a.json"
+    assert main(["--rounds", "1", "--against", str(other), "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert list(found["ms"]) == list(bench_startup.starts(tmp_path))
+    ms = {name: row["this"]["p50"] for name, row in found["ms"].items()}
+    assert 0 < ms["python"] < ms["topos-rt generate"]
+    assert all(set(row) == {"this", "against"} for row in found["ms"].values())
+    assert found["imports_ms"]["this"]["numpy"] > 0 and "topos_rt" in found["imports_ms"]["this"]
+    assert not {"torch", "tensorrt_rtx", "matplotlib"} & set(found["imports_ms"]["this"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rounds", "0"], "--rounds: got 0; expected a whole number from 1 to 1000"),
+        (["--against", "/tmp"], "--against: got a directory without topos_rt"),
+        (["--json", "/dev/null"], "cannot write /dev/null"),
+    ],
+)
+def test_bad_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert message in capsys.readouterr().out
+
+
+def test_a_start_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "topos_rt").mkdir()
+    (tmp_path / "topos_rt" / "__init__.py").write_text("raise SystemExit('broken')")
+    assert main(["--rounds", "1", "--against", str(tmp_path)]) == 2
+    assert "a start failed: got ['broken']" in capsys.readouterr().out
