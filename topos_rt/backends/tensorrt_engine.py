@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -47,7 +48,12 @@ class TensorRTEngine:
     A feed that is the same array as at the last run, owns its memory and is not writeable is on the GPU
     already, and not copied again: hold what stays the same from run to run in such arrays, and have no
     writeable views of them.
+
+    What is dropped without `close` is closed then.
     """
+
+    _context: Any = None  # also of one that was never made
+    _ran = False
 
     def __init__(self, trt: Any, name: str, plan: bytes, runtime_cache: Path | None = None) -> None:
         """Load a plan onto the current GPU.
@@ -55,16 +61,18 @@ class TensorRTEngine:
         Args:
             trt: the module, tensorrt_rtx or tensorrt.
             name: what errors call the engine.
-            runtime_cache: file of the kernels that TensorRT-RTX compiles on first use; written on close.
+            runtime_cache: file of the kernels that TensorRT-RTX compiles on first use; written after the
+                first run, and on close where there are new ones.
 
         Raises:
             PlanRefused: TensorRT does not take the plan here.
             BackendError: CUDA fails, for want of memory for example.
         """
         self._name = name
-        self._context: Any = None
         self._messages = Messages(trt)
-        with ExitStack() as held:
+        # On failure `made` goes before what it uses; later close() sees to that. A callback of ours in what
+        # we hold would be a cycle: a dropped engine's GPU memory would wait for Python to look for such.
+        with ExitStack() as held, ExitStack() as made:
             try:
                 self._device = cuda.current_device().ordinal
                 self._runtime = trt.Runtime(self._messages.logger)
@@ -83,7 +91,8 @@ class TensorRTEngine:
             except cuda.CudaError as error:
                 raise self._failed("load", error) from error
             self._jit = _RuntimeCache(trt, self._engine, runtime_cache)
-            held.callback(self._drop)
+            made.callback(self._drop)
+            self._messages.errors()  # what it says of kernels that are not its own
             self._context = self._jit.create_context()
             if self._context is None:
                 raise BackendError(f"TensorRT could not load {name}", got=self._messages.errors(), fix=_CPU)
@@ -93,6 +102,7 @@ class TensorRTEngine:
                     raise BackendError(f"TensorRT could not bind {key!r} of {name}",
                                        got=self._messages.errors())  # fmt: skip
             self._resident: dict[str, weakref.ref[Tensor]] = {}
+            made.pop_all()
             self._held = held.pop_all()
 
     def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -106,6 +116,9 @@ class TensorRTEngine:
                 return self._run(feeds, out or {})
         except cuda.CudaError as error:
             self._resident.clear()
+            # Copies in flight read and write arrays that are gone once this error is.
+            with suppress(cuda.CudaError):
+                self._stream.synchronize()
             raise self._failed("run", error) from error
 
     def _run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -124,6 +137,9 @@ class TensorRTEngine:
         for name, array in self._staging.items():
             if name in results:
                 np.copyto(results[name], array)
+        if not self._ran:
+            self._ran = True
+            self._jit.save()  # now, as many programs are ended and never close anything
         return results
 
     def _upload(self, name: str, array: Tensor) -> Tensor:
@@ -147,7 +163,9 @@ class TensorRTEngine:
         if self._context is None:
             return
         # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
-        with suppress(cuda.CudaError), self._held, cuda.on_device(self._device):
+        with suppress(cuda.CudaError), self._held, ExitStack() as made:
+            made.callback(self._drop)
+            made.enter_context(cuda.on_device(self._device))
             self._jit.save()
             self._drop()
 
@@ -158,6 +176,10 @@ class TensorRTEngine:
         self._engine = None
         self._runtime = None
         self._staging.clear()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+            self.close()
 
     def __enter__(self) -> TensorRTEngine:
         return self
@@ -185,7 +207,7 @@ class _RuntimeCache:
         self._engine, self._path = engine, path
         self._config: Any = None
         self._cache: Any = None
-        self._loaded = ""
+        self._kept = ""  # digest of what lies in the file
         if not hasattr(trt, "IRuntimeCache"):
             return
         self._config = engine.create_runtime_config()
@@ -203,8 +225,10 @@ class _RuntimeCache:
         if self._cache is None or self._path is None:
             return
         data = bytes(self._cache.serialize() or b"")
-        if not data or _digest(data) == self._loaded:
+        digest = _digest(data)
+        if not data or digest == self._kept:
             return
+        self._kept = digest  # or told of, once
         try:
             write_atomic(self._path, data)
         except OutputError as error:
@@ -227,7 +251,7 @@ class _RuntimeCache:
             warn(f"the compiled kernels in {self._path} cannot be read: {error.strerror}")
             return
         if self._cache.deserialize(data):
-            self._loaded = _digest(data)
+            self._kept = _digest(data)
         else:
             warn(
                 f"the compiled kernels in {self._path} are of another GPU, driver or version, or damaged; "
