@@ -229,7 +229,7 @@ class FakePlanEngine:
         return tensorrt_rtx.TensorIOMode.INPUT if name in self.inputs else tensorrt_rtx.TensorIOMode.OUTPUT
 
     def create_runtime_config(self) -> Any:
-        return FakeConfig(self.trt)
+        return FakeConfig(self.trt, self.logger)
 
     def create_execution_context(self, config: Any) -> Any:
         strategy = config if isinstance(config, tensorrt_rtx.ExecutionContextAllocationStrategy) else (
@@ -240,8 +240,8 @@ class FakePlanEngine:
 
 
 class FakeConfig:
-    def __init__(self, trt: FakeTensorRT) -> None:
-        self.trt = trt
+    def __init__(self, trt: FakeTensorRT, logger: Any) -> None:
+        self.trt, self.logger = trt, logger
         self.strategy: Any = None
         self.cache: Any = None
 
@@ -249,7 +249,7 @@ class FakeConfig:
         self.strategy = strategy
 
     def create_runtime_cache(self) -> Any:
-        return FakeRuntimeCache(self.trt)
+        return FakeRuntimeCache(self.trt, self.logger)
 
     def set_runtime_cache(self, cache: Any) -> bool:
         self.cache = cache
@@ -257,11 +257,14 @@ class FakeConfig:
 
 
 class FakeRuntimeCache:
-    def __init__(self, trt: FakeTensorRT) -> None:
-        self.trt = trt
+    def __init__(self, trt: FakeTensorRT, logger: Any) -> None:
+        self.trt, self.logger = trt, logger
 
     def deserialize(self, data: bytes) -> bool:
-        return data == self.trt.runtime_cache
+        if data != self.trt.runtime_cache:
+            self.logger.log(tensorrt_rtx.ILogger.ERROR, "a runtime cache of another device")
+            return False
+        return True
 
     def serialize(self) -> bytes:
         return self.trt.runtime_cache

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -162,6 +164,66 @@ def test_the_longest_unused_go_first(tmp_path: Path) -> None:
     big = kept(cache, another(precision="fp32"), bytes(9000))  # more than the limit, and kept all the same
     assert isinstance(cache.find(big), Found)
     assert [entry.bytes for entry in cache.entries()][1:] == []
+
+
+def test_another_process_may_trim_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = EngineCache(tmp_path, limit_bytes=1)
+    kept(cache, another(graph_sha256="e" * 64))
+    entries = EngineCache.entries
+
+    def then_gone(self: EngineCache) -> list[Any]:
+        found = entries(self)
+        monkeypatch.setattr(EngineCache, "entries", entries)
+        for path in self.directory.iterdir():
+            if KEY.stem not in path.name:
+                path.unlink()
+        return found
+
+    monkeypatch.setattr(EngineCache, "entries", then_gone)
+    kept(cache)
+    assert isinstance(cache.find(KEY), Found)
+
+
+def test_a_directory_that_goes_meanwhile(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = EngineCache.entries
+
+    def then_gone(self: EngineCache) -> list[Any]:
+        shutil.rmtree(self.directory)
+        return entries(self)
+
+    monkeypatch.setattr(EngineCache, "entries", then_gone)
+    kept(cache)
+    monkeypatch.undo()
+    assert cache.find(KEY) == "not built before"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_what_cannot_be_read_now_may_be_later(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Such an error says nothing of the engine: it took minutes to build, and stays."""
+    kept(cache)
+
+    def fail(path: Path) -> Any:
+        raise OSError(number, os.strerror(number))  # as read() raises it: without a file name
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sidecar, "load", fail)
+        with pytest.warns(EngineCacheWarning, match=os.strerror(number)):
+            assert cache.find(KEY) == os.strerror(number)
+        (entry,) = cache.entries()
+        assert entry.key is None and os.strerror(number) in str(entry.fault)
+    assert isinstance(cache.find(KEY), Found)
+
+
+@pytest.mark.parametrize("error", [TimeoutError("mine"), BrokenPipeError("mine"), KeyboardInterrupt()])
+def test_what_the_callback_raises_ends_the_wait(cache: EngineCache, error: BaseException) -> None:
+    def waiting() -> None:
+        raise error
+
+    with cache.lock(KEY), pytest.raises(type(error)) as caught, cache.lock(KEY, waiting):
+        raise AssertionError("held twice")
+    assert caught.value is error
 
 
 def test_leftovers_of_killed_processes_go(cache: EngineCache) -> None:

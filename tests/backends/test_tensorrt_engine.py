@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -301,6 +302,67 @@ def test_compiled_kernels_are_kept(trt: Any, graph: Path, options: EngineOptions
     engine.close()
     assert path.read_bytes() == b"more kernels"
     assert EngineCache(options.cache).entries()[0].bytes > len(b"more kernels")
+
+
+def test_compiled_kernels_outlive_a_program_that_does_not_close(
+    trt: Any, graph: Path, options: EngineOptions
+) -> None:
+    """A notebook, a killed process: what the first run compiled is kept at once, and written once."""
+    engine = RTX.load(graph, options)
+    assert kernels(options) == []
+    engine.run({"x": X})
+    (path,) = kernels(options)
+    assert path.read_bytes() == b"kernels"
+    before = path.stat().st_mtime_ns
+    engine.run({"x": X})
+    engine.close()
+    assert path.stat().st_mtime_ns == before
+
+
+def test_an_engine_that_is_dropped_gives_everything_back(
+    trt: Any, graph: Path, options: EngineOptions
+) -> None:
+    gc.disable()
+    try:
+        engine = RTX.load(graph, options)
+        engine.run({"x": X})
+        assert trt.gpu.used and trt.gpu.pinned and trt.live
+        del engine
+        assert (trt.gpu.used, trt.gpu.pinned, trt.gpu.streams, trt.live) == (0, {}, {}, [])
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_copy_that_fails_leaves_none_in_flight(
+    trt: Any, graph: Path, options: EngineOptions, monkeypatch: Any, nth: int
+) -> None:
+    """The arrays of copies in flight are gone once the error is."""
+    monkeypatch.setattr(tensorrt_engine, "_STAGED_BYTES", 0)
+    copy, calls = trt.gpu.cudaMemcpyAsync, []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(1)
+        return (errors.cudaErrorUnknown,) if len(calls) == nth else copy(*arguments)
+
+    with RTX.load(graph, options) as engine:
+        trt.gpu.cudaMemcpyAsync = failing
+        with pytest.raises(BackendError, match="cudaErrorUnknown"):
+            engine.run({"x": X})
+        assert trt.gpu.streams and not any(trt.gpu.streams.values())
+        assert np.array_equal(engine.run({"x": X})["y"], -X)
+
+
+def test_an_error_is_told_with_its_own_words_only(trt: Any, graph: Path, options: EngineOptions) -> None:
+    """TensorRT complains of kernels that are not its own; a later failure has nothing to do with that."""
+    RTX.load(graph, options).close()
+    kernels(options)[0].write_bytes(b"of another driver")
+    with pytest.warns(EngineCacheWarning, match="another GPU"), RTX.load(graph, options) as engine:
+        trt.fail = "kernel"
+        with pytest.raises(BackendError) as caught:
+            engine.run({"x": X})
+    trt.fail = ""
+    assert "runtime cache" not in str(caught.value) and "cudaErrorIllegalAddress" in str(caught.value)
 
 
 def test_kernels_of_another_gpu_are_told_of_and_replaced(

@@ -181,7 +181,7 @@ def check_feeds(
 def check_out(
     outputs: Mapping[str, TensorSpec], out: Mapping[str, Tensor], keep: Collection[str] = ()
 ) -> None:
-    """Raise InputError unless arrays of `out` can take the outputs of their names, and `keep` names others."""
+    """Raise InputError unless arrays of `out` can take their outputs, and `keep` names others."""
     for name in keep:
         if name not in outputs or name in out:
             others = [other for other in outputs if other not in out]

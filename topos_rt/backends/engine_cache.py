@@ -148,7 +148,8 @@ class EngineCache:
     def find(self, key: EngineKey) -> Found | str:
         """The entry of a key, or why there is none.
 
-        A file that is damaged or not ours is told of in an EngineCacheWarning, once: it is removed.
+        A file that is damaged or not ours is told of in an EngineCacheWarning, once: it is removed. One that
+        cannot be read is told of and stays: with fewer open files, or as another user, it can be.
         """
         sidecar, plan = self._file(key, "json"), self._file(key, "plan")
         try:
@@ -159,7 +160,7 @@ class EngineCache:
             fault = error.strerror or str(error)
         except ValueError as error:
             fault = str(error)
-        self.discard(key)
+            self.discard(key)
         warn(f"the engine {plan} is not used: {fault}; it is built anew")
         return fault
 
@@ -207,10 +208,22 @@ class EngineCache:
 
         Where the cache cannot be written to there is no lock: each process builds for itself.
         """
+        raised: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                waiting()
+            except BaseException as error:
+                raised.append(error)
+                raise
+
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError, OutputError):
+            try:
                 self._prepare()
-                stack.enter_context(locked(self._file(key, "lock"), waiting))
+                stack.enter_context(locked(self._file(key, "lock"), wait))
+            except (OSError, OutputError) as error:
+                if error in raised:  # it is the caller's own, a TimeoutError or BrokenPipeError for example
+                    raise
             yield
 
     def runtime_cache(self, key: EngineKey, device: str) -> Path:
@@ -243,13 +256,15 @@ class EngineCache:
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         """Stem and path of what is ours in the directory; nothing else is ever touched."""
-        try:
-            names = sorted(os.listdir(self.directory))
-        except OSError:
-            return
-        for name in names:
+        for name in self._names():
             if match := _STEM.fullmatch(name):
                 yield match["stem"], self.directory / name
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.directory))
+        except OSError:
+            return []
 
     def _groups(self) -> dict[str, list[Path]]:
         groups: dict[str, list[Path]] = {}
@@ -271,7 +286,8 @@ class EngineCache:
             if found != said.plan.bytes:
                 fault = f"its plan has {found} bytes, not {said.plan.bytes}"
         except OSError as error:
-            fault = f"{Path(error.filename).suffix[1:]}: {error.strerror}"
+            # Only reading gives no file name, and only the sidecar is read.
+            fault = f"{Path(error.filename or '.json').name.rpartition('.')[2]}: {error.strerror}"
         except ValueError as error:
             fault = str(error)
         return Entry(stem, size, used, key, fault)
@@ -284,11 +300,12 @@ class EngineCache:
             if size <= self._limit:
                 break
             if entry.name != keep:
-                _remove(iter(groups[entry.name]))
+                _remove(iter(groups.get(entry.name, ())))  # none: another process was faster
                 size -= entry.bytes
-        for path in self.directory.iterdir():
+        for name in filter(_LEFT_OVER.fullmatch, self._names()):
+            path = self.directory / name
             with contextlib.suppress(OSError):
-                if _LEFT_OVER.fullmatch(path.name) and path.stat().st_mtime < time.time() - _LEFT_OVER_S:
+                if path.stat().st_mtime < time.time() - _LEFT_OVER_S:
                     path.unlink()
 
     def _explain(self, key: EngineKey) -> str:

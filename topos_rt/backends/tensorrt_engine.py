@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,7 +23,13 @@ _STAGED_BYTES = 8 << 20  # what is larger is copied from and to the caller's arr
 
 
 class TensorRTEngine:
-    """An `Engine` over one plan."""
+    """An `Engine` over one plan.
+
+    What is dropped without `close` is closed then.
+    """
+
+    _context: Any = None  # also of one that was never made
+    _ran = False
 
     def __init__(
         self, trt: Any, name: str, plan: bytes, runtime_cache: Path | None = None,
@@ -33,7 +40,8 @@ class TensorRTEngine:
         Args:
             trt: the module, tensorrt_rtx or tensorrt.
             name: what errors call the engine.
-            runtime_cache: file of the kernels that TensorRT-RTX compiles on first use; written on close.
+            runtime_cache: file of the kernels that TensorRT-RTX compiles on first use; written after the
+                first run, and on close where there are new ones.
             workspace: what it shares with other engines; None: one of its own, on the current GPU.
 
         Raises:
@@ -41,19 +49,21 @@ class TensorRTEngine:
             BackendError: CUDA fails, for want of memory for example.
         """
         self._name = name
-        self._context: Any = None
         self._messages = Messages(trt)
-        with ExitStack() as held:
+        # On failure `made` goes before what it uses; later close() sees to that. A callback of ours in what
+        # we hold would be a cycle: a dropped engine's GPU memory would wait for Python to look for such.
+        with ExitStack() as held, ExitStack() as made:
             try:
                 self._workspace = workspace or held.enter_context(Workspace())
                 with cuda.on_device(self._workspace.device):
-                    self._load(trt, plan, runtime_cache, held)
+                    self._load(trt, plan, runtime_cache, made)
             except cuda.CudaError as error:
                 raise self._failed("load", error) from error
+            made.pop_all()
             self._spans: Spans | None = None
             self._held = held.pop_all()
 
-    def _load(self, trt: Any, plan: bytes, runtime_cache: Path | None, held: ExitStack) -> None:
+    def _load(self, trt: Any, plan: bytes, runtime_cache: Path | None, made: ExitStack) -> None:
         self._runtime = trt.Runtime(self._messages.logger)
         self._engine = deserialize(self._runtime, self._name, plan, self._messages)
         self.inputs, self.outputs = specs(trt, self._engine)
@@ -66,7 +76,8 @@ class TensorRTEngine:
         self._activations = int(self._engine.device_memory_size_v2)
         self._workspace.reserve(self._activations)  # now: better to fail here than in the first run
         self._jit = RuntimeCache(trt, self._engine, runtime_cache)
-        held.callback(self._drop)
+        made.callback(self._drop)
+        self._messages.errors()  # what it says of kernels that are not its own
         self._context = self._jit.create_context()
         if self._context is None:
             raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=CPU)
@@ -83,6 +94,9 @@ class TensorRTEngine:
             with cuda.on_device(self._workspace.device):
                 return self._run(feeds, out or {}, keep)
         except cuda.CudaError as error:
+            # Copies in flight read and write arrays that are gone once this error is.
+            with suppress(cuda.CudaError):
+                self._stream.synchronize()
             raise self._failed("run", error) from error
 
     def _run(
@@ -120,6 +134,9 @@ class TensorRTEngine:
         for target, given in targets.values():
             if target is not given:
                 np.copyto(given, target)
+        if not self._ran:
+            self._ran = True
+            self._jit.save()  # now, as many programs are ended and never close anything
         return results
 
     def _upload(self, name: str, value: Value) -> Value:
@@ -177,7 +194,9 @@ class TensorRTEngine:
         # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
         with suppress(cuda.CudaError):
             self.trace(None)
-        with suppress(cuda.CudaError), self._held, cuda.on_device(self._workspace.device):
+        with suppress(cuda.CudaError), self._held, ExitStack() as made:
+            made.callback(self._drop)
+            made.enter_context(cuda.on_device(self._workspace.device))
             self._jit.save()
             self._drop()
 
@@ -190,6 +209,10 @@ class TensorRTEngine:
         self._staged.clear()
         for pool in self._pools.values():
             pool.close()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+            self.close()
 
     def __enter__(self) -> TensorRTEngine:
         return self

@@ -43,7 +43,7 @@ class RuntimeCache:
         self._engine, self._path = engine, path
         self._config: Any = None
         self._cache: Any = None
-        self._loaded = ""
+        self._kept = ""  # digest of what is on disk, or could not be put there
         if not hasattr(trt, "IRuntimeCache"):
             return
         self._config = engine.create_runtime_config()
@@ -61,8 +61,10 @@ class RuntimeCache:
         if self._cache is None or self._path is None:
             return
         data = bytes(self._cache.serialize() or b"")
-        if not data or _digest(data) == self._loaded:
+        digest = _digest(data)
+        if not data or digest == self._kept:
             return
+        self._kept = digest  # or told of, once
         try:
             write_atomic(self._path, data)
         except OutputError as error:
@@ -85,7 +87,7 @@ class RuntimeCache:
             warn(f"the compiled kernels in {self._path} cannot be read: {error.strerror}")
             return
         if self._cache.deserialize(data):
-            self._loaded = _digest(data)
+            self._kept = _digest(data)
         else:
             warn(
                 f"the compiled kernels in {self._path} are of another GPU, driver or version, or damaged; "
