@@ -4,9 +4,9 @@
     python -m benchmarks.bench_ops [--op graph_conv] [--preset official|mini] [--rehearse] [--json FILE]
 
 --floors is arithmetic and needs no GPU: bytes, FLOPs and the shortest time of every launch of the decoder,
-for the ceilings given with --tflops and --tbytes (default: one H200 as measured). Without it everything runs on
-the current GPU, beside the forms that other libraries offer, against ceilings measured in the same run; that
-needs PyTorch with CUDA. --rehearse does all of it on the CPU, to find typos. Needs the extra `export`.
+for the ceilings given with --tflops and --tbytes (default: one H200 as measured). Without it everything runs
+on the current GPU, beside the forms that other libraries offer, against ceilings measured in the same run;
+that needs PyTorch with CUDA. --rehearse does all of it on the CPU, to find typos. Needs the extra `export`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main() -> None:
     vae, plan = decoder_of(arguments.preset)
     if arguments.floors:
         ceilings = Ceilings(arguments.tflops, arguments.tbytes)
-        result: dict[str, Any] = {"command": f"python -m benchmarks.bench_ops --floors --preset {arguments.preset}"
+        options = f"--floors --preset {arguments.preset}"
+        result: dict[str, Any] = {"command": f"python -m benchmarks.bench_ops {options}"
                                   f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"}  # fmt: skip
         result |= decoder_floors(plan, ceilings)
         _print_floors(result)
@@ -79,11 +80,13 @@ def decoder_of(preset: str) -> tuple[TOPOSVAE, Plan]:
 
 def _print_floors(result: dict[str, Any]) -> None:
     print(
-        f"{'launch':<32} {'rows':>6} {'K':>5} {'N':>4} {'GFLOP':>7} {'MB':>7} {'MB L2':>7}  {'floor, us':>9}  bound"
+        f"{'launch':<32} {'rows':>6} {'K':>5} {'N':>4} {'GFLOP':>7} {'MB':>7} {'MB L2':>7}"
+        "  floor, us  bound"
     )
     for row in result["launches"]:
         print(f"{row['name']:<32} {row['rows']:>6} {row['k']:>5} {row['n']:>4} {row['gflop']:>7.3f}"
-              f" {row['mbytes']:>7.2f} {row['l2_mbytes']:>7.1f}  {row['floor_us']:>9.2f}  {row['bound']}")  # fmt: skip
+              f" {row['mbytes']:>7.2f} {row['l2_mbytes']:>7.1f}"
+              f"  {row['floor_us']:>9.2f}  {row['bound']}")  # fmt: skip
     total = result["decoder"]
     print(f"decoder: {total['launches']} launches, {total['gflop']:.1f} GFLOP, {total['mbytes']:.1f} MB,"
           f" floor {total['floor_us']:.0f} us; {total['l2_mbytes']:.0f} MB through L2;"

@@ -1,4 +1,4 @@
-"""Times the kernels on a GPU beside the forms that other libraries offer, or rehearses all of it on the CPU."""
+"""Times the kernels on a GPU beside the forms of other libraries, or rehearses all of it on the CPU."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def _torch_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
     bias = bench.tensor(
         layer.bias if layer.bias is not None else np.zeros((layer.types, layer.c_out), np.float32)
     )
-    gamma, beta = (bench.tensor(a).to(half) for a in (layer.gamma, layer.beta))
+    assert layer.gamma is not None and layer.beta is not None
+    gamma, beta = bench.tensor(layer.gamma).to(half), bench.tensor(layer.beta).to(half)
     ends, matrices, tables = [], [], []
     for sources in graph.types:
         source = np.arange(graph.rows) if sources.indices is None else sources.indices.astype(np.int64)
@@ -207,7 +208,8 @@ def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dic
     def tell(name: str, times: dict[str, float]) -> None:
         found[name] = times | {"share_of_floor": floor["floor_us"] / times["p50"]}
         print(
-            f"decoder  {name:<22} p50 {times['p50']:10.1f} us  {found[name]['share_of_floor']:6.1%} of the floor"
+            f"decoder  {name:<22} p50 {times['p50']:10.1f} us"
+            f"  {found[name]['share_of_floor']:6.1%} of the floor"
         )
 
     if bench.gpu:

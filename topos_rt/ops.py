@@ -303,7 +303,8 @@ def _fit(graph: Graph, layer: Layer) -> None:
         )
     if graph.inputs * layer.c_in >= _MOST:
         raise InputError(
-            "x", got=f"{graph.inputs} x {layer.c_in} numbers", expected=f"less than {_MOST}", fix="split the graph"
+            "x", got=f"{graph.inputs} x {layer.c_in} numbers", expected=f"less than {_MOST}",
+            fix="split the graph",
         )
     if isinstance(layer.matrix, DeviceArray) and layer.c_in % VECTOR:
         raise InputError("layer", got=f"{layer.c_in} input channels", expected=f"a multiple of {VECTOR}")

@@ -39,7 +39,8 @@ def resources(text: str) -> list[tuple[str, str, int, int, int]]:
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_warnings_and_no_spills(source: str, tmp_path: Path) -> None:
     """For the oldest architecture that is supported and for Hopper."""
-    words = [str(NVCC), "-std=c++17", "-O3", "-Xptxas=-v", "-Werror=all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror",
+    words = [str(NVCC), "-std=c++17", "-O3", "-Xptxas=-v", "-Werror=all-warnings",
+             "-Xcompiler=-Wall,-Wextra,-Werror",
              "--threads=2", "-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90,code=sm_90",
              "-c", str(CSRC / source), "-o", str(tmp_path / "out.o")]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -55,7 +56,8 @@ def test_no_warnings_and_no_spills(source: str, tmp_path: Path) -> None:
 
 def test_the_report_is_read() -> None:
     text = (
-        "ptxas info    : Compiling entry function '_Z1a' for 'sm_90'\nptxas info    : Function properties for _Z1a\n"
+        "ptxas info    : Compiling entry function '_Z1a' for 'sm_90'\n"
+        "ptxas info    : Function properties for _Z1a\n"
         "    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\n"
         "ptxas info    : Used 24 registers, used 1 barriers\n"
     )
@@ -70,7 +72,8 @@ def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
     """Under AddressSanitizer: every width, ragged sizes, arrays of exactly the size they should have."""
     if host_gpu.compiler() is None:
         pytest.skip("no C++ compiler: the kernels cannot be built for the host")
-    library = subprocess.run([str(host_gpu.compiler()), "-print-file-name=libasan.so"], capture_output=True, text=True,
+    library = subprocess.run([str(host_gpu.compiler()), "-print-file-name=libasan.so"],
+                             capture_output=True, text=True,
                              check=True).stdout.strip()  # fmt: skip
     if not os.path.isabs(library):
         pytest.skip("AddressSanitizer is not installed")
@@ -78,8 +81,10 @@ def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
         tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "tests.ops.sanitized", str(module)], capture_output=True, text=True, check=False,
-        cwd=ROOT, env={**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+        [sys.executable, "-m", "tests.ops.sanitized", str(module)],
+        capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0",
+                       "PYTHONMALLOC": "malloc"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split() == ["clean"]
