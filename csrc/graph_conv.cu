@@ -4,7 +4,7 @@
 // product [S_0 | S_1] [W_0; W_1] runs over chunks of 32 columns of S. While the tensor cores multiply one chunk, the
 // neighbours of the next are gathered into registers and the weights of the one after are copied in the background:
 // one barrier a chunk. Weights lie in global memory in the order of fragments, so that a chunk is one straight copy
-// and a lane reads its operands for 32 columns of S with one 16-byte load.
+// and a lane finds its operands side by side.
 //
 // Source of the maths: TOPOS (arXiv 2605.14594), export/models/vae.py.
 #include <cmath>
@@ -17,8 +17,8 @@ namespace {
 
 constexpr int kVector = 8;                // FP16 numbers in 16 bytes
 constexpr int kVectors = kChunk / kVector;
-constexpr int kPitch = kChunk + kVector;  // 20 banks from row to row: the 8 rows that a load touches are disjoint
 constexpr int kBatch = 4;                 // gathered rows in flight
+constexpr int kPitch = kChunk + kVector;  // 20 banks from row to row: the 8 rows that a load touches are disjoint
 
 TOPOS_HD Half8 load8(const Half* p) {
 #ifdef __CUDA_ARCH__
@@ -46,9 +46,10 @@ TOPOS_HD Range range_of(const Sources& edges, int row, bool exists) {
 }
 
 // The sum of eight columns over a row's sources, in FP32, in the order of the table.
-TOPOS_HD Half8 gather(const Half* x, int64_t c_in, int column, const Range& range, const int32_t* sources) {
+TOPOS_HD Half8 gather(const Half* x, int c_in, int column, const Range& range, const int32_t* sources) {
   if (range.last < 0) return load8(x + range.first * c_in + column);
   float sum[kVector] = {};
+  TOPOS_ROLLED  // the compiler would go on unrolling, and run out of registers
   for (int e = range.first; e < range.last; e += kBatch) {
     Half8 rows[kBatch];
     TOPOS_UNROLL
@@ -95,6 +96,7 @@ struct Body {
   static constexpr int kBlocksPerSM = BlocksPerSM;
   static constexpr int kRows = 16 * RowTiles * RowWarps;
   static constexpr int kColumns = 8 * ColumnTiles * ColumnWarps;
+  static constexpr int kGroupSize = kColumns / kGroups;  // a layer with a norm has all the columns of its instance
   static constexpr int kTasks = kRows * kVectors / kThreads;  // 16-byte vectors of S that a thread gathers a chunk
   static_assert(kTasks * kThreads == kRows * kVectors, "every vector has a thread");
 
@@ -221,26 +223,19 @@ struct Body {
   TOPOS_HD void multiply(State& state, int warp, const Half* tile, const Half8* weights) const {
     const Half* rows = tile + warp / ColumnWarps * RowTiles * 16 * kPitch;
     const Half8* columns = weights + warp % ColumnWarps * ColumnTiles * kWarp;
-    PerLane<FragmentA> a[kChunk / 16][RowTiles];
     TOPOS_UNROLL
     for (int half = 0; half < kChunk / 16; ++half) {
+      PerLane<FragmentA> a[RowTiles];
       TOPOS_UNROLL
       for (int i = 0; i < RowTiles; ++i) {
-        for_lanes([&](int lane) { a[half][i][lane] = load_a(rows + i * 16 * kPitch + half * 16, kPitch, lane); });
+        for_lanes([&](int lane) { a[i][lane] = load_a(rows + i * 16 * kPitch + half * 16, kPitch, lane); });
       }
-    }
-    TOPOS_UNROLL
-    for (int j = 0; j < ColumnTiles; ++j) {
-      PerLane<FragmentB> b[kChunk / 16];
-      for_lanes([&](int lane) {
-        const Half8 both = columns[j * kWarp + lane];
-        b[0][lane] = FragmentB{{both.pair[0], both.pair[1]}};
-        b[1][lane] = FragmentB{{both.pair[2], both.pair[3]}};
-      });
       TOPOS_UNROLL
-      for (int half = 0; half < kChunk / 16; ++half) {
+      for (int j = 0; j < ColumnTiles; ++j) {
+        PerLane<FragmentB> b;
+        for_lanes([&](int lane) { b[lane] = load_b(columns + j * kWarp + lane, half); });
         TOPOS_UNROLL
-        for (int i = 0; i < RowTiles; ++i) mma(state.d[i][j], a[half][i], b[half]);
+        for (int i = 0; i < RowTiles; ++i) mma(state.d[i][j], a[i], b);
       }
     }
   }
@@ -288,28 +283,27 @@ struct Body {
   // Mean first, then the squares around it: the sum of squares alone would cancel. Sums of a row and group come from
   // up to ColumnWarps warps and are added in their order.
   TOPOS_HD void normalise(PerWarp<State, kWarps>& state, float* partials) const {
-    const int group_size = args.c_out / kGroups;
-    const float share = 1.0f / static_cast<float>(group_size);
+    constexpr float share = 1.0f / static_cast<float>(kGroupSize);
     float* squares = partials + kPartials;
     for_warps<kWarps>([&](int warp) {
-      sum_groups(state[warp], warp, group_size, partials, [](float z) { return z; });
+      sum_groups(state[warp], warp, partials, [](float z) { return z; });
     });
     sync();
     for_warps<kWarps>([&](int warp) {
       for_lanes([&](int lane) {
         for_pairs(state[warp], warp, lane, [&](int row, int column, float* pair) {
-          const float mean = share * total(partials, row, column / group_size);
+          const float mean = share * total(partials, row, column / kGroupSize);
           pair[0] -= mean;
           pair[1] -= mean;
         });
       });
-      sum_groups(state[warp], warp, group_size, squares, [](float z) { return z * z; });
+      sum_groups(state[warp], warp, squares, [](float z) { return z * z; });
     });
     sync();
     for_warps<kWarps>([&](int warp) {
       for_lanes([&](int lane) {
         for_pairs(state[warp], warp, lane, [&](int row, int column, float* pair) {
-          const float scale = inverse_root(share * total(squares, row, column / group_size) + kGroupEps);
+          const float scale = inverse_root(share * total(squares, row, column / kGroupSize) + kGroupEps);
           pair[0] = pair[0] * scale * args.gamma[column] + args.beta[column];
           pair[1] = pair[1] * scale * args.gamma[column + 1] + args.beta[column + 1];
         });
@@ -325,7 +319,7 @@ struct Body {
   }
 
   template <class F>
-  TOPOS_HD void sum_groups(State& state, int warp, int group_size, float* partials, F value) const {
+  TOPOS_HD void sum_groups(State& state, int warp, float* partials, F value) const {
     TOPOS_UNROLL
     for (int i = 0; i < RowTiles; ++i) {
       TOPOS_UNROLL
@@ -338,7 +332,7 @@ struct Body {
             TOPOS_UNROLL
             for (int j = 0; j < ColumnTiles; ++j) {
               // both columns of a pair are in one group: group sizes are even
-              if (column_of(warp, lane, j) / group_size != group) continue;
+              if (column_of(warp, lane, j) / kGroupSize != group) continue;
               const float* pair = state.d[i][j][lane].reg + 2 * upper;
               sum[lane] += value(pair[0]) + value(pair[1]);
             }
@@ -397,8 +391,8 @@ int launch_instance(const GraphConv& args, Stream stream) {
 
 }  // namespace
 
-// One line for each width, 8 warps each. 512 columns fill the registers of a block; weights are then read once per
-// 64 rows, which is what their way from the L2 cache can feed.
+// One line for each width, 8 warps each. What limits the wide ones is the way of weights and rows from the L2 cache, so
+// they take as many rows as their registers hold: 64 of 512 columns, 128 of 256.
 int graph_conv(const GraphConv& args, Stream stream) {
   switch ((args.c_out + 7) / 8 * 8) {
     case 8: return launch_instance<Body<1, 1, 8, 1, 3, 2>>(args, stream);
@@ -408,7 +402,7 @@ int graph_conv(const GraphConv& args, Stream stream) {
     case 64: return launch_instance<Body<2, 2, 2, 4, 3, 2>>(args, stream);
     case 96: return launch_instance<Body<2, 3, 2, 4, 3, 2>>(args, stream);
     case 128: return launch_instance<Body<2, 4, 2, 4, 3, 2>>(args, stream);
-    case 256: return launch_instance<Body<2, 8, 2, 4, 3, 2>>(args, stream);
+    case 256: return launch_instance<Body<4, 8, 2, 4, 3, 1>>(args, stream);
     case 512: return launch_instance<Body<4, 8, 1, 8, 2, 1>>(args, stream);
     default: return kUnsupported;
   }

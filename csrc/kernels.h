@@ -41,7 +41,7 @@ struct GraphConv {
   const void* x;                // [inputs, c_in] FP16; c_in a multiple of 8
   Sources edges[kMaxTypes];
   int types;                    // 1 or 2
-  int rows, c_in, c_out;        // c_out, rounded up to 8: one of kWidths
+  int rows, c_in, c_out;        // c_out: even, and one of kWidths when rounded up to 8; inputs * c_in < 2^31
   const void* weights;          // FP16 [W_0; W_1] in the order of fragments, see topos_rt.packing.pack
   const float* bias;            // [types, c_out] or null
   const float* gamma;           // [c_out] of the group norm, or null: no norm

@@ -32,6 +32,19 @@ TOPOS_HD FragmentA load_a(const Half* tile, int pitch, int lane) {
   return a;
 }
 
+// B of one half, 16 rows, of a chunk packed as topos_rt.packing.pack does.
+TOPOS_HD FragmentB load_b(const Half8* both, int half) {
+#ifdef __CUDA_ARCH__
+  const uint2 raw = reinterpret_cast<const uint2*>(both)[half];
+  FragmentB b;
+  static_assert(sizeof(raw) == sizeof(b), "");
+  memcpy(&b, &raw, sizeof(b));
+  return b;
+#else
+  return FragmentB{{both->pair[2 * half], both->pair[2 * half + 1]}};
+#endif
+}
+
 TOPOS_HD void mma(PerLane<FragmentD>& d, const PerLane<FragmentA>& a, const PerLane<FragmentB>& b) {
 #ifdef __CUDA_ARCH__
   const uint32_t* x = reinterpret_cast<const uint32_t*>(a.own.reg);

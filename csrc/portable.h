@@ -16,8 +16,10 @@
 #endif
 #ifdef __CUDA_ARCH__
 #define TOPOS_UNROLL _Pragma("unroll")
+#define TOPOS_ROLLED _Pragma("unroll 1")
 #else
 #define TOPOS_UNROLL
+#define TOPOS_ROLLED
 #endif
 
 namespace topos {

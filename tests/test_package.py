@@ -161,7 +161,10 @@ def test_ci_runs_what_people_run():
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
-    """The wheel of this checkout, built by the build tools of the extra `test`."""
+    """The pure Python wheel of this checkout, built by the build tools of the extra `test`.
+
+    tests/ops/test_build.py has the one with the kernels.
+    """
     if importlib.util.find_spec("scikit_build_core") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("scikit-build-core is not installed")
@@ -172,6 +175,7 @@ def wheel(tmp_path_factory):
         "--quiet",
         "--no-deps",
         "--no-build-isolation",
+        "--config-settings=cmake.define.TOPOS_KERNELS=OFF",
         "--wheel-dir",
         str(directory),
         str(ROOT),

@@ -1,7 +1,7 @@
 """The VAE decoder on the kernels, as an engine: latent in, vertices out.
 
 The same sequence of `topos_rt.ops` runs on NumPy arrays (`NumpyDecoder`, the twin) and on a GPU
-(`KernelDecoder`: recorded once as a CUDA graph; nothing is allocated and nothing waited for between launches).
+(`KernelDecoder`: recorded once as a CUDA graph; between launches nothing is allocated or waited for).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Decoder:
         raise NotImplementedError
 
     def close(self) -> None:
-        """See `Engine.close`."""
+        """See `Engine.close`."""  # nothing to give back, but for the memory of a GPU
 
     def __enter__(self) -> Any:
         return self
@@ -72,6 +72,11 @@ class NumpyDecoder(_Decoder):
         super().__init__(plan)
         self._plan, self._dtype = plan, np.dtype(dtype)
 
+    @classmethod
+    def open(cls, bundle: Bundle) -> NumpyDecoder:
+        """Of a bundle. Raises BundleError for one without the decoder's tensors."""
+        return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+
     def _decode(self, latent: Tensor, vertices: Tensor) -> None:
         np.copyto(vertices, self.decode(latent), casting="same_kind")
 
@@ -83,7 +88,9 @@ class NumpyDecoder(_Decoder):
         if self._dtype == np.float16:
             packed = ops.pack_rows(latent, width, plan.latent_rows)
         else:
-            packed = np.pad(latent[plan.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(self._dtype)
+            packed = np.pad(latent[plan.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(
+                self._dtype
+            )
         slots: list[Tensor] = [packed] * 4
         for step in plan.steps:
             residual = None if step.residual is None else slots[step.residual]
@@ -133,7 +140,9 @@ class KernelDecoder(_Decoder):
                         self._launch_each()
                     self._graph = held.enter_context(recorded[0])
             except cuda.CudaError as error:
-                raise BackendError("the kernel decoder could not be set up", got=error, fix=_ENGINE) from error
+                raise BackendError(
+                    "the kernel decoder could not be set up", got=error, fix=_ENGINE
+                ) from error
             self._held = held.pop_all()
 
     @classmethod
@@ -161,27 +170,50 @@ class KernelDecoder(_Decoder):
         latent, width = b.latent, padded(channels)
         if plan.basis is not None:
             flat = (tokens * channels,)
-            ops.project(_shaped(latent, flat), plan.basis, scratch=b.coordinates, out=_shaped(b.projected, flat),
-                        stream=stream)
+            ops.project(
+                _shaped(latent, flat),
+                plan.basis,
+                scratch=b.coordinates,
+                out=_shaped(b.projected, flat),
+                stream=stream,
+            )
             latent = b.projected
-        ops.pack_rows(latent, width, plan.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream)
+        ops.pack_rows(
+            latent, width, plan.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream
+        )
         held: list[DeviceArray] = [_shaped(b.slots[0], (tokens, width))] * len(b.slots)
         for step in plan.steps:
             target = _shaped(b.slots[step.target], (step.graph.rows, step.layer.c_out))
             residual = None if step.residual is None else held[step.residual]
-            ops.graph_conv(held[step.source], step.graph, step.layer, residual, step.residual_rows, step.silu,
-                           out=target, stream=stream)
+            ops.graph_conv(
+                held[step.source],
+                step.graph,
+                step.layer,
+                residual,
+                step.residual_rows,
+                step.silu,
+                out=target,
+                stream=stream,
+            )
             held[step.target] = target
-        ops.linear_out(held[plan.last_source], plan.last, plan.out_rows, plan.scale, plan.mean, out=b.vertices,
-                       stream=stream)
+        ops.linear_out(
+            held[plan.last_source],
+            plan.last,
+            plan.out_rows,
+            plan.scale,
+            plan.mean,
+            out=b.vertices,
+            stream=stream,
+        )
 
     def _decode(self, latent: Tensor, vertices: Tensor) -> None:
         try:
-            if self._held is not None:
-                self.stream.to_device(self.buffers.latent.address, latent)
-            self.launch()
-            self.stream.to_host(self._pinned.array, self.buffers.vertices.address)
-            self.stream.synchronize()
+            with cuda.on_device(self._arena.device):
+                if self._held is not None:
+                    self.stream.to_device(self.buffers.latent.address, latent)
+                self.launch()
+                self.stream.to_host(self._pinned.array, self.buffers.vertices.address)
+                self.stream.synchronize()
         except cuda.CudaError as error:
             raise BackendError("the kernel decoder failed", got=error, fix=_ENGINE) from error
         np.copyto(vertices, self._pinned.array[0])

@@ -85,8 +85,12 @@ class Plan:
 
         graphs = {id(step.graph): step.graph.placed(once) for step in self.steps}
         steps = tuple(
-            dataclasses.replace(step, graph=graphs[id(step.graph)], layer=step.layer.placed(put),
-                                residual_rows=maybe(step.residual_rows))
+            dataclasses.replace(
+                step,
+                graph=graphs[id(step.graph)],
+                layer=step.layer.placed(put),
+                residual_rows=maybe(step.residual_rows),
+            )
             for step in self.steps
         )
         return dataclasses.replace(
@@ -108,11 +112,14 @@ def read_tensors(bundle: Path) -> dict[str, np.ndarray]:
             names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118
             found = {name.removeprefix(PREFIX): file.get_tensor(name).astype(np.float32) for name in names}
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"file {WEIGHTS}", got=error, expected="a complete safetensors file", fix=AGAIN) from error
+        raise BundleError(
+            f"file {WEIGHTS}", got=error, expected="a complete safetensors file", fix=AGAIN
+        ) from error
     if not found:
         raise BundleError(
             "decoder weights for the kernels", got=f"no tensors {PREFIX}* in {WEIGHTS}",
-            expected="a bundle written by this version of export", fix="export it again, or use the engine decoder",
+            expected="a bundle written by this version of export",
+            fix="export it again, or use the engine decoder",
         )  # fmt: skip
     return found
 
@@ -124,7 +131,9 @@ def make_plan(tensors: Tensors, hierarchy: Hierarchy) -> Plan:
     except KeyError as error:
         raise BundleError("decoder weights", got=f"no tensor {error}", fix=AGAIN) from error
     except ValueError as error:
-        raise BundleError("decoder weights", got=error, expected="those of this hierarchy", fix=AGAIN) from error
+        raise BundleError(
+            "decoder weights", got=error, expected="those of this hierarchy", fix=AGAIN
+        ) from error
 
 
 def _plan(tensors: Tensors, hierarchy: Hierarchy) -> Plan:
@@ -137,7 +146,9 @@ def _plan(tensors: Tensors, hierarchy: Hierarchy) -> Plan:
     post = _linear(tensors, "post_kl")
     steps = [Step("post_kl", Graph.each(tokens), post.widened(), 0, 1, silu=False)]
     for stage in range(stages):
-        steps += _stage(tensors, hierarchy, orders, stages - 1 - stage, stage, blocks[stage], steps[-1].target)
+        steps += _stage(
+            tensors, hierarchy, orders, stages - 1 - stage, stage, blocks[stage], steps[-1].target
+        )
     head = _with_norm(_linear(tensors, "header.0.conv"), tensors, "header.0.gn")
     free = (steps[-1].target + 1) % SLOTS
     steps.append(Step("header", Graph.each(len(orders[0])), head, steps[-1].target, free))
@@ -146,7 +157,8 @@ def _plan(tensors: Tensors, hierarchy: Hierarchy) -> Plan:
     if mean is not None and mean.shape != (len(orders[0]), last.c_out):
         raise ValueError(f"output_mean {list(mean.shape)}")
     return Plan(
-        (tokens, post.c_in), orders[stages].astype(np.int32), tensors.get("latent_basis"), tuple(steps), last, free,
+        (tokens, post.c_in), orders[stages].astype(np.int32), tensors.get("latent_basis"), tuple(steps), last,
+        free,
         orders[0].astype(np.int32), scale, mean,
     )  # fmt: skip
 
@@ -155,7 +167,7 @@ def _stage(
     tensors: Tensors, hierarchy: Hierarchy, orders: list[np.ndarray], level: int, stage: int, blocks: int,
     source: int,
 ) -> Iterator[Step]:  # fmt: skip
-    """Un-pool to `level`, then residual blocks there. `source` is the slot of the coarser level's features."""
+    """Un-pool to `level`, then residual blocks there. `source`: the slot of the coarser level's features."""
     fine, cluster = hierarchy.levels[level], hierarchy.levels[level + 1].cluster
     # Vertex -> row of the coarser features: un-pooling is no more than this table.
     coarse = inverse(orders[level + 1])[cluster]
@@ -166,7 +178,9 @@ def _stage(
         first = block == 0
         name = f"decoder.{stage}.resblks.{block}"
         middle, skip, target = ((source + i) % SLOTS for i in (1, 2, 3))
-        yield Step(f"{name}.conv_a", pooled if first else graph, _conv(tensors, f"{name}.conv_a"), source, middle)
+        yield Step(
+            f"{name}.conv_a", pooled if first else graph, _conv(tensors, f"{name}.conv_a"), source, middle
+        )
         kept, rows = source, unpooled_rows if first else None
         if f"{name}.skip.0.linear.weight" in tensors:
             # Before un-pooling there are fewer rows to multiply.
@@ -181,7 +195,9 @@ def _stage(
 def _blocks(tensors: Tensors) -> list[int]:
     """Residual blocks of each stage, read off the names."""
     found = sorted((int(m[1]), int(m[2])) for name in tensors if (m := _BLOCK.fullmatch(name)))
-    counts = [sum(stage == s for stage, _ in found) for s in range(1 + max((s for s, _ in found), default=-1))]
+    counts = [
+        sum(stage == s for stage, _ in found) for s in range(1 + max((s for s, _ in found), default=-1))
+    ]
     if not counts or found != [(s, b) for s, count in enumerate(counts) for b in range(count)] or 0 in counts:
         raise ValueError(f"residual blocks {found}")
     return counts
@@ -195,7 +211,9 @@ def _conv(tensors: Tensors, name: str) -> Layer:
 
 def _linear(tensors: Tensors, name: str) -> Layer:
     bias = tensors.get(f"{name}.linear.bias")
-    return Layer(np.ascontiguousarray(tensors[f"{name}.linear.weight"].T), 1, None if bias is None else bias[None])
+    return Layer(
+        np.ascontiguousarray(tensors[f"{name}.linear.weight"].T), 1, None if bias is None else bias[None]
+    )
 
 
 def _with_norm(layer: Layer, tensors: Tensors, name: str) -> Layer:

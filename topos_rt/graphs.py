@@ -51,8 +51,11 @@ class Graph:
     def _check(self, what: str, offsets: Array | None, indices: Array | None) -> None:
         if offsets is None and indices is None:
             if self.rows > self.inputs:
-                raise MeshInputError(f"{what}: each row itself", got=f"{self.rows} rows",
-                                     expected=f"at most {self.inputs}, the inputs")
+                raise MeshInputError(
+                    f"{what}: each row itself",
+                    got=f"{self.rows} rows",
+                    expected=f"at most {self.inputs}, the inputs",
+                )
             return
         if indices is None:
             raise MeshInputError(what, got="offsets without indices", expected="both")
@@ -64,8 +67,9 @@ class Graph:
 
     def placed(self, put: Put) -> Graph:
         """The same graph with its tables on a device."""
-        moved = tuple(Sources(*(None if a is None else put(a) for a in (s.offsets, s.indices)))
-                      for s in self.types)
+        moved = tuple(
+            Sources(*(None if a is None else put(a) for a in (s.offsets, s.indices))) for s in self.types
+        )
         return _unchecked(self, types=moved)
 
     @classmethod
@@ -122,11 +126,13 @@ class Corners:
         """Of triangles [F,3]: each vertex's in the order of F."""
         triangles = np.asarray(triangles)
         if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
-            raise MeshInputError("triangles", got=f"{triangles.dtype} {list(triangles.shape)}",
-                                 expected="integers [F,3]")
+            raise MeshInputError(
+                "triangles", got=f"{triangles.dtype} {list(triangles.shape)}", expected="integers [F,3]"
+            )
         if triangles.size and not 0 <= int(triangles.min()) <= int(triangles.max()) < num_vertices:
-            raise MeshInputError("triangles", got=f"{triangles.min()}..{triangles.max()}",
-                                 expected=f"0..{num_vertices - 1}")
+            raise MeshInputError(
+                "triangles", got=f"{triangles.min()}..{triangles.max()}", expected=f"0..{num_vertices - 1}"
+            )
         vertex = triangles.reshape(-1)
         wings = np.stack([np.roll(triangles, -1, 1), np.roll(triangles, -2, 1)], -1).reshape(-1, 2)
         order = np.argsort(vertex, kind="stable")
@@ -167,16 +173,23 @@ def check_offsets(what: str, offsets: Any, rows: int, entries: int) -> None:
     """Raise MeshInputError unless offsets are int32 [rows + 1], from 0 to `entries`, never falling."""
     _check_table(what, offsets, rows + 1)
     if int(offsets[0]) != 0 or int(offsets[-1]) != entries or bool((np.diff(offsets) < 0).any()):
-        raise MeshInputError(what, got=f"{offsets[0]}..{offsets[-1]}, rising: {(np.diff(offsets) >= 0).all()}",
-                             expected=f"0..{entries}, never falling")
+        raise MeshInputError(
+            what,
+            got=f"{offsets[0]}..{offsets[-1]}, rising: {(np.diff(offsets) >= 0).all()}",
+            expected=f"0..{entries}, never falling",
+        )
 
 
 def check_rows(what: str, rows: Any, count: int, limit: int) -> None:
     """Raise MeshInputError unless `rows` are `count` whole numbers (int32) below `limit`."""
     _check_table(what, rows, count)
     if count and not 0 <= int(rows.min()) <= int(rows.max()) < limit:
-        raise MeshInputError(what, got=f"indices {rows.min()}..{rows.max()}", expected=f"0..{limit - 1}",
-                             fix="make the tables from the hierarchy that the features are of")
+        raise MeshInputError(
+            what,
+            got=f"indices {rows.min()}..{rows.max()}",
+            expected=f"0..{limit - 1}",
+            fix="make the tables from the hierarchy that the features are of",
+        )
 
 
 def _check_table(what: str, table: Any, count: int) -> None:
@@ -184,8 +197,9 @@ def _check_table(what: str, table: Any, count: int) -> None:
         raise MeshInputError(what, got=type(table).__name__, expected="a NumPy array; `placed` uploads it")
     if table.dtype != np.int32 or table.shape != (count,) or not table.flags.c_contiguous:
         layout = "" if table.flags.c_contiguous else ", strided"
-        raise MeshInputError(what, got=f"{table.dtype} {list(table.shape)}{layout}",
-                             expected=f"int32 [{count}], C-contiguous")
+        raise MeshInputError(
+            what, got=f"{table.dtype} {list(table.shape)}{layout}", expected=f"int32 [{count}], C-contiguous"
+        )
     if count > _LARGEST:
         raise MeshInputError(what, got=f"{count} entries", expected=f"at most {_LARGEST}")
 

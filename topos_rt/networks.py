@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from topos_rt.backends import Engine, EngineOptions, TensorSpec, backend
 from topos_rt.backends.base import BackendModule, Value
 from topos_rt.bundle import GRAPHS, Bundle
-from topos_rt.errors import BackendError, BundleError, InputError
+from topos_rt.errors import BackendError, BundleError, InputError, choose
 from topos_rt.solvers import Array
 
 Context: TypeAlias = Mapping[str, Value]  # keys and values [L,heads,T,hd] of every DiT block
@@ -23,6 +24,11 @@ Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ANY = -1
+
+# Who decodes latents: the backend's engine, or the class of `topos_rt.decoder` that does it with our own ops.
+# The default is to be the faster one by `benchmarks.bench_ops` on a GPU, where none has been measured yet.
+DECODERS: dict[str, str | None] = {"engine": None, "kernels": "KernelDecoder", "numpy": "NumpyDecoder"}
+DEFAULT_DECODER = "engine"
 
 
 class Networks:
@@ -43,19 +49,25 @@ class Networks:
 
     @classmethod
     def open(
-        cls, bundle: Bundle, name: str, options: EngineOptions, wrap: Wrap = lambda graph, engine: engine
-    ) -> Networks:
-        """Load the graphs with the backend `name`. What was loaded is closed again if anything fails.
+        cls, bundle: Bundle, name: str, options: EngineOptions, decoder: str = DEFAULT_DECODER,
+        wrap: Wrap = lambda graph, engine: engine,
+    ) -> Networks:  # fmt: skip
+        """Load the graphs with the backend `name`, the VAE's decoder with `decoder`, one of DECODERS.
 
+        What was loaded is closed again if anything fails.
         wrap: what to use in place of the engine of a graph; closes that with itself.
         """
         module = backend(name)
+        own = choose(decoder, DECODERS, "decoder")
+
+        def load(graph: str) -> Engine:
+            if graph == "vae_decoder" and own is not None:
+                return cast(Engine, getattr(import_module("topos_rt.decoder"), own).open(bundle))
+            return module.load(*engine_source(bundle, graph, module, options))
+
         with ExitStack() as held, ExitStack() as stack:
             options = dataclasses.replace(options, workspace=held.enter_context(module.workspace()))
-            engines = {}
-            for graph in GRAPHS:
-                engine = stack.enter_context(module.load(*engine_source(bundle, graph, module, options)))
-                engines[graph] = wrap(graph, engine)
+            engines = {graph: wrap(graph, stack.enter_context(load(graph))) for graph in GRAPHS}
             networks = cls(bundle, engines)
             stack.pop_all()
             networks._held = held.pop_all()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt import reference
+from topos_rt.array_checks import address, check, check_apart, check_out, device_of_all
 from topos_rt.backends.device_array import DeviceArray
 from topos_rt.errors import BackendError, InputError
 from topos_rt.graphs import Array, Corners, Graph, check_rows
@@ -23,7 +24,7 @@ from topos_rt.packing import VECTOR, Layer
 
 _F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
 _FLOATS = (_F16, _F32, np.dtype(np.float64))  # the twin computes in any; the kernels say what they take
-_ALIGNED = 16
+_MOST = 1 << 31
 MAX_TERMS = 4
 MAX_SUMS = 2
 
@@ -44,26 +45,42 @@ def graph_conv(
 
     Returns `out`. Source: TOPOS (arXiv 2605.14594), `export/models/vae.py`.
     """
-    device = _device(x, residual, residual_rows, out, layer.matrix, *_tables(graph))
+    device = device_of_all(x, residual, residual_rows, out, layer.matrix, *_tables(graph))
     _fit(graph, layer)
     dtype = (_F16,) if device is not None else _FLOATS
-    x = _check("x", x, dtype, (graph.inputs, layer.c_in), device)
+    x = check("x", x, dtype, (graph.inputs, layer.c_in), device)
     same = (np.dtype(x.dtype),)
-    rows = None if residual_rows is None else _check("residual_rows", residual_rows, (_I32,), (graph.rows,), device)
+    rows = (
+        None
+        if residual_rows is None
+        else check("residual_rows", residual_rows, (_I32,), (graph.rows,), device)
+    )
     if residual is not None:
         known = len(residual) if rows is not None and len(residual.shape) else graph.rows
-        residual = _check("residual", residual, same, (known, layer.c_out), device)
+        residual = check("residual", residual, same, (known, layer.c_out), device)
     elif rows is not None:
         raise InputError("residual_rows", got="rows", expected="None where there is no residual")
-    out = _out("out", out, same, (graph.rows, layer.c_out), device)
+    out = check_out("out", out, same, (graph.rows, layer.c_out), device)
     if device is None:
         if rows is not None and residual is not None:
             check_rows("residual_rows", rows, graph.rows, len(residual))
         return reference.graph_conv(x, graph, layer, residual, rows, silu, out)
-    _apart("out", out, x=x, residual=residual)
+    check_apart("out", out, x=x, residual=residual)
     sizes = (graph.rows, layer.c_in, layer.c_out)
-    _run("graph_conv", _at(x), _edges(graph), sizes, _at(layer.matrix), _at(layer.bias),
-         (_at(layer.gamma), _at(layer.beta)), (_at(residual), _at(rows)), silu, _at(out), (0, 0, 0, 0), stream)
+    _run(
+        "graph_conv",
+        address(x),
+        _edges(graph),
+        sizes,
+        address(layer.matrix),
+        address(layer.bias),
+        (address(layer.gamma), address(layer.beta)),
+        (address(residual), address(rows)),
+        silu,
+        address(out),
+        (0, 0, 0, 0),
+        stream,
+    )
     return out
 
 
@@ -71,32 +88,48 @@ def linear_out(
     x: Array, layer: Layer, out_rows: Array | None = None, scale: Array | None = None,
     mean: Array | None = None, *, out: Array | None = None, stream: int = 0,
 ) -> Array:  # fmt: skip
-    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]. Runs the kernel graph_conv.
+    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]; the kernel is graph_conv.
 
     Args:
         x: [rows, layer.c_in] FP16; on the host FP32 too. layer: of one type, without a norm.
         out_rows: [rows] int32, a permutation (checked on the host), or None.
-        scale: [layer.c_out] FP32, or None: 1. mean: [rows, layer.c_out] FP32 in the order of `out`, or None: 0.
+        scale: [layer.c_out] FP32, or None: 1.
+        mean: [rows, layer.c_out] FP32 in the order of `out`, or None: 0.
         out: [rows, layer.c_out] FP32; on a GPU it must be given.
     """
-    device = _device(x, layer.matrix, out_rows, scale, mean, out)
+    device = device_of_all(x, layer.matrix, out_rows, scale, mean, out)
     if layer.types != 1 or layer.gamma is not None:
-        raise InputError("layer", got=f"{layer.types} types, norm: {layer.gamma is not None}",
-                         expected="one type and no norm")
+        raise InputError(
+            "layer",
+            got=f"{layer.types} types, norm: {layer.gamma is not None}",
+            expected="one type and no norm",
+        )
     rows = x.shape[0] if len(x.shape) else 0
-    x = _check("x", x, (_F16,) if device is not None else _FLOATS, (rows, layer.c_in), device)
+    x = check("x", x, (_F16,) if device is not None else _FLOATS, (rows, layer.c_in), device)
     wide = (_F32,) if device is not None else (np.promote_types(x.dtype, _F32),)
     shape = (rows, layer.c_out)
-    places = None if out_rows is None else _check("out_rows", out_rows, (_I32,), (rows,), device)
-    scale = None if scale is None else _check("scale", scale, (_F32,), (layer.c_out,), device)
-    mean = None if mean is None else _check("mean", mean, (_F32,), shape, device)
-    out = _out("out", out, wide, shape, device)
+    places = None if out_rows is None else check("out_rows", out_rows, (_I32,), (rows,), device)
+    scale = None if scale is None else check("scale", scale, (_F32,), (layer.c_out,), device)
+    mean = None if mean is None else check("mean", mean, (_F32,), shape, device)
+    out = check_out("out", out, wide, shape, device)
     if device is None:
         if places is not None and not np.array_equal(np.sort(places), np.arange(rows)):
             raise InputError("out_rows", got="rows that repeat or lie outside", expected="a permutation")
         return reference.linear_out(x, layer, places, scale, mean, out)
-    _run("graph_conv", _at(x), [(0, 0)], (rows, layer.c_in, layer.c_out), _at(layer.matrix), _at(layer.bias),
-         (0, 0), (0, 0), False, 0, (_at(out), _at(places), _at(scale), _at(mean)), stream)
+    _run(
+        "graph_conv",
+        address(x),
+        [(0, 0)],
+        (rows, layer.c_in, layer.c_out),
+        address(layer.matrix),
+        address(layer.bias),
+        (0, 0),
+        (0, 0),
+        False,
+        0,
+        (address(out), address(places), address(scale), address(mean)),
+        stream,
+    )
     return out
 
 
@@ -114,27 +147,40 @@ def flow_step(
         outs: 1 or 2 arrays of the shape of the terms, FP32; each may be one of the terms.
         half_out: FP16 copy of outs[0], or None.
     """
-    device = _device(*terms, table, step, *outs, half_out)
+    device = device_of_all(*terms, table, step, *outs, half_out)
     if not 1 <= len(terms) <= MAX_TERMS or not 1 <= len(outs) <= MAX_SUMS:
-        raise InputError("flow_step", got=f"{len(terms)} terms, {len(outs)} outs",
-                         expected=f"1..{MAX_TERMS} terms, 1..{MAX_SUMS} outs")
+        raise InputError(
+            "flow_step",
+            got=f"{len(terms)} terms, {len(outs)} outs",
+            expected=f"1..{MAX_TERMS} terms, 1..{MAX_SUMS} outs",
+        )
     shape = tuple(terms[0].shape)
-    terms = [_check(f"terms[{i}]", a, (_F32,), shape, device) for i, a in enumerate(terms)]
+    terms = [check(f"terms[{i}]", a, (_F32,), shape, device) for i, a in enumerate(terms)]
     steps = table.shape[0] if len(table.shape) else 0
-    table = _check("table", table, (_F32,), (steps, len(outs), len(terms)), device)
-    step = _check("step", step, (_I32,), (1,), device)
-    outs = [_out(f"outs[{j}]", a, (_F32,), shape, device) for j, a in enumerate(outs)]
-    half_out = None if half_out is None else _out("half_out", half_out, (_F16,), shape, device)
-    if len({_at(a) for a in outs}) < len(outs) and all(a.nbytes for a in outs):
+    table = check("table", table, (_F32,), (steps, len(outs), len(terms)), device)
+    step = check("step", step, (_I32,), (1,), device)
+    outs = [check_out(f"outs[{j}]", a, (_F32,), shape, device) for j, a in enumerate(outs)]
+    half_out = None if half_out is None else check_out("half_out", half_out, (_F16,), shape, device)
+    if len(outs) > 1 and outs[0] is outs[1]:
         raise InputError("outs", got="the same array twice", expected="distinct arrays")
     if device is None:
         return reference.flow_step(terms, table, step, outs, half_out)
     for j, target in enumerate(outs):
         others = {f"terms[{i}]": a for i, a in enumerate(terms) if a.address != target.address}
-        _apart(f"outs[{j}]", target, **others, half_out=half_out)
+        others |= {f"outs[{k}]": a for k, a in enumerate(outs[:j])}
+        check_apart(f"outs[{j}]", target, **others, half_out=half_out)
     size = int(np.prod(shape, dtype=np.int64))
-    _run("flow_step", [_at(a) for a in terms], _at(table), _at(step), steps, [_at(a) for a in outs],
-         _at(half_out), size, stream)
+    _run(
+        "flow_step",
+        [address(a) for a in terms],
+        address(table),
+        address(step),
+        steps,
+        [address(a) for a in outs],
+        address(half_out),
+        size,
+        stream,
+    )
     return None
 
 
@@ -153,24 +199,37 @@ def mesh_normals(
     Returns positions and normals, [V,3] FP32; vertices without a direction get +Y.
     """
     out_positions, out_normals = outs or (None, None)
-    device = _device(positions, corners.offsets, out_positions, out_normals)
+    device = device_of_all(positions, corners.offsets, out_positions, out_normals)
     pitch = positions.shape[1] if len(positions.shape) == 2 else 0
     if pitch < 3:
         raise InputError("positions", got=f"shape {list(positions.shape)}", expected="[V,3] or wider")
-    positions = _check("positions", positions, (_F32,), (corners.rows, pitch), device)
+    positions = check("positions", positions, (_F32,), (corners.rows, pitch), device)
     turn, middle = np.asarray(rotation, np.float32), np.asarray(centre, np.float32)
     if turn.shape != (3, 3) or middle.shape != (3,):
-        raise InputError("rotation and centre", got=f"{list(turn.shape)} and {list(middle.shape)}",
-                         expected="[3,3] and [3]")
+        raise InputError(
+            "rotation and centre",
+            got=f"{list(turn.shape)} and {list(middle.shape)}",
+            expected="[3,3] and [3]",
+        )
     shape = (corners.rows, 3)
-    out_positions = _out("outs[0]", out_positions, (_F32,), shape, device)
-    out_normals = _out("outs[1]", out_normals, (_F32,), shape, device)
+    out_positions = check_out("outs[0]", out_positions, (_F32,), shape, device)
+    out_normals = check_out("outs[1]", out_normals, (_F32,), shape, device)
     if device is None:
         return reference.mesh_normals(positions, corners, turn, scale, middle, out_positions, out_normals)
     for name, array in (("outs[0]", out_positions), ("outs[1]", out_normals)):
-        _apart(name, array, positions=positions)
-    _run("mesh_normals", _at(positions), pitch, corners.rows, (_at(corners.offsets), _at(corners.wings)),
-         turn.reshape(-1).tolist(), float(scale), middle.tolist(), (_at(out_positions), _at(out_normals)), stream)
+        check_apart(name, array, positions=positions)
+    _run(
+        "mesh_normals",
+        address(positions),
+        pitch,
+        corners.rows,
+        (address(corners.offsets), address(corners.wings)),
+        turn.reshape(-1).tolist(),
+        float(scale),
+        middle.tolist(),
+        (address(out_positions), address(out_normals)),
+        stream,
+    )
     return out_positions, out_normals
 
 
@@ -181,18 +240,18 @@ def pack_rows(
 
     x: [n,c] FP32, c <= columns. source_rows: [n] int32, or None. out: [n, columns] FP16; on a GPU given.
     """
-    device = _device(x, source_rows, out)
+    device = device_of_all(x, source_rows, out)
     if len(x.shape) != 2 or not 0 < x.shape[1] <= columns:
         raise InputError("x", got=f"shape {list(x.shape)}", expected=f"[n,c] with 1 to {columns} columns")
     n, c = x.shape
-    x = _check("x", x, (_F32,), (n, c), device)
-    rows = None if source_rows is None else _check("source_rows", source_rows, (_I32,), (n,), device)
-    out = _out("out", out, (_F16,), (n, columns), device)
+    x = check("x", x, (_F32,), (n, c), device)
+    rows = None if source_rows is None else check("source_rows", source_rows, (_I32,), (n,), device)
+    out = check_out("out", out, (_F16,), (n, columns), device)
     if device is None:
         if rows is not None:
             check_rows("source_rows", rows, n, n)
         return reference.pack_rows(x, columns, rows, out)
-    _run("pack_rows", _at(x), _at(rows), (n, c, columns), _at(out), stream)
+    _run("pack_rows", address(x), address(rows), (n, c, columns), address(out), stream)
     return out
 
 
@@ -203,16 +262,16 @@ def project(
 
     x: [n] FP32. basis: [k,n] FP32. On a GPU, scratch [k] FP32 and out [n] FP32 must be given; out may be x.
     """
-    device = _device(x, basis, scratch, out)
+    device = device_of_all(x, basis, scratch, out)
     n = int(np.prod(x.shape, dtype=np.int64))
     directions = basis.shape[0] if len(basis.shape) else 0
-    x = _check("x", x, (_F32,), (n,), device)
-    basis = _check("basis", basis, (_F32,), (directions, n), device)
-    out = _out("out", out, (_F32,), (n,), device)
+    x = check("x", x, (_F32,), (n,), device)
+    basis = check("basis", basis, (_F32,), (directions, n), device)
+    out = check_out("out", out, (_F32,), (n,), device)
     if device is None:
         return reference.project(x, basis, out)
-    scratch = _out("scratch", scratch, (_F32,), (directions,), device)
-    _run("project", _at(x), _at(basis), (directions, n), _at(scratch), _at(out), stream)
+    scratch = check_out("scratch", scratch, (_F32,), (directions,), device)
+    _run("project", address(x), address(basis), (directions, n), address(scratch), address(out), stream)
     return out
 
 
@@ -235,62 +294,18 @@ def _run(name: str, *arguments: Any) -> None:
         raise BackendError(f"kernel {name}", got=error, fix="use the engine decoder") from error
 
 
-def _device(*arrays: Array | None) -> int | None:
-    """The GPU of all the arrays, or None: all are NumPy's. Raises InputError for a mixture."""
-    places: dict[int | None, Array] = {}
-    for array in arrays:
-        if array is None:
-            continue
-        if isinstance(array, np.ndarray):
-            places.setdefault(None, array)
-        elif hasattr(array, "__cuda_array_interface__"):
-            places.setdefault(DeviceArray.view("array", array).device, array)
-        else:
-            raise InputError("array", got=type(array).__name__, expected="a NumPy array, or one on a GPU")
-    if len(places) > 1:
-        found = " and ".join("the host" if place is None else f"GPU {place}" for place in places)
-        raise InputError("arrays of one call", got=f"some on {found}", expected="all in one place")
-    return next(iter(places), None)
-
-
-def _check(what: str, array: Array, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None) -> Array:
-    if device is not None:
-        array = DeviceArray.view(what, array)
-    if array.dtype not in dtypes or tuple(array.shape) != shape:
-        expected = f"{' or '.join(str(dtype) for dtype in dtypes)} {list(shape)}"
-        raise InputError(what, got=f"{array.dtype} {list(array.shape)}", expected=expected)
-    if device is None and not array.flags.c_contiguous:
-        raise InputError(what, got="a strided array", expected="C-contiguous", fix="np.ascontiguousarray")
-    if device is not None and array.nbytes:
-        unit = _ALIGNED if array.dtype == _F16 and len(shape) == 2 else array.dtype.itemsize
-        if array.address == 0 or array.address % unit:
-            raise InputError(what, got=f"address {array.address:#x}", expected=f"a multiple of {unit}",
-                             fix="begin at the start of an allocation")
-    return array
-
-
-def _out(what: str, out: Array | None, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None) -> Array:
-    if out is None:
-        if device is not None:
-            raise InputError(what, got="None", expected="an array: nothing is allocated on a GPU")
-        return None
-    if device is None and not out.flags.writeable:
-        raise InputError(what, got="a read-only array", expected="a writable one")
-    return _check(what, out, dtypes, shape, device)
-
-
-def _apart(what: str, out: DeviceArray, **inputs: DeviceArray | None) -> None:
-    for name, array in inputs.items():
-        if array is None or not array.nbytes or not out.nbytes:
-            continue
-        if out.address < array.address + array.nbytes and array.address < out.address + out.nbytes:
-            raise InputError(what, got=f"memory shared with {name}", expected="memory of its own")
-
-
 def _fit(graph: Graph, layer: Layer) -> None:
     if len(graph.types) != layer.types:
-        raise InputError("graph and layer", got=f"{len(graph.types)} and {layer.types} edge types",
-                         expected="the same number")
+        raise InputError(
+            "graph and layer",
+            got=f"{len(graph.types)} and {layer.types} edge types",
+            expected="the same number",
+        )
+    if graph.inputs * layer.c_in >= _MOST:
+        raise InputError(
+            "x", got=f"{graph.inputs} x {layer.c_in} numbers", expected=f"less than {_MOST}",
+            fix="split the graph",
+        )
     if isinstance(layer.matrix, DeviceArray) and layer.c_in % VECTOR:
         raise InputError("layer", got=f"{layer.c_in} input channels", expected=f"a multiple of {VECTOR}")
 
@@ -300,10 +315,4 @@ def _tables(graph: Graph) -> list[Array | None]:
 
 
 def _edges(graph: Graph) -> list[tuple[int, int]]:
-    return [(_at(sources.offsets), _at(sources.indices)) for sources in graph.types]
-
-
-def _at(array: Array | None) -> int:
-    if array is None:
-        return 0
-    return int(array.ctypes.data) if isinstance(array, np.ndarray) else DeviceArray.view("array", array).address
+    return [(address(sources.offsets), address(sources.indices)) for sources in graph.types]

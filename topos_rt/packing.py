@@ -36,12 +36,17 @@ class Layer:
     def __post_init__(self) -> None:
         rows, c_out = _shape("matrix", self.matrix, 2)
         if self.types not in (1, 2) or rows == 0 or rows % self.types or c_out == 0:
-            raise InputError("layer: matrix", got=f"[{rows},{c_out}] for {self.types} types",
-                             expected="[types * c_in, c_out] with 1 or 2 types, nothing empty")
+            raise InputError(
+                "layer: matrix",
+                got=f"[{rows},{c_out}] for {self.types} types",
+                expected="[types * c_in, c_out] with 1 or 2 types, nothing empty",
+            )
         object.__setattr__(self, "c_in", rows // self.types)
         object.__setattr__(self, "c_out", c_out)
         if self.bias is not None and _shape("bias", self.bias, 2) != (self.types, c_out):
-            raise InputError("layer: bias", got=f"{list(self.bias.shape)}", expected=f"[{self.types},{c_out}]")
+            raise InputError(
+                "layer: bias", got=f"{list(self.bias.shape)}", expected=f"[{self.types},{c_out}]"
+            )
         if (self.gamma is None) != (self.beta is None):
             raise InputError("layer: norm", got="one of gamma and beta", expected="both or none")
         for name in ("gamma", "beta"):
@@ -49,18 +54,30 @@ class Layer:
             if value is not None and _shape(name, value, 1) != (c_out,):
                 raise InputError(f"layer: {name}", got=f"{list(value.shape)}", expected=f"[{c_out}]")
         if self.gamma is not None and c_out % (2 * GROUPS):
-            raise InputError("layer: channels of a group norm", got=c_out, expected=f"a multiple of {2 * GROUPS}")
+            raise InputError(
+                "layer: channels of a group norm", got=c_out, expected=f"a multiple of {2 * GROUPS}"
+            )
 
     def placed(self, put: Put) -> Layer:
         """The same layer on a device. Raises InputError for widths that no kernel was compiled for."""
         if self.c_in % VECTOR:
-            raise InputError("layer: input channels", got=self.c_in, expected=f"a multiple of {VECTOR}",
-                             fix="fill up with zero rows, see `widened`, or use the engine decoder")
+            raise InputError(
+                "layer: input channels",
+                got=self.c_in,
+                expected=f"a multiple of {VECTOR}",
+                fix="fill up with zero rows, see `widened`, or use the engine decoder",
+            )
         if padded(self.c_out) not in WIDTHS or self.c_out % 2:
-            raise InputError("layer: output channels", got=self.c_out, fix="use the engine decoder",
-                             expected=f"one of {', '.join(map(str, WIDTHS))}, or a little less, and even")
-        rest = {name: None if (a := getattr(self, name)) is None else put(np.ascontiguousarray(a))
-                for name in ("bias", "gamma", "beta")}
+            raise InputError(
+                "layer: output channels",
+                got=self.c_out,
+                fix="use the engine decoder",
+                expected=f"one of {', '.join(map(str, WIDTHS))}, or a little less, and even",
+            )
+        rest = {
+            name: None if (a := getattr(self, name)) is None else put(np.ascontiguousarray(a))
+            for name in ("bias", "gamma", "beta")
+        }
         moved: Layer = _unchecked(self, matrix=put(pack(self.matrix)), **rest)
         return moved
 

@@ -17,7 +17,7 @@ from topos_rt.batch import Images, Job, Options, Sampling, Seeds, jobs, preview_
 from topos_rt.bundle import Bundle
 from topos_rt.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.mesh import HeadMesh
-from topos_rt.networks import Context, Networks
+from topos_rt.networks import DEFAULT_DECODER, Context, Networks
 from topos_rt.placement import MIN_POINTS, Placement, checked_points, place, place_rig
 from topos_rt.progress import Callback, Progress, Tracker
 from topos_rt.retopology import DEFAULT_PASSES, Fit, check_passes
@@ -58,6 +58,7 @@ class HeadPipeline:
         cls, model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO,
         threads: int | None = None, *, precision: str | None = None,
         cache: str | os.PathLike[str] | None = None, progress: BuildCallback | None = None,
+        decoder: str = DEFAULT_DECODER,
     ) -> HeadPipeline:  # fmt: skip
         """Load a model.
 
@@ -68,16 +69,17 @@ class HeadPipeline:
             precision: "fp16" or "fp32", where a backend offers both; None: FP16 where the model has it.
             cache: where built engines are kept; None: a directory of the user's own.
             progress: told the graph and the share done, 0 to 1, while an engine is built.
+            decoder: of latents to vertices: "engine", the backend's; "kernels", our own on a GPU; "numpy".
 
         Raises:
             BundleError: no such bundle, it fails verification, or its graphs are not as its manifest says.
-            OptionError: an unknown backend or precision, or a number of threads out of range.
+            OptionError: an unknown backend, precision or decoder, or a number of threads out of range.
         """
         kept = None if cache is None else Path(cache)
         options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        return cls(bundle, Networks.open(bundle, name, options), name, reason)
+        return cls(bundle, Networks.open(bundle, name, options, decoder), name, reason)
 
     @staticmethod
     def requirements(

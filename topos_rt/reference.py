@@ -6,6 +6,7 @@ Arrays of FP32 (and of FP64, for truth) are computed in their own precision; FP1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def graph_conv(
     residual_rows: np.ndarray | None = None, silu: bool = True, out: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """See `topos_rt.ops.graph_conv`."""
-    work = np.promote_types(x.dtype, np.float32)
+    work = _work(x.dtype)
     wide = x.astype(work)
     sums = [neighbour_sum(wide, sources, graph.rows) for sources in graph.types]
     y = np.concatenate(sums, 1) @ layer.matrix.astype(work)
@@ -40,7 +41,7 @@ def linear_out(
     mean: np.ndarray | None = None, out: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """See `topos_rt.ops.linear_out`."""
-    work = np.promote_types(x.dtype, np.float32)
+    work = _work(x.dtype)
     y = x.astype(work) @ layer.matrix.astype(work)
     if layer.bias is not None:
         y += layer.bias[0]
@@ -83,7 +84,7 @@ def mesh_normals(
     """See `topos_rt.ops.mesh_normals`."""
     from topos_rt.mesh import unit_vectors
 
-    xyz = np.float64(positions[:, :3])
+    xyz = positions[:, :3].astype(np.float64)
     here = np.repeat(np.arange(corners.rows), np.diff(corners.offsets))
     sides = xyz[corners.wings] - xyz[here][:, None]
     # Lengths of any size: only ratios at one vertex count.
@@ -118,6 +119,7 @@ def neighbour_sum(x: np.ndarray, sources: Sources, rows: int) -> np.ndarray:
     """[rows,C] the sum of x over each row's sources, in the order of the table, as the kernel adds."""
     if sources.offsets is None:
         return x[:rows].copy() if sources.indices is None else x[sources.indices]
+    assert sources.indices is not None  # Graph has checked it
     out = np.zeros((rows, x.shape[1]), x.dtype)
     begin, degree = sources.offsets[:-1], np.diff(sources.offsets)
     for place in range(int(degree.max(initial=0))):
@@ -132,6 +134,11 @@ def group_norm(y: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray
     centred = groups - groups.mean(2, keepdims=True)
     deviation = np.sqrt((centred * centred).mean(2, keepdims=True) + y.dtype.type(GROUP_EPS))
     return (centred / deviation).reshape(y.shape) * gamma.astype(y.dtype) + beta.astype(y.dtype)
+
+
+def _work(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What numbers of a type are computed in."""
+    return np.promote_types(dtype, np.float32)
 
 
 def _give(values: np.ndarray, dtype: np.dtype, out: np.ndarray | None) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The kernels on the host: csrc/ built by a C++ compiler, and a CUDA whose device memory is the host's.
 
-`launch.h` turns every kernel into loops over blocks and warps there, `mma.h` takes the tensor cores' fragments
-apart lane by lane, so tests run the real index maths, tile remainders, order of operations and FP16 rounding.
+`launch.h` turns every kernel into loops over blocks and warps there, `mma.h` takes the tensor cores'
+fragments apart lane by lane; so tests run the real index maths, tile remainders, order of operations and
+FP16 rounding.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def load(path: Path) -> ModuleType:
 class HostCuda:
     """`cuda.bindings.runtime`, as far as `topos_rt.backends.cuda` calls it; also the module of kernels.
 
-    Memory is poisoned when allocated and fenced by guards that are looked at when it is freed. While a capture
-    is on, work is recorded and not done.
+    Memory is poisoned when allocated and fenced by guards that are looked at when it is freed. While a
+    capture is on, work is recorded and not done.
     """
 
     cudaError_t = SimpleNamespace(cudaSuccess=0)

@@ -30,8 +30,12 @@ from topos_rt.topology import Hierarchy
 def hierarchy() -> Hierarchy:
     template = np.load(DATA / "topology/template_vertices.npz")
     clusters = np.load(DATA / "topology/cluster.npz")
-    return Hierarchy.build(template["vertices"], template["normals"], np.load(DATA / "topology/edges.npy"),
-                           [clusters[f"depth{i}"] for i in range(1, 9)])
+    return Hierarchy.build(
+        template["vertices"],
+        template["normals"],
+        np.load(DATA / "topology/edges.npy"),
+        [clusters[f"depth{i}"] for i in range(1, 9)],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +155,7 @@ def test_a_failure_half_way_gives_everything_back(hierarchy: Hierarchy, host: An
 
     plan = make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy)
     monkeypatch.setattr(host, "cudaMallocHost", refuse, raising=False)
-    with pytest.raises(ops.BackendError, match="no room.*use the engine decoder"):
+    with pytest.raises(ops.BackendError, match=r"no room.*use the engine decoder"):
         KernelDecoder(plan)
     assert not host.blocks
 

@@ -41,8 +41,14 @@ def test_widths(arena: Any, c_in: int, c_out: int) -> None:
     rows, inputs = 75, 90  # a tile and a part of one, for every instance
     residual = features(rng, 33, c_out)
     residual_rows = rng.integers(0, 33, rows).astype(np.int32)
-    compare(arena, features(rng, inputs, c_in), random_graph(rng, rows, inputs), random_layer(rng, c_in, c_out),
-            residual, residual_rows)
+    compare(
+        arena,
+        features(rng, inputs, c_in),
+        random_graph(rng, rows, inputs),
+        random_layer(rng, c_in, c_out),
+        residual,
+        residual_rows,
+    )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 300])
@@ -50,7 +56,9 @@ def test_widths(arena: Any, c_in: int, c_out: int) -> None:
 def test_rows(arena: Any, rows: int, width: int) -> None:
     rng = np.random.default_rng(rows)
     inputs = max(1, rows)
-    compare(arena, features(rng, inputs, width), random_graph(rng, rows, inputs), random_layer(rng, width, width))
+    compare(
+        arena, features(rng, inputs, width), random_graph(rng, rows, inputs), random_layer(rng, width, width)
+    )
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -60,8 +68,15 @@ def test_rows(arena: Any, rows: int, width: int) -> None:
 def test_every_part_may_be_left_out(arena: Any, norm: bool, bias: bool, silu: bool, residual: bool) -> None:
     rng = np.random.default_rng(4)
     more = features(rng, 20, 32) if residual else None
-    compare(arena, features(rng, 20, 16), random_graph(rng, 20, 20),
-            random_layer(rng, 16, 32, norm=norm, bias=bias), more, None, silu)
+    compare(
+        arena,
+        features(rng, 20, 16),
+        random_graph(rng, 20, 20),
+        random_layer(rng, 16, 32, norm=norm, bias=bias),
+        more,
+        None,
+        silu,
+    )
 
 
 @pytest.mark.parametrize("kind", ["itself", "single", "csr"])
@@ -170,7 +185,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_input_on_the_host(case: str) -> None:
     changes, message = BAD[case]
     rng = np.random.default_rng(0)
-    given = {"x": _float(None), "graph": random_graph(rng, 4, 4), "layer": random_layer(rng, 16, 32)} | changes
+    given = {
+        "x": _float(None),
+        "graph": random_graph(rng, 4, 4),
+        "layer": random_layer(rng, 16, 32),
+    } | changes
     with pytest.raises(InputError, match=message):
         ops.graph_conv(given.pop("x"), given.pop("graph"), given.pop("layer"), **given)
 
@@ -183,7 +202,7 @@ def test_bad_input_on_a_device(arena: Any) -> None:
     graph, layer = random_graph(rng, 4, 4), random_layer(rng, 16, 16)
     x, out = put(features(rng, 4, 16)), arena.empty((4, 16), np.float16)
     there = graph.placed(put), layer.placed(put)
-    with pytest.raises(InputError, match="some on the host and GPU 0|some on GPU 0 and the host"):
+    with pytest.raises(InputError, match=r"some on the host and GPU 0|some on GPU 0 and the host"):
         ops.graph_conv(x, graph, layer, out=out)
     with pytest.raises(InputError, match="arrays of one call"):
         ops.graph_conv(features(rng, 4, 16), *there, out=out)

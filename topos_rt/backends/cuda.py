@@ -89,7 +89,8 @@ def free_bytes() -> int:
 def device_of(address: int) -> int:
     """The GPU whose memory lies at an address; -1 for memory of the host."""
     facts = _call("cudaPointerGetAttributes", address)
-    on_host = (runtime().cudaMemoryType.cudaMemoryTypeUnregistered, runtime().cudaMemoryType.cudaMemoryTypeHost)
+    kinds = runtime().cudaMemoryType
+    on_host = (kinds.cudaMemoryTypeUnregistered, kinds.cudaMemoryTypeHost)
     return -1 if facts.type in on_host else int(facts.device)
 
 

@@ -13,6 +13,8 @@ from topos_rt.backends import cuda
 from topos_rt.backends.base import Tensor
 from topos_rt.errors import InputError
 
+NOWHERE = -1  # the device of an address that is none
+
 
 @dataclass(frozen=True, eq=False)
 class DeviceArray:
@@ -48,10 +50,14 @@ class DeviceArray:
         facts = array.__cuda_array_interface__
         shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
         if facts.get("strides") not in (None, _dense_strides(shape, dtype)):
-            raise InputError(what, got=f"strides {facts['strides']}", expected="a dense, row-major array",
-                             fix="make it contiguous")
+            raise InputError(
+                what,
+                got=f"strides {facts['strides']}",
+                expected="a dense, row-major array",
+                fix="make it contiguous",
+            )
         address = int(facts["data"][0])
-        return cls(address, shape, dtype, cuda.device_of(address) if address else -1)
+        return cls(address, shape, dtype, cuda.device_of(address) if address else NOWHERE)
 
 
 class Arena:

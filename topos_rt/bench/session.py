@@ -143,7 +143,7 @@ def opened(request: Request, progress: BuildCallback | None = None) -> Iterator[
         engines[graph] = Watched(engine)
         return engines[graph]
 
-    with HeadPipeline(bundle, Networks.open(bundle, name, options, watch), name, reason) as pipeline:
+    with HeadPipeline(bundle, Networks.open(bundle, name, options, wrap=watch), name, reason) as pipeline:
         yield Session(request, pipeline, engines, settled)
 
 

@@ -1,0 +1,97 @@
+"""The kernels: what they must move and multiply, and how long they take on a GPU.
+
+    python -m benchmarks.bench_ops --floors [--preset official|mini] [--json FILE]
+    python -m benchmarks.bench_ops [--op graph_conv] [--preset official|mini] [--rehearse] [--json FILE]
+
+--floors is arithmetic and needs no GPU: bytes, FLOPs and the shortest time of every launch of the decoder,
+for the ceilings given with --tflops and --tbytes (default: one H200 as measured). Without it everything runs
+on the current GPU, beside the forms that other libraries offer, against ceilings measured in the same run;
+that needs PyTorch with CUDA. --rehearse does all of it on the CPU, to find typos. Needs the extra `export`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.op_floors import Ceilings, decoder_floors
+from export import random
+from export.decoder_tensors import decoder_tensors
+from export.generated import generate
+from export.models import TOPOSVAE
+from topos_rt.decoder_plan import Plan, make_plan
+from topos_rt.files import write_atomic
+
+H200 = Ceilings(790.0, 4.3)  # bf16 GEMM and copy, measured; FP16 multiplies at the same rate
+OPS = ("graph_conv", "flow_step", "mesh_normals", "decoder")
+
+
+def main() -> None:
+    """Compute or measure, and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--floors", action="store_true", help="arithmetic only; needs no GPU")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="all of it on the CPU; no time means anything"
+    )
+    parser.add_argument("--op", choices=OPS, action="append", help="measure only this (default: all)")
+    parser.add_argument("--preset", choices=random.PRESETS, default="official")
+    parser.add_argument(
+        "--tflops", type=float, default=H200.tflops, help="ceiling of FP16 products, for --floors"
+    )
+    parser.add_argument(
+        "--tbytes", type=float, default=H200.tbytes, help="ceiling of memory in TB/s, for --floors"
+    )
+    parser.add_argument("--runs", type=int, default=100, help="timed runs of each (default 100)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    if not (arguments.tflops > 0 and arguments.tbytes > 0 and arguments.runs > 0):
+        parser.error("--tflops, --tbytes, --runs: expected more than 0")
+    vae, plan = decoder_of(arguments.preset)
+    if arguments.floors:
+        ceilings = Ceilings(arguments.tflops, arguments.tbytes)
+        options = f"--floors --preset {arguments.preset}"
+        result: dict[str, Any] = {"command": f"python -m benchmarks.bench_ops {options}"
+                                  f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"}  # fmt: skip
+        result |= decoder_floors(plan, ceilings)
+        _print_floors(result)
+    else:
+        from benchmarks.op_timings import measure
+
+        result = {
+            "command": f"python -m benchmarks.bench_ops --preset {arguments.preset} --runs {arguments.runs}"
+        }
+        with torch.inference_mode():
+            result |= measure(vae, plan, arguments.op or OPS, arguments.runs, arguments.rehearse)
+    if arguments.json:
+        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+
+
+def decoder_of(preset: str) -> tuple[TOPOSVAE, Plan]:
+    """A decoder of a preset's sizes with random weights: times do not depend on the values."""
+    sizes = random.PRESETS[preset]()
+    hierarchy = generate(sizes.recipe).hierarchy
+    vae = TOPOSVAE(hierarchy, **sizes.vae).requires_grad_(False).eval()
+    return vae, make_plan(decoder_tensors(vae), hierarchy)
+
+
+def _print_floors(result: dict[str, Any]) -> None:
+    print(
+        f"{'launch':<32} {'rows':>6} {'K':>5} {'N':>4} {'GFLOP':>7} {'MB':>7} {'MB L2':>7}"
+        "  floor, us  bound"
+    )
+    for row in result["launches"]:
+        print(f"{row['name']:<32} {row['rows']:>6} {row['k']:>5} {row['n']:>4} {row['gflop']:>7.3f}"
+              f" {row['mbytes']:>7.2f} {row['l2_mbytes']:>7.1f}"
+              f"  {row['floor_us']:>9.2f}  {row['bound']}")  # fmt: skip
+    total = result["decoder"]
+    print(f"decoder: {total['launches']} launches, {total['gflop']:.1f} GFLOP, {total['mbytes']:.1f} MB,"
+          f" floor {total['floor_us']:.0f} us; {total['l2_mbytes']:.0f} MB through L2;"
+          f" per edge it would be {total['gflop_per_edge']:.1f} GFLOP")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The least that the decoder's launches must move and multiply: arithmetic from its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from topos_rt.decoder_plan import Plan
+from topos_rt.graphs import Graph, degrees
+from topos_rt.packing import Layer, padded
+
+_HALF, _WIDE, _INDEX = 2, 4, 4  # bytes
+_BLOCK_ROWS = {256: 128, 8: 128}  # by width, see csrc/graph_conv.cu; of all others 64
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a GPU can do at most."""
+
+    tflops: float  # FP16 products, FP32 sums
+    tbytes: float  # per second, of its memory
+
+
+def decoder_floors(plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+    """Every launch of graph_conv, and the whole.
+
+    mbytes: each array once, as if all of it came from memory; features fit the L2 cache of large GPUs, so
+    less may do. l2_mbytes: what the kernel asks of the L2 cache, a row for every edge and the weights for
+    every block. floor_us: the longer of multiplying and moving.
+    """
+    steps = [(s.name, s.graph, s.layer, s.residual is not None, _HALF) for s in plan.steps]
+    rows = steps[-1][1].rows
+    steps.append(("header.1", Graph.each(rows), plan.last, plan.mean is not None, _WIDE))
+    launches = [_launch(*step, ceilings) for step in steps]
+
+    def total(key: str) -> float:
+        return float(sum(row[key] for row in launches))
+
+    keys = ("gflop", "mbytes", "l2_mbytes", "floor_us", "gflop_per_edge")
+    return {
+        "ceilings": {"tflops": ceilings.tflops, "tbytes": ceilings.tbytes},
+        "launches": launches,
+        "decoder": {"launches": len(launches) + 1 + 2 * (plan.basis is not None)}
+        | {k: total(k) for k in keys},
+    }
+
+
+def _launch(
+    name: str, graph: Graph, layer: Layer, residual: bool, out_bytes: int, ceilings: Ceilings
+) -> dict[str, Any]:
+    k, n = layer.types * layer.c_in, layer.c_out
+    edges = [int(d.sum()) for d in degrees(graph)]
+    tables = sum(0 if t is None else len(t) for s in graph.types for t in (s.offsets, s.indices)) * _INDEX
+    weights, outputs = k * n * _HALF, graph.rows * n * out_bytes
+    more = graph.rows * n * _HALF * residual
+    moved = graph.inputs * layer.c_in * _HALF + tables + weights + outputs + more
+    gathered = sum(edges) * layer.c_in * _HALF
+    blocks = -(-graph.rows // _BLOCK_ROWS.get(padded(n), 64))
+    flop = 2.0 * graph.rows * k * n
+    multiply, move = flop / ceilings.tflops / 1e6, moved / ceilings.tbytes / 1e6
+    return {
+        "name": name, "rows": graph.rows, "k": k, "n": n, "edges": edges, "gflop": flop / 1e9,
+        "gflop_per_edge": 2e-9 * sum(edges) * layer.c_in * n, "mbytes": moved / 1e6,
+        "l2_mbytes": (gathered + tables + blocks * weights + outputs + more) / 1e6,
+        "multiply_us": multiply, "move_us": move, "floor_us": max(multiply, move),
+        "bound": "products" if multiply > move else "memory",
+    }  # fmt: skip

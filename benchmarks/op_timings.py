@@ -1,0 +1,274 @@
+"""Times the kernels on a GPU beside the forms of other libraries, or rehearses all of it on the CPU."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.op_floors import Ceilings, decoder_floors
+from export.models import TOPOSVAE
+from topos_rt import __version__, ops
+from topos_rt.decoder import KernelDecoder, NumpyDecoder
+from topos_rt.decoder_plan import Plan, Step
+from topos_rt.graphs import Corners
+
+_GEMM, _COPY_BYTES = 8192, 1 << 30
+_STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")  # of the two finest levels
+Work = Callable[[], Any]
+
+
+class Bench:
+    """Runs work and times it: by CUDA events on a GPU; by the host's clock in a rehearsal."""
+
+    def __init__(self, rehearse: bool, runs: int) -> None:
+        self.device = torch.device("cpu" if rehearse else "cuda")
+        self.runs = runs
+        self.gpu = not rehearse
+
+    @property
+    def stream(self) -> int:
+        return int(torch.cuda.current_stream().cuda_stream) if self.gpu else 0
+
+    def put(self, array: np.ndarray) -> Any:
+        """For our ops: an array on the device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device) if self.gpu else array
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def time(self, work: Work, clock: bool = False) -> dict[str, float]:
+        """Microseconds: min, p50, p90, p99, n, after warming up. clock: of the host, for work that waits."""
+        for _ in range(min(20, self.runs)):
+            work()
+        times = self._events(work) if self.gpu and not clock else self._clock(work)
+        p50, p90, p99 = np.percentile(times, [50, 90, 99])
+        return {"min": min(times), "p50": float(p50), "p90": float(p90), "p99": float(p99), "n": len(times)}
+
+    def _events(self, work: Work) -> list[float]:
+        marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+                 for _ in range(self.runs)]  # fmt: skip
+        for begin, end in marks:
+            begin.record()
+            work()
+            end.record()
+        torch.cuda.synchronize()
+        return [1e3 * float(begin.elapsed_time(end)) for begin, end in marks]
+
+    def _clock(self, work: Work) -> list[float]:
+        times = []
+        for _ in range(self.runs):
+            begin = time.perf_counter()
+            work()
+            times.append(1e6 * (time.perf_counter() - begin))
+        return times
+
+
+def measure(vae: TOPOSVAE, plan: Plan, names: Sequence[str], runs: int, rehearse: bool) -> dict[str, Any]:
+    """All that was asked for, with the ceilings of the same run."""
+    if not rehearse and not torch.cuda.is_available():
+        raise SystemExit(
+            "bench_ops: got no GPU that PyTorch can use; expected one; fix: --floors or --rehearse"
+        )
+    bench = Bench(rehearse, runs)
+    ceilings = _ceilings(bench)
+    result: dict[str, Any] = {"machine": _machine(bench), "ceilings": ceilings}
+    print(f"ceilings: {ceilings['tflops']:.3g} TFLOP/s, {ceilings['tbytes']:.3g} TB/s")
+    for name in names:
+        result[name] = _OPS[name](bench, vae, plan, Ceilings(**ceilings))
+    return result
+
+
+def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+    floors = {row["name"]: row for row in decoder_floors(plan, ceilings)["launches"]}
+    stages = max(int(step.name.split(".")[1]) for step in plan.steps if step.name.startswith("decoder."))
+    wanted = {f"decoder.{stage}.{name}" for stage in (stages - 1, stages) for name in _STEPS}
+    return {
+        step.name: _one_conv(bench, step, floors[step.name]) for step in plan.steps if step.name in wanted
+    }
+
+
+def _one_conv(bench: Bench, step: Step, floor: dict[str, Any]) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    graph, layer = step.graph, step.layer
+    x = rng.standard_normal((graph.inputs, layer.c_in)).astype(np.float16)
+    there = bench.put(x)
+    if bench.gpu:
+        graph, layer = graph.placed(bench.put), layer.placed(bench.put)
+    out = bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16))
+    forms: dict[str, Work] = {
+        "ours": lambda: ops.graph_conv(there, graph, layer, out=out, stream=bench.stream)
+    } | _torch_convs(bench, step, x)
+    truth = ops.graph_conv(x.astype(np.float64), step.graph, step.layer)
+    found = {}
+    for name, work in forms.items():
+        got = work()
+        numbers = np.asarray(got.float().cpu() if isinstance(got, Tensor) else got, np.float64)
+        error = float(np.linalg.norm(numbers - truth) / np.linalg.norm(truth))
+        if not error < 0.05:
+            raise SystemExit(f"bench_ops: {step.name} {name}: a relative RMS of {error:.2g}")
+        found[name] = bench.time(work) | {"relative_rms": error}
+        share = floor["floor_us"] / found[name]["p50"]
+        rate = floor["gflop"] / found[name]["p50"] * 1e3, floor["mbytes"] / found[name]["p50"]
+        found[name] |= {"share_of_ceiling": share, "tflops": rate[0] / 1e3, "tbytes": rate[1]}
+        print(f"{step.name:<32} {name:<10} p50 {found[name]['p50']:9.1f} us  {share:6.1%} of the ceiling"
+              f"  {rate[0] / 1e3:7.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}")  # fmt: skip
+    return {"floor_us": floor["floor_us"], "bound": floor["bound"], "us": found}
+
+
+def _torch_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
+    """The same layer per edge as PyTorch Geometric does it, by sparse products, and compiled. All in FP16."""
+    graph, layer, half = step.graph, step.layer, torch.float16
+    features, weight = bench.tensor(x), bench.tensor(layer.matrix).to(half).unflatten(0, (layer.types, -1))
+    bias = bench.tensor(
+        layer.bias if layer.bias is not None else np.zeros((layer.types, layer.c_out), np.float32)
+    )
+    assert layer.gamma is not None and layer.beta is not None
+    gamma, beta = bench.tensor(layer.gamma).to(half), bench.tensor(layer.beta).to(half)
+    ends, matrices, tables = [], [], []
+    for sources in graph.types:
+        source = np.arange(graph.rows) if sources.indices is None else sources.indices.astype(np.int64)
+        degree = np.ones(graph.rows, int) if sources.offsets is None else np.diff(sources.offsets)
+        target = np.repeat(np.arange(graph.rows), degree)
+        ends.append((bench.tensor(source), bench.tensor(target)))
+        # sparse products of FP16 do not exist everywhere: FP32 there
+        shape = (graph.rows, graph.inputs)
+        places = torch.stack([ends[-1][1], ends[-1][0]])
+        ones = torch.ones(len(source), device=bench.device)
+        matrices.append(torch.sparse_coo_tensor(places, ones, shape).coalesce().to_sparse_csr())
+        table = np.full((graph.rows, int(degree.max())), graph.inputs, np.int64)
+        table[target, np.arange(len(target)) - np.repeat(np.cumsum(degree) - degree, degree)] = source
+        tables.append(bench.tensor(table))
+    degrees = torch.stack([torch.bincount(t, minlength=graph.rows) for _, t in ends], 1).to(half)
+
+    def rest(y: Tensor) -> Tensor:
+        y = torch.nn.functional.group_norm(y, 4, gamma, beta, 1e-3)
+        return torch.nn.functional.silu(y)
+
+    def per_edge() -> Tensor:
+        y = torch.zeros(graph.rows, layer.c_out, dtype=half, device=bench.device)
+        for (source, target), w, b in zip(ends, weight, bias.to(half), strict=True):
+            y.index_add_(0, target, features[source] @ w + b)
+        return rest(y)
+
+    def sparse() -> Tensor:
+        sums = [(m @ features.float()).to(half) for m in matrices]
+        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half))
+
+    def gathered() -> Tensor:
+        padded = torch.cat([features, torch.zeros_like(features[:1])])
+        sums = [padded[t].sum(1) for t in tables]
+        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half))
+
+    forms: dict[str, Work] = {"per edge": per_edge, "sparse": sparse, "gathered": gathered}
+    if bench.gpu:
+        forms["compiled"] = torch.compile(gathered, mode="max-autotune-no-cudagraphs")
+    return forms
+
+
+def _flow_step(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+    size, rng = plan.latent[0] * plan.latent[1], np.random.default_rng(0)
+    terms = [bench.put(rng.standard_normal(size).astype(np.float32)) for _ in range(4)]
+    table = bench.put(np.zeros((2, 2, 4), np.float32))
+    step, half = bench.put(np.zeros(1, np.int32)), bench.put(np.zeros(size, np.float16))
+    moved = size * (4 * 4 + 2 * 4 + 2) / 1e6
+
+    def work() -> None:
+        step[:] = 0
+        ops.flow_step(terms, table, step, terms[:2], half, stream=bench.stream)
+
+    return _moved("flow_step", bench.time(work), moved, ceilings)
+
+
+def _mesh_normals(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+    rng, rows = np.random.default_rng(0), plan.vertices
+    # Each vertex with six triangles of vertices nearby, as a mesh has after renumbering.
+    near = np.arange(rows)[:, None] + rng.integers(1, 60, (rows, 2))
+    corners = Corners.of_triangles(rows, np.hstack([np.arange(rows)[:, None], near % rows]).repeat(2, 0))
+    positions = bench.put(rng.standard_normal((rows, 6)).astype(np.float32))
+    outs = bench.put(np.empty((rows, 3), np.float32)), bench.put(np.empty((rows, 3), np.float32))
+    moved = (rows * (6 + 6) * 4 + corners.offsets.nbytes + corners.wings.nbytes) / 1e6
+    placed = corners.placed(bench.put) if bench.gpu else corners
+    turn, centre = np.eye(3), np.zeros(3)
+    return _moved("mesh_normals", bench.time(
+        lambda: ops.mesh_normals(positions, placed, turn, 0.1, centre, outs=outs, stream=bench.stream)
+    ), moved, ceilings)  # fmt: skip
+
+
+def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+    floor = decoder_floors(plan, ceilings)["decoder"]
+    latent = np.random.default_rng(0).standard_normal((1, *plan.latent)).astype(np.float32)
+    found: dict[str, Any] = {}
+
+    def tell(name: str, times: dict[str, float]) -> None:
+        found[name] = times | {"share_of_floor": floor["floor_us"] / times["p50"]}
+        print(
+            f"decoder  {name:<22} p50 {times['p50']:10.1f} us"
+            f"  {found[name]['share_of_floor']:6.1%} of the floor"
+        )
+
+    if bench.gpu:
+        with KernelDecoder(plan) as decoder:
+            tell(
+                "ours, from and to the host", bench.time(lambda: decoder.run({"latent": latent}), clock=True)
+            )
+
+            def launch() -> None:
+                decoder.launch()
+                decoder.stream.synchronize()
+
+            # on the decoder's own stream, where events of PyTorch's say nothing
+            tell("ours, waited for", bench.time(launch, clock=True))
+    else:
+        twin = NumpyDecoder(plan)
+        tell("twin", bench.time(lambda: twin.run({"latent": latent})))
+    given = torch.from_numpy(latent).to(bench.device)
+    with torch.inference_mode():
+        module = vae.to(bench.device)
+        tell("PyTorch, FP32", bench.time(lambda: module.decode(given)))
+        if bench.gpu:
+            halved = vae.half()
+            tell("PyTorch, FP16", bench.time(lambda: halved.decode(given.half())))
+            compiled = torch.compile(halved.decode, mode="max-autotune")
+            tell("PyTorch, compiled", bench.time(lambda: compiled(given.half())))
+    return {"floor_us": floor["floor_us"], "us": found}
+
+
+_OPS: dict[str, Callable[[Bench, TOPOSVAE, Plan, Ceilings], dict[str, Any]]] = {
+    "graph_conv": _graph_conv, "flow_step": _flow_step, "mesh_normals": _mesh_normals, "decoder": _decoder,
+}  # fmt: skip
+
+
+def _moved(name: str, times: dict[str, float], mbytes: float, ceilings: Ceilings) -> dict[str, Any]:
+    floor = mbytes / ceilings.tbytes
+    print(f"{name:<32} p50 {times['p50']:9.1f} us  {mbytes / times['p50']:6.3f} TB/s  floor {floor:.2f} us")
+    return {"mbytes": mbytes, "floor_us": floor, "us": times}
+
+
+def _ceilings(bench: Bench) -> dict[str, float]:
+    """A large product of random FP16 matrices, and a copy."""
+    n, size = (_GEMM, _COPY_BYTES) if bench.gpu else (512, 1 << 24)
+    dtype = torch.float16 if bench.gpu else torch.float32
+    a, b = (torch.randn(n, n, device=bench.device, dtype=dtype) for _ in range(2))
+    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=bench.device)
+    target = torch.empty_like(source)
+    gemm, copy = bench.time(lambda: a @ b), bench.time(lambda: target.copy_(source))
+    return {"tflops": 2e-6 * n**3 / gemm["p50"], "tbytes": 2e-6 * size / copy["p50"]}
+
+
+def _machine(bench: Bench) -> dict[str, Any]:
+    about = {"system": platform.platform(), "python": platform.python_version(), "torch": torch.__version__,
+             "topos_rt": __version__, "device": "cpu, a rehearsal: no time means anything"}  # fmt: skip
+    if bench.gpu:
+        facts = torch.cuda.get_device_properties(0)
+        about |= {
+            "device": facts.name,
+            "cuda": str(torch.version.cuda),
+            "kernels": ops.kernels().ARCHITECTURES,
+        }
+    return about

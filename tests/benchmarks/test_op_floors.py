@@ -1,0 +1,64 @@
+"""The arithmetic of the floors, against counts by hand and the decoder as PyTorch runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from benchmarks.op_floors import Ceilings, decoder_floors
+from export import random
+from export.decoder_tensors import decoder_tensors
+from export.generated import generate
+from export.models import TOPOSVAE
+from topos_rt.decoder_plan import Plan, make_plan
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    preset = random.mini()
+    hierarchy = generate(preset.recipe).hierarchy
+    return make_plan(decoder_tensors(TOPOSVAE(hierarchy, **preset.vae)), hierarchy)
+
+
+def test_one_launch_by_hand(plan: Plan) -> None:
+    result = decoder_floors(plan, Ceilings(100.0, 1.0))
+    row = next(row for row in result["launches"] if row["name"] == "decoder.3.resblks.1.conv_b")
+    step = next(step for step in plan.steps if step.name == row["name"])
+    rows, edges = step.graph.rows, len(step.graph.types[0].indices)
+    assert (row["k"], row["n"], row["edges"]) == (64, 32, [edges, rows])
+    assert row["gflop"] == pytest.approx(2e-9 * rows * 64 * 32)
+    assert row["gflop_per_edge"] == pytest.approx(2e-9 * (edges + rows) * 32 * 32)
+    # features in and out and the residual, the table, the weights
+    assert row["mbytes"] == pytest.approx((3 * rows * 64 + 4 * (edges + rows + 1) + 64 * 32 * 2) / 1e6)
+    assert row["floor_us"] == pytest.approx(max(row["gflop"] / 100 * 1e3, row["mbytes"]))
+
+
+def test_the_whole_is_the_sum(plan: Plan) -> None:
+    result = decoder_floors(plan, Ceilings(790.0, 4.3))
+    flop = sum(2e-9 * s.graph.rows * s.layer.matrix.size for s in plan.steps)
+    flop += 2e-9 * plan.vertices * plan.last.matrix.size
+    assert result["decoder"]["gflop"] == pytest.approx(flop)
+    assert result["decoder"]["launches"] == len(plan.steps) + 2
+    faster = decoder_floors(plan, Ceilings(2 * 790.0, 2 * 4.3))
+    assert faster["decoder"]["floor_us"] == pytest.approx(result["decoder"]["floor_us"] / 2)
+    assert np.isfinite(list(result["decoder"].values())).all()
+
+
+def tables() -> ModuleType:
+    path = ROOT / "docs" / "make_kernel_tables.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_shows_the_result() -> None:
+    text = (ROOT / "docs" / "kernels.md").read_text()
+    assert tables().filled(text) == text, "run python docs/make_kernel_tables.py"

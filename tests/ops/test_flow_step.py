@@ -1,0 +1,118 @@
+"""flow_step against its twin and against the solvers it stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from topos_rt import ops
+from topos_rt.errors import InputError, OptionError
+from topos_rt.flow_table import FLOW_TABLES, flow_table
+from topos_rt.sampler import SamplerSettings, guided, sample, time_grid
+
+
+def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 255, 256, 257, 3000])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("sums", [1, 2])
+def test_steps(arena: Any, size: int, count: int, sums: int) -> None:
+    """The same bits as the twin, in place, over all steps and past the last."""
+    rng = np.random.default_rng([size, count, sums])
+    table, terms = draw(rng, 3, sums, count), [draw(rng, size) for _ in range(count)]
+    there = [arena.put(t) for t in terms]
+    outs = there[:1] if sums == 1 else [there[0], arena.put(np.full(size, np.nan, np.float32))]
+    mine = terms[:1] if sums == 1 else [terms[0], np.full(size, np.nan, np.float32)]
+    half, half_mine = arena.put(np.full(size, np.nan, np.float16)), np.full(size, np.nan, np.float16)
+    step, step_mine = arena.put(np.zeros(1, np.int32)), np.zeros(1, np.int32)
+    weights = arena.put(table)
+    for number in range(4):
+        ops.flow_step(there, weights, step, outs, half, stream=arena._stream.handle)
+        ops.flow_step(terms, table, step_mine, mine, half_mine)
+        for got, want in zip(outs, mine, strict=True):
+            # products and sums in one order; a GPU may contract them, so an ulp of the largest term
+            assert np.allclose(arena.get(got), want, rtol=1e-6, atol=1e-6)
+        assert np.array_equal(arena.get(half), arena.get(outs[0]).astype(np.float16))
+        assert arena.get(step)[0] == step_mine[0] == number + 1
+
+
+@pytest.mark.parametrize("start", [-1, 3, 2**31 - 2])
+def test_a_step_outside_changes_nothing(arena: Any, start: int) -> None:
+    x, step = arena.put(np.ones(5, np.float32)), arena.put(np.int32([start]))
+    ops.flow_step([x], arena.put(np.zeros((3, 1, 1), np.float32)), step, [x], stream=arena._stream.handle)
+    assert np.array_equal(arena.get(x), np.ones(5)) and arena.get(step)[0] == start + 1
+
+
+class Linear:
+    """A field that depends on x and t; both velocities differ."""
+
+    def conditional(self, x: np.ndarray, t: float) -> np.ndarray:
+        return np.float32(0.5 + t) * x + np.float32(0.3)
+
+    def unconditional(self, x: np.ndarray, t: float) -> np.ndarray:
+        return np.float32(-0.2 * t) * x
+
+    def guided(self, x: np.ndarray, t: float, w: float) -> tuple[np.ndarray, np.ndarray]:
+        difference = self.conditional(x, t) - self.unconditional(x, t)
+        return self.conditional(x, t) + np.float32(w) * difference, difference
+
+
+@pytest.mark.parametrize("solver", FLOW_TABLES)
+@pytest.mark.parametrize("guidance", [0.0, 3.0])
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.3, 0.8)])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_loop_is_the_solver(
+    arena: Any, solver: str, guidance: float, interval: tuple[float, float], shift: float
+) -> None:
+    settings = SamplerSettings(steps=9, solver=solver, guidance=guidance, interval=interval, shift=shift)
+    start, field = draw(np.random.default_rng(1), 7, 4), Linear()
+    *_, last = sample(guided(field, settings), start, settings)
+    x, kept = arena.put(start), arena.put(np.zeros_like(start))
+    step, table = arena.put(np.zeros(1, np.int32)), arena.put(flow_table(settings))
+    for t in settings.grid[:-1]:
+        state = arena.get(x)
+        terms = [x, arena.put(field.conditional(state, t)), arena.put(field.unconditional(state, t)), kept]
+        ops.flow_step(terms, table, step, [x, kept], stream=arena._stream.handle)
+    assert np.allclose(arena.get(x), last.x_next, rtol=2e-5, atol=2e-5)
+
+
+def test_solvers_without_a_table() -> None:
+    with pytest.raises(OptionError, match=r"'heun'.*one of: euler, ab2"):
+        flow_table(SamplerSettings(steps=4, solver="heun", guidance=1.0))
+    with pytest.raises(OptionError, match="guidance"):
+        flow_table(SamplerSettings(steps=4, solver="euler"))
+    with pytest.raises(OptionError, match="reuse"):
+        flow_table(SamplerSettings(steps=4, solver="euler", guidance=1.0, reuse=2))
+    assert flow_table(SamplerSettings(steps=4, guidance=0.0)).shape == (len(time_grid(4)) - 1, 2, 4)
+
+
+ONES = np.ones((2, 3), np.float32)
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no terms": ({"terms": []}, "0 terms"),
+    "five terms": ({"terms": [ONES] * 5}, "5 terms"),
+    "three outs": ({"outs": [ONES.copy() for _ in range(3)]}, "3 outs"),
+    "another shape": ({"terms": [ONES, np.ones((3, 2), np.float32)]}, r"terms\[1\]: got float32 \[3, 2\]"),
+    "FP64": ({"terms": [ONES, ONES.astype(float)]}, r"terms\[1\]: got float64"),
+    "table of another size": ({"table": np.zeros((4, 1, 3), np.float32)}, "table: got"),
+    "step of another type": ({"step": np.zeros(1, np.int64)}, "step: got int64"),
+    "half in FP32": ({"half_out": ONES.copy()}, "half_out: got float32"),
+    "strided": ({"terms": [ONES, np.ones((2, 6), np.float32)[:, ::2]]}, r"terms\[1\]: got a strided"),
+    "one array twice": (
+        {"outs": [ONES, ONES], "table": np.zeros((4, 2, 2), np.float32)}, "the same array twice"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case: str) -> None:
+    changes, message = BAD[case]
+    given = {
+        "terms": [ONES, ONES], "table": np.zeros((4, 1, 2), np.float32), "step": np.zeros(1, np.int32),
+        "outs": [ONES.copy()], "half_out": None,
+    } | changes  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        ops.flow_step(**given)

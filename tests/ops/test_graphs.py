@@ -1,0 +1,140 @@
+"""Tables for the kernels: made from a hierarchy, checked once, in an order that keeps neighbours near."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tiny_bundle import HEAD
+from topos_rt.errors import InputError, MeshInputError
+from topos_rt.graphs import Graph, Sources, degrees, inverse, local_order
+from topos_rt.packing import Layer, pack
+from topos_rt.reference import neighbour_sum
+from topos_rt.topology import Hierarchy
+
+
+@pytest.fixture(scope="module")
+def hierarchy() -> Hierarchy:
+    return Hierarchy.build(HEAD.positions, HEAD.normals, HEAD.topology.edges, depth=4, num_levels=3)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_sums_are_those_of_the_levels_edges(hierarchy: Hierarchy, level: int) -> None:
+    """In the rows' own order, and through the cluster: un-pooled features never exist."""
+    fine, coarse = hierarchy.levels[level], hierarchy.levels[level + 1]
+    n, rng = len(fine.features), np.random.default_rng(level)
+    order, coarse_order = rng.permutation(n), rng.permutation(len(coarse.features))
+    x, z = rng.standard_normal((n, 3)), rng.standard_normal((len(coarse.features), 3))
+    through = Graph.of_level(fine, order, inverse(coarse_order)[coarse.cluster], len(z))
+    plain = Graph.of_level(fine, order)
+    for kind in range(2):
+        source, target = fine.edges[fine.types == kind].T
+        for graph, rows, values in ((plain, x[order], x), (through, z[coarse_order], z[coarse.cluster])):
+            want = np.zeros((n, 3))
+            np.add.at(want, target, values[source])
+            assert np.allclose(neighbour_sum(rows, graph.types[kind], n), want[order], atol=1e-12)
+            assert np.array_equal(degrees(graph)[kind], np.bincount(target, minlength=n)[order])
+
+
+def test_self_loops_alone_need_no_table(hierarchy: Hierarchy) -> None:
+    level = hierarchy.levels[1]
+    if (np.diff(level.edges[level.types == 1]) == 0).all():
+        loops = Graph.of_level(level, np.arange(len(level.features))).types[1]
+        assert loops.offsets is None and loops.indices is None
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_local_order_is_a_permutation(n: int, seed: int) -> None:
+    positions = np.random.default_rng(seed).uniform(-1, 1, (n, 3))
+    order = local_order(positions)
+    assert np.array_equal(np.sort(order), np.arange(n))
+    assert np.array_equal(inverse(order)[order], np.arange(n))
+
+
+def test_local_order_keeps_tiles_together(hierarchy: Hierarchy) -> None:
+    """Of a grid in random order, neighbours come nearer."""
+    points = np.stack(np.meshgrid(*[np.linspace(-1, 1, 32)] * 2, [0.0]), -1).reshape(-1, 3)
+    shuffled = np.random.default_rng(0).permutation(points)
+    tiles = shuffled[local_order(shuffled)].reshape(-1, 64, 3)
+    assert np.ptp(tiles, axis=1).max(1).mean() < np.ptp(shuffled.reshape(-1, 64, 3), axis=1).max(1).mean() / 3
+
+
+TABLE = np.int32([0, 1, 2])
+BAD: dict[str, tuple[Any, str]] = {
+    "index too large": (
+        lambda: Graph(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, 2])),)),
+        r"0\.\.2.*0\.\.1",
+    ),
+    "index negative": (lambda: Graph(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, -1])),)), r"-1\.\.0"),
+    "offsets fall": (
+        lambda: Graph(3, 2, (Sources(np.int32([0, 2, 1, 2]), np.int32([0, 1])),)),
+        "never falling",
+    ),
+    "offsets do not end": (lambda: Graph(2, 2, (Sources(TABLE, np.int32([0, 1, 1])),)), r"expected 0\.\.3"),
+    "offsets do not begin": (lambda: Graph(2, 9, (Sources(np.int32([1, 1, 3]), TABLE),)), r"expected 0\.\.3"),
+    "offsets short": (lambda: Graph(3, 3, (Sources(TABLE, TABLE),)), r"int32 \[4\]"),
+    "int64": (lambda: Graph(2, 3, (Sources(TABLE.astype(np.int64), TABLE),)), "int64"),
+    "a list": (lambda: Graph(2, 3, (Sources([0, 1, 2], TABLE),)), "got list"),
+    "strided": (lambda: Graph(3, 9, (Sources(None, np.arange(6, dtype=np.int32)[::2]),)), "strided"),
+    "no indices": (lambda: Graph(2, 3, (Sources(TABLE),)), "without indices"),
+    "too few singles": (lambda: Graph(4, 9, (Sources(None, TABLE),)), r"int32 \[4\]"),
+    "more rows than inputs": (lambda: Graph(4, 3, (Sources(),)), "at most 3"),
+    "no types": (lambda: Graph(4, 4, ()), "1 or 2"),
+    "three types": (lambda: Graph(4, 4, (Sources(),) * 3), "1 or 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables(case: str) -> None:
+    make, message = BAD[case]
+    with pytest.raises(MeshInputError, match=message):
+        make()
+
+
+def test_packing_by_the_documented_layout() -> None:
+    """Lane 4 g + t holds rows 2t, 2t+1, 2t+8, 2t+9 of column g, of both halves of a chunk."""
+    k, n = 70, 22
+    matrix = np.arange(k * n, dtype=np.float32).reshape(k, n) % 2039
+    full = np.zeros((96, 24))
+    full[:k, :n] = matrix
+    packed = pack(matrix).reshape(3, 3, 32, 8)
+    for chunk, tile, lane in np.ndindex(3, 3, 32):
+        rows = [chunk * 32 + half * 16 + 2 * (lane % 4) + step for half in (0, 1) for step in (0, 1, 8, 9)]
+        assert np.array_equal(packed[chunk, tile, lane], full[rows, tile * 8 + lane // 4])
+
+
+GOOD = np.zeros((16, 16), np.float32)
+BAD_LAYERS: dict[str, tuple[Any, str]] = {
+    "odd rows": (lambda: Layer(np.zeros((15, 16), np.float32), 2), "2 types"),
+    "empty": (lambda: Layer(np.zeros((0, 16), np.float32)), "nothing empty"),
+    "bias": (lambda: Layer(GOOD, 2, np.zeros((1, 16), np.float32)), "bias"),
+    "gamma alone": (lambda: Layer(GOOD, gamma=np.ones(16, np.float32)), "gamma and beta"),
+    "norm of 12": (
+        lambda: Layer(GOOD[:, :12], 1, None, np.ones(12, np.float32), np.ones(12, np.float32)),
+        "of 8",
+    ),
+    "integers": (lambda: Layer(GOOD.astype(int)), "matrix: got int64"),
+    "too large for FP16": (lambda: pack(GOOD + 7e4), "FP16"),
+    "NaN": (lambda: pack(GOOD + np.nan), "finite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LAYERS)
+def test_bad_layers(case: str) -> None:
+    make, message = BAD_LAYERS[case]
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_widening_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    layer = Layer(rng.standard_normal((12, 16)).astype(np.float32), 2)
+    wide = layer.widened()
+    x = rng.standard_normal((5, 12))
+    padded = np.concatenate([x[:, :6], np.ones((5, 2)), x[:, 6:], np.ones((5, 2))], 1)
+    assert wide.c_in == 8 and np.allclose(padded @ wide.matrix, x @ layer.matrix)
