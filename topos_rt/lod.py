@@ -84,7 +84,7 @@ def reduced_topology(topology: Topology, level: int) -> Topology:
 
 
 def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
-    """A fitted rig on some vertices [n], rising ids: joints stay, skin and blendshapes are taken over by index."""
+    """A fitted rig on some vertices [n], rising ids: joints stay, skin and shapes are taken over by index."""
     new = np.full(rig.num_vertices, -1, np.int32)
     new[vertices] = np.arange(len(vertices), dtype=np.int32)
     moved = new[rig.shape_index]

@@ -14,13 +14,16 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from topos_rt.backends import Engine, EngineOptions, TensorSpec, backend
-from topos_rt.backends.base import BackendModule, Value
+from topos_rt.backends.base import BackendModule, FlowLoop, Recorder, Value
 from topos_rt.bundle import GRAPHS, Bundle
-from topos_rt.errors import BackendError, BundleError, InputError, choose
+from topos_rt.errors import BackendError, BundleError, InputError, OptionError, choose
+from topos_rt.flow_program import flow_program
+from topos_rt.sampler import SamplerSettings
 from topos_rt.solvers import Array
 
 Context: TypeAlias = Mapping[str, Value]  # keys and values [L,heads,T,hd] of every DiT block
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
+_MOST_LOOPS = 4
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ANY = -1
@@ -44,20 +47,25 @@ class Networks:
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] | None = dict(engines)
         self._held = ExitStack()  # what to close after the engines
+        self._record: Recorder | None = None
+        self._loops: dict[SamplerSettings, FlowLoop] = {}
         self._modulations: dict[float, Value] = {}
         _check_contract(bundle, self._engines)
 
     @classmethod
     def open(
         cls, bundle: Bundle, name: str, options: EngineOptions, decoder: str = DEFAULT_DECODER,
-        wrap: Wrap = lambda graph, engine: engine,
+        cuda_graph: bool = False, wrap: Wrap = lambda graph, engine: engine,
     ) -> Networks:  # fmt: skip
         """Load the graphs with the backend `name`, the VAE's decoder with `decoder`, one of DECODERS.
 
         What was loaded is closed again if anything fails.
-        wrap: what to use in place of the engine of a graph; closes that with itself.
+        cuda_graph: `flow` is offered. wrap: what to use in place of the engine of a graph; closes that with
+        itself. Raises OptionError for a CUDA graph where there is no GPU.
         """
         module = backend(name)
+        if cuda_graph and module.flow_loop is None:
+            raise OptionError("cuda_graph", got=f"the backend {name}", expected="one that runs on a GPU")
         own = choose(decoder, DECODERS, "decoder")
 
         def load(graph: str) -> Engine:
@@ -71,6 +79,7 @@ class Networks:
             networks = cls(bundle, engines)
             stack.pop_all()
             networks._held = held.pop_all()
+            networks._record = module.flow_loop if cuda_graph else None
         return networks
 
     @staticmethod
@@ -116,14 +125,40 @@ class Networks:
 
         Raises BackendError for values that are not finite.
         """
-        vertices: Array = self._run("vae_decoder", {"latent": latent})["vertices"][0]
-        if not np.isfinite(vertices).all():
-            raise BackendError(
-                "the networks made a mesh that is not finite",
-                got=f"{np.count_nonzero(~np.isfinite(vertices))} NaN or infinite values",
-                fix="try another seed, less guidance or another backend",
-            )
-        return vertices
+        return _sound(self._run("vae_decoder", {"latent": latent})["vertices"][0])
+
+    @property
+    def records(self) -> bool:
+        """Whether `flow` is offered."""
+        return self._record is not None
+
+    def flow(self, tokens: Value, start: Array, settings: SamplerSettings) -> Array:
+        """Condition tokens [1,T,C] and noise [1,N,D] -> vertices [V,6] as `decode` gives them, in one piece.
+
+        What the settings make is recorded at their first use, and kept for the last few of them.
+
+        Raises OptionError for a solver that cannot be recorded, BackendError.
+        """
+        with self._lock:
+            known = settings in self._loops
+        if not known:
+            program = flow_program(settings)
+            modulations = {evaluation.t: self.modulation(evaluation.t) for evaluation in program}
+        with self._lock:
+            if self._engines is None or self._record is None:
+                raise InputError("this pipeline", got="closed, or opened without cuda_graph")
+            loop = self._loops.pop(settings, None)  # put back last: the first is the longest unused
+            if loop is None and not known:
+                loop = self._record(self._engines, program, modulations)
+            if loop is not None:
+                return self._go_through(loop, settings, tokens, start)
+        return self.flow(tokens, start, settings)  # other threads have pushed it out meanwhile
+
+    def _go_through(self, loop: FlowLoop, settings: SamplerSettings, tokens: Value, start: Array) -> Array:
+        self._loops[settings] = loop
+        while len(self._loops) > _MOST_LOOPS:
+            self._loops.pop(next(iter(self._loops))).close()
+        return _sound(loop.run(tokens, start)[0])
 
     def encode_points(self, points: Array) -> tuple[Array, Array]:
         """Points | normals [1,P,6] in the networks' frame -> mean and log-variance [1,N,D] of the latent."""
@@ -134,6 +169,9 @@ class Networks:
         """Close the engines, once the run in progress is over. May be called again."""
         with self._lock:
             engines, self._engines = self._engines, None
+            for loop in self._loops.values():
+                loop.close()
+            self._loops.clear()
             for engine in (engines or {}).values():
                 engine.close()
             self._held.close()
@@ -179,6 +217,16 @@ class BoundField:
         feeds = {"latent": x, "modulation": self.networks.modulation(t), "guidance": guidance, **self.context}
         outputs = self.networks._run("dit_step_guided", feeds)
         return outputs["velocity"], outputs["difference"]
+
+
+def _sound(vertices: Array) -> Array:
+    if not np.isfinite(vertices).all():
+        raise BackendError(
+            "the networks made a mesh that is not finite",
+            got=f"{np.count_nonzero(~np.isfinite(vertices))} NaN or infinite values",
+            fix="try another seed, less guidance or another backend",
+        )
+    return vertices
 
 
 def _check_contract(bundle: Bundle, engines: Mapping[str, Engine]) -> None:

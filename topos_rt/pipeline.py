@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from topos_rt.backends import AUTO, EngineOptions, choose_backend
-from topos_rt.backends.base import BuildCallback
+from topos_rt.backends.base import BuildCallback, Value
 from topos_rt.batch import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
 from topos_rt.bundle import Bundle
 from topos_rt.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.mesh import HeadMesh
-from topos_rt.networks import DEFAULT_DECODER, Context, Networks
+from topos_rt.networks import DEFAULT_DECODER, Networks
 from topos_rt.placement import MIN_POINTS, Placement, checked_points, place, place_rig
 from topos_rt.progress import Callback, Progress, Tracker
 from topos_rt.retopology import DEFAULT_PASSES, Fit, check_passes
@@ -58,7 +58,7 @@ class HeadPipeline:
         cls, model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO,
         threads: int | None = None, *, precision: str | None = None,
         cache: str | os.PathLike[str] | None = None, progress: BuildCallback | None = None,
-        decoder: str = DEFAULT_DECODER,
+        decoder: str = DEFAULT_DECODER, cuda_graph: bool = False,
     ) -> HeadPipeline:  # fmt: skip
         """Load a model.
 
@@ -70,16 +70,19 @@ class HeadPipeline:
             cache: where built engines are kept; None: a directory of the user's own.
             progress: told the graph and the share done, 0 to 1, while an engine is built.
             decoder: of latents to vertices: "engine", the backend's; "kernels", our own on a GPU; "numpy".
+            cuda_graph: on a GPU, make a head from the image's tokens by one launch, recorded at the first use
+                of its settings. Calls with a callback, and `stream`, go step by step all the same.
 
         Raises:
             BundleError: no such bundle, it fails verification, or its graphs are not as its manifest says.
-            OptionError: an unknown backend, precision or decoder, or a number of threads out of range.
+            OptionError: an unknown backend, precision or decoder, a number of threads out of range, or a CUDA
+                graph where there is no GPU.
         """
         kept = None if cache is None else Path(cache)
         options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        return cls(bundle, Networks.open(bundle, name, options, decoder), name, reason)
+        return cls(bundle, Networks.open(bundle, name, options, decoder, cuda_graph), name, reason)
 
     @staticmethod
     def requirements(
@@ -209,14 +212,22 @@ class HeadPipeline:
         previews: Collection[int] = (),
     ) -> Iterator[HeadMesh]:  # fmt: skip
         """The head of each seed of one image; before each, its estimate after the steps in `previews`."""
-        (source, seeds), context = job, None
+        (source, seeds), tokens, context = job, None, None
         manifest = self.bundle.manifest
         for seed, tracker in zip(seeds, trackers, strict=False):
-            context = self._context(source, tracker) if context is None else context
-            velocity = guided(self._networks.field(context), settings)
+            tokens = self._tokens(source, tracker) if tokens is None else tokens
             start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
             start *= np.float32(1.0 if settings.temperature is None else settings.temperature)
             about = metadata | {"seed": seed}
+            if self._networks.records and not previews and not tracker.watched:
+                with tracker.stage("flow_graph"):
+                    vertices = self._networks.flow(tokens, start, settings)
+                yield self._head(vertices, tracker, about)
+                continue
+            if context is None:
+                with tracker.stage("dit_context"):
+                    context = self._networks.context(tokens)
+            velocity = guided(self._networks.field(context), settings)
             for step in tracker.each("dit_step", sample(velocity, start, settings)):
                 number = step.index + 1
                 if number == settings.steps:
@@ -225,21 +236,24 @@ class HeadPipeline:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
                     yield self._decode(estimate, tracker, about | {"preview_step": number})
 
-    def _context(self, source: ImageSource, tracker: Tracker) -> Context:
+    def _tokens(self, source: ImageSource, tracker: Tracker) -> Value:
         spec = self.bundle.manifest.image
         with tracker.stage("image"):
             pixels = load_image(source, spec.height, spec.width)
         with tracker.stage("image_encoder"):
-            tokens = self._networks.encode_image(pixels)
-        with tracker.stage("dit_context"):
-            return self._networks.context(tokens)
+            return self._networks.encode_image(pixels)
 
     def _decode(
         self, latent: Array, tracker: Tracker, metadata: dict[str, Any], placement: Placement | None = None
     ) -> HeadMesh:
-        manifest, rig = self.bundle.manifest, None
         with tracker.stage("vae_decoder"):
             vertices = self._networks.decode(latent)
+        return self._head(vertices, tracker, metadata, placement)
+
+    def _head(
+        self, vertices: Array, tracker: Tracker, metadata: dict[str, Any], placement: Placement | None = None
+    ) -> HeadMesh:
+        manifest, rig = self.bundle.manifest, None
         head = place(vertices, manifest.frame, self.bundle.topology, placement)
         # nobody animates an estimate: the time is better spent on the next step
         if self.bundle.rig is not None and "preview_step" not in metadata:

@@ -43,6 +43,11 @@ class Tracker:
         self._items = items
         self._done = 0
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody is told of every step."""
+        return self._callback is not None
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Around the work of one stage. Raises Cancelled if the callback says so."""

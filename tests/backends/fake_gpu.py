@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -40,6 +39,7 @@ class FakeCuda:
     """The functions of `cuda.bindings.runtime` that `topos_rt.backends.cuda` calls."""
 
     cudaError_t = real.cudaError_t
+    cudaStreamCaptureMode = real.cudaStreamCaptureMode
     cudaMemcpyKind = real.cudaMemcpyKind
     cudaStreamNonBlocking = real.cudaStreamNonBlocking
     cudaGetErrorString = staticmethod(real.cudaGetErrorString)
@@ -57,6 +57,8 @@ class FakeCuda:
         self.streams: dict[int, list[Callable[[], Any]]] = {}
         self.events: dict[int, float] = {}
         self.fail: dict[str, Any] = {}  # function -> status that it returns
+        self.recording: dict[int, list[Callable[[], Any]]] = {}  # what streams record, in place of doing it
+        self.graphs = 0
         self.lost = False  # whether what is on a stream comes to nothing
         self.copied = 0  # to the device, in bytes
 
@@ -89,6 +91,7 @@ class FakeCuda:
         return OK, self.bytes - self.used, self.bytes
 
     def cudaMalloc(self, size: int) -> Any:
+        assert not self.recording, "an allocation while recording"
         if self.used + size > self.bytes:
             return NO_MEMORY, None
         self.used += size
@@ -117,6 +120,7 @@ class FakeCuda:
         return (OK,)
 
     def cudaStreamSynchronize(self, stream: Any) -> Any:
+        assert int(stream) not in self.recording, "a wait while recording"
         queue = self.streams[int(stream)]
         if self.lost:
             queue.clear()
@@ -129,30 +133,49 @@ class FakeCuda:
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: Any, stream: Any) -> Any:
         kinds = real.cudaMemcpyKind
-        to_device = kind == kinds.cudaMemcpyHostToDevice
-        self.copied += size * to_device
-        ends = {kinds.cudaMemcpyHostToDevice: [target], kinds.cudaMemcpyDeviceToHost: [source],
-                kinds.cudaMemcpyDeviceToDevice: [target, source]}[kind]  # fmt: skip
-        if not all(self.holds(address, size) for address in ends):
+        self.copied += size * (kind == kinds.cudaMemcpyHostToDevice)
+        device_ends = {
+            kinds.cudaMemcpyHostToDevice: (target,), kinds.cudaMemcpyDeviceToHost: (source,),
+            kinds.cudaMemcpyDeviceToDevice: (target, source),
+        }[kind]  # fmt: skip
+        if not all(self.holds(end, size) for end in device_ends):
             return (INVALID,)
-        self.streams[int(stream)].append(lambda: ctypes.memmove(target, source, size) and None)
+        self.put(stream, lambda: ctypes.memmove(target, source, size) and None)
         return (OK,)
 
-    def cudaEventCreate(self) -> Any:
-        event = real.cudaEvent_t(len(self.events) + 777)
-        self.events[int(event)] = 0.0
-        return OK, event
-
-    def cudaEventRecord(self, event: Any, stream: Any) -> Any:
-        assert int(event) in self.events
-        self.streams[int(stream)].append(lambda: self.events.update({int(event): time.perf_counter()}))
+    def cudaMemsetAsync(self, target: int, value: int, size: int, stream: Any) -> Any:
+        if not self.holds(target, size):
+            return (INVALID,)
+        self.put(stream, lambda: ctypes.memset(target, value, size) and None)
         return (OK,)
 
-    def cudaEventElapsedTime(self, start: Any, end: Any) -> Any:
-        return OK, 1e3 * (self.events[int(end)] - self.events[int(start)])
+    def put(self, stream: Any, work: Callable[[], Any]) -> None:
+        """On a stream, or into what it records."""
+        self.recording.get(int(stream), self.streams[int(stream)]).append(work)
 
-    def cudaEventDestroy(self, event: Any) -> Any:
-        del self.events[int(event)]
+    def cudaStreamBeginCapture(self, stream: Any, mode: Any) -> Any:
+        assert mode == real.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        assert not self.streams[int(stream)], "recording begins with work on the stream"
+        self.recording[int(stream)] = []
+        return (OK,)
+
+    def cudaStreamEndCapture(self, stream: Any) -> Any:
+        return OK, self.recording.pop(int(stream))
+
+    def cudaGraphInstantiate(self, recorded: Any, flags: int) -> Any:
+        self.graphs += 1
+        return OK, list(recorded)
+
+    def cudaGraphDestroy(self, recorded: Any) -> Any:
+        return (OK,)
+
+    def cudaGraphExecDestroy(self, executable: Any) -> Any:
+        self.graphs -= 1
+        return (OK,)
+
+    def cudaGraphLaunch(self, executable: Any, stream: Any) -> Any:
+        for work in executable:
+            self.put(stream, work)
         return (OK,)
 
     def holds(self, address: int, size: int) -> bool:
@@ -292,28 +315,28 @@ class FakeContext:
         if self.trt.fail == "execute":
             self.engine.logger.log(tensorrt_rtx.ILogger.ERROR, "a kernel could not be compiled")
             return False
-        self.trt.gpu.streams[stream].append(self._execute)
+        self.trt.gpu.put(stream, partial(self._execute, dict(self.bound), *self.scratch))
         return True
 
-    def _execute(self) -> Any:
-        gpu, (address, size) = self.trt.gpu, self.scratch
+    def _execute(self, bound: dict[str, int], address: int, size: int) -> Any:
+        gpu = self.trt.gpu
         if self.trt.fail == "kernel":
             return real.cudaError_t.cudaErrorIllegalAddress
         assert size == self.engine.device_memory_size_v2
         assert not size or gpu.holds(address, size)
-        feeds = {name: self._array(name).copy() for name in self.engine.inputs}
+        feeds = {name: self._array(name, bound).copy() for name in self.engine.inputs}
         results = self.engine.session.run(self.engine.outputs, feeds)
         if size:
             ctypes.memset(address, JUNK, size)
         for name, result in zip(self.engine.outputs, results, strict=True):
-            self._array(name)[...] = result
+            self._array(name, bound)[...] = result
         return None
 
-    def _array(self, name: str) -> np.ndarray:
+    def _array(self, name: str, bound: dict[str, int]) -> np.ndarray:
         shape = self.engine.shapes[name]
         size = 4 * int(np.prod(shape))
-        assert self.trt.gpu.holds(self.bound[name], size), f"{name} is bound to memory that is not allocated"
-        memory: Any = (ctypes.c_byte * size).from_address(self.bound[name])
+        assert self.trt.gpu.holds(bound[name], size), f"{name} is bound to memory that is not allocated"
+        memory: Any = (ctypes.c_byte * size).from_address(bound[name])
         return np.frombuffer(memory, np.float32).reshape(shape)
 
 

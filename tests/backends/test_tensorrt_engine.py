@@ -146,7 +146,8 @@ def test_arrays_of_another_gpu_are_refused(trt: Any, graph: Path, options: Engin
     with RTX.load(graph, options) as engine:
         kept = engine.run({"x": X}, keep=("y",))["y"]
         elsewhere = replace(kept, device=1)
-        with pytest.raises(InputError, match=r"'x': got DeviceArray on GPU 1; expected an array, here or on GPU 0"):
+        told = r"'x': got DeviceArray on GPU 1; expected an array, here or on GPU 0"
+        with pytest.raises(InputError, match=told):
             engine.run({"x": elsewhere})
         short = replace(kept, shape=(2,))
         with pytest.raises(InputError, match=r"got float32 \[2\]; expected float32 \[4\]"):

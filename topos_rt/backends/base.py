@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from topos_rt.errors import InputError, OptionError, ToposError, choose
 
 if TYPE_CHECKING:
     from topos_rt.backends.device_array import DeviceArray
+    from topos_rt.flow_program import Evaluation
 
 Tensor: TypeAlias = npt.NDArray[Any]
 Value: TypeAlias = "Tensor | DeviceArray"
@@ -134,8 +135,29 @@ class Traced(Protocol):
         ...
 
 
+class FlowLoop(Protocol):
+    """The context, all steps of a sampler and the decoder as one piece of work on a device."""
+
+    def run(self, tokens: Value, start: Tensor) -> Tensor:
+        """Condition tokens [1,T,C] and noise [1,N,D] -> vertices [1,V,6]. Raises BackendError."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds, before the engines. May be called again."""
+        ...
+
+
+# Engines of all graphs, a program and the modulation at each of its times -> what goes through it.
+Recorder: TypeAlias = "Callable[[Mapping[str, Any], Sequence[Evaluation], Mapping[float, Value]], FlowLoop]"
+
+
 class BackendModule(Protocol):
     """What a backend offers."""
+
+    @property
+    def flow_loop(self) -> Recorder | None:
+        """Makes a `FlowLoop`; None where there is no device. Raises BackendError, InputError."""
+        ...
 
     @property
     def PRECISIONS(self) -> tuple[str, ...]:

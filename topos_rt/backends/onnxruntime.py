@@ -25,6 +25,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _ERRORS_ONLY = 3
 PRECISIONS = ("fp32",)  # what a CPU is fast in
+flow_loop = None
 
 
 def probe() -> Probe:

@@ -6,7 +6,7 @@ use. TensorRT builds them on the GPU they are for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from topos_rt.backends import cuda, onnx_weights
-from topos_rt.backends.base import EngineOptions, Probe
+from topos_rt.backends.base import EngineOptions, Probe, Value
 from topos_rt.backends.engine_cache import BuildReport, EngineCache, EngineKey, Found, warn
 from topos_rt.backends.tensorrt_build import build, build_smallest
 from topos_rt.backends.tensorrt_engine import TensorRTEngine
+from topos_rt.backends.tensorrt_loop import STEPWISE, FlowLoop
 from topos_rt.backends.tensorrt_memory import Workspace
 from topos_rt.backends.tensorrt_plan import PlanRefused
 from topos_rt.errors import (
@@ -29,6 +30,7 @@ from topos_rt.errors import (
     OutputError,
     one_line,
 )
+from topos_rt.flow_program import Evaluation
 
 RECIPE = 1  # of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
@@ -148,6 +150,16 @@ class TensorRT:
             return Workspace()
         except cuda.CudaError as error:
             raise BackendError(f"the {self.name} backend", got=error, fix=_INSTALL_DRIVER) from error
+
+    def flow_loop(
+        self, engines: Mapping[str, Any], program: Sequence[Evaluation], modulations: Mapping[float, Value]
+    ) -> FlowLoop:
+        """A CUDA graph of the sampler. Raises BackendError, and InputError for engines that are not ours."""
+        for graph, engine in engines.items():
+            if not isinstance(engine, TensorRTEngine):
+                raise InputError(f"a CUDA graph with {graph}", got=type(engine).__name__,
+                                 expected="engines of TensorRT only", fix=STEPWISE)  # fmt: skip
+        return FlowLoop(engines, program, modulations)
 
     def load(self, path: Path, options: EngineOptions) -> TensorRTEngine:
         """Load an ONNX file through the cache of plans.

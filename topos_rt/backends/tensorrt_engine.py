@@ -118,11 +118,12 @@ class TensorRTEngine:
             results[name], staged = given, self._staging(name)
             targets[name] = given if staged is None else staged, given
             self._bind(name, self._buffer(name))
-        self._context.set_device_memory(self._workspace.reserve(self._activations), self._activations)
         mark()
-        if not self._context.execute_async_v3(self._stream.handle):
-            self._stream.synchronize()
-            raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=CPU)
+        try:
+            self._execute()
+        except BackendError:
+            self._stream.synchronize()  # copies in flight read arrays that are gone once this error is
+            raise
         mark()
         for name, (target, _) in targets.items():
             self._stream.to_host(target, self._buffer(name))
@@ -138,6 +139,26 @@ class TensorRTEngine:
             self._ran = True
             self._jit.save()  # now, as many programs are ended and never close anything
         return results
+
+    @property
+    def workspace(self) -> Workspace:
+        """What it runs in."""
+        return self._workspace
+
+    def enqueue(self, arrays: Mapping[str, DeviceArray]) -> None:
+        """Put a run on the workspace's stream and do not wait for it; may be recorded into a CUDA graph.
+
+        arrays: all inputs and outputs, on the GPU; they stay in use until the stream is waited for. What is
+        recorded holds as long as no engine is loaded into the workspace. Raises BackendError, CudaError.
+        """
+        for name, array in arrays.items():
+            self._bind(name, array.address)
+        self._execute()
+
+    def _execute(self) -> None:
+        self._context.set_device_memory(self._workspace.reserve(self._activations), self._activations)
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=CPU)
 
     def _upload(self, name: str, value: Value) -> Value:
         """Bind an input to an array, on the GPU or begun to be copied there. Returns what must live on."""

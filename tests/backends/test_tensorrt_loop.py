@@ -1,0 +1,158 @@
+"""A head by one launch, against the same head step by step: on a GPU that is not there, with the real kernel
+built for the host; and on a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+fake_gpu = pytest.importorskip("tests.backends.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+from tests.ops import host_gpu  # noqa: E402
+from topos_rt import HeadPipeline, ops  # noqa: E402
+from topos_rt.errors import BackendError, InputError, OptionError  # noqa: E402
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+errors = fake_gpu.real.cudaError_t
+SETTINGS: dict[str, dict[str, Any]] = {
+    "reference": {"preset": "reference", "guidance": 3.0},
+    "balanced, the model's own guidance": {"preset": "balanced"},
+    "an interval": {"steps": 5, "solver": "ab3", "guidance": 2.0, "interval": (0.2, 0.7)},
+    "reuse": {"steps": 5, "solver": "heun", "guidance": 2.0, "reuse": 2, "temperature": 0.5},
+}
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if host_gpu.compiler() is None:
+        pytest.skip("no C++ compiler: the kernels cannot be built for the host")
+    return host_gpu.load(host_gpu.build(tmp_path_factory.mktemp("kernels")))
+
+
+@pytest.fixture
+def trt(monkeypatch: pytest.MonkeyPatch, kernels: Any, tmp_path: Path) -> Iterator[Any]:
+    """A GPU whose streams also take the kernels, and on which everything is given back in the end."""
+    made = fake_gpu.install(monkeypatch)
+    gpu = made.gpu
+    gpu.kernels = 0
+
+    def flow_step(*arguments: Any) -> None:
+        gpu.kernels += not gpu.recording
+        gpu.put(arguments[-1], lambda: kernels.flow_step(*arguments) and None)
+
+    monkeypatch.setattr(ops, "kernels", lambda: SimpleNamespace(flow_step=flow_step))
+    monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
+    yield made
+    gpu.fail.clear()
+    assert (gpu.used, gpu.memory, gpu.streams, gpu.graphs, made.live) == (0, {}, {}, 0, [])
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_it_is_the_head_made_step_by_step(trt: Any, tiny_bundle: Path, case: str) -> None:
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx") as pipe:
+        expected = pipe(IMAGE, seed=[3, 4], **SETTINGS[case])
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        heads = pipe(IMAGE, seed=[3, 4], **SETTINGS[case])
+        kernels = trt.gpu.kernels
+        again = pipe(IMAGE, seed=[3, 4], **SETTINGS[case])
+        assert trt.gpu.kernels == kernels and trt.gpu.graphs == 1  # recorded once, then only launched
+    size = np.ptp(expected[0].positions)
+    for head, want, twice in zip(heads, expected, again, strict=True):
+        # the same sums in another order, in FP32
+        assert np.abs(head.positions - want.positions).max() < 1e-5 * size
+        assert np.array_equal(head.positions, twice.positions)
+        assert "flow_graph" in head.timings and "dit_step" not in head.timings
+        assert head.metadata == want.metadata
+
+
+def test_only_pixels_tokens_and_noise_go_to_the_gpu(trt: Any, tiny_bundle: Path) -> None:
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        m = pipe.bundle.manifest
+        pipe(IMAGE)
+        before = trt.gpu.copied
+        pipe(IMAGE)
+        pixels = 3 * m.image.height * m.image.width
+        assert trt.gpu.copied - before == 4 * (pixels + m.latent.tokens * m.latent.channels)
+
+
+def test_who_watches_goes_step_by_step(trt: Any, tiny_bundle: Path) -> None:
+    steps: list[int] = []
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        head = pipe(IMAGE, steps=4, callback=lambda progress: steps.append(progress.step))
+        assert max(steps) == 4 and "dit_step" in head.timings
+        assert len(list(pipe.stream(IMAGE, steps=4))) == 4
+        assert trt.gpu.graphs == 0
+
+
+def test_a_few_settings_are_kept(trt: Any, tiny_bundle: Path) -> None:
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        for steps in (1, 2, 3, 4, 5, 6, 2):
+            pipe(IMAGE, steps=steps)
+        assert trt.gpu.graphs == 4
+
+
+def test_heads_between_other_work(trt: Any, tiny_bundle: Path) -> None:
+    """What runs between two launches may bind the engines elsewhere."""
+    points = np.random.default_rng(1).standard_normal((64, 3))
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        first = pipe(IMAGE, seed=1)
+        pipe.retopologize(points, points, passes=1)
+        pipe(IMAGE, steps=3, callback=lambda _: True)
+        assert np.array_equal(pipe(IMAGE, seed=1).positions, first.positions)
+
+
+def test_a_gpu_is_needed(tiny_bundle: Path) -> None:
+    with pytest.raises(OptionError, match="cuda_graph: got the backend onnxruntime; expected one that runs on"):
+        HeadPipeline.open(tiny_bundle, "onnxruntime", cuda_graph=True)
+
+
+def test_kernels_are_needed(trt: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise BackendError("the CUDA kernels are not there")
+
+    monkeypatch.setattr(ops, "kernels", missing)
+    with (
+        HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe,
+        pytest.raises(BackendError, match="the CUDA kernels are not there"),
+    ):
+        pipe(IMAGE)
+
+
+FAILURES = ("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch")
+
+
+@pytest.mark.parametrize("call", FAILURES)
+def test_a_recording_that_fails(trt: Any, tiny_bundle: Path, call: str) -> None:
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        trt.gpu.fail = {call: errors.cudaErrorStreamCaptureUnsupported}
+        with pytest.raises(BackendError, match=r"the CUDA graph of the sampler.*without cuda_graph"):
+            pipe(IMAGE)
+        trt.gpu.fail = {}
+        trt.gpu.recording.clear()
+        assert pipe(IMAGE).positions.shape[1] == 3
+
+
+def test_engines_of_others_cannot_be_recorded(trt: Any, tiny_bundle: Path) -> None:
+    from topos_rt.backends import builder
+
+    with pytest.raises(InputError, match="a CUDA graph with dit_step: got object; expected engines of"):
+        builder("tensorrt-rtx").flow_loop({"dit_step": object()}, [], {})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", SETTINGS)
+def test_on_a_real_gpu(tiny_bundle: Path, case: str) -> None:
+    from topos_rt.backends import builder
+
+    if (probe := builder("tensorrt-rtx").probe()).error is not None:
+        pytest.skip(probe.detail)
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx") as pipe:
+        expected = pipe(IMAGE, seed=3, **SETTINGS[case])
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        for _ in range(3):
+            head = pipe(IMAGE, seed=3, **SETTINGS[case])
+            assert np.abs(head.positions - expected.positions).max() < 1e-4 * np.ptp(expected.positions)
