@@ -17,8 +17,13 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "rig.md"
 _METHODS = {"addition": "offsets as they are", "frames": "frames alone", "fit": "all of `fit`"}
 _JOINTS = {
-    "all": "all 64", "eye.L": "left eye", "eye.R": "right eye", "jaw": "jaw", "head": "head", "neck01": "neck",
-}  # fmt: skip
+    "all": "all 64",
+    "eye.L": "left eye",
+    "eye.R": "right eye",
+    "jaw": "jaw",
+    "head": "head",
+    "neck01": "neck",
+}
 
 
 def main() -> None:
@@ -49,7 +54,8 @@ def _transfer(result: Any) -> str:
         "… pressed more than 0.5 mm deeper, smile": lambda m: f"{m['lips smile']['deeper']:.1%}",
         "lips in jawOpen + mouthClose, off by, mm (mean)": lambda m: (
             f"{m['lips jawOpen + mouthClose']['mean_mm']:.2f}"),
-        "… pressed more than 0.5 mm deeper, jawOpen + mouthClose": lambda m: f"{m['lips jawOpen + mouthClose']['deeper']:.1%}",
+        "… pressed more than 0.5 mm deeper, jawOpen + mouthClose": lambda m: (
+            f"{m['lips jawOpen + mouthClose']['deeper']:.1%}"),
         "edges stretched otherwise than on the template": lambda m: f"{m['stretch']:.2%}",
         "triangles folded, per shape": lambda m: f"{m['folded_per_shape']:.2f}",
     }  # fmt: skip
