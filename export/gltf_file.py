@@ -153,7 +153,9 @@ class _Reader:
             known = [node for node in chain[1:] if node in place]
             parents.append(place[known[0]] if known else -1)
             depth.append(len(known))
-        order = sorted(range(len(joints)), key=lambda joint: (depth[joint], joint))
+        order = list(range(len(joints)))
+        if any(parent >= joint for joint, parent in enumerate(parents)):  # else the file's order is as good
+            order.sort(key=lambda joint: depth[joint])
         rank = {joint: i for i, joint in enumerate(order)} | {-1: -1}
         if "inverseBindMatrices" in skin:
             binds = self._values(skin["inverseBindMatrices"]).reshape(-1, 4, 4)

@@ -76,7 +76,7 @@ def make_rig(character: Character, topology: Topology) -> Rig:
     parts = rigid_parts(topology)
     moved = [moved_vertices(shape, parts, _SHORTEST * radius) for shape in shapes]
     index, offsets = joined(moved)
-    pairs, contact_offsets = joined(contacts(template, shapes, parts))
+    pairs, contact_offsets = joined(contacts(template, shapes, character.shape_names, parts))
     held = [
         near_regressor(joint, template, np.flatnonzero(character.skin[source, number] > 0.5))
         for number, joint in enumerate(character.joint_positions)

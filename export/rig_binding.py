@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 
 from topos_rt.errors import MeshInputError
@@ -11,6 +14,7 @@ from topos_rt.topology import Topology, sphere_frame
 _TOGETHER = 0.013
 _APART = 0.03
 _CLOSING = 0.35  # a contact leaves at most this share of the distance at rest
+_CLOSING_NAMES = re.compile("blink|wink|eyes?_?clos", re.IGNORECASE)
 _FEWEST_CONTACTS = 6  # fewer are chance
 _ROWS = 512
 _NEAR = (16, 32, 64, 256)  # how many vertices may be asked to hold a joint
@@ -39,13 +43,20 @@ def rigid_parts(topology: Topology) -> np.ndarray:
     return number[part.reshape(-1)].astype(np.uint8)
 
 
-def contacts(template: np.ndarray, shapes: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
+def contacts(
+    template: np.ndarray, shapes: np.ndarray, names: Sequence[str], parts: np.ndarray
+) -> list[np.ndarray]:
     """For each shape [S,V,3] the pairs [c,2] of skin vertices, apart at rest, that it brings together.
 
-    Each vertex is paired with the nearest of those it came near to; a pair is listed once.
+    Only shapes named for closing something by themselves have any: others bring vertices together by chance,
+    or, as mouthClose, are meant to be added to another shape. Each vertex is paired with the nearest of those
+    it came near to; a pair is listed once.
     """
-    radius = sphere_frame(template)[1]
-    return [_meeting(template, shape, parts == 0, radius) for shape in shapes]
+    radius, none = sphere_frame(template)[1], np.zeros((0, 2), np.int64)
+    return [
+        _meeting(template, shape, parts == 0, radius) if _CLOSING_NAMES.search(name) else none
+        for name, shape in zip(names, shapes, strict=True)
+    ]
 
 
 def _meeting(template: np.ndarray, shape: np.ndarray, skin: np.ndarray, radius: float) -> np.ndarray:

@@ -20,6 +20,7 @@ from topos_rt.image import load_image
 from topos_rt.mesh import HeadMesh
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.progress import Progress
+from topos_rt.rig import Binding
 from topos_rt.sampler import network_evaluations, noise, resolve, time_grid
 from topos_rt.solvers import SOLVERS
 
@@ -87,6 +88,30 @@ def test_a_seed_gives_the_same_head_again_and_other_images_and_seeds_others(tiny
     assert same(head, tiny_pipe(IMAGE, seed=1))
     assert not np.array_equal(head.positions, tiny_pipe(IMAGE, seed=2).positions)
     assert not np.array_equal(head.positions, tiny_pipe(OTHER, seed=1).positions)
+
+
+def test_estimates_carry_no_rig_and_the_head_does(tiny_pipe: HeadPipeline) -> None:
+    heads = list(tiny_pipe.stream(IMAGE, preset="fast", steps=3))
+    assert [head.rig is None for head in heads] == [True, True, False]
+    assert "rig" not in heads[0].timings and "rig" in heads[-1].timings
+
+
+def test_a_rig_with_a_binding_is_fitted_to_the_head(own_bundle: Path) -> None:
+    bundle = Bundle.open(own_bundle)
+    assert bundle.rig is not None
+    template = np.random.default_rng(0).normal(0, 0.05, (bundle.rig.num_vertices, 3))
+    binding = Binding(
+        template=template, joint_index=np.array([1, 2, 3]), joint_weight=np.array([0.5, 0.5, 1.0]),
+        joint_offsets=np.array([0, 2, 3]), contact_pairs=np.zeros((0, 2), int),
+        contact_offsets=np.zeros(3, int), parts=np.zeros(len(template), int),
+    )  # fmt: skip
+    rig = dataclasses.replace(bundle.rig, binding=binding)
+    with HeadPipeline.open(dataclasses.replace(bundle, rig=rig)) as pipe:
+        head = pipe(IMAGE)
+    assert head.rig is not None and head.rig.binding is None
+    joints = np.stack([head.positions[[1, 2]].mean(0), head.positions[3]])
+    assert head.rig.joint_positions == pytest.approx(joints, abs=1e-6)
+    assert not np.array_equal(head.rig.shape_delta, rig.shape_delta)
 
 
 def test_temperature_scales_the_noise(tiny_pipe: HeadPipeline) -> None:

@@ -38,7 +38,7 @@ def make_rig(model: HeadModel, radius: float) -> Rig:
     parts = rigid_parts(model.topology)
     moved = [moved_vertices(shape, parts, _SHORTEST) for shape in shapes]
     index, offsets = joined(moved)
-    pairs, contact_offsets = joined(contacts(template, shapes, parts))
+    pairs, contact_offsets = joined(contacts(template, shapes, model.action_names, parts))
     joint_index, joint_weight = regressors(model)
     binding = Binding(
         template=template, joint_index=joint_index.ravel(), joint_weight=joint_weight.ravel(),

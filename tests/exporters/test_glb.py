@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,15 @@ def test_a_ball_comes_back() -> None:
     found = contents(ball())
     assert np.array_equal(found["POSITION"], ball().positions)
     assert np.array_equal(found["indices"].reshape(-1, 3), ball().triangles)
+
+
+def test_trimesh_reads_the_same_vertices(tmp_path: Path) -> None:
+    """A reader that is not ours: order, places and triangles of a rigged head."""
+    trimesh = pytest.importorskip("trimesh")
+    head = bundled_head()
+    head.save(tmp_path / "head.glb")
+    (read,) = trimesh.load(tmp_path / "head.glb", process=False).geometry.values()
+    count = len(head.positions)
+    assert np.array_equal(read.vertices[:count].astype(np.float32), head.positions)
+    source = split_seams(head.topology).source
+    assert np.array_equal(source[read.faces], head.triangles)

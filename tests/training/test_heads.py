@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.training.synthetic import ACTIONS, BONES, egg
+from topos_rt.topology import sphere_frame
 from training.heads import normalise
-from training.rig import make_rig
+from training.rig import make_rig, regressors
 
 
 def test_every_head_gets_its_own_sphere() -> None:
@@ -38,3 +39,23 @@ def test_the_rig_of_a_head_model() -> None:
     heaviest = np.take_along_axis(egg().skin, rig.skin_joints[:, :1].astype(int), 1)[:, 0]
     assert np.array_equal(heaviest, egg().skin.max(1))
     assert rig.shape("jawOpen") == pytest.approx(egg().action_deltas[4] * 0.139 / own_radius, rel=1e-5)
+
+
+def test_joints_are_found_from_few_vertices_of_heads_not_seen_before() -> None:
+    ids, weights = regressors(egg())
+    assert ids.shape == weights.shape == (len(BONES), 32)
+    assert weights.sum(1) == pytest.approx(1)
+    assert all(len(set(row)) == 32 for row in ids.tolist())
+    heads, joints = egg().sample(20, seed=1), egg().joints(20, seed=1)
+    off = np.linalg.norm(np.einsum("jk,njki->nji", weights, heads[:, ids]) - joints, axis=2)
+    still = np.linalg.norm(joints - joints.mean(0), axis=2)
+    assert off.max() < 1e-3 and off.mean() < 0.15 * still.mean()
+    assert np.linalg.norm(weights, axis=1).max() < 2  # noise at the vertices is not made larger
+
+
+def test_the_binding_of_that_rig_is_at_the_template() -> None:
+    rig = make_rig(egg(), radius=0.139)
+    assert rig.binding is not None
+    centre, radius = sphere_frame(egg().template)
+    assert rig.binding.template == pytest.approx((egg().template - centre) * 0.139 / radius, abs=1e-6)
+    assert np.array_equal(rig.binding.joints(rig.binding.template), rig.joint_positions)

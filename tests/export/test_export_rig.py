@@ -1,0 +1,287 @@
+"""`python -m export rig`: rigs from a GLB, matched by order or by UVs, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.__main__ import main
+from export.gltf_file import Character, read_character
+from export.rig import make_rig, match
+from export.rig_binding import contacts, near_regressor, rigid_parts
+from tests.meshes import QUADS, ball, ball_rig, bundled_head, cube, cube_topology
+from topos_rt.bundle import Bundle
+from topos_rt.errors import MeshInputError
+from topos_rt.exporters import write_glb
+from topos_rt.exporters.seams import split_seams
+from topos_rt.mesh import HeadMesh, Rig
+from topos_rt.rigging import fit
+from topos_rt.topology import Topology
+
+
+def rigged_mini() -> HeadMesh:
+    head = bundled_head()
+    assert head.rig is not None
+    return dataclasses.replace(head, rig=fit(head.rig, head.positions))
+
+
+def rigged_ball() -> HeadMesh:
+    return dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions))
+
+
+def file_of(path: Path, head: HeadMesh) -> Path:
+    file = path / "character.glb"
+    file.write_bytes(write_glb(head))
+    return file
+
+
+def changed(glb: bytes, change: Any) -> bytes:
+    """A GLB with its JSON changed by a function."""
+    length = struct.unpack_from("<I", glb, 12)[0]
+    document = json.loads(glb[20 : 20 + length])
+    change(document)
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    rest = glb[20 + length :]
+    header = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+    return header + text + rest
+
+
+@pytest.mark.parametrize("make", [rigged_ball, rigged_mini])
+def test_our_own_glb_gives_the_rig_back(tmp_path: Path, make: Any) -> None:
+    head = make()
+    rig = make_rig(read_character(file_of(tmp_path, head)), head.topology)
+    assert rig.joint_names == head.rig.joint_names and rig.shape_names == head.rig.shape_names
+    assert np.array_equal(rig.joint_parents, head.rig.joint_parents)
+    assert rig.joint_positions == pytest.approx(head.rig.joint_positions, abs=2e-6)
+    for name in rig.shape_names:
+        assert rig.shape(name) == pytest.approx(head.rig.shape(name), abs=3e-5)
+    dense = [np.zeros((rig.num_vertices, len(rig.joint_names))) for _ in range(2)]
+    for table, one in zip(dense, (rig, head.rig), strict=True):
+        np.add.at(table, (np.arange(len(table))[:, None], one.skin_joints), one.skin_weights)
+    assert dense[0] == pytest.approx(dense[1], abs=1e-6)
+
+
+def test_a_rig_from_a_file_fits_other_heads(tmp_path: Path) -> None:
+    head = rigged_ball()
+    rig = make_rig(read_character(file_of(tmp_path, head)), head.topology)
+    assert head.rig is not None
+    fitted = fit(rig, head.positions * 2 + 1)
+    assert fitted.joint_positions == pytest.approx(head.rig.joint_positions * 2 + 1, abs=1e-5)
+    assert fitted.shape("swell") == pytest.approx(head.rig.shape("swell") * 2, abs=1e-4)
+
+
+def shuffled(character: Character, seed: int = 0) -> Character:
+    """As a modelling program writes it: vertices in another order, quads cut along the other diagonal."""
+    order = np.random.default_rng(seed).permutation(len(character.positions))
+    place = np.argsort(order)
+    assert character.uvs is not None
+    return dataclasses.replace(
+        character, positions=character.positions[order], uvs=character.uvs[order], skin=character.skin[order],
+        shapes=character.shapes[:, order], triangles=place[character.triangles][::-1],
+    )  # fmt: skip
+
+
+def test_vertices_in_another_order_are_told_by_their_uvs(tmp_path: Path) -> None:
+    head = rigged_mini()
+    character = read_character(file_of(tmp_path, head))
+    source = match(shuffled(character), head.topology)
+    assert np.array_equal(shuffled(character).positions[source], character.positions[: len(head.positions)])
+
+
+def test_joints_in_any_order_come_parents_first(tmp_path: Path) -> None:
+    def reverse(document: dict[str, Any]) -> None:
+        document["skins"][0]["joints"].reverse()
+
+    file = tmp_path / "reversed.glb"
+    file.write_bytes(changed(write_glb(rigged_ball()), reverse))
+    character = read_character(file)
+    # the matrices and weights were not reversed with the joints: so the names changed places
+    assert character.joint_names == ("head", "cap") and character.joint_parents.tolist() == [-1, 0]
+    plain = read_character(file_of(tmp_path, rigged_ball()))
+    assert np.array_equal(character.joint_positions, plain.joint_positions[::-1])
+    assert np.array_equal(character.skin, plain.skin[:, ::-1])
+
+
+def test_characters_of_another_topology_are_refused(tmp_path: Path) -> None:
+    character = read_character(file_of(tmp_path, rigged_ball()))
+    other = ball(20, 30).topology
+    with pytest.raises(MeshInputError, match="topology: got 738 vertices in another order and no UVs"):
+        match(character, other)
+    mini = read_character(file_of(tmp_path, rigged_mini()))
+    with pytest.raises(MeshInputError, match=r"topology: got 4746 vertices, 47\d\d at strange UVs"):
+        match(mini, cube_topology())
+    # the same UVs, but triangles that no polygon has
+    torn = dataclasses.replace(mini, triangles=np.roll(mini.triangles, 1, 0) * [1, 0, 1] + [0, 7, 0])
+    with pytest.raises(MeshInputError, match="the character's topology"):
+        match(torn, bundled_head().topology)
+
+
+def test_uvs_that_several_vertices_share_do_not_tell_them_apart() -> None:
+    uvs = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    topology = Topology.from_polygons(8, QUADS, uvs, [[0, 1, 2, 3]] * 6)
+    copies = split_seams(topology)
+    count = len(copies.source)
+    character = Character(np.zeros((count, 3)), copies.uvs[::-1].astype(float), count - 1 - copies.triangles,
+                          ("j",), np.array([-1]), np.zeros((1, 3)), np.ones((count, 1)), ("s",),
+                          np.zeros((1, count, 3)))  # fmt: skip
+    with pytest.raises(MeshInputError, match="UVs of the topology: got some shared by several vertices"):
+        match(dataclasses.replace(character, positions=np.zeros((count + 1, 3))), topology)
+
+
+def no_skin(document: dict[str, Any]) -> None:
+    del document["nodes"][0]["skin"]
+
+
+def no_targets(document: dict[str, Any]) -> None:
+    del document["meshes"][0]["primitives"][0]["targets"]
+
+
+def no_mesh(document: dict[str, Any]) -> None:
+    del document["nodes"][0]["mesh"]
+
+
+def two_meshes(document: dict[str, Any]) -> None:
+    document["nodes"].append(document["nodes"][0])
+
+
+def compressed(document: dict[str, Any]) -> None:
+    document["extensionsRequired"] = ["KHR_draco_mesh_compression"]
+
+
+def lines(document: dict[str, Any]) -> None:
+    document["meshes"][0]["primitives"][0]["mode"] = 1
+
+
+def no_binds(document: dict[str, Any]) -> None:
+    del document["skins"][0]["inverseBindMatrices"]
+
+
+def outside(document: dict[str, Any]) -> None:
+    document["buffers"][0]["uri"] = "elsewhere.bin"
+
+
+def too_long(document: dict[str, Any]) -> None:
+    document["accessors"][0]["count"] = 10**9
+
+
+def wrong_view(document: dict[str, Any]) -> None:
+    document["accessors"][0]["bufferView"] = 999
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (no_skin, "got a mesh without skin; expected a mesh bound to a skeleton"),
+        (no_targets, "got a mesh without morph targets"),
+        (no_mesh, "got no mesh"),
+        (two_meshes, "got 2 skinned meshes; expected one; fix: join them"),
+        (compressed, "got a file that needs KHR_draco_mesh_compression"),
+        (lines, "got points, lines or strips"),
+        (no_binds, "got a skin without inverse bind matrices"),
+        (outside, "got data outside of the file"),
+        (too_long, "got damaged contents"),
+        (wrong_view, "got damaged contents"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+    file = tmp_path / "bad.glb"
+    file.write_bytes(changed(write_glb(rigged_ball()), change))
+    with pytest.raises(MeshInputError, match=message) as caught:
+        read_character(file)
+    assert "bad.glb" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"glTF", b"o head\n", write_glb(rigged_ball())[:5000]])
+def test_damaged_files_are_refused(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "bad.glb"
+    file.write_bytes(data)
+    with pytest.raises(MeshInputError, match=r"bad\.glb"):
+        read_character(file)
+    with pytest.raises(MeshInputError, match="missing"):
+        read_character(tmp_path / "missing.glb")
+
+
+# the command
+
+
+def test_the_command_puts_a_rig_into_a_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "own"
+    shutil.copytree(Bundle.open("mini", verify=False).path, bundle)
+    head = rigged_mini()
+    assert head.rig is not None
+    renamed = dataclasses.replace(head.rig, shape_names=tuple(f"my {name}" for name in head.rig.shape_names))
+    file = file_of(tmp_path, dataclasses.replace(head, rig=renamed))
+    assert main(["rig", str(file), "--bundle", str(bundle)]) == 0
+    told = capsys.readouterr().out
+    assert "64 joints, 52 blendshapes, 3 rigid parts" in told
+    rig = Bundle.open(bundle).rig  # every hash is right again
+    assert rig is not None and rig.binding is not None and rig.shape_names == renamed.shape_names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bundle", "mini"], "--out: got none, with a packaged model"),
+        (["--bundle", "nowhere", "--out", "rig"], "no such model: got 'nowhere'"),
+        (["--bundle", "mini", "--out", "no/such/rig"], "cannot write no/such/rig"),
+        (["--bundle", "mini", "--out", "rig"], "the character's topology: got 738 vertices"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["rig", str(file_of(tmp_path, rigged_ball())), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "rig").exists()
+
+
+# the parts of a binding
+
+
+def test_separate_pieces_are_rigid_parts() -> None:
+    two = Topology.from_polygons(13, [*QUADS, [8, 9, 10], [9, 11, 10]])  # 12 belongs to nothing
+    assert rigid_parts(two).tolist() == [0] * 8 + [1] * 4 + [0]
+    assert not rigid_parts(ball().topology).any()
+    assert np.bincount(rigid_parts(bundled_head().topology)).tolist() == [4200, 226, 72, 40]
+
+
+def test_contacts_are_what_a_blink_brings_together() -> None:
+    rig = ball_rig()
+    assert rig.binding is not None
+    shapes = np.stack([rig.shape(name) for name in rig.shape_names])
+    found = contacts(rig.binding.template, shapes, ["turn", "eyeBlinkLeft", "swell"], rig.binding.parts)
+    assert [len(pairs) for pairs in found] == [0, len(rig.binding.contact_pairs), 0]
+    assert np.array_equal(found[1], np.sort(rig.binding.contact_pairs, axis=1))
+    assert not any(map(len, contacts(rig.binding.template, shapes, rig.shape_names, rig.binding.parts)))
+
+
+@pytest.mark.parametrize("joint", [[0, 0, 0], [0.02, 0.05, -0.01], [0, -0.13, 0.02]])
+def test_near_vertices_hold_a_joint_exactly(joint: list[float]) -> None:
+    points = ball().positions.astype(np.float64)
+    ids, weights = near_regressor(np.array(joint), points, np.arange(40))
+    assert weights.sum() == pytest.approx(1) and weights @ points[ids] == pytest.approx(joint, abs=1e-6)
+    assert np.abs(weights).sum() < 20
+
+
+def test_a_joint_far_from_the_mesh_cannot_be_held() -> None:
+    with pytest.raises(MeshInputError, match=r"a joint: got one at \[0\.0, 50\.0, 0\.0\]; expected one near"):
+        near_regressor(np.array([0, 50.0, 0]), ball().positions, np.arange(40))
+
+
+def test_rig_and_cube_do_not_fit() -> None:
+    rig: Rig = ball_rig()
+    with pytest.raises(MeshInputError, match="the head to fit a rig to"):
+        fit(rig, cube().positions)
