@@ -77,9 +77,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             raise OptionError("--against", got="a directory without topos_rt", expected="a checkout's root")
     load = load_average()
     with tempfile.TemporaryDirectory() as folder:
-        words = starts(Path(folder))
-        samples = {name: _by_turns(line, roots, arguments.rounds) for name, line in words.items()}
-        imports = {key: _imports(root, words["topos-rt generate"]) for key, root in roots.items()}
+        words, bytecode = starts(Path(folder)), Path(folder) / "bytecode"
+        samples = {name: _by_turns(line, roots, arguments.rounds, bytecode) for name, line in words.items()}
+        generate = words["topos-rt generate"]
+        imports = {key: _imports(root, generate, bytecode) for key, root in roots.items()}
     rows = {}
     for name, found in samples.items():
         rows[name] = {key: summary(values) for key, values in found.items()}
@@ -97,19 +98,23 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_turns(words: list[str], roots: Mapping[str, Path], rounds: int) -> dict[str, list[float]]:
+def _by_turns(
+    words: list[str], roots: Mapping[str, Path], rounds: int, bytecode: Path
+) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {key: [] for key in roots}
     for turn in range(-1, rounds):  # the first fills the caches
         for key in list(roots)[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
-            _start(roots[key], words)
+            _start(roots[key], words, bytecode)
             if turn >= 0:
                 samples[key].append(1e3 * (time.perf_counter() - start))
     return samples
 
 
-def _start(root: Path, words: list[str]) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+def _start(root: Path, words: list[str], bytecode: Path) -> str:
+    # Bytecode is kept beside nobody's sources: the checkouts stay as they are.
+    kept = {"PYTHONPATH": str(root), "PYTHONPYCACHEPREFIX": str(bytecode)}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | kept
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment,
                           cwd=root, check=False)  # fmt: skip
     if done.returncode:
@@ -118,12 +123,12 @@ def _start(root: Path, words: list[str]) -> str:
     return done.stderr
 
 
-def _imports(root: Path, words: list[str]) -> dict[str, float]:
+def _imports(root: Path, words: list[str], bytecode: Path) -> dict[str, float]:
     """Package -> milliseconds in its own modules, the costliest first; medians of three starts."""
     runs = []
     for _ in range(3):
         cost: defaultdict[str, float] = defaultdict(float)
-        for own, module in _IMPORT.findall(_start(root, ["-X", "importtime", *words])):
+        for own, module in _IMPORT.findall(_start(root, ["-X", "importtime", *words], bytecode)):
             cost[module.partition(".")[0]] += int(own) / 1e3
         runs.append(cost)
     packages = {name: float(np.median([run.get(name, 0.0) for run in runs])) for name in set().union(*runs)}

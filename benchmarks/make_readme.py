@@ -17,7 +17,7 @@ RESULTS = HERE / "results"
 
 HEAD = """# Benchmarks
 
-`python -m benchmarks.make_readme` writes this page from the JSON files in `results/`; a test holds it to them.
+`python -m benchmarks.make_readme` writes this page from the JSON files in `results/`; a test checks that.
 What is measured and how, and the schema of the pipeline's results: [docs/bench.md](../docs/bench.md).
 Measure on a machine that does nothing else; every result says what load it began under.
 """
@@ -43,7 +43,7 @@ def page(results: Path) -> str:
     """The page that the results make."""
     scripts = table(["command", "measures"], [[f"`{name}`", what] for name, what in SCRIPTS.items()])
     sections = (f"## {title}\n\n{make(results)}" for title, make in SECTIONS.items())
-    return "\n".join([HEAD, scripts, "", *sections])
+    return "\n".join([HEAD, scripts, *sections])
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

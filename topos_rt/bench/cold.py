@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def measure(request: Request, backend: str, repeats: int, tell: Tell) -> list[di
     states = STATES if backend in BUILDERS else FRESH
     told: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     total = 2 * repeats * len(states)
-    for _ in range(repeats):
-        for warmed in (False, True):
+    with _environment() as environment:
+        for warmed in repeats * (False, True):
             with tempfile.TemporaryDirectory(prefix="topos-rt-") as folder:
                 prepared = dataclasses.replace(request, backend=backend, cache=Path(folder))
                 # In this order each state is what the process before has left behind.
@@ -50,7 +51,7 @@ def measure(request: Request, backend: str, repeats: int, tell: Tell) -> list[di
                     tell(sum(map(len, told.values())) / total, f"fresh process, {state}")
                     if state == "engine cache":
                         _forget_kernels(Path(folder))
-                    told.setdefault((state, warmed), []).append(_child(prepared, warmed))
+                    told.setdefault((state, warmed), []).append(_child(prepared, warmed, environment))
     return [
         {"state": state, "meaning": states[state], "warmed_up": warmed, **_row(told[state, warmed])}
         for state in states
@@ -76,11 +77,25 @@ def _forget_kernels(cache: Path) -> None:
         kernels.unlink()
 
 
-def _child(request: Request, warmed: bool) -> dict[str, Any]:
-    tree = dataclasses.asdict(request) | {"cache": str(request.cache)}
-    task = {"request": tree, "warm_up": warmed, "spawned": time.monotonic()}
+@contextmanager
+def _environment() -> Iterator[dict[str, str]]:
+    """That of the children: our sources, compiled to bytecode as anyone's are after the first start."""
     roots = [str(Path(topos_rt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, roots))}
+    if not sys.dont_write_bytecode:
+        yield environment
+        return
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory(prefix="topos-rt-") as folder:
+        environment["PYTHONPYCACHEPREFIX"] = folder
+        words = [sys.executable, "-c", "import onnxruntime, topos_rt.bench.session"]
+        subprocess.run(words, capture_output=True, env=environment, check=False)
+        yield environment
+
+
+def _child(request: Request, warmed: bool, environment: Mapping[str, str]) -> dict[str, Any]:
+    tree = dataclasses.asdict(request) | {"cache": str(request.cache)}
+    task = {"request": tree, "warm_up": warmed, "spawned": time.monotonic()}
     words = [sys.executable, "-m", "topos_rt.bench.child", json.dumps(task)]
     try:
         done = subprocess.run(

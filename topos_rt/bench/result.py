@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from topos_rt.backends import choose_backend
+from topos_rt.backends import BUILDERS, choose_backend
 from topos_rt.backends.base import BuildCallback
 from topos_rt.bench import ceilings, cold, machine
 from topos_rt.bench.diagnose import diagnose
@@ -44,17 +44,19 @@ def measure(
     about = machine.facts() | {"load_average_before": machine.load_average()}
     # First: what goes wrong there does so before the long part.
     fresh = cold.measure(request, choose_backend(request.backend)[0], repeats, tell) if repeats else []
+    has_device = choose_backend(request.backend)[0] in BUILDERS
+    free = machine.device_memory() if has_device else None
     with opened(request, progress) as session:
         backend = session.pipeline.backend
         about["backend"] = session.pipeline.backend_reason
-        on_device = next(iter(session.engines.values())).on_device
         warmed = session.warm_up(warm_up, tell)
         peak = machine.peak_bytes()  # before the ceilings, which take more than a small model
         tell(0.0, "measuring the ceilings")
         best = ceilings.measure(backend, session.options)
-        before = machine.gpu_state() if on_device else None
+        before = machine.gpu_state() if has_device else None
         stages, graphs = _run(session, runs, tell)
-        after = machine.gpu_state() if on_device else None
+        after = machine.gpu_state() if has_device else None
+        left = machine.device_memory() if has_device else None
         settings = settings_of(session.metadata)
         needed = runs_per_head(settings)
         rows = {graph: {"runs_per_head": needed[graph], **_fields(session.engines[graph])}
@@ -68,7 +70,8 @@ def measure(
             "protocol": {
                 "mode": GRAPHS_ALONE if request.graphs else HEADS, "runs": runs, "warm_up": warmed,
                 "cold_repeats": repeats, "seed": request.seed, "percentiles": "linear interpolation",
-                "start_state": "warm process",
+                "start_state": "warm process", "cuda_graphs": False,
+                "transfers": "each run, but for what has not changed since the last",
             },
             "machine": about,
             "device": {"before": before, "after": after},
@@ -78,7 +81,7 @@ def measure(
             "roofline": roofline(best, flops, sizes, needed, rows, summaries),
             "memory": {
                 "peak_host_bytes": peak,
-                "device": machine.device_memory() if on_device else None,
+                "device": _taken(free, left),
             },
             "samples_ms": _kept(stages or {graph: session.engines[graph].samples["computeMs"]
                                            for graph in graphs}),
@@ -130,6 +133,13 @@ def guidance_policy(settings: SamplerSettings) -> str:
     where = "throughout" if (low, high) == (0, 1) else f"for t in {low:g}..{high:g}"
     how_often = "" if settings.reuse == 1 else f", anew at every {settings.reuse}th evaluation"
     return f"w = {settings.guidance:g} {where}{how_often}"
+
+
+def _taken(before: Mapping[str, int] | None, after: Mapping[str, int] | None) -> dict[str, int] | None:
+    """Bytes on the device while loaded. Everything there is allocated at loading: that is the peak."""
+    if before is None or after is None:
+        return None
+    return {"peak_bytes": before["free_bytes"] - after["free_bytes"], **after}
 
 
 def _kept(samples: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:

@@ -66,7 +66,7 @@ class Difference:
     change: float  # of the medians
     low: float  # 95 % interval of `change`
     high: float
-    a_a: float  # the larger A/A spread of the two
+    a_a: float  # the larger A/A spread of the two; of runs by turns, that of b[i] / a[i]
 
     @property
     def significant(self) -> bool:
@@ -93,7 +93,11 @@ def difference(
     tail = (100 - _CONFIDENCE) / 2
     low, high = np.percentile(drawn[1] / drawn[0] - 1, [tail, 100 - tail])
     change = float(np.median(np.asarray(b)) / np.median(np.asarray(a)) - 1)
-    return Difference(change, float(low), float(high), max(a_a_spread(a, seed), a_a_spread(b, seed)))
+    if interleaved:  # what disturbs both alike is no noise of their difference
+        noise = a_a_spread((np.asarray(b) / np.asarray(a)).tolist(), seed)
+    else:
+        noise = max(a_a_spread(a, seed), a_a_spread(b, seed))
+    return Difference(change, float(low), float(high), noise)
 
 
 def _blocks(samples: Sequence[float]) -> np.ndarray:

@@ -32,7 +32,9 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield from _cold(result["cold"])
     yield ""
     yield from _ceilings(result)
-    yield f"peak memory of this process {_megabytes(result['memory']['peak_host_bytes'])}"
+    device = result["memory"]["device"]
+    there = f", on the device {_megabytes(device['peak_bytes'])}" if device else ""
+    yield f"peak memory of this process {_megabytes(result['memory']['peak_host_bytes'])}{there}"
     for line in result["diagnosis"]:
         yield f"note: {line['what']}; fix: {line['fix']}"
 
