@@ -39,12 +39,12 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: pyproject.toml CMakeLists.txt constraints.txt | $(BIN)/python
+$(VENV)/.runtime: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) | $(BIN)/python
 	@echo "installing topos-rt into $(VENV)"
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.test: pyproject.toml CMakeLists.txt constraints.txt | $(BIN)/python
+$(VENV)/.test: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) | $(BIN)/python
 	@echo "installing topos-rt and its test extras into $(VENV)"
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.runtime

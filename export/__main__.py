@@ -1,4 +1,4 @@
-"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`; measure, compare and rig them."""
+"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`; measure, compare, rig them."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ through on its own.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -74,6 +75,12 @@ def flow_program(settings: SamplerSettings) -> tuple[Evaluation, ...]:
         Evaluation(t, w, (*trace.mixed(k), trace.next_state(k, settings.solver)))
         for k, (t, w) in enumerate(trace.calls)
     )
+
+
+def weights_table(program: Sequence[Evaluation]) -> np.ndarray:
+    """[sums, 1, MAX_TERMS] float32 weights of all sums in their order, zero where one has fewer terms."""
+    rows = [[weight for _, weight in total.terms] for evaluation in program for total in evaluation.sums]
+    return np.array([[row + [0.0] * (MAX_TERMS - len(row))] for row in rows], np.float32)
 
 
 @dataclass(eq=False)

@@ -140,7 +140,7 @@ def flow_step(
     """outs[j] = sum_i table[step, j, i] * terms[i], then step grows by one.
 
     A step of the sampler, guidance included, whose weights are looked up on the device: a captured graph
-    serves all steps. `topos_rt.flow_table` makes the tables. A step outside of the table changes nothing.
+    serves all steps. `topos_rt.flow_program` makes the tables. A step outside of the table changes nothing.
 
     Args:
         terms: 1 to 4 arrays of one shape, FP32. table: [steps, sums, terms] FP32. step: [1] int32.

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from topos_rt import ops
-from topos_rt.errors import InputError, OptionError
-from topos_rt.flow_table import FLOW_TABLES, flow_table
-from topos_rt.sampler import SamplerSettings, guided, sample, time_grid
+from topos_rt.errors import InputError
+from topos_rt.flow_program import MAX_TERMS, Ref, flow_program, weights_table
+from topos_rt.sampler import SamplerSettings, guided, sample
+from topos_rt.solvers import SOLVERS
 
 
 def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -61,33 +62,27 @@ class Linear:
         return self.conditional(x, t) + np.float32(w) * difference, difference
 
 
-@pytest.mark.parametrize("solver", FLOW_TABLES)
-@pytest.mark.parametrize("guidance", [0.0, 3.0])
-@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.3, 0.8)])
-@pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_a_loop_is_the_solver(
-    arena: Any, solver: str, guidance: float, interval: tuple[float, float], shift: float
-) -> None:
-    settings = SamplerSettings(steps=9, solver=solver, guidance=guidance, interval=interval, shift=shift)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("more", [{"guidance": 0.0}, {"guidance": 3.0, "interval": (0.3, 0.8)},
+                                  {"guidance": 3.0, "reuse": 2, "shift": 3.0}])  # fmt: skip
+def test_a_loop_is_the_solver(arena: Any, solver: str, more: dict[str, Any]) -> None:
+    settings = SamplerSettings(steps=9, solver=solver, **more)
     start, field = draw(np.random.default_rng(1), 7, 4), Linear()
     *_, last = sample(guided(field, settings), start, settings)
-    x, kept = arena.put(start), arena.put(np.zeros_like(start))
-    step, table = arena.put(np.zeros(1, np.int32)), arena.put(flow_table(settings))
-    for t in settings.grid[:-1]:
-        state = arena.get(x)
-        terms = [x, arena.put(field.conditional(state, t)), arena.put(field.unconditional(state, t)), kept]
-        ops.flow_step(terms, table, step, [x, kept], stream=arena._stream.handle)
-    assert np.allclose(arena.get(x), last.x_next, rtol=2e-5, atol=2e-5)
-
-
-def test_solvers_without_a_table() -> None:
-    with pytest.raises(OptionError, match=r"'heun'.*one of: euler, ab2"):
-        flow_table(SamplerSettings(steps=4, solver="heun", guidance=1.0))
-    with pytest.raises(OptionError, match="guidance"):
-        flow_table(SamplerSettings(steps=4, solver="euler"))
-    with pytest.raises(OptionError, match="reuse"):
-        flow_table(SamplerSettings(steps=4, solver="euler", guidance=1.0, reuse=2))
-    assert flow_table(SamplerSettings(steps=4, guidance=0.0)).shape == (len(time_grid(4)) - 1, 2, 4)
+    program = flow_program(settings)
+    table, step = arena.put(weights_table(program)), arena.put(np.zeros(1, np.int32))
+    arrays = {Ref("state", 0): arena.put(start)}
+    for k, evaluation in enumerate(program):
+        state, w = arena.get(arrays[Ref("state", k)]), evaluation.guidance
+        velocity, difference = field.guided(state, evaluation.t, 0.0 if w is None else w)
+        arrays |= {Ref("velocity", k): arena.put(velocity), Ref("difference", k): arena.put(difference)}
+        for total in evaluation.sums:
+            terms = [arrays[ref] for ref, _ in total.terms]
+            terms += [terms[0]] * (MAX_TERMS - len(terms))
+            arrays[total.target] = arena.empty(start.shape, np.float32)
+            ops.flow_step(terms, table, step, [arrays[total.target]], stream=arena._stream.handle)
+    latent = arena.get(arrays[Ref("state", len(program))])
+    assert np.allclose(latent, last.x_next, rtol=5e-5, atol=5e-5)
 
 
 ONES = np.ones((2, 3), np.float32)

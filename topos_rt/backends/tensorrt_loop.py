@@ -20,7 +20,7 @@ from topos_rt.backends.base import Tensor, Value
 from topos_rt.backends.device_array import Arena, DeviceArray
 from topos_rt.backends.tensorrt_engine import TensorRTEngine
 from topos_rt.errors import BackendError, InputError
-from topos_rt.flow_program import MAX_TERMS, Evaluation, Ref, Sum
+from topos_rt.flow_program import MAX_TERMS, Evaluation, Ref, weights_table
 
 STEPWISE = "open the pipeline without cuda_graph"
 
@@ -94,8 +94,7 @@ class FlowLoop:
             made = ["velocity"] if evaluation.guidance is None else ["velocity", "difference"]
             for ref in (*(Ref(kind, k) for kind in made), *(total.target for total in evaluation.sums)):
                 self._slots[ref] = arena.empty(latent.shape, latent.dtype)
-        sums = [total for evaluation in self._program for total in evaluation.sums]
-        self._table = arena.put(np.array([[_weights(total)] for total in sums], np.float32))
+        self._table = arena.put(weights_table(self._program))
         self._counter = arena.put(np.zeros(1, np.int32))
         guidance = {e.guidance for e in self._program if e.guidance is not None}
         self._guidance = {w: arena.put(np.array([w], np.float32)) for w in guidance}
@@ -142,8 +141,3 @@ class FlowLoop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _weights(total: Sum) -> list[float]:
-    weights = [weight for _, weight in total.terms]
-    return weights + [0.0] * (MAX_TERMS - len(weights))
