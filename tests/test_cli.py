@@ -137,8 +137,8 @@ def test_bad_images(refused, case):
         ([], "no command: expected one of: generate, retopologize, eval, build, info, doctor"),
         (
             ["genrate"],
-            "unknown command: got 'genrate'; expected one of: generate, retopologize, eval, build, info, doctor;"
-            " fix: did you",
+            "unknown command: got 'genrate'; expected one of: generate, retopologize, eval, build, info,"
+            " doctor; fix: did you",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),

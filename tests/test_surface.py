@@ -108,7 +108,7 @@ def test_estimated_normals_point_out_of_a_ball_and_of_two() -> None:
     cosines = (normals * points).sum(1) / np.linalg.norm(points, axis=1)
     assert cosines.min() > 0.95
     assert np.allclose(np.linalg.norm(normals, axis=1), 1)
-    pair = np.concatenate([points, points + [0.5, 0, 0]])
+    pair = np.concatenate([points, points + np.array([0.5, 0, 0])])
     normals = estimate_normals(pair)
     towards = (normals[:3000] * points).sum(1), (normals[3000:] * points).sum(1)
     # each is turned as a whole, away from the middle between the two: none is mixed
