@@ -34,7 +34,7 @@ from training.heads import HeadModel
 PASSES = (1, 3)
 TARGET_MM = 1.5
 ALIGNED_DEGREES = 10.0  # rotation error up to which an alignment counts as found
-SAMPLES = 10_000
+SAMPLES = 5_000
 _SELECTION_HEADS = 16
 
 

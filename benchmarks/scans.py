@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,11 @@ class TrueHead:
     triangles: np.ndarray  # [F,3]
     outside: np.ndarray  # [F] bool
 
-    @property
+    @cached_property
     def whole(self) -> Surface:
         return Surface(self.positions, self.triangles)
 
-    @property
+    @cached_property
     def outer(self) -> Surface:
         return Surface(self.positions, self.triangles[self.outside])
 
@@ -70,12 +71,17 @@ def remeshed(head: TrueHead, draw: np.random.Generator) -> Any:
     counts = np.ceil((points.max(0) + 3 * VOXEL_M - low) / VOXEL_M).astype(int)
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), -1).reshape(-1, 3)
     places = low + VOXEL_M * grid
-    distances, ids = kd_tree(points).query(places)
-    signed = distances * np.where(((places - points[ids]) * normals[ids]).sum(1) < 0, -1, 1)
     # further off, on the open sides, the sign means nothing
-    near = (distances < 1.8 * VOXEL_M).reshape(counts)
-    vertices, faces, _, _ = marching_cubes(signed.reshape(counts), 0.0, spacing=(VOXEL_M,) * 3, mask=near)
-    return _mesh(vertices + low, faces[:, ::-1])
+    reach = 1.8 * VOXEL_M
+    distances, ids = kd_tree(points).query(places, distance_upper_bound=reach)
+    near = np.isfinite(distances)
+    signed = np.full(len(places), reach)
+    ids = ids[near]
+    signed[near] = distances[near] * np.sign(((places[near] - points[ids]) * normals[ids]).sum(1))
+    vertices, faces, _, _ = marching_cubes(
+        signed.reshape(counts), 0.0, spacing=(VOXEL_M,) * 3, mask=near.reshape(counts)
+    )
+    return _mesh(vertices + low, faces)
 
 
 def neck_cut(head: TrueHead, draw: np.random.Generator) -> Any:

@@ -134,10 +134,11 @@ def test_bad_images(refused, case):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ([], "no command: expected one of: generate, build, bench, info, doctor"),
+        ([], "no command: expected one of: generate, retopologize, eval, build, bench, info, doctor"),
         (
             ["genrate"],
-            "unknown command: got 'genrate'; expected one of: generate, build, bench, info, doctor; fix: di",
+            "unknown command: got 'genrate'; expected one of: generate, retopologize, eval, build, bench,"
+            " info, doctor; fix: did you",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),

@@ -45,7 +45,7 @@ PUBLIC = [
 ]
 # Import names, by how they may be used: anywhere, or inside the function that needs the extra.
 DEPENDENCIES = {"numpy", "onnxruntime", "PIL", "platformdirs", "safetensors"}
-OPTIONAL = {"cuda", "pxr", "tensorrt", "tensorrt_rtx", "trimesh"}
+OPTIONAL = {"cuda", "pxr", "scipy", "tensorrt", "tensorrt_rtx", "trimesh"}
 
 
 def python(code, *flags):

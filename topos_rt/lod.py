@@ -62,13 +62,9 @@ def lods_from_tensors(tensors: Mapping[str, np.ndarray]) -> tuple[Lod, ...]:
 
 
 def reduced_topology(topology: Topology, level: int) -> Topology:
-    """The topology of a level of detail: its triangles, UVs and regions. Level 0 is the topology itself.
-
-    Raises OptionError for a level that the topology does not have.
-    """
+    """The topology of a level that there is: its triangles, UVs and regions; of level 0, itself."""
     from topos_rt.topology import Topology
 
-    check_level(topology, level)
     if level == 0:
         return topology
     lod = topology.lods[level - 1]
@@ -115,7 +111,8 @@ def reduced_head(head: HeadMesh, level: int) -> HeadMesh:
 
 def check_level(topology: Topology, level: int) -> None:
     """Raises OptionError for a level that the topology does not have."""
-    if isinstance(level, bool) or level not in range(len(topology.lods) + 1):
+    whole = isinstance(level, int | np.integer) and not isinstance(level, bool)
+    if not whole or not 0 <= level <= len(topology.lods):
         fix = None if topology.lods else "export the model's bundle again: this one has no levels of detail"
         raise OptionError("level of detail", got=repr(level)[:40], fix=fix,
                           expected=f"0 to {len(topology.lods)}" if topology.lods else "0")

@@ -16,6 +16,7 @@ from topos_rt.errors import MeshInputError, MissingExtraError
 NEIGHBOURS = 16  # points a normal is estimated from
 _FIRST, _MOST = 8, 512  # pieces of triangles looked at for one point: at first, and at most
 _PIECES_PER_TRIANGLE = 4
+_FLAT = 1e-20  # of the square of a triangle's doubled area to the fourth power of its longest side
 _BLOCK = 1 << 18  # pairs of a point and a triangle at once
 
 
@@ -180,7 +181,9 @@ def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     foot = points - height[:, None] * normal
     u = _dot(np.cross(b - a, foot - a), normal) / safe
     v = _dot(np.cross(foot - a, c - a), normal) / safe
-    inside = (square > 0) & (u >= 0) & (v >= 0) & (u + v <= 1)
+    # a triangle with hardly any area has a normal of rounding errors: its sides are near enough
+    longest = np.maximum.reduce([_dot(side, side) for side in (b - a, c - b, a - c)])
+    inside = (square > _FLAT * longest**2) & (u >= 0) & (v >= 0) & (u + v <= 1)
     sides = np.stack([_on_side(points, *side) for side in ((a, b), (b, c), (c, a))])
     distances = ((sides - points) ** 2).sum(2)
     nearest = sides[distances.argmin(0), np.arange(len(points))]

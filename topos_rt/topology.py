@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.lod import Lod, lods_from_tensors, lods_to_tensors, reduced_topology
+from topos_rt.lod import Lod, check_level, lods_from_tensors, lods_to_tensors, reduced_topology
 from topos_rt.tensorfile import read_tensors, write_tensors
 
 # Two ends of an edge closer than this in [position | normal] make it an edge of type 1 (a self-loop is one).
@@ -84,6 +84,7 @@ class Topology:
 
         Raises OptionError for a level that there is none of.
         """
+        check_level(self, level)
         if level not in self._reduced:
             self._reduced[level] = reduced_topology(self, level)
         return self._reduced[level]

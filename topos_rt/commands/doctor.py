@@ -39,6 +39,7 @@ OPTIONAL = {
     "tensorrt": "tensorrt",
     "cuda-python": "tensorrt-rtx",
     "usd-core": "usd",
+    "scipy": "mesh",
     "trimesh": "mesh",
 }
 BUILT = ("tensorrt-rtx", "tensorrt")  # the backends that keep engines
