@@ -23,7 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").partition(": ")[2]
-        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        first = summary.partition("\n\n")[0].rstrip(".")
+        command = commands.add_parser(name, help=first, description=summary, allow_abbrev=False)
         module.add_arguments(command)
         if name in MAKERS:
             command.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,28 @@ def product(path: Path, half: bool, weights: str | None = None) -> Path:
             node("Cast", ["y16"], ["y"], to=TensorProto.FLOAT),
         ]
     return save(path, nodes, ends, [tensor])
+
+
+# What TensorRT makes of the operators that multiply.
+_KINDS = {"MatMul": "MATRIX_MULTIPLY", "Gemm": "MATRIX_MULTIPLY", "Conv": "CONVOLUTION",
+          "Attention": "ATTENTION_INPUT"}  # fmt: skip
+
+
+def products(path: Path) -> tuple[Counter[str], Counter[str]]:
+    """Products of FP16 operands and of FP32 operands in an ONNX file, counted by TensorRT's kind of layer."""
+    graph = onnx.load(path, load_external_data=False).graph
+    half = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    for made in graph.node:
+        to = next((a.i for a in made.attribute if a.name == "to"), None)
+        narrow = bool(made.input) and made.input[0] in half
+        if made.op_type == "Cast":
+            narrow = to == TensorProto.FLOAT16
+        if made.op_type in _KINDS:
+            counts[0 if narrow else 1][_KINDS[made.op_type]] += 1
+        if narrow:
+            half.update(made.output)
+    return counts
 
 
 def external(name: str, location: str, shape: list[int], kind: int = TensorProto.FLOAT) -> onnx.TensorProto:

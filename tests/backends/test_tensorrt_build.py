@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,10 @@ def test_every_graph_of_the_bundled_model(mini_plans: tuple[dict[str, Plan], dic
     for graph, plan in mini_plans[0].items():
         if graph != "dit_modulation":  # which is small, runs once a time, and stays in FP32
             assert plan.build.layers["fp16"]["MATRIX_MULTIPLY"] > len(plan.build.wide_products)
+        half, wide = graphs.products(Bundle.open("mini").graph(graph, "fp16"))
+        found = plan.build.layers.get("fp16", {})
+        assert {kind: found.get(kind, 0) for kind in half} == half  # none is widened on the way, none lost
+        assert Counter(plan.build.wide_products.values()) == wide
     bytes_of_weights = sum(plan.build.memory["weights"] for plan in mini_plans[0].values())
     assert 1e6 < bytes_of_weights < sum(len(plan.data) for plan in mini_plans[0].values())
 

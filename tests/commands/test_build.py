@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import weakref
 
 import pytest
 
 from topos_rt.bundle import GRAPHS, Bundle, Manifest, write_manifest
 from topos_rt.cli import main
+from topos_rt.commands import build
 from topos_rt.console import Console
 
 if os.environ.get("CI") != "true":  # there its absence is a failure
@@ -53,6 +55,20 @@ def test_json(run, tiny_bundle):
     assert set(second["graphs"]["vae_decoder"]["fp32_products"].values()) == {"MATRIX_MULTIPLY"}
     assert second["bytes"] == sum(facts["bytes"] for facts in second["graphs"].values())
     assert len(err) > len(GRAPHS)  # the table
+
+
+def test_one_plan_is_held_at_a_time(run, monkeypatch):
+    """At the released size each takes a gigabyte."""
+    plans, make = [], build._plan
+
+    def watched(*arguments):
+        assert not [plan for plan in plans if plan() is not None]
+        made = make(*arguments)
+        plans.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(build, "_plan", watched)
+    assert run()[0] == 0 and len(plans) == len(GRAPHS)
 
 
 def with_half_graphs(path):

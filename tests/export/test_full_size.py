@@ -1,14 +1,22 @@
-"""Export at full size: minutes and gigabytes. By hand: `pytest -m slow tests/export/test_full_size.py`."""
+"""Export and engines at full size: minutes and gigabytes.
+
+By hand: `pytest -m slow tests/export/test_full_size.py`. With TOPOS_RT_FULL_SIZE=DIR the last test keeps its
+bundle and engines there, and takes those that it finds.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 
 from export import random
@@ -16,8 +24,9 @@ from export.generated import generate
 from export.graphs import build_graphs
 from export.models import FastDiT
 from export.onnx_files import compare
+from tests.backends import graphs
 from tests.export.release_files import save_checkpoints, write_topology
-from topos_rt.bundle import Bundle
+from topos_rt.bundle import GRAPHS, Bundle
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -71,6 +80,85 @@ def test_full_size(kind: str, precision: str, tmp_path: Path) -> None:
     assert seconds <= SECONDS and gib <= GIB
     assert precision == "fp32" or dit <= DIT_FP16_BYTES
     assert all(error <= TOLERANCE for error in (errors or {}).values())
+
+
+# Graph -> its inputs, then its outputs, at the released size.
+T, C, N, D, BLOCKS = 1374, 1024, 1513, 32, 24
+CONTEXT = {"keys": (BLOCKS, 16, T, 64), "values": (BLOCKS, 16, T, 64)}
+STEP = {"latent": (1, N, D), "modulation": (BLOCKS, 6, C), **CONTEXT}
+SHAPES = {
+    "image_encoder": ({"pixels": (1, 3, 518, 518)}, {"tokens": (1, T, C)}),
+    "dit_modulation": ({"time": (1,)}, {"modulation": (BLOCKS, 6, C)}),
+    "dit_context": ({"tokens": (1, T, C)}, CONTEXT),
+    "dit_step": (STEP, {"velocity": (1, N, D)}),
+    "dit_step_guided": ({**STEP, "guidance": (1,)}, {"velocity": (1, N, D), "difference": (1, N, D)}),
+    "vae_decoder": ({"latent": (1, N, D)}, {"vertices": (1, 24049, 6)}),
+    "vae_encoder": ({"points": (1, 65536, 6)}, {"mean": (1, N, D), "logvar": (1, N, D)}),
+}
+# Products of FP16 operands: the work of an engine.
+HALF_PRODUCTS = {
+    "image_encoder": {"MATRIX_MULTIPLY": 24 * 4, "ATTENTION_INPUT": 24},
+    "dit_modulation": {},
+    "dit_context": {"MATRIX_MULTIPLY": 1},
+    "dit_step": {"MATRIX_MULTIPLY": BLOCKS * 6, "ATTENTION_INPUT": BLOCKS * 2},
+    "dit_step_guided": {"MATRIX_MULTIPLY": BLOCKS * 6 + 1, "ATTENTION_INPUT": BLOCKS * 2},
+}
+
+@pytest.mark.slow
+def test_every_engine_at_full_size(tmp_path: Path) -> None:
+    """TensorRT-RTX builds all seven in FP16 with the command users have; what it says is kept."""
+    work = Path(os.environ.get("TOPOS_RT_FULL_SIZE") or tmp_path)
+    if not (work / "bundle/manifest.json").exists():
+        run_here(work, "-m", "export", *random_arguments(work), "--out", "bundle")
+    command = ["-m", "topos_rt", "build", "--model", "bundle", "--backend", "tensorrt-rtx",
+               "--precision", "fp16", "--cache", "cache", "--json"]  # fmt: skip
+    output, seconds, gib = run_here(work, *command)
+    told = json.loads(output)
+    if all(facts["built"] for facts in told["graphs"].values()):
+        machine = {"cores": len(os.sched_getaffinity(0)), "processor": processor(), "gpu": None,
+                   "wall_seconds": round(seconds, 1), "peak_gib": round(gib, 2)}  # fmt: skip
+        (RESULTS / "build_official.json").write_text(json.dumps(told | {"machine": machine}, indent=2) + "\n")
+    assert told["exit_code"] == 0 and told["precision"] == "fp16"
+    assert list(told["graphs"]) == list(GRAPHS) == list(SHAPES)
+    bundle = Bundle.open(work / "bundle")
+    for graph, facts in told["graphs"].items():
+        check_engine(bundle, graph, facts)
+    plans = {path.name.partition(".")[0]: path.stat().st_size for path in work.glob("cache/engines/*.plan")}
+    assert plans == {graph: facts["bytes"] for graph, facts in told["graphs"].items()}
+
+
+def check_engine(bundle: Bundle, graph: str, facts: dict[str, Any]) -> None:
+    model = onnx.load(bundle.graph(graph, "fp16"), load_external_data=False)
+    ends = [{v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in side}
+            for side in (model.graph.input, model.graph.output)]  # fmt: skip
+    assert ends == list(SHAPES[graph])
+    half, wide = graphs.products(bundle.graph(graph, "fp16"))
+    found = facts["layers_by_kind"].get("fp16", {})
+    assert {kind: found.get(kind, 0) for kind in half} == half
+    assert HALF_PRODUCTS.get(graph, half) == half and (half or graph == "dit_modulation")
+    assert Counter(facts["fp32_products"].values()) == wide
+    on_device = facts["device_bytes"]
+    assert on_device["inputs_outputs"] == 4 * sum(math.prod(s) for side in ends for s in side.values())
+
+
+def run_here(work: Path, *words: str) -> tuple[str, float, float]:
+    """What a Python command prints, its seconds and its peak GiB."""
+    start = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, *words], cwd=work, env=environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    output = process.stdout.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, output
+    return output, time.perf_counter() - start, usage.ru_maxrss / 2**20
+
+
+def processor() -> str:
+    """Its name, as Linux tells it."""
+    names = (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name"))  # fmt: skip
+    return next(names, "unknown")
 
 
 def dit_bytes(weights: Path) -> int:
