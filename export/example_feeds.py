@@ -68,5 +68,5 @@ def example_feeds(
         }
         pipe = stack.enter_context(HeadPipeline(bundle, Networks(bundle, engines)))
         head = pipe(image, seed=seed, **SETTINGS)
-        pipe.retopologize(head.positions, head.normals)
+        pipe.retopologize(head.positions, head.normals, passes=1)
     return {graph: engine.fed for graph, engine in engines.items()}
