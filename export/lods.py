@@ -63,13 +63,13 @@ def make_lods(
 ) -> tuple[Lod, ...]:
     """Levels with the given shares of the triangles, each made from the one before.
 
-    Half-edge collapses, cheapest first, take a vertex u into its neighbour v, which stays where it is, so that
-    a level's vertices are some of the level above. The cost is the quadric error (Garland & Heckbert 1997,
+    Half-edge collapses, cheapest first, take a vertex u into its neighbour v, which stays where it is: that
+    way a level's vertices are some of the level above. The cost is the quadric error (Garland & Heckbert 1997,
     Surface Simplification Using Quadric Error Metrics) that v's place has in the planes which u has stood for,
     summed over the heads: what moves, or differs between them, keeps its vertices. A collapse is forbidden
     where it would
 
-    - tear or fold the surface: the link condition (Dey et al. 1999), and turned or thin triangles in any head;
+    - tear or fold the surface: link condition (Dey et al. 1999), turned or thin triangles in any head;
     - move a UV seam: each of u's UVs must have one of v's across a shared edge;
     - move what must stay: open boundaries, and the borders of LOCKED_REGIONS; other borders move only along
       themselves.
