@@ -50,7 +50,8 @@ def main() -> None:
     args = parser.parse_args()
     bundle, heads = Bundle.open(args.model), HeadModel.load().sample(args.heads, EVALUATION_SEED)
     result = {"topos_rt": __version__, "heads": len(heads), "samples": SAMPLES,
-              "triangles": len(bundle.topology.triangles), "levels": measure(bundle, heads)}  # fmt: skip
+              "vertices": bundle.topology.num_vertices, "triangles": len(bundle.topology.triangles),
+              "levels": measure(bundle, heads)}  # fmt: skip
     write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
     print(json.dumps(result["levels"], indent=2))
 

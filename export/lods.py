@@ -1,16 +1,4 @@
-"""`python -m export lods`: give a bundle levels of detail, made once per topology.
-
-They are made by half-edge collapses, cheapest first.
-
-A collapse takes vertex u into its neighbour v, which stays where it is, so that every level's vertices are
-some of the level above. Its cost is the quadric error (Garland & Heckbert 1997, Surface Simplification Using
-Quadric Error Metrics) that v's place has in the planes which u has stood for, summed over several heads and
-poses: what moves, or differs between heads, keeps its vertices. A collapse is forbidden where it would
-
-- tear or fold the surface: the link condition (Dey et al. 1999), and turned or thin triangles in any head;
-- move a UV seam: each of u's UVs must have one of v's across a shared edge;
-- move what must stay: open boundaries, and where lips and eyelids end; other borders only along themselves.
-"""
+"""`python -m export lods`: give a bundle levels of detail, made once per topology by half-edge collapses."""
 
 from __future__ import annotations
 
@@ -74,6 +62,17 @@ def make_lods(
     topology: Topology, heads: np.ndarray, shares: Sequence[float] = SHARES
 ) -> tuple[Lod, ...]:
     """Levels with the given shares of the triangles, each made from the one before.
+
+    Half-edge collapses, cheapest first, take a vertex u into its neighbour v, which stays where it is: a
+    level's vertices are some of the level above. The cost is the quadric error (Garland & Heckbert 1997,
+    Surface Simplification Using Quadric Error Metrics) that v's place has in the planes which u has stood for,
+    summed over the heads: what moves, or differs between them, keeps its vertices. A collapse is forbidden
+    where it would
+
+    - tear or fold the surface: link condition (Dey et al. 1999), turned or thin triangles in any head;
+    - move a UV seam: each of u's UVs must have one of v's across a shared edge;
+    - move what must stay: open boundaries, and the borders of LOCKED_REGIONS; other borders move only along
+      themselves.
 
     heads: [P,V,3], what to keep the shape of: heads and poses of the topology, of about the same size. The
     same input gives the same levels. A level keeps more triangles where nothing more may be collapsed.

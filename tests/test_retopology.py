@@ -75,6 +75,8 @@ def test_an_aligned_head_comes_out_where_the_scan_lies(pipe: HeadPipeline, outsi
     moved, shift = 2.5 * points @ turn.T, np.array([3, -1, 0.5])
     made = pipe.retopologize(moved + shift, normals @ turn.T, align=True)
     assert made.metadata["aligned"] is True and "align" in made.timings
+    told = np.array(made.metadata["rotation"])
+    assert (np.trace(told @ turn.T) - 1) / 2 > np.cos(np.radians(8))
     surface = Surface(made.positions, made.triangles)
     assert 1000 * surface.closest(moved + shift).distances.mean() < 1.5 * 2.5
     upright = pipe.retopologize(points, normals)

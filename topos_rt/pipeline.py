@@ -172,7 +172,8 @@ class HeadPipeline:
                 best. `topos_rt.scan.read_scan` takes them from files.
             normals: [P,3] outward, of any length but zero.
             seed: None takes the mean of the VAE's posterior, a seed a sample of it as the release does.
-            align: the orientation is unknown: find it first. The head comes out as it lies.
+            align: the orientation is unknown: find it first. The head comes out as it lies; "rotation" in its
+                metadata, [3,3], is what turned it from upright and facing +Z.
             passes: 1 encodes the points as they are; each more lays the head over the scan and encodes again
                 what both make together (see `topos_rt.retopology`). More than 1, and align, need SciPy.
 
@@ -186,6 +187,8 @@ class HeadPipeline:
         if seed is not None:
             latent += np.exp(logvar / 2) * noise(seed, latent.shape)
         about = self._origin() | {"seed": seed, "passes": passes, "aligned": bool(align)}
+        if align:
+            about["rotation"] = placement.rotation.tolist()
         return self._decode(latent, tracker, about, placement)
 
     def warm_up(self) -> None:

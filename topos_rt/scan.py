@@ -87,7 +87,7 @@ def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> t
     if not isinstance(source, str | os.PathLike):
         if hasattr(source, "vertices") and not hasattr(source, "faces"):
             return _cloud(CloudFile(*_array(source.vertices), len(source.vertices)), metres, notes, "cloud")
-        return _meshed(source, metres, notes), notes
+        return _meshed(source, metres), notes
     path = Path(source)
     what = f"cannot use {path}"
     suffix = _checked_suffix(path, what)
@@ -103,7 +103,7 @@ def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> t
                 return _cloud(cloudfile.read_ply_points(path, header, what), metres, notes, what)
         if suffix == ".stl":
             _check_stl(path, what)
-        return _meshed(path, metres, notes), notes
+        return _meshed(path, metres), notes
     except OSError as error:
         raise MeshInputError(what, got=error.strerror or error, expected="a readable file") from error
 
@@ -139,7 +139,7 @@ def _check_stl(path: Path, what: str) -> None:
                              fix="decimate it, or save its points as PLY")
 
 
-def _meshed(source: Any, metres: float, notes: list[str]) -> Surface:
+def _meshed(source: Any, metres: float) -> Surface:
     found = meshfile.read_mesh(source)
     triangles = found.topology.triangles
     if len(triangles) > MAX_TRIANGLES:

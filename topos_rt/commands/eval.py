@@ -17,8 +17,9 @@ from topos_rt.surface import Surface
 
 EPILOG = f"""
 Both are meshes or point clouds, upright and in the same place: {', '.join(SUFFIXES)}.
-accuracy: mean distance from PRED to GT. completeness: from GT to PRED. Chamfer L1 is their mean. Precision
-and recall are the shares of PRED and GT within a threshold of the other one, the F-score their harmonic mean.
+accuracy: mean distance from PRED to GT. completeness: from GT to PRED. Chamfer L1 is their mean.
+Precision and recall are the shares of PRED and GT within a threshold of the other one, the F-score
+is their harmonic mean.
 Where both have the same triangles, vertices of the same number are compared as well.
 """
 _MAX_SAMPLES = 10_000_000

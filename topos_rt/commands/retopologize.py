@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 EPILOG = f"""
 examples:
-  topos-rt retopologize scan.ply                        writes scan.glb, where the scan lies and in its size
+  topos-rt retopologize scan.ply                       writes scan.glb, where the scan lies
   topos-rt retopologize scan.obj --input-units mm -o head.glb --preview head.png
-  topos-rt retopologize scans/*.ply --align -o heads/   scans in any orientation
+  topos-rt retopologize scans/*.ply --align -o heads/  scans in any orientation
 
-Inputs are {', '.join(SUFFIXES)}; .npz holds 'points' [P,3] and, if it has them, 'normals' [P,3].
-They must be upright and face +Z, or --align is needed. Each head is measured against its input: from what of
-the head can be seen outside to the input, and from the input to the head.
+Inputs are {', '.join(SUFFIXES)}.
+.npz holds 'points' [P,3] and, if it has them, 'normals' [P,3]. Inputs must be upright and face +Z,
+or --align is needed. Each head is measured against its input: from what of the head can be seen
+outside to the input, and from the input to the head.
 Exit codes: 0 done; 2 bad usage or input, told in one line; 1 a failure of topos-rt itself.
 """
 _SAMPLES = 20_000

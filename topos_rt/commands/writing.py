@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from topos_rt.console import Console
 from topos_rt.errors import OptionError, one_line
 from topos_rt.exporters import EXPORTERS, ExportOptions
 from topos_rt.files import write_atomic
-from topos_rt.mesh import HeadMesh
+from topos_rt.mesh import HeadMesh, unit_vectors
 from topos_rt.topology import Topology
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def write_head(
         from topos_rt.preview import render_preview
 
         console.progress(1.0, f"drawing {preview}")
-        picture = render_preview(head)
+        picture = render_preview(_upright(head))
     write_atomic(path, data, parents=True)
     if preview is not None and picture is not None:
         write_atomic(preview, picture, parents=True)
@@ -132,6 +133,16 @@ def write_head(
     console.say(one_line(f"{path}  {vertices:,} vertices, {triangles:,} triangles{told}"))
     if preview is not None:
         console.say(one_line(f"{preview}  preview"))
+
+
+def _upright(head: HeadMesh) -> HeadMesh:
+    """The head to draw: one that lies as a scan did is turned back."""
+    if "rotation" not in head.metadata:
+        return head
+    turn = np.array(head.metadata["rotation"])
+    return dataclasses.replace(
+        head, positions=head.positions @ turn, normals=unit_vectors(head.normals @ turn), rig=None
+    )
 
 
 def _check_preview(preview: str, several: bool) -> None:
