@@ -1,9 +1,9 @@
 """`python -m export compare BUNDLE`: how far engines of its graphs are off, and whether that is too far.
 
 Two engines of each run on what it gets between a portrait and a head; NVIDIA's Polygraphy measures and
-judges. Limits are measured: an FP16 engine may be off from the reference by twice what the same roundings cost
-when done in FP32 on a CPU. That emulation in turn may be off by twice what FP16 throughout costs, and an FP32
-engine by 1e-5 of the values. Exit code 0: all within their limits; 1: not.
+judges. Limits are measured: an FP16 engine may be off from the reference by twice what the same roundings
+cost when done in FP32 on a CPU. That emulation in turn may be off by twice what FP16 throughout costs, and an
+FP32 engine by 1e-5 of the values. Exit code 0: all within their limits; 1: not.
 """
 
 from __future__ import annotations
