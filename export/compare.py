@@ -1,9 +1,9 @@
 """`python -m export compare BUNDLE`: how far engines of its graphs are off, and whether that is too far.
 
-Both run on what the graphs get between a portrait and a head; NVIDIA's Polygraphy measures and judges. Limits
-are measured: an FP16 engine may be off from the reference by twice what the same roundings cost when done in
-FP32 on a CPU. That emulation in turn may be off by twice what FP16 throughout costs, and an FP32 engine by
-1e-5 of the values. Exit code 0: all within their limits; 1: not.
+Two engines of each run on what it gets between a portrait and a head; NVIDIA's Polygraphy measures and
+judges. Limits are measured: an FP16 engine may be off from the reference by twice what the same roundings
+cost when done in FP32 on a CPU. That emulation in turn may be off by twice what FP16 throughout costs, and an
+FP32 engine by 1e-5 of the values. Exit code 0: all within their limits; 1: not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 PORTRAIT = Path(__file__).parents[1] / "examples/astronaut.jpg"
 _WORTH_TELLING = 0.5  # of FP16's range
-POSITIONS = "vertices"  # the output whose first three columns are positions
+_POSITIONS = "vertices"  # the output whose first three columns are positions
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def compare_graph(
     if largest:
         row["largest_cast_to_fp16"] = largest
         # The emulation goes on beyond FP16's range; what it stands for does not.
-        row["agree"] &= b is not _EMULATED or largest <= LARGEST_FP16
+        row["agree"] &= b.form is None or largest <= LARGEST_FP16
     return row | {"outputs": outputs}
 
 
@@ -172,7 +172,7 @@ def _facts(verdict: Verdict, radius_m: float) -> dict[str, Any]:
         "mean_abs": verdict.errors.mean_abs, "relative_rms": verdict.relative_rms,
         "relative_rms_limit": verdict.relative_rms_limit, "of_limit": verdict.of_limit,
     }  # fmt: skip
-    if verdict.name == POSITIONS:
+    if verdict.name == _POSITIONS:
         apart = verdict.found[..., :3].astype(np.float64) - verdict.reference[..., :3]
         mm = 1000 * radius_m * np.linalg.norm(apart, axis=-1)
         facts |= {"mean_mm": mm.mean(), "p99_mm": np.percentile(mm, 99), "max_mm": mm.max()}
