@@ -65,7 +65,7 @@ def make_lods(
 
     Half-edge collapses, cheapest first, take a vertex u into its neighbour v, which stays where it is: a
     level's vertices are some of the level above. The cost is the quadric error (Garland & Heckbert 1997,
-    Surface Simplification Using Quadric Error Metrics) that v's place has in the planes which u has stood for,
+    Surface Simplification Using Quadric Error Metrics) that v's place has in the planes u has stood for,
     summed over the heads: what moves, or differs between them, keeps its vertices. A collapse is forbidden
     where it would
 

@@ -16,7 +16,7 @@ import numpy as np
 from topos_rt.errors import MeshInputError
 from topos_rt.surface import Samples, kd_tree
 
-ORIENTATIONS = 576  # tried at first: every rotation is within some 20 degrees of one of them
+ORIENTATIONS = 576  # tried at first; a test holds how far any rotation may be from the nearest of them
 _FINALISTS = ((48, 160, 6), (8, 500, 10), (3, 1500, 25))  # candidates, points, iterations of each round
 _FIRST_POINTS = 120
 _KEPT = 0.8  # share of the pairs that trimming keeps
