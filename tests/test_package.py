@@ -137,7 +137,8 @@ def test_the_hard_dependencies_are_those_of_the_cpu_path():
 def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
-    assert set(EXTRAS) == {"tensorrt-rtx", "tensorrt", "usd", "mesh", "export", "training", "test"}
+    known = {"tensorrt-rtx", "tensorrt", "usd", "mesh", "export", "compare", "training", "test"}
+    assert set(EXTRAS) == known
 
 
 def test_every_extra_named_in_a_message_exists():
