@@ -137,7 +137,8 @@ def test_the_hard_dependencies_are_those_of_the_cpu_path():
 def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
-    users, makers = {"tensorrt-rtx", "tensorrt", "usd", "mesh"}, {"export", "training", "baselines", "test"}
+    users = {"tensorrt-rtx", "tensorrt", "usd", "mesh"}
+    makers = {"export", "compare", "training", "baselines", "test"}
     assert set(EXTRAS) == users | makers
 
 

@@ -93,8 +93,9 @@ SHAPES = {
     "dit_step": (STEP, {"velocity": (1, N, D)}),
     "dit_step_guided": ({**STEP, "guidance": (1,)}, {"velocity": (1, N, D), "difference": (1, N, D)}),
     "vae_decoder": ({"latent": (1, N, D)}, {"vertices": (1, 24049, 6)}),
-    "vae_encoder": ({"points": (1, 65536, 6)}, {"mean": (1, N, D), "logvar": (1, N, D)}),
+    "vae_encoder": ({"points": (1, 8192, 6)}, {"mean": (1, N, D), "logvar": (1, N, D)}),
 }
+LARGE = 1e8  # bytes: in smaller engines it is not the weights that count
 # Products of FP16 operands: the work of an engine.
 HALF_PRODUCTS = {
     "image_encoder": {"MATRIX_MULTIPLY": 24 * 4, "ATTENTION_INPUT": 24},
@@ -123,6 +124,7 @@ def test_every_engine_at_full_size(tmp_path: Path) -> None:
     bundle = Bundle.open(work / "bundle")
     for graph, facts in told["graphs"].items():
         check_engine(bundle, graph, facts)
+    assert told["graphs"]["dit_step"]["bytes"] <= DIT_FP16_BYTES and gib <= GIB
     plans = {path.name.partition(".")[0]: path.stat().st_size for path in work.glob("cache/engines/*.plan")}
     assert plans == {graph: facts["bytes"] for graph, facts in told["graphs"].items()}
 
@@ -137,8 +139,19 @@ def check_engine(bundle: Bundle, graph: str, facts: dict[str, Any]) -> None:
     assert {kind: found.get(kind, 0) for kind in half} == half
     assert HALF_PRODUCTS.get(graph, half) == half and (half or graph == "dit_modulation")
     assert Counter(facts["fp32_products"].values()) == wide
+    if (stored := weight_bytes(model)) > LARGE:
+        assert stored <= facts["device_bytes"]["weights"] * 1.01 and facts["bytes"] <= 1.05 * stored
     on_device = facts["device_bytes"]
     assert on_device["inputs_outputs"] == 4 * sum(math.prod(s) for side in ends for s in side.values())
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Of weights as an engine keeps them: those that are cast to FP16, cast."""
+    halved = {node.input[0] for node in model.graph.node for a in node.attribute
+              if node.op_type == "Cast" and a.name == "to" and a.i == onnx.TensorProto.FLOAT16}  # fmt: skip
+    sizes = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2, onnx.TensorProto.INT64: 8}
+    return sum(math.prod(t.dims) * (2 if t.name in halved else sizes[t.data_type])
+               for t in model.graph.initializer)  # fmt: skip
 
 
 def run_here(work: Path, *words: str) -> tuple[str, float, float]:
