@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,3 +20,14 @@ def options(tmp_path: Path) -> EngineOptions:
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
     return graphs.negation(tmp_path / "g.onnx")
+
+
+@pytest.fixture
+def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A GPU on which everything is given back in the end."""
+    fake_gpu = pytest.importorskip("tests.backends.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    made = fake_gpu.install(monkeypatch)
+    yield made
+    gpu = made.gpu
+    gpu.fail.clear()
+    assert (gpu.used, gpu.memory, gpu.pinned, gpu.streams, made.live) == (0, {}, {}, {}, [])
