@@ -53,7 +53,7 @@ class Judge:
             for n, name in enumerate(rig.shape_names) if name in BLINKS
         }  # fmt: skip
         mean = normalise(model.sample(200, seed=0))[0].mean(0)
-        self._lip_gaps = Defects(model, mean)._lip_gaps  # the pairs of facing vertices of the evaluation
+        self._lip_gaps = Defects(model, mean[None])._lip_gaps  # pairs of facing vertices
         self._own_closing = {
             label: self._closing(self._template, self._shapes, names) for label, names in CLOSED.items()
         }

@@ -16,7 +16,9 @@ from topos_rt.sampler import PRESETS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-_STAGES = ("image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "glb", "portrait to glb")
+_STAGES = (
+    "image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "glb", "portrait to glb",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -186,7 +186,7 @@ def test_the_joints_of_mini_lie_where_they_should() -> None:
     found = dict(zip(rig.joint_names, rig.joint_positions, strict=True))
     assert found["eye.L"] * [-1, 1, 1] == pytest.approx(found["eye.R"], abs=1e-3)
     assert found["neck01"][1] < found["neck02"][1] < found["head"][1] < found["eye.L"][1]
-    assert abs(found["jaw"][0]) < 1e-3 and found["jaw"][2] < found["oris05"][2]
+    assert abs(found["jaw"][0]) < 2e-3 and found["jaw"][2] < found["oris05"][2]
 
 
 # pose

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -141,6 +142,23 @@ class FakeCuda:
         if not all(self.holds(end, size) for end in device_ends):
             return (INVALID,)
         self.put(stream, lambda: ctypes.memmove(target, source, size) and None)
+        return (OK,)
+
+    def cudaEventCreate(self) -> Any:
+        event = real.cudaEvent_t(len(self.events) + 777)
+        self.events[int(event)] = 0.0
+        return OK, event
+
+    def cudaEventRecord(self, event: Any, stream: Any) -> Any:
+        assert int(event) in self.events
+        self.put(stream, lambda: self.events.update({int(event): time.perf_counter()}))
+        return (OK,)
+
+    def cudaEventElapsedTime(self, start: Any, end: Any) -> Any:
+        return OK, 1e3 * (self.events[int(end)] - self.events[int(start)])
+
+    def cudaEventDestroy(self, event: Any) -> Any:
+        del self.events[int(event)]
         return (OK,)
 
     def cudaMemsetAsync(self, target: int, value: int, size: int, stream: Any) -> Any:

@@ -73,7 +73,7 @@ def test_heads(measured):
     assert found["memory"]["peak_host_bytes"] > 1 << 20
     # a head is the sum of its stages, run by run
     kept = found["samples_ms"]
-    parts = [sum(kept[name][k] for name in STAGES[:6]) for k in range(20)]
+    parts = [sum(kept[name][k] for name in STAGES[:7]) for k in range(20)]
     assert parts == pytest.approx(kept["head"], abs=1e-3)
     whole = [a + b for a, b in zip(kept["head"], kept["glb"], strict=True)]
     assert whole == pytest.approx(kept[TO_GLB], abs=1e-3)
@@ -255,5 +255,5 @@ def test_on_a_gpu(measured, monkeypatch, tmp_path):
     assert found["device"]["after"]["held_back_by"] == ["the power limit"]
     assert "thermal" in {line["kind"] for line in found["diagnosis"]}
     memory = found["memory"]["device"]
-    assert memory["peak_bytes"] == trt.gpu.bytes - memory["free_bytes"] > 7 * trt.scratch
+    assert memory["peak_bytes"] == trt.gpu.bytes - memory["free_bytes"] > trt.scratch
     assert found["ceilings"]["gemm"]["precision"] == "fp32"  # the small bundle has no FP16 form

@@ -17,7 +17,7 @@ from PIL import Image
 import topos_rt
 from topos_rt import pipeline, preview
 from topos_rt.cli import main
-from topos_rt.commands import generate
+from topos_rt.commands import writing
 from topos_rt.errors import BackendError
 
 ROOT = Path(__file__).parents[2]
@@ -204,14 +204,14 @@ def test_bad_images_are_found_before_the_model_is_loaded(run, monkeypatch):
 
 
 def test_a_disk_that_is_full_for_one_output_does_not_lose_the_next(run, monkeypatch):
-    real = generate.write_atomic
+    real = writing.write_atomic
 
     def write(path, data, *, parents=False):
         if "ann" in str(path):
             path = path.parent / ("x" * 300)
         real(path, data, parents=parents)
 
-    monkeypatch.setattr(generate, "write_atomic", write)
+    monkeypatch.setattr(writing, "write_atomic", write)
     code, _, err = run("ann.png", "bob.jpg")
     assert code == 2
     assert made() == ["bob.glb"]

@@ -24,7 +24,9 @@ Samples: TypeAlias = dict[str, list[float]]  # what -> milliseconds of each run
 Tell: TypeAlias = Callable[[float, str], object]  # share done, and of what
 
 # Of a head, in order; then the sums.
-STAGES = ("image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "other", "head", "glb")
+STAGES = (
+    "image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "other", "head", "glb",
+)  # fmt: skip
 HEAD, TO_GLB = "head", "portrait to glb"
 _SIDE = 512  # of the picture that is made up where none is given
 _WINDOW = 5
