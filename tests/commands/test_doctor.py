@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import stat
@@ -208,3 +209,17 @@ def test_a_missing_dependency(tmp_path, absent):
     assert "Traceback" not in done.stderr  # onnxruntime's own, if it were tried without numpy
     if absent in ("numpy", "onnxruntime", "safetensors"):
         assert done.returncode == 1
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_kernels_are_an_option(one_model, monkeypatch, examine, built):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec",
+        lambda name, *rest: (built or None) if name == "topos_rt._kernels" else find(name, *rest),
+    )  # fmt: skip
+    code, found, text = examine()
+    assert code == 0 and found["problems"] == []
+    assert found["kernels"]["built"] is built
+    told = "built" if built else "not built (optional: install the CUDA toolkit, then topos-rt again)"
+    assert f"kernels   {told}" in text.splitlines()

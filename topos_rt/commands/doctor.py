@@ -6,6 +6,7 @@ Only the standard library is imported up front: this is the command for a broken
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import shutil
@@ -59,6 +60,7 @@ class _Findings:
     platform: dict[str, Any] = field(default_factory=dict)
     packages: dict[str, dict[str, Any]] = field(default_factory=dict)
     gpus: list[str] = field(default_factory=list)
+    kernels: dict[str, Any] = field(default_factory=dict)
     backends: dict[str, dict[str, Any]] = field(default_factory=dict)
     auto: dict[str, str] | None = None
     engine_cache: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +89,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     found.platform = {"system": platform.platform(), "machine": platform.machine(), "cpu_threads": _threads()}
     _find_packages(found)
     _find_gpus(found)
+    _find_kernels(found)
     _find_backends(found)
     _find_engines(found)
     _find_models(found)
@@ -148,6 +151,13 @@ def _find_gpus(found: _Findings) -> None:
         found.problem(f"nvidia-smi failed: {error}", "restart the machine")
     else:
         found.gpus = [_gpu(line) for line in done.stdout.splitlines() if line.strip()]
+
+
+def _find_kernels(found: _Findings) -> None:
+    """Only a GPU needs them, and `auto` does without: their absence is no problem."""
+    built = importlib.util.find_spec("topos_rt._kernels") is not None
+    fix = None if built else "install the CUDA toolkit, then topos-rt again"
+    found.kernels = {"built": built, "fix": fix}
 
 
 def _gpu(line: str) -> str:
@@ -242,6 +252,8 @@ def _lines(found: _Findings) -> Iterator[str]:
     system = found.platform
     yield f"system    {system['system']}, {system['machine']}, {system['cpu_threads']} CPU threads"
     yield f"GPU       {'; '.join(found.gpus) or 'no NVIDIA GPU found'}"
+    missing = f"not built (optional: {found.kernels['fix']})"
+    yield f"kernels   {'built' if found.kernels['built'] else missing}"
     yield "packages"
     width = max(map(len, found.packages), default=0)
     for name, package in found.packages.items():
