@@ -75,6 +75,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for root in roots.values():
         if not (root / "topos_rt" / "__init__.py").is_file():
             raise OptionError("--against", got="a directory without topos_rt", expected="a checkout's root")
+        _check_origin(root)
     load = load_average()
     with tempfile.TemporaryDirectory() as folder:
         words, bytecode = starts(Path(folder)), Path(folder) / "bytecode"
@@ -96,6 +97,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "commits": {key: _commit(root) for key, root in roots.items()},
         "machine": facts() | {"load_average_before": load}, "ms": rows, "imports_ms": imports,
     }  # fmt: skip
+
+
+def _check_origin(root: Path) -> None:
+    """An editable installation comes before every path: it would be measured in place of the checkout."""
+    program = "import importlib.util as u, sys; sys.stdout.write(u.find_spec('topos_rt').origin)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          cwd=root, env=os.environ | {"PYTHONPATH": str(root)})  # fmt: skip
+    if not Path(done.stdout).samefile(root / "topos_rt" / "__init__.py"):
+        raise OptionError("--against", got="this Python's own topos_rt, ahead of it", expected=str(root),
+                          fix="use a Python in which topos-rt is not installed")  # fmt: skip
 
 
 def _by_turns(

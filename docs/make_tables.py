@@ -74,10 +74,8 @@ def _speed() -> str:
 
 
 def _warm(preset: str) -> Any:
-    """Stage -> statistics, of a result of `topos-rt bench`, or of the script before it."""
+    """Stage -> statistics, of a result of `topos-rt bench`."""
     result = _read(f"cpu_mini_{preset}")
-    if "ms" in result:
-        return result["ms"]
     cold = next(state["ms"] for state in result["cold"] if not state["warmed_up"])
     return result["stages"] | {"load": cold["load"], "first head": cold["first"]}
 

@@ -228,7 +228,7 @@ def _pieces(rig: Rig, template: np.ndarray, warp: _Warp, shape: slice) -> list[_
     assert rig.binding is not None
     labels = rig.binding.parts[rig.shape_index[shape]]
     pieces = []
-    for label in np.unique(labels[labels > 0]):
+    for label in sorted({*labels[labels > 0].tolist()}):  # np.unique would load numpy.ma
         entries = np.flatnonzero(labels == label) + shape.start
         vertices, delta = rig.shape_index[entries], rig.shape_delta[entries].astype(np.float64)
         members = np.flatnonzero(rig.binding.parts == label)
