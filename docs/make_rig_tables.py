@@ -1,20 +1,14 @@
-"""Fill the tables of docs/rig.md from `benchmarks/results/rig_mini.json`: `python docs/make_rig_tables.py`.
-
-A table stands between `<!-- name -->` and `<!-- /name -->`. No number in one is written by hand.
-"""
+"""Fill the tables of docs/rig.md from the results: `python docs/make_rig_tables.py`."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from topos_rt.files import write_atomic
+from pages import ROOT, Tables, read, rewrite, table
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "rig.md"
+RESULT = "rig_mini"
 _METHODS = {"addition": "offsets as they are", "frames": "frames alone", "fit": "all of `fit`"}
 _JOINTS = {
     "all": "all 64",
@@ -26,24 +20,8 @@ _JOINTS = {
 }
 
 
-def main() -> None:
-    """Rewrite docs/rig.md where a number has changed."""
-    write_atomic(PAGE, filled(PAGE.read_text()).encode())
-
-
-def filled(text: str) -> str:
-    """The text with every table made anew. Raises ValueError where a table has no place or several."""
-    result = json.loads((ROOT / "benchmarks" / "results" / "rig_mini.json").read_text())
-    for name, make in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda found, make=make: f"{found[1]}{make(result)}\n{found[2]}", text)
-        if count != 1:
-            raise ValueError(f"docs/rig.md: got {count} places for the table {name!r}; expected 1")
-    return text
-
-
-def _transfer(result: Any) -> str:
-    methods = result["methods"]
+def _transfer() -> str:
+    methods = read(RESULT)["methods"]
     rows: dict[str, Callable[[Any], str]] = {
         "closed lids off by, mm (mean)": lambda m: f"{m['lids']['mean_mm']:.2f}",
         "… open by, mm (95 %)": lambda m: f"{m['lids']['open_p95_mm']:.2f}",
@@ -60,24 +38,22 @@ def _transfer(result: Any) -> str:
         "triangles folded, per shape": lambda m: f"{m['folded_per_shape']:.2f}",
     }  # fmt: skip
     head = ["", *(_METHODS[name] for name in methods)]
-    return _table(head, [[label, *(show(m) for m in methods.values())] for label, show in rows.items()])
+    return table(head, [[label, *(show(m) for m in methods.values())] for label, show in rows.items()])
 
 
-def _joints(result: Any) -> str:
+def _joints() -> str:
+    result = read(RESULT)
     rows = [[label, f"{result['joints'][name]['mean_mm']:.1f}", f"{result['joints'][name]['p95_mm']:.1f}"]
             for name, label in _JOINTS.items()]  # fmt: skip
-    return _table(["joint", "mean, mm", "95 %"], rows)
+    return table(["joint", "mean, mm", "95 %"], rows)
 
 
-def _cost(result: Any) -> str:
+def _cost() -> str:
+    result = read(RESULT)
     return f"{result['fit_ms']['cpu']:.1f} ms of one core on {result['heads']} heads (median)."
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
-
-
-TABLES: dict[str, Callable[[Any], str]] = {"transfer": _transfer, "joints": _joints, "cost": _cost}
+TABLES: Tables = {"transfer": _transfer, "joints": _joints, "cost": _cost}
 
 if __name__ == "__main__":
-    main()
+    rewrite(PAGE, TABLES)

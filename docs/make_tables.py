@@ -1,59 +1,29 @@
-"""Fill the tables of the README from `benchmarks/results/`: `python docs/make_tables.py`.
-
-A table stands between `<!-- name -->` and `<!-- /name -->`. No number in one is written by hand.
-"""
+"""Fill the tables of the README from `benchmarks/results/`: `python docs/make_tables.py`."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from topos_rt.files import write_atomic
+from pages import ROOT, Tables, read, rewrite, table
+
 from topos_rt.sampler import PRESETS
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "README.md"
 _STAGES = (
     "image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "glb", "portrait to glb",
 )  # fmt: skip
 
 
-def main() -> None:
-    """Rewrite README.md where a number has changed."""
-    path = ROOT / "README.md"
-    write_atomic(path, filled(path.read_text()).encode())
-
-
-def filled(text: str) -> str:
-    """The text with every table made anew."""
-    for name, make in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text)
-        if count != 1:
-            raise ValueError(f"README.md: got {count} places for the table {name!r}; expected 1")
-    return text
-
-
-def _read(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
-
-
 def _quality() -> str:
-    result = _read("mini_quality")
+    result = read("mini_quality")
     differs, heads = result["differs_mm"], result["heads"]
 
     def row(label: str, part: Mapping[str, Any]) -> list[str]:
         return [label, f"{part['error_mm']['mean']:.2f}", f"{part['nearest_is_right']:.0%}"]
 
     vae, points = result["vae"]["error_mm"]["mean"], result["vae"]["points"]
-    return _table(["", "mean, mm", f"right head nearest of {heads}"], [
+    return table(["", "mean, mm", f"right head nearest of {heads}"], [
         [f"VAE, from {points:,} surface points", f"{vae:.2f}", ""],
         row("portrait → head, `balanced`", result["balanced"]),
         row("portrait → head, `fast`", result["fast"]),
@@ -68,20 +38,20 @@ def _quality() -> str:
 def _speed() -> str:
     results = {name: _warm(name) for name in PRESETS}
     labels = {stage: stage for stage in _STAGES} | {"load": "cold: load", "first head": "cold: first head"}
-    return _table(["p50, ms", *(f"`{name}`, {PRESETS[name].steps} steps" for name in results)], [
+    return table(["p50, ms", *(f"`{name}`, {PRESETS[name].steps} steps" for name in results)], [
         [label, *(f"{ms[stage]['p50']:.0f}" for ms in results.values())] for stage, label in labels.items()
     ])  # fmt: skip
 
 
 def _warm(preset: str) -> Any:
     """Stage -> statistics, of a result of `topos-rt bench`."""
-    result = _read(f"cpu_mini_{preset}")
+    result = read(f"cpu_mini_{preset}")
     cold = next(state["ms"] for state in result["cold"] if not state["warmed_up"])
     return result["stages"] | {"load": cold["load"], "first head": cold["first"]}
 
 
 def _sampler() -> str:
-    result = _read("sampler_mini")
+    result = read("sampler_mini")
     rows = []
     for name, settings in PRESETS.items():
         row = result["presets"][name]
@@ -92,7 +62,7 @@ def _sampler() -> str:
             f"{warm['dit_step']['p50']:.0f}",
         ])  # fmt: skip
     head = ["preset", "solver", "network evaluations", "mean, mm", "p99", "max", "sampling on CPU, ms"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _extras(settings: Mapping[str, Any]) -> str:
@@ -108,22 +78,22 @@ def _previews() -> str:
     shown = (1, 2, 4, 6, 8, 11)
     rows = []
     for name in ("balanced", "fast"):
-        means = {row["step"]: row["mean_mm"] for row in _read("sampler_mini")["previews"][name]}
+        means = {row["step"]: row["mean_mm"] for row in read("sampler_mini")["previews"][name]}
         rows.append([f"`{name}`", *(f"{means[step]:.1f}" if step in means else "" for step in shown)])
-    return _table(["mean, mm, after step", *map(str, shown)], rows)
+    return table(["mean, mm, after step", *map(str, shown)], rows)
 
 
 def _half() -> str:
-    result = _read("fp16_mini")
-    return _table(["FP16 in", "mean, mm", "p99", "max"], [
+    result = read("fp16_mini")
+    return table(["FP16 in", "mean, mm", "p99", "max"], [
         [stage, *(f"{row[f'{key}_mm']:.4f}" for key in ("mean", "p99", "max"))]
         for stage, row in result["fp16_in"].items()
     ])  # fmt: skip
 
 
-TABLES: dict[str, Callable[[], str]] = {
+TABLES: Tables = {
     "quality": _quality, "speed": _speed, "sampler": _sampler, "previews": _previews, "fp16": _half,
 }  # fmt: skip
 
 if __name__ == "__main__":
-    main()
+    rewrite(PAGE, TABLES)

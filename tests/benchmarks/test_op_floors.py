@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -48,17 +46,3 @@ def test_the_whole_is_the_sum(plan: Plan) -> None:
     faster = decoder_floors(plan, Ceilings(2 * 790.0, 2 * 4.3))
     assert faster["decoder"]["floor_us"] == pytest.approx(result["decoder"]["floor_us"] / 2)
     assert np.isfinite(list(result["decoder"].values())).all()
-
-
-def tables() -> ModuleType:
-    path = ROOT / "docs" / "make_kernel_tables.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_shows_the_result() -> None:
-    text = (ROOT / "docs" / "kernels.md").read_text()
-    assert tables().filled(text) == text, "run python docs/make_kernel_tables.py"
