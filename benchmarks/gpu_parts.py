@@ -103,7 +103,8 @@ def kernels(task: Task) -> Iterator[Named]:
     if importlib.util.find_spec("benchmarks.bench_ops") is None:
         yield "bench_ops", {"skipped": "benchmarks/bench_ops.py is not there"}
         return
-    words = ["-m", "benchmarks.bench_ops", *(["--rehearse"] if task.rehearse else [])]
+    small = ["--rehearse", "--preset", "mini", "--runs", "3"] if task.rehearse else []
+    words = ["-m", "benchmarks.bench_ops", *small]
     yield "bench_ops", _command(words, result=task.work / "ops.json")
 
 
