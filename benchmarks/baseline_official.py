@@ -10,7 +10,6 @@ of a mode over ours. Needs the extras `export` and `baselines`.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import tempfile
 import time
@@ -22,12 +21,13 @@ import numpy as np
 import torch
 
 from benchmarks.official_loop import MODES, Official, in_mode
+from benchmarks.report import report
 from export import random
 from export.generated import generate
 from topos_rt.bench.machine import facts, gpu_state, load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
-from topos_rt.errors import OptionError, ToposError, choose
-from topos_rt.files import check_writable, write_atomic
+from topos_rt.errors import OptionError, choose
+from topos_rt.files import check_writable
 from topos_rt.image import load_image
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.sampler import MAX_STEPS, noise, time_grid
@@ -50,14 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
-    try:
-        result = measure(arguments)
-    except ToposError as error:
-        print(f"error: {error}")
-        return error.exit_code
-    if arguments.json:
-        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
-    return 0
+    return report(lambda: measure(arguments), arguments.json)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,6 @@ sources of another checkout run by turns with these. What the imports of `genera
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -24,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import report
 from topos_rt.bench.machine import facts, load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
-from topos_rt.errors import OptionError, ToposError
-from topos_rt.files import check_writable, write_atomic
+from topos_rt.errors import OptionError
+from topos_rt.files import check_writable
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
@@ -55,14 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20, help=f"starts of each; {MIN_COMPARED} to compare")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
-    try:
-        result = measure(arguments)
-    except ToposError as error:
-        print(f"error: {error}")
-        return error.exit_code
-    if arguments.json:
-        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
-    return 0
+    return report(lambda: measure(arguments), arguments.json)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -100,9 +99,6 @@ def precision(task: Task) -> Iterator[Named]:
 
 
 def kernels(task: Task) -> Iterator[Named]:
-    if importlib.util.find_spec("benchmarks.bench_ops") is None:
-        yield "bench_ops", {"skipped": "benchmarks/bench_ops.py is not there"}
-        return
     small = ["--rehearse", "--preset", "mini", "--runs", "3"] if task.rehearse else []
     words = ["-m", "benchmarks.bench_ops", *small]
     yield "bench_ops", _command(words, result=task.work / "ops.json")

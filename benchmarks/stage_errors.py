@@ -9,16 +9,16 @@ of both are compared, as the release samples: 50 Euler steps, w = 3. Outputs are
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.report import report
 from topos_rt.bench.session import Request, Session, opened
 from topos_rt.bundle import GRAPHS
-from topos_rt.errors import OptionError, ToposError
-from topos_rt.files import check_writable, write_atomic
+from topos_rt.errors import OptionError
+from topos_rt.files import check_writable
 
 SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature": 1.0}
 
@@ -34,22 +34,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
-    try:
-        if not 1 <= arguments.seeds <= 1000:
-            raise OptionError("--seeds", got=arguments.seeds, expected="a whole number from 1 to 1000")
-        if arguments.json:
-            check_writable(arguments.json, parents=True)
-        result = measure(arguments)
-    except ToposError as error:
-        print(f"error: {error}")
-        return error.exit_code
-    if arguments.json:
-        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
-    return 0
+    return report(lambda: measure(arguments), arguments.json)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The JSON object."""
+    """The JSON object. Raises OptionError for arguments that cannot be."""
+    if not 1 <= arguments.seeds <= 1000:
+        raise OptionError("--seeds", got=arguments.seeds, expected="a whole number from 1 to 1000")
+    if arguments.json:
+        check_writable(arguments.json, parents=True)
     sampling = SETTINGS | {"steps": arguments.steps}
     truth = Request(arguments.model, "onnxruntime", "fp32", sampling=sampling)
     tried = Request(arguments.model, arguments.backend, arguments.precision, cache=arguments.cache,

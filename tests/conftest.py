@@ -3,9 +3,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from tests.ops import host_gpu
 from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.pipeline import HeadPipeline
 
@@ -30,3 +32,11 @@ def tiny_pipe(tiny_bundle: Path) -> Iterator[HeadPipeline]:
     """The small bundle, loaded once; no test may close it."""
     with HeadPipeline.open(tiny_bundle, threads=1) as pipe:
         yield pipe
+
+
+@pytest.fixture(scope="session")
+def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The kernels built for the host, once for all tests."""
+    if host_gpu.compiler() is None:
+        pytest.skip("no C++ compiler: the kernels cannot be built for the host")
+    return host_gpu.load(host_gpu.build(tmp_path_factory.mktemp("kernels")))

@@ -6,7 +6,7 @@ import os
 import stat
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,19 +67,26 @@ def read_mesh(source: str | os.PathLike[str] | Any) -> MeshFile:
         raise MeshInputError(what, got=reason, expected="a readable file") from error
 
 
+def check_kind(
+    suffix: str, status: os.stat_result, what: str, suffixes: Sequence[str], readable: str, fix: str
+) -> None:
+    """Raise MeshInputError unless it is a regular file that holds something, of one of the suffixes."""
+    if stat.S_ISDIR(status.st_mode):
+        raise MeshInputError(what, got="a directory", expected=readable)
+    if not stat.S_ISREG(status.st_mode):
+        raise MeshInputError(what, got="a device or pipe", expected=readable)
+    if suffix not in suffixes:
+        named = f"a name that ends in {suffix}" if suffix else "a name without a suffix"
+        raise MeshInputError(what, got=named, expected=readable, fix=fix)
+    if status.st_size == 0:
+        raise MeshInputError(what, got="an empty file", expected=readable)
+
+
 def _checked_suffix(path: Path, what: str) -> str:
     if "\0" in str(path):
         raise MeshInputError(what, got="a NUL character in the name", expected="a file name")
     status, suffix = path.stat(), path.suffix.lower()
-    if stat.S_ISDIR(status.st_mode):
-        raise MeshInputError(what, got="a directory", expected=_READABLE)
-    if not stat.S_ISREG(status.st_mode):
-        raise MeshInputError(what, got="a device or pipe", expected=_READABLE)
-    if suffix not in SUFFIXES:
-        named = f"a name that ends in {suffix}" if suffix else "a name without a suffix"
-        raise MeshInputError(what, got=named, expected=_READABLE, fix="convert it to OBJ")
-    if status.st_size == 0:
-        raise MeshInputError(what, got="an empty file", expected=_READABLE)
+    check_kind(suffix, status, what, SUFFIXES, _READABLE, "convert it to OBJ")
     if status.st_size > MAX_BYTES:
         raise MeshInputError(what, got=f"{status.st_size / 2**20:.0f} MiB",
                              expected=f"at most {MAX_BYTES // 2**20} MiB", fix="use fewer polygons")

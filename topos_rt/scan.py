@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,15 +116,7 @@ def _checked_suffix(path: Path, what: str) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
         reason = getattr(error, "strerror", None) or error
         raise MeshInputError(what, got=reason, expected="a readable file") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise MeshInputError(what, got="a directory", expected=_READABLE)
-    if not stat.S_ISREG(status.st_mode):
-        raise MeshInputError(what, got="a device or pipe", expected=_READABLE)
-    if suffix not in SUFFIXES:
-        named = f"a name that ends in {suffix}" if suffix else "a name without a suffix"
-        raise MeshInputError(what, got=named, expected=_READABLE, fix="convert it to PLY or OBJ")
-    if status.st_size == 0:
-        raise MeshInputError(what, got="an empty file", expected=_READABLE)
+    meshfile.check_kind(suffix, status, what, SUFFIXES, _READABLE, "convert it to PLY or OBJ")
     return suffix
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 fake_gpu = pytest.importorskip("tests.backends.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
-from tests.ops import host_gpu  # noqa: E402
 from topos_rt import HeadPipeline, ops  # noqa: E402
 from topos_rt.errors import BackendError, InputError, OptionError  # noqa: E402
 
@@ -26,15 +25,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    if host_gpu.compiler() is None:
-        pytest.skip("no C++ compiler: the kernels cannot be built for the host")
-    return host_gpu.load(host_gpu.build(tmp_path_factory.mktemp("kernels")))
-
-
 @pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch, kernels: Any, tmp_path: Path) -> Iterator[Any]:
+def trt(monkeypatch: pytest.MonkeyPatch, host_module: Any, tmp_path: Path) -> Iterator[Any]:
     """A GPU whose streams also take the kernels, and on which everything is given back in the end."""
     made = fake_gpu.install(monkeypatch)
     gpu = made.gpu
@@ -42,7 +34,7 @@ def trt(monkeypatch: pytest.MonkeyPatch, kernels: Any, tmp_path: Path) -> Iterat
 
     def flow_step(*arguments: Any) -> None:
         gpu.kernels += not gpu.recording
-        gpu.put(arguments[-1], lambda: kernels.flow_step(*arguments) and None)
+        gpu.put(arguments[-1], lambda: host_module.flow_step(*arguments) and None)
 
     monkeypatch.setattr(ops, "kernels", lambda: SimpleNamespace(flow_step=flow_step))
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))

@@ -24,13 +24,6 @@ def gpu_missing() -> str | None:
         return str(error)
 
 
-@pytest.fixture(scope="session")
-def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    if host_gpu.compiler() is None:
-        pytest.skip("no C++ compiler: the kernels cannot be built for the host")
-    return host_gpu.load(host_gpu.build(tmp_path_factory.mktemp("kernels")))
-
-
 @pytest.fixture
 def host(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[host_gpu.HostCuda]:
     """The kernels on the host."""

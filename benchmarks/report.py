@@ -1,0 +1,23 @@
+"""How a benchmark's script ends: its result as JSON, or one line of what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from topos_rt.errors import ToposError
+from topos_rt.files import write_atomic
+
+
+def report(measure: Callable[[], dict[str, Any]], path: Path | None) -> int:
+    """Measure, and write the JSON where a path is given. Returns the exit code."""
+    try:
+        result = measure()
+    except ToposError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    if path:
+        write_atomic(path, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+    return 0
