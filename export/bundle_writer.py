@@ -12,7 +12,7 @@ import torch
 from export.decoder_tensors import decoder_tensors
 from export.flops import count
 from export.graphs import build_graphs
-from export.models import TOPOSVAE, FastDiT, ImageEncoder
+from export.models import TOPOSVAE, AnyImageEncoder, FastDiT
 from export.onnx_files import half_file, write_graphs
 from topos_rt.bundle import (
     FlowSpec,
@@ -38,7 +38,7 @@ class Model:
 
     name: str
     description: str
-    encoder: ImageEncoder
+    encoder: AnyImageEncoder
     dit: FastDiT
     vae: TOPOSVAE
     topology: Topology

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
+from export.models import TOPOSVAE, AnyImageEncoder, FastDiT, TOPOSDiT
 from export.models.dit import TIME_SCALE
 
 
@@ -24,7 +24,7 @@ class Graph:
 class ImageEncoderGraph(nn.Module):
     """pixels [1,3,H,W] in 0..1 -> tokens [1,T,C]."""
 
-    def __init__(self, encoder: ImageEncoder) -> None:
+    def __init__(self, encoder: AnyImageEncoder) -> None:
         super().__init__()
         self.image_encoder = encoder
 
@@ -125,7 +125,7 @@ class VaeEncoderGraph(nn.Module):
 
 
 def build_graphs(
-    encoder: ImageEncoder, dit: FastDiT, vae: TOPOSVAE, image_size: int, points: int,
+    encoder: AnyImageEncoder, dit: FastDiT, vae: TOPOSVAE, image_size: int, points: int,
     latent_basis: Tensor | None = None,
 ) -> dict[str, Graph]:  # fmt: skip
     """All of them, by their names in the manifest, with random example inputs of the right sizes.

@@ -10,7 +10,7 @@ import torch
 
 from export.bundle_writer import Model, round_to_half, write_bundle
 from export.lods import with_lods
-from export.models import FastDiT
+from export.models import CroppedEncoder, FastDiT
 from topos_rt.bundle import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> Manifest:
     shown = normalise(model.sample(LOD_HEADS, TRAIN_SEED))[0] * radius
     return write_bundle(
         Model(
-            name="mini", description=DESCRIPTION, encoder=flow.encoder, dit=dit, vae=vae,
+            name="mini", description=DESCRIPTION,
+            encoder=CroppedEncoder(flow.encoder, config.CROPS), dit=dit, vae=vae,
             topology=with_lods(model.topology, shown, rig), hierarchy=model.hierarchy, rig=rig,
             weights=WeightsInfo(ORIGIN, LICENCE, "trained"),
             flow=FlowSpec(SIGMA_MIN, arguments.guidance, arguments.temperature),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from export.bundle_writer import Model, round_to_half, write_bundle
 from export.generated import Recipe, generate
-from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
+from export.models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
 from export.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
 from export.release_config import ReleaseConfig
 from topos_rt.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
@@ -37,6 +37,7 @@ class Preset:
     vae: Mapping[str, Any]
     dit: Mapping[str, Any]
     image_encoder: Mapping[str, Any] = field(default_factory=dict)  # the defaults are DINOv2 ViT-L/14
+    crops: Sequence[Crop] = ()  # none: the picture as it is
     image_size: int = IMAGE_SIZE
     points: int = POINTS
     radius_m: float = 0.2
@@ -58,7 +59,8 @@ def mini() -> Preset:
     stages = len(config.VAE["decoder_blocks"])
     recipe = Recipe((32, 25, 35), config.NUM_LATENTS, stages, depth=6, width=0.6925)
     return Preset(
-        recipe, config.VAE, config.DIT, config.IMAGE_ENCODER, config.IMAGE_SIZE, config.POINTS, 0.139
+        recipe, config.VAE, config.DIT, config.IMAGE_ENCODER, config.CROPS, config.IMAGE_SIZE, config.POINTS,
+        0.139,
     )
 
 
@@ -100,18 +102,18 @@ def run(arguments: argparse.Namespace) -> Manifest:
     return manifest
 
 
-def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOPOSDiT, ImageEncoder]:
+def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOPOSDiT, AnyImageEncoder]:
     """The three networks; the same seed gives the same weights."""
     networks = TOPOSVAE(hierarchy, **preset.vae), TOPOSDiT(**preset.dit), ImageEncoder(**preset.image_encoder)
     generator = torch.Generator().manual_seed(seed)
     for network in networks:
         _randomise(network, generator)
         network.requires_grad_(False).eval()
-    vae = networks[0]
+    vae, dit, encoder = networks
     if vae.predict_offset:
         vae.output_mean.copy_(torch.from_numpy(hierarchy.levels[0].features))
         vae.output_scale.fill_(_OFFSET_SCALE / _POSITION)
-    return networks
+    return vae, dit, CroppedEncoder(encoder, preset.crops) if preset.crops else encoder
 
 
 @torch.no_grad()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from export.models import Crop
+
 NUM_LATENTS = 167
 POINTS = 2048
 IMAGE_SIZE = 128
@@ -14,9 +16,14 @@ VAE: dict[str, Any] = {
 }  # fmt: skip
 IMAGE_ENCODER: dict[str, Any] = {
     "embed_dim": 192, "depth": 6, "num_heads": 6, "img_size": IMAGE_SIZE, "patch_size": 16,
-    "stem_channels": (24, 48, 96),
+    "stem_channels": (24, 48, 96), "stem_blocks": (0, 1, 1),
 }  # fmt: skip
 DIT: dict[str, Any] = {
     "in_channels": 6, "out_channels": 6, "model_channels": 192, "num_latents": NUM_LATENTS,
     "cond_channels": 192, "num_blocks": 4, "num_heads": 6,
 }  # fmt: skip
+# What a portrait is read from, at once; the networks are trained on one at a time.
+CROPS = (
+    Crop(), Crop(scale=0.93, right=0.06, down=0.06), Crop(scale=1.07, right=-0.06, down=0.06),
+    Crop(turn=6, right=0.06, down=-0.06), Crop(turn=-6, right=-0.06, down=-0.06),
+)  # fmt: skip

@@ -25,6 +25,7 @@ from training.shading import shade
 
 HELD_OUT_PORTRAITS = 200
 _CHUNK = 100  # heads a task
+_BLOCK = 50_000  # heads sampled together; ten gigabytes are taken for the time
 _painter: Painter | None = None
 
 
@@ -46,23 +47,29 @@ def open_set(directory: Path, name: str) -> tuple[Portraits, np.ndarray]:
 def draw_set(
     directory: Path, name: str, heads: int, views: int, lights: int, seed: int, workers: int
 ) -> None:
-    """`heads` heads of `seed`, `views` portraits of each, one after the other, in `lights` lights."""
+    """`heads` heads, `views` portraits of each, one after the other, in `lights` lights.
+
+    Every block of heads has a seed of its own, counted up from `seed`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    positions = HeadModel.load().sample(heads, seed).astype(np.float32)
-    np.save(directory / f"{name}_heads.npy", positions)
-    kinds = {"pixels": ((lights, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8),
-             "seen": ((GRID**2, SEEN_CHANNELS), np.int8),
-             "landmarks": ((LANDMARKS, 2), np.float16)}  # fmt: skip
-    arrays = {}
-    for field, (shape, dtype) in kinds.items():
-        path = directory / f"{name}_{field}.npy"
-        arrays[field] = np.lib.format.open_memmap(path, "w+", dtype, (heads * views, *shape))
-    tasks = [(positions[i : i + _CHUNK], views, lights, seed, i) for i in range(0, heads, _CHUNK)]
+    model = HeadModel.load()
+    kinds = {"heads": ((heads, *model.template.shape), np.float32),
+             "pixels": ((heads * views, lights, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8),
+             "seen": ((heads * views, GRID**2, SEEN_CHANNELS), np.int8),
+             "landmarks": ((heads * views, LANDMARKS, 2), np.float16)}  # fmt: skip
+    arrays = {field: np.lib.format.open_memmap(directory / f"{name}_{field}.npy", "w+", dtype, shape)
+              for field, (shape, dtype) in kinds.items()}  # fmt: skip
     with Pool(workers, initializer=_start) as pool:
-        for first, drawn in pool.imap_unordered(_draw_chunk, tasks):
-            for field, rows in drawn._asdict().items():
-                arrays[field][first * views : first * views + len(rows)] = rows
-            print(f"{name}: heads {first}..{first + _CHUNK}", flush=True)
+        for block, start in enumerate(range(0, heads, _BLOCK)):
+            positions = model.sample(min(_BLOCK, heads - start), seed + block)
+            arrays["heads"][start : start + len(positions)] = positions
+            tasks = [(positions[i : i + _CHUNK], views, lights, seed + block, i)
+                     for i in range(0, len(positions), _CHUNK)]  # fmt: skip
+            for first, drawn in pool.imap_unordered(_draw_chunk, tasks):
+                at = (start + first) * views
+                for field, rows in drawn._asdict().items():
+                    arrays[field][at : at + len(rows)] = rows
+                print(f"{name}: heads {start + first}..{start + first + _CHUNK}", flush=True)
 
 
 def _start() -> None:

@@ -28,7 +28,8 @@ from training.portraits import Portraits as Pictures
 from training.train_vae import VAEData, vertex_error_mm
 
 SIGMA_MIN = 1e-5
-LESSONS_ONLY_SHARE = 0.4  # of the time budget
+LESSONS_ONLY_SHARE = 0.6  # of the time budget
+MOVED_SHARE = 0.85  # of the time budget: in the rest pictures are as drawn, as they are in use
 FLOW_EVERY = 2  # the transformer sees every second portrait of a batch: it costs three times the encoder
 DROP_CONDITION = 0.1
 FITTED_HEADS = 4000  # to which evaluation fits its linear map from anchors to heads
@@ -78,16 +79,21 @@ class Data:
         return Batch(torch.from_numpy(pixels[ids, lights]).float() / 255, self.anchors[ids // self.views],
                      torch.from_numpy(seen[ids]).float() / 127, torch.from_numpy(landmarks[ids]).float())
 
-    def random(self, count: int, rng: np.random.Generator) -> Batch:
-        """A training batch, its pictures moved, and brighter, more coloured or noisier than drawn."""
+    def random(self, count: int, rng: np.random.Generator, moving: bool) -> Batch:
+        """A training batch, brighter or more coloured than drawn; moved and noisier if `moving`."""
         portraits, lights = self.pictures.pixels.shape[:2]
         batch = self.batch(np.sort(rng.integers(0, portraits, count)), rng.integers(0, lights, count))
         gain = rng.uniform(0.8, 1.2, (count, 1, 1, 1)) * rng.uniform(0.94, 1.06, (count, 3, 1, 1))
-        noise = rng.standard_normal(batch.pixels.shape, np.float32) * np.float32(0.02)
-        pixels = batch.pixels * torch.from_numpy(gain.astype(np.float32)) + torch.from_numpy(noise)
-        maps = random_maps(count, torch.Generator().manual_seed(int(rng.integers(1 << 31))))
-        pixels, seen, landmarks = moved(maps, pixels.clamp(0, 1), batch.seen, batch.landmarks)
-        return Batch(pixels, batch.anchors, seen, landmarks)
+        batch = batch._replace(pixels=(batch.pixels * torch.from_numpy(gain.astype(np.float32))).clamp(0, 1))
+        return _moved(batch, rng) if moving else batch
+
+
+def _moved(batch: Batch, rng: np.random.Generator) -> Batch:
+    noise = rng.standard_normal(batch.pixels.shape, np.float32) * np.float32(0.02)
+    maps = random_maps(len(noise), torch.Generator().manual_seed(int(rng.integers(1 << 31))))
+    pixels = (batch.pixels + torch.from_numpy(noise)).clamp(0, 1)
+    pixels, seen, landmarks = moved(maps, pixels, batch.seen, batch.landmarks)
+    return Batch(pixels, batch.anchors, seen, landmarks)
 
 
 class FlowModel(nn.Module):
@@ -103,7 +109,7 @@ class FlowModel(nn.Module):
 
 
 def start_weights(model: FlowModel) -> None:
-    """Modulation and output at zero: every block starts as the identity. Positions that can be told apart."""
+    """Modulation, residuals, output at zero: blocks start as identities. Positions that can be told apart."""
     with torch.no_grad():
         model.encoder.pos_embed[:, 1:] = plane_waves(model.encoder.grid, model.encoder.pos_embed.shape[-1])
     for module in model.modules():
@@ -112,6 +118,9 @@ def start_weights(model: FlowModel) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
+    for name, parameter in model.encoder.patch_embed.blocks.named_parameters():
+        if "conv2" in name:
+            nn.init.zeros_(parameter)
     for block in model.dit.blocks:
         nn.init.zeros_(block.adaLN_modulation[1].weight)
     nn.init.zeros_(model.dit.out_layer.weight)
@@ -211,7 +220,7 @@ def main() -> None:
     generator, rng = torch.Generator().manual_seed(3 + rank()), np.random.default_rng([3, rank()])
 
     def step(done: float) -> tuple[Tensor, Metrics]:
-        batch = training.random(args.batch, rng)
+        batch = training.random(args.batch, rng, moving=done < MOVED_SHARE)
         with sdpa_kernel(SDPBackend.MATH), torch.autocast(batch.pixels.device.type, torch.bfloat16):
             tokens = flow.encoder(batch.pixels)
         tokens = tokens.float()

@@ -22,13 +22,14 @@ class ImageEncoder(nn.Module):
     """Pixels -> class, register and patch tokens: those before the last norm, then a norm without parameters.
 
     Arguments carry DINOv2's names. `stem_channels` (not in DINOv2) puts convolutions of stride 2 before the
-    patch embedding, which makes training from scratch much shorter (arXiv 2106.14881).
+    patch embedding, which makes training from scratch much shorter (arXiv 2106.14881), and `stem_blocks`
+    that many residual pairs of convolutions after each of them: they say where in a patch something is.
     """
 
     def __init__(
         self, *, embed_dim: int = 1024, depth: int = 24, num_heads: int = 16, img_size: int = 518,
         patch_size: int = 14, num_register_tokens: int = 4, mlp_ratio: float = 4,
-        stem_channels: Sequence[int] = (),
+        stem_channels: Sequence[int] = (), stem_blocks: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.patch_size, self.grid = patch_size, img_size // patch_size
@@ -36,7 +37,7 @@ class ImageEncoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.randn(1, 1 + self.grid**2, embed_dim) * 0.02)
         self.register_tokens = nn.Parameter(torch.randn(1, num_register_tokens, embed_dim) * 0.02)
         self.mask_token = nn.Parameter(torch.zeros(1, embed_dim))  # in the checkpoint, unused at inference
-        self.patch_embed = _PatchEmbed(embed_dim, patch_size, stem_channels)
+        self.patch_embed = _PatchEmbed(embed_dim, patch_size, stem_channels, stem_blocks)
         hidden = int(embed_dim * mlp_ratio)
         self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)  # likewise: the condition is taken before it
@@ -72,18 +73,33 @@ class ImageEncoder(nn.Module):
 
 
 class _PatchEmbed(nn.Module):
-    def __init__(self, channels: int, patch: int, stem_channels: Sequence[int]) -> None:
+    def __init__(
+        self, channels: int, patch: int, stem_channels: Sequence[int], stem_blocks: Sequence[int]
+    ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
         widths = [3, *stem_channels]
-        for before, after in itertools.pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GELU()]
+        self.stem = nn.ModuleList(
+            nn.Conv2d(before, after, 3, 2, 1) for before, after in itertools.pairwise(widths))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(_ConvPair(width) for _ in range(count)))
+            for width, count in zip(stem_channels, stem_blocks or [0] * len(stem_channels), strict=True))
         left = patch // 2 ** len(stem_channels)
-        self.stem = nn.Sequential(*layers)
         self.proj = nn.Conv2d(widths[-1], channels, left, left)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(self.stem(image))
+        for convolution, blocks in zip(self.stem, self.blocks, strict=True):
+            image = blocks(F.gelu(convolution(image)))
+        return self.proj(image)
+
+
+class _ConvPair(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.gelu(self.conv1(x)))
 
 
 class _Block(nn.Module):

@@ -62,6 +62,16 @@ def test_a_set_comes_back_in_the_order_of_its_heads(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_each_block_of_heads_has_the_next_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_set(tmp_path, "alone", heads=2, views=1, lights=1, seed=8, workers=1)
+    monkeypatch.setattr(portraits, "_BLOCK", 3)
+    draw_set(tmp_path, "blocks", heads=5, views=1, lights=1, seed=7, workers=1)
+    (alone, heads), (blocks, all_heads) = (open_set(tmp_path, name) for name in ("alone", "blocks"))
+    assert np.array_equal(all_heads, np.concatenate([egg().sample(3, seed=7), heads]))
+    assert all(np.array_equal(rows[3:], own) for rows, own in zip(blocks, alone, strict=True))
+
+
+@pytest.mark.usefixtures("small")
 def test_lights_differ_and_show_the_same_view(tmp_path: Path) -> None:
     draw_set(tmp_path, "train", heads=2, views=1, lights=2, seed=1, workers=1)
     one, other = open_set(tmp_path, "train")[0].pixels[0].astype(float)
