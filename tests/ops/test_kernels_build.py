@@ -55,7 +55,9 @@ def test_no_warnings_and_no_spills(source: str, tmp_path: Path) -> None:
 
 
 @needs_nvcc
-@pytest.mark.parametrize(("source", "fused", "rounded"), [("flow_step.cu", 0, 8), ("mesh_normals.cu", None, 6)])
+@pytest.mark.parametrize(
+    ("source", "fused", "rounded"), [("flow_step.cu", 0, 8), ("mesh_normals.cu", None, 6)]
+)
 def test_products_that_must_be_rounded(source: str, fused: int | None, rounded: int, tmp_path: Path) -> None:
     """nvcc fuses a * b + c unless told not to, and the host that the other tests run on never does.
 
