@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topos_rt.backends import BUILDERS, survey
-
 Named = tuple[str, dict[str, Any]]
 ROOT = Path(__file__).parents[1]
 _TAIL = 12  # lines kept of a command that failed
@@ -66,10 +64,16 @@ class Part:
 
 
 def engines_here(task: Task) -> list[str]:
-    """Backends that run on this machine's GPU; rehearsed, onnxruntime stands for them."""
+    """Backends that run on this machine's GPU; rehearsed, onnxruntime stands for them.
+
+    Tried in a process of its own: what is not made for a GPU may take the whole process down there.
+    """
     if task.rehearse:
         return ["onnxruntime"]
-    return [name for name, probe in survey().items() if name in BUILDERS and probe.error is None]
+    code = ("import json; from topos_rt.backends import BUILDERS, survey;"
+            "print(json.dumps([name for name, probe in survey(BUILDERS).items() if probe.error is None]))")
+    found: list[str] = task.command(["-c", code], stdout_json=True).get("result", [])
+    return found
 
 
 def probe(task: Task) -> Iterator[Named]:
@@ -165,13 +169,15 @@ def baselines(task: Task) -> Iterator[Named]:
 
 
 def train(task: Task) -> Iterator[Named]:
-    minutes = "0.1" if task.rehearse else "2"
-    words = ["-m", "training.train_vae", "--out", str(task.work / "train"), "--minutes", minutes]
-    yield "vae", task.command([*words, *(["--batch", "2"] if task.rehearse else [])], keep=4)
+    if not task.rehearse:
+        yield "vae", {"skipped": "training runs on the CPU: not on a lent GPU's time"}
+        return
+    words = ["-m", "training.train_vae", "--out", str(task.work / "train"), "--minutes", "0.1"]
+    yield "vae", task.command([*words, "--batch", "2"], keep=4)
     if task.data is None:
         yield "flow", {"skipped": "no portraits: make them with training.portraits, name them with --data"}
         return
-    words = ["-m", "training.train_flow", "--out", str(task.data), "--minutes", minutes]
+    words = ["-m", "training.train_flow", "--out", str(task.data), "--minutes", "0.1"]
     yield "flow", task.command(words, keep=4)
 
 
@@ -241,7 +247,11 @@ def _command(
     if result is not None and result.is_file():
         told["partial" if code else "result"] = json.loads(result.read_text())
     elif code == 0 and stdout_json:
-        told["result"] = json.loads(stdout)
+        try:
+            told["result"] = json.loads(stdout)
+        except ValueError as error:
+            told["rc"] = code = 1
+            tail.append(f"no JSON on its output: {error}")
     if expired.is_set():
         tail.append(f"out of time after {told['seconds']:g} s")
     if code or keep:

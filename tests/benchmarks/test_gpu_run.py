@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu_parts, gpu_run, stage_errors
+from benchmarks import gpu_parts, gpu_plans, gpu_run, stage_errors
 from benchmarks.gpu_parts import PARTS, Task, line
 
 FAKE = '''
@@ -201,3 +201,23 @@ def test_a_backend_against_itself(
 
 def test_no_engine_runs_here(tmp_path: Path) -> None:
     assert gpu_parts.engines_here(Task(tmp_path, rehearse=True)) == ["onnxruntime"]
+
+
+def test_every_kind_of_plan_is_tried() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
+    found = dict(gpu_plans.tried())
+    assert set(found) == {"plan_portable", *(f"plan_{name}" for name in trt.ComputeCapability.__members__
+                                             if name != "NONE")}  # fmt: skip
+    for name, row in found.items():
+        if row["works"]:  # there is a GPU
+            assert row["relative_rms"] < 1e-2
+        else:  # a plan for the GPU of the machine alone needs one to be built
+            assert row["stage"] != "build" or name == "plan_CURRENT", row
+            assert row["error"].startswith(f"{row['stage']}: ") and "|" in row["error"]
+
+
+def test_a_backend_that_takes_its_process_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task(tmp_path, rehearse=False)
+    monkeypatch.setattr(gpu_parts, "_command", lambda words, **more: {"rc": -11, "tail": []})
+    assert gpu_parts.engines_here(task) == []
+    assert list(gpu_parts.precision(task)) == list(gpu_parts.pipeline(task)) == []
