@@ -154,6 +154,20 @@ def pipeline(task: Task) -> Iterator[Named]:
                     words, result=task.work / "bench.json", flag="-o")
 
 
+def graph(task: Task) -> Iterator[Named]:
+    """Whole heads by one launch; the benchmark of the pipeline watches its engines and goes step by step."""
+    if task.rehearse:
+        yield "graph", {"skipped": "there is no CUDA graph without a GPU"}
+        return
+    for backend in engines_here(task):
+        for name, model in task.models.items():
+            for preset in ("balanced", "reference"):
+                words = ["-m", "benchmarks.bench_graph", "--model", model, "--backend", backend]
+                words += ["--preset", preset, "--cache", str(task.cache)]
+                words += [] if name == "mini" else ["--guidance", "3"]
+                yield f"{backend}_{name}_{preset}", task.command(words, result=task.work / "graph.json")
+
+
 def baselines(task: Task) -> Iterator[Named]:
     # Ours would run on the CPU where no engine runs on the GPU: minutes for a head, and nothing to compare.
     ours = [] if engines_here(task) else ["--without-ours"]
@@ -189,6 +203,7 @@ PARTS: dict[str, Part] = {
     "precision": Part(precision, 240, 120, "every stage against onnxruntime in FP32"),
     "kernels": Part(kernels, 240, 120, "each kernel alone"),
     "pipeline": Part(pipeline, 420, 180, "topos-rt bench, models and presets"),
+    "graph": Part(graph, 240, 120, "heads by one CUDA graph against heads step by step"),
     "baselines": Part(baselines, 540, 300, "the official algorithm in PyTorch, by turns with ours"),
     "train": Part(train, 300, 400, "some minutes of training"),
 }

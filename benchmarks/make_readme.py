@@ -30,6 +30,7 @@ SCRIPTS = {
     "python -m benchmarks.bench_dit_step": "the folded DiT against the plain one",
     "python -m benchmarks.bench_sampler": "solvers and grids against 1,000 steps; picks the presets",
     "python -m benchmarks.bench_precision": "FP16 engines, emulated",
+    "python -m benchmarks.bench_graph": "heads by one CUDA graph against heads step by step",
     "python -m benchmarks.bench_ops": "CUDA kernels against floors and other forms; `--floors` only counts",
     "python -m benchmarks.bench_rig": "rigs fitted to other heads against plain addition",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, over kinds of scans",
