@@ -93,10 +93,12 @@ def build(task: Task) -> Iterator[Named]:
         # Where the build fails an installation falls back to pure Python, and says so only in its output.
         code = "from topos_rt import _kernels as k; print(k.ARCHITECTURES, 'CUDA', k.CUDA_VERSION)"
         yield "kernels_load", task.command(["-c", code], keep=1)
-    if not task.rehearse and "official" not in task.models:
+    backends = ["tensorrt-rtx"] if task.rehearse else engines_here(task)
+    if not backends:
+        yield "engines", {"skipped": "no TensorRT runs here, and nothing else needs the official-size bundle"}
+    elif not task.rehearse and "official" not in task.models:
         words = ["-m", "export", "random", "--preset", "official", "--precision", "fp16"]
         yield "bundle", task.command([*words, "--out", str(task.work / "official")])
-    backends = ["tensorrt-rtx"] if task.rehearse else engines_here(task)
     for backend in backends:
         for name, model in task.models.items():
             for precision in ("fp16", "fp32"):
@@ -171,7 +173,8 @@ def graph(task: Task) -> Iterator[Named]:
 def baselines(task: Task) -> Iterator[Named]:
     # Ours would run on the CPU where no engine runs on the GPU: minutes for a head, and nothing to compare.
     ours = [] if engines_here(task) else ["--without-ours"]
-    models = list(reversed(task.models.items()))
+    # Theirs needs no bundle: weights are drawn.
+    models = [("official", ""), ("mini", "")] if ours else list(reversed(task.models.items()))
     for place, (name, model) in enumerate(models):
         small = ["--steps", "2", "--rounds", "2", "--modes", "eager_fp32,eager_bf16", "--threads", "1"]
         words = ["-m", "benchmarks.baseline_official", "--preset", name, *ours]

@@ -112,17 +112,25 @@ def test_parts_end_in_time(session: Any, capfd: pytest.CaptureFixture[str]) -> N
     assert "[slow] left out: no time" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(("runs", "words"), [(["onnxruntime"], False), ([], True)])
+@pytest.mark.parametrize(
+    ("runs", "models", "seconds"), [(["a backend"], ["mini"], 70), ([], ["official", "mini"], 20)]
+)
 def test_ours_is_left_out_where_it_has_no_gpu(
-    runs: list[str], words: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: list[str], models: list[str], seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And then nothing needs a bundle."""
     given: list[list[str]] = []
     monkeypatch.setattr(gpu_parts, "engines_here", lambda task: runs)
     monkeypatch.setattr(gpu_parts, "_command", lambda words, **more: given.append(words) or {"rc": 0})
     task = Task(tmp_path, rehearse=False, deadline=gpu_parts.time.monotonic() + 100)
-    assert [name for name, _ in gpu_parts.baselines(task)] == ["mini"]
-    assert ("--without-ours" in given[0]) == words
-    assert 60 <= float(given[0][given[0].index("--seconds") + 1]) <= 70
+    assert [name for name, _ in gpu_parts.baselines(task)] == models
+    assert [words[words.index("--preset") + 1] for words in given] == models
+    assert all(("--without-ours" in words) == (not runs) and "--bundle" not in words for words in given)
+    assert seconds - 5 <= float(given[0][given[0].index("--seconds") + 1]) <= seconds
+    given.clear()
+    built = [name for name, _ in gpu_parts.build(task)]
+    assert built[:2] == ["kernels", "kernels_load"] and ("bundle" in built) == bool(runs)
+    assert ("engines" in built) == (not runs)
 
 
 def test_the_output_of_a_command(capfd: pytest.CaptureFixture[str]) -> None:
