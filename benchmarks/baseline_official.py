@@ -14,6 +14,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from export import random
 from export.generated import generate
 from topos_rt.bench.machine import facts, gpu_state, load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
-from topos_rt.errors import OptionError, choose
+from topos_rt.errors import BackendError, OptionError, choose, one_line
 from topos_rt.files import check_writable
 from topos_rt.image import load_image
 from topos_rt.pipeline import HeadPipeline
@@ -36,6 +37,7 @@ GUIDANCE = 3.0
 OURS = "topos_rt"
 STAGES = ("image_encoder", "sampling", "vae_decoder", "head")
 FORMAT, VERSION = "topos_rt.baseline", 1
+_LEAST_ROUNDS = 3
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--modes", help=f"some of: {', '.join(MODES)} (default: all that work here)")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=20, help="heads of each mode")
+    parser.add_argument("--seconds", type=float, help=f"then no new round, after {_LEAST_ROUNDS}")
+    parser.add_argument("--without-ours", action="store_true", help="where ours has no GPU and they have")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
@@ -65,18 +69,31 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         check_writable(arguments.json, parents=True)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    stop = time.perf_counter() + (arguments.seconds or float("inf"))
     preset = choose(arguments.preset, random.PRESETS, "preset")()
     networks = _networks(preset)
     load = load_average()
     picture = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = arguments.bundle or _bundle(arguments.preset, Path(folder) / "bundle")
-        with HeadPipeline.open(bundle, arguments.backend, arguments.threads) as pipeline:
-            runners = {name: _official(name, networks, device, arguments.steps) for name in modes}
-            ours = _Ours(pipeline, picture, arguments.steps)
-            found = _by_turns({**runners, OURS: ours}, _pixels(pipeline, picture), arguments.rounds)
-            about = {"backend": pipeline.backend, "reason": pipeline.backend_reason,
-                     "evaluations": 2 * arguments.steps}  # fmt: skip
+    runners: dict[str, Any] = {
+        name: _official(name, networks, device, arguments.steps) for name in modes
+    }
+    about, failed = None, {}
+    with ExitStack() as held:
+        if not arguments.without_ours:
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+            bundle = arguments.bundle or _bundle(arguments.preset, folder / "bundle")
+            try:
+                pipeline = held.enter_context(HeadPipeline.open(bundle, arguments.backend, arguments.threads))
+            except BackendError as error:
+                failed[OURS] = _told(OURS, error)
+            else:
+                runners[OURS] = _Ours(pipeline, picture, arguments.steps)
+                about = {"backend": pipeline.backend, "reason": pipeline.backend_reason,
+                         "evaluations": 2 * arguments.steps}  # fmt: skip
+        inputs = _inputs(preset, networks["dit"], picture)
+        positions, first = _first(runners, inputs, failed)
+        samples = _by_turns({name: runners[name] for name in first}, inputs, arguments.rounds, stop)
+        found = _rows(samples, positions, first)
     return {
         "format": FORMAT, "version": VERSION,
         "command": f"python -m benchmarks.baseline_official --preset {arguments.preset} "
@@ -85,6 +102,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "guidance": GUIDANCE, "device": str(device), "threads": torch.get_num_threads(),
         "versions": _versions(), "machine": facts() | {"load_average_before": load},
         "gpu": gpu_state() if device.type == "cuda" else None, "ours": about, "modes": found,
+        "failed": failed,
     }  # fmt: skip
 
 
@@ -140,47 +158,77 @@ class _Ours:
         return torch.from_numpy(head.positions / self._pipeline.bundle.manifest.frame.radius_m)[None]
 
 
-def _pixels(pipeline: HeadPipeline, picture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    manifest = pipeline.bundle.manifest
-    pixels = load_image(picture, manifest.image.height, manifest.image.width)
-    start = noise(0, (1, manifest.latent.tokens, manifest.latent.channels))
+def _inputs(preset: random.Preset, dit: Any, picture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels = load_image(picture, preset.image_size, preset.image_size)
+    start = noise(0, (1, dit.pos_emb.shape[-2], preset.vae["code_channels"]))
     return torch.from_numpy(pixels), torch.from_numpy(start)
 
 
-def _by_turns(
-    runners: Mapping[str, Any], inputs: tuple[torch.Tensor, torch.Tensor], rounds: int
-) -> dict[str, Any]:
-    """Every runner once a round, in an order that turns."""
-    first, positions = {}, {}
+def _first(
+    runners: Mapping[str, Any], inputs: tuple[torch.Tensor, torch.Tensor], failed: dict[str, str]
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Two heads of each: positions and seconds of the first. What cannot goes to `failed` with the reason."""
+    positions, first = {}, {}
     for name, runner in runners.items():
         begin = time.perf_counter()
-        positions[name] = runner.head(*inputs)[..., :3].double()
-        first[name] = time.perf_counter() - begin
-        print(f"{name:<20} first head after {first[name]:.1f} s", flush=True)
-        runner.head(*inputs)
+        try:
+            made = runner.head(*inputs)[..., :3].double()
+            seconds = time.perf_counter() - begin
+            runner.head(*inputs)
+        except Exception as error:  # noqa: BLE001 - of PyTorch, its compiler, a capture: the others go on
+            failed[name] = _told(name, error)
+            continue
+        positions[name], first[name] = made, seconds
+        print(f"{name:<20} first head after {seconds:.1f} s", flush=True)
+    if not first:
+        raise BackendError("no mode makes a head here", got="; ".join(failed.values()))
+    return positions, first
+
+
+def _told(name: str, error: Exception) -> str:
+    text = f"{type(error).__name__}: {one_line(str(error))[:400]}"
+    print(f"{name:<20} FAILED: {text}", flush=True)
+    return text
+
+
+def _by_turns(
+    runners: Mapping[str, Any], inputs: tuple[torch.Tensor, torch.Tensor], rounds: int, stop: float
+) -> dict[str, dict[str, list[float]]]:
+    """Every runner once a round, in an order that turns: milliseconds of each stage."""
     samples: dict[str, dict[str, list[float]]] = {name: {s: [] for s in STAGES} for name in runners}
     names = list(runners)
     for turn in range(rounds):
+        if turn >= _LEAST_ROUNDS and time.perf_counter() > stop:
+            print(f"no time for more than {turn} of {rounds} rounds", flush=True)
+            break
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             runners[name].head(*inputs)
             for stage in STAGES:
                 samples[name][stage].append(runners[name].ms[stage])
-    truth = positions[OURS]
-    result = {}
-    for name in names:
-        heads, ours = samples[name]["head"], samples[OURS]["head"]
-        compared = difference(ours, heads, interleaved=True) if rounds >= MIN_COMPARED else None
+    return samples
+
+
+def _rows(
+    samples: Mapping[str, Mapping[str, list[float]]], positions: Mapping[str, torch.Tensor],
+    first: Mapping[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    """S is the time over ours, or over that of the first mode where ours was left out."""
+    base = OURS if OURS in samples else next(iter(samples))
+    truth, ours, result = positions[base], samples[base]["head"], {}
+    for name, stages in samples.items():
+        heads = stages["head"]
+        compared = difference(ours, heads, interleaved=True) if len(heads) >= MIN_COMPARED else None
         row: dict[str, Any] = {
             "meaning": "all exact savings" if name == OURS else MODES[name].meaning,
-            "ms": {stage: summary(values) for stage, values in samples[name].items()},
+            "ms": {stage: summary(values) for stage, values in stages.items()},
             "s": float(np.median(heads) / np.median(ours)),
             "s_interval": None if compared is None else [1 + compared.low, 1 + compared.high],
             "first_head_s": first[name],
             "relative_rms": float((positions[name] - truth).norm() / truth.norm()),
         }
         result[name] = row
-        stages = "  ".join(f"{stage} {row['ms'][stage]['p50']:9.2f}" for stage in STAGES)
-        print(f"{name:<20} {stages}  ms p50  S {row['s']:6.2f}  off by {row['relative_rms']:.1e}", flush=True)
+        told = "  ".join(f"{stage} {row['ms'][stage]['p50']:9.2f}" for stage in STAGES)
+        print(f"{name:<20} {told}  ms p50  S {row['s']:6.2f}  off by {row['relative_rms']:.1e}", flush=True)
     return result
 
 

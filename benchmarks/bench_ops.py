@@ -51,23 +51,34 @@ def main() -> None:
     if not (arguments.tflops > 0 and arguments.tbytes > 0 and arguments.runs > 0):
         parser.error("--tflops, --tbytes, --runs: expected more than 0")
     vae, plan = decoder_of(arguments.preset)
+    result: dict[str, Any]
     if arguments.floors:
         ceilings = Ceilings(arguments.tflops, arguments.tbytes)
         options = f"--floors --preset {arguments.preset}"
-        result: dict[str, Any] = {"command": f"python -m benchmarks.bench_ops {options}"
-                                  f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"}  # fmt: skip
+        result = {"command": f"python -m benchmarks.bench_ops {options}"
+                  f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"}  # fmt: skip
         result |= decoder_floors(plan, ceilings)
         _print_floors(result)
     else:
-        from benchmarks.op_timings import measure
+        from benchmarks.op_timings import failures, measure
 
         result = {
             "command": f"python -m benchmarks.bench_ops --preset {arguments.preset} --runs {arguments.runs}"
         }
+
+        def keep(found: dict[str, Any]) -> None:
+            _write(arguments.json, result | found)
+
         with torch.inference_mode():
-            result |= measure(vae, plan, arguments.op or OPS, arguments.runs, arguments.rehearse)
-    if arguments.json:
-        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+            result |= measure(vae, plan, arguments.op or OPS, arguments.runs, arguments.rehearse, keep)
+    _write(arguments.json, result)
+    if failed := failures(result):
+        raise SystemExit(f"bench_ops: {len(failed)} failed: {'; '.join(failed)}")
+
+
+def _write(path: Path | None, result: dict[str, Any]) -> None:
+    if path:
+        write_atomic(path, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
 
 
 def decoder_of(preset: str) -> tuple[TOPOSVAE, Plan]:

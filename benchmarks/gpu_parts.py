@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topos_rt.backends import BUILDERS, survey
-
 Named = tuple[str, dict[str, Any]]
 ROOT = Path(__file__).parents[1]
 _TAIL = 12  # lines kept of a command that failed
+_LONGEST = 500  # characters kept of a line
+_MARGIN_S = 5.0  # that a part keeps of its box to write down what it has got
+OUT_OF_TIME = 124  # as the command `timeout` says it
+# One process each: after an illegal access nothing works any more in a process.
+_TESTS = ("ops/test_pack_rows.py", "ops/test_flow_step.py", "ops/test_mesh_normals.py",
+          "ops/test_graph_conv.py", "ops/test_decoder.py", "backends")  # fmt: skip
+_SANITIZED = "test_widths or test_linear_out or test_rows_in_another_order or test_random_meshes"
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,11 @@ class Task:
     work: Path  # scratch: bundles, engines, results of commands
     rehearse: bool  # on a CPU, small
     data: Path | None = None  # of training: where `python -m training.portraits` wrote
+    deadline: float | None = None  # of time.monotonic: when the part's box is over
+
+    def command(self, words: list[str], **more: Any) -> dict[str, Any]:
+        """See `_command`."""
+        return _command(words, deadline=self.deadline, **more)
 
     @property
     def cache(self) -> Path:
@@ -50,10 +64,16 @@ class Part:
 
 
 def engines_here(task: Task) -> list[str]:
-    """Backends that run on this machine's GPU; rehearsed, onnxruntime stands for them."""
+    """Backends that run on this machine's GPU; rehearsed, onnxruntime stands for them.
+
+    Tried in a process of its own: what is not made for a GPU may take the whole process down there.
+    """
     if task.rehearse:
         return ["onnxruntime"]
-    return [name for name, probe in survey().items() if name in BUILDERS and probe.error is None]
+    code = ("import json; from topos_rt.backends import BUILDERS, survey;"
+            "print(json.dumps([name for name, probe in survey(BUILDERS).items() if probe.error is None]))")
+    found: list[str] = task.command(["-c", code], stdout_json=True).get("result", [])
+    return found
 
 
 def probe(task: Task) -> Iterator[Named]:
@@ -68,40 +88,59 @@ def probe(task: Task) -> Iterator[Named]:
 
 def build(task: Task) -> Iterator[Named]:
     if (ROOT / "csrc").is_dir() and not task.rehearse:
-        words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
-        yield "kernels", _command(words)
-    if not task.rehearse and "official" not in task.models:
-        words = ["-m", "export", "random", "--preset", "official", "--precision", "fp16"]
-        yield "bundle", _command([*words, "--out", str(task.work / "official")])
+        words = ["-m", "pip", "install", "-v", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
+        yield "kernels", task.command(words)
+        # Where the build fails an installation falls back to pure Python, and says so only in its output.
+        code = "from topos_rt import _kernels as k; print(k.ARCHITECTURES, 'CUDA', k.CUDA_VERSION)"
+        yield "kernels_load", task.command(["-c", code], keep=1)
     backends = ["tensorrt-rtx"] if task.rehearse else engines_here(task)
+    if not backends:
+        yield "engines", {"skipped": "no TensorRT runs here, and nothing else needs the official-size bundle"}
+    elif not task.rehearse and "official" not in task.models:
+        words = ["-m", "export", "random", "--preset", "official", "--precision", "fp16"]
+        yield "bundle", task.command([*words, "--out", str(task.work / "official")])
     for backend in backends:
         for name, model in task.models.items():
             for precision in ("fp16", "fp32"):
                 words = ["-m", "topos_rt", "build", "--model", model, "--backend", backend]
                 words += ["--precision", precision, "--cache", str(task.cache), "--json"]
-                yield f"{backend}_{name}_{precision}", _command(words, stdout_json=True)
+                yield f"{backend}_{name}_{precision}", task.command(words, stdout_json=True)
 
 
 def tests(task: Task) -> Iterator[Named]:
-    words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short", "--maxfail=20"]
     # With no GPU these skip; that they are found at all is what a rehearsal shows.
-    yield "gpu", _command([*words, "tests/backends"] if task.rehearse else words, keep=_TAIL)
+    for place in ("backends",) if task.rehearse else _TESTS:
+        yield Path(place).stem, task.command([*words, f"tests/{place}"], keep=2 * _TAIL)
+
+
+def sanitize(task: Task) -> Iterator[Named]:
+    """What a GPU alone shows: misaligned accesses, races, barriers that not all threads reach."""
+    program = shutil.which("compute-sanitizer")
+    if program is None or task.rehearse:
+        yield "compute-sanitizer", {"skipped": "a rehearsal" if task.rehearse else "it is not on the PATH"}
+        return
+    words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-x", "-k", _SANITIZED, "tests/ops"]
+    for tool in ("memcheck", "racecheck", "synccheck", "initcheck"):
+        checked = (program, "--tool", tool, "--error-exitcode", "9")
+        yield tool, task.command(words, before=checked, keep=_TAIL)
 
 
 def precision(task: Task) -> Iterator[Named]:
     for backend in engines_here(task):
         for name, model in task.models.items():
             for form in ("fp32",) if task.rehearse else ("fp16", "fp32"):
-                small = ["--steps", "2", "--seeds", "1"] if task.rehearse else []
+                # The reference runs on the CPU: fifty steps of `official` would take minutes there.
+                small = ["--steps", "2", "--seeds", "1"] if task.rehearse or name == "official" else []
                 words = ["-m", "benchmarks.stage_errors", "--model", model, "--backend", backend]
                 words += ["--precision", form, "--cache", str(task.cache), *small]
-                yield f"{backend}_{name}_{form}", _command(words, result=task.work / "errors.json")
+                yield f"{backend}_{name}_{form}", task.command(words, result=task.work / "errors.json")
 
 
 def kernels(task: Task) -> Iterator[Named]:
     small = ["--rehearse", "--preset", "mini", "--runs", "3"] if task.rehearse else []
     words = ["-m", "benchmarks.bench_ops", *small]
-    yield "bench_ops", _command(words, result=task.work / "ops.json")
+    yield "bench_ops", task.command(words, result=task.work / "ops.json")
 
 
 def pipeline(task: Task) -> Iterator[Named]:
@@ -113,36 +152,61 @@ def pipeline(task: Task) -> Iterator[Named]:
                 words = ["-m", "topos_rt", "bench", "--model", model, "--backend", backend, "--cold", cold]
                 words += ["--preset", preset, "--cache", str(task.cache), *small]
                 words += [] if name == "mini" else ["--guidance", "3"]
-                yield f"{backend}_{name}_{preset}", _command(
+                yield f"{backend}_{name}_{preset}", task.command(
                     words, result=task.work / "bench.json", flag="-o")
 
 
+def graph(task: Task) -> Iterator[Named]:
+    """Whole heads by one launch; the benchmark of the pipeline watches its engines and goes step by step."""
+    if task.rehearse:
+        yield "graph", {"skipped": "there is no CUDA graph without a GPU"}
+        return
+    for backend in engines_here(task):
+        for name, model in task.models.items():
+            for preset in ("balanced", "reference"):
+                words = ["-m", "benchmarks.bench_graph", "--model", model, "--backend", backend]
+                words += ["--preset", preset, "--cache", str(task.cache)]
+                words += [] if name == "mini" else ["--guidance", "3"]
+                yield f"{backend}_{name}_{preset}", task.command(words, result=task.work / "graph.json")
+
+
 def baselines(task: Task) -> Iterator[Named]:
-    for name, model in reversed(task.models.items()):
+    # Ours would run on the CPU where no engine runs on the GPU: minutes for a head, and nothing to compare.
+    ours = [] if engines_here(task) else ["--without-ours"]
+    # Theirs needs no bundle: weights are drawn.
+    models = [("official", ""), ("mini", "")] if ours else list(reversed(task.models.items()))
+    for place, (name, model) in enumerate(models):
         small = ["--steps", "2", "--rounds", "2", "--modes", "eager_fp32,eager_bf16", "--threads", "1"]
-        words = ["-m", "benchmarks.baseline_official", "--preset", name]
-        words += [*small] if task.rehearse else ["--bundle", model] if name != "mini" else []
-        yield name, _command(words, result=task.work / "baseline.json")
+        words = ["-m", "benchmarks.baseline_official", "--preset", name, *ours]
+        words += [*small] if task.rehearse else ["--bundle", model] if name != "mini" and not ours else []
+        if task.deadline is not None:  # all modes end together: better few rounds than no result
+            seconds = (task.deadline - time.monotonic()) / (len(models) - place) - 30
+            words += ["--seconds", f"{max(1.0, seconds):.0f}"]
+        yield name, task.command(words, result=task.work / "baseline.json")
 
 
 def train(task: Task) -> Iterator[Named]:
-    minutes = "0.1" if task.rehearse else "2"
-    words = ["-m", "training.train_vae", "--out", str(task.work / "train"), "--minutes", minutes]
-    yield "vae", _command([*words, *(["--batch", "2"] if task.rehearse else [])], keep=4)
+    if not task.rehearse:
+        yield "vae", {"skipped": "training runs on the CPU: not on a lent GPU's time"}
+        return
+    words = ["-m", "training.train_vae", "--out", str(task.work / "train"), "--minutes", "0.1"]
+    yield "vae", task.command([*words, "--batch", "2"], keep=4)
     if task.data is None:
         yield "flow", {"skipped": "no portraits: make them with training.portraits, name them with --data"}
         return
-    words = ["-m", "training.train_flow", "--out", str(task.data), "--minutes", minutes]
-    yield "flow", _command(words, keep=4)
+    words = ["-m", "training.train_flow", "--out", str(task.data), "--minutes", "0.1"]
+    yield "flow", task.command(words, keep=4)
 
 
 PARTS: dict[str, Part] = {
     "probe": Part(probe, 90, 120, "the machine, TensorRT, the ceilings of the day"),
     "build": Part(build, 420, 180, "our kernels, the official-size bundle, engines"),
     "tests": Part(tests, 180, 180, "the tests marked gpu"),
+    "sanitize": Part(sanitize, 240, 120, "the kernels under compute-sanitizer"),
     "precision": Part(precision, 240, 120, "every stage against onnxruntime in FP32"),
     "kernels": Part(kernels, 240, 120, "each kernel alone"),
     "pipeline": Part(pipeline, 420, 180, "topos-rt bench, models and presets"),
+    "graph": Part(graph, 240, 120, "heads by one CUDA graph against heads step by step"),
     "baselines": Part(baselines, 540, 300, "the official algorithm in PyTorch, by turns with ours"),
     "train": Part(train, 300, 400, "some minutes of training"),
 }
@@ -150,23 +214,66 @@ PARTS: dict[str, Part] = {
 
 def _command(
     words: list[str], *, result: Path | None = None, flag: str = "--json", stdout_json: bool = False,
-    keep: int = 0,
-) -> dict[str, Any]:
-    """Run a Python command from the root; what it wrote to `result`, or the end of its output."""
+    keep: int = 0, before: Sequence[str] = (), deadline: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Run a Python command from the root; what it wrote to `result`, or the end of its output.
+
+    Its output goes on as it comes, each line behind "| ". before: words in front of Python's. A command that
+    still runs shortly before the deadline is ended; what it had written to `result` by then, or before it
+    failed, is "partial".
+    """
     if result is not None:
         result.unlink(missing_ok=True)
         words = [*words, flag, str(result)]
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-W", "ignore", *words], capture_output=True, text=True,
-                          cwd=ROOT, check=False)  # fmt: skip
-    told: dict[str, Any] = {"rc": done.returncode, "seconds": round(time.perf_counter() - start, 2)}
-    tail = (done.stdout + done.stderr).strip().splitlines()
-    if done.returncode == 0 and result is not None:
-        told["result"] = json.loads(result.read_text())
-    elif done.returncode == 0 and stdout_json:
-        told["result"] = json.loads(done.stdout)
-    if done.returncode or keep:
-        told["tail"] = tail[-(keep or _TAIL) :]
+    start = time.monotonic()
+    left = float("inf") if deadline is None else deadline - _MARGIN_S - start
+    if left <= 0:
+        return {"rc": OUT_OF_TIME, "seconds": 0.0, "tail": ["out of time before it began"]}
+    expired, tail = threading.Event(), deque[str](maxlen=max(keep, _TAIL))
+    with tempfile.TemporaryFile("w+") as told_apart:
+        process = subprocess.Popen(
+            [*before, sys.executable, "-W", "ignore", *words], cwd=ROOT, text=True, errors="replace",
+            stdout=told_apart if stdout_json else subprocess.PIPE,
+            stderr=subprocess.PIPE if stdout_json else subprocess.STDOUT,
+        )  # fmt: skip
+
+        def end() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(min(left, threading.TIMEOUT_MAX), end)
+        timer.daemon = True
+        timer.start()
+        stream = process.stderr if stdout_json else process.stdout
+        assert stream is not None
+
+        def read() -> None:
+            for text in stream:
+                tail.append(text.rstrip()[:_LONGEST])
+                print(f"| {tail[-1]}", flush=True)
+
+        # Not here: what the command has left running may hold its output open for ever.
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        code = process.wait()
+        timer.cancel()
+        reader.join(_MARGIN_S / 2)
+        told_apart.seek(0)
+        stdout = told_apart.read()
+    code = OUT_OF_TIME if expired.is_set() else code
+    told: dict[str, Any] = {"rc": code, "seconds": round(time.monotonic() - start, 2)}
+    if result is not None and result.is_file():
+        told["partial" if code else "result"] = json.loads(result.read_text())
+    elif code == 0 and stdout_json:
+        try:
+            told["result"] = json.loads(stdout)
+        except ValueError as error:
+            told["rc"] = code = 1
+            tail.append(f"no JSON on its output: {error}")
+    if expired.is_set():
+        tail.append(f"out of time after {told['seconds']:g} s")
+    if code or keep:
+        told["tail"] = [text for text in [*stdout.splitlines(), *tail] if text][-(keep or _TAIL) :]
     return told
 
 
@@ -176,7 +283,7 @@ def line(name: str, found: Mapping[str, Any]) -> str:
         return f"{name}: skipped: {found['skipped']}"
     if not found.get("works", True):
         return f"{name}: does not run here: {found['error']}"
-    failed = found.get("error") or (found.get("rc") and " | ".join(found["tail"][-2:]))
+    failed = found.get("error") or (found.get("rc") and (" | ".join(found["tail"][-2:]) or "no output"))
     if failed:
         return f"{name}: FAILED: {failed}"
     inner = found.get("result", found)

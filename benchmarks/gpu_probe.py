@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import gpu_plans
 from topos_rt.backends import builder, cuda
 from topos_rt.bench.machine import facts, gpu_state
 from topos_rt.bench.stats import summary
@@ -27,17 +28,19 @@ _RUNS = 20
 
 
 def probe() -> Iterator[Named]:
-    """The machine, each TensorRT, each ceiling."""
+    """The machine, each ceiling, each TensorRT."""
     yield "machine", facts() | {"torch": torch.__version__, "torch_cuda": torch.version.cuda}
     yield "gpu", {"state": gpu_state(), **_cuda()}
-    for name in _FLAVOURS:
-        yield name, _tensorrt(name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, dtype in _GEMMS.items():
         if device == "cuda" or name in _ON_CPU:
             yield f"gemm_{name}", _told(partial(_gemm, name, dtype, device))
     yield "copy", _told(partial(_copy, device))
     yield "gpu_after", {"state": gpu_state()}
+    # Last: on a GPU that it is not made for it may take the process down.
+    for name in _FLAVOURS:
+        yield name, _tensorrt(name)
+    yield from gpu_plans.tried()
 
 
 def _tensorrt(name: str) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """All the work that needs a GPU, in one go: `python -m benchmarks.gpu_run all`.
 
-    python -m benchmarks.gpu_run probe build pipeline --out DIR [--tensorrt DIR]
+    python -m benchmarks.gpu_run probe build pipeline --out DIR [--tensorrt DIR] [--seconds 570]
     python -m benchmarks.gpu_run all --rehearse          the same on a CPU, small
 
 Each part is a process with a time box; it prints a line for each result, and what it has got so far survives
-its end, whatever that is, as the other parts do. Everything goes to DIR/gpu_run.json, and what was printed to
-DIR/gpu_run.log.
+its end, whatever that is, as the other parts do. Everything goes to DIR/gpu_run.json, written anew with each
+result; what was printed, and the output of every command, to DIR/gpu_run.log. With --seconds boxes are cut
+and parts left out so that all of it ends in time.
 
 With --tensorrt DIR the Python packages and libraries of TensorRT-RTX's wheels, unpacked in DIR, are used.
 """
@@ -20,17 +21,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.gpu_parts import PARTS, ROOT, Task, line
+from benchmarks.gpu_parts import OUT_OF_TIME, PARTS, ROOT, Task, line
 from topos_rt.errors import OptionError, ToposError, choose
 from topos_rt.files import check_writable, write_atomic
 
 FORMAT, VERSION = "topos_rt.gpu_run", 1
 ALL = "all"
+_LEAST_S = 15.0  # a part is not begun with less
+_LONGEST = 1000  # characters of a line in the log
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="portraits to train on")
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, with small settings")
     parser.add_argument("--box", type=float, default=1.0, metavar="X", help="time boxes times X")
+    parser.add_argument("--seconds", type=float, metavar="S", help="end by then (default: when all is done)")
+    parser.add_argument("--deadline", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -68,6 +76,9 @@ def _run(arguments: argparse.Namespace) -> int:
         choose(name, PARTS | {ALL: None}, "part")
     if not 0 < arguments.box <= 100:
         raise OptionError("--box", got=arguments.box, expected="a number above 0, at most 100")
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        raise OptionError("--seconds", got=arguments.seconds, expected="a number above 0")
+    end = time.monotonic() + (arguments.seconds or float("inf"))
     environment = _environment(arguments.tensorrt, arguments.work)
     report, log = arguments.out / "gpu_run.json", arguments.out / "gpu_run.log"
     check_writable(report, parents=True)
@@ -77,26 +88,36 @@ def _run(arguments: argparse.Namespace) -> int:
         "format": FORMAT, "version": VERSION, "rehearsed": arguments.rehearse,
         "started": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "parts": {},
     }  # fmt: skip
+
+    def keep(name: str, found: dict[str, Any]) -> None:
+        result["parts"][name] = found
+        write_atomic(report, (json.dumps(result, indent=1) + "\n").encode())
+
     with log.open("w") as copy:
         for name in names:
-            result["parts"][name] = _box(name, arguments, environment, copy)
-            write_atomic(report, (json.dumps(result, indent=1) + "\n").encode())
+            box = arguments.box * (PARTS[name].rehearsal_s if arguments.rehearse else PARTS[name].box_s)
+            box = min(box, end - time.monotonic())
+            if box < _LEAST_S and arguments.seconds is not None:
+                print(f"[{name}] left out: no time", flush=True)
+                keep(name, {"rc": OUT_OF_TIME, "timed_out": True, "seconds": 0.0, "results": {}})
+                continue
+            keep(name, _box(name, box, arguments, environment, copy, partial(keep, name)))
     bad = [name for name, part in result["parts"].items() if part["rc"] != 0]
     print(f"{report}: {len(names) - len(bad)} of {len(names)} parts", *([f"not {bad}"] if bad else []))
     return 1 if bad else 0
 
 
 def _box(
-    name: str, arguments: argparse.Namespace, environment: dict[str, str], copy: IO[str]
-) -> dict[str, Any]:
+    name: str, box: float, arguments: argparse.Namespace, environment: dict[str, str], copy: IO[str],
+    keep: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:  # fmt: skip
     """One part in a process group of its own, ended with all it started when its time is up."""
-    part = PARTS[name]
-    box = arguments.box * (part.rehearsal_s if arguments.rehearse else part.box_s)
     kept = _kept(arguments.work, name)
     kept.unlink(missing_ok=True)
     words = [sys.executable, "-m", "benchmarks.gpu_run", name, "--worker", "--work", str(arguments.work)]
     words += ["--rehearse"] if arguments.rehearse else []
     words += ["--data", str(arguments.data)] if arguments.data else []
+    words += ["--deadline", str(time.monotonic() + box)]  # one clock for all processes of a machine
     start = time.perf_counter()
     process = subprocess.Popen(words, cwd=ROOT, env=environment, text=True, start_new_session=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
@@ -104,29 +125,42 @@ def _box(
 
     def end() -> None:
         expired.set()
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
+
+    def so_far(code: int | None) -> dict[str, Any]:
+        results = json.loads(kept.read_text()) if kept.is_file() else {}
+        return {"rc": code, "timed_out": expired.is_set(), "seconds": round(time.perf_counter() - start, 1),
+                "box_s": box, "results": results, "tail": list(said) if code else []}  # fmt: skip
 
     timer = threading.Timer(box, end)
     timer.start()
     assert process.stdout is not None
-    said = []
+    said: deque[str] = deque(maxlen=5)
     for text in process.stdout:
         said.append(text.rstrip())
-        for stream in (sys.stdout, copy):
-            print(f"[{name}] {text}", end="", file=stream, flush=True)
+        print(f"[{name}] {text.rstrip()[:_LONGEST]}", file=copy, flush=True)
+        if text.startswith("| "):  # the output of a command: for the log alone
+            continue
+        print(f"[{name}] {text}", end="", flush=True)
+        keep(so_far(None))
     code = process.wait()
     timer.cancel()
+    _kill(process)  # what it has left running
     if expired.is_set():
         print(f"[{name}] out of time after {box:g} s", flush=True)
-    results = json.loads(kept.read_text()) if kept.is_file() else {}
-    return {"rc": code, "timed_out": expired.is_set(), "seconds": round(time.perf_counter() - start, 1),
-            "box_s": box, "results": results, "tail": said[-5:] if code else []}  # fmt: skip
+    return so_far(code)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _worker(arguments: argparse.Namespace) -> int:
     """A part, in its own process: each result is on disk before the next begins."""
     (name,) = arguments.parts
-    task, results = Task(arguments.work, arguments.rehearse, arguments.data), {}
+    task = Task(arguments.work, arguments.rehearse, arguments.data, arguments.deadline)
+    results = {}
     failed = False
     for key, found in PARTS[name].run(task):
         results[key] = found
@@ -149,6 +183,7 @@ def _environment(tensorrt: Path | None, work: Path) -> dict[str, str]:
         packages.append(str(tensorrt))
         libraries = sorted({str(found.parent) for found in tensorrt.rglob("*.so*")})
     return os.environ | {
+        "PATH": _joined(os.environ.get("PATH", ""), "/usr/local/cuda/bin"),  # nvcc may be there alone
         "PYTHONPATH": _joined(*packages, os.environ.get("PYTHONPATH", "")),
         "LD_LIBRARY_PATH": _joined(*libraries, os.environ.get("LD_LIBRARY_PATH", "")),
         "TOPOS_RT_CACHE": str(work / "cache"), "PYTHONUNBUFFERED": "1",

@@ -30,6 +30,7 @@ SCRIPTS = {
     "python -m benchmarks.bench_dit_step": "the folded DiT against the plain one",
     "python -m benchmarks.bench_sampler": "solvers and grids against 1,000 steps; picks the presets",
     "python -m benchmarks.bench_precision": "FP16 engines, emulated",
+    "python -m benchmarks.bench_graph": "heads by one CUDA graph against heads step by step",
     "python -m benchmarks.bench_ops": "CUDA kernels against floors and other forms; `--floors` only counts",
     "python -m benchmarks.bench_rig": "rigs fitted to other heads against plain addition",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, over kinds of scans",
@@ -126,9 +127,11 @@ def baseline_table(result: Mapping[str, Any]) -> str:
         rows.append([f"`{name}`", row["meaning"], *(f"{row['ms'][stage]['p50']:.1f}" for stage in _STAGES), s,
                      f"{row['relative_rms']:.0e}"])  # fmt: skip
     head = ["", "what", *(f"{stage}, ms" for stage in _STAGES), "S", "differs by"]
-    passes, heads = result["ours"]["evaluations"], result["modes"]["topos_rt"]["ms"]["head"]["n"]
+    base = "topos_rt" if "topos_rt" in result["modes"] else next(iter(result["modes"]))
+    over = "ours" if base == "topos_rt" else f"that of `{base}`; ours does not run there"
+    passes, heads = 2 * result["steps"], result["modes"][base]["ms"]["head"]["n"]
     return (f"{result['preset']} sizes, {result['steps']} Euler steps, {passes} evaluations, w = "
-            f"{result['guidance']:g}, {heads} heads each, p50. S is the time over ours.\n\n"
+            f"{result['guidance']:g}, {heads} heads each, p50. S is the time over {over}.\n\n"
             f"{table(head, rows)}")  # fmt: skip
 
 
@@ -163,13 +166,16 @@ def _gpu(results: Path) -> str:
     return "\n".join(map(gpu_section, found))
 
 
+_STATES = {0: "done", None: "cut off"}  # None: the session ended while it ran
+
+
 def gpu_section(result: Mapping[str, Any]) -> str:
     """One session on a GPU: what ran, with a line for each result, and the baselines in full."""
     from benchmarks.gpu_parts import line
 
     rows, tables = [], []
     for name, part in result["parts"].items():
-        state = "out of time" if part["timed_out"] else "done" if part["rc"] == 0 else "failed"
+        state = "out of time" if part["timed_out"] else _STATES.get(part["rc"], "failed")
         rows.append([name, state, f"{part['seconds']:.0f}", "<br>".join(
             line(key, value).replace("|", "/") for key, value in part["results"].items())])  # fmt: skip
         if name == "baselines":

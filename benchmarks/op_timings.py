@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,19 @@ from torch import Tensor
 from benchmarks.op_floors import Ceilings, decoder_floors
 from export.models import TOPOSVAE
 from topos_rt import __version__, ops
+from topos_rt.backends import cuda
 from topos_rt.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.decoder_plan import Plan, Step
+from topos_rt.errors import one_line
 from topos_rt.graphs import Corners
 
 _GEMM, _COPY_BYTES = 8192, 1 << 30
 _STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")  # of the two finest levels
+_WARM = 20
+_BATCH = 25  # runs that wait behind one delay: the queue of a stream has room for about a thousand launches
+_SLEEP_HZ, _LONGEST_SLEEP_S = 2e9, 1.0  # of torch.cuda._sleep: no less than the clock of the multiprocessors
 Work = Callable[[], Any]
+Keep = Callable[[dict[str, Any]], None]
 
 
 class Bench:
@@ -44,20 +51,32 @@ class Bench:
 
     def time(self, work: Work, clock: bool = False) -> dict[str, float]:
         """Microseconds: min, p50, p90, p99, n, after warming up. clock: of the host, for work that waits."""
-        for _ in range(min(20, self.runs)):
+        for _ in range(min(_WARM, self.runs)):
             work()
         times = self._events(work) if self.gpu and not clock else self._clock(work)
+        return self.summary(times)
+
+    @staticmethod
+    def summary(times: Sequence[float]) -> dict[str, float]:
         p50, p90, p99 = np.percentile(times, [50, 90, 99])
         return {"min": min(times), "p50": float(p50), "p90": float(p90), "p99": float(p99), "n": len(times)}
 
     def _events(self, work: Work) -> list[float]:
         marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
                  for _ in range(self.runs)]  # fmt: skip
-        for begin, end in marks:
-            begin.record()
-            work()
-            end.record()
         torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        enqueue = time.perf_counter() - start
+        for first in range(0, self.runs, _BATCH):
+            # Our launches take the host longer than the GPU: behind a delay the events see the GPU alone.
+            seconds = min(2 * _BATCH * enqueue, _LONGEST_SLEEP_S)
+            torch.cuda._sleep(int(_SLEEP_HZ * seconds))
+            for begin, end in marks[first : first + _BATCH]:
+                begin.record()
+                work()
+                end.record()
+            torch.cuda.synchronize()
         return [1e3 * float(begin.elapsed_time(end)) for begin, end in marks]
 
     def _clock(self, work: Work) -> list[float]:
@@ -69,8 +88,10 @@ class Bench:
         return times
 
 
-def measure(vae: TOPOSVAE, plan: Plan, names: Sequence[str], runs: int, rehearse: bool) -> dict[str, Any]:
-    """All that was asked for, with the ceilings of the same run."""
+def measure(
+    vae: TOPOSVAE, plan: Plan, names: Sequence[str], runs: int, rehearse: bool, keep: Keep
+) -> dict[str, Any]:
+    """All that was asked for, with the ceilings of the same run. keep: given the result as it grows."""
     if not rehearse and not torch.cuda.is_available():
         raise SystemExit(
             "bench_ops: got no GPU that PyTorch can use; expected one; fix: --floors or --rehearse"
@@ -80,20 +101,45 @@ def measure(vae: TOPOSVAE, plan: Plan, names: Sequence[str], runs: int, rehearse
     result: dict[str, Any] = {"machine": _machine(bench), "ceilings": ceilings}
     print(f"ceilings: {ceilings['tflops']:.3g} TFLOP/s, {ceilings['tbytes']:.3g} TB/s")
     for name in names:
-        result[name] = _OPS[name](bench, vae, plan, Ceilings(**ceilings))
+        found: dict[str, Any] = {}
+        result[name] = found
+
+        def grown(more: dict[str, Any], found: dict[str, Any] = found) -> None:
+            found.update(more)
+            keep(result)
+
+        _OPS[name](bench, vae, plan, Ceilings(**ceilings), grown)
     return result
 
 
-def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+def failures(result: Any, path: str = "") -> list[str]:
+    """What of a result is an error, by where it is."""
+    if not isinstance(result, dict):
+        return []
+    if "error" in result:
+        return [f"{path}: {result['error']}"]
+    return [told for key, value in result.items() for told in failures(value, f"{path} {key}".strip())]
+
+
+def _told(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """One form that fails is no reason to lose the others."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - of any library
+        print(f"{name}: FAILED: {type(error).__name__}: {one_line(str(error))[:200]}", flush=True)
+        return {"error": f"{type(error).__name__}: {one_line(str(error))[:400]}"}
+
+
+def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
     floors = {row["name"]: row for row in decoder_floors(plan, ceilings)["launches"]}
     stages = max(int(step.name.split(".")[1]) for step in plan.steps if step.name.startswith("decoder."))
     wanted = {f"decoder.{stage}.{name}" for stage in (stages - 1, stages) for name in _STEPS}
-    return {
-        step.name: _one_conv(bench, step, floors[step.name]) for step in plan.steps if step.name in wanted
-    }
+    for step in plan.steps:
+        if step.name in wanted:
+            _one_conv(bench, step, floors[step.name], keep)
 
 
-def _one_conv(bench: Bench, step: Step, floor: dict[str, Any]) -> dict[str, Any]:
+def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep) -> None:
     rng = np.random.default_rng(0)
     graph, layer = step.graph, step.layer
     x = rng.standard_normal((graph.inputs, layer.c_in)).astype(np.float16)
@@ -101,24 +147,32 @@ def _one_conv(bench: Bench, step: Step, floor: dict[str, Any]) -> dict[str, Any]
     if bench.gpu:
         graph, layer = graph.placed(bench.put), layer.placed(bench.put)
     out = bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16))
-    forms: dict[str, Work] = {
-        "ours": lambda: ops.graph_conv(there, graph, layer, out=out, stream=bench.stream)
-    } | _torch_convs(bench, step, x)
+
+    def ours() -> Any:
+        ops.graph_conv(there, graph, layer, out=out, stream=bench.stream)
+        return out  # not what the op returns: of an array on a GPU it knows no more than the address
+
     truth = ops.graph_conv(x.astype(np.float64), step.graph, step.layer)
-    found = {}
-    for name, work in forms.items():
+    row: dict[str, Any] = {"floor_us": floor["floor_us"], "bound": floor["bound"], "us": {}}
+
+    def one(name: str, work: Work) -> dict[str, Any]:
         got = work()
         numbers = np.asarray(got.float().cpu() if isinstance(got, Tensor) else got, np.float64)
         error = float(np.linalg.norm(numbers - truth) / np.linalg.norm(truth))
         if not error < 0.05:
-            raise SystemExit(f"bench_ops: {step.name} {name}: a relative RMS of {error:.2g}")
-        found[name] = bench.time(work) | {"relative_rms": error}
-        share = floor["floor_us"] / found[name]["p50"]
-        rate = floor["gflop"] / found[name]["p50"] * 1e3, floor["mbytes"] / found[name]["p50"]
-        found[name] |= {"share_of_ceiling": share, "tflops": rate[0] / 1e3, "tbytes": rate[1]}
-        print(f"{step.name:<32} {name:<10} p50 {found[name]['p50']:9.1f} us  {share:6.1%} of the ceiling"
-              f"  {rate[0] / 1e3:7.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}")  # fmt: skip
-    return {"floor_us": floor["floor_us"], "bound": floor["bound"], "us": found}
+            raise RuntimeError(f"a relative RMS of {error:.2g}")
+        times = bench.time(work)
+        share = floor["floor_us"] / times["p50"]
+        rate = floor["gflop"] / times["p50"] * 1e3, floor["mbytes"] / times["p50"]
+        print(f"{step.name:<32} {name:<10} p50 {times['p50']:9.1f} us  {share:6.1%} of the ceiling"
+              f"  {rate[0] / 1e3:7.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}", flush=True)  # fmt: skip
+        return times | {
+            "relative_rms": error, "share_of_ceiling": share, "tflops": rate[0] / 1e3, "tbytes": rate[1],
+        }  # fmt: skip
+
+    for name, work in ({"ours": ours} | _torch_convs(bench, step, x)).items():
+        row["us"][name] = _told(f"{step.name} {name}", partial(one, name, work))
+        keep({step.name: row})
 
 
 def _torch_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
@@ -167,25 +221,26 @@ def _torch_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
 
     forms: dict[str, Work] = {"per edge": per_edge, "sparse": sparse, "gathered": gathered}
     if bench.gpu:
-        forms["compiled"] = torch.compile(gathered, mode="max-autotune-no-cudagraphs")
+        # Not "max-autotune": that takes minutes. Static, or the second topology would be compiled for any.
+        forms["compiled"] = torch.compile(gathered, dynamic=False)
     return forms
 
 
-def _flow_step(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+def _flow_step(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
     size, rng = plan.latent[0] * plan.latent[1], np.random.default_rng(0)
     terms = [bench.put(rng.standard_normal(size).astype(np.float32)) for _ in range(4)]
-    table = bench.put(np.zeros((2, 2, 4), np.float32))
+    # A row for every run: past the last there is nothing to do. Small weights: the sums are terms again.
+    table = bench.put(rng.uniform(-0.25, 0.25, (2 * bench.runs + _WARM, 2, 4)).astype(np.float32))
     step, half = bench.put(np.zeros(1, np.int32)), bench.put(np.zeros(size, np.float16))
     moved = size * (4 * 4 + 2 * 4 + 2) / 1e6
 
     def work() -> None:
-        step[:] = 0
         ops.flow_step(terms, table, step, terms[:2], half, stream=bench.stream)
 
-    return _moved("flow_step", bench.time(work), moved, ceilings)
+    keep(_told("flow_step", lambda: _moved("flow_step", bench.time(work), moved, ceilings)))
 
 
-def _mesh_normals(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+def _mesh_normals(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
     rng, rows = np.random.default_rng(0), plan.vertices
     # Each vertex with six triangles of vertices nearby, as a mesh has after renumbering.
     near = np.arange(rows)[:, None] + rng.integers(1, 60, (rows, 2))
@@ -195,51 +250,69 @@ def _mesh_normals(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -
     moved = (rows * (6 + 6) * 4 + corners.offsets.nbytes + corners.wings.nbytes) / 1e6
     placed = corners.placed(bench.put) if bench.gpu else corners
     turn, centre = np.eye(3), np.zeros(3)
-    return _moved("mesh_normals", bench.time(
-        lambda: ops.mesh_normals(positions, placed, turn, 0.1, centre, outs=outs, stream=bench.stream)
-    ), moved, ceilings)  # fmt: skip
+
+    def work() -> None:
+        ops.mesh_normals(positions, placed, turn, 0.1, centre, outs=outs, stream=bench.stream)
+
+    keep(_told("mesh_normals", lambda: _moved("mesh_normals", bench.time(work), moved, ceilings)))
 
 
-def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
+def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
     floor = decoder_floors(plan, ceilings)["decoder"]
     latent = np.random.default_rng(0).standard_normal((1, *plan.latent)).astype(np.float32)
     found: dict[str, Any] = {}
 
-    def tell(name: str, times: dict[str, float]) -> None:
-        found[name] = times | {"share_of_floor": floor["floor_us"] / times["p50"]}
-        print(
-            f"decoder  {name:<22} p50 {times['p50']:10.1f} us"
-            f"  {found[name]['share_of_floor']:6.1%} of the floor"
-        )
+    def tell(name: str, measured: Callable[[], dict[str, float]]) -> None:
+        def one() -> dict[str, Any]:
+            times = measured()
+            share = floor["floor_us"] / times["p50"]
+            print(f"decoder  {name:<22} p50 {times['p50']:10.1f} us  {share:6.1%} of the floor", flush=True)
+            return times | {"share_of_floor": share}
+
+        found[name] = _told(f"decoder {name}", one)
+        keep({"floor_us": floor["floor_us"], "us": found})
 
     if bench.gpu:
-        with KernelDecoder(plan) as decoder:
-            tell(
-                "ours, from and to the host", bench.time(lambda: decoder.run({"latent": latent}), clock=True)
-            )
-
-            def launch() -> None:
-                decoder.launch()
-                decoder.stream.synchronize()
-
-            # on the decoder's own stream, where events of PyTorch's say nothing
-            tell("ours, waited for", bench.time(launch, clock=True))
+        tell("ours, from and to the host", lambda: _ours(bench, plan, latent, "run"))
+        tell("ours, waited for", lambda: _ours(bench, plan, latent, "launch"))
+        tell("ours, by events", lambda: _ours(bench, plan, latent, "events"))
     else:
         twin = NumpyDecoder(plan)
-        tell("twin", bench.time(lambda: twin.run({"latent": latent})))
+        tell("twin", lambda: bench.time(lambda: twin.run({"latent": latent})))
     given = torch.from_numpy(latent).to(bench.device)
     with torch.inference_mode():
         module = vae.to(bench.device)
-        tell("PyTorch, FP32", bench.time(lambda: module.decode(given)))
+        for part in vae.modules():  # shared tables that `to` leaves on the host, for every call to copy
+            for sums in getattr(part, "_sums", ()):
+                sums.table = sums.table.to(bench.device)
+        tell("PyTorch, FP32", lambda: bench.time(lambda: module.decode(given)))
         if bench.gpu:
-            halved = vae.half()
-            tell("PyTorch, FP16", bench.time(lambda: halved.decode(given.half())))
-            compiled = torch.compile(halved.decode, mode="max-autotune")
-            tell("PyTorch, compiled", bench.time(lambda: compiled(given.half())))
-    return {"floor_us": floor["floor_us"], "us": found}
+            halved, small = vae.half(), given.half()
+            tell("PyTorch, FP16", lambda: bench.time(lambda: halved.decode(small)))
+            compiled = torch.compile(halved.decode, mode="reduce-overhead", dynamic=False)
+            tell("PyTorch, compiled", lambda: bench.time(lambda: compiled(small)))
 
 
-_OPS: dict[str, Callable[[Bench, TOPOSVAE, Plan, Ceilings], dict[str, Any]]] = {
+def _ours(bench: Bench, plan: Plan, latent: np.ndarray, how: str) -> dict[str, float]:
+    """The decoder on the kernels: `run` as it is, a launch waited for, or that by its own stream's events."""
+    with KernelDecoder(plan) as decoder, cuda.Event() as begin, cuda.Event() as end:
+        decoder.run({"latent": latent})
+
+        def launch() -> float:
+            decoder.stream.record(begin)
+            decoder.launch()
+            decoder.stream.record(end)
+            decoder.stream.synchronize()
+            return 1e3 * end.since(begin)
+
+        if how == "run":
+            return bench.time(lambda: decoder.run({"latent": latent}), clock=True)
+        if how == "launch":
+            return bench.time(launch, clock=True)
+        return bench.summary([launch() for _ in range(bench.runs)])
+
+
+_OPS: dict[str, Callable[[Bench, TOPOSVAE, Plan, Ceilings, Keep], None]] = {
     "graph_conv": _graph_conv, "flow_step": _flow_step, "mesh_normals": _mesh_normals, "decoder": _decoder,
 }  # fmt: skip
 

@@ -31,7 +31,7 @@ struct Body {
         float sum = 0.0f;
         TOPOS_UNROLL
         for (int k = 0; k < kMaxTerms; ++k) {
-          if (k < args.count) sum += weights[j * args.count + k] * terms[k];
+          if (k < args.count) sum += product(weights[j * args.count + k], terms[k]);
         }
         args.outs[j][i] = sum;
         if (j == 0 && args.half_out) static_cast<Half*>(args.half_out)[i] = to_half(sum);

@@ -14,8 +14,10 @@ TOPOS_HD Vec3 load3(const float* p) { return Vec3{p[0], p[1], p[2]}; }
 
 TOPOS_HD Vec3 minus(const Vec3& a, const Vec3& b) { return Vec3{a.x - b.x, a.y - b.y, a.z - b.z}; }
 
+// Exactly zero where a and b are equal, and exactly -cross(b, a): a triangle without area has no direction.
 TOPOS_HD Vec3 cross(const Vec3& a, const Vec3& b) {
-  return Vec3{a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+  return Vec3{product(a.y, b.z) - product(a.z, b.y), product(a.z, b.x) - product(a.x, b.z),
+              product(a.x, b.y) - product(a.y, b.x)};
 }
 
 TOPOS_HD Vec3 rotate(const float* m, const Vec3& v) {

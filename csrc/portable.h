@@ -135,6 +135,16 @@ TOPOS_HD Half to_half(float value) {
 
 TOPOS_HD Half2 to_half2(float x, float y) { return Half2{to_half(x), to_half(y)}; }
 
+// A product that is rounded before anything is added to it. Of a * b + c nvcc makes one operation with one rounding:
+// then a * b - b * a is not zero, and sums are not those of the host.
+TOPOS_HD float product(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
 // The four lanes that share a row of a fragment each get the sum of the four, always added in the same order.
 TOPOS_HD void quad_sum(PerLane<float>& values) {
 #ifdef __CUDA_ARCH__

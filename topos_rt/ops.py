@@ -105,6 +105,7 @@ def linear_out(
             expected="one type and no norm",
         )
     rows = x.shape[0] if len(x.shape) else 0
+    _addressable(rows, layer.c_in)
     x = check("x", x, (_F16,) if device is not None else _FLOATS, (rows, layer.c_in), device)
     wide = (_F32,) if device is not None else (np.promote_types(x.dtype, _F32),)
     shape = (rows, layer.c_out)
@@ -301,13 +302,17 @@ def _fit(graph: Graph, layer: Layer) -> None:
             got=f"{len(graph.types)} and {layer.types} edge types",
             expected="the same number",
         )
-    if graph.inputs * layer.c_in >= _MOST:
-        raise InputError(
-            "x", got=f"{graph.inputs} x {layer.c_in} numbers", expected=f"less than {_MOST}",
-            fix="split the graph",
-        )
+    _addressable(graph.inputs, layer.c_in)
     if isinstance(layer.matrix, DeviceArray) and layer.c_in % VECTOR:
         raise InputError("layer", got=f"{layer.c_in} input channels", expected=f"a multiple of {VECTOR}")
+
+
+def _addressable(rows: int, columns: int) -> None:
+    """The kernel counts the numbers of x in 32 bits."""
+    if rows * columns >= _MOST:
+        raise InputError(
+            "x", got=f"{rows} x {columns} numbers", expected=f"less than {_MOST}", fix="split the graph"
+        )
 
 
 def _tables(graph: Graph) -> list[Array | None]:

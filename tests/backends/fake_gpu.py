@@ -323,6 +323,7 @@ class FakeContext:
         self.trt.live.remove("context")
 
     def set_device_memory(self, address: int, size: int) -> None:
+        assert not self.trt.gpu.recording, "activations are moved while recording"
         self.scratch = (address, size)
 
     def set_tensor_address(self, name: str, address: int) -> bool:

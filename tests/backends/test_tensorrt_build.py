@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tests.backends import graphs
 from topos_rt.backends import EngineOptions, backend, builder
 from topos_rt.backends.engine_cache import EngineCache, EngineCacheWarning
 from topos_rt.backends.tensorrt import Plan
+from topos_rt.backends.tensorrt_build import Messages
 from topos_rt.bundle import GRAPHS, Bundle, GraphFiles
 from topos_rt.errors import BackendError, BundleError, Cancelled, MissingExtraError, OptionError, OutputError
 from topos_rt.networks import engine_source
@@ -294,3 +296,14 @@ def test_a_sound_build_warns_of_nothing(graph: Path, options: EngineOptions) -> 
         warnings.simplefilter("error")
         assert RTX.plan(graph, options).built
         assert not RTX.plan(graph, options).built
+
+
+def test_a_logger_outlives_its_messages() -> None:
+    """The library may still call the first one when all that was made with it is gone."""
+    messages = Messages(tensorrt_rtx)
+    messages.logger.log(tensorrt_rtx.ILogger.ERROR, "kept")
+    assert messages.errors() == "kept"
+    logger, gone = weakref.ref(messages.logger), weakref.ref(messages)
+    del messages
+    assert gone() is None and logger() is not None
+    logger().log(tensorrt_rtx.ILogger.ERROR, "to nobody")

@@ -3,6 +3,7 @@ built for the host; and on a real one."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +134,19 @@ def test_engines_of_others_cannot_be_recorded(trt: Any, tiny_bundle: Path) -> No
 
     with pytest.raises(InputError, match="a CUDA graph with dit_step: got object; expected engines of"):
         builder("tensorrt-rtx").flow_loop({"dit_step": object()}, [], {})
+
+
+def test_the_benchmark(trt: Any, tiny_bundle: Path, tmp_path: Path) -> None:
+    from benchmarks import bench_graph
+
+    path = tmp_path / "graph.json"
+    words = ["--model", str(tiny_bundle), "--preset", "fast", "--json", str(path)]
+    assert bench_graph.main([*words, "--rounds", "0"]) == 2
+    assert bench_graph.main([*words, "--rounds", "2", "--backend", "onnxruntime"]) == 2
+    assert bench_graph.main([*words, "--rounds", "2"]) == 0
+    found = json.loads(path.read_text())
+    assert set(found["ms"]) == {"steps", "graph"} and found["ms"]["graph"]["n"] == 2
+    assert 0 < found["largest_mm"] < 1 and found["ratio"] > 0 and found["ratio_interval"] is None
 
 
 @pytest.mark.gpu

@@ -93,3 +93,12 @@ def test_bad_input() -> None:
     for call, message in cases:
         with pytest.raises(InputError, match=message):
             call()
+
+
+def test_more_numbers_than_the_kernel_counts(arena: Any) -> None:
+    from topos_rt.backends.device_array import DeviceArray
+
+    layer = random_layer(np.random.default_rng(0), 48, 6, 1, norm=False).placed(arena.put)
+    x = DeviceArray(256, (1 << 26, 48), np.dtype(np.float16), arena.device)
+    with pytest.raises(InputError, match=r"x: got 67108864 x 48 numbers; expected less than 2147483648"):
+        ops.linear_out(x, layer, out=DeviceArray(512, (1 << 26, 6), np.dtype(np.float32), arena.device))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,9 @@ _FLOATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 _MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 _KINDS = {"Weights": "weights", "Activation": "activations"}
 _LONGEST, _MOST = 400, 3
+# All that were ever made, each a few hundred bytes: the library keeps the address of the first for as long as
+# any builder or runtime exists, whatever has become of its own.
+_LOGGERS: list[Any] = []
 
 
 class Messages:
@@ -27,7 +32,8 @@ class Messages:
     def __init__(self, trt: Any) -> None:
         self.memory: dict[str, int] = {}
         self._errors: list[str] = []
-        self.logger = _logger(trt, self._take)
+        self.logger = _logger_class(trt.ILogger)(self)
+        _LOGGERS.append(self.logger)
 
     def errors(self) -> str | None:
         """The last few distinct errors on one line, None where there were none; then forgotten."""
@@ -106,17 +112,20 @@ def build_smallest(trt: Any) -> bytes:
     return bytes(plan)
 
 
-def _logger(trt: Any, take: Any) -> Any:
+@functools.cache
+def _logger_class(base: Any) -> Any:
     # The base class is known only once the module is chosen.
-    class Logger(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+    class Logger(base):
+        def __init__(self, messages: Messages) -> None:
+            base.__init__(self)
+            self._messages = weakref.ref(messages)
 
         def log(self, severity: Any, text: str) -> None:
-            if severity != trt.ILogger.VERBOSE:
-                take(severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR), text)
+            messages = self._messages()
+            if messages is not None and severity != base.VERBOSE:
+                messages._take(severity in (base.ERROR, base.INTERNAL_ERROR), text)
 
-    return Logger()
+    return Logger
 
 
 def _monitor(trt: Any, graph: str, progress: BuildCallback | None) -> Any:

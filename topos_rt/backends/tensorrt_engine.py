@@ -70,6 +70,7 @@ class TensorRTEngine:
         self._stream = self._workspace.stream
         self._specs = {**self.inputs, **self.outputs}
         self._bound: dict[str, int] = {}
+        self._arena: int | None = None  # where the context has its activations
         self._buffers: dict[str, int] = {}
         self._staged: dict[str, Tensor | None] = {}
         self._pools: dict[str, Pool] = {}
@@ -156,7 +157,10 @@ class TensorRTEngine:
         self._execute()
 
     def _execute(self) -> None:
-        self._context.set_device_memory(self._workspace.reserve(self._activations), self._activations)
+        arena = self._workspace.reserve(self._activations)
+        if arena != self._arena:  # once: not for every run, and not while a graph is recorded
+            self._context.set_device_memory(arena, self._activations)
+            self._arena = arena
         if not self._context.execute_async_v3(self._stream.handle):
             raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=CPU)
 
