@@ -147,6 +147,22 @@ def test_lists_give_lists_equal_to_single_calls(tiny_pipe: HeadPipeline) -> None
     ]
 
 
+def test_each_gives_the_heads_of_a_call_one_by_one(tiny_bundle: Path) -> None:
+    decoder = Counting("vae_decoder")
+    used = fake_pipeline(tiny_bundle, vae_decoder=decoder.engine)
+    expected = used([IMAGE, OTHER], seed=[5, 6], steps=3) + used(IMAGE, seed=[5, 6], steps=3)
+    before = decoder.runs
+    heads = used.each([IMAGE, OTHER], seed=[5, 6], steps=3)
+    assert decoder.runs == before
+    found = [next(heads)]
+    assert decoder.runs == before + 1
+    found += [*heads, *used.each(IMAGE, seed=[5, 6], steps=3)]
+    assert all(same(one, other) for one, other in zip(found, expected, strict=True))
+    assert all(same(one, used(IMAGE, steps=3)) for one in used.each(IMAGE, steps=3))
+    with pytest.raises(OptionError, match="steps: got 0"):
+        used.each(IMAGE, steps=0)
+
+
 def test_several_seeds_of_an_image_encode_it_once(tiny_bundle: Path) -> None:
     encoder, context = Counting("image_encoder"), Counting("dit_context")
     used = fake_pipeline(tiny_bundle, image_encoder=encoder.engine, dit_context=context.engine)
@@ -266,10 +282,11 @@ def test_sampling_options_reach_the_sampler(tiny_bundle: Path) -> None:
     assert np.array_equal(even.positions, used(IMAGE, steps=4, shift=2.0).positions)
 
 
-def test_unknown_keywords_are_mistakes(tiny_pipe: HeadPipeline) -> None:
-    for call in (tiny_pipe, tiny_pipe.stream):
-        with pytest.raises(TypeError, match="step_count"):
-            call(IMAGE, step_count=3)  # type: ignore[call-arg, call-overload]
+@pytest.mark.parametrize("value", [3, None])
+def test_unknown_keywords_are_mistakes(tiny_pipe: HeadPipeline, value: int | None) -> None:
+    for call in (tiny_pipe, tiny_pipe.each, tiny_pipe.stream):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'step_count'; expected"):
+            call(IMAGE, step_count=value)  # type: ignore[call-arg, call-overload]
 
 
 def test_a_stream_of_one_step_is_the_head(tiny_pipe: HeadPipeline) -> None:
@@ -375,8 +392,11 @@ def test_close(tiny_bundle: Path) -> None:
 
 def test_warm_up_runs_every_graph(tiny_bundle: Path) -> None:
     counting = {graph: Counting(graph) for graph in GRAPHS}
-    fake_pipeline(tiny_bundle, **{graph: one.engine for graph, one in counting.items()}).warm_up()
+    used = fake_pipeline(tiny_bundle, **{graph: one.engine for graph, one in counting.items()})
+    used.warm_up()
     assert all(one.runs for one in counting.values())
+    with pytest.raises(OptionError, match="unknown preset"):
+        used.warm_up(preset="turbo")
 
 
 def test_open(tiny_bundle: Path) -> None:
@@ -401,6 +421,8 @@ def test_guidance_is_the_models_own_by_default(own_bundle: Path) -> None:
 def test_generate(tiny_bundle: Path, tiny_pipe: HeadPipeline) -> None:
     head = topos_rt.generate(IMAGE, model=tiny_bundle, seed=3, steps=2, guidance=1, threads=1)
     assert same(head, tiny_pipe(IMAGE, seed=3, steps=2, guidance=1))
+    with pytest.raises(OptionError, match="unknown precision"):
+        topos_rt.generate(IMAGE, model=tiny_bundle, precision="int8")
 
 
 def test_a_head_can_be_saved(tiny_pipe: HeadPipeline, tmp_path: Path) -> None:

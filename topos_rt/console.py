@@ -40,16 +40,19 @@ class Console:
         self.clear()
         self._print(text, sys.stderr)
 
-    def error(self, error: ToposError, image: str | None = None) -> None:
-        """One line on stderr, and an entry in the JSON object; `image` is the input it was about."""
-        named = image is None or isinstance(error, OutputError) or one_line(image) in str(error)
-        self.fault(type(error).__name__, str(error) if named else f"{image}: {error}", image)
+    def error(self, error: ToposError, source: str = "", **about: str | int) -> None:
+        """One line on stderr, and an entry in the JSON object.
 
-    def fault(self, kind: str, message: str, image: str | None = None) -> None:
+        source: what it was about, told where the message does not. about: more for the JSON object.
+        """
+        named = isinstance(error, OutputError) or one_line(source) in str(error)
+        self.fault(type(error).__name__, str(error) if named else f"{source}: {error}", **about)
+
+    def fault(self, kind: str, message: str, **about: str | int) -> None:
         """`error`, for what is not a ToposError."""
         self.clear()
         message = one_line(message)
-        self._errors.append({"type": kind, "message": message} | ({} if image is None else {"image": image}))
+        self._errors.append({"type": kind, "message": message, **about})
         self._print(f"topos-rt: error: {message}", sys.stderr)
 
     def progress(self, fraction: float, label: str) -> None:
