@@ -68,6 +68,14 @@ def test_modulations_from_several_threads(tiny_bundle: Path, monkeypatch: pytest
     assert len(used._modulations) <= 3
 
 
+def test_closing_lets_go_of_what_was_kept(tiny_bundle: Path) -> None:
+    used = Networks(Bundle.open(tiny_bundle), tiny.engines())
+    used.modulation(0.5)
+    assert used._modulations
+    used.close()
+    assert not used._modulations
+
+
 def test_guidance_combines_both_halves(tiny_bundle: Path) -> None:
     used, model = Networks(Bundle.open(tiny_bundle), tiny.engines()), tiny.TinyModel()
     tokens = np.random.default_rng(0).standard_normal((1, tiny.TOKENS, tiny.CHANNELS)).astype(np.float32)

@@ -35,7 +35,7 @@ class Lod:
 
     def __post_init__(self) -> None:
         for name in _ARRAYS:
-            array = np.ascontiguousarray(getattr(self, name), np.int32)
+            array = np.array(getattr(self, name), np.int32, order="C")  # a copy: the caller's stays writable
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         ids, corners = self.vertices, self.triangles

@@ -115,7 +115,8 @@ class Networks:
         feeds = {"time": np.array([t], np.float32)}
         made: Value = self._run("dit_modulation", feeds, ("modulation",))["modulation"]
         with self._lock:
-            self._modulations[t] = made
+            if self._engines is not None:
+                self._modulations[t] = made
             while len(self._modulations) * made.nbytes > _MODULATION_BYTES:
                 self._modulations.pop(next(iter(self._modulations)))
         return made
@@ -172,6 +173,7 @@ class Networks:
             for loop in self._loops.values():
                 loop.close()
             self._loops.clear()
+            self._modulations.clear()  # on a GPU they lie there
             for engine in (engines or {}).values():
                 engine.close()
             self._held.close()
