@@ -203,7 +203,7 @@ BAD = {
     "many threads": ("--threads 5000", "argument --threads: got '5000'; expected a whole number from 1 to"),
     "an unknown stage": ("--stage decoder", "unknown stage: got 'decoder'; expected one of: image_encoder"),
     "an empty stage": ("--stage vae_decoder,", "unknown stage: got ''"),
-    "several seeds": ("--seeds 1,2", "--seeds: got several; expected --seed"),
+    "several seeds": ("--seeds 1,2", "unrecognized arguments: --seeds"),
     "a bad seed": ("--seed -1", "seed: got -1"),
     "no steps": ("--steps 0", "steps: got 0"),
     "an unknown precision": ("--precision int8", "unknown precision: got 'int8'"),
@@ -216,6 +216,8 @@ BAD = {
     "no result": ("--compare a.json b.json", "result a.json: got No such file"),
     "an output that is a directory": ("-o /tmp", "cannot write /tmp: got a directory"),
     "a plot that is a directory": ("--plot /tmp", "cannot write /tmp: got a directory"),
+    "a comparison in a directory": ("--compare a b -o /tmp", "cannot write /tmp: got a directory"),
+    "a plot of a comparison": ("--compare a b --plot c.png", "--plot: got a comparison"),
 }
 
 
