@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
@@ -38,19 +39,22 @@ class Networks:
     """Runs the graphs of one bundle.
 
     Safe to use from several threads: a lock is held for one engine run at a time and never longer, so none is
-    held while a caller's code runs; whatever lies between two runs is the caller's own.
+    held while a caller's code runs; whatever lies between two runs is the caller's own. What is dropped
+    without `close` is closed then: engines would go by themselves, what they share would not.
     """
+
+    _engines: dict[str, Engine] | None = None  # also of one that was never made
 
     def __init__(self, bundle: Bundle, engines: Mapping[str, Engine]) -> None:
         """Take over one engine for each graph. Raises BundleError where one is not as the manifest says."""
         self._manifest = bundle.manifest
         self._lock = threading.Lock()
-        self._engines: dict[str, Engine] | None = dict(engines)
         self._held = ExitStack()  # what to close after the engines
         self._record: Recorder | None = None
         self._loops: dict[SamplerSettings, FlowLoop] = {}
         self._modulations: dict[float, Value] = {}
-        _check_contract(bundle, self._engines)
+        _check_contract(bundle, engines)
+        self._engines = dict(engines)
 
     @classmethod
     def open(
@@ -177,6 +181,10 @@ class Networks:
             for engine in (engines or {}).values():
                 engine.close()
             self._held.close()
+
+    def __del__(self) -> None:
+        if self._engines is not None and not sys.is_finalizing():  # then the system takes all back
+            self.close()
 
     def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:
         with self._lock:
