@@ -1,8 +1,8 @@
 """The `topos-rt` command: finds the subcommand, and turns every outcome into an exit code.
 
 0 done; 2 bad usage or bad input; 3 `bench` found more slowness than was allowed; 1 a failure of our own; 130
-interrupted. Nothing heavy is imported before a
-command needs it, so that `topos-rt doctor` works where the dependencies are broken.
+interrupted. Nothing heavy is imported before a command needs it, so that `topos-rt doctor` works where the
+dependencies are broken.
 """
 
 from __future__ import annotations

@@ -96,8 +96,11 @@ def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
 def reduced_head(head: HeadMesh, level: int) -> HeadMesh:
     """A head at a level of detail. Normals stay those of the full surface; metadata tells the level.
 
-    Raises OptionError for a level that the topology does not have.
+    Raises OptionError for a level that the topology does not have, and for a head that is reduced already.
     """
+    if "lod" in head.metadata and level:
+        raise OptionError("level of detail", got=f"{level!r} of a head at level {head.metadata['lod']}",
+                          expected="the full head", fix="take each level from that")
     topology = head.topology.lod(level)
     if level == 0:
         return head

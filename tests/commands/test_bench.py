@@ -182,6 +182,23 @@ def test_both_run_anew(run, measured, monkeypatch):
     assert order[-8:] == ["euler", "ab2", "ab2", "euler", "euler", "ab2", "ab2", "euler"]
 
 
+def test_the_picture_is_run_anew(run, measured, tmp_path, monkeypatch):
+    (tmp_path / "p.png").write_bytes(encode(RGB, "PNG"))
+    result, _ = measured(tmp_path / "p.png")
+    seen = set()
+    head = session.Session.head
+
+    def watched(self):
+        seen.add(self._image)
+        return head(self)
+
+    monkeypatch.setattr(session.Session, "head", watched)
+    assert run(tmp_path / "p.png", "--compare", result, result, "--rerun")[0] == 0
+    assert seen == {str(tmp_path / "p.png")}
+    code, _, err = run(tmp_path / "none.png", "--compare", result, result, "--rerun")
+    assert code == 2 and "none.png: got no such file" in err
+
+
 def test_another_model_is_not_run_in_its_place(run, measured):
     path, _ = measured()
     code, _, err = run("--compare", path, path, "--rerun", model="mini")

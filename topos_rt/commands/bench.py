@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -58,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fail-above", metavar="P%", type=_percent,
                        help=f"exit with {SLOWER} where B is significantly slower by more")  # fmt: skip
     group.add_argument("--rerun", action="store_true",
-                       help="run both settings here, turn by turn, in place of their times")  # fmt: skip
+                       help="run both settings here, turn by turn, on IMAGE, in place of their times")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -103,7 +104,7 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
 
     a, b = compare.read_pair(tuple(arguments.compare))
     if arguments.rerun:
-        found = compare.rerun(a, b, arguments.model, arguments.fail_above, console.progress)
+        found = compare.rerun(a, b, _base(arguments), arguments.fail_above, console.progress)
     else:
         found = compare.compare(a, b, arguments.fail_above)
     console.report.update(found)
@@ -114,19 +115,25 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
     return SLOWER if found["slower"] else 0
 
 
-def _request(arguments: argparse.Namespace) -> Request:
+def _base(arguments: argparse.Namespace) -> Request:
+    """What a comparison that runs both settings anew takes from the command line."""
     if arguments.image is not None:
         from topos_rt.image import check_image
 
         check_image(arguments.image)
-    sampling = {name: value for name, value in options.sampling(arguments).items() if value is not None}
     from topos_rt.bench.session import Request
+
+    return Request(arguments.model, cache=arguments.cache, image=arguments.image)
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    sampling = {name: value for name, value in options.sampling(arguments).items() if value is not None}
     from topos_rt.sampler import check_seed
 
-    return Request(
-        arguments.model, arguments.backend, arguments.precision, arguments.threads, arguments.cache,
-        sampling, arguments.image, check_seed(arguments.seed or 0),
-        tuple(arguments.graphs.split(",")) if arguments.graphs is not None else (),
+    return dataclasses.replace(
+        _base(arguments), **options.engines(arguments), sampling=sampling,
+        seed=check_seed(arguments.seed or 0),
+        graphs=tuple(arguments.graphs.split(",")) if arguments.graphs is not None else (),
     )  # fmt: skip
 
 
