@@ -212,6 +212,16 @@ def test_one_bad_image_in_json(run):
     assert [(error["type"], error["image"]) for error in result["errors"]] == [("ImageError", "broken.png")]
 
 
+def test_debug_shows_the_traceback_of_each_error(run, decoding):
+    decoding(1, BackendError("the engine broke"))
+    _, out, err = run("ann.png", "missing.png", "bob.jpg", "--debug")
+    assert err.count("Traceback (most recent call last):") >= 2
+    assert any(line.startswith("topos_rt.errors.BackendError: the engine broke") for line in err)
+    assert any(line.startswith("topos_rt.errors.ImageError: cannot use the image missing") for line in err)
+    assert len(out) == 1
+    assert not any("Traceback" in line for line in run("missing.png")[2])
+
+
 def test_bad_images_are_found_before_the_model_is_loaded(run, monkeypatch):
     monkeypatch.setattr(pipeline, "HeadPipeline", None)  # would fail if it were opened
     code, _, err = run("missing.png", "also missing.png")
