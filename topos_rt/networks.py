@@ -39,22 +39,22 @@ class Networks:
     """Runs the graphs of one bundle.
 
     Safe to use from several threads: a lock is held for one engine run at a time and never longer, so none is
-    held while a caller's code runs; whatever lies between two runs is the caller's own. What is dropped
-    without `close` is closed then: engines would go by themselves, what they share would not.
+    held while a caller's code runs; whatever lies between two runs is the caller's own. What was opened and
+    is dropped without `close` is closed then: engines would go by themselves, what they share would not.
     """
 
-    _engines: dict[str, Engine] | None = None  # also of one that was never made
+    _opened = False  # by `open`; engines that a caller brought may be in use elsewhere
 
     def __init__(self, bundle: Bundle, engines: Mapping[str, Engine]) -> None:
         """Take over one engine for each graph. Raises BundleError where one is not as the manifest says."""
         self._manifest = bundle.manifest
         self._lock = threading.Lock()
+        self._engines: dict[str, Engine] | None = dict(engines)
         self._held = ExitStack()  # what to close after the engines
         self._record: Recorder | None = None
         self._loops: dict[SamplerSettings, FlowLoop] = {}
         self._modulations: dict[float, Value] = {}
-        _check_contract(bundle, engines)
-        self._engines = dict(engines)
+        _check_contract(bundle, self._engines)
 
     @classmethod
     def open(
@@ -84,6 +84,7 @@ class Networks:
             stack.pop_all()
             networks._held = held.pop_all()
             networks._record = module.flow_loop if cuda_graph else None
+            networks._opened = True
         return networks
 
     @staticmethod
@@ -183,7 +184,7 @@ class Networks:
             self._held.close()
 
     def __del__(self) -> None:
-        if self._engines is not None and not sys.is_finalizing():  # then the system takes all back
+        if self._opened and not sys.is_finalizing():  # then the system takes all back
             self.close()
 
     def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:
