@@ -30,8 +30,8 @@ def write_graphs(
 ) -> dict[str, str]:  # fmt: skip
     """Export, check and write all graphs, and their FP16 forms as `half_file` names them.
 
-    named: tensors to keep in the weights file under these names, whatever the graphs make of them; those that
-    a graph holds in the same form are stored once.
+    named: tensors to keep in the weights file under these names, whatever the graphs make of them; what a
+    graph holds in the same form is not stored again.
 
     Returns graph name -> file name of the FP32 form.
 
@@ -44,7 +44,7 @@ def write_graphs(
     with WeightsFile(directory / WEIGHTS) as weights:
         for name, array in (named or {}).items():  # first: the name is that of whoever comes first
             half = _exact_half(array) if half_storage else None
-            weights.add(name, array if half is None else half)
+            weights.keep(name, array if half is None else half)
         models = {name: _export(graph, name, weights, half_storage) for name, graph in graphs.items()}
         offsets = weights.finish()
     files = {}

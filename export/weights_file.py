@@ -32,7 +32,9 @@ class _Entry:
 
 
 class WeightsFile:
-    """Collects tensors in a spool beside `path`; `finish` writes the file itself. Equal ones are kept once.
+    """Collects tensors in a spool beside `path`; `finish` writes the file itself.
+
+    Equal tensors are kept once, but for those that are to be found by their names (`keep`).
 
     A context manager: leaving it removes the spool. Raises OutputError when the disk is full or not writable.
     """
@@ -58,19 +60,25 @@ class WeightsFile:
         self._spool_path.unlink(missing_ok=True)
 
     def add(self, name: str, array: np.ndarray) -> str:
-        """Keep one tensor. Returns its key: `name`, or that of an equal tensor added before."""
+        """Store one tensor. Returns its key: `name`, or that of an equal tensor stored before."""
         array = np.asarray(array, order="C")
-        data = array.reshape(-1).view(np.uint8).data
-        digest = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
-        digest.update(data)
-        key = self._by_digest.setdefault(digest.digest(), name)
+        key = self._by_digest.setdefault(_digest(array), name)
         if key == name:
-            try:
-                self._entries[key] = _Entry(array.dtype, array.shape, self._spool.tell(), len(data))
-                self._spool.write(data)
-            except OSError as error:
-                raise _refused(self.path, error) from error
+            self._store(name, array)
         return key
+
+    def keep(self, name: str, array: np.ndarray) -> None:
+        """Store one tensor as `name`, whatever else equals it: biases that are added up train to be equal."""
+        array = np.asarray(array, order="C")
+        self._by_digest.setdefault(_digest(array), name)
+        self._store(name, array)
+
+    def _store(self, name: str, array: np.ndarray) -> None:
+        try:
+            self._entries[name] = _Entry(array.dtype, array.shape, self._spool.tell(), array.nbytes)
+            self._spool.write(_bytes(array))
+        except OSError as error:
+            raise _refused(self.path, error) from error
 
     def finish(self) -> dict[str, tuple[int, int]]:
         """Write the file. Returns key -> (offset in the file, bytes)."""
@@ -105,6 +113,17 @@ class WeightsFile:
         self._spool.seek(entry.position)
         for start in range(0, entry.length, _BLOCK):
             file.write(self._spool.read(min(_BLOCK, entry.length - start)))
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _digest(array: np.ndarray) -> bytes:
+    """Of the values, their type and shape."""
+    digest = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
+    digest.update(_bytes(array))
+    return digest.digest()
 
 
 def _refused(path: Path, error: OSError) -> OutputError:

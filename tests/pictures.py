@@ -9,6 +9,10 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from topos_rt.image import load_image
+
+SIZE = 32
+
 
 def smooth(height=48, width=48, channels=3):
     """A picture without symmetry or fine detail: lossy formats and resizing change it little. uint8."""
@@ -24,6 +28,18 @@ def encode(picture, file_format, **options):
 
 
 RGB = Image.fromarray(smooth())
+
+
+def pixels(source, height=SIZE, width=SIZE):
+    """`load_image`, whose result is checked."""
+    result = load_image(source, height, width)
+    assert result.shape == (1, 3, height, width)
+    assert result.dtype == np.float32
+    assert result.flags.c_contiguous
+    assert np.isfinite(result).all()
+    assert result.min() >= 0
+    assert result.max() <= 1
+    return result
 
 
 def png_header(width, height):

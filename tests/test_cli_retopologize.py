@@ -62,7 +62,7 @@ def test_several_inputs_one_of_them_bad(tiny_bundle: Path, capfd: pytest.Capture
     code, report, err = run("retopologize scan.obj bad.ply cloud.npz -o heads/", tiny_bundle, capfd)
     assert code == 2
     assert [head["input"] for head in report["heads"]] == ["scan.obj", "cloud.npz"]
-    assert report["errors"][0]["image"] == "bad.ply" and "no PLY header" in report["errors"][0]["message"]
+    assert report["errors"][0]["input"] == "bad.ply" and "no PLY header" in report["errors"][0]["message"]
     assert sorted(path.name for path in Path("heads").iterdir()) == ["cloud.glb", "scan.glb"]
     cloud = report["heads"][1]
     assert cloud["kind"] == "points" and "estimated" in cloud["notes"][0] and "estimated" in err

@@ -76,9 +76,10 @@ def test_no_bar_in_a_pipe(capsys):
 def test_json_alone_on_stdout(capsys):
     console = Console("test", as_json=True)
     console.say("for people")
-    console.error(ImageError("cannot use the image a.png"), "a.png")
-    console.error(BackendError("the engine broke"), "b.png")
-    console.error(OutputError("cannot write c.glb"), "c.png")
+    console.error(ImageError("cannot use the image a.png"), "a.png", image="a.png")
+    console.error(BackendError("the engine broke"), "b.png, seed 3", image="b.png", seed=3)
+    console.error(OutputError("cannot write c.glb"), "c.png", input="c.png")
+    console.error(OutputError("cannot write d.glb"))
     console.report["number"] = 3
     console.finish(2)
     out, err = capsys.readouterr()
@@ -88,15 +89,20 @@ def test_json_alone_on_stdout(capsys):
         "number": 3,
         "errors": [
             {"type": "ImageError", "message": "cannot use the image a.png", "image": "a.png"},
-            {"type": "BackendError", "message": "b.png: the engine broke", "image": "b.png"},
-            {"type": "OutputError", "message": "cannot write c.glb", "image": "c.png"},
+            {
+                "type": "BackendError", "message": "b.png, seed 3: the engine broke", "image": "b.png",
+                "seed": 3,
+            },
+            {"type": "OutputError", "message": "cannot write c.glb", "input": "c.png"},
+            {"type": "OutputError", "message": "cannot write d.glb"},
         ],
     }
     assert err.splitlines() == [
         "for people",
         "topos-rt: error: cannot use the image a.png",
-        "topos-rt: error: b.png: the engine broke",
+        "topos-rt: error: b.png, seed 3: the engine broke",
         "topos-rt: error: cannot write c.glb",
+        "topos-rt: error: cannot write d.glb",
     ]
 
 

@@ -127,6 +127,12 @@ def test_bad_levels(head: HeadMesh, level: object) -> None:
         head.lod(level)  # type: ignore[arg-type]
 
 
+def test_a_level_of_a_level_is_taken_from_the_full_head(head: HeadMesh) -> None:
+    with pytest.raises(OptionError, match="got 2 of a head at level 1; expected the full head"):
+        head.lod(1).lod(2)
+    assert head.lod(1).lod(0).metadata["lod"] == 1
+
+
 def test_a_topology_without_levels_says_how_to_get_them() -> None:
     with pytest.raises(OptionError, match=r"expected 0; fix: .* has no levels of detail"):
         cube().lod(1)

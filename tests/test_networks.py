@@ -68,6 +68,20 @@ def test_modulations_from_several_threads(tiny_bundle: Path, monkeypatch: pytest
     assert len(used._modulations) <= 3
 
 
+def test_closing_lets_go_of_what_was_kept(tiny_bundle: Path) -> None:
+    used = Networks(Bundle.open(tiny_bundle), tiny.engines())
+    used.modulation(0.5)
+    assert used._modulations
+    used.close()
+    assert not used._modulations
+
+
+def test_engines_that_a_caller_brought_stay_open_when_networks_are_dropped(tiny_bundle: Path) -> None:
+    bundle, engines = Bundle.open(tiny_bundle), tiny.engines()
+    expected = Networks(bundle, engines).modulation(0.5)
+    assert np.array_equal(Networks(bundle, engines).modulation(0.5), expected)
+
+
 def test_guidance_combines_both_halves(tiny_bundle: Path) -> None:
     used, model = Networks(Bundle.open(tiny_bundle), tiny.engines()), tiny.TinyModel()
     tokens = np.random.default_rng(0).standard_normal((1, tiny.TOKENS, tiny.CHANNELS)).astype(np.float32)

@@ -9,11 +9,12 @@ import pytest
 
 from tests.meshes import bundled_head
 from topos_rt.bundle import Bundle
-from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.errors import Cancelled, MeshInputError, OptionError
 from topos_rt.mesh import HeadMesh
 from topos_rt.metrics import vertex_errors
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.placement import Placement
+from topos_rt.progress import Progress
 from topos_rt.retopology import Cloud, completed, framed, mean_head, outer_part, registered
 from topos_rt.surface import Samples, Surface
 
@@ -106,6 +107,17 @@ def test_bad_passes(tiny_pipe: HeadPipeline, passes: object) -> None:
     cloud = np.random.default_rng(0).normal(size=(20, 3))
     with pytest.raises(OptionError, match=r"passes: got .*; expected a whole number from 1 to 20"):
         tiny_pipe.retopologize(cloud, cloud, passes=passes)  # type: ignore[arg-type]
+
+
+def test_progress_and_cancellation(tiny_pipe: HeadPipeline) -> None:
+    cloud = np.random.default_rng(0).normal(size=(40, 3))
+    told: list[Progress] = []
+    tiny_pipe.retopologize(cloud, cloud, passes=2, callback=told.append)
+    stages = ["vae_encoder", "vae_decoder", "register", "vae_encoder", "vae_decoder", "rig"]
+    assert [progress.stage for progress in told] == stages
+    assert {(progress.step, progress.steps) for progress in told} == {(0, 0)}
+    with pytest.raises(Cancelled, match=r"cancelled by the callback: got stage register$"):
+        tiny_pipe.retopologize(cloud, cloud, passes=2, callback=lambda now: now.stage != "register")
 
 
 def test_completed_points_are_the_scans_where_it_is_and_the_heads_elsewhere() -> None:

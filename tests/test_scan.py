@@ -109,6 +109,22 @@ def test_open_nonmanifold_multipart_and_degenerate_meshes_are_taken() -> None:
         assert np.isfinite(scan.points).all() and np.allclose(np.linalg.norm(scan.normals, axis=1), 1)
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"units": "inch"}, "unknown unit of length"),
+        ({"count": 15}, "number of points: got 15; expected a whole number from 16 to 50,000,000"),
+        ({"count": 50_000_001}, "number of points"),
+        ({"count": 1e3}, "number of points: got 1000.0"),
+        ({"count": True}, "number of points: got True"),
+        ({"seed": -1}, "seed: got -1"),
+    ],
+)
+def test_bad_options(files: dict[str, Path], options: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        read_scan(next(iter(files.values())), **options)
+
+
 def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "empty.ply").touch()
     (tmp_path / "scan.fbx").write_text("x")

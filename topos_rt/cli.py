@@ -1,8 +1,8 @@
 """The `topos-rt` command: finds the subcommand, and turns every outcome into an exit code.
 
 0 done; 2 bad usage or bad input; 3 `bench` found more slowness than was allowed; 1 a failure of our own; 130
-interrupted. Nothing heavy is imported before a
-command needs it, so that `topos-rt doctor` works where the dependencies are broken.
+interrupted. Nothing heavy is imported before a command needs it, so that `topos-rt doctor` works where the
+dependencies are broken.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class _Outcome:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.code = 0
-        self.console = Console(next((word for word in words if word in COMMANDS), ""), "--json" in words)
         self._debug = "--debug" in words
+        command = next((word for word in words if word in COMMANDS), "")
+        self.console = Console(command, "--json" in words, self._debug)
 
     def __enter__(self) -> _Outcome:
         return self
@@ -84,11 +85,11 @@ class _Outcome:
         self.console.clear()
         if isinstance(error, BrokenPipeError):
             raise error
-        if self._debug:
-            traceback.print_exception(error)
         if isinstance(error, ToposError):
             self.console.error(error)
             return error.exit_code
+        if self._debug:
+            traceback.print_exception(error)
         if isinstance(error, KeyboardInterrupt):
             self.console.fault("KeyboardInterrupt", "interrupted")
             return INTERRUPTED

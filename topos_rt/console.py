@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+import traceback
 from typing import Any
 
 from topos_rt.errors import OutputError, ToposError, one_line
@@ -18,13 +19,14 @@ class Console:
     """The output of one command.
 
     With `as_json`, stdout carries one JSON object and nothing else: what the command put into `report`, which
-    `finish` prints once. Lines for people then go to stderr.
+    `finish` prints once. Lines for people then go to stderr. With `debug`, errors come with their tracebacks.
     """
 
-    def __init__(self, command: str, as_json: bool = False) -> None:
+    def __init__(self, command: str, as_json: bool = False, debug: bool = False) -> None:
         self.report: dict[str, Any] = {}
         self._command = command
         self._as_json = as_json
+        self._debug = debug
         self._errors: list[dict[str, Any]] = []
         self._live = sys.stderr.isatty()
         self._shown = ""
@@ -40,16 +42,22 @@ class Console:
         self.clear()
         self._print(text, sys.stderr)
 
-    def error(self, error: ToposError, image: str | None = None) -> None:
-        """One line on stderr, and an entry in the JSON object; `image` is the input it was about."""
-        named = image is None or isinstance(error, OutputError) or one_line(image) in str(error)
-        self.fault(type(error).__name__, str(error) if named else f"{image}: {error}", image)
+    def error(self, error: ToposError, source: str = "", **about: str | int) -> None:
+        """One line on stderr, and an entry in the JSON object.
 
-    def fault(self, kind: str, message: str, image: str | None = None) -> None:
+        source: what it was about, told where the message does not. about: more for the JSON object.
+        """
+        self.clear()
+        if self._debug:
+            traceback.print_exception(error)
+        named = isinstance(error, OutputError) or one_line(source) in str(error)
+        self.fault(type(error).__name__, str(error) if named else f"{source}: {error}", **about)
+
+    def fault(self, kind: str, message: str, **about: str | int) -> None:
         """`error`, for what is not a ToposError."""
         self.clear()
         message = one_line(message)
-        self._errors.append({"type": kind, "message": message} | ({} if image is None else {"image": image}))
+        self._errors.append({"type": kind, "message": message, **about})
         self._print(f"topos-rt: error: {message}", sys.stderr)
 
     def progress(self, fraction: float, label: str) -> None:

@@ -7,7 +7,7 @@ The same sequence of `topos_rt.ops` runs on NumPy arrays (`NumpyDecoder`, the tw
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -222,7 +222,8 @@ class KernelDecoder(_Decoder):
         """Give back all memory. May be called again."""
         if self._held is not None:
             held, self._held = self._held, None
-            held.close()
+            with suppress(cuda.CudaError):  # where CUDA has failed for good there is nothing to give back
+                held.close()
 
 
 def _buffers(plan: Plan, arena: Arena) -> Buffers:

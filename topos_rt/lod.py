@@ -35,7 +35,7 @@ class Lod:
 
     def __post_init__(self) -> None:
         for name in _ARRAYS:
-            array = np.ascontiguousarray(getattr(self, name), np.int32)
+            array = np.array(getattr(self, name), np.int32, order="C")  # a copy: the caller's stays writable
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         ids, corners = self.vertices, self.triangles
@@ -96,8 +96,11 @@ def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
 def reduced_head(head: HeadMesh, level: int) -> HeadMesh:
     """A head at a level of detail. Normals stay those of the full surface; metadata tells the level.
 
-    Raises OptionError for a level that the topology does not have.
+    Raises OptionError for a level that the topology does not have, and for a head that is reduced already.
     """
+    if "lod" in head.metadata and level:
+        raise OptionError("level of detail", got=f"{level!r} of a head at level {head.metadata['lod']}",
+                          expected="the full head", fix="take each level from that")
     topology = head.topology.lod(level)
     if level == 0:
         return head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
@@ -38,8 +39,11 @@ class Networks:
     """Runs the graphs of one bundle.
 
     Safe to use from several threads: a lock is held for one engine run at a time and never longer, so none is
-    held while a caller's code runs; whatever lies between two runs is the caller's own.
+    held while a caller's code runs; whatever lies between two runs is the caller's own. What was opened and
+    is dropped without `close` is closed then: engines would go by themselves, what they share would not.
     """
+
+    _opened = False  # by `open`; engines that a caller brought may be in use elsewhere
 
     def __init__(self, bundle: Bundle, engines: Mapping[str, Engine]) -> None:
         """Take over one engine for each graph. Raises BundleError where one is not as the manifest says."""
@@ -80,6 +84,7 @@ class Networks:
             stack.pop_all()
             networks._held = held.pop_all()
             networks._record = module.flow_loop if cuda_graph else None
+            networks._opened = True
         return networks
 
     @staticmethod
@@ -115,7 +120,8 @@ class Networks:
         feeds = {"time": np.array([t], np.float32)}
         made: Value = self._run("dit_modulation", feeds, ("modulation",))["modulation"]
         with self._lock:
-            self._modulations[t] = made
+            if self._engines is not None:
+                self._modulations[t] = made
             while len(self._modulations) * made.nbytes > _MODULATION_BYTES:
                 self._modulations.pop(next(iter(self._modulations)))
         return made
@@ -172,9 +178,14 @@ class Networks:
             for loop in self._loops.values():
                 loop.close()
             self._loops.clear()
+            self._modulations.clear()  # on a GPU they lie there
             for engine in (engines or {}).values():
                 engine.close()
             self._held.close()
+
+    def __del__(self) -> None:
+        if self._opened and not sys.is_finalizing():  # then the system takes all back
+            self.close()
 
     def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:
         with self._lock:

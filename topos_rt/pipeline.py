@@ -74,9 +74,13 @@ class HeadPipeline:
                 of its settings. Calls with a callback, and `stream`, go step by step all the same.
 
         Raises:
-            BundleError: no such bundle, it fails verification, or its graphs are not as its manifest says.
+            BundleError: no such bundle, it fails verification, its graphs are not as its manifest says, or it
+                lacks what the precision or decoder needs.
             OptionError: an unknown backend, precision or decoder, a number of threads out of range, or a CUDA
                 graph where there is no GPU.
+            InputError: the backend asked for does not work here (MissingExtraError: it is not installed).
+            BackendError: none works here, or this one fails.
+            Cancelled: `progress` returned False.
         """
         kept = None if cache is None else Path(cache)
         options = EngineOptions(threads, precision, kept, progress=progress)
@@ -138,12 +142,20 @@ class HeadPipeline:
             Cancelled: the callback returned False.
             BackendError: an engine failed.
         """
-        settings, metadata = self._settle(sampling)
         work, single = jobs(image, seed)
-        items = sum(len(seeds) for _, seeds in work)
-        trackers = (Tracker(callback, settings.steps, item, items) for item in range(items))
-        heads = [head for job in work for head in self._heads(job, settings, metadata, trackers)]
+        heads = list(self._each(work, callback, sampling))
         return heads[0] if single else heads
+
+    def each(
+        self, image: ImageSource | Images, *, seed: int | Seeds = 0, callback: Callback | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Iterator[HeadMesh]:  # fmt: skip
+        """Yield the heads of a call one by one, as they are made: none waits in memory for the last.
+
+        Arguments and errors are those of a call; options are checked at once, an error ends the iteration.
+        Nothing is locked between heads: the pipeline may be used, and the iterator dropped, at any time.
+        """
+        return self._each(jobs(image, seed)[0], callback, sampling)
 
     def stream(
         self, image: ImageSource, *, seed: int = 0, previews: Sequence[int] | None = None,
@@ -163,7 +175,7 @@ class HeadPipeline:
 
     def retopologize(
         self, points: np.ndarray, normals: np.ndarray, *, seed: int | None = None, align: bool = False,
-        passes: int = DEFAULT_PASSES,
+        passes: int = DEFAULT_PASSES, callback: Callback | None = None,
     ) -> HeadMesh:  # fmt: skip
         """The model's topology on a scanned or modelled head, where that lies and in its size.
 
@@ -176,11 +188,13 @@ class HeadPipeline:
                 metadata, [3,3], is what turned it from upright and facing +Z.
             passes: 1 encodes the points as they are; each more lays the head over the scan and encodes again
                 what both make together (see `topos_rt.retopology`). More than 1, and align, need SciPy.
+            callback: as in a call; told before every stage.
 
         Raises MeshInputError for points or normals that cannot be used, or, with align, that are no head;
-        OptionError for a seed or number of passes out of range; MissingExtraError without SciPy.
+        OptionError for a seed or number of passes out of range; MissingExtraError without SciPy; Cancelled
+        where the callback returned False; BackendError where an engine failed.
         """
-        tracker, passes = Tracker(), check_passes(passes)
+        tracker, passes = Tracker(callback), check_passes(passes)
         seed = None if seed is None else check_seed(seed)
         fit = Fit(self.bundle, self._networks, tracker)
         latent, logvar, placement = fit.run(*checked_points(points, normals), passes, bool(align))
@@ -191,12 +205,20 @@ class HeadPipeline:
             about["rotation"] = placement.rotation.tolist()
         return self._decode(latent, tracker, about, placement)
 
-    def warm_up(self) -> None:
-        """Run every graph once, so that no later call pays for first-time work."""
+    def warm_up(self, **sampling: Unpack[Sampling]) -> None:
+        """Run every graph once, so that no later call pays for first-time work.
+
+        With a CUDA graph there is one to record for each way to sample: give that of later calls, as in a
+        call; none is the default. Raises OptionError, BackendError.
+        """
+        settings, _ = self._settle(sampling)
         grey = np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8)
-        self(grey, preset="reference", steps=2, guidance=1.0, reuse=2)  # guided, then not
+        # guided, then not; watched, since that goes step by step
+        self(grey, preset="reference", steps=2, guidance=1.0, reuse=2, callback=lambda progress: True)
         points = noise(0, (MIN_POINTS, 3))
         self.retopologize(points, points, passes=1)
+        if self._networks.records:
+            next(self._heads((grey, [0]), settings, {}, iter([Tracker()])))
 
     def close(self) -> None:
         """Give back what the engines hold. Later calls raise InputError."""
@@ -209,6 +231,12 @@ class HeadPipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _each(self, work: list[Job], callback: Callback | None, sampling: Sampling) -> Iterator[HeadMesh]:
+        settings, metadata = self._settle(sampling)
+        items = sum(len(seeds) for _, seeds in work)
+        trackers = (Tracker(callback, settings.steps, item, items) for item in range(items))
+        return (head for job in work for head in self._heads(job, settings, metadata, trackers))
 
     def _heads(
         self, job: Job, settings: SamplerSettings, metadata: dict[str, Any], trackers: Iterator[Tracker],
@@ -282,8 +310,13 @@ class HeadPipeline:
 
 def generate(
     image: ImageSource, *, seed: int = 0, model: str | os.PathLike[str] | Bundle = "mini",
-    backend: str = AUTO, threads: int | None = None, **options: Unpack[Options],
+    backend: str = AUTO, threads: int | None = None, precision: str | None = None,
+    cache: str | os.PathLike[str] | None = None, **options: Unpack[Options],
 ) -> HeadMesh:  # fmt: skip
-    """Portrait to head in one call. Keywords are those of `HeadPipeline`, which loads the model only once."""
-    with HeadPipeline.open(model, backend, threads) as pipe:
+    """One portrait to one head in one call, which loads the model; a `HeadPipeline` loads it for many.
+
+    model, backend, threads, precision, cache: of `HeadPipeline.open`; all else is of a pipeline's call.
+    Raises what those do.
+    """
+    with HeadPipeline.open(model, backend, threads, precision=precision, cache=cache) as pipe:
         return pipe(image, seed=seed, **options)

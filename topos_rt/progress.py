@@ -17,10 +17,10 @@ T = TypeVar("T")
 class Progress:
     """What a callback is told: before every stage, and after every sampling step."""
 
-    stage: str  # "image" (reading it), the name of the graph that runs, or "rig" (fitting it)
+    stage: str  # "image" (reading it), the graph that runs, "rig" (fitting it); "align", "register" of scans
     step: int  # sampling steps done
-    steps: int
-    item: int = 0  # which head of a batch
+    steps: int  # of all; 0 where nothing is sampled
+    item: int = 0  # which head of a batch, from 0
     items: int = 1
 
 
@@ -80,6 +80,5 @@ class Tracker:
         if self._callback is None:
             return
         if self._callback(Progress(stage, self._done, self._steps, self._item, self._items)) is False:
-            raise Cancelled(
-                "cancelled by the callback", got=f"stage {stage}, step {self._done} of {self._steps}"
-            )
+            steps = f", step {self._done} of {self._steps}" if self._steps else ""
+            raise Cancelled("cancelled by the callback", got=f"stage {stage}{steps}")

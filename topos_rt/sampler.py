@@ -127,8 +127,13 @@ def resolve(preset: str = DEFAULT_PRESET, **given: Any) -> SamplerSettings:
     `times` bring their number of steps, and replace the preset's shift; steps or a shift replace its times.
 
     Raises OptionError for an unknown preset or solver, a value out of range, or `times` that contradict the
-    steps or shift given with them.
+    steps or shift given with them; TypeError for a keyword that is no such field.
     """
+    fields = SamplerSettings.__dataclass_fields__
+    for name in given:
+        if name not in fields:
+            names = ", ".join(("preset", *fields))
+            raise TypeError(f"unexpected keyword argument {name!r}; expected one of: {names}")
     changes = {name: value for name, value in given.items() if value is not None}
     if "times" in changes:
         grid = _times(changes["times"])

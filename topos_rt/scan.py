@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy as np
 
 from topos_rt import cloudfile, meshfile
 from topos_rt.cloudfile import CloudFile
-from topos_rt.errors import MeshInputError, choose
+from topos_rt.errors import MeshInputError, OptionError, choose
 from topos_rt.mesh import unit_vectors
 from topos_rt.placement import MIN_POINTS
+from topos_rt.sampler import check_seed
 from topos_rt.surface import Surface, estimate_normals
 
 SUFFIXES = (*meshfile.SUFFIXES, ".npz")
@@ -51,7 +53,7 @@ def read_scan(
         source: an OBJ, GLB, OFF, PLY or STL file, a PLY without faces, an .npz with `points` [P,3] and
             optionally `normals` [P,3], or a trimesh.Trimesh, Scene or PointCloud.
         units: what one unit of the file is: "m", "cm" or "mm".
-        count: how many points to draw from a mesh, evenly by area, or to keep of a cloud.
+        count: how many points to draw from a mesh, evenly by area, or to keep of a cloud; 16 to 50 million.
         seed: of those points.
 
     Meshes may be open, non-manifold and of several parts; only their surface counts. Normals are the faces';
@@ -60,9 +62,11 @@ def read_scan(
     Raises:
         MeshInputError: the file is missing, empty, damaged, of another format or too large; no surface, too
             few points, NaN.
-        OptionError: unknown units. MissingExtraError: trimesh or SciPy is needed and absent.
+        OptionError: unknown units, a count or seed out of range.
+        MissingExtraError: trimesh or SciPy is needed and absent.
     """
     metres = choose(units, INPUT_UNITS, "unit of length")
+    count, seed = _checked_count(count), check_seed(seed)
     surface, notes = read_surface(source, metres)
     samples = surface.sample(count, seed)
     normals = samples.normals
@@ -105,6 +109,17 @@ def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> t
         return _meshed(path, metres), notes
     except OSError as error:
         raise MeshInputError(what, got=error.strerror or error, expected="a readable file") from error
+
+
+def _checked_count(count: int) -> int:
+    try:
+        number = -1 if isinstance(count, bool) else operator.index(count)
+    except TypeError:
+        number = -1
+    if not MIN_POINTS <= number <= cloudfile.MAX_POINTS:
+        expected = f"a whole number from {MIN_POINTS} to {cloudfile.MAX_POINTS:,}"
+        raise OptionError("number of points", got=repr(count)[:40], expected=expected)
+    return number
 
 
 def _checked_suffix(path: Path, what: str) -> str:

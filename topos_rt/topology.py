@@ -86,7 +86,7 @@ class Topology:
         """
         check_level(self, level)
         if level not in self._reduced:
-            self._reduced[level] = reduced_topology(self, level)
+            self._reduced.setdefault(level, reduced_topology(self, level))  # or that of a thread before
         return self._reduced[level]
 
     @cached_property

@@ -88,6 +88,24 @@ def test_a_few_settings_are_kept(trt: Any, tiny_bundle: Path) -> None:
         assert trt.gpu.graphs == 4
 
 
+def test_warming_up_records_what_later_calls_use(trt: Any, tiny_bundle: Path) -> None:
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        for options in ({}, {"preset": "fast", "guidance": 2.0}):
+            pipe.warm_up(**options)
+            graphs, kernels = trt.gpu.graphs, trt.gpu.kernels
+            assert "flow_graph" in pipe(IMAGE, **options).timings
+            assert (trt.gpu.graphs, trt.gpu.kernels) == (graphs, kernels)
+        assert graphs == 2
+
+
+def test_a_pipeline_that_is_dropped_gives_its_graphs_back(trt: Any, tiny_bundle: Path) -> None:
+    pipe = HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True)
+    pipe(IMAGE)
+    assert trt.gpu.graphs == 1 and trt.gpu.used
+    del pipe
+    assert (trt.gpu.graphs, trt.gpu.used, trt.gpu.streams) == (0, 0, {})
+
+
 def test_heads_between_other_work(trt: Any, tiny_bundle: Path) -> None:
     """What runs between two launches may bind the engines elsewhere."""
     points = np.random.default_rng(1).standard_normal((64, 3))

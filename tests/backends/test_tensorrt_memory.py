@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,34 @@ def test_a_pipeline_s_engines_share_one_stream_and_one_arena(
         pipe.warm_up()
         assert trt.gpu.used == used
     assert HeadPipeline.requirements(tiny_bundle, "onnxruntime") == {}
+
+
+def test_a_pipeline_that_is_dropped_gives_everything_back(
+    trt: Any, tiny_bundle: Path, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
+    gc.disable()
+    try:
+        pipe = HeadPipeline.open(tiny_bundle)
+        pipe.warm_up()
+        assert trt.gpu.used and trt.gpu.streams and trt.live
+        del pipe
+        assert (trt.gpu.used, trt.gpu.pinned, trt.gpu.streams, trt.live) == (0, {}, {}, [])
+    finally:
+        gc.enable()
+
+
+def test_closing_after_cuda_has_failed_for_good(
+    tiny_bundle: Path, monkeypatch: Any, tmp_path: Path
+) -> None:
+    """The error that ended it is the one to tell; nothing can be given back."""
+    trt = fake_gpu.install(monkeypatch)
+    monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
+    calls = ("cudaFree", "cudaFreeHost", "cudaStreamSynchronize", "cudaStreamDestroy")
+    failing = dict.fromkeys(calls, errors.cudaErrorIllegalAddress)
+    with pytest.raises(BackendError, match="cudaErrorIllegalAddress"), HeadPipeline.open(tiny_bundle) as pipe:
+        trt.gpu.fail = failing
+        pipe(np.zeros((32, 32, 3), np.uint8))
 
 
 def test_the_arena_grows_to_the_largest_and_no_further(

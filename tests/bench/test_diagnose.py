@@ -32,6 +32,13 @@ def test_one_thing_is_wrong(case: str) -> None:
     assert line["kind"] == kind and words in line["what"] and line["fix"]
 
 
+def test_a_gpu_that_does_not_tell_its_temperature() -> None:
+    result = made()
+    put("device", "after", "sm_mhz", value=1500.0)(result)
+    put("device", "after", "temperature_c", value=None)(result)
+    assert [line["what"] for line in diagnose(result)] == ["the GPU's clock fell from 2000 to 1500 MHz"]
+
+
 def test_every_rule_is_tested() -> None:
     assert {kind for _, kind, _ in CASES.values()} == set(RULES)
 

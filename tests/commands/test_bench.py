@@ -182,6 +182,23 @@ def test_both_run_anew(run, measured, monkeypatch):
     assert order[-8:] == ["euler", "ab2", "ab2", "euler", "euler", "ab2", "ab2", "euler"]
 
 
+def test_the_picture_is_run_anew(run, measured, tmp_path, monkeypatch):
+    (tmp_path / "p.png").write_bytes(encode(RGB, "PNG"))
+    result, _ = measured(tmp_path / "p.png")
+    seen = set()
+    head = session.Session.head
+
+    def watched(self):
+        seen.add(self._image)
+        return head(self)
+
+    monkeypatch.setattr(session.Session, "head", watched)
+    assert run(tmp_path / "p.png", "--compare", result, result, "--rerun")[0] == 0
+    assert seen == {str(tmp_path / "p.png")}
+    code, _, err = run(tmp_path / "none.png", "--compare", result, result, "--rerun")
+    assert code == 2 and "none.png: got no such file" in err
+
+
 def test_another_model_is_not_run_in_its_place(run, measured):
     path, _ = measured()
     code, _, err = run("--compare", path, path, "--rerun", model="mini")
@@ -203,7 +220,7 @@ BAD = {
     "many threads": ("--threads 5000", "argument --threads: got '5000'; expected a whole number from 1 to"),
     "an unknown stage": ("--stage decoder", "unknown stage: got 'decoder'; expected one of: image_encoder"),
     "an empty stage": ("--stage vae_decoder,", "unknown stage: got ''"),
-    "several seeds": ("--seeds 1,2", "--seeds: got several; expected --seed"),
+    "several seeds": ("--seeds 1,2", "unrecognized arguments: --seeds"),
     "a bad seed": ("--seed -1", "seed: got -1"),
     "no steps": ("--steps 0", "steps: got 0"),
     "an unknown precision": ("--precision int8", "unknown precision: got 'int8'"),
@@ -216,6 +233,8 @@ BAD = {
     "no result": ("--compare a.json b.json", "result a.json: got No such file"),
     "an output that is a directory": ("-o /tmp", "cannot write /tmp: got a directory"),
     "a plot that is a directory": ("--plot /tmp", "cannot write /tmp: got a directory"),
+    "a comparison in a directory": ("--compare a b -o /tmp", "cannot write /tmp: got a directory"),
+    "a plot of a comparison": ("--compare a b --plot c.png", "--plot: got a comparison"),
 }
 
 

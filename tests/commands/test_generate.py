@@ -16,9 +16,10 @@ from PIL import Image
 
 import topos_rt
 from topos_rt import pipeline, preview
-from topos_rt.cli import main
+from topos_rt.cli import INTERRUPTED, main
 from topos_rt.commands import writing
 from topos_rt.errors import BackendError
+from topos_rt.networks import Networks
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,13 +98,28 @@ def test_how_to_sample_is_passed_on(run, tiny_bundle):
         ("--guidance-interval 0.2", "expected 2 arguments"),
         ("--guidance-reuse 0", "guidance reuse: got 0; expected a whole number from 1 to 1000"),
         ("--guidance-reuse 1.5", "got '1.5'; expected a whole number"),
+        ("--threads 0", "argument --threads: got '0'; expected a whole number from 1 to 1,024"),
+        ("--precision int8", "unknown precision: got 'int8'; expected one of: fp16, fp32"),
     ],
 )
-def test_bad_ways_to_sample(run, monkeypatch, words, message):
+def test_bad_ways_to_sample_and_load(run, monkeypatch, words, message):
     monkeypatch.setattr(pipeline, "HeadPipeline", None)  # would fail if it were opened
     code, _, err = run("ann.png", *words.split())
     assert (code, len(err)) == (2, 1)
     assert message in err[0]
+
+
+def test_how_to_load_is_passed_on(run, monkeypatch):
+    given = {}
+    real = pipeline.HeadPipeline.open
+
+    def opened(model, **options):
+        given.update(options)
+        return real(model, **options)
+
+    monkeypatch.setattr(pipeline.HeadPipeline, "open", opened)
+    assert run("ann.png", "--threads", "1", "--precision", "fp32")[0] == 0
+    assert (given["threads"], given["precision"], given["backend"]) == (1, "fp32", "onnxruntime")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(run):
@@ -196,6 +212,16 @@ def test_one_bad_image_in_json(run):
     assert [(error["type"], error["image"]) for error in result["errors"]] == [("ImageError", "broken.png")]
 
 
+def test_debug_shows_the_traceback_of_each_error(run, decoding):
+    decoding(1, BackendError("the engine broke"))
+    _, out, err = run("ann.png", "missing.png", "bob.jpg", "--debug")
+    assert err.count("Traceback (most recent call last):") >= 2
+    assert any(line.startswith("topos_rt.errors.BackendError: the engine broke") for line in err)
+    assert any(line.startswith("topos_rt.errors.ImageError: cannot use the image missing") for line in err)
+    assert len(out) == 1
+    assert not any("Traceback" in line for line in run("missing.png")[2])
+
+
 def test_bad_images_are_found_before_the_model_is_loaded(run, monkeypatch):
     monkeypatch.setattr(pipeline, "HeadPipeline", None)  # would fail if it were opened
     code, _, err = run("missing.png", "also missing.png")
@@ -222,11 +248,55 @@ def test_a_failing_engine_is_our_failure(run, monkeypatch):
     def fail(*_args, **_kwargs):
         raise BackendError("the engine broke")
 
-    monkeypatch.setattr(pipeline.HeadPipeline, "__call__", fail)
+    monkeypatch.setattr(pipeline.HeadPipeline, "each", fail)
     code, out, err = run("ann.png")
     assert (code, out) == (1, [])
     assert err == ["topos-rt: error: ann.png: the engine broke"]
     assert made() == []
+
+
+@pytest.fixture
+def decoding(monkeypatch):
+    """Make the decoder raise in its n-th run."""
+
+    def decoding(number, error):
+        real, runs = Networks.decode, []
+
+        def decode(self, latent):
+            runs.append(latent)
+            if len(runs) == number:
+                raise error
+            return real(self, latent)
+
+        monkeypatch.setattr(Networks, "decode", decode)
+
+    return decoding
+
+
+def test_one_seed_that_fails_does_not_lose_the_others(run, decoding):
+    decoding(2, BackendError("the engine broke"))
+    code, result, err = run("ann.png", "bob.jpg", "--seeds", "7,8,9", "--format", "obj", json_too=True)
+    assert code == 1
+    seeds = {"ann": (7, 9), "bob": (7, 8, 9)}
+    assert made() == [f"{name}_seed{seed}.obj" for name in seeds for seed in seeds[name]]
+    (error,) = result["errors"]
+    assert (error["image"], error["seed"]) == ("ann.png", 8)
+    assert "topos-rt: error: ann.png, seed 8: the engine broke" in err
+    alone = run("ann.png", "-o", "alone.obj", "--seed", "9")[0]
+    assert alone == 0 and Path("alone.obj").read_bytes() == Path("ann_seed9.obj").read_bytes()
+
+
+def test_what_was_made_before_an_interrupt_is_there(run, decoding):
+    decoding(3, KeyboardInterrupt())
+    code, result, _ = run("ann.png", "--seeds", "1,2,3", json_too=True)
+    assert code == INTERRUPTED
+    assert made() == ["ann_seed1.glb", "ann_seed2.glb"]
+    assert [head["seed"] for head in result["heads"]] == [1, 2]
+
+
+def test_a_broken_image_is_told_once_however_many_seeds(run):
+    code, result, _ = run("broken.png", "--seeds", "1,2,3", json_too=True)
+    assert (code, len(result["errors"])) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def write_release(
         for parameter in network.parameters():
             parameter.data.add_(0.05 * torch.randn_like(parameter))
         network.requires_grad_(False).eval()
+    tie_biases(vae)
     save_checkpoints(folder, vae, dit, encoder)
     model = {
         "num_latents": latents, "cond_channels": ENCODER["embed_dim"], "code_channel": sizes.code_channel,
@@ -132,6 +133,14 @@ def write_release(
     }  # fmt: skip
     write_config(folder, model | sizes.extra, sizes.depth)
     return Release(folder, hierarchy, topology, vae, dit, encoder)
+
+
+def tie_biases(vae: nn.Module) -> None:
+    """As training leaves them: the two biases that a residual block adds up begin and move alike."""
+    state = vae.state_dict()
+    for name, value in state.items():
+        if name.endswith(".skip.1.bias"):
+            value.copy_(state[name.replace("skip.1", "conv_b.gn")])
 
 
 def save_checkpoints(folder: Path, vae: nn.Module, dit: nn.Module, encoder: nn.Module) -> None:

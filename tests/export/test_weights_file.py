@@ -53,6 +53,18 @@ def test_equal_tensors_are_kept_once(tmp_path: Path) -> None:
     assert (tmp_path / "w").stat().st_size < 2.1 * big.nbytes
 
 
+def test_named_tensors_keep_their_names_even_where_they_are_equal(tmp_path: Path) -> None:
+    bias = np.arange(64, dtype=np.float32)
+    with WeightsFile(tmp_path / "w") as weights:
+        weights.keep("conv.bias", bias)
+        weights.keep("skip.bias", bias.copy())
+        assert weights.add("graph.bias", bias.copy()) == "conv.bias"  # what a graph holds has no name to keep
+        weights.finish()
+    loaded = load_file(tmp_path / "w")
+    assert set(loaded) == {"conv.bias", "skip.bias"}
+    assert all(np.array_equal(tensor, bias) for tensor in loaded.values())
+
+
 def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         with WeightsFile(tmp_path / name) as weights:

@@ -153,11 +153,6 @@ class Stream(_Held):
         """Have the device note the time when it gets here."""
         _call("cudaEventRecord", event.handle, self._stream)
 
-    def between(self, target: int, source: int, size: int) -> None:
-        """Begin to copy bytes from one place on the GPU to another."""
-        kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        _call("cudaMemcpyAsync", target, source, size, kind, self._stream)
-
     def clear(self, address: int, size: int) -> None:
         """Begin to set bytes on the GPU to zero."""
         _call("cudaMemsetAsync", address, 0, size, self._stream)

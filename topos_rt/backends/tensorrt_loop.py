@@ -8,7 +8,7 @@ its sums in a table on the GPU, in the row that a counter there tells.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
@@ -71,7 +71,7 @@ class FlowLoop:
         try:
             with cuda.on_device(self._device):
                 if isinstance(tokens, DeviceArray):
-                    self._stream.between(self._tokens.address, tokens.address, self._tokens.nbytes)
+                    self._stream.copy(self._tokens.address, tokens.address, self._tokens.nbytes)
                 else:
                     tokens = np.ascontiguousarray(tokens)
                     self._stream.to_device(self._tokens.address, tokens)
@@ -131,7 +131,7 @@ class FlowLoop:
         """Give back the graph and its memory, before the engines. May be called again."""
         if self._held is not None:
             held, self._held = self._held, None
-            with cuda.on_device(self._device):
+            with suppress(cuda.CudaError), cuda.on_device(self._device):  # as of a `Workspace`
                 held.close()
 
     def __enter__(self) -> FlowLoop:

@@ -6,7 +6,7 @@ import itertools
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 
 import numpy as np
@@ -40,8 +40,10 @@ class Workspace:
     def close(self) -> None:
         """Give both back, after the engines that use them."""
         self._bytes = 0
-        self._arena.close()
-        self.stream.close()
+        # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
+        for held in (self._arena, self.stream):
+            with suppress(cuda.CudaError):
+                held.close()
 
     def __enter__(self) -> Workspace:
         return self

@@ -47,22 +47,23 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], limit: float | None = No
 
 
 def rerun(
-    a: Mapping[str, Any], b: Mapping[str, Any], model: str, limit: float | None, tell: Tell
+    a: Mapping[str, Any], b: Mapping[str, Any], base: Request, limit: float | None, tell: Tell
 ) -> dict[str, Any]:
     """Run the settings of both results here, turn by turn, and compare that.
 
+    base: the model, picture and cache, which results do not tell.
     Raises InputError where the model is not theirs, or a backend does not work here.
     """
     check(a, b)
     if a["protocol"]["mode"] != HEADS:
         raise InputError("results to run anew", got="single graphs", expected="whole heads",
                          fix="compare the files as they are, without --rerun")  # fmt: skip
-    digest = model_digest(Bundle.open(model))
-    if digest != a["settings"]["model"]["sha256"]:
-        raise InputError(f"model {model}", got=digest[:12], expected=a["settings"]["model"]["sha256"][:12],
+    digest, theirs = model_digest(Bundle.open(base.model)), a["settings"]["model"]["sha256"]
+    if digest != theirs:
+        raise InputError(f"model {base.model}", got=digest[:12], expected=theirs[:12],
                          fix="name the model of the results with --model")  # fmt: skip
     runs = min(len(result["samples_ms"][HEAD]) for result in (a, b))
-    with opened(_request(a, model)) as first, opened(_request(b, model)) as second:
+    with opened(_request(a, base)) as first, opened(_request(b, base)) as second:
         sessions = (first, second)
         for session in sessions:
             session.warm_up(_WARM_UP, tell)
@@ -126,12 +127,15 @@ def _by_turns(sessions: tuple[Session, Session], runs: int, tell: Tell) -> tuple
     return samples
 
 
-def _request(result: Mapping[str, Any], model: str) -> Request:
+def _request(result: Mapping[str, Any], base: Request) -> Request:
     settings = result["settings"]
     sampling = {name: value for name, value in settings["sampling"].items() if value is not None}
     if "times" in sampling:
         del sampling["shift"]
-    return Request(model, settings["backend"], settings["precision"], settings["threads"], sampling=sampling)
+    return dataclasses.replace(
+        base, backend=settings["backend"], precision=settings["precision"], threads=settings["threads"],
+        sampling=sampling,
+    )  # fmt: skip
 
 
 def _at(tree: Any, key: str) -> Any:

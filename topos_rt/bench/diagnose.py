@@ -57,7 +57,9 @@ def _thermal(result: Result) -> Iterator[tuple[str, str]]:
                "cool it, or read the numbers as those of this limit")  # fmt: skip
     first, last = before["sm_mhz"], after["sm_mhz"]
     if first and last and last < (1 - CLOCK_DROP) * first:
-        yield (f"the GPU's clock fell from {first:.0f} to {last:.0f} MHz, at {after['temperature_c']:.0f} °C",
+        heat = after["temperature_c"]  # not every GPU tells
+        where = "" if heat is None else f", at {heat:.0f} °C"
+        yield (f"the GPU's clock fell from {first:.0f} to {last:.0f} MHz{where}",
                "let it cool, and take fewer --runs at a time")  # fmt: skip
 
 

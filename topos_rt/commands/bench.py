@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topos_rt.backends.base import MAX_THREADS, PRECISIONS
 from topos_rt.commands import options
 from topos_rt.console import Console
 from topos_rt.errors import OptionError
@@ -41,18 +40,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("image", metavar="IMAGE", nargs="?", help="a portrait (default: random pixels)")
     options.add_model_options(parser)
-    parser.add_argument("--precision", metavar="|".join(PRECISIONS),
-                        help="of the engines, where the backend offers a choice")  # fmt: skip
-    parser.add_argument("--threads", metavar="N", type=_whole(1, MAX_THREADS),
-                        help="on the CPU (default: as many as there are usable cores)")  # fmt: skip
     parser.add_argument("--cache", metavar="DIR", type=Path, help="where engines are kept")
-    options.add_sampling_options(parser)
+    options.add_sampling_options(parser, seeds=False)
     group = parser.add_argument_group("measurement")
-    group.add_argument("--runs", metavar="N", type=_whole(1, _MAX_RUNS), default=100,
+    group.add_argument("--runs", metavar="N", type=options.whole_within(1, _MAX_RUNS), default=100,
                        help="heads to time, each with another seed (default: 100)")  # fmt: skip
-    group.add_argument("--warm-up", metavar="N", type=_whole(1, _MAX_RUNS), default=10,
+    group.add_argument("--warm-up", metavar="N", type=options.whole_within(1, _MAX_RUNS), default=10,
                        help="heads before that, at least, and on until they get no faster (default: 10)")
-    group.add_argument("--cold", metavar="N", type=_whole(0, _MAX_COLD), default=3,
+    group.add_argument("--cold", metavar="N", type=options.whole_within(0, _MAX_COLD), default=3,
                        help="fresh processes of each kind; 0: none (default: 3)")  # fmt: skip
     group.add_argument("--stage", dest="graphs", metavar="GRAPH,GRAPH...",
                        help=f"time these graphs alone: {', '.join(GRAPHS)}")  # fmt: skip
@@ -64,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fail-above", metavar="P%", type=_percent,
                        help=f"exit with {SLOWER} where B is significantly slower by more")  # fmt: skip
     group.add_argument("--rerun", action="store_true",
-                       help="run both settings here, turn by turn, in place of their times")  # fmt: skip
+                       help="run both settings here, turn by turn, on IMAGE, in place of their times")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -100,11 +95,16 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    if arguments.plot is not None:
+        raise OptionError("--plot", got="a comparison", expected="a measurement to draw",
+                          fix="leave it out, or --compare")  # fmt: skip
+    if arguments.out is not None:
+        check_writable(arguments.out, parents=True)
     from topos_rt.bench import compare, table
 
     a, b = compare.read_pair(tuple(arguments.compare))
     if arguments.rerun:
-        found = compare.rerun(a, b, arguments.model, arguments.fail_above, console.progress)
+        found = compare.rerun(a, b, _base(arguments), arguments.fail_above, console.progress)
     else:
         found = compare.compare(a, b, arguments.fail_above)
     console.report.update(found)
@@ -115,37 +115,30 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
     return SLOWER if found["slower"] else 0
 
 
-def _request(arguments: argparse.Namespace) -> Request:
-    if arguments.seeds is not None:
-        raise OptionError("--seeds", got="several", expected="--seed: that of the first head",
-                          fix="every head that is timed has the next seed")  # fmt: skip
+def _base(arguments: argparse.Namespace) -> Request:
+    """What a comparison that runs both settings anew takes from the command line."""
     if arguments.image is not None:
         from topos_rt.image import check_image
 
         check_image(arguments.image)
-    sampling = {name: value for name, value in options.sampling(arguments).items() if value is not None}
     from topos_rt.bench.session import Request
+
+    return Request(arguments.model, cache=arguments.cache, image=arguments.image)
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    sampling = {name: value for name, value in options.sampling(arguments).items() if value is not None}
     from topos_rt.sampler import check_seed
 
-    return Request(
-        arguments.model, arguments.backend, arguments.precision, arguments.threads, arguments.cache,
-        sampling, arguments.image, check_seed(arguments.seed or 0),
-        tuple(arguments.graphs.split(",")) if arguments.graphs is not None else (),
+    return dataclasses.replace(
+        _base(arguments), **options.engines(arguments), sampling=sampling,
+        seed=check_seed(arguments.seed or 0),
+        graphs=tuple(arguments.graphs.split(",")) if arguments.graphs is not None else (),
     )  # fmt: skip
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
     write_atomic(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(), parents=True)
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(
-                f"got {text[:40]!r}; expected a whole number from {low} to {high:,}")
-        return int(text)
-
-    return read
 
 
 def _percent(text: str) -> float:

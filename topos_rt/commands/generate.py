@@ -13,7 +13,6 @@ from topos_rt.commands.writing import Outputs, add_preview_option, opened, plan,
 from topos_rt.console import Console
 from topos_rt.errors import ImageError, OptionError, ToposError
 from topos_rt.lod import check_level
-from topos_rt.mesh import HeadMesh
 from topos_rt.sampler import check_seed
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ _STAGES = {
     "dit_context": "looking at the image",
     "dit_step": "sampling",
     "vae_decoder": "building the mesh",
+    "rig": "fitting the rig",
 }
 
 
@@ -96,7 +96,7 @@ def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[
             check_image(image)
             good.append(image)
         except ImageError as error:
-            console.error(error, image=image)
+            console.error(error, image, image=image)
             codes.append(error.exit_code)
     return good, codes
 
@@ -105,36 +105,44 @@ def _generate(
     arguments: argparse.Namespace, request: _Request, images: Sequence[str], console: Console
 ) -> list[int]:
     """Make and write the heads; the exit codes of what failed."""
-    codes = []
+    codes: list[int] = []
     with opened(arguments, console) as pipeline:
         check_level(pipeline.bundle.topology, request.outputs.lod)
         for number, image in enumerate(images):
-            try:
-                heads = _run_one(pipeline, request, image, (number, len(images)), console)
-            except ToposError as error:
-                console.error(error, image=image)
-                codes.append(error.exit_code)
-                continue
-            for seed, head in zip(request.seeds, heads, strict=True):
-                try:
-                    about = {"image": image, "seed": seed}
-                    write_head(head, (image, seed), request.outputs, console, about)
-                except ToposError as error:
-                    console.error(error, image=image)
-                    codes.append(error.exit_code)
+            codes += _run_one(pipeline, request, image, (number, len(images)), console)
     return codes
 
 
 def _run_one(
     pipeline: HeadPipeline, request: _Request, image: str, place: tuple[int, int], console: Console
-) -> list[HeadMesh]:
+) -> list[int]:
+    """Make the heads of one image, and write each before the next is made; the exit codes of what failed."""
     number, images = place
+    codes, left = [], list(request.seeds)
 
     def show(progress: Progress) -> None:
-        head = (progress.item + progress.step / max(1, progress.steps)) / progress.items
+        done = len(request.seeds) - progress.items + progress.item + progress.step / max(1, progress.steps)
         stage = _STAGES.get(progress.stage, progress.stage)
         steps = f" {progress.step}/{progress.steps}" if progress.stage == "dit_step" else ""
-        console.progress((number + head) / images, f"{image}: {stage}{steps}")
+        console.progress((number + done / len(request.seeds)) / images, f"{image}: {stage}{steps}")
 
-    heads: list[HeadMesh] = pipeline(image, seed=request.seeds, callback=show, **request.sampling)
-    return heads
+    def failed(error: ToposError, seed: int) -> None:
+        source = f"{image}, seed {seed}" if len(request.seeds) > 1 else image
+        console.error(error, source, image=image, seed=seed)
+        codes.append(error.exit_code)
+
+    while left:
+        try:
+            for head in pipeline.each(image, seed=list(left), callback=show, **request.sampling):
+                seed = left.pop(0)
+                try:
+                    about = {"image": image, "seed": seed}
+                    write_head(head, (image, seed), request.outputs, console, about)
+                except ToposError as error:
+                    failed(error, seed)
+        except ImageError as error:  # as it would be with any seed
+            console.error(error, image, image=image)
+            return [*codes, error.exit_code]
+        except ToposError as error:
+            failed(error, left.pop(0))
+    return codes

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from topos_rt.backends import AUTO, BACKENDS
+from topos_rt.backends import AUTO, BACKENDS, EngineOptions
+from topos_rt.backends.base import MAX_THREADS, PRECISIONS
 from topos_rt.errors import choose
 from topos_rt.exporters import EXPORTERS
 from topos_rt.exporters.options import AXES, UNITS
@@ -18,7 +20,7 @@ DEFAULT_FORMAT = "glb"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --backend."""
+    """--model, --backend, --precision, --threads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -32,10 +34,31 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         help="the inference engine; auto takes the best that works here (default: auto)",
     )
+    group.add_argument(
+        "--precision",
+        metavar=_one_of(PRECISIONS),
+        help="of the engines, where the backend offers a choice (default: fp16 where the model has it)",
+    )
+    group.add_argument(
+        "--threads",
+        metavar="N",
+        type=whole_within(1, MAX_THREADS),
+        help="on the CPU (default: as many as there are usable cores)",
+    )
 
 
-def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `topos_rt.sampler.resolve` but for times, --seed and --seeds."""
+def engines(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_model_options` read of engines, as keywords of `HeadPipeline.open`.
+
+    Raises OptionError for an unknown precision.
+    """
+    given = {"threads": arguments.threads, "precision": arguments.precision}
+    EngineOptions(**given)
+    return {"backend": arguments.backend, **given}
+
+
+def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) -> None:
+    """The arguments of `topos_rt.sampler.resolve` but for times, --seed and, with `seeds`, --seeds."""
     presets = ", ".join(f"{name} {settings.steps}" for name, settings in PRESETS.items())
     group = parser.add_argument_group("sampling")
     group.add_argument(
@@ -85,7 +108,8 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     either.add_argument(
         "--seed", metavar="K", type=whole, help="the same seed gives the same head (default: 0)"
     )
-    either.add_argument("--seeds", metavar="K,K...", type=_wholes, help="several heads of each image")
+    if seeds:
+        either.add_argument("--seeds", metavar="K,K...", type=_wholes, help="several heads of each image")
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -137,6 +161,19 @@ def whole(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"got {_short(text)}; expected a whole number") from error
+
+
+def whole_within(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from `low` to `high`, for argparse."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"got {_short(text)}; expected a whole number from {low} to {high:,}"
+            )
+        return int(text)
+
+    return read
 
 
 def _wholes(text: str) -> list[int]:

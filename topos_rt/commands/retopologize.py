@@ -18,7 +18,7 @@ from topos_rt.scan import INPUT_UNITS, SUFFIXES, Scan, read_scan
 
 if TYPE_CHECKING:
     from topos_rt.metrics import Comparison
-    from topos_rt.pipeline import HeadPipeline
+    from topos_rt.pipeline import HeadPipeline, Progress
 
 EPILOG = f"""
 examples:
@@ -33,6 +33,13 @@ outside to the input, and from the input to the head.
 Exit codes: 0 done; 2 bad usage or input, told in one line; 1 a failure of topos-rt itself.
 """
 _SAMPLES = 20_000
+_STAGES = {
+    "align": "finding the orientation",
+    "vae_encoder": "encoding",
+    "vae_decoder": "decoding",
+    "register": "laying the head over the scan",
+    "rig": "fitting the rig",
+}
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 scan = read_scan(source, units=request.units)
                 for warning in scan.warnings:
                     console.note(one_line(f"topos-rt: warning: {source}: {warning}"))
-                console.progress((number + 0.3) / len(scans), f"{source}: fitting")
-                _run_one(pipeline, scan, source, request, console)
+                _run_one(pipeline, scan, (source, (number + 0.3) / len(scans)), request, console)
             except ToposError as error:
-                console.error(error, image=source)
+                console.error(error, source, input=source)
                 codes.append(error.exit_code)
     return 1 if 1 in codes else max(codes, default=0)
 
@@ -114,11 +120,17 @@ def _check(arguments: argparse.Namespace) -> _Request:
 
 
 def _run_one(
-    pipeline: HeadPipeline, scan: Scan, source: str, request: _Request, console: Console
+    pipeline: HeadPipeline, scan: Scan, place: tuple[str, float], request: _Request, console: Console
 ) -> None:
+    source, share = place
+
+    def show(progress: Progress) -> None:
+        console.progress(share, f"{source}: {_STAGES.get(progress.stage, progress.stage)}")
+
     head = pipeline.retopologize(
-        scan.points, scan.normals, seed=request.seed, align=request.align, passes=request.passes
-    )
+        scan.points, scan.normals, seed=request.seed, align=request.align, passes=request.passes,
+        callback=show,
+    )  # fmt: skip
     found = _measure(pipeline, head.positions, scan)
     about: dict[str, Any] = {
         "input": source,

@@ -53,6 +53,7 @@ def plan(arguments: argparse.Namespace, items: Sequence[Item]) -> Outputs:
     """
     keys = [(item.source, item.seed) for item in items]
     name = choose_format(arguments.out, arguments.format, options.DEFAULT_FORMAT, len(items) > 1)
+    options.engines(arguments)
     export = ExportOptions(units=arguments.units, up=arguments.up, rig=not arguments.no_rig)
     EXPORTERS[name](_triangle(), export)
     paths = plan_paths(arguments.out, items, name, "-o")
@@ -77,7 +78,7 @@ def opened(arguments: argparse.Namespace, console: Console) -> Iterator[HeadPipe
     def building(graph: str, share: float) -> None:
         console.progress(0.0, f"building {graph}: {share:.0%}")
 
-    with HeadPipeline.open(arguments.model, backend=arguments.backend, progress=building) as pipeline:
+    with HeadPipeline.open(arguments.model, **options.engines(arguments), progress=building) as pipeline:
         manifest = pipeline.bundle.manifest
         about = {
             "model": manifest.name,
