@@ -24,6 +24,6 @@ DIT: dict[str, Any] = {
 }  # fmt: skip
 # What a portrait is read from, at once; the networks are trained on one at a time.
 CROPS = (
-    Crop(), Crop(scale=0.93, right=0.06, down=0.06), Crop(scale=1.07, right=-0.06, down=0.06),
-    Crop(turn=6, right=0.06, down=-0.06), Crop(turn=-6, right=-0.06, down=-0.06),
+    Crop(), Crop(turn=5, scale=0.94, right=0.06, down=0.06),
+    Crop(turn=-5, scale=1.06, right=-0.06, down=-0.06),
 )  # fmt: skip
