@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from topos_rt import Bundle, BundleError, HeadMesh, HeadPipeline
+from topos_rt import Bundle, HeadMesh, HeadPipeline
 from topos_rt.exporters import EXPORTERS, ExportOptions
 
 ROOT = Path(__file__).parents[1]
@@ -76,10 +76,6 @@ def test_the_rig_and_the_metadata_travel(heads: dict[tuple[str, int], HeadMesh])
     assert "synthetic" in head.metadata["weights"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=BundleError,
-    reason="the packaged weights lack tensors that equal others; export them again, then take this mark away",
-)
 def test_the_decoder_by_name_makes_the_same_head(heads: dict[tuple[str, int], HeadMesh]) -> None:
     with HeadPipeline.open("mini", threads=2, decoder="numpy") as other:
         made = other(PORTRAITS[0], seed=0)
