@@ -28,7 +28,6 @@ from export.generated import generate
 from topos_rt.bench.machine import facts, gpu_state, load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
 from topos_rt.errors import BackendError, OptionError, choose, one_line
-from topos_rt.files import check_writable
 from topos_rt.image import load_image
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.sampler import MAX_STEPS, noise, time_grid
@@ -65,8 +64,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if not 1 <= value <= top:
             raise OptionError(f"--{name}", got=value, expected=f"a whole number from 1 to {top}")
     modes = _modes(arguments.modes, device)
-    if arguments.json:
-        check_writable(arguments.json, parents=True)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     stop = time.perf_counter() + (arguments.seconds or float("inf"))

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from topos_rt.errors import ToposError
-from topos_rt.files import write_atomic
+from topos_rt.files import check_writable, write_atomic
 
 
 def report(measure: Callable[[], dict[str, Any]], path: Path | None) -> int:
-    """Measure, and write the JSON where a path is given. Returns the exit code."""
+    """Measure, and write the JSON where a path is given. Returns the exit code.
+
+    Whether it can be written is seen before anything is measured.
+    """
     try:
+        if path:
+            check_writable(path, parents=True)
         result = measure()
+        if path:
+            write_atomic(path, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
     except ToposError as error:
         print(f"error: {error}")
         return error.exit_code
-    if path:
-        write_atomic(path, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
     return 0

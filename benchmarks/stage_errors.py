@@ -18,7 +18,6 @@ from benchmarks.report import report
 from topos_rt.bench.session import Request, Session, opened
 from topos_rt.bundle import GRAPHS
 from topos_rt.errors import OptionError
-from topos_rt.files import check_writable
 
 SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature": 1.0}
 
@@ -41,8 +40,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The JSON object. Raises OptionError for arguments that cannot be."""
     if not 1 <= arguments.seeds <= 1000:
         raise OptionError("--seeds", got=arguments.seeds, expected="a whole number from 1 to 1000")
-    if arguments.json:
-        check_writable(arguments.json, parents=True)
     sampling = SETTINGS | {"steps": arguments.steps}
     truth = Request(arguments.model, "onnxruntime", "fp32", sampling=sampling)
     tried = Request(arguments.model, arguments.backend, arguments.precision, cache=arguments.cache,
