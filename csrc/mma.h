@@ -21,29 +21,18 @@ struct FragmentD {
   float reg[4];
 };
 
-// A at (row, column) of a tile in shared memory, rows `pitch` elements apart.
-TOPOS_HD FragmentA load_a(const Half* tile, int pitch, int lane) {
-  const int g = lane / 4, t = lane % 4;
-  FragmentA a;
+// A of both halves of 32 columns from eight neighbouring columns, 8 t to 8 t + 7, of the rows g and g + 8: columns are
+// taken by the multiplication in another order than they lie in, and the weights' rows are packed in that order too.
+TOPOS_HD void put_rows(PerLane<FragmentA> (&a)[2], int lane, const Half8& row, const Half8& row8) {
   TOPOS_UNROLL
-  for (int r = 0; r < 4; ++r) {
-    a.reg[r] = *reinterpret_cast<const Half2*>(tile + (g + 8 * (r % 2)) * pitch + 2 * t + 8 * (r / 2));
+  for (int half = 0; half < 2; ++half) {
+    a[half][lane] = FragmentA{{row.pair[2 * half], row8.pair[2 * half], row.pair[2 * half + 1],
+                               row8.pair[2 * half + 1]}};
   }
-  return a;
 }
 
-// B of one half, 16 rows, of a chunk packed as topos_rt.packing.pack does.
-TOPOS_HD FragmentB load_b(const Half8* both, int half) {
-#ifdef __CUDA_ARCH__
-  const uint2 raw = reinterpret_cast<const uint2*>(both)[half];
-  FragmentB b;
-  static_assert(sizeof(raw) == sizeof(b), "");
-  memcpy(&b, &raw, sizeof(b));
-  return b;
-#else
-  return FragmentB{{both->pair[2 * half], both->pair[2 * half + 1]}};
-#endif
-}
+// B of one half, packed as topos_rt.packing.pack does: lanes side by side.
+TOPOS_HD FragmentB load_b(const Half4* own) { return FragmentB{{own->pair[0], own->pair[1]}}; }
 
 TOPOS_HD void mma(PerLane<FragmentD>& d, const PerLane<FragmentA>& a, const PerLane<FragmentB>& b) {
 #ifdef __CUDA_ARCH__

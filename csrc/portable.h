@@ -87,6 +87,9 @@ struct Half {
 struct alignas(4) Half2 {
   Half x, y;
 };
+struct alignas(8) Half4 {
+  Half2 pair[2];
+};
 struct alignas(16) Half8 {
   Half2 pair[4];
 };

@@ -16,6 +16,7 @@ GROUPS = 4
 GROUP_EPS = 1e-3
 CHUNK = 32
 VECTOR = 8
+WIDE = 128  # from this width on a lane has whole vectors of columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +68,13 @@ class Layer:
                 expected=f"a multiple of {VECTOR}",
                 fix="fill up with zero rows, see `widened`, or use the engine decoder",
             )
-        if padded(self.c_out) not in WIDTHS or self.c_out % 2:
+        whole = VECTOR if padded(self.c_out) >= WIDE else 2
+        if padded(self.c_out) not in WIDTHS or self.c_out % whole:
             raise InputError(
                 "layer: output channels",
                 got=self.c_out,
                 fix="use the engine decoder",
-                expected=f"one of {', '.join(map(str, WIDTHS))}, or a little less, and even",
+                expected=f"one of {', '.join(map(str, WIDTHS))}; below {WIDE} also a little less, and even",
             )
         rest = {
             name: None if (a := getattr(self, name)) is None else put(np.ascontiguousarray(a))
@@ -97,20 +99,38 @@ def padded(channels: int) -> int:
 def pack(matrix: np.ndarray) -> np.ndarray:
     """[K,N] float -> FP16 [chunks * tiles * 32, 8] in the order in which lanes take fragments of B.
 
-    For each 32 rows, each 8 columns, each lane: the numbers of k = 2t, 2t+1, 2t+8, 2t+9 of the first 16 rows,
-    then of the second, at column g, with g = lane / 4 and t = lane % 4 (csrc/mma.h). Zeros fill K up to 32
-    and N up to 8.
+    For each 32 rows, each 8 columns, each half, each lane: two times two numbers of column g, with g = lane / 4 and
+    t = lane % 4 (csrc/mma.h). A lane's numbers of both halves are of the eight rows from 8t on; see `_columns` for
+    which column is g. Zeros fill K up to 32 and N up to 8.
     """
+    full = _full(matrix)
+    n = full.shape[1]
+    # rows: chunk, t, half, register, which of two; columns: tile, g
+    parts = full[:, _columns(n)].reshape(-1, 4, 2, 2, 2, n // 8, 8)
+    ordered = parts.transpose(0, 5, 2, 6, 1, 3, 4)  # chunk, tile, half, g, t, register, which
+    return np.ascontiguousarray(ordered).reshape(-1, VECTOR)
+
+
+def _full(matrix: np.ndarray) -> np.ndarray:
+    """FP16, with zeros up to whole chunks and tiles."""
     k, n = matrix.shape
     full = np.zeros((-(-k // CHUNK) * CHUNK, padded(n)), np.float16)
     with np.errstate(over="ignore"):
         full[:k, :n] = matrix
     if not np.isfinite(full).all():
         raise InputError("layer: matrix", got="values that FP16 cannot hold", expected="finite, below 65504")
-    # rows: chunk, half of it, register, t, which of two; columns: tile, g
-    parts = full.reshape(-1, 2, 2, 4, 2, padded(n) // 8, 8)
-    ordered = parts.transpose(0, 5, 6, 3, 1, 2, 4)  # chunk, tile, g, t, half, register, which
-    return np.ascontiguousarray(ordered).reshape(-1, VECTOR)
+    return full
+
+
+def _columns(n: int) -> np.ndarray:
+    """[n] the column of the matrix that each column of the multiplication is.
+
+    In wide layers the lanes' pairs of columns in four tiles are eight neighbours, 16 bytes of what they write.
+    """
+    columns = np.arange(n)
+    if n < WIDE:
+        return columns
+    return columns.reshape(-1, 4, 4, 2).transpose(0, 2, 1, 3).reshape(-1)  # t, tile, which -> tile, t, which
 
 
 def _shape(name: str, array: Array, ndim: int) -> tuple[int, ...]:
