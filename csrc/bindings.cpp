@@ -4,8 +4,10 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "kernels.h"
 #ifdef TOPOS_CUDA
@@ -41,8 +43,12 @@ void check(int status) {
 
 using Pair = std::array<Address, 2>;  // offsets, sources
 
-void graph_conv(Address x, const std::vector<Pair>& edges, std::array<int, 3> sizes, Address weights, Address bias,
-                Pair norm, Pair residual, bool silu, Address out, std::array<Address, 4> out32, Address stream) {
+// Offsets, sources, places of each type.
+using TileTables = std::optional<std::tuple<Address, Address, std::vector<Address>>>;
+
+void graph_conv(Address x, const std::vector<Pair>& edges, const TileTables& tables, std::array<int, 3> sizes,
+                Address weights, Address bias, Pair norm, Pair residual, bool silu, Address out,
+                std::array<Address, 4> out32, Address stream) {
   topos::GraphConv args{};
   args.x = at<void>(x);
   args.types = static_cast<int>(edges.size());
@@ -55,7 +61,11 @@ void graph_conv(Address x, const std::vector<Pair>& edges, std::array<int, 3> si
   args.out = at<void>(out);
   args.out32 = at<float>(out32[0]), args.out_rows = at<int32_t>(out32[1]);
   args.scale = at<float>(out32[2]), args.mean = at<float>(out32[3]);
-  check(topos::graph_conv(args, stream_at(stream)));
+  if (!tables) return check(topos::graph_conv(args, stream_at(stream)));
+  const auto& [offsets, sources, places] = *tables;
+  topos::Tiles tiles{at<int32_t>(offsets), at<int32_t>(sources), {}};
+  for (int i = 0; i < args.types; ++i) tiles.places[i] = at<uint16_t>(places.at(i));
+  check(topos::graph_conv_tiled(args, tiles, stream_at(stream)));
 }
 
 void flow_step(const std::vector<Address>& terms, Address table, Address step, int steps,
@@ -97,14 +107,19 @@ void project(Address x, Address basis, std::array<int, 2> sizes, Address coordin
 PYBIND11_MODULE(_kernels, m) {
   m.doc() = "CUDA kernels of topos_rt; topos_rt.ops is their checked entry.";
   m.attr("WIDTHS") = py::tuple(py::cast(std::vector<int>(std::begin(topos::kWidths), std::end(topos::kWidths))));
+  m.attr("TILED_WIDTHS") =
+      py::tuple(py::cast(std::vector<int>(std::begin(topos::kTiledWidths), std::end(topos::kTiledWidths))));
+  m.attr("TILE") = py::make_tuple(topos::kTileRows, topos::kTileSources, topos::kTileEdges);
 #ifdef TOPOS_CUDA
   m.attr("CUDA_VERSION") = CUDART_VERSION;
   m.attr("ARCHITECTURES") = TOPOS_ARCHITECTURES;
+  m.attr("TILED") = std::string(TOPOS_ARCHITECTURES).find("90a") != std::string::npos;
 #else
+  m.attr("TILED") = true;
   m.def("reverse_warps", [](bool reverse) { topos::reverse_warps() = reverse; }, "reverse"_a);
 #endif
-  m.def("graph_conv", &graph_conv, "x"_a, "edges"_a, "sizes"_a, "weights"_a, "bias"_a, "norm"_a, "residual"_a,
-        "silu"_a, "out"_a, "out32"_a, "stream"_a);
+  m.def("graph_conv", &graph_conv, "x"_a, "edges"_a, "tiles"_a, "sizes"_a, "weights"_a, "bias"_a, "norm"_a,
+        "residual"_a, "silu"_a, "out"_a, "out32"_a, "stream"_a);
   m.def("flow_step", &flow_step, "terms"_a, "table"_a, "step"_a, "steps"_a, "outs"_a, "half_out"_a, "size"_a,
         "stream"_a);
   m.def("mesh_normals", &mesh_normals, "positions"_a, "pitch"_a, "rows"_a, "corners"_a, "rotation"_a, "scale"_a,

@@ -48,8 +48,8 @@ struct Sums {
   static constexpr int kRunTiles = ColumnTiles % 4 == 0 ? 4 : 1;
   static constexpr int kRun = 2 * kRunTiles;
   static constexpr int kWarpColumns = 8 * ColumnTiles;
-  static constexpr int kWarpGroups = kWarpColumns > GroupSize ? kWarpColumns / GroupSize : 1;  // that a warp has part in
-  static constexpr int kGroupWarps = kWarpColumns > GroupSize ? 1 : GroupSize / kWarpColumns;  // that have part in one
+  static constexpr int kWarpGroups = kWarpColumns > GroupSize ? kWarpColumns / GroupSize : 1;  // that a warp is in
+  static constexpr int kGroupWarps = kWarpColumns > GroupSize ? 1 : GroupSize / kWarpColumns;  // that a group is in
   static_assert(kWarpColumns * kGroupWarps == GroupSize * kWarpGroups, "groups begin where a warp's columns do");
   static_assert(GroupSize % kRun == 0 || kRun == 2, "a run is in one group");
   static constexpr int kPartials = kGroupWarps > 1 ? ColumnWarps * kRows * kWarpGroups : 0;  // floats, twice
@@ -122,24 +122,20 @@ struct Sums {
 
   // Once per edge, so degree times; in FP32.
   TOPOS_HD void add_bias(State& state, int warp) const {
-    for_lanes([&](int lane) {
-      for_runs(state, warp, lane, [&](int column) {
-        Floats bias[kMaxTypes] = {};
-        TOPOS_UNROLL
-        for (int type = 0; type < kMaxTypes; ++type) {
-          if (type < args.types) bias[type] = load_run<Floats>(args.bias + type * args.c_out + column);
-        }
-        return [=](int row, Floats& values) {
-          TOPOS_UNROLL
-          for (int type = 0; type < kMaxTypes; ++type) {
-            if (type >= args.types) break;
+    TOPOS_UNROLL
+    for (int type = 0; type < kMaxTypes; ++type) {
+      if (type >= args.types) break;
+      for_lanes([&](int lane) {
+        for_runs(state, warp, lane, [&](int column) {
+          const Floats bias = load_run<Floats>(args.bias + type * args.c_out + column);
+          return [=](int row, Floats& values) {
             const float degree = degrees[row * kMaxTypes + type];
             TOPOS_UNROLL
-            for (int k = 0; k < kRun; ++k) values.at[k] += degree * bias[type].at[k];
-          }
-        };
+            for (int k = 0; k < kRun; ++k) values.at[k] += degree * bias.at[k];
+          };
+        });
       });
-    });
+    }
   }
 
   // Mean first, then the squares around it: the sum of squares alone would cancel.
@@ -189,7 +185,8 @@ struct Sums {
             float kept = state.group[i][r / 2][0][lane];
             TOPOS_UNROLL
             for (int group = 1; group < kWarpGroups; ++group) {
-              if (group_of(lane, j) == group) kept = state.group[i][r / 2][group][lane];
+              const float other = state.group[i][r / 2][group][lane];
+              kept = group_of(lane, j) == group ? other : kept;
             }
             work(state.d[i][j][lane].reg[r], kept);
           }

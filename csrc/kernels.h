@@ -1,10 +1,10 @@
 // Every launcher of the package: what it computes, shapes, types, aliasing.
 //
-// Rules for all of them. Pointers are device addresses. Arrays are dense and row-major, rows of FP16 arrays start
-// at multiples of 16 bytes, everything else is aligned to its element. Nothing is allocated and nothing is waited
-// for: work is put on `stream`, so every launcher may be captured into a CUDA graph. The status is 0, a cudaError_t
-// (positive), or kUnsupported. Indices are trusted here; whoever makes the tables checks them, once
-// (topos_rt/graphs.py). Zero rows are no work and no error.
+// Rules for all of them. Pointers are device addresses. Arrays are dense and row-major, rows of FP16 arrays and all
+// of a layer's (weights, bias, gamma, beta) start at multiples of 16 bytes, everything else is aligned to its element.
+// Nothing is allocated and nothing is waited for: work is put on `stream`, so every launcher may be captured into a
+// CUDA graph. The status is 0, a cudaError_t (positive), or kUnsupported. Indices are trusted here; whoever makes the
+// tables checks them, once (topos_rt/graphs.py). Zero rows are no work and no error.
 //
 // The same sources build for the host (see launch.h): the tests run these launchers on machines without a GPU.
 #pragma once
@@ -58,6 +58,23 @@ struct GraphConv {
 };
 inline constexpr int kWidths[] = {8, 16, 32, 48, 64, 96, 128, 256, 512};
 int graph_conv(const GraphConv& args, Stream stream);
+
+// The rows of x that each kTileRows rows of the output read, each once, and for every source of a row its place among
+// them: made once per topology (topos_rt.graphs.Graph.tiled).
+struct Tiles {
+  const int32_t* offsets;              // [tiles + 1] into `sources`; a tile has at most kTileSources
+  const int32_t* sources;              // [offsets[tiles]] rows of x
+  const uint16_t* places[kMaxTypes];   // [as the type's sources, or rows where it has none] in its tile's
+};
+inline constexpr int kTileRows = 192;
+inline constexpr int kTileSources = 352;
+inline constexpr int kTileEdges = 1536;  // of all types that a tile may have
+inline constexpr int kWindow = 2 * kChunk;
+inline constexpr int kTiledWidths[] = {128, 256, 512};
+
+// The same as graph_conv, on GPUs of compute capability 9.0 and built for 9.0a only. c_in: a multiple of kWindow;
+// c_out: one of kTiledWidths; weights in the order of topos_rt.packing.pack_tiled. Of `edges` only `offsets` are read.
+int graph_conv_tiled(const GraphConv& args, const Tiles& tiles, Stream stream);
 
 // outs[j] = sum_i table[step][j][i] * terms[i], in FP32, i ascending; step is read from the device.
 //

@@ -118,17 +118,20 @@ class KernelDecoder(_Decoder):
     kernel was compiled for.
     """
 
-    def __init__(self, plan: Plan, record: bool = True) -> None:
-        """record: as one CUDA graph; else each run launches kernel after kernel."""
+    def __init__(self, plan: Plan, record: bool = True, tiled: bool | None = None) -> None:
+        """record: as one CUDA graph; else each run launches kernel after kernel.
+
+        tiled: by Hopper's kernel where it fits; None: if this GPU has it.
+        """
         super().__init__(plan)
         self._held: ExitStack | None = None
-        ops.kernels()
+        tiled = ops.tiles_here() if tiled is None else tiled
         with ExitStack() as held:
             try:
                 self.stream: cuda.Stream = held.enter_context(cuda.Stream())
                 arena: Arena = held.enter_context(Arena(self.stream))
                 self._arena = arena
-                self._plan = plan.placed(arena.put)
+                self._plan = plan.placed(arena.put, tiled)
                 self.buffers = _buffers(plan, arena)
                 self._pinned: cuda.Pinned = held.enter_context(cuda.Pinned(self.outputs["vertices"]))
                 # Once outside of the recording: first launches load code, which a capture may not.

@@ -71,8 +71,11 @@ class Plan:
             sizes[step.target] = max(sizes[step.target], step.graph.rows * step.layer.c_out)
         return sizes
 
-    def placed(self, put: Put) -> Plan:
-        """The same plan with every array on a device; what several steps share is there once."""
+    def placed(self, put: Put, tiled: bool = False) -> Plan:
+        """The same plan with every array on a device; what several steps share is there once.
+
+        tiled: by Hopper's kernel wherever a step fits it.
+        """
         seen: dict[int, Array] = {}
 
         def once(array: np.ndarray) -> Array:
@@ -83,12 +86,15 @@ class Plan:
         def maybe(array: Array | None) -> Array | None:
             return None if array is None else once(array)
 
-        graphs = {id(step.graph): step.graph.placed(once) for step in self.steps}
+        unique = {id(step.graph): step.graph for step in self.steps}
+        graphs = {key: (g.tiled() if tiled else g).placed(once) for key, g in unique.items()}
         steps = tuple(
             dataclasses.replace(
                 step,
                 graph=graphs[id(step.graph)],
-                layer=step.layer.placed(put),
+                layer=step.layer.placed(
+                    put, step.layer.tileable and graphs[id(step.graph)].tiles is not None
+                ),
                 residual_rows=maybe(step.residual_rows),
             )
             for step in self.steps

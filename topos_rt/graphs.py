@@ -15,6 +15,10 @@ from topos_rt.topology import Hierarchy, Level
 Array: TypeAlias = Any  # a NumPy array, or one on a device
 Put: TypeAlias = Callable[[np.ndarray], Array]  # brings an array to a device
 MAX_TYPES = 2
+# As csrc/kernels.h has them: what a block of graph_conv_tiled takes, and has room for.
+TILE_ROWS = 192
+TILE_SOURCES = 352
+TILE_EDGES = 1536
 _MORTON_BITS = 20
 _LARGEST = np.iinfo(np.int32).max
 
@@ -31,6 +35,19 @@ class Sources:
 
 
 @dataclass(frozen=True, eq=False)
+class Tiles:
+    """The rows of x that each TILE_ROWS rows of a graph read, each once: a third of their edges, or fewer."""
+
+    offsets: Array  # [tiles + 1] int32, into `sources`
+    sources: Array  # [.] int32 rows of x
+    places: tuple[Array, ...]  # for each type, [edges] uint16: where in its tile's sources each source is
+
+    def placed(self, put: Put) -> Tiles:
+        """The same on a device."""
+        return Tiles(put(self.offsets), put(self.sources), tuple(put(places) for places in self.places))
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
     """From `inputs` rows of features to `rows` of sums, for one or two edge types.
 
@@ -41,6 +58,7 @@ class Graph:
     rows: int
     inputs: int
     types: tuple[Sources, ...]
+    tiles: Tiles | None = None  # see `tiled`
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.types) <= MAX_TYPES:
@@ -70,7 +88,26 @@ class Graph:
         moved = tuple(
             Sources(*(None if a is None else put(a) for a in (s.offsets, s.indices))) for s in self.types
         )
-        return _unchecked(self, types=moved)
+        return _unchecked(self, types=moved, tiles=None if self.tiles is None else self.tiles.placed(put))
+
+    def tiled(self) -> Graph:
+        """With the tables for Hopper's kernel, or without where a tile would not fit into its memory."""
+        edges = [_edges(sources, self.rows) for sources in self.types]
+        offsets, sources, places = [0], [], [np.empty(len(found), np.uint16) for _, found in edges]
+        for first in range(0, self.rows, TILE_ROWS):
+            last = min(first + TILE_ROWS, self.rows)
+            parts = [slice(int(begin[first]), int(begin[last])) for begin, _ in edges]
+            every = np.concatenate([found[part] for (_, found), part in zip(edges, parts, strict=True)])
+            rows, place = np.unique(every, return_inverse=True)
+            if len(rows) > TILE_SOURCES or len(every) > TILE_EDGES:
+                return self
+            sources.append(rows.astype(np.int32))
+            offsets.append(offsets[-1] + len(rows))
+            for target, part in zip(places, parts, strict=True):
+                count = part.stop - part.start
+                target[part], place = place[:count], place[count:]
+        joined = np.concatenate([*sources, np.zeros(0, np.int32)])
+        return dataclasses.replace(self, tiles=Tiles(np.array(offsets, np.int32), joined, tuple(places)))
 
     @classmethod
     def each(cls, rows: int) -> Graph:
@@ -210,6 +247,13 @@ def _unchecked(made: Any, **changes: Any) -> Any:
     for field in dataclasses.fields(made):
         object.__setattr__(copy, field.name, changes.get(field.name, getattr(made, field.name)))
     return copy
+
+
+def _edges(sources: Sources, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and sources, also where a graph does without."""
+    itself = np.arange(rows + 1, dtype=np.int32)
+    indices = itself[:-1] if sources.indices is None else sources.indices
+    return itself if sources.offsets is None else sources.offsets, indices
 
 
 def degrees(graph: Graph) -> Sequence[np.ndarray]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from topos_rt import reference
 from topos_rt.array_checks import address, check, check_apart, check_out, device_of_all
+from topos_rt.backends import cuda
 from topos_rt.backends.device_array import DeviceArray
 from topos_rt.errors import BackendError, InputError
 from topos_rt.graphs import Array, Corners, Graph, check_rows
@@ -66,11 +67,14 @@ def graph_conv(
             check_rows("residual_rows", rows, graph.rows, len(residual))
         return reference.graph_conv(x, graph, layer, residual, rows, silu, out)
     check_apart("out", out, x=x, residual=residual)
+    if layer.tiled and graph.tiles is None:
+        raise InputError("layer: packed for tiles", got="a graph without", expected="graph.tiled(), placed")
     sizes = (graph.rows, layer.c_in, layer.c_out)
     _run(
         "graph_conv",
         address(x),
         _edges(graph),
+        _tiles(graph) if layer.tiled else None,
         sizes,
         address(layer.matrix),
         address(layer.bias),
@@ -121,6 +125,7 @@ def linear_out(
         "graph_conv",
         address(x),
         [(0, 0)],
+        None,
         (rows, layer.c_in, layer.c_out),
         address(layer.matrix),
         address(layer.bias),
@@ -287,6 +292,11 @@ def kernels() -> Any:
         ) from error  # fmt: skip
 
 
+def tiles_here() -> bool:
+    """Whether the current GPU runs the kernels of graphs with tiles, and they were built for it."""
+    return bool(kernels().TILED) and cuda.current_device().compute_capability == "9.0"
+
+
 def _run(name: str, *arguments: Any) -> None:
     launcher: Callable[..., None] = getattr(kernels(), name)
     try:
@@ -317,6 +327,11 @@ def _addressable(rows: int, columns: int) -> None:
 
 def _tables(graph: Graph) -> list[Array | None]:
     return [array for sources in graph.types for array in (sources.offsets, sources.indices)]
+
+
+def _tiles(graph: Graph) -> tuple[int, int, list[int]] | None:
+    tiles = graph.tiles
+    return tiles and (address(tiles.offsets), address(tiles.sources), [address(p) for p in tiles.places])
 
 
 def _edges(graph: Graph) -> list[tuple[int, int]]:

@@ -17,13 +17,17 @@ GROUP_EPS = 1e-3
 CHUNK = 32
 VECTOR = 8
 WIDE = 128  # from this width on a lane has whole vectors of columns
+# Of graph_conv_tiled: the columns of x that are multiplied together, and for each width those of a block.
+WINDOW = 64
+SLICES = {128: 128, 256: 256, 512: 128}
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """A typed linear map and the group norm behind it.
 
-    Raises InputError for shapes that do not fit together. On a device, `matrix` holds `pack(matrix)`.
+    Raises InputError for shapes that do not fit together. On a device, `matrix` holds `pack(matrix)`, or
+    what `pack_tiled` makes of it where the layer is `tiled`.
     """
 
     matrix: Array  # [types * c_in, c_out] float32: [W_0; W_1], used as x W
@@ -33,6 +37,7 @@ class Layer:
     beta: Array | None = None
     c_in: int = dataclasses.field(init=False)
     c_out: int = dataclasses.field(init=False)
+    tiled: bool = dataclasses.field(init=False, default=False)
 
     def __post_init__(self) -> None:
         rows, c_out = _shape("matrix", self.matrix, 2)
@@ -59,8 +64,21 @@ class Layer:
                 "layer: channels of a group norm", got=c_out, expected=f"a multiple of {2 * GROUPS}"
             )
 
-    def placed(self, put: Put) -> Layer:
-        """The same layer on a device. Raises InputError for widths that no kernel was compiled for."""
+    @property
+    def tileable(self) -> bool:
+        """Whether graph_conv_tiled has an instance for it."""
+        return self.c_in % WINDOW == 0 and self.c_out in SLICES
+
+    def placed(self, put: Put, tiled: bool = False) -> Layer:
+        """The same layer on a device. Raises InputError for widths that no kernel was compiled for.
+
+        tiled: for graphs with tiles, on Hopper; the layer must be `tileable`.
+        """
+        if tiled and not self.tileable:
+            raise InputError(
+                "layer: channels of the tiled kernel", got=f"{self.c_in} -> {self.c_out}",
+                expected=f"a multiple of {WINDOW} -> one of {', '.join(map(str, SLICES))}",
+            )  # fmt: skip
         if self.c_in % VECTOR:
             raise InputError(
                 "layer: input channels",
@@ -80,7 +98,8 @@ class Layer:
             name: None if (a := getattr(self, name)) is None else put(np.ascontiguousarray(a))
             for name in ("bias", "gamma", "beta")
         }
-        moved: Layer = _unchecked(self, matrix=put(pack(self.matrix)), **rest)
+        packed = pack_tiled(self.matrix, self.types) if tiled else pack(self.matrix)
+        moved: Layer = _unchecked(self, matrix=put(packed), tiled=tiled, **rest)
         return moved
 
     def widened(self) -> Layer:
@@ -99,33 +118,44 @@ def padded(channels: int) -> int:
 def pack(matrix: np.ndarray) -> np.ndarray:
     """[K,N] float -> FP16 [chunks * tiles * 32, 8] in the order in which lanes take fragments of B.
 
-    For each 32 rows, each 8 columns, each half, each lane: two times two numbers of column g, with g = lane / 4 and
-    t = lane % 4 (csrc/mma.h). A lane's numbers of both halves are of the eight rows from 8t on; see `_columns` for
-    which column is g. Zeros fill K up to 32 and N up to 8.
+    For each 32 rows, each 8 columns, each half, each lane: two times two numbers of column g, with
+    g = lane / 4 and t = lane % 4 (csrc/mma.h). Zeros fill K up to 32 and N up to 8.
     """
-    full = _full(matrix)
-    n = full.shape[1]
-    # rows: chunk, t, half, register, which of two; columns: tile, g
-    parts = full[:, _columns(n)].reshape(-1, 4, 2, 2, 2, n // 8, 8)
-    ordered = parts.transpose(0, 5, 2, 6, 1, 3, 4)  # chunk, tile, half, g, t, register, which
-    return np.ascontiguousarray(ordered).reshape(-1, VECTOR)
+    # chunk, tile, half, g, t, register, which
+    return np.ascontiguousarray(_parts(matrix).transpose(0, 5, 2, 6, 1, 3, 4)).reshape(-1, VECTOR)
 
 
-def _full(matrix: np.ndarray) -> np.ndarray:
-    """FP16, with zeros up to whole chunks and tiles."""
+def pack_tiled(matrix: np.ndarray, types: int) -> np.ndarray:
+    """[types * c_in, N] float -> FP16 [., 8] in the order in which Hopper takes B (csrc/wgmma.h).
+
+    For each slice of columns, each 64 columns of x, each type: four times 16 rows, in blocks of 8 x 8
+    numbers, two along K for each 8 columns, column after column.
+    """
+    n = matrix.shape[1]
+    # type, window, chunk of it, t, half, register, which; slice, tile, g
+    parts = _parts(matrix).reshape(types, -1, WINDOW // CHUNK, 4, 2, 2, 2, n // SLICES[n], SLICES[n] // 8, 8)
+    return np.ascontiguousarray(parts.transpose(7, 1, 0, 2, 4, 8, 5, 9, 3, 6)).reshape(-1, VECTOR)
+
+
+def _parts(matrix: np.ndarray) -> np.ndarray:
+    """[K,N] as [chunk, t, half, register, which, tile, g], in FP16, with zeros up to whole chunks and tiles.
+
+    The eight rows of a chunk from 8t on, numbers of both halves, are what a lane has side by side in A; see
+    `_columns` for which column is g.
+    """
     k, n = matrix.shape
     full = np.zeros((-(-k // CHUNK) * CHUNK, padded(n)), np.float16)
     with np.errstate(over="ignore"):
         full[:k, :n] = matrix
     if not np.isfinite(full).all():
         raise InputError("layer: matrix", got="values that FP16 cannot hold", expected="finite, below 65504")
-    return full
+    return full[:, _columns(padded(n))].reshape(-1, 4, 2, 2, 2, padded(n) // 8, 8)
 
 
 def _columns(n: int) -> np.ndarray:
     """[n] the column of the matrix that each column of the multiplication is.
 
-    In wide layers the lanes' pairs of columns in four tiles are eight neighbours, 16 bytes of what they write.
+    In wide layers a lane's pairs of columns in four tiles are eight neighbours, 16 bytes of what it writes.
     """
     columns = np.arange(n)
     if n < WIDE:

@@ -79,6 +79,8 @@ class HostCuda:
 
     def __getattr__(self, name: str) -> Any:
         launcher = getattr(self.module, name)
+        if not callable(launcher):
+            return launcher
 
         def call(*arguments: Any) -> None:
             self.calls.append(name)

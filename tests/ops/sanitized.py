@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from tests.ops import host_gpu
-from tests.ops.shapes import features, random_graph, random_layer
+from tests.ops.shapes import features, random_csr, random_graph, random_layer
 from topos_rt import ops
 from topos_rt.backends.device_array import DeviceArray
-from topos_rt.graphs import Corners
-from topos_rt.packing import WIDTHS
+from topos_rt.graphs import Corners, Graph
+from topos_rt.packing import SLICES, WIDTHS
 
 
 class Heap:
@@ -48,6 +48,20 @@ def graph_conv(rng: np.random.Generator) -> None:
             assert np.isfinite(heap.arrays[0]).all()
 
 
+def graph_conv_tiled(rng: np.random.Generator) -> None:
+    for width in SLICES:
+        for rows, types in ((1, 2), (65, 1), (193, 2)):
+            heap, inputs = Heap(), int(rng.integers(1, 40))
+            layer = random_layer(rng, 128, width, types)
+            graph = Graph(rows, inputs, tuple(random_csr(rng, rows, inputs, 6) for _ in range(types))).tiled()
+            ops.graph_conv(
+                heap.put(features(rng, inputs, 128)), graph.placed(heap.put),
+                layer.placed(heap.put, True), heap.put(features(rng, rows, width)),
+                out=heap.poisoned((rows, width), np.float16),
+            )  # fmt: skip
+            assert np.isfinite(heap.arrays[-1]).all()
+
+
 def others(rng: np.random.Generator) -> None:
     for rows in (1, 127, 300):
         heap = Heap()
@@ -71,6 +85,6 @@ def others(rng: np.random.Generator) -> None:
 if __name__ == "__main__":
     module = host_gpu.load(Path(sys.argv[1]))
     ops.kernels = lambda: module
-    for run in (graph_conv, others):
+    for run in (graph_conv, graph_conv_tiled, others):
         run(np.random.default_rng(0))
     print("clean")

@@ -97,15 +97,24 @@ def test_bad_tables(case: str) -> None:
 
 
 def test_packing_by_the_documented_layout() -> None:
-    """Lane 4 g + t holds rows 2t, 2t+1, 2t+8, 2t+9 of column g, of both halves of a chunk."""
+    """Lane 4 g + t holds four of the eight rows from 8 t on for each half of a chunk, of column g."""
     k, n = 70, 22
     matrix = np.arange(k * n, dtype=np.float32).reshape(k, n) % 2039
     full = np.zeros((96, 24))
     full[:k, :n] = matrix
-    packed = pack(matrix).reshape(3, 3, 32, 8)
-    for chunk, tile, lane in np.ndindex(3, 3, 32):
-        rows = [chunk * 32 + half * 16 + 2 * (lane % 4) + step for half in (0, 1) for step in (0, 1, 8, 9)]
-        assert np.array_equal(packed[chunk, tile, lane], full[rows, tile * 8 + lane // 4])
+    packed = pack(matrix).reshape(3, 3, 2, 32, 4)
+    for chunk, tile, half, lane in np.ndindex(3, 3, 2, 32):
+        first = chunk * 32 + lane % 4 * 8 + half * 4
+        assert np.array_equal(packed[chunk, tile, half, lane], full[first : first + 4, tile * 8 + lane // 4])
+
+
+def test_wide_layers_have_their_columns_in_the_order_of_lanes() -> None:
+    """What a lane has of four tiles are eight neighbouring columns."""
+    matrix = np.zeros((32, 128), np.float32)
+    matrix[0] = np.arange(128)
+    packed = pack(matrix).reshape(4, 4, 2, 8, 4, 4)[:, :, 0, :, 0, 0]  # four tiles, tile, g: row 0
+    for block, tile, g in np.ndindex(4, 4, 8):
+        assert packed[block, tile, g] == block * 32 + g // 2 * 8 + tile * 2 + g % 2
 
 
 GOOD = np.zeros((16, 16), np.float32)

@@ -1,0 +1,218 @@
+// Graph convolution for Hopper (compute capability 9.0), tile by tile. See kernels.h.
+//
+// A block takes kTileRows rows of the output and the columns of whole groups of the norm. The rows of x that a tile
+// reads are known: a third of its edges. Window by window of 64 columns each of them is copied to shared memory once,
+// together with the weights of all types, one window ahead. From there a lane sums the neighbours of two rows, eight
+// columns each: that is A as the tensor cores want it, in registers. While a warpgroup sums, the others multiply.
+//
+// Source of the maths: TOPOS (arXiv 2605.14594), export/models/vae.py.
+#include "epilogue.h"
+#include "launch.h"
+#include "wgmma.h"
+
+namespace topos {
+namespace {
+
+// Where a row's sources of one type are, in the tile's list of edges.
+struct Range {
+  uint16_t first, last;
+};
+
+// Columns: of a block. Types: of edges.
+template <int Columns, int GroupSize, int Types>
+struct Body {
+  using Out = Sums<1, Columns / 8, kTileRows / 16, 1, GroupSize>;
+  static_assert(Out::kRows == kTileRows && Out::kPartials == 0, "a warp has whole rows of its groups");
+  static constexpr int kWarps = Out::kWarps;
+  static constexpr int kThreads = kWarps * kWarp;
+  static constexpr int kBlocksPerSM = 1;
+  static constexpr int kVector = 8;            // FP16 numbers in 16 bytes
+  static constexpr int kSlabs = kWindow / 16;  // of weights, one for each instruction, and for each type
+  static constexpr int kStages = 2;
+  static constexpr int kBatch = 2;             // sources in flight while a row is summed
+
+  // Shared memory.
+  static constexpr int kSlab = 16 * Columns;                         // Half: what one instruction multiplies with
+  static constexpr int kWeights = Types * kSlabs * kSlab;            // Half: of a window
+  static constexpr int kStage = kWeights + kTileSources * kWindow;   // Half: and of the rows of x
+  static constexpr int kSourcesAt = kStages * kStage * static_cast<int>(sizeof(Half));
+  static constexpr int kDegreesAt = kSourcesAt + kTileSources * static_cast<int>(sizeof(int32_t));
+  static constexpr int kRangesAt = kDegreesAt + kTileRows * kMaxTypes * static_cast<int>(sizeof(float));
+  static constexpr int kStartsAt = kRangesAt + kTileRows * Types * static_cast<int>(sizeof(Range));
+  static constexpr int kShared = kStartsAt + kTileEdges * static_cast<int>(sizeof(uint16_t));
+
+  struct Tile {
+    int index, first, sources;  // number, first row, rows of x
+    int slice;                  // which columns
+  };
+
+  GraphConv args;
+  Tiles tiles;
+
+  TOPOS_HD void run(int block, unsigned char* shared) const {
+    Half* stages = reinterpret_cast<Half*>(shared);
+    int32_t* sources = reinterpret_cast<int32_t*>(shared + kSourcesAt);
+    float* degrees = reinterpret_cast<float*>(shared + kDegreesAt);
+    Range* ranges = reinterpret_cast<Range*>(shared + kRangesAt);
+    uint16_t* starts = reinterpret_cast<uint16_t*>(shared + kStartsAt);
+    const int slices = args.c_out / Columns, index = block / slices;
+    const Tile tile{index, index * kTileRows, tiles.offsets[index + 1] - tiles.offsets[index], block % slices};
+    const int windows = args.c_in / kWindow;
+
+    PerWarp<typename Out::State, kWarps> sums;
+    for_warps<kWarps>([&](int warp) {
+      Out::clear(sums[warp]);
+      begin(warp, tile, sources, degrees, ranges, starts);
+    });
+    sync();
+    for_warps<kWarps>([&](int warp) { copy_window(warp, tile, 0, windows, sources, stages); });
+    for (int window = 0; window < windows; ++window) {
+      copy_wait<0>();
+      share_with_tensor_cores();
+      wgmma_wait<0>();
+      sync();  // this window is whole, and of the last one nothing is read any more
+      for_warps<kWarps>([&](int warp) {
+        copy_window(warp, tile, window + 1, windows, sources, stages);
+        const Half* weights = stages + window % kStages * kStage;
+        TOPOS_UNROLL
+        for (int type = 0; type < Types; ++type) {
+          TOPOS_UNROLL
+          for (int half = 0; half < 2; ++half) {
+            if (type + half) wgmma_wait<0>();  // A's registers are free
+            PerLane<FragmentA> a[2];
+            gather_rows(warp, type, half * kChunk, weights + kWeights, ranges, starts, a);
+            wgmma_begin();
+            TOPOS_UNROLL
+            for (int slab = 0; slab < 2; ++slab) {
+              wgmma(sums[warp].d[0], a[slab], weights + (type * kSlabs + 2 * half + slab) * kSlab);
+            }
+            wgmma_commit();
+          }
+        }
+      });
+    }
+    wgmma_wait<0>();
+    for_warps<kWarps>([&](int warp) { wgmma_end(sums[warp].d[0]); });
+    Out{args, tile.first, tile.slice * Columns, degrees, nullptr}.finish(sums);
+  }
+
+ private:
+  // The tile's tables to shared memory.
+  TOPOS_HD void begin(int warp, const Tile& tile, int32_t* sources, float* degrees, Range* ranges,
+                      uint16_t* starts) const {
+    for_lanes([&](int lane) {
+      const int thread = warp * kWarp + lane, rows = min_of(kTileRows, args.rows - tile.first);
+      const int32_t* from = tiles.sources + tiles.offsets[tile.index];
+      TOPOS_ROLLED
+      for (int i = thread; i < tile.sources; i += kThreads) sources[i] = from[i];
+      int begin = 0;
+      TOPOS_UNROLL
+      for (int type = 0; type < Types; ++type) {
+        const int32_t* offsets = args.edges[type].offsets;
+        auto offset = [&](int row) { return offsets ? offsets[tile.first + row] : tile.first + row; };
+        const int origin = offset(0), count = offset(rows) - origin;
+        TOPOS_ROLLED
+        for (int i = thread; i < count; i += kThreads) {
+          starts[begin + i] = static_cast<uint16_t>(start_of(tiles.places[type][origin + i]));
+        }
+        TOPOS_ROLLED
+        for (int row = thread; row < kTileRows; row += kThreads) {
+          const int first = row < rows ? offset(row) - origin : 0, last = row < rows ? offset(row + 1) - origin : 0;
+          ranges[row * Types + type] = Range{static_cast<uint16_t>(begin + first), static_cast<uint16_t>(begin + last)};
+          degrees[row * kMaxTypes + type] = static_cast<float>(last - first);
+        }
+        begin += count;
+      }
+    });
+  }
+
+  static TOPOS_HD int min_of(int a, int b) { return a < b ? a : b; }
+
+  // A row's halves in shared memory change places in every second row: eight lanes read at a time, four of them a row,
+  // and would meet in the same banks.
+  static TOPOS_HD int start_of(int row) { return row * kWindow + row % 2 * kChunk; }
+
+  // The sum of eight columns over a row's sources, in FP32, in the order of the table. half: 0, or kChunk.
+  static TOPOS_HD Half8 gather(const Half* rows, const uint16_t* start, const uint16_t* end, int half) {
+    float sum[kVector] = {};
+    TOPOS_ROLLED
+    for (; start < end; start += kBatch) {
+      Half8 found[kBatch];
+      TOPOS_UNROLL
+      for (int i = 0; i < kBatch; ++i) {
+        if (start + i < end) found[i] = *reinterpret_cast<const Half8*>(rows + (start[i] ^ half));
+      }
+      TOPOS_UNROLL
+      for (int i = 0; i < kBatch; ++i) {
+        if (start + i >= end) break;
+        TOPOS_UNROLL
+        for (int j = 0; j < kVector / 2; ++j) {
+          sum[2 * j] += to_float(found[i].pair[j].x);
+          sum[2 * j + 1] += to_float(found[i].pair[j].y);
+        }
+      }
+    }
+    Half8 rounded;
+    TOPOS_UNROLL
+    for (int j = 0; j < kVector / 2; ++j) rounded.pair[j] = to_half2(sum[2 * j], sum[2 * j + 1]);
+    return rounded;
+  }
+
+  TOPOS_HD void copy_window(int warp, const Tile& tile, int window, int windows, const int32_t* sources,
+                            Half* stages) const {
+    if (window >= windows) return;
+    Half* to = stages + window % kStages * kStage;
+    const Half* weights =
+        static_cast<const Half*>(args.weights) + (static_cast<int64_t>(tile.slice) * windows + window) * kWeights;
+    const Half* x = static_cast<const Half*>(args.x) + window * kWindow;
+    constexpr int kVectors = kWindow / kVector;
+    for_lanes([&](int lane) {
+      const int thread = warp * kWarp + lane;
+      TOPOS_ROLLED  // unrolled, their addresses would hold registers all the time
+      for (int i = thread; i < tile.sources * kVectors; i += kThreads) {
+        const int row = i / kVectors, column = i % kVectors * kVector;
+        copy16_async(to + kWeights + (start_of(row) ^ column), x + sources[row] * args.c_in + column);
+      }
+      TOPOS_ROLLED
+      for (int i = thread; i < kWeights / kVector; i += kThreads) copy16_async(to + i * kVector, weights + i * kVector);
+    });
+    copy_commit();
+  }
+
+  TOPOS_HD void gather_rows(int warp, int type, int half, const Half* rows, const Range* ranges,
+                            const uint16_t* starts, PerLane<FragmentA> (&a)[2]) const {
+    for_lanes([&](int lane) {
+      Half8 sums[2];
+      TOPOS_UNROLL
+      for (int upper = 0; upper < 2; ++upper) {
+        const Range range = ranges[(warp * 16 + lane / 4 + 8 * upper) * Types + type];
+        sums[upper] = gather(rows + lane % 4 * kVector, starts + range.first, starts + range.last, half);
+      }
+      put_rows(a, lane, sums[0], sums[1]);
+    });
+  }
+};
+
+template <int Columns, int GroupSize>
+int launch_columns(const GraphConv& args, const Tiles& tiles, Stream stream) {
+  const int64_t blocks =
+      (static_cast<int64_t>(args.rows) + kTileRows - 1) / kTileRows * (args.c_out / Columns);
+  if (args.types == 1) return launch(Body<Columns, GroupSize, 1>{args, tiles}, blocks, stream);
+  return launch(Body<Columns, GroupSize, 2>{args, tiles}, blocks, stream);
+}
+
+}  // namespace
+
+// One line for each width. A tile of 192 rows makes one wave of blocks of the official sizes on 132 multiprocessors:
+// 126 of 24,049 rows; 512 columns take a fourth, one group of the norm, each, or 29 tiles would leave most idle.
+int graph_conv_tiled(const GraphConv& args, const Tiles& tiles, Stream stream) {
+  if (args.c_in % kWindow) return kUnsupported;
+  switch (args.c_out) {
+    case 128: return launch_columns<128, 32>(args, tiles, stream);
+    case 256: return launch_columns<256, 64>(args, tiles, stream);
+    case 512: return launch_columns<128, 128>(args, tiles, stream);
+    default: return kUnsupported;
+  }
+}
+
+}  // namespace topos
