@@ -30,11 +30,6 @@ template <class T, int Count>
 struct alignas(sizeof(T) * Count < 16 ? sizeof(T) * Count : 16) Run {
   T at[Count];
 };
-template <class R, class T>
-TOPOS_HD R load_run(const T* p) {
-  return *reinterpret_cast<const R*>(p);
-}
-
 // The sums of a block of kRows x kColumns, 16 rows x 8 columns a fragment: a warp has RowTiles x ColumnTiles of them,
 // RowWarps x ColumnWarps warps lie beside each other. GroupSize: columns of a group of the norm; whole groups only.
 //
@@ -82,7 +77,7 @@ struct Sums {
 
  private:
   using Floats = Run<float, kRun>;
-  using Halves = Run<Half, kRun>;
+  using Halves = Run<Half2, kRun / 2>;
 
   // Row in the block of registers 2 * upper and 2 * upper + 1 of a fragment.
   static TOPOS_HD int row_of(int warp, int lane, int i, int upper) {
@@ -272,13 +267,17 @@ struct Sums {
     const int64_t from = args.residual_rows ? args.residual_rows[row] : row;
     const Halves more = load_run<Halves>(static_cast<const Half*>(args.residual) + from * args.c_out + column);
     TOPOS_UNROLL
-    for (int k = 0; k < kRun; ++k) values.at[k] += to_float(more.at[k]);
+    for (int k = 0; k < kRun / 2; ++k) {
+      const Float2 pair = to_floats(more.at[k]);
+      values.at[2 * k] += pair.x;
+      values.at[2 * k + 1] += pair.y;
+    }
   }
 
   TOPOS_HD void store_half(int64_t row, int column, const Floats& values) const {
     Halves rounded;
     TOPOS_UNROLL
-    for (int k = 0; k < kRun; ++k) rounded.at[k] = to_half(values.at[k]);
+    for (int k = 0; k < kRun / 2; ++k) rounded.at[k] = to_half2(values.at[2 * k], values.at[2 * k + 1]);
     *reinterpret_cast<Halves*>(static_cast<Half*>(args.out) + row * args.c_out + column) = rounded;
   }
 

@@ -55,18 +55,10 @@ TOPOS_HD Half8 gather(const Half* x, int c_in, int column, const Range& range, c
     }
     TOPOS_UNROLL
     for (int i = 0; i < kBatch; ++i) {
-      if (e + i >= range.last) break;
-      TOPOS_UNROLL
-      for (int j = 0; j < kVector / 2; ++j) {
-        sum[2 * j] += to_float(rows[i].pair[j].x);
-        sum[2 * j + 1] += to_float(rows[i].pair[j].y);
-      }
+      if (e + i < range.last) add(sum, rows[i]);
     }
   }
-  Half8 rounded;
-  TOPOS_UNROLL
-  for (int j = 0; j < kVector / 2; ++j) rounded.pair[j] = to_half2(sum[2 * j], sum[2 * j + 1]);
-  return rounded;
+  return to_half8(sum);
 }
 
 // RowTiles, ColumnTiles: tiles of 16 rows and of 8 columns that one warp multiplies. RowWarps x ColumnWarps warps.

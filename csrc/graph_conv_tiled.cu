@@ -28,14 +28,15 @@ struct Body {
   static constexpr int kBlocksPerSM = 1;
   static constexpr int kVector = 8;            // FP16 numbers in 16 bytes
   static constexpr int kSlabs = kWindow / 16;  // of weights, one for each instruction, and for each type
+  static constexpr int kHalf = kChunk * static_cast<int>(sizeof(Half));  // bytes
   static constexpr int kStages = 2;
-  static constexpr int kBatch = 2;             // sources in flight while a row is summed
+  static constexpr int kBatch = Columns > 128 ? 2 : 4;  // sources in flight while a row is summed: as registers allow
 
-  // Shared memory.
-  static constexpr int kSlab = 16 * Columns;                         // Half: what one instruction multiplies with
-  static constexpr int kWeights = Types * kSlabs * kSlab;            // Half: of a window
-  static constexpr int kStage = kWeights + kTileSources * kWindow;   // Half: and of the rows of x
-  static constexpr int kSourcesAt = kStages * kStage * static_cast<int>(sizeof(Half));
+  // Shared memory, in bytes.
+  static constexpr int kSlab = 16 * Columns;  // Half: what one instruction multiplies with
+  static constexpr int kWeights = Types * kSlabs * kSlab * static_cast<int>(sizeof(Half));             // of a window
+  static constexpr int kStage = kWeights + kTileSources * kWindow * static_cast<int>(sizeof(Half));  // and rows of x
+  static constexpr int kSourcesAt = kStages * kStage;
   static constexpr int kDegreesAt = kSourcesAt + kTileSources * static_cast<int>(sizeof(int32_t));
   static constexpr int kRangesAt = kDegreesAt + kTileRows * kMaxTypes * static_cast<int>(sizeof(float));
   static constexpr int kStartsAt = kRangesAt + kTileRows * Types * static_cast<int>(sizeof(Range));
@@ -50,7 +51,6 @@ struct Body {
   Tiles tiles;
 
   TOPOS_HD void run(int block, unsigned char* shared) const {
-    Half* stages = reinterpret_cast<Half*>(shared);
     int32_t* sources = reinterpret_cast<int32_t*>(shared + kSourcesAt);
     float* degrees = reinterpret_cast<float*>(shared + kDegreesAt);
     Range* ranges = reinterpret_cast<Range*>(shared + kRangesAt);
@@ -65,22 +65,23 @@ struct Body {
       begin(warp, tile, sources, degrees, ranges, starts);
     });
     sync();
-    for_warps<kWarps>([&](int warp) { copy_window(warp, tile, 0, windows, sources, stages); });
+    for_warps<kWarps>([&](int warp) { copy_window(warp, tile, 0, windows, sources, shared); });
     for (int window = 0; window < windows; ++window) {
       copy_wait<0>();
       share_with_tensor_cores();
       wgmma_wait<0>();
       sync();  // this window is whole, and of the last one nothing is read any more
       for_warps<kWarps>([&](int warp) {
-        copy_window(warp, tile, window + 1, windows, sources, stages);
-        const Half* weights = stages + window % kStages * kStage;
+        copy_window(warp, tile, window + 1, windows, sources, shared);
+        const unsigned char* stage = shared + window % kStages * kStage;
+        const Half* weights = reinterpret_cast<const Half*>(stage);
         TOPOS_UNROLL
         for (int type = 0; type < Types; ++type) {
           TOPOS_UNROLL
           for (int half = 0; half < 2; ++half) {
             if (type + half) wgmma_wait<0>();  // A's registers are free
             PerLane<FragmentA> a[2];
-            gather_rows(warp, type, half * kChunk, weights + kWeights, ranges, starts, a);
+            gather_rows(warp, type, half * kHalf, stage + kWeights, ranges, starts, a);
             wgmma_begin();
             TOPOS_UNROLL
             for (int slab = 0; slab < 2; ++slab) {
@@ -117,6 +118,7 @@ struct Body {
         }
         TOPOS_ROLLED
         for (int row = thread; row < kTileRows; row += kThreads) {
+          // A row that is not there has a first source too, but none in all.
           const int first = row < rows ? offset(row) - origin : 0, last = row < rows ? offset(row + 1) - origin : 0;
           ranges[row * Types + type] = Range{static_cast<uint16_t>(begin + first), static_cast<uint16_t>(begin + last)};
           degrees[row * kMaxTypes + type] = static_cast<float>(last - first);
@@ -128,65 +130,67 @@ struct Body {
 
   static TOPOS_HD int min_of(int a, int b) { return a < b ? a : b; }
 
-  // A row's halves in shared memory change places in every second row: eight lanes read at a time, four of them a row,
-  // and would meet in the same banks.
-  static TOPOS_HD int start_of(int row) { return row * kWindow + row % 2 * kChunk; }
+  // Bytes from the first row to where a row's first half begins. Halves change places in every second row: eight lanes
+  // read at a time, four of them a row, and would meet in the same banks.
+  static TOPOS_HD int start_of(int row) { return (row * kWindow + row % 2 * kChunk) * static_cast<int>(sizeof(Half)); }
 
-  // The sum of eight columns over a row's sources, in FP32, in the order of the table. half: 0, or kChunk.
-  static TOPOS_HD Half8 gather(const Half* rows, const uint16_t* start, const uint16_t* end, int half) {
+  // Eight columns of a row. half: bytes, 0 or those of a chunk.
+  static TOPOS_HD Half8 at(const unsigned char* column, int start, int half) {
+    return *reinterpret_cast<const Half8*>(column + (start ^ half));
+  }
+
+  // The sum of eight columns over a row's sources, in FP32, in the order of the table.
+  static TOPOS_HD Half8 gather(const unsigned char* column, const uint16_t* start, const uint16_t* end, int half) {
     float sum[kVector] = {};
     TOPOS_ROLLED
     for (; start < end; start += kBatch) {
       Half8 found[kBatch];
       TOPOS_UNROLL
       for (int i = 0; i < kBatch; ++i) {
-        if (start + i < end) found[i] = *reinterpret_cast<const Half8*>(rows + (start[i] ^ half));
+        if (start + i < end) found[i] = at(column, start[i], half);
       }
       TOPOS_UNROLL
       for (int i = 0; i < kBatch; ++i) {
-        if (start + i >= end) break;
-        TOPOS_UNROLL
-        for (int j = 0; j < kVector / 2; ++j) {
-          sum[2 * j] += to_float(found[i].pair[j].x);
-          sum[2 * j + 1] += to_float(found[i].pair[j].y);
-        }
+        if (start + i < end) add(sum, found[i]);
       }
     }
-    Half8 rounded;
-    TOPOS_UNROLL
-    for (int j = 0; j < kVector / 2; ++j) rounded.pair[j] = to_half2(sum[2 * j], sum[2 * j + 1]);
-    return rounded;
+    return to_half8(sum);
   }
 
   TOPOS_HD void copy_window(int warp, const Tile& tile, int window, int windows, const int32_t* sources,
-                            Half* stages) const {
+                            unsigned char* stages) const {
     if (window >= windows) return;
-    Half* to = stages + window % kStages * kStage;
-    const Half* weights =
-        static_cast<const Half*>(args.weights) + (static_cast<int64_t>(tile.slice) * windows + window) * kWeights;
+    constexpr int kVectors = kWindow / kVector, kRowsAtOnce = kThreads / kVectors;
+    static_assert(kRowsAtOnce % 2 == 0, "a thread's rows all have their halves in the same places");
+    unsigned char* to = stages + window % kStages * kStage;
+    const Half* weights = static_cast<const Half*>(args.weights) +
+                          (static_cast<int64_t>(tile.slice) * windows + window) * (kWeights / sizeof(Half));
     const Half* x = static_cast<const Half*>(args.x) + window * kWindow;
-    constexpr int kVectors = kWindow / kVector;
     for_lanes([&](int lane) {
-      const int thread = warp * kWarp + lane;
-      TOPOS_ROLLED  // unrolled, their addresses would hold registers all the time
-      for (int i = thread; i < tile.sources * kVectors; i += kThreads) {
-        const int row = i / kVectors, column = i % kVectors * kVector;
-        copy16_async(to + kWeights + (start_of(row) ^ column), x + sources[row] * args.c_in + column);
+      const int thread = warp * kWarp + lane, first = thread / kVectors, column = thread % kVectors * kVector;
+      unsigned char* row_to = to + kWeights + (start_of(first) ^ column * static_cast<int>(sizeof(Half)));
+      TOPOS_ROLLED  // unrolled, addresses would hold registers all the time
+      for (int row = first; row < tile.sources; row += kRowsAtOnce, row_to += start_of(kRowsAtOnce)) {
+        copy16_async(row_to, x + static_cast<int64_t>(sources[row]) * args.c_in + column);
       }
       TOPOS_ROLLED
-      for (int i = thread; i < kWeights / kVector; i += kThreads) copy16_async(to + i * kVector, weights + i * kVector);
+      for (int i = thread * kVector; i < kWeights / int(sizeof(Half)); i += kThreads * kVector) {
+        copy16_async(to + i * sizeof(Half), weights + i);
+      }
     });
     copy_commit();
   }
 
-  TOPOS_HD void gather_rows(int warp, int type, int half, const Half* rows, const Range* ranges,
+  TOPOS_HD void gather_rows(int warp, int type, int half, const unsigned char* rows, const Range* ranges,
                             const uint16_t* starts, PerLane<FragmentA> (&a)[2]) const {
     for_lanes([&](int lane) {
+      const unsigned char* column = rows + lane % 4 * sizeof(Half8);
       Half8 sums[2];
       TOPOS_UNROLL
       for (int upper = 0; upper < 2; ++upper) {
         const Range range = ranges[(warp * 16 + lane / 4 + 8 * upper) * Types + type];
-        sums[upper] = gather(rows + lane % 4 * kVector, starts + range.first, starts + range.last, half);
+        sums[upper] = args.edges[type].offsets ? gather(column, starts + range.first, starts + range.last, half)
+                                               : at(column, starts[range.first], half);
       }
       put_rows(a, lane, sums[0], sums[1]);
     });

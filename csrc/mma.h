@@ -48,12 +48,14 @@ TOPOS_HD void mma(PerLane<FragmentD>& d, const PerLane<FragmentA>& a, const PerL
   for (int lane = 0; lane < kWarp; ++lane) {
     const int g = lane / 4, t = lane % 4;
     for (int r = 0; r < 4; ++r) {
-      left[g + 8 * (r % 2)][2 * t + 8 * (r / 2)] = to_float(a[lane].reg[r].x);
-      left[g + 8 * (r % 2)][2 * t + 1 + 8 * (r / 2)] = to_float(a[lane].reg[r].y);
+      const Float2 pair = to_floats(a[lane].reg[r]);
+      left[g + 8 * (r % 2)][2 * t + 8 * (r / 2)] = pair.x;
+      left[g + 8 * (r % 2)][2 * t + 1 + 8 * (r / 2)] = pair.y;
     }
     for (int r = 0; r < 2; ++r) {
-      right[2 * t + 8 * r][g] = to_float(b[lane].reg[r].x);
-      right[2 * t + 1 + 8 * r][g] = to_float(b[lane].reg[r].y);
+      const Float2 pair = to_floats(b[lane].reg[r]);
+      right[2 * t + 8 * r][g] = pair.x;
+      right[2 * t + 1 + 8 * r][g] = pair.y;
     }
   }
   for (int lane = 0; lane < kWarp; ++lane) {

@@ -84,8 +84,8 @@ TOPOS_HD void sync() {
 struct Half {
   uint16_t bits;
 };
-struct alignas(4) Half2 {
-  Half x, y;
+struct Half2 {  // two in a register, the first below
+  uint32_t bits;
 };
 struct alignas(8) Half4 {
   Half2 pair[2];
@@ -94,6 +94,12 @@ struct alignas(16) Half8 {
   Half2 pair[4];
 };
 static_assert(sizeof(Half8) == 16, "a vector of eight");
+
+// Several numbers at once, where p is aligned for that.
+template <class R, class T>
+TOPOS_HD R load_run(const T* p) {
+  return *reinterpret_cast<const R*>(p);
+}
 
 #ifndef __CUDA_ARCH__
 inline float bits_to_float(uint32_t bits) {
@@ -136,7 +142,46 @@ TOPOS_HD Half to_half(float value) {
 #endif
 }
 
-TOPOS_HD Half2 to_half2(float x, float y) { return Half2{to_half(x), to_half(y)}; }
+TOPOS_HD Half2 to_half2(float x, float y) {
+#ifdef __CUDA_ARCH__
+  const __half2 both = __floats2half2_rn(x, y);
+  Half2 value;
+  memcpy(&value, &both, sizeof(value));
+  return value;
+#else
+  return Half2{to_half(x).bits | uint32_t(to_half(y).bits) << 16};
+#endif
+}
+
+struct Float2 {
+  float x, y;
+};
+TOPOS_HD Float2 to_floats(Half2 h) {
+#ifdef __CUDA_ARCH__
+  __half2 both;
+  memcpy(&both, &h, sizeof(both));
+  const float2 value = __half22float2(both);
+  return Float2{value.x, value.y};
+#else
+  return Float2{to_float(Half{uint16_t(h.bits)}), to_float(Half{uint16_t(h.bits >> 16)})};
+#endif
+}
+
+TOPOS_HD void add(float (&sum)[8], const Half8& more) {
+  TOPOS_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const Float2 pair = to_floats(more.pair[j]);
+    sum[2 * j] += pair.x;
+    sum[2 * j + 1] += pair.y;
+  }
+}
+
+TOPOS_HD Half8 to_half8(const float (&sum)[8]) {
+  Half8 rounded;
+  TOPOS_UNROLL
+  for (int j = 0; j < 4; ++j) rounded.pair[j] = to_half2(sum[2 * j], sum[2 * j + 1]);
+  return rounded;
+}
 
 // A product that is rounded before anything is added to it. Of a * b + c nvcc makes one operation with one rounding:
 // then a * b - b * a is not zero, and sums are not those of the host.

@@ -71,7 +71,7 @@ TOPOS_HD void wgmma(PerLane<FragmentD> (&d)[ColumnTiles], const PerLane<Fragment
     PerLane<FragmentB> own;
     for_lanes([&](int lane) {
       const Half* at = b + j * 2 * kCore + lane / 4 * 8 + lane % 4 * 2;
-      own[lane] = FragmentB{{Half2{at[0], at[1]}, Half2{at[kCore], at[kCore + 1]}}};
+      own[lane] = FragmentB{{load_run<Half2>(at), load_run<Half2>(at + kCore)}};
     });
     mma(d[j], a, own);
   }
