@@ -91,16 +91,18 @@ def decoder_of(preset: str) -> tuple[TOPOSVAE, Plan]:
 
 def _print_floors(result: dict[str, Any]) -> None:
     print(
-        f"{'launch':<32} {'rows':>6} {'K':>5} {'N':>4} {'GFLOP':>7} {'MB':>7} {'MB L2':>7}"
+        f"{'launch':<32} {'rows':>6} {'K':>5} {'N':>4} {'GFLOP':>7} {'MB':>7} {'MB L2':>7} {'tiled':>7}"
         "  floor, us  bound"
     )
     for row in result["launches"]:
         print(f"{row['name']:<32} {row['rows']:>6} {row['k']:>5} {row['n']:>4} {row['gflop']:>7.3f}"
               f" {row['mbytes']:>7.2f} {row['l2_mbytes']:>7.1f}"
+              f" {row['l2_mbytes_tiled']:>7.1f}"
               f"  {row['floor_us']:>9.2f}  {row['bound']}")  # fmt: skip
     total = result["decoder"]
     print(f"decoder: {total['launches']} launches, {total['gflop']:.1f} GFLOP, {total['mbytes']:.1f} MB,"
-          f" floor {total['floor_us']:.0f} us; {total['l2_mbytes']:.0f} MB through L2;"
+          f" floor {total['floor_us']:.0f} us; {total['l2_mbytes']:.0f} MB through L2,"
+          f" tiled {total['l2_mbytes_tiled']:.0f};"
           f" per edge it would be {total['gflop_per_edge']:.1f} GFLOP")  # fmt: skip
 
 

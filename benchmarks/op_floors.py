@@ -7,7 +7,7 @@ from typing import Any
 
 from topos_rt.decoder_plan import Plan
 from topos_rt.graphs import Graph, degrees
-from topos_rt.packing import Layer, padded
+from topos_rt.packing import SLICES, Layer, padded
 
 _HALF, _WIDE, _INDEX = 2, 4, 4  # bytes
 _BLOCK_ROWS = {256: 128, 8: 128}  # by width, see csrc/graph_conv.cu; of all others 64
@@ -25,8 +25,9 @@ def decoder_floors(plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
     """Every launch of graph_conv, and the whole.
 
     mbytes: each array once, as if all of it came from memory; features fit the L2 cache of large GPUs, so
-    less may do. l2_mbytes: what the kernel asks of the L2 cache, a row for every edge and the weights for
-    every block. floor_us: the longer of multiplying and moving.
+    less may do. l2_mbytes: what graph_conv asks of the L2 cache, a row for every edge and the weights for
+    every block; l2_mbytes_tiled: the same of graph_conv_tiled where it can run, else as before. floor_us: the
+    longer of multiplying and moving.
     """
     steps = [(s.name, s.graph, s.layer, s.residual is not None, _HALF) for s in plan.steps]
     rows = steps[-1][1].rows
@@ -36,7 +37,7 @@ def decoder_floors(plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
     def total(key: str) -> float:
         return float(sum(row[key] for row in launches))
 
-    keys = ("gflop", "mbytes", "l2_mbytes", "floor_us", "gflop_per_edge")
+    keys = ("gflop", "mbytes", "l2_mbytes", "l2_mbytes_tiled", "floor_us", "gflop_per_edge")
     return {
         "ceilings": {"tflops": ceilings.tflops, "tbytes": ceilings.tbytes},
         "launches": launches,
@@ -56,12 +57,21 @@ def _launch(
     moved = graph.inputs * layer.c_in * _HALF + tables + weights + outputs + more
     gathered = sum(edges) * layer.c_in * _HALF
     blocks = -(-graph.rows // _BLOCK_ROWS.get(padded(n), 64))
+    l2 = gathered + tables + blocks * weights + outputs + more
+    tiles = graph.tiled().tiles if layer.tileable and out_bytes == _HALF else None
+    if tiles is None:
+        l2_tiled = l2
+    else:
+        slices, count = n // SLICES[n], len(tiles.offsets) - 1
+        places = 2 * sum(edges) + tiles.offsets.nbytes + tiles.sources.nbytes + (tables > 0) * 4 * graph.rows
+        staged = len(tiles.sources) * layer.c_in * _HALF
+        l2_tiled = slices * (staged + places) + count * weights + outputs + more
     flop = 2.0 * graph.rows * k * n
     multiply, move = flop / ceilings.tflops / 1e6, moved / ceilings.tbytes / 1e6
     return {
         "name": name, "rows": graph.rows, "k": k, "n": n, "edges": edges, "gflop": flop / 1e9,
         "gflop_per_edge": 2e-9 * sum(edges) * layer.c_in * n, "mbytes": moved / 1e6,
-        "l2_mbytes": (gathered + tables + blocks * weights + outputs + more) / 1e6,
+        "l2_mbytes": l2 / 1e6, "l2_mbytes_tiled": l2_tiled / 1e6,
         "multiply_us": multiply, "move_us": move, "floor_us": max(multiply, move),
         "bound": "products" if multiply > move else "memory",
     }  # fmt: skip

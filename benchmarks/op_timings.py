@@ -19,10 +19,11 @@ from topos_rt.backends import cuda
 from topos_rt.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.decoder_plan import Plan, Step
 from topos_rt.errors import one_line
-from topos_rt.graphs import Corners
+from topos_rt.graphs import Corners, Graph
+from topos_rt.packing import Layer
 
 _GEMM, _COPY_BYTES = 8192, 1 << 30
-_STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")  # of the two finest levels
+_STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")  # of the two finest levels: beside other libraries' forms
 _WARM = 20
 _BATCH = 25  # runs that wait behind one delay: the queue of a stream has room for about a thousand launches
 _SLEEP_HZ, _LONGEST_SLEEP_S = 2e9, 1.0  # of torch.cuda._sleep: no less than the clock of the multiprocessors
@@ -134,24 +135,39 @@ def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, kee
     floors = {row["name"]: row for row in decoder_floors(plan, ceilings)["launches"]}
     stages = max(int(step.name.split(".")[1]) for step in plan.steps if step.name.startswith("decoder."))
     wanted = {f"decoder.{stage}.{name}" for stage in (stages - 1, stages) for name in _STEPS}
+    shapes = set()
     for step in plan.steps:
-        if step.name in wanted:
-            _one_conv(bench, step, floors[step.name], keep)
+        shape = id(step.graph), step.layer.c_in, step.layer.c_out
+        if step.name in wanted or shape not in shapes:
+            _one_conv(bench, step, floors[step.name], keep, others=step.name in wanted)
+        shapes.add(shape)
 
 
-def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep) -> None:
-    rng = np.random.default_rng(0)
-    graph, layer = step.graph, step.layer
-    x = rng.standard_normal((graph.inputs, layer.c_in)).astype(np.float16)
+def _our_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
+    """The kernel of all GPUs, and Hopper's where it is."""
     there = bench.put(x)
-    if bench.gpu:
-        graph, layer = graph.placed(bench.put), layer.placed(bench.put)
-    out = bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16))
+    forms: dict[str, Work] = {}
+    tiled = step.graph.tiled() if step.layer.tileable else step.graph
+    kinds = {"ours": step.graph} | ({"ours, tiled": tiled} if tiled.tiles is not None else {})
+    if bench.gpu and not ops.tiles_here():
+        kinds.pop("ours, tiled", None)
+    for name, graph in kinds.items():
+        layer = step.layer
+        if bench.gpu:
+            graph, layer = graph.placed(bench.put), layer.placed(bench.put, graph.tiles is not None)
+        out = bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16))
 
-    def ours() -> Any:
-        ops.graph_conv(there, graph, layer, out=out, stream=bench.stream)
-        return out  # not what the op returns: of an array on a GPU it knows no more than the address
+        def ours(graph: Graph = graph, layer: Layer = layer, out: Any = out) -> Any:
+            ops.graph_conv(there, graph, layer, out=out, stream=bench.stream)
+            return out  # not what the op returns: of an array on a GPU it knows no more than the address
 
+        forms[name] = ours
+    return forms
+
+
+def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, others: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((step.graph.inputs, step.layer.c_in)).astype(np.float16)
     truth = ops.graph_conv(x.astype(np.float64), step.graph, step.layer)
     row: dict[str, Any] = {"floor_us": floor["floor_us"], "bound": floor["bound"], "us": {}}
 
@@ -164,13 +180,14 @@ def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep) -> No
         times = bench.time(work)
         share = floor["floor_us"] / times["p50"]
         rate = floor["gflop"] / times["p50"] * 1e3, floor["mbytes"] / times["p50"]
-        print(f"{step.name:<32} {name:<10} p50 {times['p50']:9.1f} us  {share:6.1%} of the ceiling"
+        print(f"{step.name:<32} {name:<12} p50 {times['p50']:9.1f} us  {share:6.1%} of the ceiling"
               f"  {rate[0] / 1e3:7.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}", flush=True)  # fmt: skip
         return times | {
             "relative_rms": error, "share_of_ceiling": share, "tflops": rate[0] / 1e3, "tbytes": rate[1],
         }  # fmt: skip
 
-    for name, work in ({"ours": ours} | _torch_convs(bench, step, x)).items():
+    forms = _our_convs(bench, step, x) | (_torch_convs(bench, step, x) if others else {})
+    for name, work in forms.items():
         row["us"][name] = _told(f"{step.name} {name}", partial(one, name, work))
         keep({step.name: row})
 
@@ -276,6 +293,7 @@ def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: 
         tell("ours, from and to the host", lambda: _ours(bench, plan, latent, "run"))
         tell("ours, waited for", lambda: _ours(bench, plan, latent, "launch"))
         tell("ours, by events", lambda: _ours(bench, plan, latent, "events"))
+        tell("not tiled, by events", lambda: _ours(bench, plan, latent, "events", tiled=False))
     else:
         twin = NumpyDecoder(plan)
         tell("twin", lambda: bench.time(lambda: twin.run({"latent": latent})))
@@ -293,9 +311,11 @@ def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: 
             tell("PyTorch, compiled", lambda: bench.time(lambda: compiled(small)))
 
 
-def _ours(bench: Bench, plan: Plan, latent: np.ndarray, how: str) -> dict[str, float]:
+def _ours(
+    bench: Bench, plan: Plan, latent: np.ndarray, how: str, tiled: bool | None = None
+) -> dict[str, float]:
     """The decoder on the kernels: `run` as it is, a launch waited for, or that by its own stream's events."""
-    with KernelDecoder(plan) as decoder, cuda.Event() as begin, cuda.Event() as end:
+    with KernelDecoder(plan, tiled=tiled) as decoder, cuda.Event() as begin, cuda.Event() as end:
         decoder.run({"latent": latent})
 
         def launch() -> float:

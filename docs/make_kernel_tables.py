@@ -7,12 +7,12 @@ from itertools import groupby
 from pages import ROOT, Tables, read, rewrite, table
 
 PAGE = ROOT / "docs" / "kernels.md"
-_KEYS = ("gflop", "mbytes", "l2_mbytes", "floor_us")
+_KEYS = ("gflop", "mbytes", "l2_mbytes", "l2_mbytes_tiled", "floor_us")
 
 
 def _floors() -> str:
     result = read("ops_floors_official")
-    head = ["rows, columns", "launches", "GFLOP", "MB", "MB through L2", "floor, µs", "bound by"]
+    head = ["rows, columns", "launches", "GFLOP", "MB", "MB through L2", "tiled", "floor, µs", "bound by"]
     lines = []
     for (rows, n), group in groupby(result["launches"], key=lambda row: (row["rows"], row["n"])):
         part = list(group)

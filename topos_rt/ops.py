@@ -331,7 +331,9 @@ def _tables(graph: Graph) -> list[Array | None]:
 
 def _tiles(graph: Graph) -> tuple[int, int, list[int]] | None:
     tiles = graph.tiles
-    return tiles and (address(tiles.offsets), address(tiles.sources), [address(p) for p in tiles.places])
+    if tiles is None:
+        return None
+    return address(tiles.offsets), address(tiles.sources), [address(places) for places in tiles.places]
 
 
 def _edges(graph: Graph) -> list[tuple[int, int]]:
