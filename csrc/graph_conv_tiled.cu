@@ -61,18 +61,20 @@ struct Body {
 
     PerWarp<typename Out::State, kWarps> sums;
     for_warps<kWarps>([&](int warp) {
+      copy_weights(warp, tile, 0, shared);  // goes on while tables are read
       Out::clear(sums[warp]);
       begin(warp, tile, sources, degrees, ranges, starts);
     });
     sync();
-    for_warps<kWarps>([&](int warp) { copy_window(warp, tile, 0, windows, sources, shared); });
+    for_warps<kWarps>([&](int warp) { copy_rows(warp, tile, 0, sources, shared); });
     for (int window = 0; window < windows; ++window) {
       copy_wait<0>();
       share_with_tensor_cores();
       wgmma_wait<0>();
       sync();  // this window is whole, and of the last one nothing is read any more
       for_warps<kWarps>([&](int warp) {
-        copy_window(warp, tile, window + 1, windows, sources, shared);
+        copy_weights(warp, tile, window + 1, shared);
+        copy_rows(warp, tile, window + 1, sources, shared);
         const unsigned char* stage = shared + window % kStages * kStage;
         const Half* weights = reinterpret_cast<const Half*>(stage);
         TOPOS_UNROLL
@@ -157,25 +159,33 @@ struct Body {
     return to_half8(sum);
   }
 
-  TOPOS_HD void copy_window(int warp, const Tile& tile, int window, int windows, const int32_t* sources,
-                            unsigned char* stages) const {
+  TOPOS_HD void copy_weights(int warp, const Tile& tile, int window, unsigned char* stages) const {
+    const int windows = args.c_in / kWindow;
     if (window >= windows) return;
+    unsigned char* to = stages + window % kStages * kStage;
+    const unsigned char* from = static_cast<const unsigned char*>(args.weights) +
+                                (static_cast<int64_t>(tile.slice) * windows + window) * kWeights;
+    for_lanes([&](int lane) {
+      constexpr int kVector = sizeof(Half8);
+      TOPOS_ROLLED  // unrolled, addresses would hold registers all the time
+      for (int i = (warp * kWarp + lane) * kVector; i < kWeights; i += kThreads * kVector) {
+        copy16_async(to + i, from + i);
+      }
+    });
+  }
+
+  TOPOS_HD void copy_rows(int warp, const Tile& tile, int window, const int32_t* sources, unsigned char* stages) const {
     constexpr int kVectors = kWindow / kVector, kRowsAtOnce = kThreads / kVectors;
     static_assert(kRowsAtOnce % 2 == 0, "a thread's rows all have their halves in the same places");
-    unsigned char* to = stages + window % kStages * kStage;
-    const Half* weights = static_cast<const Half*>(args.weights) +
-                          (static_cast<int64_t>(tile.slice) * windows + window) * (kWeights / sizeof(Half));
+    if (window >= args.c_in / kWindow) return;
     const Half* x = static_cast<const Half*>(args.x) + window * kWindow;
     for_lanes([&](int lane) {
       const int thread = warp * kWarp + lane, first = thread / kVectors, column = thread % kVectors * kVector;
-      unsigned char* row_to = to + kWeights + (start_of(first) ^ column * static_cast<int>(sizeof(Half)));
-      TOPOS_ROLLED  // unrolled, addresses would hold registers all the time
-      for (int row = first; row < tile.sources; row += kRowsAtOnce, row_to += start_of(kRowsAtOnce)) {
-        copy16_async(row_to, x + static_cast<int64_t>(sources[row]) * args.c_in + column);
-      }
+      unsigned char* to = stages + window % kStages * kStage + kWeights +
+                          (start_of(first) ^ column * static_cast<int>(sizeof(Half)));
       TOPOS_ROLLED
-      for (int i = thread * kVector; i < kWeights / int(sizeof(Half)); i += kThreads * kVector) {
-        copy16_async(to + i * sizeof(Half), weights + i);
+      for (int row = first; row < tile.sources; row += kRowsAtOnce, to += start_of(kRowsAtOnce)) {
+        copy16_async(to, x + static_cast<int64_t>(sources[row]) * args.c_in + column);
       }
     });
     copy_commit();
