@@ -76,12 +76,12 @@ class Plan:
 
         tiled: by Hopper's kernel wherever a step fits it.
         """
-        seen: dict[int, Array] = {}
+        seen: dict[int, tuple[np.ndarray, Array]] = {}  # keeps the array: another could get its id
 
         def once(array: np.ndarray) -> Array:
             if id(array) not in seen:
-                seen[id(array)] = put(array)
-            return seen[id(array)]
+                seen[id(array)] = array, put(array)
+            return seen[id(array)][1]
 
         def maybe(array: Array | None) -> Array | None:
             return None if array is None else once(array)

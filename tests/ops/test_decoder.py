@@ -115,6 +115,24 @@ def test_the_kernels_are_as_near_for_mini(mini: Any, device: Any) -> None:
     check_kernels(make_plan(decoder_tensors(vae, basis), hierarchy), None, zero=vae.output_mean.numpy())
 
 
+def test_wide_layers_by_hoppers_kernel(hierarchy: Hierarchy, device: Any) -> None:
+    """Every width that it has, un-pooling and skips included; and the same decoder without it."""
+    if not ops.tiles_here():
+        pytest.skip("not a GPU of compute capability 9.0, or not built for 9.0a")
+    torch.manual_seed(0)
+    sizes = {"decoder_blocks": (1, 1, 1, 1), "decoder_channel": (512, 512, 256, 256, 128)}
+    vae = TOPOSVAE(hierarchy, code_channels=8, width=32, num_encoder_layers=1, **sizes)
+    plan = make_plan(decoder_tensors(vae.requires_grad_(False)), hierarchy)
+    latent = latent_of(plan)
+    check_kernels(plan, latent, zero=0.0)
+    with KernelDecoder(plan) as chosen, KernelDecoder(plan, tiled=False) as plain:
+        by_tiles = [step.layer.c_out for step in chosen._plan.steps if step.layer.tiled]
+        assert set(by_tiles) == {512, 256, 128} and len(by_tiles) == len(plan.steps) - 1  # but post_kl
+        assert not any(step.layer.tiled for step in plain._plan.steps)
+        found = [decoder.run({"latent": latent})["vertices"] for decoder in (chosen, plain)]
+    assert 0 < np.linalg.norm(found[0] - found[1]) <= 3e-3 * np.linalg.norm(found[1])
+
+
 def check_kernels(plan: Plan, latent: np.ndarray | None, zero: Any) -> None:
     """Twice through the recorded graph and once launch by launch: the same bits, near the truth."""
     latent = latent_of(plan) if latent is None else latent
