@@ -13,7 +13,7 @@
 #ifdef TOPOS_CUDA
 #include <cuda_runtime_api.h>
 #else
-#include "portable.h"
+#include "launch.h"
 #endif
 
 namespace py = pybind11;
@@ -116,6 +116,16 @@ PYBIND11_MODULE(_kernels, m) {
   m.attr("TILED") = std::string(TOPOS_ARCHITECTURES).find("90a") != std::string::npos;
 #else
   m.attr("TILED") = true;
+  m.def("record", [](py::object take) {
+    if (take.is_none()) {
+      topos::recorder() = nullptr;
+      return;
+    }
+    topos::recorder() = [take](const char* file, const char* type, int64_t blocks, int threads, int shared,
+                               const void* body, size_t size) {
+      take(file, type, blocks, threads, shared, py::bytes(static_cast<const char*>(body), size));
+    };
+  }, "take"_a);
   m.def("reverse_warps", [](bool reverse) { topos::reverse_warps() = reverse; }, "reverse"_a);
 #endif
   m.def("graph_conv", &graph_conv, "x"_a, "edges"_a, "tiles"_a, "sizes"_a, "weights"_a, "bias"_a, "norm"_a,

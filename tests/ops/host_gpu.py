@@ -27,6 +27,11 @@ _GUARD = 256
 _POISON = 0xFF  # NaN as FP16 and as FP32
 
 
+def size_of(block: np.ndarray) -> int:
+    """Bytes of an allocation without what fences it."""
+    return len(block) - 2 * _GUARD - 256
+
+
 def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 

@@ -1,0 +1,37 @@
+"""The kernels as nvcc makes them, run by `tests.ptx.machine`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.ops import host_gpu
+from tests.ptx.device import NVCC, Machine
+from topos_rt import ops
+from topos_rt.backends import cuda
+from topos_rt.backends.device_array import Arena
+
+
+@pytest.fixture
+def machine(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    if NVCC is None:
+        pytest.skip("nvcc was not found")
+    fake = host_gpu.HostCuda(host_module)
+    monkeypatch.setattr(cuda, "runtime", lambda: fake)
+    monkeypatch.setattr(ops, "kernels", lambda: fake)
+    made = Machine(fake)
+    host_module.record(made)
+    yield made
+    host_module.record(None)
+    for address in list(fake.blocks):
+        fake.check(address)
+
+
+@pytest.fixture
+def arena(machine: Machine) -> Iterator[Any]:
+    """Memory of that device."""
+    with cuda.Stream() as stream, Arena(stream) as made:
+        yield made

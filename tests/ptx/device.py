@@ -1,0 +1,77 @@
+"""Launches of csrc/, run as what nvcc makes of the kernels."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from tests.ops import host_gpu
+from tests.ptx.machine import Block
+from tests.ptx.memory import Global
+from tests.ptx.source import Kernel, kernel_of
+
+NVCC = shutil.which("nvcc")
+_TYPE = re.compile(r"N5topos12_GLOBAL__N_1(.*)E")  # of typeid, of what lies in an anonymous namespace
+
+
+@cache
+def compiled(source: str, architecture: str) -> str:
+    """The PTX of a source of csrc/."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "out.ptx"
+        words = [str(NVCC), "-std=c++17", "-O3", f"-arch={architecture}", "-ptx", source, "-o", str(path)]
+        subprocess.run(words, check=True)
+        return path.read_text()
+
+
+parsed = cache(kernel_of)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch that has run."""
+
+    kernel: str
+    blocks: int
+    counts: Counter[str]  # of all its blocks
+    sectors: int  # distinct ones, summed over the blocks
+
+
+@dataclass
+class Machine:
+    """Takes launches, see `record` in csrc/bindings.cpp.
+
+    order: None, "forward" or "backward", see `Block`. only: these blocks of each launch, or None.
+    edit: what becomes of the PTX before it is run.
+    """
+
+    device: host_gpu.HostCuda
+    architecture: str = "sm_90a"
+    order: str | None = None
+    only: tuple[int, ...] | None = None
+    edit: Callable[[str], str] = str
+    launches: list[Launch] = field(default_factory=list)
+
+    def __call__(self, source: str, type_: str, blocks: int, threads: int, shared: int, body: bytes) -> None:
+        kernel = self._kernel(source, type_)
+        assert kernel.threads == threads and list(kernel.parameters.values()) == [len(body)]
+        memory, counts, distinct = Global(self.device), Counter[str](), 0
+        for number in range(blocks) if self.only is None else self.only:
+            block = Block(kernel, number, shared, body, memory, self.order)
+            block.run()
+            counts += block.counts
+            distinct += len(block.sectors)
+        self.launches.append(Launch(f"{Path(source).name}: {type_}", blocks, counts, distinct))
+
+    def _kernel(self, source: str, type_: str) -> Kernel:
+        """nvcc names an anonymous namespace otherwise; what follows it is the same."""
+        body = _TYPE.fullmatch(type_)
+        assert body is not None, type_
+        return parsed(self.edit(compiled(source, self.architecture)), f"{body[1]}EEEvT_")
