@@ -28,7 +28,22 @@ def _line(name: str, launches: int, sums: list[float], bound: str) -> list[str]:
     return [name, str(launches), *(f"{value:.1f}" for value in sums), bound]
 
 
-TABLES: Tables = {"floors": _floors}
+def _counts() -> str:
+    head = ["rows, columns, K", "kernel", "blocks", "tensor cores", "shared memory", "instructions",
+            "bank conflicts", "KB through L2", "of them different"]  # fmt: skip
+    chosen, lines = {}, []
+    for row in read("kernel_counts_official")["blocks"]:  # the last of a shape: with a residual
+        types = 2 if ".conv_" in row["name"] else 1
+        chosen[row["rows"], row["c_out"], types * row["c_in"], row["kernel"]] = row
+    for (rows, columns, k, kernel), row in sorted(chosen.items()):
+        clocks = [f"{row[f'{part}_clocks']:,.0f}" for part in ("tensor", "shared", "issue")]
+        sectors = [f"{32e-3 * n:.0f}" for n in (row["counts"]["sectors"], row["distinct_sectors"])]
+        lines.append([f"{rows:,} × {columns}, {k}", kernel, str(row["blocks"]), *clocks,
+                      f"{row['bank_conflicts']:.2f}", *sectors])  # fmt: skip
+    return table(head, lines)
+
+
+TABLES: Tables = {"floors": _floors, "counts": _counts}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+"""What graph convolutions of a decoder do on a multiprocessor, counted: a block of each launch, run as PTX.
+
+    python -m benchmarks.count_kernels [--preset official|mini] [--json FILE]
+
+No GPU is needed, and nothing is timed: the clocks that a block keeps each part of a multiprocessor of
+Hopper busy, bank conflicts, sectors asked of the L2 cache, how many of them differ. Instructions are of PTX,
+of which ptxas leaves some out. Needs nvcc, a C++ compiler and the extra `test`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.bench_ops import decoder_of
+from benchmarks.report import report
+from export import random
+from tests.ops import host_gpu
+from tests.ptx.device import Launch, Machine
+from topos_rt import ops
+from topos_rt.backends import cuda
+from topos_rt.backends.device_array import Arena
+from topos_rt.decoder_plan import Step
+
+_FLOP_PER_CLOCK = 4096  # of a multiprocessor of Hopper, FP16: 989 TFLOP/s at 1.83 GHz on 132
+_SCHEDULERS = 4  # of a multiprocessor: instructions of warps that it begins in a clock
+_ISSUED = ("arithmetic", "memory", "copy", "shuffle", "control", "tensor")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Count, print a table, write the JSON. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--preset", choices=random.PRESETS, default="official")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args(argv)
+    return report(lambda: count(arguments.preset), arguments.json)
+
+
+def count(preset: str) -> dict[str, Any]:
+    """The JSON object: for each shape of launch, what its middle block does, by each kernel."""
+    _, plan = decoder_of(preset)
+    shapes = {(id(s.graph), s.layer.c_in, s.layer.c_out, s.residual is None): s for s in plan.steps}
+    rows = []
+    with tempfile.TemporaryDirectory() as directory:
+        module = host_gpu.load(host_gpu.build(Path(directory)))
+        device = host_gpu.HostCuda(module)
+        with ExitStack() as held:
+            held.enter_context(mock.patch.object(cuda, "runtime", lambda: device))
+            held.enter_context(mock.patch.object(ops, "kernels", lambda: device))
+            held.callback(module.record, None)
+            for step, tiled in product(shapes.values(), (False, True)):
+                if tiled and not (step.layer.tileable and step.graph.tiled().tiles):
+                    continue
+                machine = Machine(device)
+                module.record(partial(_middle, machine))
+                _launch(step, tiled)
+                rows.append(_row(step, tiled, machine.launches[-1]))
+    return {"command": f"python -m benchmarks.count_kernels --preset {preset}", "blocks": rows}
+
+
+def _middle(machine: Machine, source: str, type_: str, blocks: int, *rest: Any) -> None:
+    machine.only = (blocks // 2,)
+    machine(source, type_, blocks, *rest)
+
+
+def _launch(step: Step, tiled: bool) -> None:
+    rng, graph, layer = np.random.default_rng(0), step.graph.tiled() if tiled else step.graph, step.layer
+    with cuda.Stream() as stream, Arena(stream) as arena:
+        put, features = arena.put, _features(rng, graph.inputs, layer.c_in)
+        rows = graph.rows if step.residual_rows is None else int(step.residual_rows.max()) + 1
+        residual = None if step.residual is None else put(_features(rng, rows, layer.c_out))
+        residual_rows = None if step.residual_rows is None or residual is None else put(step.residual_rows)
+        ops.graph_conv(
+            put(features), graph.placed(put), layer.placed(put, tiled), residual, residual_rows, step.silu,
+            out=arena.empty((graph.rows, layer.c_out), np.float16),
+        )  # fmt: skip
+
+
+def _features(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    return rng.standard_normal((rows, columns), np.float32).astype(np.float16)
+
+
+def _row(step: Step, tiled: bool, launch: Launch) -> dict[str, Any]:
+    counts = launch.counts
+    row: dict[str, Any] = {
+        "name": step.name, "rows": step.graph.rows, "c_in": step.layer.c_in, "c_out": step.layer.c_out,
+        "kernel": "graph_conv_tiled" if tiled else "graph_conv", "blocks": launch.blocks,
+        "counts": dict(counts), "tensor_clocks": counts["flop"] / _FLOP_PER_CLOCK,
+        "shared_clocks": counts["wavefronts"],
+        "issue_clocks": sum(counts[kind] for kind in _ISSUED) / _SCHEDULERS,
+        "bank_conflicts": counts["wavefronts"] / counts["wavefronts at least"],
+        "distinct_sectors": launch.sectors,
+    }  # fmt: skip
+    print(f"{row['name']:<28} {row['kernel']:<17} {row['blocks']:>4} blocks; clocks: tensor"
+          f" {row['tensor_clocks']:>6.0f}, shared {row['shared_clocks']:>6},"
+          f" issue {row['issue_clocks']:>6.0f}; conflicts {row['bank_conflicts']:.2f};"
+          f" sectors {counts['sectors']}, {launch.sectors} distinct", flush=True)  # fmt: skip
+    return row
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,35 @@
+"""What is counted of a block, against counts by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks import count_kernels
+from tests.ops import host_gpu
+from tests.ops.shapes import random_layer
+from tests.ptx.device import NVCC
+from topos_rt.backends import cuda
+from topos_rt.decoder_plan import Step
+from topos_rt.graphs import Graph
+
+
+@pytest.mark.skipif(NVCC is None or host_gpu.compiler() is None, reason="no nvcc or no C++ compiler")
+def test_a_linear_layer_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = random_layer(np.random.default_rng(0), 64, 128, 1)
+    plan = SimpleNamespace(steps=[Step("linear", Graph.each(400), layer, 0, 1)])
+    monkeypatch.setattr(count_kernels, "decoder_of", lambda preset: (None, plan))
+    before = cuda.runtime
+    plain, tiled = count_kernels.count("mini")["blocks"]
+    assert cuda.runtime is before
+    assert (plain["kernel"], plain["blocks"]) == ("graph_conv", 7)  # 64 rows each
+    assert (tiled["kernel"], tiled["blocks"]) == ("graph_conv_tiled", 3)  # 192 rows each
+    for row, rows in ((plain, 64), (tiled, 192)):
+        assert row["counts"]["flop"] == 2 * rows * 64 * 128
+        assert row["tensor_clocks"] == row["counts"]["flop"] / 4096
+        # at least rows in and out and the weights, 32 bytes a sector
+        assert row["distinct_sectors"] >= (2 * rows * (64 + 128) + 2 * 64 * 128) / 32
+        assert row["counts"]["sectors"] >= row["distinct_sectors"] and row["issue_clocks"] > 0
+        assert 1 <= row["bank_conflicts"] < 2
