@@ -214,7 +214,7 @@ class FakeTensorRT:
         self.gpu = gpu
         self.full = full
         self.verdicts: list[int] = []  # bits that the next calls of get_engine_validity give
-        self.fail = ""  # what fails: "deserialize", "context", "bind", "execute", "kernel"
+        self.fail = ""  # what fails: "deserialize", "context", "bind", "execute", "kernel", "capture"
         self.runtime_cache = b"kernels"
         self.scratch = 4096
         self.live: list[str] = []  # what TensorRT objects exist
@@ -325,6 +325,10 @@ class FakeContext:
     def set_device_memory(self, address: int, size: int) -> None:
         assert not self.trt.gpu.recording, "activations are moved while recording"
         self.scratch = (address, size)
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        assert not self.trt.gpu.recording, "asked too late"
+        return self.trt.fail != "capture"
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.bound[name] = address

@@ -3,6 +3,7 @@ built for the host; and on a real one."""
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,8 @@ def trt(monkeypatch: pytest.MonkeyPatch, host_module: Any, tmp_path: Path) -> It
         gpu.kernels += not gpu.recording
         gpu.put(arguments[-1], lambda: host_module.flow_step(*arguments) and None)
 
-    monkeypatch.setattr(ops, "kernels", lambda: SimpleNamespace(flow_step=flow_step))
+    kernels = SimpleNamespace(flow_step=flow_step)
+    monkeypatch.setattr(ops, "kernels", lambda: kernels)
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
     yield made
     gpu.fail.clear()
@@ -145,6 +147,36 @@ def test_a_recording_that_fails(trt: Any, tiny_bundle: Path, call: str) -> None:
         trt.gpu.fail = {}
         trt.gpu.recording.clear()
         assert pipe(IMAGE).positions.shape[1] == 3
+
+
+def test_an_engine_that_cannot_be_recorded(trt: Any, tiny_bundle: Path) -> None:
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        trt.fail = "capture"
+        with pytest.raises(BackendError, match=r"dit_context cannot be recorded.*without cuda_graph"):
+            pipe(IMAGE)
+        trt.fail = ""
+        assert pipe(IMAGE).positions.shape[1] == 3
+
+
+def test_nothing_is_collected_while_recording(trt: Any, tiny_bundle: Path) -> None:
+    """What a dropped pipeline gives back may not be given back by the thread that records."""
+    seen = []
+    begin = ops.kernels().flow_step
+
+    def flow_step(*arguments: Any) -> None:
+        seen.append((bool(trt.gpu.recording), gc.isenabled()))
+        begin(*arguments)
+
+    ops.kernels().flow_step = flow_step
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        pipe(IMAGE, steps=2)
+        assert set(seen) == {(False, True), (True, False)} and gc.isenabled()
+        trt.gpu.fail = {"cudaStreamEndCapture": errors.cudaErrorStreamCaptureUnsupported}
+        with pytest.raises(BackendError):
+            pipe(IMAGE, steps=3)
+        assert gc.isenabled()
+        trt.gpu.fail = {}
+        trt.gpu.recording.clear()
 
 
 def test_engines_of_others_cannot_be_recorded(trt: Any, tiny_bundle: Path) -> None:

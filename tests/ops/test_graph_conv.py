@@ -19,20 +19,22 @@ FIXTURE = [(32, 16), (16, 16), (8, 32), (8, 8), (24, 8), (40, 16)]
 
 
 def run(arena: Any, x: np.ndarray, graph: Graph, layer: Layer, residual: Any = None, rows: Any = None,
-        silu: bool = True) -> np.ndarray:  # fmt: skip
+        silu: bool = True, tiled: bool = False) -> np.ndarray:  # fmt: skip
     put = arena.put
     out = put(np.full((graph.rows, layer.c_out), np.nan, np.float16))
     ops.graph_conv(
-        put(x), graph.placed(put), layer.placed(put), None if residual is None else put(residual),
+        put(x), graph.placed(put), layer.placed(put, tiled), None if residual is None else put(residual),
         None if rows is None else put(rows), silu, out=out, stream=arena._stream.handle,
     )  # fmt: skip
     return np.asarray(arena.get(out))
 
 
-def compare(arena: Any, x: np.ndarray, graph: Graph, layer: Layer, *more: Any) -> None:
+def compare(
+    arena: Any, x: np.ndarray, graph: Graph, layer: Layer, *more: Any, tiled: bool = False
+) -> None:
     wide = [m.astype(np.float64) if getattr(m, "dtype", None) == np.float16 else m for m in more]
     truth = ops.graph_conv(x.astype(np.float64), graph, layer, *wide)
-    near(run(arena, x, graph, layer, *more), naive(x, graph, layer, *more), truth)
+    near(run(arena, x, graph, layer, *more, tiled=tiled), naive(x, graph, layer, *more), truth)
 
 
 @pytest.mark.parametrize(("c_in", "c_out"), [*OFFICIAL, *MINI, *FIXTURE], ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.ops.shapes import features, naive, near, random_csr, random_layer
+from tests.ops import test_graph_conv
+from tests.ops.shapes import features, random_csr, random_layer
 from topos_rt import ops
 from topos_rt.backends.device_array import DeviceArray
 from topos_rt.errors import InputError
 from topos_rt.graphs import TILE_EDGES, TILE_ROWS, TILE_SOURCES, Graph, Sources
-from topos_rt.packing import CHUNK, SLICES, WINDOW, Layer, pack_tiled
+from topos_rt.packing import CHUNK, SLICES, WINDOW, pack_tiled
 
+run, compare = (partial(form, tiled=True) for form in (test_graph_conv.run, test_graph_conv.compare))
 WIDTHS = [(64, 128), (128, 128), (256, 128), (256, 256), (64, 256), (512, 512), (128, 512)]
 
 
@@ -32,23 +35,6 @@ def graph_of(rng: np.random.Generator, rows: int, inputs: int, types: int = 2, m
     made = Graph(rows, inputs, tuple(random_csr(rng, rows, inputs, most) for _ in range(types))).tiled()
     assert made.tiles is not None
     return made
-
-
-def run(arena: Any, x: np.ndarray, graph: Graph, layer: Layer, residual: Any = None, rows: Any = None,
-        silu: bool = True) -> np.ndarray:  # fmt: skip
-    put = arena.put
-    out = put(np.full((graph.rows, layer.c_out), np.nan, np.float16))
-    ops.graph_conv(
-        put(x), graph.placed(put), layer.placed(put, True), None if residual is None else put(residual),
-        None if rows is None else put(rows), silu, out=out, stream=arena._stream.handle,
-    )  # fmt: skip
-    return np.asarray(arena.get(out))
-
-
-def compare(arena: Any, x: np.ndarray, graph: Graph, layer: Layer, *more: Any) -> None:
-    wide = [m.astype(np.float64) if getattr(m, "dtype", None) == np.float16 else m for m in more]
-    truth = ops.graph_conv(x.astype(np.float64), graph, layer, *wide)
-    near(run(arena, x, graph, layer, *more), naive(x, graph, layer, *more), truth)
 
 
 @pytest.mark.parametrize("types", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -108,6 +109,18 @@ def on_device(ordinal: int) -> Iterator[None]:
         _call("cudaSetDevice", before)
 
 
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """No garbage collection: the memory of a dropped pipeline may not be freed by a thread that captures."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class _Held:
     """Something to give back, once."""
 
@@ -166,15 +179,16 @@ class Stream(_Held):
         """Record what is begun inside, in place of doing it; the list then holds the graph of it."""
         mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         recorded: list[Graph] = []
-        _call("cudaStreamBeginCapture", self._stream, mode)
-        try:
-            yield recorded
-        except BaseException:
-            # It must end in any case, but what it holds is of no use, and the first error is the one to tell.
-            with suppress(CudaError):
-                _call("cudaGraphDestroy", _call("cudaStreamEndCapture", self._stream))
-            raise
-        recorded.append(Graph(_call("cudaStreamEndCapture", self._stream)))
+        with _nothing_collected():
+            _call("cudaStreamBeginCapture", self._stream, mode)
+            try:
+                yield recorded
+            except BaseException:
+                # It must end in any case, but what it holds is of no use; the first error is the one to tell.
+                with suppress(CudaError):
+                    _call("cudaGraphDestroy", _call("cudaStreamEndCapture", self._stream))
+                raise
+            recorded.append(Graph(_call("cudaStreamEndCapture", self._stream)))
 
     def launch(self, graph: Graph) -> None:
         """Begin to do all that a graph holds."""

@@ -156,6 +156,12 @@ class TensorRTEngine:
             self._bind(name, array.address)
         self._execute()
 
+    @property
+    def recordable(self) -> bool:
+        """Whether a run, of what is bound now, may be recorded into a CUDA graph."""
+        ask = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX alone
+        return ask is None or bool(ask(self._stream.handle))
+
     def _execute(self) -> None:
         arena = self._workspace.reserve(self._activations)
         if arena != self._arena:  # once: not for every run, and not while a graph is recorded

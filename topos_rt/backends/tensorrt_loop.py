@@ -56,6 +56,7 @@ class FlowLoop:
                 # Once before it is recorded: first launches load and compile code, which a recording may not.
                 self._enqueue()
                 self._stream.synchronize()
+                self._check_recordable()
                 with self._stream.capture() as recorded:
                     self._enqueue()
                 self._graph = held.enter_context(recorded[0])
@@ -114,6 +115,15 @@ class FlowLoop:
                               stream=self._stream.handle)
         latent = self._slots[Ref("state", len(self._program))]
         self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded})
+
+    def _check_recordable(self) -> None:
+        steps = {"dit_step" if e.guidance is None else "dit_step_guided" for e in self._program}
+        for name in ("dit_context", *sorted(steps), "vae_decoder"):
+            if not self._engines[name].recordable:
+                raise BackendError(
+                    "the CUDA graph of the sampler", got=f"TensorRT says that {name} cannot be recorded",
+                    fix=STEPWISE,
+                )  # fmt: skip
 
     def _evaluate(self, k: int, evaluation: Evaluation) -> None:
         arrays = {
