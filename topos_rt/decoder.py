@@ -125,9 +125,10 @@ class KernelDecoder(_Decoder):
         """
         super().__init__(plan)
         self._held: ExitStack | None = None
-        tiled = ops.tiles_here() if tiled is None else tiled
+        ops.kernels()
         with ExitStack() as held:
             try:
+                tiled = ops.tiles_here() if tiled is None else tiled
                 self.stream: cuda.Stream = held.enter_context(cuda.Stream())
                 arena: Arena = held.enter_context(Arena(self.stream))
                 self._arena = arena

@@ -178,6 +178,17 @@ def test_a_failure_half_way_gives_everything_back(hierarchy: Hierarchy, host: An
     assert not host.blocks
 
 
+def test_a_gpu_that_does_not_answer(hierarchy: Hierarchy, host: Any, monkeypatch: Any) -> None:
+    def refuse() -> Any:
+        raise cuda.CudaError("cudaGetDevice", cuda.DRIVER_TOO_OLD, "the driver is too old")
+
+    monkeypatch.setattr(cuda, "current_device", refuse)
+    plan = make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy)
+    with pytest.raises(ops.BackendError, match=r"driver is too old.*use the engine decoder"):
+        KernelDecoder(plan)
+    assert not host.blocks
+
+
 @pytest.mark.parametrize("shape", [(1, 720, 7), (720, 8), (2, 720, 8)])
 def test_latents_of_other_shapes(shape: tuple[int, ...], hierarchy: Hierarchy) -> None:
     decoder = NumpyDecoder(make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy))
