@@ -2,7 +2,7 @@
 // A lies in registers, as for mma.m16n8k16; D too, N / 8 fragments side by side (PTX ISA, "wgmma.mma_async").
 //
 // B lies in shared memory without a swizzle, K-major: blocks of 8 columns x 8 rows, 128 bytes, column after column.
-// The two blocks of 8 columns follow each other, then come the next columns. The host reads B by the same rules.
+// The two blocks along K follow each other, then come those of the next columns. The host reads B by the same rules.
 #pragma once
 
 #include "mma.h"
