@@ -59,6 +59,7 @@ def _launch(
     blocks = -(-graph.rows // _BLOCK_ROWS.get(padded(n), 64))
     l2 = gathered + tables + blocks * weights + outputs + more
     tiles = graph.tiled().tiles if layer.tileable and out_bytes == _HALF else None
+    reads = None if tiles is None else len(tiles.sources)  # rows of x, of all tiles
     if tiles is None:
         l2_tiled = l2
     else:
@@ -69,7 +70,8 @@ def _launch(
     flop = 2.0 * graph.rows * k * n
     multiply, move = flop / ceilings.tflops / 1e6, moved / ceilings.tbytes / 1e6
     return {
-        "name": name, "rows": graph.rows, "k": k, "n": n, "edges": edges, "gflop": flop / 1e9,
+        "name": name, "rows": graph.rows, "k": k, "n": n, "edges": edges,
+        "tile_reads": reads, "gflop": flop / 1e9,
         "gflop_per_edge": 2e-9 * sum(edges) * layer.c_in * n, "mbytes": moved / 1e6,
         "l2_mbytes": l2 / 1e6, "l2_mbytes_tiled": l2_tiled / 1e6,
         "multiply_us": multiply, "move_us": move, "floor_us": max(multiply, move),

@@ -192,7 +192,7 @@ def local_order(positions: np.ndarray) -> np.ndarray:
     """[n] vertices by recursive bisection: those of a tile share most of their neighbours.
 
     Each part is cut in two across its longest principal axis, into whole tiles as long as there are several.
-    Such tiles read a tenth less than those along a Morton curve. Positions [n,3] in any unit.
+    Such tiles are rounder than those along a Morton curve, and read less. Positions [n,3] in any unit.
     """
 
     def parts(vertices: np.ndarray) -> list[np.ndarray]:
