@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def count(preset: str) -> dict[str, Any]:
     """The JSON object: for each shape of launch, what its middle block does, by each kernel."""
     _, plan = decoder_of(preset)
-    shapes = {(id(s.graph), s.layer.c_in, s.layer.c_out, s.residual is None): s for s in plan.steps}
+    shapes = {(id(s.graph), s.layer.c_in, s.layer.c_out, s.residual is None): s for s in plan.tiled().steps}
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         module = host_gpu.load(host_gpu.build(Path(directory)))
@@ -57,7 +57,7 @@ def count(preset: str) -> dict[str, Any]:
             held.enter_context(mock.patch.object(ops, "kernels", lambda: device))
             held.callback(module.record, None)
             for step, tiled in product(shapes.values(), (False, True)):
-                if tiled and not (step.layer.tileable and step.graph.tiled().tiles):
+                if tiled and not step.by_tiles:
                     continue
                 machine = Machine(device)
                 module.record(partial(_middle, machine))
@@ -72,7 +72,7 @@ def _middle(machine: Machine, source: str, type_: str, blocks: int, *rest: Any) 
 
 
 def _launch(step: Step, tiled: bool) -> None:
-    rng, graph, layer = np.random.default_rng(0), step.graph.tiled() if tiled else step.graph, step.layer
+    rng, graph, layer = np.random.default_rng(0), step.graph, step.layer
     with cuda.Stream() as stream, Arena(stream) as arena:
         put, features = arena.put, _features(rng, graph.inputs, layer.c_in)
         rows = graph.rows if step.residual_rows is None else int(step.residual_rows.max()) + 1

@@ -29,7 +29,7 @@ def decoder_floors(plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
     every block; l2_mbytes_tiled: the same of graph_conv_tiled where it can run, else as before. floor_us: the
     longer of multiplying and moving.
     """
-    steps = [(s.name, s.graph, s.layer, s.residual is not None, _HALF) for s in plan.steps]
+    steps = [(s.name, s.graph, s.layer, s.residual is not None, _HALF) for s in plan.tiled().steps]
     rows = steps[-1][1].rows
     steps.append(("header.1", Graph.each(rows), plan.last, plan.mean is not None, _WIDE))
     launches = [_launch(*step, ceilings) for step in steps]
@@ -58,14 +58,11 @@ def _launch(
     gathered = sum(edges) * layer.c_in * _HALF
     blocks = -(-graph.rows // _BLOCK_ROWS.get(padded(n), 64))
     l2 = gathered + tables + blocks * weights + outputs + more
-    tiles = graph.tiled().tiles if layer.tileable and out_bytes == _HALF else None
-    reads = None if tiles is None else len(tiles.sources)  # rows of x, of all tiles
-    if tiles is None:
-        l2_tiled = l2
-    else:
-        slices, count = n // SLICES[n], len(tiles.offsets) - 1
+    tiles, reads, l2_tiled = graph.tiles if layer.tileable else None, None, l2
+    if tiles is not None:
+        slices, count, reads = n // SLICES[n], len(tiles.offsets) - 1, len(tiles.sources)  # rows of x, of all
         places = 2 * sum(edges) + tiles.offsets.nbytes + tiles.sources.nbytes + (tables > 0) * 4 * graph.rows
-        staged = len(tiles.sources) * layer.c_in * _HALF
+        staged = reads * layer.c_in * _HALF
         l2_tiled = slices * (staged + places) + count * weights + outputs + more
     flop = 2.0 * graph.rows * k * n
     multiply, move = flop / ceilings.tflops / 1e6, moved / ceilings.tbytes / 1e6

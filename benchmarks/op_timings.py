@@ -19,7 +19,7 @@ from topos_rt.backends import cuda
 from topos_rt.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.decoder_plan import Plan, Step
 from topos_rt.errors import one_line
-from topos_rt.graphs import Corners, Graph
+from topos_rt.graphs import Corners
 from topos_rt.packing import Layer
 
 _GEMM, _COPY_BYTES = 8192, 1 << 30
@@ -136,7 +136,7 @@ def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, kee
     stages = max(int(step.name.split(".")[1]) for step in plan.steps if step.name.startswith("decoder."))
     wanted = {f"decoder.{stage}.{name}" for stage in (stages - 1, stages) for name in _STEPS}
     shapes = set()
-    for step in plan.steps:
+    for step in plan.tiled().steps:
         shape = id(step.graph), step.layer.c_in, step.layer.c_out
         if step.name in wanted or shape not in shapes:
             _one_conv(bench, step, floors[step.name], keep, others=step.name in wanted)
@@ -147,17 +147,15 @@ def _our_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
     """The kernel of all GPUs, and Hopper's where it is."""
     there = bench.put(x)
     forms: dict[str, Work] = {}
-    tiled = step.graph.tiled() if step.layer.tileable else step.graph
-    kinds = {"ours": step.graph} | ({"ours, tiled": tiled} if tiled.tiles is not None else {})
-    if bench.gpu and not ops.tiles_here():
-        kinds.pop("ours, tiled", None)
-    for name, graph in kinds.items():
-        layer = step.layer
-        if bench.gpu:
-            graph, layer = graph.placed(bench.put), layer.placed(bench.put, graph.tiles is not None)
+    graph = step.graph.placed(bench.put) if bench.gpu else step.graph
+    here = step.by_tiles and (not bench.gpu or ops.tiles_here())
+    for name, tiled in {"ours": False, "ours, tiled": True}.items():
+        if tiled and not here:
+            continue
+        layer = step.layer.placed(bench.put, tiled) if bench.gpu else step.layer
         out = bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16))
 
-        def ours(graph: Graph = graph, layer: Layer = layer, out: Any = out) -> Any:
+        def ours(layer: Layer = layer, out: Any = out) -> Any:
             ops.graph_conv(there, graph, layer, out=out, stream=bench.stream)
             return out  # not what the op returns: of an array on a GPU it knows no more than the address
 

@@ -30,6 +30,7 @@ template <class T, int Count>
 struct alignas(sizeof(T) * Count < 16 ? sizeof(T) * Count : 16) Run {
   T at[Count];
 };
+
 // The sums of a block of kRows x kColumns, 16 rows x 8 columns a fragment: a warp has RowTiles x ColumnTiles of them,
 // RowWarps x ColumnWarps warps lie beside each other. GroupSize: columns of a group of the norm; whole groups only.
 //

@@ -132,7 +132,7 @@ class KernelDecoder(_Decoder):
                 self.stream: cuda.Stream = held.enter_context(cuda.Stream())
                 arena: Arena = held.enter_context(Arena(self.stream))
                 self._arena = arena
-                self._plan = plan.placed(arena.put, tiled)
+                self._plan = (plan.tiled() if tiled else plan).placed(arena.put)
                 self.buffers = _buffers(plan, arena)
                 self._pinned: cuda.Pinned = held.enter_context(cuda.Pinned(self.outputs["vertices"]))
                 # Once outside of the recording: first launches load code, which a capture may not.

@@ -40,6 +40,11 @@ class Step:
     residual_rows: Array | None = None
     silu: bool = True
 
+    @property
+    def by_tiles(self) -> bool:
+        """Whether Hopper's kernel can do it, see `Plan.tiled`."""
+        return self.layer.tileable and self.graph.tiles is not None
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -71,11 +76,15 @@ class Plan:
             sizes[step.target] = max(sizes[step.target], step.graph.rows * step.layer.c_out)
         return sizes
 
-    def placed(self, put: Put, tiled: bool = False) -> Plan:
-        """The same plan with every array on a device; what several steps share is there once.
+    def tiled(self) -> Plan:
+        """For Hopper's kernel wherever a step fits it; what several steps share is made once."""
+        unique = {id(step.graph): step.graph for step in self.steps}
+        graphs = {key: graph.tiled() for key, graph in unique.items()}
+        steps = tuple(dataclasses.replace(step, graph=graphs[id(step.graph)]) for step in self.steps)
+        return dataclasses.replace(self, steps=steps)
 
-        tiled: by Hopper's kernel wherever a step fits it.
-        """
+    def placed(self, put: Put) -> Plan:
+        """The same plan with every array on a device; what several steps share is there once."""
         seen: dict[int, tuple[np.ndarray, Array]] = {}  # keeps the array: another could get its id
 
         def once(array: np.ndarray) -> Array:
@@ -86,15 +95,12 @@ class Plan:
         def maybe(array: Array | None) -> Array | None:
             return None if array is None else once(array)
 
-        unique = {id(step.graph): step.graph for step in self.steps}
-        graphs = {key: (g.tiled() if tiled else g).placed(once) for key, g in unique.items()}
+        graphs = {id(step.graph): step.graph.placed(once) for step in self.steps}
         steps = tuple(
             dataclasses.replace(
                 step,
                 graph=graphs[id(step.graph)],
-                layer=step.layer.placed(
-                    put, step.layer.tileable and graphs[id(step.graph)].tiles is not None
-                ),
+                layer=step.layer.placed(put, step.by_tiles),
                 residual_rows=maybe(step.residual_rows),
             )
             for step in self.steps

@@ -19,7 +19,8 @@ from topos_rt.graphs import Graph
 @pytest.mark.skipif(NVCC is None or host_gpu.compiler() is None, reason="no nvcc or no C++ compiler")
 def test_a_linear_layer_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = random_layer(np.random.default_rng(0), 64, 128, 1)
-    plan = SimpleNamespace(steps=[Step("linear", Graph.each(400), layer, 0, 1)])
+    plan = SimpleNamespace(steps=[Step("linear", Graph.each(400).tiled(), layer, 0, 1)])
+    plan.tiled = lambda: plan
     monkeypatch.setattr(count_kernels, "decoder_of", lambda preset: (None, plan))
     before = cuda.runtime
     plain, tiled = count_kernels.count("mini")["blocks"]

@@ -34,7 +34,7 @@ class Block:
         self.registers: dict[str, np.ndarray] = {}
         self.at = np.zeros(n, np.int64)  # each thread's next instruction
         self.done, self.waiting = np.zeros(n, bool), np.zeros(n, bool)
-        self.copies = tensor.Copies(n)
+        self.copies = tensor.Copies(n, number * n)
         self.products = tensor.Products(n // WARP, any(i.parts[0] == "wgmma" for i in kernel.instructions))
         self.counts: Counter[str] = Counter()
         self.sectors: set[int] = set()
@@ -139,6 +139,8 @@ class Block:
         if name == "%tid.x":
             return self.lanes
         numbers = {"%ctaid.x": self.number, "%ntid.x": len(self.lanes), "%laneid": self.lanes % WARP}
+        if name.startswith("%") and name not in numbers:
+            raise Fault(f"a register that this machine does not know: {name}")
         # Shared memory and parameters begin at zero, each in a space of its own.
         return np.broadcast_to(numbers.get(name, 0), len(self.lanes))
 

@@ -162,8 +162,8 @@ def _multiply(block: Block, instruction: Instruction, warps: np.ndarray) -> None
         products.begin(name, "A", warps)
     block.counts["flop"] += len(warps) * 2 * 16 * columns * 16
     # Each warpgroup reads B once: a quarter of it is a warp's share.
-    block.counts["wavefronts"] += len(warps) * columns * 16 * 2 // 128 // 4
-    block.counts["wavefronts at least"] += len(warps) * columns * 16 * 2 // 128 // 4
+    turns = len(warps) * columns * 16 * 2 // 128 // 4
+    block.counts.update({"wavefronts": turns, "wavefronts at least": turns})
 
 
 def _from_shared(block: Block, warp: int, descriptor: int, columns: int) -> np.ndarray:
@@ -208,7 +208,9 @@ _WGMMA: dict[str, Callable[[Block, Instruction, np.ndarray], None]] = {
 class Copies:
     """cp.async: done when the thread that began them waits, not before."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, first: int) -> None:
+        """first: number of the block's first thread in the grid."""
+        self.first = first
         self.committed = np.zeros(threads, np.int64)
         self.open: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]] = []
 
@@ -232,7 +234,7 @@ class Copies:
                 units = ranges(to[over], size, UNIT)
                 shared.copying[units] = False
                 shared.written[units] = shared.epoch
-                shared.bytes[ranges(to[over], size)] = memory.read(who[over], start[over], size)
+                shared.bytes[ranges(to[over], size)] = memory.read(self.first + who[over], start[over], size)
             if not over.all():
                 kept.append((who[~over], group[~over], to[~over], start[~over], size))
         self.open = kept
