@@ -30,13 +30,21 @@ inline constexpr int kPlainShared = 48 << 10;  // what a block gets without aski
 template <class Body>
 int launch(const Body& body, int64_t blocks, Stream stream) {
   if (blocks == 0) return 0;
+  cudaError_t status = cudaSuccess;
   if constexpr (Body::kShared > kPlainShared) {
-    const cudaError_t asked =
-        cudaFuncSetAttribute(kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, Body::kShared);
-    if (asked != cudaSuccess) return asked;
+    status = cudaFuncSetAttribute(kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, Body::kShared);
   }
-  kernel<Body><<<static_cast<unsigned>(blocks), Body::kThreads, Body::kShared, stream>>>(body);
-  return cudaGetLastError();
+  if (status == cudaSuccess) {
+    cudaLaunchConfig_t how{};
+    how.gridDim = dim3(static_cast<unsigned>(blocks));
+    how.blockDim = dim3(Body::kThreads);
+    how.dynamicSmemBytes = Body::kShared;
+    how.stream = stream;
+    status = cudaLaunchKernelEx(&how, kernel<Body>, body);
+  }
+  // Told now, so that no later call finds it as CUDA's last error and takes it for its own.
+  if (status != cudaSuccess) cudaGetLastError();
+  return status;
 }
 #else
 inline constexpr int kGuard = 64;

@@ -6,6 +6,7 @@ The same sequence of `topos_rt.ops` runs on NumPy arrays (`NumpyDecoder`, the tw
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -112,11 +113,15 @@ class Buffers:
 
 
 class KernelDecoder(_Decoder):
-    """The decoder on the current GPU. `launch` puts it on the stream; `run` also copies and waits.
+    """The decoder on the current GPU, as an `Enqueued` engine; its `launch` is a run without the copies.
+
+    What is dropped without `close` is closed then.
 
     Raises BackendError where the kernels are not built or CUDA fails, InputError for channel widths that no
     kernel was compiled for.
     """
+
+    _held: ExitStack | None = None  # also of one that was never made
 
     def __init__(self, plan: Plan, record: bool = True, tiled: bool | None = None) -> None:
         """record: as one CUDA graph; else each run launches kernel after kernel.
@@ -124,7 +129,6 @@ class KernelDecoder(_Decoder):
         tiled: by Hopper's kernel where it fits; None: if this GPU has it.
         """
         super().__init__(plan)
-        self._held: ExitStack | None = None
         ops.kernels()
         with ExitStack() as held:
             try:
@@ -135,13 +139,14 @@ class KernelDecoder(_Decoder):
                 self._plan = (plan.tiled() if tiled else plan).placed(arena.put)
                 self.buffers = _buffers(plan, arena)
                 self._pinned: cuda.Pinned = held.enter_context(cuda.Pinned(self.outputs["vertices"]))
+                b = self.buffers
                 # Once outside of the recording: first launches load code, which a capture may not.
-                self._launch_each()
+                self._launch_each(b.latent, b.vertices, self.stream)
                 self.stream.synchronize()
                 self._graph: cuda.Graph | None = None
                 if record:
                     with self.stream.capture() as recorded:
-                        self._launch_each()
+                        self._launch_each(b.latent, b.vertices, self.stream)
                     self._graph = held.enter_context(recorded[0])
             except cuda.CudaError as error:
                 raise BackendError(
@@ -161,17 +166,31 @@ class KernelDecoder(_Decoder):
 
     def launch(self) -> None:
         """Begin to turn `buffers.latent` into `buffers.vertices`."""
-        if self._held is None:
-            raise InputError("this decoder is closed", got="a call after close()")
+        self._check_open()
         if self._graph is None:
-            self._launch_each()
+            self._launch_each(self.buffers.latent, self.buffers.vertices, self.stream)
         else:
             self.stream.launch(self._graph)
 
-    def _launch_each(self) -> None:
-        plan, b, stream = self._plan, self.buffers, self.stream.handle
+    @property
+    def recordable(self) -> bool:
+        """See `Enqueued.recordable`."""
+        return True
+
+    def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
+        """See `Enqueued.enqueue`. One run at a time: what lies between the launches has one place."""
+        self._check_open()
+        latent, vertices = arrays["latent"], arrays["vertices"]
+        self._launch_each(_shaped(latent, latent.shape[1:]), _shaped(vertices, vertices.shape[1:]), stream)
+
+    def _check_open(self) -> None:
+        if self._held is None:
+            raise InputError("this decoder is closed", got="a call after close()")
+
+    def _launch_each(self, latent: DeviceArray, vertices: DeviceArray, on: cuda.Stream) -> None:
+        plan, b, stream = self._plan, self.buffers, on.handle
         tokens, channels = plan.latent
-        latent, width = b.latent, padded(channels)
+        width = padded(channels)
         if plan.basis is not None:
             flat = (tokens * channels,)
             ops.project(
@@ -206,7 +225,7 @@ class KernelDecoder(_Decoder):
             plan.out_rows,
             plan.scale,
             plan.mean,
-            out=b.vertices,
+            out=vertices,
             stream=stream,
         )
 
@@ -221,6 +240,10 @@ class KernelDecoder(_Decoder):
         except cuda.CudaError as error:
             raise BackendError("the kernel decoder failed", got=error, fix=_ENGINE) from error
         np.copyto(vertices, self._pinned.array[0])
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+            self.close()
 
     def close(self) -> None:
         """Give back all memory. May be called again."""

@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from benchmarks import bench_graph
+from export.decoder_tensors import decoder_tensors
+from export.models import TOPOSVAE
+from tests import tiny_bundle as tiny
+from topos_rt.backends import cuda
+from topos_rt.decoder import KernelDecoder, NumpyDecoder
+from topos_rt.decoder_plan import make_plan
+from topos_rt.topology import Hierarchy
 
 fake_gpu = pytest.importorskip("tests.backends.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
 from topos_rt import HeadPipeline, ops  # noqa: E402
@@ -34,11 +44,15 @@ def trt(monkeypatch: pytest.MonkeyPatch, host_module: Any, tmp_path: Path) -> It
     gpu = made.gpu
     gpu.kernels = 0
 
-    def flow_step(*arguments: Any) -> None:
-        gpu.kernels += not gpu.recording
-        gpu.put(arguments[-1], lambda: host_module.flow_step(*arguments) and None)
+    def launcher(name: str) -> Callable[..., None]:
+        def launch(*arguments: Any) -> None:
+            gpu.kernels += not gpu.recording
+            gpu.put(arguments[-1], lambda: getattr(host_module, name)(*arguments) and None)
 
-    kernels = SimpleNamespace(flow_step=flow_step)
+        return launch
+
+    launchers = {name: launcher(name) for name in ("flow_step", "graph_conv", "linear_out", "pack_rows")}
+    kernels = SimpleNamespace(TILED=True, **launchers)
     monkeypatch.setattr(ops, "kernels", lambda: kernels)
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
     yield made
@@ -64,8 +78,35 @@ def test_it_is_the_head_made_step_by_step(trt: Any, tiny_bundle: Path, case: str
         assert head.metadata == want.metadata
 
 
-def test_only_pixels_tokens_and_noise_go_to_the_gpu(trt: Any, tiny_bundle: Path) -> None:
-    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+@pytest.fixture
+def gnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder of our own for the tiny bundle, which has none: random, from its latents to its vertices."""
+    ball, tokens = tiny.HEAD, tiny.N
+    cluster = np.arange(tiny.V) * tokens // tiny.V
+    hierarchy = Hierarchy.build(ball.positions, ball.normals, ball.topology.edges, [cluster])
+    torch.manual_seed(0)
+    vae = TOPOSVAE(hierarchy, code_channels=tiny.D, width=16, num_encoder_layers=1, decoder_blocks=(2,),
+                   decoder_channel=(32, 16))  # fmt: skip
+    plan = make_plan(decoder_tensors(vae.requires_grad_(False)), hierarchy)
+    for decoder in (KernelDecoder, NumpyDecoder):
+        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(plan)))
+
+
+def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None) -> None:
+    heads = {}
+    for one_launch in (False, True):
+        with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", decoder="kernels", cuda_graph=one_launch) as pipe:
+            heads[one_launch] = pipe(IMAGE, seed=1, guidance=2.0).positions
+            pipe(IMAGE, seed=2, guidance=2.0)
+            assert np.array_equal(pipe(IMAGE, seed=1, guidance=2.0).positions, heads[one_launch])
+            assert trt.gpu.graphs == 1 + one_launch  # the decoder's own, and the whole
+    size = np.ptp(heads[True])
+    assert 0 < size and np.abs(heads[True] - heads[False]).max() < 1e-3 * size  # its features are FP16
+
+
+@pytest.mark.parametrize("decoder", ["engine", "kernels"])
+def test_only_pixels_and_noise_go_to_the_gpu(trt: Any, tiny_bundle: Path, gnn: None, decoder: str) -> None:
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", decoder=decoder, cuda_graph=True) as pipe:
         m = pipe.bundle.manifest
         pipe(IMAGE)
         before = trt.gpu.copied
@@ -179,24 +220,46 @@ def test_nothing_is_collected_while_recording(trt: Any, tiny_bundle: Path) -> No
         trt.gpu.recording.clear()
 
 
-def test_engines_of_others_cannot_be_recorded(trt: Any, tiny_bundle: Path) -> None:
-    from topos_rt.backends import builder
+def test_collection_is_off_until_the_last_recording_ends(trt: Any) -> None:
+    with cuda.Stream() as one, cuda.Stream() as other:
+        first, second = one.capture(), other.capture()
+        graphs = [first.__enter__(), second.__enter__()]
+        first.__exit__(None, None, None)
+        assert not gc.isenabled()
+        second.__exit__(None, None, None)
+        assert gc.isenabled()
+        for (graph,) in graphs:
+            graph.close()
 
-    with pytest.raises(InputError, match="a CUDA graph with dit_step: got object; expected engines of"):
-        builder("tensorrt-rtx").flow_loop({"dit_step": object()}, [], {})
+
+def test_a_decoder_on_the_host_cannot_be_recorded(trt: Any, tiny_bundle: Path, gnn: None) -> None:
+    with (
+        HeadPipeline.open(tiny_bundle, "tensorrt-rtx", decoder="numpy", cuda_graph=True) as pipe,
+        pytest.raises(InputError, match=r"graph with vae_decoder: got NumpyDecoder; expected engines of.*witho"),
+    ):
+        pipe(IMAGE)
 
 
-def test_the_benchmark(trt: Any, tiny_bundle: Path, tmp_path: Path) -> None:
-    from benchmarks import bench_graph
-
+def test_the_benchmark(trt: Any, tiny_bundle: Path, gnn: None, tmp_path: Path) -> None:
     path = tmp_path / "graph.json"
     words = ["--model", str(tiny_bundle), "--preset", "fast", "--json", str(path)]
     assert bench_graph.main([*words, "--rounds", "0"]) == 2
     assert bench_graph.main([*words, "--rounds", "2", "--backend", "onnxruntime"]) == 2
     assert bench_graph.main([*words, "--rounds", "2"]) == 0
     found = json.loads(path.read_text())
-    assert set(found["ms"]) == {"steps", "graph"} and found["ms"]["graph"]["n"] == 2
-    assert 0 < found["largest_mm"] < 1 and found["ratio"] > 0 and found["ratio_interval"] is None
+    assert set(found["ms"]) == set(bench_graph.MODES) and found["ms"]["graph"]["n"] == 2
+    graph, own = found["compared"]
+    assert graph["ratio"] > 0 and graph["interval"] is None
+    assert 0 < graph["largest_mm"] < 1 < own["largest_mm"]  # here the decoders have nothing in common
+    assert found["failed"] == {}
+
+
+def test_the_benchmark_goes_on_without_our_decoder(trt: Any, tiny_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "graph.json"
+    assert bench_graph.main(["--model", str(tiny_bundle), "--rounds", "1", "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert set(found["ms"]) == {"steps", "graph"} and len(found["compared"]) == 1
+    assert "no tensors decoder.*" in found["failed"]["graph_kernels"]
 
 
 @pytest.mark.gpu

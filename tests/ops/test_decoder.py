@@ -167,6 +167,13 @@ def test_nothing_is_allocated_or_waited_for_while_recording(hierarchy: Hierarchy
         decoder.run({"latent": latent_of(plan)})
 
 
+def test_a_decoder_that_is_dropped_gives_everything_back(hierarchy: Hierarchy, host: Any) -> None:
+    decoder = KernelDecoder(make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy))
+    assert host.blocks and host.graphs == 1
+    del decoder
+    assert not host.blocks and host.graphs == 0
+
+
 def test_a_failure_half_way_gives_everything_back(hierarchy: Hierarchy, host: Any, monkeypatch: Any) -> None:
     def refuse(size: int) -> Any:
         raise cuda.CudaError("cudaMallocHost", cuda.OUT_OF_MEMORY, "no room")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from topos_rt.errors import InputError, OptionError, ToposError, choose
 
 if TYPE_CHECKING:
+    from topos_rt.backends.cuda import Stream
     from topos_rt.backends.device_array import DeviceArray
     from topos_rt.flow_program import Evaluation
 
@@ -132,6 +133,24 @@ class Traced(Protocol):
 
     def trace(self, sink: Callable[[DeviceTimes], object] | None) -> None:
         """Call `sink` after every run that follows; None ends that. Untraced runs pay nothing for it."""
+        ...
+
+
+@runtime_checkable
+class Enqueued(Engine, Protocol):
+    """An engine on a device that others put to work there, in a CUDA graph for one."""
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a run, of what is bound now, may be recorded into a CUDA graph."""
+        ...
+
+    def enqueue(self, arrays: Mapping[str, DeviceArray], stream: Stream) -> None:
+        """Put a run on a stream and do not wait for it; may be recorded into a CUDA graph.
+
+        arrays: all inputs and outputs, on the GPU; they stay in use until the stream is waited for. What is
+        recorded holds until the engine is closed. Raises BackendError, CudaError.
+        """
         ...
 
 

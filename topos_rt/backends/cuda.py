@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -109,16 +110,32 @@ def on_device(ordinal: int) -> Iterator[None]:
         _call("cudaSetDevice", before)
 
 
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """No garbage collection: the memory of a dropped pipeline may not be freed by a thread that captures."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+class _NothingCollected:
+    """No garbage collection: the memory of a dropped pipeline may not be freed by a thread that captures.
+
+    Collection is on or off for all threads: the first to capture turns it off, the last one on again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._captures = 0
+        self._was_on = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._captures == 0:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._captures += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._captures -= 1
+            if self._captures == 0 and self._was_on:
+                gc.enable()
+
+
+_nothing_collected = _NothingCollected()
 
 
 class _Held:
@@ -179,7 +196,7 @@ class Stream(_Held):
         """Record what is begun inside, in place of doing it; the list then holds the graph of it."""
         mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         recorded: list[Graph] = []
-        with _nothing_collected():
+        with _nothing_collected:
             _call("cudaStreamBeginCapture", self._stream, mode)
             try:
                 yield recorded

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.backends import cuda, onnx_weights
-from topos_rt.backends.base import EngineOptions, Probe, Value
+from topos_rt.backends.base import EngineOptions, Enqueued, Probe, Value
 from topos_rt.backends.engine_cache import BuildReport, EngineCache, EngineKey, Found, warn
 from topos_rt.backends.tensorrt_build import build, build_smallest
 from topos_rt.backends.tensorrt_engine import TensorRTEngine
@@ -156,10 +156,10 @@ class TensorRT:
     ) -> FlowLoop:
         """A CUDA graph of the sampler. Raises BackendError, and InputError for engines that are not ours."""
         for graph, engine in engines.items():
-            if not isinstance(engine, TensorRTEngine):
+            if not isinstance(engine, Enqueued):
                 raise InputError(f"a CUDA graph with {graph}", got=type(engine).__name__,
-                                 expected="engines of TensorRT only", fix=STEPWISE)  # fmt: skip
-        return FlowLoop(engines, program, modulations)
+                                 expected="engines of TensorRT, or a decoder on a GPU", fix=STEPWISE)  # fmt: skip
+        return FlowLoop(engines, engines["dit_step"].workspace, program, modulations)
 
     def load(self, path: Path, options: EngineOptions) -> TensorRTEngine:
         """Load an ONNX file through the cache of plans.

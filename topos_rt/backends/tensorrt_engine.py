@@ -121,7 +121,7 @@ class TensorRTEngine:
             self._bind(name, self._buffer(name))
         mark()
         try:
-            self._execute()
+            self._execute(self._stream)
         except BackendError:
             self._stream.synchronize()  # copies in flight read arrays that are gone once this error is
             raise
@@ -146,28 +146,24 @@ class TensorRTEngine:
         """What it runs in."""
         return self._workspace
 
-    def enqueue(self, arrays: Mapping[str, DeviceArray]) -> None:
-        """Put a run on the workspace's stream and do not wait for it; may be recorded into a CUDA graph.
-
-        arrays: all inputs and outputs, on the GPU; they stay in use until the stream is waited for. What is
-        recorded holds as long as no engine is loaded into the workspace. Raises BackendError, CudaError.
-        """
+    def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
+        """See `Enqueued.enqueue`. What is recorded holds as long as no engine is loaded into the workspace."""
         for name, array in arrays.items():
             self._bind(name, array.address)
-        self._execute()
+        self._execute(stream)
 
     @property
     def recordable(self) -> bool:
-        """Whether a run, of what is bound now, may be recorded into a CUDA graph."""
+        """See `Enqueued.recordable`."""
         ask = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX alone
         return ask is None or bool(ask(self._stream.handle))
 
-    def _execute(self) -> None:
+    def _execute(self, stream: cuda.Stream) -> None:
         arena = self._workspace.reserve(self._activations)
         if arena != self._arena:  # once: not for every run, and not while a graph is recorded
             self._context.set_device_memory(arena, self._activations)
             self._arena = arena
-        if not self._context.execute_async_v3(self._stream.handle):
+        if not self._context.execute_async_v3(stream.handle):
             raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=CPU)
 
     def _upload(self, name: str, value: Value) -> Value:

@@ -16,9 +16,9 @@ import numpy as np
 
 from topos_rt import ops
 from topos_rt.backends import cuda
-from topos_rt.backends.base import Tensor, Value
+from topos_rt.backends.base import Enqueued, Tensor, Value
 from topos_rt.backends.device_array import Arena, DeviceArray
-from topos_rt.backends.tensorrt_engine import TensorRTEngine
+from topos_rt.backends.tensorrt_memory import Workspace
 from topos_rt.errors import BackendError, InputError
 from topos_rt.flow_program import MAX_TERMS, Evaluation, Ref, weights_table
 
@@ -32,19 +32,18 @@ class FlowLoop:
     """
 
     def __init__(
-        self, engines: Mapping[str, TensorRTEngine], program: Sequence[Evaluation],
+        self, engines: Mapping[str, Enqueued], workspace: Workspace, program: Sequence[Evaluation],
         modulations: Mapping[float, Any],
     ) -> None:  # fmt: skip
         """Go through the program once, and record it the second time.
 
-        engines: of all graphs, in one workspace. modulations: of every time of the program, on the GPU.
+        engines: of all graphs, on the GPU of the workspace. modulations: of every time of the program, there.
 
         Raises BackendError where the kernels are not built, or CUDA or TensorRT fail.
         """
         ops.kernels()
         self._engines, self._program = engines, program
         self._modulations: dict[float, DeviceArray] = dict(modulations)
-        workspace = engines["dit_step"].workspace
         self._stream, self._device = workspace.stream, workspace.device
         self._held: ExitStack | None = None
         with ExitStack() as held, cuda.on_device(self._device):
@@ -105,7 +104,7 @@ class FlowLoop:
     def _enqueue(self) -> None:
         """All of it, on the stream."""
         self._stream.clear(self._counter.address, self._counter.nbytes)
-        self._engines["dit_context"].enqueue({"tokens": self._tokens, **self._context})
+        self._engines["dit_context"].enqueue({"tokens": self._tokens, **self._context}, self._stream)
         for k, evaluation in enumerate(self._program):
             self._evaluate(k, evaluation)
             for total in evaluation.sums:
@@ -114,14 +113,14 @@ class FlowLoop:
                 ops.flow_step(terms, self._table, self._counter, [self._slots[total.target]],
                               stream=self._stream.handle)
         latent = self._slots[Ref("state", len(self._program))]
-        self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded})
+        self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded}, self._stream)
 
     def _check_recordable(self) -> None:
         steps = {"dit_step" if e.guidance is None else "dit_step_guided" for e in self._program}
         for name in ("dit_context", *sorted(steps), "vae_decoder"):
             if not self._engines[name].recordable:
                 raise BackendError(
-                    "the CUDA graph of the sampler", got=f"TensorRT says that {name} cannot be recorded",
+                    "the CUDA graph of the sampler", got=f"{name} cannot be recorded",
                     fix=STEPWISE,
                 )  # fmt: skip
 
@@ -131,11 +130,11 @@ class FlowLoop:
             "modulation": self._modulations[evaluation.t], **self._context,
         }  # fmt: skip
         if evaluation.guidance is None:
-            self._engines["dit_step"].enqueue(arrays)
+            self._engines["dit_step"].enqueue(arrays, self._stream)
             return
         arrays["difference"] = self._slots[Ref("difference", k)]
         arrays["guidance"] = self._guidance[evaluation.guidance]
-        self._engines["dit_step_guided"].enqueue(arrays)
+        self._engines["dit_step_guided"].enqueue(arrays, self._stream)
 
     def close(self) -> None:
         """Give back the graph and its memory, before the engines. May be called again."""
