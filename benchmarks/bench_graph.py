@@ -86,7 +86,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def _by_turns(
     pipes: Mapping[str, HeadPipeline], rounds: int, sampling: Mapping[str, Any]
 ) -> tuple[dict[str, list[float]], dict[tuple[str, str], float]]:
-    """Times of each in milliseconds, and how far apart any vertex of two that are compared came out, in mm."""
+    """Times of each in milliseconds, and how far apart a vertex of two that are compared is, in mm."""
     for pipe in pipes.values():
         for seed in range(_WARM):
             _head(pipe, seed, sampling)
@@ -115,7 +115,8 @@ def _comparison(a: str, b: str, samples: Mapping[str, list[float]]) -> dict[str,
     if len(samples[a]) >= MIN_COMPARED:
         found = difference(samples[a], samples[b], interleaved=True)
         interval = [1 + found.low, 1 + found.high]
-    return {"a": a, "b": b, "ratio": float(np.median(samples[b]) / np.median(samples[a])), "interval": interval}
+    ratio = float(np.median(samples[b]) / np.median(samples[a]))
+    return {"a": a, "b": b, "ratio": ratio, "interval": interval}
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ PARTS: dict[str, Part] = {
     "precision": Part(precision, 240, 120, "every stage against onnxruntime in FP32"),
     "kernels": Part(kernels, 240, 120, "each kernel alone"),
     "pipeline": Part(pipeline, 420, 180, "topos-rt bench, models and presets"),
-    "graph": Part(graph, 240, 120, "heads by one CUDA graph against heads step by step"),
+    "graph": Part(graph, 240, 120, "heads by one CUDA graph, either decoder, against step by step"),
     "baselines": Part(baselines, 540, 300, "the official algorithm in PyTorch, by turns with ours"),
     "train": Part(train, 300, 400, "some minutes of training"),
 }

@@ -55,7 +55,9 @@ LACKS: dict[str, tuple[str, Edit, str]] = {
     "stores to shared memory": ("all GPUs", without(r"st\.shared\.v4\S*\s[^;]*;"), "never written"),
     "alignment": ("all GPUs", instead(r"(ld\.global\.nc\.v4\S*\s[^;]*)\]", r"\1+4]"), "no multiple"),
     # by 2 GiB, as far as an instruction can say: 64 KiB on may be another allocation
-    "bounds": ("all GPUs", instead(r"(ld\.global\.nc\.v4\S*\s[^;]*)\]", r"\1+2147483632]"), "outside of every"),
+    "bounds": (
+        "all GPUs", instead(r"(ld\.global\.nc\.v4\S*\s[^;]*)\]", r"\1+2147483632]"), "outside of every"
+    ),
     "bounds of shared memory": (
         "all GPUs", instead(r"(ld\.shared\.v2\S*\s[^;\[]*\[%r\d+)(\+\d+)?\]", r"\1+1048576]"),
         "shared memory: 8",

@@ -158,7 +158,7 @@ class TensorRT:
         for graph, engine in engines.items():
             if not isinstance(engine, Enqueued):
                 raise InputError(f"a CUDA graph with {graph}", got=type(engine).__name__,
-                                 expected="engines of TensorRT, or a decoder on a GPU", fix=STEPWISE)  # fmt: skip
+                                 expected="TensorRT's engines or kernels", fix=STEPWISE)  # fmt: skip
         return FlowLoop(engines, engines["dit_step"].workspace, program, modulations)
 
     def load(self, path: Path, options: EngineOptions) -> TensorRTEngine:

@@ -147,7 +147,7 @@ class TensorRTEngine:
         return self._workspace
 
     def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
-        """See `Enqueued.enqueue`. What is recorded holds as long as no engine is loaded into the workspace."""
+        """See `Enqueued.enqueue`. What is recorded holds until another is loaded into the workspace."""
         for name, array in arrays.items():
             self._bind(name, array.address)
         self._execute(stream)
