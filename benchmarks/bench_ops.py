@@ -1,7 +1,7 @@
 """The kernels: what they must move and multiply, and how long they take on a GPU.
 
     python -m benchmarks.bench_ops --floors [--preset official|mini] [--json FILE]
-    python -m benchmarks.bench_ops [--op graph_conv] [--preset official|mini] [--rehearse] [--json FILE]
+    python -m benchmarks.bench_ops [--op graph_conv] [--ours] [--preset official|mini] [--json FILE]
 
 --floors is arithmetic and needs no GPU: bytes, FLOPs and the shortest time of every launch of the decoder,
 for the ceilings given with --tflops and --tbytes (default: one H200 as measured). Without it everything runs
@@ -38,6 +38,7 @@ def main() -> None:
         "--rehearse", action="store_true", help="all of it on the CPU; no time means anything"
     )
     parser.add_argument("--op", choices=OPS, action="append", help="measure only this (default: all)")
+    parser.add_argument("--ours", action="store_true", help="without the forms of other libraries")
     parser.add_argument("--preset", choices=random.PRESETS, default="official")
     parser.add_argument(
         "--tflops", type=float, default=H200.tflops, help="ceiling of FP16 products, for --floors"
@@ -60,7 +61,7 @@ def main() -> None:
         result |= decoder_floors(plan, ceilings)
         _print_floors(result)
     else:
-        from benchmarks.op_timings import failures, measure
+        from benchmarks.op_timings import Bench, failures, measure
 
         result = {
             "command": f"python -m benchmarks.bench_ops --preset {arguments.preset} --runs {arguments.runs}"
@@ -70,7 +71,8 @@ def main() -> None:
             _write(arguments.json, result | found)
 
         with torch.inference_mode():
-            result |= measure(vae, plan, arguments.op or OPS, arguments.runs, arguments.rehearse, keep)
+            bench = Bench(arguments.rehearse, arguments.runs, not arguments.ours)
+            result |= measure(vae, plan, arguments.op or OPS, bench, keep)
     _write(arguments.json, result)
     if failed := failures(result):
         raise SystemExit(f"bench_ops: {len(failed)} failed: {'; '.join(failed)}")

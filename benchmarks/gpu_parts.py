@@ -11,7 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +113,11 @@ def build(task: Task) -> Iterator[Named]:
 def tests(task: Task) -> Iterator[Named]:
     words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short", "--maxfail=20"]
     # With no GPU these skip; that they are found at all is what a rehearsal shows.
-    for place in ("backends",) if task.rehearse else _TESTS:
-        yield Path(place).stem, task.command([*words, f"tests/{place}"], keep=2 * _TAIL)
+    places = ("backends",) if task.rehearse else _TESTS
+    yield from _together({
+        Path(place).stem: partial(task.command, [*words, f"tests/{place}"], keep=2 * _TAIL)
+        for place in places
+    })  # fmt: skip
 
 
 def sanitize(task: Task) -> Iterator[Named]:
@@ -122,9 +127,20 @@ def sanitize(task: Task) -> Iterator[Named]:
         yield "compute-sanitizer", {"skipped": "a rehearsal" if task.rehearse else "it is not on the PATH"}
         return
     words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-x", "-k", _SANITIZED, "tests/ops"]
-    for tool in ("memcheck", "racecheck", "synccheck", "initcheck"):
-        checked = (program, "--tool", tool, "--error-exitcode", "9")
-        yield tool, task.command(words, before=checked, keep=_TAIL)
+    tools = ("memcheck", "racecheck", "synccheck", "initcheck")
+    yield from _together({
+        tool: partial(task.command, words, keep=_TAIL,
+                      before=(program, "--tool", tool, "--error-exitcode", "9"))
+        for tool in tools
+    })  # fmt: skip
+
+
+def _together(commands: Mapping[str, Callable[[], dict[str, Any]]]) -> Iterator[Named]:
+    """Results of commands as they end. For what is not timed: minutes of a GPU are few, cores many."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        begun = {pool.submit(run): name for name, run in commands.items()}
+        for done in as_completed(begun):
+            yield begun[done], done.result()
 
 
 def precision(task: Task) -> Iterator[Named]:

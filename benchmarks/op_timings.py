@@ -27,15 +27,21 @@ _STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")  # of the two finest levels: b
 _WARM = 20
 _BATCH = 25  # runs that wait behind one delay: the queue of a stream has room for about a thousand launches
 _SLEEP_HZ, _LONGEST_SLEEP_S = 2e9, 1.0  # of torch.cuda._sleep: no less than the clock of the multiprocessors
+_ROW = 20  # launches in a row, without the gaps that a single one is timed with
+_SETS = 5  # of arrays that a row goes through: more than any cache holds
 Work = Callable[[], Any]
+Turned = Callable[[int], Any]  # which set of arrays
+Inputs = tuple[np.ndarray, np.ndarray | None]  # x, residual
 Keep = Callable[[dict[str, Any]], None]
 
 
 class Bench:
     """Runs work and times it: by CUDA events on a GPU; by the host's clock in a rehearsal."""
 
-    def __init__(self, rehearse: bool, runs: int) -> None:
+    def __init__(self, rehearse: bool, runs: int, others: bool = True) -> None:
+        """others: also the forms of other libraries."""
         self.device = torch.device("cpu" if rehearse else "cuda")
+        self.others = others
         self.runs = runs
         self.gpu = not rehearse
 
@@ -45,6 +51,8 @@ class Bench:
 
     def put(self, array: np.ndarray) -> Any:
         """For our ops: an array on the device."""
+        if array.dtype == np.uint16:  # not every PyTorch tells what lies where of these
+            array = array.view(np.int16)
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device) if self.gpu else array
 
     def tensor(self, array: np.ndarray) -> Tensor:
@@ -80,6 +88,17 @@ class Bench:
             torch.cuda.synchronize()
         return [1e3 * float(begin.elapsed_time(end)) for begin, end in marks]
 
+    def in_a_row(self, work: Turned) -> dict[str, float]:
+        """Microseconds of one of many in a CUDA graph, as a decoder's launches are; work takes turns."""
+        if not self.gpu:
+            return self.time(lambda: work(0))
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="relaxed"):
+            for turn in range(_ROW):
+                work(turn)
+        times = self.time(graph.replay)
+        return {key: value if key == "n" else value / _ROW for key, value in times.items()}
+
     def _clock(self, work: Work) -> list[float]:
         times = []
         for _ in range(self.runs):
@@ -89,15 +108,12 @@ class Bench:
         return times
 
 
-def measure(
-    vae: TOPOSVAE, plan: Plan, names: Sequence[str], runs: int, rehearse: bool, keep: Keep
-) -> dict[str, Any]:
+def measure(vae: TOPOSVAE, plan: Plan, names: Sequence[str], bench: Bench, keep: Keep) -> dict[str, Any]:
     """All that was asked for, with the ceilings of the same run. keep: given the result as it grows."""
-    if not rehearse and not torch.cuda.is_available():
+    if bench.gpu and not torch.cuda.is_available():
         raise SystemExit(
             "bench_ops: got no GPU that PyTorch can use; expected one; fix: --floors or --rehearse"
         )
-    bench = Bench(rehearse, runs)
     ceilings = _ceilings(bench)
     result: dict[str, Any] = {"machine": _machine(bench), "ceilings": ceilings}
     print(f"ceilings: {ceilings['tflops']:.3g} TFLOP/s, {ceilings['tbytes']:.3g} TB/s")
@@ -139,24 +155,36 @@ def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, kee
     for step in plan.tiled().steps:
         shape = id(step.graph), step.layer.c_in, step.layer.c_out
         if step.name in wanted or shape not in shapes:
-            _one_conv(bench, step, floors[step.name], keep, others=step.name in wanted)
+            _one_conv(bench, step, floors[step.name], keep, others=bench.others and step.name in wanted)
         shapes.add(shape)
 
 
-def _our_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
+def _inputs(step: Step, turn: int) -> Inputs:
+    """x, and the residual if the step has one."""
+    rng = np.random.default_rng(turn)
+    x = rng.standard_normal((step.graph.inputs, step.layer.c_in)).astype(np.float16)
+    if step.residual is None:
+        return x, None
+    rows = step.graph.rows if step.residual_rows is None else int(step.residual_rows.max()) + 1
+    return x, rng.standard_normal((rows, step.layer.c_out)).astype(np.float16)
+
+
+def _our_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, Turned]:
     """The kernel of all GPUs, and Hopper's where it is."""
-    there = bench.put(x)
-    forms: dict[str, Work] = {}
+    there = [tuple(None if array is None else bench.put(array) for array in pair) for pair in inputs]
+    outs = [bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16)) for _ in inputs]
+    rows = None if step.residual_rows is None else bench.put(step.residual_rows)
+    forms: dict[str, Turned] = {}
     graph = step.graph.placed(bench.put) if bench.gpu else step.graph
     here = step.by_tiles and (not bench.gpu or ops.tiles_here())
     for name, tiled in {"ours": False, "ours, tiled": True}.items():
         if tiled and not here:
             continue
         layer = step.layer.placed(bench.put, tiled) if bench.gpu else step.layer
-        out = bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16))
 
-        def ours(layer: Layer = layer, out: Any = out) -> Any:
-            ops.graph_conv(there, graph, layer, out=out, stream=bench.stream)
+        def ours(turn: int, layer: Layer = layer) -> Any:
+            (x, residual), out = there[turn % len(there)], outs[turn % len(there)]
+            ops.graph_conv(x, graph, layer, residual, rows, step.silu, out=out, stream=bench.stream)
             return out  # not what the op returns: of an array on a GPU it knows no more than the address
 
         forms[name] = ours
@@ -164,41 +192,49 @@ def _our_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
 
 
 def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, others: bool) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((step.graph.inputs, step.layer.c_in)).astype(np.float16)
-    truth = ops.graph_conv(x.astype(np.float64), step.graph, step.layer)
+    inputs = [_inputs(step, turn) for turn in range(_SETS if bench.gpu else 1)]
+    x, residual = (None if array is None else array.astype(np.float64) for array in inputs[0])
+    assert x is not None
+    truth = ops.graph_conv(x, step.graph, step.layer, residual, step.residual_rows, step.silu)
     row: dict[str, Any] = {"floor_us": floor["floor_us"], "bound": floor["bound"], "us": {}}
 
-    def one(name: str, work: Work) -> dict[str, Any]:
-        got = work()
+    def one(name: str, work: Turned) -> dict[str, Any]:
+        got = work(0)
         numbers = np.asarray(got.float().cpu() if isinstance(got, Tensor) else got, np.float64)
         error = float(np.linalg.norm(numbers - truth) / np.linalg.norm(truth))
         if not error < 0.05:
             raise RuntimeError(f"a relative RMS of {error:.2g}")
-        times = bench.time(work)
-        share = floor["floor_us"] / times["p50"]
-        rate = floor["gflop"] / times["p50"] * 1e3, floor["mbytes"] / times["p50"]
-        print(f"{step.name:<32} {name:<12} p50 {times['p50']:9.1f} us  {share:6.1%} of the ceiling"
-              f"  {rate[0] / 1e3:7.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}", flush=True)  # fmt: skip
-        return times | {
-            "relative_rms": error, "share_of_ceiling": share, "tflops": rate[0] / 1e3, "tbytes": rate[1],
+        alone = bench.time(lambda: work(0))
+        warm, cold = bench.in_a_row(lambda turn: work(0)), bench.in_a_row(work)
+        us = cold["p50"]
+        share = floor["floor_us"] / us
+        rate = floor["gflop"] / us * 1e3, floor["mbytes"] / us
+        print(f"{step.name:<28} {name:<12} p50 {us:7.2f} us,"
+              f" warm {warm['p50']:7.2f}, alone {alone['p50']:7.2f}  {share:6.1%} of the ceiling"
+              f"  {rate[0]:5.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}", flush=True)  # fmt: skip
+        return {
+            "in_a_row": cold, "in_a_row_warm": warm, "alone": alone, "p50": us, "relative_rms": error,
+            "share_of_ceiling": share, "tflops": rate[0], "tbytes": rate[1],
         }  # fmt: skip
 
-    forms = _our_convs(bench, step, x) | (_torch_convs(bench, step, x) if others else {})
+    forms = _our_convs(bench, step, inputs) | (_torch_convs(bench, step, inputs) if others else {})
     for name, work in forms.items():
         row["us"][name] = _told(f"{step.name} {name}", partial(one, name, work))
         keep({step.name: row})
 
 
-def _torch_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
+def _torch_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, Turned]:
     """The same layer per edge as PyTorch Geometric does it, by sparse products, and compiled. All in FP16."""
     graph, layer, half = step.graph, step.layer, torch.float16
-    features, weight = bench.tensor(x), bench.tensor(layer.matrix).to(half).unflatten(0, (layer.types, -1))
+    there = [tuple(None if array is None else bench.tensor(array) for array in pair) for pair in inputs]
+    rows = None if step.residual_rows is None else bench.tensor(step.residual_rows.astype(np.int64))
+    weight = bench.tensor(layer.matrix).to(half).unflatten(0, (layer.types, -1))
     bias = bench.tensor(
         layer.bias if layer.bias is not None else np.zeros((layer.types, layer.c_out), np.float32)
     )
-    assert layer.gamma is not None and layer.beta is not None
-    gamma, beta = bench.tensor(layer.gamma).to(half), bench.tensor(layer.beta).to(half)
+    norm = None
+    if layer.gamma is not None and layer.beta is not None:
+        norm = bench.tensor(layer.gamma).to(half), bench.tensor(layer.beta).to(half)
     ends, matrices, tables = [], [], []
     for sources in graph.types:
         source = np.arange(graph.rows) if sources.indices is None else sources.indices.astype(np.int64)
@@ -215,30 +251,37 @@ def _torch_convs(bench: Bench, step: Step, x: np.ndarray) -> dict[str, Work]:
         tables.append(bench.tensor(table))
     degrees = torch.stack([torch.bincount(t, minlength=graph.rows) for _, t in ends], 1).to(half)
 
-    def rest(y: Tensor) -> Tensor:
-        y = torch.nn.functional.group_norm(y, 4, gamma, beta, 1e-3)
-        return torch.nn.functional.silu(y)
+    def rest(y: Tensor, residual: Tensor | None) -> Tensor:
+        if norm is not None:
+            y = torch.nn.functional.group_norm(y, 4, *norm, 1e-3)
+        if residual is not None:
+            y = y + (residual if rows is None else residual[rows])
+        return torch.nn.functional.silu(y) if step.silu else y
 
-    def per_edge() -> Tensor:
+    def per_edge(x: Tensor, residual: Tensor | None) -> Tensor:
         y = torch.zeros(graph.rows, layer.c_out, dtype=half, device=bench.device)
         for (source, target), w, b in zip(ends, weight, bias.to(half), strict=True):
-            y.index_add_(0, target, features[source] @ w + b)
-        return rest(y)
+            y.index_add_(0, target, x[source] @ w + b)
+        return rest(y, residual)
 
-    def sparse() -> Tensor:
-        sums = [(m @ features.float()).to(half) for m in matrices]
-        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half))
+    def sparse(x: Tensor, residual: Tensor | None) -> Tensor:
+        sums = [(m @ x.float()).to(half) for m in matrices]
+        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half), residual)
 
-    def gathered() -> Tensor:
-        padded = torch.cat([features, torch.zeros_like(features[:1])])
-        sums = [padded[t].sum(1) for t in tables]
-        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half))
+    def gathered(x: Tensor, residual: Tensor | None) -> Tensor:
+        with_zero = torch.cat([x, torch.zeros_like(x[:1])])
+        sums = [with_zero[t].sum(1) for t in tables]
+        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half), residual)
 
-    forms: dict[str, Work] = {"per edge": per_edge, "sparse": sparse, "gathered": gathered}
+    forms: dict[str, Any] = {"per edge": per_edge, "sparse": sparse, "gathered": gathered}
     if bench.gpu:
         # Not "max-autotune": that takes minutes. Static, or the second topology would be compiled for any.
         forms["compiled"] = torch.compile(gathered, dynamic=False)
-    return forms
+
+    def turned(form: Callable[..., Any]) -> Turned:
+        return lambda turn: form(*there[turn % len(there)])
+
+    return {name: turned(form) for name, form in forms.items()}
 
 
 def _flow_step(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
@@ -295,6 +338,8 @@ def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: 
     else:
         twin = NumpyDecoder(plan)
         tell("twin", lambda: bench.time(lambda: twin.run({"latent": latent})))
+    if not bench.others:
+        return
     given = torch.from_numpy(latent).to(bench.device)
     with torch.inference_mode():
         module = vae.to(bench.device)
