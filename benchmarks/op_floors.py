@@ -60,10 +60,9 @@ def _launch(
     l2 = gathered + tables + blocks * weights + outputs + more
     tiles, reads, l2_tiled = graph.tiles if layer.tileable else None, None, l2
     if tiles is not None:
-        slices, count, reads = n // SLICES[n], len(tiles.offsets) - 1, len(tiles.sources)  # rows of x, of all
-        places = 2 * sum(edges) + tiles.offsets.nbytes + tiles.sources.nbytes + (tables > 0) * 4 * graph.rows
+        slices, count, reads = n // SLICES[n], len(tiles.tables), tiles.reads
         staged = reads * layer.c_in * _HALF
-        l2_tiled = slices * (staged + places) + count * weights + outputs + more
+        l2_tiled = slices * (staged + tiles.tables.nbytes) + count * weights + outputs + more
     flop = 2.0 * graph.rows * k * n
     multiply, move = flop / ceilings.tflops / 1e6, moved / ceilings.tbytes / 1e6
     return {

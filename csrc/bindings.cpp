@@ -4,10 +4,8 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <optional>
 #include <stdexcept>
 #include <string>
-#include <tuple>
 
 #include "kernels.h"
 #ifdef TOPOS_CUDA
@@ -43,10 +41,8 @@ void check(int status) {
 
 using Pair = std::array<Address, 2>;  // offsets, sources
 
-// Offsets, sources, places of each type.
-using TileTables = std::optional<std::tuple<Address, Address, std::vector<Address>>>;
-
-void graph_conv(Address x, const std::vector<Pair>& edges, const TileTables& tables, std::array<int, 3> sizes,
+// tiles: of TileTable, for the kernel that needs them; 0: the other.
+void graph_conv(Address x, const std::vector<Pair>& edges, Address tiles, std::array<int, 3> sizes,
                 Address weights, Address bias, Pair norm, Pair residual, bool silu, Address out,
                 std::array<Address, 4> out32, Address stream) {
   topos::GraphConv args{};
@@ -61,11 +57,8 @@ void graph_conv(Address x, const std::vector<Pair>& edges, const TileTables& tab
   args.out = at<void>(out);
   args.out32 = at<float>(out32[0]), args.out_rows = at<int32_t>(out32[1]);
   args.scale = at<float>(out32[2]), args.mean = at<float>(out32[3]);
-  if (!tables) return check(topos::graph_conv(args, stream_at(stream)));
-  const auto& [offsets, sources, places] = *tables;
-  topos::Tiles tiles{at<int32_t>(offsets), at<int32_t>(sources), {}};
-  for (int i = 0; i < args.types; ++i) tiles.places[i] = at<uint16_t>(places.at(i));
-  check(topos::graph_conv_tiled(args, tiles, stream_at(stream)));
+  if (!tiles) return check(topos::graph_conv(args, stream_at(stream)));
+  check(topos::graph_conv_tiled(args, at<topos::TileTable>(tiles), stream_at(stream)));
 }
 
 void flow_step(const std::vector<Address>& terms, Address table, Address step, int steps,
@@ -109,7 +102,8 @@ PYBIND11_MODULE(_kernels, m) {
   m.attr("WIDTHS") = py::tuple(py::cast(std::vector<int>(std::begin(topos::kWidths), std::end(topos::kWidths))));
   m.attr("TILED_WIDTHS") =
       py::tuple(py::cast(std::vector<int>(std::begin(topos::kTiledWidths), std::end(topos::kTiledWidths))));
-  m.attr("TILE") = py::make_tuple(topos::kTileRows, topos::kTileSources, topos::kTileEdges);
+  m.attr("TILE") =
+      py::make_tuple(topos::kTileRows, topos::kTileSources, topos::kTileEdges, sizeof(topos::TileTable));
 #ifdef TOPOS_CUDA
   m.attr("CUDA_VERSION") = CUDART_VERSION;
   m.attr("ARCHITECTURES") = TOPOS_ARCHITECTURES;

@@ -21,6 +21,7 @@ inline constexpr int kUnsupported = -1;  // a width that no instance was compile
 inline constexpr int kGroups = 4;        // of the group norm, as released
 inline constexpr float kGroupEps = 1e-3f;
 inline constexpr int kChunk = 32;        // rows of a weight matrix that are packed, copied and multiplied together
+inline constexpr int kWide = 128;        // from this width on: whole vectors of columns, means of groups taken off before
 inline constexpr int kMaxTypes = 2;
 inline constexpr int kMaxTerms = 4;
 inline constexpr int kMaxSums = 2;
@@ -44,7 +45,8 @@ struct GraphConv {
   int rows, c_in, c_out;        // c_out: even, and one of kWidths when rounded up to 8; inputs * c_in < 2^31
   const void* weights;          // FP16 [W_0; W_1] in the order of fragments, see topos_rt.packing.pack
   const float* bias;            // [types, c_out] or null
-  const float* gamma;           // [c_out] of the group norm, or null: no norm
+  const float* gamma;           // [c_out] of the group norm, or null: no norm. With one, and kWide columns or more, no
+                                // row of the weights or biases has a mean in a group: see topos_rt.packing.centred
   const float* beta;            // [c_out], with gamma
   const void* residual;         // [., c_out] FP16, or null
   const int32_t* residual_rows; // [rows] row of `residual` for each row; null: the same
@@ -59,22 +61,28 @@ struct GraphConv {
 inline constexpr int kWidths[] = {8, 16, 32, 48, 64, 96, 128, 256, 512};
 int graph_conv(const GraphConv& args, Stream stream);
 
-// The rows of x that each kTileRows rows of the output read, each once, and for every source of a row its place among
-// them: made once per topology (topos_rt.graphs.Graph.tiled).
-struct Tiles {
-  const int32_t* offsets;              // [tiles + 1] into `sources`; a tile has at most kTileSources
-  const int32_t* sources;              // [offsets[tiles]] rows of x
-  const uint16_t* places[kMaxTypes];   // [as the type's sources, or rows where it has none] in its tile's
-};
 inline constexpr int kTileRows = 192;
-inline constexpr int kTileSources = 352;
-inline constexpr int kTileEdges = 1536;  // of all types that a tile may have
+inline constexpr int kTileSources = 352;  // different rows of x that a tile may read
+inline constexpr int kTileEdges = 1536;   // of all types that a tile may have
 inline constexpr int kWindow = 2 * kChunk;
 inline constexpr int kTiledWidths[] = {128, 256, 512};
 
+// What each kTileRows rows of the output read, made once per topology (topos_rt.graphs.Graph.tiled): one such table for
+// every tile, which lies in memory and is copied as a whole. An edge is where its source begins among the tile's, in
+// bytes from the first: row i of them at 128 i, and 64 further where i is odd (see graph_conv_tiled.cu).
+struct alignas(16) TileTable {
+  struct Range {
+    uint16_t first, last;
+  };
+  Range ranges[kTileRows][kMaxTypes];  // of each row's edges of each type, in `edges`
+  uint16_t edges[kTileEdges];
+  int32_t sources[kTileSources];       // rows of x, each once
+  int32_t count;                       // of sources
+};
+
 // The same as graph_conv, on GPUs of compute capability 9.0 and built for 9.0a only. c_in: a multiple of kWindow;
-// c_out: one of kTiledWidths; weights in the order of topos_rt.packing.pack_tiled. Of `edges` only `offsets` are read.
-int graph_conv_tiled(const GraphConv& args, const Tiles& tiles, Stream stream);
+// c_out: one of kTiledWidths; weights and biases in the order of topos_rt.packing.pack_tiled. Not read: edges, bias.
+int graph_conv_tiled(const GraphConv& args, const TileTable* tiles, Stream stream);
 
 // outs[j] = sum_i table[step][j][i] * terms[i], in FP32, i ascending; step is read from the device.
 //

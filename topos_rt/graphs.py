@@ -19,6 +19,7 @@ MAX_TYPES = 2
 TILE_ROWS = 192
 TILE_SOURCES = 352
 TILE_EDGES = 1536
+_ROW_BYTES = 128  # of a window of a row of x
 _TILES = (TILE_ROWS, 64, 16)  # rows that kernels take together, largest first
 _LARGEST = np.iinfo(np.int32).max
 
@@ -34,17 +35,24 @@ class Sources:
     indices: Array | None = None  # [offsets[-1]] int32
 
 
+# A TileTable of csrc/kernels.h.
+TILE_TABLE = np.dtype({
+    "names": ["ranges", "edges", "sources", "count"],
+    "formats": [("<u2", (TILE_ROWS, MAX_TYPES, 2)), ("<u2", TILE_EDGES), ("<i4", TILE_SOURCES), "<i4"],
+    "itemsize": 6032,  # whole vectors of 16 bytes
+})  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """The rows of x that each TILE_ROWS rows of a graph read, each once: a third of their edges, or fewer."""
+    """What each TILE_ROWS rows of a graph read: rows of x, each once, a third of the edges or fewer."""
 
-    offsets: Array  # [tiles + 1] int32, into `sources`
-    sources: Array  # [.] int32 rows of x
-    places: tuple[Array, ...]  # for each type, [edges] uint16: where in its tile's sources each source is
+    tables: Array  # [tiles] of TILE_TABLE; on a device their bytes
+    reads: int  # rows of x, of all tiles
 
     def placed(self, put: Put) -> Tiles:
         """The same on a device."""
-        return Tiles(put(self.offsets), put(self.sources), tuple(put(places) for places in self.places))
+        return Tiles(put(self.tables.view(np.uint8)), self.reads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +101,21 @@ class Graph:
     def tiled(self) -> Graph:
         """With the tables for Hopper's kernel, or without where a tile would not fit into its memory."""
         edges = [_edges(sources, self.rows) for sources in self.types]
-        offsets, sources, places = [0], [], [np.empty(len(found), np.uint16) for _, found in edges]
-        for first in range(0, self.rows, TILE_ROWS):
+        tables = np.zeros(-(-self.rows // TILE_ROWS), TILE_TABLE)
+        for table, first in zip(tables, range(0, self.rows, TILE_ROWS), strict=True):
             last = min(first + TILE_ROWS, self.rows)
-            parts = [slice(int(begin[first]), int(begin[last])) for begin, _ in edges]
-            every = np.concatenate([found[part] for (_, found), part in zip(edges, parts, strict=True)])
-            rows, place = np.unique(every, return_inverse=True)
-            if len(rows) > TILE_SOURCES or len(every) > TILE_EDGES:
+            parts = [found[begin[first] : begin[last]] for begin, found in edges]
+            rows, places = np.unique(np.concatenate(parts), return_inverse=True)
+            if len(rows) > TILE_SOURCES or len(places) > TILE_EDGES:
                 return self
-            sources.append(rows.astype(np.int32))
-            offsets.append(offsets[-1] + len(rows))
-            for target, part in zip(places, parts, strict=True):
-                count = part.stop - part.start
-                target[part], place = place[:count], place[count:]
-        joined = np.concatenate([*sources, np.zeros(0, np.int32)])
-        return dataclasses.replace(self, tiles=Tiles(np.array(offsets, np.int32), joined, tuple(places)))
+            table["sources"][: len(rows)], table["count"] = rows, len(rows)
+            table["edges"][: len(places)] = places * _ROW_BYTES + places % 2 * (_ROW_BYTES // 2)
+            before = 0
+            for kind, ((begin, _), part) in enumerate(zip(edges, parts, strict=True)):
+                bounds = before + begin[first : last + 1] - begin[first]
+                table["ranges"][: last - first, kind] = np.stack([bounds[:-1], bounds[1:]], 1)
+                before += len(part)
+        return dataclasses.replace(self, tiles=Tiles(tables, int(tables["count"].sum())))
 
     @classmethod
     def each(cls, rows: int) -> Graph:

@@ -74,7 +74,7 @@ def graph_conv(
         "graph_conv",
         address(x),
         _edges(graph),
-        _tiles(graph) if layer.tiled else None,
+        _tiles(graph) if layer.tiled else 0,
         sizes,
         address(layer.matrix),
         address(layer.bias),
@@ -125,7 +125,7 @@ def linear_out(
         "graph_conv",
         address(x),
         [(0, 0)],
-        None,
+        0,
         (rows, layer.c_in, layer.c_out),
         address(layer.matrix),
         address(layer.bias),
@@ -329,11 +329,8 @@ def _tables(graph: Graph) -> list[Array | None]:
     return [array for sources in graph.types for array in (sources.offsets, sources.indices)]
 
 
-def _tiles(graph: Graph) -> tuple[int, int, list[int]] | None:
-    tiles = graph.tiles
-    if tiles is None:
-        return None
-    return address(tiles.offsets), address(tiles.sources), [address(places) for places in tiles.places]
+def _tiles(graph: Graph) -> int:
+    return 0 if graph.tiles is None else address(graph.tiles.tables)
 
 
 def _edges(graph: Graph) -> list[tuple[int, int]]:

@@ -16,10 +16,11 @@ GROUPS = 4
 GROUP_EPS = 1e-3
 CHUNK = 32
 VECTOR = 8
-WIDE = 128  # from this width on a lane has whole vectors of columns
+WIDE = 128  # from this width on a lane has whole vectors of columns, and weights are `centred`
 # Of graph_conv_tiled: the columns of x that are multiplied together, and for each width those of a block.
 WINDOW = 64
 SLICES = {128: 128, 256: 256, 512: 128}
+_SLAB = 16  # rows of the weights that one instruction takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,8 @@ class Layer:
     """A typed linear map and the group norm behind it.
 
     Raises InputError for shapes that do not fit together. On a device, `matrix` holds `pack(matrix)`, or
-    what `pack_tiled` makes of it where the layer is `tiled`.
+    where the layer is `tiled` what `pack_tiled` makes of it and of the bias, which is then None; both are
+    `centred` where there is a norm and the layer is wide.
     """
 
     matrix: Array  # [types * c_in, c_out] float32: [W_0; W_1], used as x W
@@ -94,12 +96,13 @@ class Layer:
                 fix="use the engine decoder",
                 expected=f"one of {', '.join(map(str, WIDTHS))}; below {WIDE} also a little less, and even",
             )
-        rest = {
-            name: None if (a := getattr(self, name)) is None else put(np.ascontiguousarray(a))
-            for name in ("bias", "gamma", "beta")
-        }
-        packed = pack_tiled(self.matrix, self.types) if tiled else pack(self.matrix)
-        moved: Layer = _unchecked(self, matrix=put(packed), tiled=tiled, **rest)
+        matrix, bias = self.matrix, self.bias
+        if self.gamma is not None and self.c_out >= WIDE:
+            matrix, bias = centred(matrix), None if bias is None else centred(bias)
+        packed = pack_tiled(matrix, self.types, bias) if tiled else pack(matrix)
+        rest = {"bias": None if tiled else bias, "gamma": self.gamma, "beta": self.beta}
+        there = {name: None if a is None else put(np.ascontiguousarray(a)) for name, a in rest.items()}
+        moved: Layer = _unchecked(self, matrix=put(packed), tiled=tiled, **there)
         return moved
 
     def widened(self) -> Layer:
@@ -125,16 +128,44 @@ def pack(matrix: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(_parts(matrix).transpose(0, 5, 2, 6, 1, 3, 4)).reshape(-1, VECTOR)
 
 
-def pack_tiled(matrix: np.ndarray, types: int) -> np.ndarray:
-    """[types * c_in, N] float -> FP16 [., 8] in the order in which Hopper takes B (csrc/wgmma.h).
+def centred(rows: np.ndarray) -> np.ndarray:
+    """[., c_out] less the mean of each of the norm's groups of columns.
+
+    A norm takes the mean off what a layer gives. That is linear, so it can be done once, to the layer. Where
+    a group is two or four columns, the kernel does it better: rounded to FP16, too little may be left.
+    """
+    grouped = rows.reshape(len(rows), GROUPS, -1).astype(np.float64)
+    return (grouped - grouped.mean(-1, keepdims=True)).reshape(rows.shape).astype(rows.dtype)
+
+
+def pack_tiled(matrix: np.ndarray, types: int, bias: np.ndarray | None = None) -> np.ndarray:
+    """[types * c_in, N] and [types, N] float -> FP16 [., 8] in the order in which Hopper takes B (csrc/wgmma.h).
 
     For each slice of columns, each 64 columns of x, each type: four times 16 rows, in blocks of 8 x 8
-    numbers, two along K for each 8 columns, column after column.
+    numbers, two along K for each 8 columns, column after column. Behind that, in the same order, the 16 rows
+    that a row's degrees are multiplied with: two for each type, the bias in FP16 and the rest of it.
     """
     n = matrix.shape[1]
+    slices, tiles = n // SLICES[n], SLICES[n] // 8
     # type, window, chunk of it, t, half, register, which; slice, tile, g
-    parts = _parts(matrix).reshape(types, -1, WINDOW // CHUNK, 4, 2, 2, 2, n // SLICES[n], SLICES[n] // 8, 8)
-    return np.ascontiguousarray(parts.transpose(7, 1, 0, 2, 4, 8, 5, 9, 3, 6)).reshape(-1, VECTOR)
+    parts = _parts(matrix).reshape(types, -1, WINDOW // CHUNK, 4, 2, 2, 2, slices, tiles, 8)
+    weights = parts.transpose(7, 1, 0, 2, 4, 8, 5, 9, 3, 6).reshape(slices, -1)
+    rows = np.zeros((_SLAB, n), np.float16)
+    if bias is not None:
+        rows[: 2 * types : 2] = _half(bias, "bias")
+        rows[1 : 2 * types : 2] = bias - rows[: 2 * types : 2].astype(bias.dtype)
+    # half, row of it; slice, tile, g
+    ordered = rows[:, _columns(n)].reshape(2, 8, slices, tiles, 8).transpose(2, 3, 0, 4, 1).reshape(slices, -1)
+    return np.concatenate([weights, ordered], 1).reshape(-1, VECTOR)
+
+
+def _half(values: np.ndarray, name: str) -> np.ndarray:
+    """In FP16. Raises InputError for what that cannot hold."""
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise InputError(f"layer: {name}", got="values that FP16 cannot hold", expected="finite, below 65504")
+    return rounded
 
 
 def _parts(matrix: np.ndarray) -> np.ndarray:
@@ -145,10 +176,7 @@ def _parts(matrix: np.ndarray) -> np.ndarray:
     """
     k, n = matrix.shape
     full = np.zeros((-(-k // CHUNK) * CHUNK, padded(n)), np.float16)
-    with np.errstate(over="ignore"):
-        full[:k, :n] = matrix
-    if not np.isfinite(full).all():
-        raise InputError("layer: matrix", got="values that FP16 cannot hold", expected="finite, below 65504")
+    full[:k, :n] = _half(matrix, "matrix")
     return full[:, _columns(padded(n))].reshape(-1, 4, 2, 2, 2, padded(n) // 8, 8)
 
 

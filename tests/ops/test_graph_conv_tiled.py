@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from topos_rt import ops
 from topos_rt.backends.device_array import DeviceArray
 from topos_rt.errors import InputError
 from topos_rt.graphs import TILE_EDGES, TILE_ROWS, TILE_SOURCES, Graph, Sources
-from topos_rt.packing import CHUNK, SLICES, WINDOW, pack_tiled
+from topos_rt.packing import CHUNK, SLICES, WINDOW, centred, pack_tiled
 
 run, compare = (partial(form, tiled=True) for form in (test_graph_conv.run, test_graph_conv.compare))
 WIDTHS = [(64, 128), (128, 128), (256, 128), (256, 256), (64, 256), (512, 512), (128, 512)]
@@ -112,15 +113,25 @@ def test_tables_lead_to_the_same_sources(rows: int, inputs: int, seed: int) -> N
     rng = np.random.default_rng(seed)
     types = (random_csr(rng, rows, inputs, 5), Sources(None, rng.integers(0, inputs, rows).astype(np.int32)))
     tiles = Graph(rows, inputs, types).tiled().tiles
-    assert tiles is not None and len(tiles.offsets) == -(-rows // TILE_ROWS) + 1
-    for tile, (begin, end) in enumerate(zip(tiles.offsets[:-1], tiles.offsets[1:], strict=True)):
-        sources = tiles.sources[begin:end]
+    assert tiles is not None and len(tiles.tables) == -(-rows // TILE_ROWS)
+    assert tiles.reads == tiles.tables["count"].sum()
+    for tile, table in enumerate(tiles.tables):
+        sources = table["sources"][: table["count"]]
         assert len(np.unique(sources)) == len(sources) <= TILE_SOURCES
-        first, last = tile * TILE_ROWS, min((tile + 1) * TILE_ROWS, rows)
-        for places, kind in zip(tiles.places, types, strict=True):
-            offsets = np.arange(rows + 1) if kind.offsets is None else kind.offsets
-            part = slice(offsets[first], offsets[last])
-            assert np.array_equal(sources[places[part]], kind.indices[part])
+        begins = np.arange(len(sources)) * 128 + np.arange(len(sources)) % 2 * 64
+        for (kind, csr), local in product(enumerate(types), range(TILE_ROWS)):
+            row = tile * TILE_ROWS + local
+            first, last = table["ranges"][local, kind]
+            if row >= rows:
+                assert first == last == 0
+                continue
+            assert csr.indices is not None
+            want = csr.indices[row : row + 1]
+            if csr.offsets is not None:
+                want = csr.indices[csr.offsets[row] : csr.offsets[row + 1]]
+            places = np.searchsorted(begins, table["edges"][first:last])
+            assert np.array_equal(begins[places], table["edges"][first:last])
+            assert np.array_equal(sources[places], want)
 
 
 @pytest.mark.parametrize(("inputs", "degree"), [(TILE_SOURCES + 1, 2), (10, TILE_EDGES // TILE_ROWS + 1)])
@@ -136,7 +147,10 @@ def test_packing_by_the_documented_layout() -> None:
     """Numbers counted off by hand: blocks of 8 columns of 8 numbers each, as csrc/wgmma.h says."""
     c_in, n = 128, 256
     matrix = (np.arange(2 * c_in * n) % 2039).reshape(2 * c_in, n).astype(np.float32)
-    packed = pack_tiled(matrix, 2).reshape(1, 2, 2, 4, 32, 2, 8, 8)
+    bias = 1 + np.random.default_rng(0).random((2, n))
+    numbers = pack_tiled(matrix, 2, bias).reshape(-1)
+    count = matrix.size
+    packed = numbers[:count].reshape(1, 2, 2, 4, 32, 2, 8, 8)
     for window, kind, slab, tile, block, g in np.ndindex(2, 2, 4, 32, 2, 8):
         half, chunk = slab % 2, slab // 2
         # lanes t = 0..3 hold two numbers each of the eight rows from 8 t on
@@ -144,6 +158,20 @@ def test_packing_by_the_documented_layout() -> None:
                 for t in range(4) for i in range(2)]  # fmt: skip
         column = tile // 4 * 32 + g // 2 * 8 + tile % 4 * 2 + g % 2
         assert np.array_equal(packed[0, window, kind, slab, tile, block, g], matrix[rows, column])
+    slab = numbers[count:].reshape(32, 2, 8, 8).astype(np.float64)
+    for tile, g in np.ndindex(32, 8):
+        column = tile // 4 * 32 + g // 2 * 8 + tile % 4 * 2 + g % 2
+        assert not slab[tile, 1].any() and not slab[tile, 0, g, 4:].any()
+        assert np.allclose(slab[tile, 0, g, :4].reshape(2, 2).sum(1), bias[:, column], rtol=2**-21)
+    assert not pack_tiled(matrix, 2).reshape(-1)[count:].any()
+
+
+def test_what_a_norm_takes_off_is_taken_off_before() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((5, 16)).astype(np.float32) + 3
+    got = centred(rows).reshape(5, 4, 4)
+    assert got.dtype == np.float32 and np.abs(got.mean(-1)).max() < 1e-6
+    assert np.allclose(got, rows.reshape(5, 4, 4) - rows.reshape(5, 4, 4).mean(-1, keepdims=True))
 
 
 def test_slices_of_columns_lie_one_after_the_other() -> None:

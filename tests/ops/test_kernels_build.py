@@ -17,7 +17,7 @@ import pytest
 from tests.ops import host_gpu
 from tests.ops.host_gpu import CSRC
 from topos_rt import ops
-from topos_rt.graphs import TILE_EDGES, TILE_ROWS, TILE_SOURCES
+from topos_rt.graphs import TILE_EDGES, TILE_ROWS, TILE_SOURCES, TILE_TABLE
 from topos_rt.packing import SLICES, WIDTHS
 
 ROOT = CSRC.parent
@@ -90,7 +90,7 @@ def test_the_report_is_read() -> None:
 def test_widths_are_those_of_the_kernels(host_module: Any) -> None:
     assert host_module.WIDTHS == WIDTHS
     assert tuple(SLICES) == host_module.TILED_WIDTHS
-    assert host_module.TILE == (TILE_ROWS, TILE_SOURCES, TILE_EDGES)
+    assert host_module.TILE == (TILE_ROWS, TILE_SOURCES, TILE_EDGES, TILE_TABLE.itemsize)
 
 
 def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:

@@ -55,13 +55,18 @@ def _shift_right(a: Any, count: Any) -> Any:
     return np.where(by < bits, a >> (by % bits).astype(a.dtype), far).astype(a.dtype)
 
 
+def _tanh(a: Any) -> Any:
+    """As near as the PTX ISA promises, and no nearer."""
+    return np.tanh(a) * (1 - 2.0**-11 * np.sin(1e3 * a))
+
+
 # Name without types -> function of operands of the instruction's type.
 PLAIN: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul.lo": np.multiply, "mul": np.multiply, "mul.rn": np.multiply,
     "mad.lo": lambda a, b, c: a * b + c, "fma.rn": _fma, "div.rn": _divide, "div": _divide,
     "neg": np.negative, "abs": np.abs, "min": np.fmin, "max": np.fmax,
     "not": lambda a: ~a, "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
-    "ex2.approx": _wide(np.exp2), "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)), "sqrt.rn": np.sqrt,
+    "ex2.approx": _wide(np.exp2), "tanh.approx": _wide(_tanh), "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)), "sqrt.rn": np.sqrt,
     # Addresses are the same numbers in every space.
     "cvta.to.global": lambda a: a, "cvta.to.shared": lambda a: a,
 }  # fmt: skip
