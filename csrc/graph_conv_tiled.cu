@@ -202,7 +202,9 @@ struct Body {
       TOPOS_UNROLL
       for (int upper = 0; upper < 2; ++upper) {
         const TileTable::Range range = table.ranges[row_of(warp, lane, upper)][type];
-        sums[upper] = gather(column, table.edges + range.first, table.edges + range.last, half);
+        sums[upper] = args.edges[type].offsets
+                          ? gather(column, table.edges + range.first, table.edges + range.last, half)
+                          : load_run<Half8>(column + (table.edges[range.first] ^ half));  // exactly one
       }
       put_rows(a, lane, sums[0], sums[1]);
     });

@@ -81,7 +81,8 @@ struct alignas(16) TileTable {
 };
 
 // The same as graph_conv, on GPUs of compute capability 9.0 and built for 9.0a only. c_in: a multiple of kWindow;
-// c_out: one of kTiledWidths; weights and biases in the order of topos_rt.packing.pack_tiled. Not read: edges, bias.
+// c_out: one of kTiledWidths; weights and biases in the order of topos_rt.packing.pack_tiled. `bias` is not read, and
+// of `edges` only whether there are offsets.
 int graph_conv_tiled(const GraphConv& args, const TileTable* tiles, Stream stream);
 
 // outs[j] = sum_i table[step][j][i] * terms[i], in FP32, i ascending; step is read from the device.
