@@ -103,7 +103,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.attr("TILED_WIDTHS") =
       py::tuple(py::cast(std::vector<int>(std::begin(topos::kTiledWidths), std::end(topos::kTiledWidths))));
   m.attr("TILE") =
-      py::make_tuple(topos::kTileRows, topos::kTileSources, topos::kTileEdges, sizeof(topos::TileTable));
+      py::make_tuple(topos::kTileRows, topos::kTileSources, topos::kTileSteps, sizeof(topos::TileTable));
 #ifdef TOPOS_CUDA
   m.attr("CUDA_VERSION") = CUDART_VERSION;
   m.attr("ARCHITECTURES") = TOPOS_ARCHITECTURES;

@@ -63,21 +63,24 @@ int graph_conv(const GraphConv& args, Stream stream);
 
 inline constexpr int kTileRows = 192;
 inline constexpr int kTileSources = 352;  // different rows of x that a tile may read
-inline constexpr int kTileEdges = 1536;   // of all types that a tile may have
+inline constexpr int kTileWarps = kTileRows / 16;
+inline constexpr int kTileSteps = 8;      // of 16 sources that 16 rows may read
 inline constexpr int kWindow = 2 * kChunk;
 inline constexpr int kTiledWidths[] = {128, 256, 512};
 
 // What each kTileRows rows of the output read, made once per topology (topos_rt.graphs.Graph.tiled): one such table for
-// every tile, which lies in memory and is copied as a whole. An edge is where its source begins among the tile's, in
-// bytes from the first: row i of them at 128 i, and 64 further where i is odd (see graph_conv_tiled.cu).
+// every tile, copied as a whole. Of the types at most one has other than exactly one source a row; its sums are products
+// with ones: for each 16 rows, the sources that they read, and which row reads which.
 struct alignas(16) TileTable {
-  struct Range {
-    uint16_t first, last;
-  };
-  Range ranges[kTileRows][kMaxTypes];  // of each row's edges of each type, in `edges`
-  uint16_t edges[kTileEdges];
-  int32_t sources[kTileSources];       // rows of x, each once
-  int32_t count;                       // of sources
+  int32_t sources[kTileSources];                  // rows of x, each once; where one is here is its slot
+  int32_t count;                                  // of sources
+  int32_t first;                                  // row of the output
+  uint16_t steps[kTileWarps];                     // of 16 sources
+  uint16_t slots[kTileWarps][16 * kTileSteps];    // of the sources of 16 rows
+  uint8_t ones[kTileWarps][kTileSteps][32];       // for each lane, which numbers of its part of A are one: bit r + 4 h
+                                                  // for half h of register r (csrc/mma.h)
+  uint16_t degrees[kTileRows];                    // how many sources a row sums
+  uint16_t single[kMaxTypes][kTileRows];          // the slot of each row's source, of types with exactly one
 };
 
 // The same as graph_conv, on GPUs of compute capability 9.0 and built for 9.0a only. c_in: a multiple of kWindow;

@@ -69,4 +69,36 @@ TOPOS_HD void mma(PerLane<FragmentD>& d, const PerLane<FragmentA>& a, const PerL
 #endif
 }
 
+// Four tiles of 8 x 8 from shared memory, one to a register: lane 8 i + r says where row r of tile i begins, 16 bytes.
+// A lane gets two neighbours of row lane / 4, as in A; transposed, of column lane / 4, as in B ("ldmatrix").
+template <bool Transposed>
+TOPOS_HD void load_tiles(PerLane<FragmentA>& to, const PerLane<const unsigned char*>& rows) {
+#ifdef __CUDA_ARCH__
+  uint32_t* r = reinterpret_cast<uint32_t*>(to.own.reg);
+  const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(rows.own));
+  if (Transposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from)
+                 : "memory");
+  }
+#else
+  for (int lane = 0; lane < kWarp; ++lane) {
+    for (int tile = 0; tile < 4; ++tile) {
+      Half pair[2];
+      for (int i = 0; i < 2; ++i) {
+        const int row = Transposed ? lane % 4 * 2 + i : lane / 4, column = Transposed ? lane / 4 : lane % 4 * 2 + i;
+        pair[i] = reinterpret_cast<const Half*>(rows[8 * tile + row])[column];
+      }
+      to[lane].reg[tile] = Half2{pair[0].bits | uint32_t(pair[1].bits) << 16};
+    }
+  }
+#endif
+}
+
 }  // namespace topos

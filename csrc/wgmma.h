@@ -78,10 +78,19 @@ TOPOS_HD void wgmma(PerLane<FragmentD> (&d)[ColumnTiles], const PerLane<Fragment
 #endif
 }
 
-// Before a batch: what the registers of a and d were given is there for the tensor cores.
-TOPOS_HD void wgmma_begin() {
+// Before a batch with these a: what the registers of a and d were given is there for the tensor cores. Constants too: the
+// compiler would write them where it pleases.
+template <int Count>
+TOPOS_HD void wgmma_begin(PerLane<FragmentA> (&a)[Count]) {
 #ifdef TOPOS_WGMMA
+  TOPOS_UNROLL
+  for (int i = 0; i < Count; ++i) {
+    TOPOS_UNROLL
+    for (int r = 0; r < 4; ++r) asm volatile("" : "+r"(a[i].own.reg[r].bits));
+  }
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#else
+  (void)a;
 #endif
 }
 TOPOS_HD void wgmma_commit() {

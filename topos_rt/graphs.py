@@ -18,8 +18,8 @@ MAX_TYPES = 2
 # As csrc/kernels.h has them: what a block of graph_conv_tiled takes, and has room for.
 TILE_ROWS = 192
 TILE_SOURCES = 352
-TILE_EDGES = 1536
-_ROW_BYTES = 128  # of a window of a row of x
+TILE_STEPS = 8  # of 16 sources that 16 rows may read
+_STEP, _WARPS = 16, TILE_ROWS // 16
 _TILES = (TILE_ROWS, 64, 16)  # rows that kernels take together, largest first
 _LARGEST = np.iinfo(np.int32).max
 
@@ -37,9 +37,12 @@ class Sources:
 
 # A TileTable of csrc/kernels.h.
 TILE_TABLE = np.dtype({
-    "names": ["ranges", "edges", "sources", "count"],
-    "formats": [("<u2", (TILE_ROWS, MAX_TYPES, 2)), ("<u2", TILE_EDGES), ("<i4", TILE_SOURCES), "<i4"],
-    "itemsize": 6032,  # whole vectors of 16 bytes
+    "names": ["sources", "count", "first", "steps", "slots", "ones", "degrees", "single"],
+    "formats": [
+        ("<i4", TILE_SOURCES), "<i4", "<i4", ("<u2", _WARPS), ("<u2", (_WARPS, _STEP * TILE_STEPS)),
+        ("u1", (_WARPS, TILE_STEPS, 32)), ("<u2", TILE_ROWS), ("<u2", (MAX_TYPES, TILE_ROWS)),
+    ],
+    "itemsize": 8736,  # whole vectors of 16 bytes
 })  # fmt: skip
 
 
@@ -99,22 +102,27 @@ class Graph:
         return _unchecked(self, types=moved, tiles=None if self.tiles is None else self.tiles.placed(put))
 
     def tiled(self) -> Graph:
-        """With the tables for Hopper's kernel, or without where a tile would not fit into its memory."""
+        """With the tables for Hopper's kernel, or without where it cannot take this graph.
+
+        So where a tile would not fit into its memory, and where two types are summed.
+        """
         edges = [_edges(sources, self.rows) for sources in self.types]
         tables = np.zeros(-(-self.rows // TILE_ROWS), TILE_TABLE)
+        if sum(sources.offsets is not None for sources in self.types) > 1:
+            return self
         for table, first in zip(tables, range(0, self.rows, TILE_ROWS), strict=True):
             last = min(first + TILE_ROWS, self.rows)
             parts = [found[begin[first] : begin[last]] for begin, found in edges]
-            rows, places = np.unique(np.concatenate(parts), return_inverse=True)
-            if len(rows) > TILE_SOURCES or len(places) > TILE_EDGES:
+            rows, slots = np.unique(np.concatenate(parts), return_inverse=True)
+            if len(rows) > TILE_SOURCES:
                 return self
-            table["sources"][: len(rows)], table["count"] = rows, len(rows)
-            table["edges"][: len(places)] = places * _ROW_BYTES + places % 2 * (_ROW_BYTES // 2)
-            before = 0
+            table["sources"][: len(rows)], table["count"], table["first"] = rows, len(rows), first
             for kind, ((begin, _), part) in enumerate(zip(edges, parts, strict=True)):
-                bounds = before + begin[first : last + 1] - begin[first]
-                table["ranges"][: last - first, kind] = np.stack([bounds[:-1], bounds[1:]], 1)
-                before += len(part)
+                here, slots = slots[: len(part)], slots[len(part) :]
+                if self.types[kind].offsets is None:
+                    table["single"][kind, : last - first] = here
+                elif not _fill_sums(table, begin[first : last + 1] - begin[first], here):
+                    return self
         return dataclasses.replace(self, tiles=Tiles(tables, int(tables["count"].sum())))
 
     @classmethod
@@ -271,6 +279,41 @@ def _edges(sources: Sources, rows: int) -> tuple[np.ndarray, np.ndarray]:
     itself = np.arange(rows + 1, dtype=np.int32)
     indices = itself[:-1] if sources.indices is None else sources.indices
     return itself if sources.offsets is None else sources.offsets, indices
+
+
+def _fill_sums(table: np.void, begin: np.ndarray, slots: np.ndarray) -> bool:
+    """Steps, slots, ones and degrees of a type that is summed, or False where 16 rows read too much."""
+    degree = np.diff(begin)
+    table["degrees"][: len(degree)] = degree
+    for warp in range(-(-len(degree) // _STEP)):
+        local = slice(warp * _STEP, (warp + 1) * _STEP)
+        part = slots[begin[local.start] : begin[min(local.stop, len(degree))]]
+        row = np.repeat(np.arange(len(degree[local])), degree[local])
+        # A source that a row has several times is there as often.
+        order = np.lexsort((part, row))
+        again = _counted(row[order] * TILE_SOURCES + part[order])
+        entries, place = np.unique(again * TILE_SOURCES + part[order], return_inverse=True)
+        if len(entries) > _STEP * TILE_STEPS:
+            return False
+        # Eight that are read at a time are best of eight different residues, see csrc/graph_conv_tiled.cu.
+        slot = entries % TILE_SOURCES
+        residue = np.argsort(slot % 8, kind="stable")
+        turn = np.empty(len(entries), np.int64)
+        turn[residue] = _counted(slot[residue] % 8)
+        spread = np.argsort(turn, kind="stable")
+        table["slots"][warp, : len(entries)] = slot[spread]
+        table["steps"][warp] = -(-len(entries) // _STEP)
+        step, k = np.divmod(inverse(spread)[place], _STEP)
+        lane, bit = row[order] % 8 * 4 + k % 8 // 2, row[order] // 8 + k // 8 * 2 + k % 2 * 4
+        np.bitwise_or.at(table["ones"][warp], (step, lane), (1 << bit).astype(np.uint8))
+    return True
+
+
+def _counted(ordered: np.ndarray) -> np.ndarray:
+    """How many equal numbers are before each, where equal ones follow each other."""
+    new = np.diff(ordered, prepend=-1) != 0
+    start = np.flatnonzero(new)
+    return np.arange(len(ordered)) - np.repeat(start, np.diff(np.append(start, len(ordered))))
 
 
 def degrees(graph: Graph) -> Sequence[np.ndarray]:

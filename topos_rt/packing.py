@@ -139,24 +139,22 @@ def centred(rows: np.ndarray) -> np.ndarray:
 
 
 def pack_tiled(matrix: np.ndarray, types: int, bias: np.ndarray | None = None) -> np.ndarray:
-    """[types * c_in, N] and [types, N] float -> FP16 [., 8] in the order in which Hopper takes B (csrc/wgmma.h).
+    """[types * c_in, N] and [types, N] float -> FP16 [., 8] in the order of Hopper's B (csrc/wgmma.h).
 
     For each slice of columns, each 64 columns of x, each type: four times 16 rows, in blocks of 8 x 8
     numbers, two along K for each 8 columns, column after column. Behind that, in the same order, the 16 rows
     that a row's degrees are multiplied with: two for each type, the bias in FP16 and the rest of it.
     """
     n = matrix.shape[1]
-    slices, tiles = n // SLICES[n], SLICES[n] // 8
-    # type, window, chunk of it, t, half, register, which; slice, tile, g
-    parts = _parts(matrix).reshape(types, -1, WINDOW // CHUNK, 4, 2, 2, 2, slices, tiles, 8)
-    weights = parts.transpose(7, 1, 0, 2, 4, 8, 5, 9, 3, 6).reshape(slices, -1)
+    windows = _half(matrix, "matrix").reshape(types, -1, WINDOW, n).transpose(1, 0, 2, 3).reshape(-1, n)
     rows = np.zeros((_SLAB, n), np.float16)
     if bias is not None:
         rows[: 2 * types : 2] = _half(bias, "bias")
         rows[1 : 2 * types : 2] = bias - rows[: 2 * types : 2].astype(bias.dtype)
-    # half, row of it; slice, tile, g
-    ordered = rows[:, _columns(n)].reshape(2, 8, slices, tiles, 8).transpose(2, 3, 0, 4, 1).reshape(slices, -1)
-    return np.concatenate([weights, ordered], 1).reshape(-1, VECTOR)
+    # slab, block, row of it; slice, tile, column of it
+    both = np.concatenate([windows, rows])[:, _columns(n)]
+    parts = both.reshape(-1, 2, 8, n // SLICES[n], SLICES[n] // 8, 8)
+    return np.ascontiguousarray(parts.transpose(3, 0, 4, 1, 5, 2)).reshape(-1, VECTOR)
 
 
 def _half(values: np.ndarray, name: str) -> np.ndarray:

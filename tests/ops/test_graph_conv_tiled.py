@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from tests.ops.shapes import features, random_csr, random_layer
 from topos_rt import ops
 from topos_rt.backends.device_array import DeviceArray
 from topos_rt.errors import InputError
-from topos_rt.graphs import TILE_EDGES, TILE_ROWS, TILE_SOURCES, Graph, Sources
-from topos_rt.packing import CHUNK, SLICES, WINDOW, centred, pack_tiled
+from topos_rt.graphs import TILE_ROWS, TILE_SOURCES, TILE_STEPS, Graph, Sources
+from topos_rt.packing import SLICES, WINDOW, centred, pack_tiled
 
 run, compare = (partial(form, tiled=True) for form in (test_graph_conv.run, test_graph_conv.compare))
 WIDTHS = [(64, 128), (128, 128), (256, 128), (256, 256), (64, 256), (512, 512), (128, 512)]
@@ -33,7 +32,8 @@ def tiled(arena: Any) -> Any:
 
 
 def graph_of(rng: np.random.Generator, rows: int, inputs: int, types: int = 2, most: int = 6) -> Graph:
-    made = Graph(rows, inputs, tuple(random_csr(rng, rows, inputs, most) for _ in range(types))).tiled()
+    second = Sources(None, rng.integers(0, inputs, rows).astype(np.int32))
+    made = Graph(rows, inputs, (random_csr(rng, rows, inputs, most), second)[:types]).tiled()
     assert made.tiles is not None
     return made
 
@@ -57,17 +57,17 @@ def test_rows(tiled: Any, rows: int) -> None:
     compare(tiled, features(rng, inputs, 64), graph_of(rng, rows, inputs), random_layer(rng, 64, 128))
 
 
-@pytest.mark.parametrize("kind", ["itself", "single", "csr"])
+@pytest.mark.parametrize("kind", ["itself", "single"])
 def test_type_one_in_every_form(tiled: Any, kind: str) -> None:
     rng = np.random.default_rng(1)
     rows, inputs = 200, 200 if kind == "itself" else 9
     second = {
         "itself": Sources(), "single": Sources(None, rng.integers(0, inputs, rows).astype(np.int32)),
-        "csr": random_csr(rng, rows, inputs, 4),
     }  # fmt: skip
     first = random_csr(rng, rows, 9, 6)
-    graph = Graph(rows, inputs, (first, second[kind])).tiled()
-    compare(tiled, features(rng, inputs, 64), graph, random_layer(rng, 64, 128))
+    for types in ((first, second[kind]), (second[kind], first)):
+        graph = Graph(rows, inputs, types).tiled()
+        compare(tiled, features(rng, inputs, 64), graph, random_layer(rng, 64, 128))
     linear = Graph(rows, inputs, (second[kind],)).tiled()
     compare(tiled, features(rng, inputs, 64), linear, random_layer(rng, 64, 256, 1))
 
@@ -81,13 +81,21 @@ def test_every_part_may_be_left_out(tiled: Any, norm: bool, bias: bool, silu: bo
     compare(tiled, features(rng, 20, 64), graph_of(rng, 30, 20), layer, None, None, silu)
 
 
-def test_as_many_sources_and_edges_as_a_tile_holds(tiled: Any) -> None:
+def test_as_many_sources_as_a_tile_holds(tiled: Any) -> None:
+    """And as each 16 rows may have; one row has most of them, one the same source several times."""
     rng = np.random.default_rng(3)
-    edges = rng.permutation(np.resize(np.arange(TILE_SOURCES), TILE_EDGES)).astype(np.int32)
-    offsets = np.sort(rng.integers(0, TILE_EDGES + 1, TILE_ROWS + 1)).astype(np.int32)
-    offsets[0], offsets[-1] = 0, TILE_EDGES
-    x, layer = features(rng, TILE_SOURCES, 64), random_layer(rng, 64, 128, 1)
-    compare(tiled, x, Graph(TILE_ROWS, TILE_SOURCES, (Sources(offsets, edges),)).tiled(), layer)
+    most, warps = 16 * TILE_STEPS, TILE_ROWS // 16
+    parts = [rng.permutation(30 * warp + np.arange(most)) % TILE_SOURCES for warp in range(warps)]
+    edges = np.concatenate(parts).astype(np.int32)
+    edges[most - 8 : most] = edges[most - 8]
+    cuts = np.sort(rng.integers(0, most, (warps, 15)), 1)
+    cuts[0] = np.arange(1, 16) + most - 24  # 105 edges in the first row, nine in the last
+    begins = np.hstack([np.zeros((warps, 1), int), cuts]) + most * np.arange(warps)[:, None]
+    offsets = np.append(begins, len(edges)).astype(np.int32)
+    graph = Graph(TILE_ROWS, TILE_SOURCES, (Sources(offsets, edges),)).tiled()
+    assert graph.tiles is not None and graph.tiles.reads == TILE_SOURCES
+    assert (graph.tiles.tables["steps"] == TILE_STEPS).all()
+    compare(tiled, features(rng, TILE_SOURCES, 64), graph, random_layer(rng, 64, 128, 1))
 
 
 def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
@@ -118,28 +126,45 @@ def test_tables_lead_to_the_same_sources(rows: int, inputs: int, seed: int) -> N
     for tile, table in enumerate(tiles.tables):
         sources = table["sources"][: table["count"]]
         assert len(np.unique(sources)) == len(sources) <= TILE_SOURCES
-        begins = np.arange(len(sources)) * 128 + np.arange(len(sources)) % 2 * 64
-        for (kind, csr), local in product(enumerate(types), range(TILE_ROWS)):
-            row = tile * TILE_ROWS + local
-            first, last = table["ranges"][local, kind]
-            if row >= rows:
-                assert first == last == 0
-                continue
-            assert csr.indices is not None
-            want = csr.indices[row : row + 1]
-            if csr.offsets is not None:
-                want = csr.indices[csr.offsets[row] : csr.offsets[row + 1]]
-            places = np.searchsorted(begins, table["edges"][first:last])
-            assert np.array_equal(begins[places], table["edges"][first:last])
-            assert np.array_equal(sources[places], want)
+        first, last = tile * TILE_ROWS, min((tile + 1) * TILE_ROWS, rows)
+        assert table["first"] == first
+        assert np.array_equal(sources[table["single"][1, : last - first]], types[1].indices[first:last])
+        for local in range(TILE_ROWS):
+            warp, r = divmod(local, 16)
+            got = []
+            for k in range(16 * table["steps"][warp]):
+                lane, bit = r % 8 * 4 + k % 8 // 2, r // 8 + k % 16 // 8 * 2 + k % 2 * 4
+                if table["ones"][warp, k // 16, lane] >> bit & 1:
+                    got.append(sources[table["slots"][warp, k]])
+            row, csr = first + local, types[0]
+            want = csr.indices[csr.offsets[row] : csr.offsets[row + 1]] if row < rows else []
+            assert sorted(got) == sorted(want) and table["degrees"][local] == len(want)
 
 
-@pytest.mark.parametrize(("inputs", "degree"), [(TILE_SOURCES + 1, 2), (10, TILE_EDGES // TILE_ROWS + 1)])
-def test_tiles_that_would_not_fit(inputs: int, degree: int) -> None:
-    """Too many rows, too many edges: such graphs go on with the other kernel."""
-    offsets = np.arange(TILE_ROWS + 1, dtype=np.int32) * degree
-    indices = np.resize(np.arange(inputs, dtype=np.int32), offsets[-1])
-    graph = Graph(TILE_ROWS, inputs, (Sources(offsets, indices),))
+def test_eight_sources_that_are_read_at_a_time_are_in_different_banks() -> None:
+    """As far as there are such."""
+    rows = 400
+    near = (np.arange(rows)[:, None] + [-20, -1, 1, 20]) % rows  # a grid's neighbours
+    csr = Sources(np.arange(0, 4 * rows + 1, 4).astype(np.int32), near.reshape(-1).astype(np.int32))
+    tiles = Graph(rows, rows, (csr, Sources())).tiled().tiles
+    assert tiles is not None
+    groups = [table["slots"][warp, : 16 * (table["steps"][warp] - 1)].reshape(-1, 8) % 8
+              for table in tiles.tables for warp in range(12) if table["steps"][warp] > 1]  # fmt: skip
+    assert np.mean([np.bincount(group).max() for part in groups for group in part]) < 1.5
+
+
+@pytest.mark.parametrize("what", ["rows in a tile", "edges of 16 rows", "types that are summed"])
+def test_graphs_that_the_kernel_cannot_take(what: str) -> None:
+    """They go on with the other."""
+    few = random_csr(np.random.default_rng(0), 5, 5)
+    two = np.arange(0, 2 * TILE_ROWS + 1, 2, dtype=np.int32)
+    all_of_one = np.array([0, 16 * TILE_STEPS + 1], np.int32)
+    many = np.resize(np.arange(TILE_SOURCES + 1, dtype=np.int32), 2 * TILE_ROWS)
+    graph = {
+        "rows in a tile": Graph(TILE_ROWS, TILE_SOURCES + 1, (Sources(two, many),)),
+        "edges of 16 rows": Graph(1, 1, (Sources(all_of_one, np.zeros(all_of_one[1], np.int32)),)),
+        "types that are summed": Graph(5, 5, (few, few)),
+    }[what]
     assert graph.tiled() is graph
 
 
@@ -152,12 +177,10 @@ def test_packing_by_the_documented_layout() -> None:
     count = matrix.size
     packed = numbers[:count].reshape(1, 2, 2, 4, 32, 2, 8, 8)
     for window, kind, slab, tile, block, g in np.ndindex(2, 2, 4, 32, 2, 8):
-        half, chunk = slab % 2, slab // 2
-        # lanes t = 0..3 hold two numbers each of the eight rows from 8 t on
-        rows = [kind * c_in + window * WINDOW + chunk * CHUNK + 8 * t + 4 * half + 2 * block + i
-                for t in range(4) for i in range(2)]  # fmt: skip
+        first = kind * c_in + window * WINDOW + 16 * slab + 8 * block
         column = tile // 4 * 32 + g // 2 * 8 + tile % 4 * 2 + g % 2
-        assert np.array_equal(packed[0, window, kind, slab, tile, block, g], matrix[rows, column])
+        got = packed[0, window, kind, slab, tile, block, g]
+        assert np.array_equal(got, matrix[first : first + 8, column])
     slab = numbers[count:].reshape(32, 2, 8, 8).astype(np.float64)
     for tile, g in np.ndindex(32, 8):
         column = tile // 4 * 32 + g // 2 * 8 + tile % 4 * 2 + g % 2

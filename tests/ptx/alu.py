@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 TYPES: dict[str, Any] = {
-    "pred": np.bool_, "u16": np.uint16, "s16": np.int16, "b16": np.uint16, "f16": np.float16,
+    "pred": np.bool_, "u8": np.uint8, "u16": np.uint16, "s16": np.int16, "b16": np.uint16, "f16": np.float16,
     "u32": np.uint32, "s32": np.int32, "b32": np.uint32, "f32": np.float32,
     "u64": np.uint64, "s64": np.int64, "b64": np.uint64,
 }  # fmt: skip
@@ -55,6 +55,13 @@ def _shift_right(a: Any, count: Any) -> Any:
     return np.where(by < bits, a >> (by % bits).astype(a.dtype), far).astype(a.dtype)
 
 
+def _insert(low: Any, into: Any, at: Any, count: Any) -> Any:
+    """bfi: the lowest bits of a number, in place of those of another from a position on."""
+    kept = ((np.uint64(1) << count.astype(np.uint64)) - np.uint64(1)) << at.astype(np.uint64)
+    moved = low.astype(np.uint64) << at.astype(np.uint64)
+    return (into & ~kept | moved & kept).astype(into.dtype)
+
+
 def _tanh(a: Any) -> Any:
     """As near as the PTX ISA promises, and no nearer."""
     return np.tanh(a) * (1 - 2.0**-11 * np.sin(1e3 * a))
@@ -66,7 +73,8 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "mad.lo": lambda a, b, c: a * b + c, "fma.rn": _fma, "div.rn": _divide, "div": _divide,
     "neg": np.negative, "abs": np.abs, "min": np.fmin, "max": np.fmax,
     "not": lambda a: ~a, "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
-    "ex2.approx": _wide(np.exp2), "tanh.approx": _wide(_tanh), "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)), "sqrt.rn": np.sqrt,
+    "bfi": _insert, "ex2.approx": _wide(np.exp2), "tanh.approx": _wide(_tanh), "sqrt.rn": np.sqrt,
+    "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)),
     # Addresses are the same numbers in every space.
     "cvta.to.global": lambda a: a, "cvta.to.shared": lambda a: a,
 }  # fmt: skip

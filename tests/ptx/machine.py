@@ -262,6 +262,25 @@ def _shuffle(block: Block, instruction: Instruction, active: np.ndarray) -> None
     block.put(target.parts[1], np.ones(len(block.lanes), bool), active)
 
 
+def _load_tiles(block: Block, instruction: Instruction, active: np.ndarray) -> None:
+    """ldmatrix: lane 8 i + r says where row r of tile i begins; a lane gets two neighbours of each tile."""
+    assert instruction.parts[3:5] == ("m8n8", "x4") and instruction.parts[-2:] == ("shared", "b16")
+    warps = _whole_warps(active)
+    target, source = instruction.operands
+    assert isinstance(target, Vector)
+    addresses = block.addresses(source, active)
+    if (addresses % 16).any():
+        raise Fault("ldmatrix reads what does not begin at 16 bytes")
+    rows = np.ascontiguousarray(block.shared.read(active, addresses, 16)).view(np.uint16)
+    _count_shared(block, active, addresses, 16)
+    tiles = rows.reshape(len(warps), 4, 8, 8).astype(np.uint32)
+    if "trans" in instruction.parts:
+        tiles = tiles.swapaxes(-1, -2)
+    for place, part in enumerate(target.parts):
+        pairs = tiles[:, place].reshape(len(warps), 8, 4, 2)  # row, two neighbours of four lanes
+        block.put(part, (pairs[..., 1] << np.uint32(16) | pairs[..., 0]).reshape(-1), active)
+
+
 def _tensor(block: Block, instruction: Instruction, active: np.ndarray) -> None:
     tensor.run(block, instruction, active, _whole_warps(active))
 
@@ -295,8 +314,9 @@ def _trap(block: Block, instruction: Instruction, active: np.ndarray) -> None:
 
 _HANDLERS: dict[str, Callable[[Block, Instruction, np.ndarray], None]] = {
     "mov": _move, "ld": _load, "st": _store, "shfl": _shuffle, "mma": _tensor, "wgmma": _tensor, "cp": _copy,
-    "fence": _fence, "trap": _trap,
+    "fence": _fence, "trap": _trap, "ldmatrix": _load_tiles,
 }  # fmt: skip
 _CLASSES = {
-    "ld": "memory", "st": "memory", "mma": "tensor", "wgmma": "tensor", "cp": "copy", "shfl": "shuffle",
+    "ld": "memory", "ldmatrix": "memory", "st": "memory", "mma": "tensor", "wgmma": "tensor", "cp": "copy",
+    "shfl": "shuffle",
 }  # fmt: skip

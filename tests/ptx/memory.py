@@ -24,8 +24,8 @@ class Fault(AssertionError):
 
 
 def ranges(addresses: np.ndarray, size: int, unit: int = 1) -> np.ndarray:
-    """[n, size / unit] the units of n accesses."""
-    return addresses[:, None].astype(np.int64) // unit + np.arange(size // unit)
+    """[n, size / unit] the units of n accesses, one where an access is of a part of it."""
+    return addresses[:, None].astype(np.int64) // unit + np.arange(max(1, size // unit))
 
 
 class Shared:

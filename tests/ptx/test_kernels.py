@@ -39,7 +39,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "a large mean": test_graph_conv.test_large_and_small_values_through_the_norm,
     "tiles, itself": lambda arena: test_graph_conv_tiled.test_type_one_in_every_form(arena, "itself"),
     "tiles, single": lambda arena: test_graph_conv_tiled.test_type_one_in_every_form(arena, "single"),
-    "a full tile": test_graph_conv_tiled.test_as_many_sources_and_edges_as_a_tile_holds,
+    "a full tile": test_graph_conv_tiled.test_as_many_sources_as_a_tile_holds,
 }  # fmt: skip
 
 
