@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from topos_rt.bench import ceilings, session
 from topos_rt.bench.result import FORMAT, VERSION
 from topos_rt.bench.session import STAGES, TO_GLB
 from topos_rt.bench.work import head_flops
+from topos_rt.bundle import Manifest, write_manifest
 from topos_rt.cli import main
 from topos_rt.commands.bench import SLOWER
 
@@ -77,6 +79,16 @@ def test_heads(measured):
     assert parts == pytest.approx(kept["head"], abs=1e-3)
     whole = [a + b for a, b in zip(kept["head"], kept["glb"], strict=True)]
     assert whole == pytest.approx(kept[TO_GLB], abs=1e-3)
+
+
+def test_a_model_without_a_rig(run, own_bundle, tmp_path):
+    (own_bundle / "rig.safetensors").unlink()
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_bytes())
+    write_manifest(own_bundle, dataclasses.replace(manifest, rig=None))
+    code, out, err = run(*QUICK, "-o", tmp_path / "a.json", "--plot", tmp_path / "a.png", model=own_bundle)
+    assert code == 0, err
+    assert set(json.loads((tmp_path / "a.json").read_text())["stages"]) == {*STAGES, TO_GLB} - {"rig"}
+    assert "vae_decoder" in out and "\nrig" not in out
 
 
 def test_the_lines_for_people_say_the_same(run):

@@ -27,6 +27,7 @@ VALIDITY = {
     64: ("CUDA does not work", "reinstall the NVIDIA driver, then restart"),
 }
 _STALE = 1 | 32
+_CAPABILITY = 2
 
 
 class PlanRefused(BackendError):
@@ -96,14 +97,19 @@ class RuntimeCache:
 
 
 def deserialize(runtime: Any, name: str, plan: bytes, messages: Messages) -> Any:
-    """The engine of a plan. Raises PlanRefused."""
+    """The engine of a plan. Raises PlanRefused.
+
+    That a plan is not for this compute capability is not the last word: TensorRT-RTX 1.6.1 says so of any
+    plan on an H100, loads it all the same, and it computes what it should.
+    """
+    bits = 0
     if hasattr(runtime, "get_engine_validity"):
         verdict, bits = runtime.get_engine_validity(plan)
-        if verdict.name == "INVALID":
+        if verdict.name == "INVALID" and int(bits) != _CAPABILITY:
             raise _refused(name, int(bits), messages.errors())
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise _refused(name, 0, messages.errors())
+        raise _refused(name, int(bits), messages.errors())
     return engine
 
 

@@ -24,7 +24,8 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield _row("warm, ms", [*_COLUMNS, "cv", "n"])
         for name in (*STAGES, TO_GLB):
-            yield _row(name, _statistics(result["stages"][name]))
+            if name in result["stages"]:  # not every model has a rig
+                yield _row(name, _statistics(result["stages"][name]))
     yield ""
     yield from _graphs(result)
     if result["cold"]:

@@ -83,10 +83,10 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         lambda graph, share: console.progress(0.0, f"building {graph}: {share:.0%}"),
     )  # fmt: skip
     console.report.update(found)
+    if arguments.out is not None:  # first: what was measured is not lost, whatever becomes of the rest
+        _write(arguments.out, found)
     for line in table.lines(found):
         (console.note if line.startswith("note: ") else console.say)(line)
-    if arguments.out is not None:
-        _write(arguments.out, found)
     if arguments.plot is not None:
         from topos_rt.bench.plot import draw
 
