@@ -26,7 +26,8 @@ from topos_rt.pipeline import HeadPipeline
 
 # name -> arguments of a pipeline
 MODES: dict[str, dict[str, Any]] = {
-    "steps": {}, "graph": {"cuda_graph": True}, "graph_kernels": {"cuda_graph": True, "decoder": "kernels"},
+    "steps": {"decoder": "engine"}, "graph": {"cuda_graph": True, "decoder": "engine"},
+    "graph_kernels": {"cuda_graph": True, "decoder": "kernels"},
 }  # fmt: skip
 _COMPARED = (("steps", "graph"), ("graph", "graph_kernels"))
 _WARM = 3

@@ -23,6 +23,7 @@ _TAIL = 12  # lines kept of a command that failed
 _LONGEST = 500  # characters kept of a line
 _MARGIN_S = 5.0  # that a part keeps of its box to write down what it has got
 OUT_OF_TIME = 124  # as the command `timeout` says it
+_NO_TESTS = 5  # of pytest: nothing was there to run
 # One process each: after an illegal access nothing works any more in a process.
 _TESTS = ("ops/test_pack_rows.py", "ops/test_flow_step.py", "ops/test_mesh_normals.py",
           "ops/test_graph_conv.py", "ops/test_graph_conv_tiled.py", "ops/test_decoder.py",
@@ -114,10 +115,12 @@ def tests(task: Task) -> Iterator[Named]:
     words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short", "--maxfail=20"]
     # With no GPU these skip; that they are found at all is what a rehearsal shows.
     places = ("backends",) if task.rehearse else _TESTS
-    yield from _together({
+    commands = {
         Path(place).stem: partial(task.command, [*words, f"tests/{place}"], keep=2 * _TAIL)
         for place in places
-    })  # fmt: skip
+    }  # fmt: skip
+    for name, found in _together(commands):
+        yield name, {"skipped": found["tail"][-1]} if found["rc"] == _NO_TESTS else found
 
 
 def sanitize(task: Task) -> Iterator[Named]:

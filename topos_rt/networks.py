@@ -30,9 +30,11 @@ _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ANY = -1
 
 # Who decodes latents: the backend's engine, or the class of `topos_rt.decoder` that does it with our own ops.
-# The default is to be the faster one by `benchmarks.bench_ops` on a GPU, where none has been measured yet.
-DECODERS: dict[str, str | None] = {"engine": None, "kernels": "KernelDecoder", "numpy": "NumpyDecoder"}
-DEFAULT_DECODER = "engine"
+# "auto" is the kernels where they can be had, see `_own_decoder`: as measured on an H100, docs/kernels.md.
+DECODERS: dict[str, str | None] = {
+    "auto": "KernelDecoder", "engine": None, "kernels": "KernelDecoder", "numpy": "NumpyDecoder",
+}  # fmt: skip
+DEFAULT_DECODER = "auto"
 
 
 class Networks:
@@ -70,12 +72,11 @@ class Networks:
         module = backend(name)
         if cuda_graph and module.flow_loop is None:
             raise OptionError("cuda_graph", got=f"the backend {name}", expected="one that runs on a GPU")
-        own = choose(decoder, DECODERS, "decoder")
+        choose(decoder, DECODERS, "decoder")
 
         def load(graph: str) -> Engine:
-            if graph == "vae_decoder" and own is not None:
-                return cast(Engine, getattr(import_module("topos_rt.decoder"), own).open(bundle))
-            return module.load(*engine_source(bundle, graph, module, options))
+            own = _own_decoder(bundle, decoder, module, options) if graph == "vae_decoder" else None
+            return own or module.load(*engine_source(bundle, graph, module, options))
 
         with ExitStack() as held, ExitStack() as stack:
             options = dataclasses.replace(options, workspace=held.enter_context(module.workspace()))
@@ -192,6 +193,28 @@ class Networks:
             if self._engines is None:
                 raise InputError("this pipeline is closed", got="a call after close()", fix="open it again")
             return self._engines[graph].run(feeds, keep=keep)
+
+
+def _own_decoder(
+    bundle: Bundle, decoder: str, runs: BackendModule, options: EngineOptions
+) -> Engine | None:
+    """That of `topos_rt.decoder` which a name of DECODERS stands for; None: the backend's engine.
+
+    "auto" is the kernels on a GPU and in their precision, FP16, where they are built and fit the model.
+    """
+    kind, auto = DECODERS[decoder], decoder == "auto"
+    if kind is None:
+        return None
+    if auto and (
+        runs.flow_loop is None or engine_source(bundle, "vae_decoder", runs, options)[1].precision != "fp16"
+    ):
+        return None
+    try:
+        return cast(Engine, getattr(import_module("topos_rt.decoder"), kind).open(bundle))
+    except (BackendError, BundleError, InputError):
+        if not auto:
+            raise
+        return None
 
 
 def engine_source(

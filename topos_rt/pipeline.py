@@ -69,7 +69,8 @@ class HeadPipeline:
             precision: "fp16" or "fp32", where a backend offers both; None: FP16 where the model has it.
             cache: where built engines are kept; None: a directory of the user's own.
             progress: told the graph and the share done, 0 to 1, while an engine is built.
-            decoder: of latents to vertices: "engine", the backend's; "kernels", our own on a GPU; "numpy".
+            decoder: of latents to vertices: "engine", the backend's; "kernels", our own on a GPU, in FP16;
+                "numpy"; "auto", the kernels where they can be had, else the engine.
             cuda_graph: on a GPU, make a head from the image's tokens by one launch, recorded at the first use
                 of its settings. Calls with a callback, and `stream`, go step by step all the same.
 

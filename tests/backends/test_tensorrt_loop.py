@@ -3,6 +3,7 @@ built for the host; and on a real one."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from export.decoder_tensors import decoder_tensors
 from export.models import TOPOSVAE
 from tests import tiny_bundle as tiny
 from topos_rt.backends import cuda
+from topos_rt.bundle import Bundle, Manifest, write_manifest
 from topos_rt.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.decoder_plan import make_plan
 from topos_rt.topology import Hierarchy
@@ -102,6 +104,28 @@ def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None)
             assert trt.gpu.graphs == 1 + one_launch  # the decoder's own, and the whole
     size = np.ptp(heads[True])
     assert size > 0 and np.abs(heads[True] - heads[False]).max() < 1e-3 * size  # its features are FP16
+
+
+def test_the_kernels_decode_where_they_can_be_had(
+    trt: Any, own_bundle: Path, gnn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are FP16: not for a model or a caller who wants FP32."""
+
+    def ours(**more: Any) -> bool:
+        with HeadPipeline.open(own_bundle, "tensorrt-rtx", **more) as pipe:
+            engines = pipe._networks._engines
+            return engines is not None and isinstance(engines["vae_decoder"], KernelDecoder)
+
+    assert not ours()
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_bytes())
+    write_manifest(own_bundle, dataclasses.replace(manifest, graphs_fp16=manifest.graphs))
+    assert ours() and not ours(precision="fp32") and not ours(decoder="engine")
+
+    def refuse(cls: Any, bundle: Bundle) -> None:
+        raise BackendError("the CUDA kernels are not there")
+
+    monkeypatch.setattr(KernelDecoder, "open", classmethod(refuse))
+    assert not ours()
 
 
 @pytest.mark.parametrize("decoder", ["engine", "kernels"])
