@@ -39,6 +39,10 @@ def main() -> None:
     )
     parser.add_argument("--op", choices=OPS, action="append", help="measure only this (default: all)")
     parser.add_argument("--ours", action="store_true", help="without the forms of other libraries")
+    parser.add_argument(
+        "--step", action="append", metavar="NAME", default=[],
+        help="of graph_conv only this, as decoder.2.resblks.1.conv_a (default: one of each shape)",
+    )  # fmt: skip
     parser.add_argument("--preset", choices=random.PRESETS, default="official")
     parser.add_argument(
         "--tflops", type=float, default=H200.tflops, help="ceiling of FP16 products, for --floors"
@@ -52,6 +56,8 @@ def main() -> None:
     if not (arguments.tflops > 0 and arguments.tbytes > 0 and arguments.runs > 0):
         parser.error("--tflops, --tbytes, --runs: expected more than 0")
     vae, plan = decoder_of(arguments.preset)
+    if unknown := set(arguments.step) - {step.name for step in plan.steps}:
+        parser.error(f"--step: no step {', '.join(sorted(unknown))}; --floors lists them")
     result: dict[str, Any]
     if arguments.floors:
         ceilings = Ceilings(arguments.tflops, arguments.tbytes)
@@ -63,15 +69,16 @@ def main() -> None:
     else:
         from benchmarks.op_timings import Bench, failures, measure
 
-        result = {
-            "command": f"python -m benchmarks.bench_ops --preset {arguments.preset} --runs {arguments.runs}"
-        }
+        chosen = [f"--op {op}" for op in arguments.op or ()] + [f"--step {name}" for name in arguments.step]
+        words = ["--ours"] if arguments.ours else []
+        options = " ".join([f"--preset {arguments.preset} --runs {arguments.runs}", *words, *chosen])
+        result = {"command": f"python -m benchmarks.bench_ops {options}"}
 
         def keep(found: dict[str, Any]) -> None:
             _write(arguments.json, result | found)
 
         with torch.inference_mode():
-            bench = Bench(arguments.rehearse, arguments.runs, not arguments.ours)
+            bench = Bench(arguments.rehearse, arguments.runs, not arguments.ours, arguments.step)
             result |= measure(vae, plan, arguments.op or OPS, bench, keep)
     _write(arguments.json, result)
     if failed := failures(result):

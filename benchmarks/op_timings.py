@@ -38,10 +38,10 @@ Keep = Callable[[dict[str, Any]], None]
 class Bench:
     """Runs work and times it: by CUDA events on a GPU; by the host's clock in a rehearsal."""
 
-    def __init__(self, rehearse: bool, runs: int, others: bool = True) -> None:
-        """others: also the forms of other libraries."""
+    def __init__(self, rehearse: bool, runs: int, others: bool = True, steps: Sequence[str] = ()) -> None:
+        """others: also the forms of other libraries. steps: names of graph convolutions, none: each shape."""
         self.device = torch.device("cpu" if rehearse else "cuda")
-        self.others = others
+        self.others, self.steps = others, steps
         self.runs = runs
         self.gpu = not rehearse
 
@@ -154,8 +154,9 @@ def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, kee
     shapes = set()
     for step in plan.tiled().steps:
         shape = id(step.graph), step.layer.c_in, step.layer.c_out
-        if step.name in wanted or shape not in shapes:
-            _one_conv(bench, step, floors[step.name], keep, others=bench.others and step.name in wanted)
+        if step.name in bench.steps or (not bench.steps and (step.name in wanted or shape not in shapes)):
+            others = step.name in bench.steps or step.name in wanted
+            _one_conv(bench, step, floors[step.name], keep, bench.others and others)
         shapes.add(shape)
 
 
