@@ -71,12 +71,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 failed[name] = str(error)
                 print(f"{name}: does not run here: {error}", flush=True)
         samples, moved = _by_turns(pipes, arguments.rounds, sampling)
-        backend = {"backend": pipes["steps"].backend, "reason": pipes["steps"].backend_reason}
+        pipe = pipes["steps"]
+        model = pipe.bundle.manifest.name
+        what = {"backend": pipe.backend, "reason": pipe.backend_reason, "model": model}
     medians = {name: float(np.median(values)) for name, values in samples.items()}
     detail = ", ".join(f"{name} {ms:.2f} ms (first {first[name]:.0f})" for name, ms in medians.items())
     print(detail, flush=True)
     return {
-        "detail": detail, **backend, "model": arguments.model, "settings": sampling,
+        "detail": detail, **what, "settings": sampling,
         "rounds": arguments.rounds, "machine": facts(), "gpu": gpu_state(),
         "ms": {name: summary(values) for name, values in samples.items()}, "first_ms": first,
         "compared": [_comparison(a, b, samples) | {"largest_mm": mm} for (a, b), mm in moved.items()],

@@ -30,7 +30,7 @@ H200 = Ceilings(790.0, 4.3)  # bf16 GEMM and copy, measured; FP16 multiplies at 
 OPS = ("graph_conv", "flow_step", "mesh_normals", "decoder")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Compute or measure, and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--floors", action="store_true", help="arithmetic only; needs no GPU")
@@ -52,7 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=100, help="timed runs of each (default 100)")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if not (arguments.tflops > 0 and arguments.tbytes > 0 and arguments.runs > 0):
         parser.error("--tflops, --tbytes, --runs: expected more than 0")
     vae, plan = decoder_of(arguments.preset)
@@ -66,20 +66,20 @@ def main() -> None:
                   f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"}  # fmt: skip
         result |= decoder_floors(plan, ceilings)
         _print_floors(result)
-    else:
-        from benchmarks.op_timings import Bench, failures, measure
+        return _write(arguments.json, result)
+    from benchmarks.op_timings import Bench, failures, measure
 
-        chosen = [f"--op {op}" for op in arguments.op or ()] + [f"--step {name}" for name in arguments.step]
-        words = ["--ours"] if arguments.ours else []
-        options = " ".join([f"--preset {arguments.preset} --runs {arguments.runs}", *words, *chosen])
-        result = {"command": f"python -m benchmarks.bench_ops {options}"}
+    chosen = [f"--op {op}" for op in arguments.op or ()] + [f"--step {name}" for name in arguments.step]
+    words = ["--ours"] if arguments.ours else []
+    options = " ".join([f"--preset {arguments.preset} --runs {arguments.runs}", *words, *chosen])
+    result = {"command": f"python -m benchmarks.bench_ops {options}"}
 
-        def keep(found: dict[str, Any]) -> None:
-            _write(arguments.json, result | found)
+    def keep(found: dict[str, Any]) -> None:
+        _write(arguments.json, result | found)
 
-        with torch.inference_mode():
-            bench = Bench(arguments.rehearse, arguments.runs, not arguments.ours, arguments.step)
-            result |= measure(vae, plan, arguments.op or OPS, bench, keep)
+    with torch.inference_mode():
+        bench = Bench(arguments.rehearse, arguments.runs, not arguments.ours, arguments.step)
+        result |= measure(vae, plan, arguments.op or OPS, bench, keep)
     _write(arguments.json, result)
     if failed := failures(result):
         raise SystemExit(f"bench_ops: {len(failed)} failed: {'; '.join(failed)}")

@@ -163,7 +163,30 @@ def _gpu(results: Path) -> str:
     found = [result for result in found if not result["rehearsed"]]
     if not found:
         return _absent("python -m benchmarks.gpu_run all --out DIR") + "\nNothing here has run on a GPU.\n"
-    return "\n".join(map(gpu_section, found))
+    kernels = "Kernels and decoders on an H100: [docs/kernels.md](../docs/kernels.md#what-it-costs).\n"
+    return "\n".join([kernels, *map(gpu_section, found), *_off_the_list(results)])
+
+
+def _off_the_list(results: Path) -> list[str]:
+    """TensorRT-RTX on a GPU that it has no plans for by its own list."""
+    plans, errors = _read(results / "plans_h100.json"), _read(results / "errors_h100_mini.json")
+    if plans is None or errors is None:
+        return []
+    right = [name for name, row in plans.items() if row["works"]]
+    verdicts = sorted({row["validity"] for row in plans.values()})
+    graphs = errors["graphs"]
+    worst = max(((row["relative_rms"], f"{graph}: {name}") for graph, outputs in graphs.items()
+                 for name, row in outputs.items()))  # fmt: skip
+    heads = errors["heads"]
+    return [
+        "An H100 is not on TensorRT-RTX's list: an off-label measurement. It says"
+        f" {' and '.join(verdicts)} of plans for {', '.join(plans)}, loads them all the same, and"
+        f" {len(right)} of {len(plans)} multiply right (`plans_h100.json`).\n",
+        f"`{errors['model']}` in {errors['precision']} there, against {errors['against']},"
+        f" {errors['seeds']} heads of {errors['settings']['steps']} steps: mean {heads['mean_mm']:.2f},"
+        f" p99 {heads['p99_mm']:.2f} mm; furthest off is {worst[1]}, by {worst[0]:.1e}"
+        " (`errors_h100_mini.json`).\n",
+    ]
 
 
 _STATES = {0: "done", None: "cut off"}  # None: the session ended while it ran

@@ -43,7 +43,45 @@ def _counts() -> str:
     return table(head, lines)
 
 
-TABLES: Tables = {"floors": _floors, "counts": _counts}
+def _measured() -> str:
+    result, launches = read("ops_h100"), {row["name"]: row for row in read("ops_floors_official")["launches"]}
+    head = ["rows, columns, K", "", "floor, µs", "bound by", "`graph_conv`, µs", "tiled, µs", "in L2, µs",
+            "share of the ceiling"]  # fmt: skip
+    lines = []
+    for name, row in result["graph_conv"].items():
+        what, ours = launches[name], row["us"]
+        tiled = ours.get("ours, tiled")
+        times = [tiled["p50"], tiled["in_a_row_warm"]["p50"]] if tiled else []
+        share = (tiled or ours["ours"])["share_of_ceiling"]
+        lines.append([f"{what['rows']:,} × {what['n']}, {what['k']}", f"`{name}`", f"{row['floor_us']:.1f}",
+                      row["bound"], f"{ours['ours']['p50']:.1f}", *(f"{us:.1f}" for us in times or (0, 0)),
+                      f"{share:.0%}"])  # fmt: skip
+    ceilings = result["ceilings"]
+    about = (f"{result['machine']['device']}; `{result['command']}`; ceilings of the run"
+             f" {ceilings['tflops']:.0f} TFLOP/s and {ceilings['tbytes']:.2f} TB/s.")  # fmt: skip
+    return f"{about}\n\n{table(head, lines)}".replace("| 0.0 | 0.0 |", "| | |")
+
+
+def _decoders() -> str:
+    found = read("ops_h100_others")["decoder"]["us"]
+    lines = [[name, f"{row['p50']:,.0f}", f"{row['p99']:,.0f}"] for name, row in found.items()]
+    return table(["decoder, official size", "p50, µs", "p99, µs"], lines)
+
+
+def _heads() -> str:
+    head = ["model", "step by step, ms", "one graph, ms", "with our decoder, ms", "of one graph's time"]
+    lines = []
+    for name in ("graph_h100_decoder", "graph_h100_mini"):
+        result = read(name)
+        low, high = result["compared"][1]["interval"]
+        lines.append([f"`{result['model']}`", *(f"{row['p50']:.2f}" for row in result["ms"].values()),
+                      f"{result['compared'][1]['ratio']:.2f} ({low:.2f} to {high:.2f})"])  # fmt: skip
+    return table(head, lines)
+
+
+TABLES: Tables = {
+    "floors": _floors, "counts": _counts, "measured": _measured, "decoders": _decoders, "heads": _heads,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,17 @@ def official() -> Preset:
     return Preset(recipe, config.vae, config.dit)
 
 
+def decoder() -> Preset:
+    """The official VAE behind networks of next to no work: for measurements of the decoder within a head."""
+    from training import config
+
+    small = {"model_channels": 192, "cond_channels": 192, "num_blocks": 2, "num_heads": 6}
+    full = official()
+    return dataclasses.replace(
+        full, dit=dict(full.dit) | small, image_encoder=config.IMAGE_ENCODER, image_size=config.IMAGE_SIZE
+    )
+
+
 def mini() -> Preset:
     """The packaged model: 4,538 vertices."""
     from training import config
@@ -64,7 +76,7 @@ def mini() -> Preset:
     )
 
 
-PRESETS = {"official": official, "mini": mini}
+PRESETS = {"official": official, "mini": mini, "decoder": decoder}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import bench_ops
 from benchmarks.op_floors import Ceilings, decoder_floors
 from export import random
 from export.decoder_tensors import decoder_tensors
@@ -46,3 +48,13 @@ def test_the_whole_is_the_sum(plan: Plan) -> None:
     faster = decoder_floors(plan, Ceilings(2 * 790.0, 2 * 4.3))
     assert faster["decoder"]["floor_us"] == pytest.approx(result["decoder"]["floor_us"] / 2)
     assert np.isfinite(list(result["decoder"].values())).all()
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_ops.main(["--floors", "--preset", "mini", "--json", str(tmp_path / "a.json")])
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["decoder"]["launches"] == len(found["launches"]) + 1
+    assert "decoder: " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        bench_ops.main(["--rehearse", "--preset", "mini", "--step", "nothing"])
+    assert caught.value.code == 2 and "no step nothing" in capsys.readouterr().err

@@ -146,3 +146,11 @@ def test_bundle(bundle: Path) -> None:
 def test_bad_options(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["random", "--preset", "mini", *arguments, "--out", str(tmp_path / "b")]) == 2
     assert capsys.readouterr().err.startswith(f"error: {arguments[0]}: got {arguments[1]}")
+
+
+def test_the_decoder_of_the_release_behind_small_networks() -> None:
+    full, small = random.official(), random.decoder()
+    assert (small.recipe, small.vae) == (full.recipe, full.vae)
+    for key in ("in_channels", "out_channels", "num_latents"):
+        assert small.dit[key] == full.dit[key]
+    assert small.dit["model_channels"] * small.dit["num_blocks"] < 400
