@@ -1,5 +1,5 @@
 // What follows a graph convolution's product, on sums in the tensor cores' fragments: biases, group norm, residual,
-// SiLU, and the way out. Shared by the kernels of graph_conv.
+// SiLU, and the way out. The form for Hopper has one of its own, and shares the numbers.
 #pragma once
 
 #include <cmath>

@@ -17,8 +17,8 @@
 namespace topos {
 namespace {
 
-// Columns: of a block. Slices: blocks that share the columns of a tile. Types: of edges. Residual, Silu: whether there is one; as branches they would divide the straight
-// code at the end, and the compiler would not find registers for it.
+// Columns: of a block. Slices: blocks that share the columns of a tile. Types: of edges. Residual, Silu: whether there
+// is one; as branches they would divide the straight code at the end, and the compiler would not find registers for it.
 template <int Columns, int Slices, int Types, bool Residual, bool Silu>
 struct Body {
   static constexpr int kWarps = kTileRows / 16;

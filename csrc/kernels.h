@@ -70,7 +70,8 @@ inline constexpr int kTiledWidths[] = {128, 256, 512};
 
 // What each kTileRows rows of the output read, made once per topology (topos_rt.graphs.Graph.tiled): one such table for
 // every tile, copied as a whole. Of the types at most one has other than exactly one source a row; its sums are products
-// with ones: for each 16 rows, the sources that they read, and which row reads which.
+// with ones: for each 16 rows, the sources that they read, and which row reads which. So a number that is not finite
+// spreads to all 16 rows whose sources it is among.
 struct alignas(16) TileTable {
   int32_t sources[kTileSources];                  // rows of x, each once; where one is here is its slot
   int32_t count;                                  // of sources

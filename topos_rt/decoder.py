@@ -73,6 +73,11 @@ class NumpyDecoder(_Decoder):
         super().__init__(plan)
         self._plan, self._dtype = plan, np.dtype(dtype)
 
+    @staticmethod
+    def requirements(bundle: Bundle) -> dict[str, int]:
+        """Nothing: it runs on the CPU."""
+        return {}
+
     @classmethod
     def open(cls, bundle: Bundle) -> NumpyDecoder:
         """Of a bundle. Raises BundleError for one without the decoder's tensors."""
@@ -158,6 +163,16 @@ class KernelDecoder(_Decoder):
     def open(cls, bundle: Bundle) -> KernelDecoder:
         """Of a bundle, on the current GPU. Raises BundleError for one without the decoder's tensors."""
         return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+
+    @staticmethod
+    def requirements(bundle: Bundle) -> dict[str, int]:
+        """Bytes on a GPU by kind, before anything is there. Raises as `open`, but needs no GPU."""
+        ops.kernels()
+        plan, counted = make_plan(read_tensors(bundle.path), bundle.hierarchy), _Counted()
+        plan.tiled().placed(counted.put)
+        weights = counted.bytes
+        _buffers(plan, counted)
+        return {"weights": weights, "buffers": counted.bytes - weights}
 
     @property
     def launches(self) -> int:
@@ -253,7 +268,22 @@ class KernelDecoder(_Decoder):
                 held.close()
 
 
-def _buffers(plan: Plan, arena: Arena) -> Buffers:
+class _Counted:
+    """What an arena would take."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        made = DeviceArray(0, shape, np.dtype(dtype), 0)
+        self.bytes += made.nbytes
+        return made
+
+    def put(self, array: Tensor) -> DeviceArray:
+        return self.empty(array.shape, array.dtype)
+
+
+def _buffers(plan: Plan, arena: Arena | _Counted) -> Buffers:
     tokens, channels = plan.latent
     return Buffers(
         latent=arena.put(np.zeros((tokens, channels), np.float32)),

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class Networks:
         choose(decoder, DECODERS, "decoder")
 
         def load(graph: str) -> Engine:
-            own = _own_decoder(bundle, decoder, module, options) if graph == "vae_decoder" else None
+            own: Engine | None = _own_decoder(graph, decoder, bundle, module, options, "open")
             return own or module.load(*engine_source(bundle, graph, module, options))
 
         with ExitStack() as held, ExitStack() as stack:
@@ -89,13 +89,19 @@ class Networks:
         return networks
 
     @staticmethod
-    def requirements(bundle: Bundle, name: str, options: EngineOptions) -> dict[str, dict[str, int]]:
+    def requirements(
+        bundle: Bundle, name: str, options: EngineOptions, decoder: str = DEFAULT_DECODER
+    ) -> dict[str, dict[str, int]]:
         """Graph -> bytes on the device by kind, before anything is loaded there; builds what is not built."""
         module = backend(name)
-        needs = {
-            graph: dict(module.requirements(*engine_source(bundle, graph, module, options)))
-            for graph in GRAPHS
-        }
+        choose(decoder, DECODERS, "decoder")
+
+        def need(graph: str) -> dict[str, int]:
+            own = _own_decoder(graph, decoder, bundle, module, options, "requirements")
+            return own if own is not None else dict(
+                module.requirements(*engine_source(bundle, graph, module, options)))  # fmt: skip
+
+        needs = {graph: need(graph) for graph in GRAPHS}
         return {graph: kinds for graph, kinds in needs.items() if kinds}
 
     def encode_image(self, pixels: Array) -> Value:
@@ -196,21 +202,20 @@ class Networks:
 
 
 def _own_decoder(
-    bundle: Bundle, decoder: str, runs: BackendModule, options: EngineOptions
-) -> Engine | None:
-    """That of `topos_rt.decoder` which a name of DECODERS stands for; None: the backend's engine.
+    graph: str, decoder: str, bundle: Bundle, runs: BackendModule, options: EngineOptions, ask: str
+) -> Any:
+    """The answer of the class of `topos_rt.decoder` that a name stands for; None: it is the engine's turn.
 
     "auto" is the kernels on a GPU and in their precision, FP16, where they are built and fit the model.
+    ask: its `open`, or its `requirements`.
     """
     kind, auto = DECODERS[decoder], decoder == "auto"
-    if kind is None:
+    if graph != "vae_decoder" or kind is None or (auto and runs.flow_loop is None):
         return None
-    if auto and (
-        runs.flow_loop is None or engine_source(bundle, "vae_decoder", runs, options)[1].precision != "fp16"
-    ):
+    if auto and engine_source(bundle, graph, runs, options)[1].precision != "fp16":
         return None
     try:
-        return cast(Engine, getattr(import_module("topos_rt.decoder"), kind).open(bundle))
+        return getattr(getattr(import_module("topos_rt.decoder"), kind), ask)(bundle)
     except (BackendError, BundleError, InputError):
         if not auto:
             raise

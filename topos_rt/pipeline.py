@@ -93,16 +93,17 @@ class HeadPipeline:
     def requirements(
         model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO, *,
         precision: str | None = None, cache: str | os.PathLike[str] | None = None,
-        progress: BuildCallback | None = None,
+        progress: BuildCallback | None = None, decoder: str = DEFAULT_DECODER,
     ) -> dict[str, dict[str, int]]:  # fmt: skip
         """Bytes on the GPU for each graph, before anything is loaded there; builds what is not built.
 
-        By kind: "weights", "activations" (graphs share one arena, as large as the largest) and
-        "inputs_outputs". Empty for a backend on the CPU. Arguments and errors are those of `open`.
+        By kind: "weights", "activations" (graphs share one arena, as large as the largest), "inputs_outputs",
+        and "buffers" of a decoder of our own. Empty for a backend on the CPU. Arguments and errors are those
+        of `open`.
         """
         options = EngineOptions(None, precision, None if cache is None else Path(cache), progress=progress)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        return Networks.requirements(bundle, choose_backend(backend)[0], options)
+        return Networks.requirements(bundle, choose_backend(backend)[0], options, decoder)
 
     @overload
     def __call__(self, image: ImageSource, *, seed: int = 0, **options: Unpack[Options]) -> HeadMesh: ...

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.export.release_files import Sizes, ball_topology, write_release
+from tests.ops import host_gpu
 from topos_rt import HeadPipeline
 from topos_rt.bundle import Bundle
-from topos_rt.decoder import NumpyDecoder
+from topos_rt.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.decoder_plan import make_plan, read_tensors
 from topos_rt.errors import BundleError, OptionError
 from topos_rt.networks import DECODERS
@@ -51,6 +52,19 @@ def test_decoders_agree(bundle: Path, host: Any) -> None:
     assert np.linalg.norm(found["numpy"] - want) <= 1e-5 * size
     assert np.linalg.norm(found["kernels"] - want) <= 2 * np.linalg.norm(half - want) <= 0.1 * size
     assert host.calls and not host.blocks
+
+
+def test_memory_is_known_before_anything_is_there(bundle: Path, host: Any) -> None:
+    opened = Bundle.open(bundle)
+    need = KernelDecoder.requirements(opened)
+    assert not host.blocks and set(need) == {"weights", "buffers"}
+    with KernelDecoder.open(opened):
+        used = sum(host_gpu.size_of(block) for block in host.blocks.values())
+    pinned = 4 * 6 * opened.topology.num_vertices  # of the host
+    assert sum(need.values()) == used - pinned
+    assert NumpyDecoder.requirements(opened) == {}
+    assert HeadPipeline.requirements(opened, "onnxruntime", decoder="kernels") == {"vae_decoder": need}
+    assert HeadPipeline.requirements(opened, "onnxruntime") == {}
 
 
 def test_unknown_decoders_and_bundles_without_tensors(tiny_bundle: Path) -> None:
