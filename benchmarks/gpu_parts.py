@@ -163,6 +163,13 @@ def kernels(task: Task) -> Iterator[Named]:
     yield "bench_ops", task.command(words, result=task.work / "ops.json")
 
 
+def profile(task: Task) -> Iterator[Named]:
+    if task.rehearse or shutil.which("ncu") is None:
+        yield "ncu", {"skipped": "a rehearsal" if task.rehearse else "it is not on the PATH"}
+        return
+    yield "profile_ops", task.command(["-m", "benchmarks.profile_ops"], result=task.work / "profile.json")
+
+
 def pipeline(task: Task) -> Iterator[Named]:
     for backend in engines_here(task):
         for name, model in task.models.items():
@@ -225,6 +232,7 @@ PARTS: dict[str, Part] = {
     "sanitize": Part(sanitize, 240, 120, "the kernels under compute-sanitizer"),
     "precision": Part(precision, 240, 120, "every stage against onnxruntime in FP32"),
     "kernels": Part(kernels, 240, 120, "each kernel alone"),
+    "profile": Part(profile, 90, 120, "where the time of the graph convolutions goes"),
     "pipeline": Part(pipeline, 420, 180, "topos-rt bench, models and presets"),
     "graph": Part(graph, 240, 120, "heads by one CUDA graph, either decoder, against step by step"),
     "baselines": Part(baselines, 540, 300, "the official algorithm in PyTorch, by turns with ours"),

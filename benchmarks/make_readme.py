@@ -32,6 +32,8 @@ SCRIPTS = {
     "python -m benchmarks.bench_precision": "FP16 engines, emulated",
     "python -m benchmarks.bench_graph": "heads by one CUDA graph against heads step by step",
     "python -m benchmarks.bench_ops": "CUDA kernels against floors and other forms; `--floors` only counts",
+    "python -m benchmarks.profile_ops": "where a kernel's time goes, as Nsight Compute samples it",
+    "python -m benchmarks.count_kernels": "what a kernel does, counted without a GPU",
     "python -m benchmarks.bench_rig": "rigs fitted to other heads against plain addition",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, over kinds of scans",
     "python -m benchmarks.bench_lods": "levels of detail against the full head",

@@ -160,7 +160,7 @@ def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, kee
         shapes.add(shape)
 
 
-def _inputs(step: Step, turn: int) -> Inputs:
+def inputs_of(step: Step, turn: int) -> Inputs:
     """x, and the residual if the step has one."""
     rng = np.random.default_rng(turn)
     x = rng.standard_normal((step.graph.inputs, step.layer.c_in)).astype(np.float16)
@@ -170,7 +170,7 @@ def _inputs(step: Step, turn: int) -> Inputs:
     return x, rng.standard_normal((rows, step.layer.c_out)).astype(np.float16)
 
 
-def _our_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, Turned]:
+def our_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, Turned]:
     """The kernel of all GPUs, and Hopper's where it is."""
     there = [tuple(None if array is None else bench.put(array) for array in pair) for pair in inputs]
     outs = [bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16)) for _ in inputs]
@@ -193,7 +193,7 @@ def _our_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, 
 
 
 def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, others: bool) -> None:
-    inputs = [_inputs(step, turn) for turn in range(_SETS if bench.gpu else 1)]
+    inputs = [inputs_of(step, turn) for turn in range(_SETS if bench.gpu else 1)]
     x, residual = (None if array is None else array.astype(np.float64) for array in inputs[0])
     assert x is not None
     truth = ops.graph_conv(x, step.graph, step.layer, residual, step.residual_rows, step.silu)
@@ -218,7 +218,7 @@ def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, other
             "share_of_ceiling": share, "tflops": rate[0], "tbytes": rate[1],
         }  # fmt: skip
 
-    forms = _our_convs(bench, step, inputs) | (_torch_convs(bench, step, inputs) if others else {})
+    forms = our_convs(bench, step, inputs) | (_torch_convs(bench, step, inputs) if others else {})
     for name, work in forms.items():
         row["us"][name] = _told(f"{step.name} {name}", partial(one, name, work))
         keep({step.name: row})
