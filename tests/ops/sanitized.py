@@ -15,7 +15,7 @@ from tests.ops import host_gpu
 from tests.ops.shapes import features, random_csr, random_graph, random_layer
 from topos_rt import ops
 from topos_rt.backends.device_array import DeviceArray
-from topos_rt.graphs import Corners, Graph
+from topos_rt.graphs import Corners, Graph, Sources
 from topos_rt.packing import SLICES, WIDTHS
 
 
@@ -53,7 +53,8 @@ def graph_conv_tiled(rng: np.random.Generator) -> None:
         for rows, types in ((1, 2), (65, 1), (193, 2)):
             heap, inputs = Heap(), int(rng.integers(1, 40))
             layer = random_layer(rng, 128, width, types)
-            graph = Graph(rows, inputs, tuple(random_csr(rng, rows, inputs, 6) for _ in range(types))).tiled()
+            single = Sources(None, rng.integers(0, inputs, rows).astype(np.int32))
+            graph = Graph(rows, inputs, (random_csr(rng, rows, inputs, 6), single)[:types]).tiled()
             ops.graph_conv(
                 heap.put(features(rng, inputs, 128)), graph.placed(heap.put),
                 layer.placed(heap.put, True), heap.put(features(rng, rows, width)),
