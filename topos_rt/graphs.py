@@ -285,27 +285,29 @@ def _fill_sums(table: np.void, begin: np.ndarray, slots: np.ndarray) -> bool:
     """Steps, slots, ones and degrees of a type that is summed, or False where 16 rows read too much."""
     degree = np.diff(begin)
     table["degrees"][: len(degree)] = degree
-    for warp in range(-(-len(degree) // _STEP)):
-        local = slice(warp * _STEP, (warp + 1) * _STEP)
-        part = slots[begin[local.start] : begin[min(local.stop, len(degree))]]
-        row = np.repeat(np.arange(len(degree[local])), degree[local])
-        # A source that a row has several times is there as often.
-        order = np.lexsort((part, row))
-        again = _counted(row[order] * TILE_SOURCES + part[order])
-        entries, place = np.unique(again * TILE_SOURCES + part[order], return_inverse=True)
-        if len(entries) > _STEP * TILE_STEPS:
-            return False
-        # Eight that are read at a time are best of eight different residues, see csrc/graph_conv_tiled.cu.
-        slot = entries % TILE_SOURCES
-        residue = np.argsort(slot % 8, kind="stable")
-        turn = np.empty(len(entries), np.int64)
-        turn[residue] = _counted(slot[residue] % 8)
-        spread = np.argsort(turn, kind="stable")
-        table["slots"][warp, : len(entries)] = slot[spread]
-        table["steps"][warp] = -(-len(entries) // _STEP)
-        step, k = np.divmod(inverse(spread)[place], _STEP)
-        lane, bit = row[order] % 8 * 4 + k % 8 // 2, row[order] // 8 + k // 8 * 2 + k % 2 * 4
-        np.bitwise_or.at(table["ones"][warp], (step, lane), (1 << bit).astype(np.uint8))
+    row = np.repeat(np.arange(len(degree)), degree)
+    order = np.lexsort((slots, row))
+    row, slots = row[order], slots[order]
+    # What 16 rows read, by slot; a source that a row has several times is there as often.
+    again = _counted(row * TILE_SOURCES + slots)
+    most = len(slots) + 1
+    entries, place = np.unique((row // _STEP * most + again) * TILE_SOURCES + slots, return_inverse=True)
+    slot, warp = entries % TILE_SOURCES, entries // (TILE_SOURCES * most)
+    count = np.bincount(warp, minlength=_WARPS)
+    if count.max() > _STEP * TILE_STEPS:
+        return False
+    # Eight that are read at a time are best of eight different residues, see csrc/graph_conv_tiled.cu.
+    kind = warp * 8 + slot % 8
+    residue = np.argsort(kind, kind="stable")
+    turn = _counted(kind[residue])[inverse(residue)]
+    spread = np.lexsort((turn, warp))
+    position = _counted(warp[spread])
+    table["slots"][warp[spread], position] = slot[spread]
+    table["steps"] = -(-count // _STEP)
+    step, k = np.divmod(position[inverse(spread)][place], _STEP)
+    local = row % _STEP
+    lane, bit = local % 8 * 4 + k % 8 // 2, local // 8 + k // 8 * 2 + k % 2 * 4
+    np.bitwise_or.at(table["ones"], (row // _STEP, step, lane), (1 << bit).astype(np.uint8))
     return True
 
 
