@@ -51,15 +51,14 @@ def _measured() -> str:
     for name, row in result["graph_conv"].items():
         what, ours = launches[name], row["us"]
         tiled = ours.get("ours, tiled")
-        times = [tiled["p50"], tiled["in_a_row_warm"]["p50"]] if tiled else []
+        times = [f"{tiled[how]['p50']:.1f}" for how in ("in_a_row", "in_a_row_warm")] if tiled else ["", ""]
         share = (tiled or ours["ours"])["share_of_ceiling"]
         lines.append([f"{what['rows']:,} × {what['n']}, {what['k']}", f"`{name}`", f"{row['floor_us']:.1f}",
-                      row["bound"], f"{ours['ours']['p50']:.1f}", *(f"{us:.1f}" for us in times or (0, 0)),
-                      f"{share:.0%}"])  # fmt: skip
+                      row["bound"], f"{ours['ours']['p50']:.1f}", *times, f"{share:.0%}"])  # fmt: skip
     ceilings = result["ceilings"]
     about = (f"{result['machine']['device']}; `{result['command']}`; ceilings of the run"
              f" {ceilings['tflops']:.0f} TFLOP/s and {ceilings['tbytes']:.2f} TB/s.")  # fmt: skip
-    return f"{about}\n\n{table(head, lines)}".replace("| 0.0 | 0.0 |", "| | |")
+    return f"{about}\n\n{table(head, lines)}"
 
 
 def _decoders() -> str:
