@@ -51,8 +51,6 @@ class Bench:
 
     def put(self, array: np.ndarray) -> Any:
         """For our ops: an array on the device."""
-        if array.dtype == np.uint16:  # not every PyTorch tells what lies where of these
-            array = array.view(np.int16)
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device) if self.gpu else array
 
     def tensor(self, array: np.ndarray) -> Tensor:

@@ -269,8 +269,6 @@ def _load_tiles(block: Block, instruction: Instruction, active: np.ndarray) -> N
     target, source = instruction.operands
     assert isinstance(target, Vector)
     addresses = block.addresses(source, active)
-    if (addresses % 16).any():
-        raise Fault("ldmatrix reads what does not begin at 16 bytes")
     rows = np.ascontiguousarray(block.shared.read(active, addresses, 16)).view(np.uint16)
     _count_shared(block, active, addresses, 16)
     tiles = rows.reshape(len(warps), 4, 8, 8).astype(np.uint32)
