@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.op_floors import Ceilings, decoder_floors
+from benchmarks.op_forms import torch_convs
 from export.models import TOPOSVAE
 from topos_rt import __version__, ops
 from topos_rt.backends import cuda
@@ -216,71 +217,10 @@ def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, other
             "share_of_ceiling": share, "tflops": rate[0], "tbytes": rate[1],
         }  # fmt: skip
 
-    forms = our_convs(bench, step, inputs) | (_torch_convs(bench, step, inputs) if others else {})
+    forms = our_convs(bench, step, inputs) | (torch_convs(bench, step, inputs) if others else {})
     for name, work in forms.items():
         row["us"][name] = _told(f"{step.name} {name}", partial(one, name, work))
         keep({step.name: row})
-
-
-def _torch_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, Turned]:
-    """The same layer per edge as PyTorch Geometric does it, by sparse products, and compiled. All in FP16."""
-    graph, layer, half = step.graph, step.layer, torch.float16
-    there = [tuple(None if array is None else bench.tensor(array) for array in pair) for pair in inputs]
-    rows = None if step.residual_rows is None else bench.tensor(step.residual_rows.astype(np.int64))
-    weight = bench.tensor(layer.matrix).to(half).unflatten(0, (layer.types, -1))
-    bias = bench.tensor(
-        layer.bias if layer.bias is not None else np.zeros((layer.types, layer.c_out), np.float32)
-    )
-    norm = None
-    if layer.gamma is not None and layer.beta is not None:
-        norm = bench.tensor(layer.gamma).to(half), bench.tensor(layer.beta).to(half)
-    ends, matrices, tables = [], [], []
-    for sources in graph.types:
-        source = np.arange(graph.rows) if sources.indices is None else sources.indices.astype(np.int64)
-        degree = np.ones(graph.rows, int) if sources.offsets is None else np.diff(sources.offsets)
-        target = np.repeat(np.arange(graph.rows), degree)
-        ends.append((bench.tensor(source), bench.tensor(target)))
-        # sparse products of FP16 do not exist everywhere: FP32 there
-        shape = (graph.rows, graph.inputs)
-        places = torch.stack([ends[-1][1], ends[-1][0]])
-        ones = torch.ones(len(source), device=bench.device)
-        matrices.append(torch.sparse_coo_tensor(places, ones, shape).coalesce().to_sparse_csr())
-        table = np.full((graph.rows, int(degree.max())), graph.inputs, np.int64)
-        table[target, np.arange(len(target)) - np.repeat(np.cumsum(degree) - degree, degree)] = source
-        tables.append(bench.tensor(table))
-    degrees = torch.stack([torch.bincount(t, minlength=graph.rows) for _, t in ends], 1).to(half)
-
-    def rest(y: Tensor, residual: Tensor | None) -> Tensor:
-        if norm is not None:
-            y = torch.nn.functional.group_norm(y, 4, *norm, 1e-3)
-        if residual is not None:
-            y = y + (residual if rows is None else residual[rows])
-        return torch.nn.functional.silu(y) if step.silu else y
-
-    def per_edge(x: Tensor, residual: Tensor | None) -> Tensor:
-        y = torch.zeros(graph.rows, layer.c_out, dtype=half, device=bench.device)
-        for (source, target), w, b in zip(ends, weight, bias.to(half), strict=True):
-            y.index_add_(0, target, x[source] @ w + b)
-        return rest(y, residual)
-
-    def sparse(x: Tensor, residual: Tensor | None) -> Tensor:
-        sums = [(m @ x.float()).to(half) for m in matrices]
-        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half), residual)
-
-    def gathered(x: Tensor, residual: Tensor | None) -> Tensor:
-        with_zero = torch.cat([x, torch.zeros_like(x[:1])])
-        sums = [with_zero[t].sum(1) for t in tables]
-        return rest(torch.cat(sums, 1) @ weight.flatten(0, 1) + degrees @ bias.to(half), residual)
-
-    forms: dict[str, Any] = {"per edge": per_edge, "sparse": sparse, "gathered": gathered}
-    if bench.gpu:
-        # Not "max-autotune": that takes minutes. Static, or the second topology would be compiled for any.
-        forms["compiled"] = torch.compile(gathered, dynamic=False)
-
-    def turned(form: Callable[..., Any]) -> Turned:
-        return lambda turn: form(*there[turn % len(there)])
-
-    return {name: turned(form) for name, form in forms.items()}
 
 
 def _flow_step(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
