@@ -13,7 +13,7 @@ help:
 	@echo "make demo     install into $(VENV) and turn $(PORTRAIT) into out/head.glb"
 	@echo "make test     install the test extras, then run everything CI runs"
 	@echo "make lint     ruff and mypy"
-	@echo "make format   let ruff fix what it can"
+	@echo "make format   let ruff fix and format"
 	@echo "make bench    time the pipeline on this machine"
 	@echo "make clean    remove $(VENV) and everything built"
 
@@ -24,11 +24,13 @@ test: $(VENV)/.test $(VENV)/.js lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CODE)
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: $(VENV)/.runtime
 	$(BIN)/topos-rt bench $(PORTRAIT)

@@ -71,9 +71,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     networks = _networks(preset)
     load = load_average()
     picture = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-    runners: dict[str, Any] = {
-        name: _official(name, networks, device, arguments.steps) for name in modes
-    }
+    runners: dict[str, Any] = {name: _official(name, networks, device, arguments.steps) for name in modes}
     about, failed = None, {}
     with ExitStack() as held:
         if not arguments.without_ours:
@@ -85,22 +83,34 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 failed[OURS] = _told(OURS, error)
             else:
                 runners[OURS] = _Ours(pipeline, picture, arguments.steps)
-                about = {"backend": pipeline.backend, "reason": pipeline.backend_reason,
-                         "evaluations": 2 * arguments.steps}  # fmt: skip
+                about = {
+                    "backend": pipeline.backend,
+                    "reason": pipeline.backend_reason,
+                    "evaluations": 2 * arguments.steps,
+                }
         inputs = _inputs(preset, networks["dit"], picture)
         positions, first = _first(runners, inputs, failed)
         samples = _by_turns({name: runners[name] for name in first}, inputs, arguments.rounds, stop)
         found = _rows(samples, positions, first)
     return {
-        "format": FORMAT, "version": VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "command": f"python -m benchmarks.baseline_official --preset {arguments.preset} "
         f"--steps {arguments.steps} --rounds {arguments.rounds}",
-        "preset": arguments.preset, "weights": "random", "solver": "euler", "steps": arguments.steps,
-        "guidance": GUIDANCE, "device": str(device), "threads": torch.get_num_threads(),
-        "versions": _versions(), "machine": facts() | {"load_average_before": load},
-        "gpu": gpu_state() if device.type == "cuda" else None, "ours": about, "modes": found,
+        "preset": arguments.preset,
+        "weights": "random",
+        "solver": "euler",
+        "steps": arguments.steps,
+        "guidance": GUIDANCE,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": _versions(),
+        "machine": facts() | {"load_average_before": load},
+        "gpu": gpu_state() if device.type == "cuda" else None,
+        "ours": about,
+        "modes": found,
         "failed": failed,
-    }  # fmt: skip
+    }
 
 
 def _modes(named: str | None, device: torch.device) -> list[str]:
@@ -145,12 +155,14 @@ class _Ours:
 
     def head(self, pixels: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         head = self._pipeline(
-            self._picture, seed=0, preset="reference", steps=self._steps, guidance=GUIDANCE, temperature=1.0)
+            self._picture, seed=0, preset="reference", steps=self._steps, guidance=GUIDANCE, temperature=1.0
+        )
         ms = {name: 1e3 * seconds for name, seconds in head.timings.items()}
         self.ms = {
-            "image_encoder": ms["image_encoder"], "sampling": ms["dit_context"] + ms["dit_step"],
+            "image_encoder": ms["image_encoder"],
+            "sampling": ms["dit_context"] + ms["dit_step"],
             "vae_decoder": ms["vae_decoder"],
-        }  # fmt: skip
+        }
         self.ms["head"] = sum(self.ms.values())
         return torch.from_numpy(head.positions / self._pipeline.bundle.manifest.frame.radius_m)[None]
 
@@ -206,9 +218,10 @@ def _by_turns(
 
 
 def _rows(
-    samples: Mapping[str, Mapping[str, list[float]]], positions: Mapping[str, torch.Tensor],
+    samples: Mapping[str, Mapping[str, list[float]]],
+    positions: Mapping[str, torch.Tensor],
     first: Mapping[str, float],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """S is the time over ours, or over that of the first mode where ours was left out."""
     base = OURS if OURS in samples else next(iter(samples))
     truth, ours, result = positions[base], samples[base]["head"], {}

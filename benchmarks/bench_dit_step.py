@@ -52,8 +52,10 @@ def main() -> None:
     result = _about(arguments) | {"condition_tokens": tokens} | result
     for name, row in result["ms"].items():
         print(f"{name:<8} min {row['min']:8.1f}  p50 {row['p50']:8.1f}  ms  n {row['n']}")
-    print(f"plain / folded {result['speedup']:.3f}   folded / itself {result['a_a']:.3f}"
-          f"   largest difference {result['largest_difference']:.1e}")  # fmt: skip
+    print(
+        f"plain / folded {result['speedup']:.3f}   folded / itself {result['a_a']:.3f}"
+        f"   largest difference {result['largest_difference']:.1e}"
+    )
     if arguments.json:
         write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
 
@@ -125,10 +127,18 @@ def _about(arguments: argparse.Namespace) -> dict[str, Any]:
     options = f"--steps {arguments.steps} --rounds {arguments.rounds}"
     return {
         "command": f"python -m benchmarks.bench_dit_step {options}",
-        "machine": {"system": platform.platform(), "python": platform.python_version(),
-                    "topos_rt": __version__, "backend": probe().detail, "threads": arguments.threads},
-        "weights": "random", "guidance": GUIDANCE, "solver": "euler", "dit": dict(random.mini().dit),
-    }  # fmt: skip
+        "machine": {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "topos_rt": __version__,
+            "backend": probe().detail,
+            "threads": arguments.threads,
+        },
+        "weights": "random",
+        "guidance": GUIDANCE,
+        "solver": "euler",
+        "dit": dict(random.mini().dit),
+    }
 
 
 if __name__ == "__main__":

@@ -60,9 +60,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as held:
         for name, how in MODES.items():
             try:
-                pipe = held.enter_context(HeadPipeline.open(
-                    arguments.model, arguments.backend, precision=arguments.precision, cache=arguments.cache,
-                    **how))  # fmt: skip
+                pipe = held.enter_context(
+                    HeadPipeline.open(
+                        arguments.model,
+                        arguments.backend,
+                        precision=arguments.precision,
+                        cache=arguments.cache,
+                        **how,
+                    )
+                )
                 first[name], _ = _head(pipe, 0, sampling)
                 pipes[name] = pipe
             except (BackendError, BundleError) as error:
@@ -78,12 +84,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     detail = ", ".join(f"{name} {ms:.2f} ms (first {first[name]:.0f})" for name, ms in medians.items())
     print(detail, flush=True)
     return {
-        "detail": detail, **what, "settings": sampling,
-        "rounds": arguments.rounds, "machine": facts(), "gpu": gpu_state(),
-        "ms": {name: summary(values) for name, values in samples.items()}, "first_ms": first,
+        "detail": detail,
+        **what,
+        "settings": sampling,
+        "rounds": arguments.rounds,
+        "machine": facts(),
+        "gpu": gpu_state(),
+        "ms": {name: summary(values) for name, values in samples.items()},
+        "first_ms": first,
         "compared": [_comparison(a, b, samples) | {"largest_mm": mm} for (a, b), mm in moved.items()],
-        "failed": failed, "samples_ms": samples,
-    }  # fmt: skip
+        "failed": failed,
+        "samples_ms": samples,
+    }
 
 
 def _by_turns(

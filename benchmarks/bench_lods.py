@@ -1,6 +1,6 @@
 """How far the levels of detail lie from the full head, over held-out synthetic heads.
 
-    python -m benchmarks.bench_lods [--heads 30] [--json benchmarks/results/lods_mini.json]
+python -m benchmarks.bench_lods [--heads 30] [--json benchmarks/results/lods_mini.json]
 """
 
 from __future__ import annotations
@@ -27,18 +27,23 @@ def measure(bundle: Bundle, heads: np.ndarray) -> dict[str, Any]:
     result = {}
     for level, lod in enumerate(bundle.topology.lods, 1):
         found = [
-            compare(Surface(head[lod.vertices], lod.triangles), Surface(head, bundle.topology.triangles),
-                    samples=SAMPLES) for head in heads
-        ]  # fmt: skip
+            compare(
+                Surface(head[lod.vertices], lod.triangles),
+                Surface(head, bundle.topology.triangles),
+                samples=SAMPLES,
+            )
+            for head in heads
+        ]
         normals = [each.normal_consistency for each in found if each.normal_consistency is not None]
         result[str(level)] = {
-            "vertices": len(lod.vertices), "triangles": len(lod.triangles),
+            "vertices": len(lod.vertices),
+            "triangles": len(lod.triangles),
             "share": round(len(lod.triangles) / len(bundle.topology.triangles), 4),
             "mean_mm": round(float(np.mean([each.chamfer_l1_mm for each in found])), 4),
             "p95_mm": round(float(np.mean([each.p95_mm for each in found])), 4),
             "worst_mm": round(max(each.max_mm for each in found), 4),
             "normal_consistency": round(float(np.mean(normals)), 4),
-        }  # fmt: skip
+        }
     return result
 
 
@@ -49,9 +54,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/lods_mini.json"))
     args = parser.parse_args()
     bundle, heads = Bundle.open(args.model), HeadModel.load().sample(args.heads, EVALUATION_SEED)
-    result = {"topos_rt": __version__, "heads": len(heads), "samples": SAMPLES,
-              "vertices": bundle.topology.num_vertices, "triangles": len(bundle.topology.triangles),
-              "levels": measure(bundle, heads)}  # fmt: skip
+    result = {
+        "topos_rt": __version__,
+        "heads": len(heads),
+        "samples": SAMPLES,
+        "vertices": bundle.topology.num_vertices,
+        "triangles": len(bundle.topology.triangles),
+        "levels": measure(bundle, heads),
+    }
     write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
     print(json.dumps(result["levels"], indent=2))
 

@@ -40,9 +40,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--op", choices=OPS, action="append", help="measure only this (default: all)")
     parser.add_argument("--ours", action="store_true", help="without the forms of other libraries")
     parser.add_argument(
-        "--step", action="append", metavar="NAME", default=[],
+        "--step",
+        action="append",
+        metavar="NAME",
+        default=[],
         help="of graph_conv only this, as decoder.2.resblks.1.conv_a (default: one of each shape)",
-    )  # fmt: skip
+    )
     parser.add_argument("--preset", choices=random.PRESETS, default="official")
     parser.add_argument(
         "--tflops", type=float, default=H200.tflops, help="ceiling of FP16 products, for --floors"
@@ -62,8 +65,10 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.floors:
         ceilings = Ceilings(arguments.tflops, arguments.tbytes)
         options = f"--floors --preset {arguments.preset}"
-        result = {"command": f"python -m benchmarks.bench_ops {options}"
-                  f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"}  # fmt: skip
+        result = {
+            "command": f"python -m benchmarks.bench_ops {options}"
+            f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"
+        }
         result |= decoder_floors(plan, ceilings)
         _print_floors(result)
         return _write(arguments.json, result)
@@ -104,15 +109,19 @@ def _print_floors(result: dict[str, Any]) -> None:
         "  floor, us  bound"
     )
     for row in result["launches"]:
-        print(f"{row['name']:<32} {row['rows']:>6} {row['k']:>5} {row['n']:>4} {row['gflop']:>7.3f}"
-              f" {row['mbytes']:>7.2f} {row['l2_mbytes']:>7.1f}"
-              f" {row['l2_mbytes_tiled']:>7.1f}"
-              f"  {row['floor_us']:>9.2f}  {row['bound']}")  # fmt: skip
+        print(
+            f"{row['name']:<32} {row['rows']:>6} {row['k']:>5} {row['n']:>4} {row['gflop']:>7.3f}"
+            f" {row['mbytes']:>7.2f} {row['l2_mbytes']:>7.1f}"
+            f" {row['l2_mbytes_tiled']:>7.1f}"
+            f"  {row['floor_us']:>9.2f}  {row['bound']}"
+        )
     total = result["decoder"]
-    print(f"decoder: {total['launches']} launches, {total['gflop']:.1f} GFLOP, {total['mbytes']:.1f} MB,"
-          f" floor {total['floor_us']:.0f} us; {total['l2_mbytes']:.0f} MB through L2,"
-          f" tiled {total['l2_mbytes_tiled']:.0f};"
-          f" per edge it would be {total['gflop_per_edge']:.1f} GFLOP")  # fmt: skip
+    print(
+        f"decoder: {total['launches']} launches, {total['gflop']:.1f} GFLOP, {total['mbytes']:.1f} MB,"
+        f" floor {total['floor_us']:.0f} us; {total['l2_mbytes']:.0f} MB through L2,"
+        f" tiled {total['l2_mbytes_tiled']:.0f};"
+        f" per edge it would be {total['gflop_per_edge']:.1f} GFLOP"
+    )
 
 
 if __name__ == "__main__":

@@ -57,15 +57,22 @@ def main() -> None:
         for stage, graphs in STAGES.items():
             heads = _heads(bundle, plain | {graph: emulated[graph] for graph in graphs}, images)
             rows[stage] = summary(np.linalg.norm(heads - truth, axis=-1), decimals=5)
-            print(f"{stage:<14} mean {rows[stage]['mean_mm']:.4f}  p99 {rows[stage]['p99_mm']:.4f}"
-                  f"  max {rows[stage]['max_mm']:.4f} mm", flush=True)  # fmt: skip
+            print(
+                f"{stage:<14} mean {rows[stage]['mean_mm']:.4f}  p99 {rows[stage]['p99_mm']:.4f}"
+                f"  max {rows[stage]['max_mm']:.4f} mm",
+                flush=True,
+            )
     result = {
         "command": f"python -m benchmarks.bench_precision --images {arguments.images}",
-        "topos_rt": __version__, "model": arguments.model, "settings": SETTINGS, "images": arguments.images,
+        "topos_rt": __version__,
+        "model": arguments.model,
+        "settings": SETTINGS,
+        "images": arguments.images,
         "weights_sha256": bundle.manifest.files["weights.safetensors"].sha256,
-        "fp16_in": rows, "target_p99_mm": TARGET_MM,
+        "fp16_in": rows,
+        "target_p99_mm": TARGET_MM,
         "largest_magnitude": {graph: engine.largest for graph, engine in emulated.items()},
-    }  # fmt: skip
+    }
     print(f"largest magnitude cast to FP16: {max(result['largest_magnitude'].values()):.0f} of 65504")
     write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
 

@@ -1,6 +1,6 @@
 """How near retopologized heads come to known ones, over held-out synthetic heads and kinds of scans.
 
-    python -m benchmarks.bench_retopologize [--heads 50] [--json benchmarks/results/retopologize_mini.json]
+python -m benchmarks.bench_retopologize [--heads 50] [--json benchmarks/results/retopologize_mini.json]
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ def measure(pipe: HeadPipeline, true: TrueHead, scan: Scan, head: HeadMesh) -> d
     errors = vertex_errors(head.positions, true.positions)
     return {
         "surface_mm": float((out.accuracy_mm + 1000 * home.mean()) / 2),
-        "head_to_truth_mm": out.accuracy_mm, "truth_to_head_mm": float(1000 * home.mean()),
-        "input_to_head_mm": float(1000 * given.mean()), "vertex_mm": errors.mean_mm,
+        "head_to_truth_mm": out.accuracy_mm,
+        "truth_to_head_mm": float(1000 * home.mean()),
+        "input_to_head_mm": float(1000 * given.mean()),
+        "vertex_mm": errors.mean_mm,
         "seconds": head.timings["total"],
-    }  # fmt: skip
+    }
 
 
 def of_kinds(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
@@ -82,17 +84,19 @@ def turned(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
             refused += 1
             continue
         back = (head.positions - shift) @ rotation
-        upright = HeadMesh(
-            back, unit_vectors(head.normals @ rotation), head.topology, timings=head.timings
-        )
+        upright = HeadMesh(back, unit_vectors(head.normals @ rotation), head.topology, timings=head.timings)
         rows.append(measure(pipe, true, scan, upright))
         turn = fit_similarity(back, true.positions).rotation
         degrees.append(float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))))
     found = [angle <= ALIGNED_DEGREES for angle in degrees]
     return {
-        "found": int(np.sum(found)), "of": len(heads), "refused": refused, "degrees_mean": _mean(degrees),
-        "degrees_max": round(max(degrees, default=0.0), 3), **summary(rows),
-    }  # fmt: skip
+        "found": int(np.sum(found)),
+        "of": len(heads),
+        "refused": refused,
+        "degrees_mean": _mean(degrees),
+        "degrees_max": round(max(degrees, default=0.0), 3),
+        **summary(rows),
+    }
 
 
 def of_selections(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
@@ -105,10 +109,11 @@ def of_selections(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, An
             scan = read_scan(KINDS[kind](true, np.random.default_rng(number)))
             order = np.random.default_rng(number).permutation(len(scan.points))
             choices = {
-                "random": [order[:count]], "farthest points": [farthest_points(scan.points, count)],
+                "random": [order[:count]],
+                "farthest points": [farthest_points(scan.points, count)],
                 "mean of 4 random": np.split(order[: 4 * count], 4),
                 "mean of 10 random": np.split(order[: 10 * count], 10),
-            }  # fmt: skip
+            }
             for name, sets in choices.items():
                 rows[name].append(_once(pipe, true, scan, sets))
         result[kind] = {name: _mean(values) for name, values in rows.items()}
@@ -170,13 +175,18 @@ def main() -> None:
     ]
     with HeadPipeline.open(args.model, threads=1) as pipe:
         result: dict[str, Any] = {
-            "topos_rt": __version__, "backend": pipe.backend, "machine": platform.machine(),
+            "topos_rt": __version__,
+            "backend": pipe.backend,
+            "machine": platform.machine(),
             "weights_sha256": pipe.bundle.manifest.files["weights.safetensors"].sha256,
-            "heads": len(heads), "samples": SAMPLES, "target_mm": TARGET_MM,
+            "heads": len(heads),
+            "samples": SAMPLES,
+            "target_mm": TARGET_MM,
             "outside_share": _mean([true.outside.mean() for true in heads]),
-            "kinds": of_kinds(pipe, heads), "turned": turned(pipe, heads),
+            "kinds": of_kinds(pipe, heads),
+            "turned": turned(pipe, heads),
             "selection": of_selections(pipe, heads),
-        }  # fmt: skip
+        }
     final = f"{PASSES[-1]} passes"
     worst = max(kind[final]["surface_mm"] for kind in result["kinds"].values())
     result |= {"worst_kind_mm": worst, "target_met": worst <= TARGET_MM}

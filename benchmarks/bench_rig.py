@@ -33,10 +33,7 @@ DEEPER_MM = 0.5
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 LOOKS = ("eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutRight", "eyeLookUpRight")
 # Expressions with closed lips.
-CLOSED = {
-    "smile": ("mouthSmileLeft", "mouthSmileRight"),
-    "jawOpen + mouthClose": ("jawOpen", "mouthClose"),
-}
+CLOSED = {"smile": ("mouthSmileLeft", "mouthSmileRight"), "jawOpen + mouthClose": ("jawOpen", "mouthClose")}
 JOINTS = ("eye.L", "eye.R", "jaw", "head", "neck01")
 
 
@@ -50,8 +47,9 @@ class Judge:
         self._shapes = {name: rig.shape(name).astype(np.float64) for name in rig.shape_names}
         self._lids = {
             name: self._binding.contact_pairs[slice(*self._binding.contact_offsets[n : n + 2])]
-            for n, name in enumerate(rig.shape_names) if name in BLINKS
-        }  # fmt: skip
+            for n, name in enumerate(rig.shape_names)
+            if name in BLINKS
+        }
         mean = normalise(model.sample(200, seed=0))[0].mean(0)
         self._lip_gaps = Defects(model, mean[None])._lip_gaps  # pairs of facing vertices
         self._own_closing = {
@@ -71,9 +69,7 @@ class Judge:
         found["folded"] = np.array([np.count_nonzero(flips) for flips in flipped.values()])
         return found
 
-    def _closing(
-        self, head: np.ndarray, shapes: dict[str, np.ndarray], names: tuple[str, ...]
-    ) -> np.ndarray:
+    def _closing(self, head: np.ndarray, shapes: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
         """How much shapes, set together, widen the gaps between facing vertices of the lips."""
         moved: np.ndarray = np.sum([shapes[name] for name in names], axis=0)
         gaps: np.ndarray = self._lip_gaps(head + moved) - self._lip_gaps(head)
@@ -128,9 +124,11 @@ def without_contacts(rig: Rig) -> Rig:
     """The same rig, with frames as the only means to carry shapes over."""
     assert rig.binding is not None
     plain = dataclasses.replace(
-        rig.binding, parts=0 * rig.binding.parts, contact_pairs=np.zeros((0, 2), np.int32),
+        rig.binding,
+        parts=0 * rig.binding.parts,
+        contact_pairs=np.zeros((0, 2), np.int32),
         contact_offsets=0 * rig.binding.contact_offsets,
-    )  # fmt: skip
+    )
     return dataclasses.replace(rig, binding=plain)
 
 
@@ -139,16 +137,18 @@ def summary(values: dict[str, np.ndarray]) -> dict[str, Any]:
     lids = values["lids"]
     result: dict[str, Any] = {}
     result["lids"] = {
-        "mean_mm": _round(np.abs(lids).mean()), "open_p95_mm": _round(np.percentile(lids, 95)),
+        "mean_mm": _round(np.abs(lids).mean()),
+        "open_p95_mm": _round(np.percentile(lids, 95)),
         "overlap_p95_mm": _round(-np.percentile(lids, 5)),
         "open_by_1_mm": _round(np.mean(lids > 1)),
-    }  # fmt: skip
+    }
     for label in CLOSED:
         gaps = values[f"lips {label}"]
         result[f"lips {label}"] = {
-            "mean_mm": _round(np.abs(gaps).mean()), "p95_mm": _round(np.percentile(np.abs(gaps), 95)),
+            "mean_mm": _round(np.abs(gaps).mean()),
+            "p95_mm": _round(np.percentile(np.abs(gaps), 95)),
             "deeper": _round(np.mean(gaps < -DEEPER_MM)),
-        }  # fmt: skip
+        }
     result["eyes"] = {"mean_mm": _round(values["eyes"].mean()), "max_mm": _round(values["eyes"].max())}
     result["stretch"] = _round(values["stretch"].mean())
     result["folded_per_shape"] = _round(values["folded"].mean())
@@ -208,8 +208,11 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = Bundle.open("mini")
     assert bundle.rig is not None and bundle.manifest.rig is not None
-    about = {"topos_rt": __version__, "machine": platform.machine(),
-             "rig_sha256": bundle.manifest.files[bundle.manifest.rig].sha256}  # fmt: skip
+    about = {
+        "topos_rt": __version__,
+        "machine": platform.machine(),
+        "rig_sha256": bundle.manifest.files[bundle.manifest.rig].sha256,
+    }
     result = measure(HeadModel.load(), bundle.rig, bundle.manifest.frame.radius_m, arguments.heads)
     write_atomic(arguments.json, (json.dumps(about | result, indent=2) + "\n").encode(), parents=True)
     print(json.dumps(result, indent=2))

@@ -84,13 +84,20 @@ def main() -> None:
         presets = _presets(rows)
         previews = {name: _previews(pool, _settings(row), items) for name, row in presets.items()}
     result = {
-        "command": "python -m benchmarks.bench_sampler", "model": arguments.model,
-        "images": arguments.images, "seeds": arguments.seeds,
-        "truth": f"{TRUTH_STEPS} Euler steps, full guidance, FP32", "guidance": GUIDANCE, "temperature": 1.0,
+        "command": "python -m benchmarks.bench_sampler",
+        "model": arguments.model,
+        "images": arguments.images,
+        "seeds": arguments.seeds,
+        "truth": f"{TRUTH_STEPS} Euler steps, full guidance, FP32",
+        "guidance": GUIDANCE,
+        "temperature": 1.0,
         "machine": {"system": platform.platform(), "topos_rt": __version__},
         "minutes": round((time.perf_counter() - start) / 60, 1),
-        "presets": presets, "previews": previews, "measured": rows, "screened": rough,
-    }  # fmt: skip
+        "presets": presets,
+        "previews": previews,
+        "measured": rows,
+        "screened": rough,
+    }
     write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
     for row in sorted(rows, key=lambda row: row["evaluations"]):
         print(_line(row))
@@ -188,16 +195,20 @@ def _grids(truths: Sequence[Truth]) -> dict[int, tuple[float, ...]]:
 
 
 def _candidates(grids: dict[int, tuple[float, ...]]) -> list[SamplerSettings]:
-    plain = [SamplerSettings(steps, solver, shift=shift)
-             for solver, steps, shift in itertools.product(SOLVERS, STEPS, SHIFTS)]  # fmt: skip
+    plain = [
+        SamplerSettings(steps, solver, shift=shift)
+        for solver, steps, shift in itertools.product(SOLVERS, STEPS, SHIFTS)
+    ]
     made = [SamplerSettings(steps, solver, times=grids[steps]) for solver in SOLVERS for steps in STEPS]
     return plain + made
 
 
 def _variants(settings: SamplerSettings) -> list[SamplerSettings]:
     """With less guidance; an interval that holds all evaluations is no variant."""
-    every = [dataclasses.replace(settings, interval=interval, reuse=reuse)
-             for interval, reuse in itertools.product(INTERVALS, REUSES)]  # fmt: skip
+    every = [
+        dataclasses.replace(settings, interval=interval, reuse=reuse)
+        for interval, reuse in itertools.product(INTERVALS, REUSES)
+    ]
     return [variant for variant in every if _cost(variant) < _cost(settings)]
 
 
@@ -238,9 +249,11 @@ def _previews(pool: Any, settings: SamplerSettings, items: Sequence[Item]) -> li
 def _line(row: dict[str, Any]) -> str:
     s = row["settings"]
     grid = "own grid" if s["times"] else f"shift {s['shift']:g}"
-    return (f"{row['evaluations']:4d} evaluations  mean {row['mean_mm']:7.3f}  p99 {row['p99_mm']:7.3f}"
-            f"  max {row['max_mm']:8.3f} mm  {s['solver']} {s['steps']}, {grid}, interval {s['interval']},"
-            f" reuse {s['reuse']}")  # fmt: skip
+    return (
+        f"{row['evaluations']:4d} evaluations  mean {row['mean_mm']:7.3f}  p99 {row['p99_mm']:7.3f}"
+        f"  max {row['max_mm']:8.3f} mm  {s['solver']} {s['steps']}, {grid}, interval {s['interval']},"
+        f" reuse {s['reuse']}"
+    )
 
 
 if __name__ == "__main__":

@@ -78,25 +78,42 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         told = "  ".join(f"{key} {row['p50']:7.1f}" for key, row in rows[name].items())
         if OTHER in found and arguments.rounds >= MIN_COMPARED:
             change = difference(found[OTHER], found[HERE], interleaved=True)
-            rows[name]["change"] = {"p50": change.change, "low": change.low, "high": change.high,
-                                    "significant": change.significant}  # fmt: skip
+            rows[name]["change"] = {
+                "p50": change.change,
+                "low": change.low,
+                "high": change.high,
+                "significant": change.significant,
+            }
             told += f"  {change.change:+.1%} ({change.low:+.1%} to {change.high:+.1%})"
         print(f"{name:<30} {told}  ms p50", flush=True)
     return {
-        "format": "topos_rt.startup", "version": 1,
+        "format": "topos_rt.startup",
+        "version": 1,
         "commits": {key: _commit(root) for key, root in roots.items()},
-        "machine": facts() | {"load_average_before": load}, "ms": rows, "imports_ms": imports,
-    }  # fmt: skip
+        "machine": facts() | {"load_average_before": load},
+        "ms": rows,
+        "imports_ms": imports,
+    }
 
 
 def _check_origin(root: Path) -> None:
     """An editable installation comes before every path: it would be measured in place of the checkout."""
     program = "import importlib.util as u, sys; sys.stdout.write(u.find_spec('topos_rt').origin)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
-                          cwd=root, env=os.environ | {"PYTHONPATH": str(root)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
     if not Path(done.stdout).samefile(root / "topos_rt" / "__init__.py"):
-        raise OptionError("--against", got="this Python's own topos_rt, ahead of it", expected=str(root),
-                          fix="use a Python in which topos-rt is not installed")  # fmt: skip
+        raise OptionError(
+            "--against",
+            got="this Python's own topos_rt, ahead of it",
+            expected=str(root),
+            fix="use a Python in which topos-rt is not installed",
+        )
 
 
 def _by_turns(
@@ -116,11 +133,13 @@ def _start(root: Path, words: list[str], bytecode: Path) -> str:
     # Bytecode is kept beside nobody's sources: the checkouts stay as they are.
     kept = {"PYTHONPATH": str(root), "PYTHONPYCACHEPREFIX": str(bytecode)}
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | kept
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment,
-                          cwd=root, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, env=environment, cwd=root, check=False
+    )
     if done.returncode:
-        raise OptionError("a start failed", got=done.stderr.strip().splitlines()[-1:],
-                          fix="try the command by hand")  # fmt: skip
+        raise OptionError(
+            "a start failed", got=done.stderr.strip().splitlines()[-1:], fix="try the command by hand"
+        )
     return done.stderr
 
 
@@ -138,8 +157,9 @@ def _imports(root: Path, words: list[str], bytecode: Path) -> dict[str, float]:
 
 
 def _commit(root: Path) -> str | None:
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or None
 
 

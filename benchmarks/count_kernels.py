@@ -79,9 +79,14 @@ def _launch(step: Step, tiled: bool) -> None:
         residual = None if step.residual is None else put(_features(rng, rows, layer.c_out))
         residual_rows = None if step.residual_rows is None or residual is None else put(step.residual_rows)
         ops.graph_conv(
-            put(features), graph.placed(put), layer.placed(put, tiled), residual, residual_rows, step.silu,
+            put(features),
+            graph.placed(put),
+            layer.placed(put, tiled),
+            residual,
+            residual_rows,
+            step.silu,
             out=arena.empty((graph.rows, layer.c_out), np.float16),
-        )  # fmt: skip
+        )
 
 
 def _features(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -91,18 +96,26 @@ def _features(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 def _row(step: Step, tiled: bool, launch: Launch) -> dict[str, Any]:
     counts = launch.counts
     row: dict[str, Any] = {
-        "name": step.name, "rows": step.graph.rows, "c_in": step.layer.c_in, "c_out": step.layer.c_out,
-        "kernel": "graph_conv_tiled" if tiled else "graph_conv", "blocks": launch.blocks,
-        "counts": dict(counts), "tensor_clocks": counts["flop"] / _FLOP_PER_CLOCK,
+        "name": step.name,
+        "rows": step.graph.rows,
+        "c_in": step.layer.c_in,
+        "c_out": step.layer.c_out,
+        "kernel": "graph_conv_tiled" if tiled else "graph_conv",
+        "blocks": launch.blocks,
+        "counts": dict(counts),
+        "tensor_clocks": counts["flop"] / _FLOP_PER_CLOCK,
         "shared_clocks": counts["wavefronts"],
         "issue_clocks": sum(counts[kind] for kind in _ISSUED) / _SCHEDULERS,
         "bank_conflicts": counts["wavefronts"] / counts["wavefronts at least"],
         "distinct_sectors": launch.sectors,
-    }  # fmt: skip
-    print(f"{row['name']:<28} {row['kernel']:<17} {row['blocks']:>4} blocks; clocks: tensor"
-          f" {row['tensor_clocks']:>6.0f}, shared {row['shared_clocks']:>6},"
-          f" issue {row['issue_clocks']:>6.0f}; conflicts {row['bank_conflicts']:.2f};"
-          f" sectors {counts['sectors']}, {launch.sectors} distinct", flush=True)  # fmt: skip
+    }
+    print(
+        f"{row['name']:<28} {row['kernel']:<17} {row['blocks']:>4} blocks; clocks: tensor"
+        f" {row['tensor_clocks']:>6.0f}, shared {row['shared_clocks']:>6},"
+        f" issue {row['issue_clocks']:>6.0f}; conflicts {row['bank_conflicts']:.2f};"
+        f" sectors {counts['sectors']}, {launch.sectors} distinct",
+        flush=True,
+    )
     return row
 
 

@@ -74,8 +74,10 @@ def engines_here(task: Task) -> list[str]:
     """
     if task.rehearse:
         return ["onnxruntime"]
-    code = ("import json; from topos_rt.backends import BUILDERS, survey;"
-            "print(json.dumps([name for name, probe in survey(BUILDERS).items() if probe.error is None]))")
+    code = (
+        "import json; from topos_rt.backends import BUILDERS, survey;"
+        "print(json.dumps([name for name, probe in survey(BUILDERS).items() if probe.error is None]))"
+    )
     found: list[str] = task.command(["-c", code], stdout_json=True).get("result", [])
     return found
 
@@ -118,7 +120,7 @@ def tests(task: Task) -> Iterator[Named]:
     commands = {
         Path(place).stem: partial(task.command, [*words, f"tests/{place}"], keep=2 * _TAIL)
         for place in places
-    }  # fmt: skip
+    }
     for name, found in _together(commands):
         yield name, {"skipped": found["tail"][-1]} if found["rc"] == _NO_TESTS else found
 
@@ -131,11 +133,14 @@ def sanitize(task: Task) -> Iterator[Named]:
         return
     words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-x", "-k", _SANITIZED, "tests/ops"]
     tools = ("memcheck", "racecheck", "synccheck", "initcheck")
-    yield from _together({
-        tool: partial(task.command, words, keep=_TAIL,
-                      before=(program, "--tool", tool, "--error-exitcode", "9"))
-        for tool in tools
-    })  # fmt: skip
+    yield from _together(
+        {
+            tool: partial(
+                task.command, words, keep=_TAIL, before=(program, "--tool", tool, "--error-exitcode", "9")
+            )
+            for tool in tools
+        }
+    )
 
 
 def _together(commands: Mapping[str, Callable[[], dict[str, Any]]]) -> Iterator[Named]:
@@ -179,8 +184,10 @@ def pipeline(task: Task) -> Iterator[Named]:
                 words = ["-m", "topos_rt", "bench", "--model", model, "--backend", backend, "--cold", cold]
                 words += ["--preset", preset, "--cache", str(task.cache), *small]
                 words += [] if name == "mini" else ["--guidance", "3"]
-                yield f"{backend}_{name}_{preset}", task.command(
-                    words, result=task.work / "bench.json", flag="-o")
+                yield (
+                    f"{backend}_{name}_{preset}",
+                    task.command(words, result=task.work / "bench.json", flag="-o"),
+                )
 
 
 def graph(task: Task) -> Iterator[Named]:
@@ -241,9 +248,15 @@ PARTS: dict[str, Part] = {
 
 
 def _command(
-    words: list[str], *, result: Path | None = None, flag: str = "--json", stdout_json: bool = False,
-    keep: int = 0, before: Sequence[str] = (), deadline: float | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    words: list[str],
+    *,
+    result: Path | None = None,
+    flag: str = "--json",
+    stdout_json: bool = False,
+    keep: int = 0,
+    before: Sequence[str] = (),
+    deadline: float | None = None,
+) -> dict[str, Any]:
     """Run a Python command from the root; what it wrote to `result`, or the end of its output.
 
     Its output goes on as it comes, each line behind "| ". before: words in front of Python's. A command that
@@ -260,10 +273,13 @@ def _command(
     expired, tail = threading.Event(), deque[str](maxlen=max(keep, _TAIL))
     with tempfile.TemporaryFile("w+") as told_apart:
         process = subprocess.Popen(
-            [*before, sys.executable, "-W", "ignore", *words], cwd=ROOT, text=True, errors="replace",
+            [*before, sys.executable, "-W", "ignore", *words],
+            cwd=ROOT,
+            text=True,
+            errors="replace",
             stdout=told_apart if stdout_json else subprocess.PIPE,
             stderr=subprocess.PIPE if stdout_json else subprocess.STDOUT,
-        )  # fmt: skip
+        )
 
         def end() -> None:
             expired.set()

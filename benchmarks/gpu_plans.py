@@ -77,8 +77,13 @@ def _run(trt: Any, engine: Any) -> float:
     arrays["y"] = np.full((_SIDE, _SIDE), np.nan, np.float16)
     assert set(arrays) == {key for side in specs(trt, engine) for key in side}
     scratch = int(engine.device_memory_size_v2)
-    with cuda.Stream() as stream, cuda.Memory(scratch) as arena, cuda.Memory(arrays["y"].nbytes) as x, \
-            cuda.Memory(arrays["y"].nbytes) as w, cuda.Memory(arrays["y"].nbytes) as y:  # fmt: skip
+    with (
+        cuda.Stream() as stream,
+        cuda.Memory(scratch) as arena,
+        cuda.Memory(arrays["y"].nbytes) as x,
+        cuda.Memory(arrays["y"].nbytes) as w,
+        cuda.Memory(arrays["y"].nbytes) as y,
+    ):
         context.set_device_memory(arena.address, scratch)
         for key, memory in {"x": x, "w": w, "y": y}.items():
             context.set_tensor_address(key, memory.address)

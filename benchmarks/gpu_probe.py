@@ -46,12 +46,17 @@ def probe() -> Iterator[Named]:
 def _tensorrt(name: str) -> dict[str, Any]:
     """Versions, and what it says of running here: its own words where it refuses."""
     versions = {
-        found.metadata["Name"]: found.version for found in metadata.distributions()
+        found.metadata["Name"]: found.version
+        for found in metadata.distributions()
         if (found.metadata["Name"] or "").lower().replace("_", "-").startswith(name)
-    }  # fmt: skip
+    }
     found = builder(name).probe()
-    return {"works": found.error is None, "detail": found.detail, "versions": versions,
-            "error": None if found.error is None else str(found.error)}  # fmt: skip
+    return {
+        "works": found.error is None,
+        "detail": found.detail,
+        "versions": versions,
+        "error": None if found.error is None else str(found.error),
+    }
 
 
 def _cuda() -> dict[str, Any]:
@@ -62,9 +67,12 @@ def _cuda() -> dict[str, Any]:
     except (ImportError, cuda.CudaError) as error:
         return {"device": None, "error": str(error)}
     return {
-        "device": device.name, "compute_capability": device.compute_capability, "bytes": device.bytes,
-        "driver_cuda": list(cuda.driver_version()), "bindings_cuda": list(cuda.runtime_version()),
-    }  # fmt: skip
+        "device": device.name,
+        "compute_capability": device.compute_capability,
+        "bytes": device.bytes,
+        "driver_cuda": list(cuda.driver_version()),
+        "bindings_cuda": list(cuda.runtime_version()),
+    }
 
 
 def _gemm(name: str, dtype: torch.dtype, device: str) -> dict[str, Any]:

@@ -52,14 +52,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     summaries = "\n".join(f"  {name:<10} {part.summary}, {part.box_s} s" for name, part in PARTS.items())
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_run", description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"parts:\n{summaries}",
-    )  # fmt: skip
+        prog="python -m benchmarks.gpu_run",
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"parts:\n{summaries}",
+    )
     parser.add_argument("parts", nargs="+", metavar="PART", help=f"{ALL}, or some of the parts below")
-    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "out")), metavar="DIR",
-                        help="for the two files (default: $OUT, else ./out)")  # fmt: skip
-    parser.add_argument("--work", type=Path, default=ROOT / "out" / "gpu_work", metavar="DIR",
-                        help="scratch: bundles and engines, kept for the next call")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(os.environ.get("OUT", "out")),
+        metavar="DIR",
+        help="for the two files (default: $OUT, else ./out)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / "out" / "gpu_work",
+        metavar="DIR",
+        help="scratch: bundles and engines, kept for the next call",
+    )
     parser.add_argument("--tensorrt", type=Path, metavar="DIR", help="unpacked wheels of TensorRT-RTX")
     parser.add_argument("--data", type=Path, metavar="DIR", help="portraits to train on")
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, with small settings")
@@ -85,9 +97,12 @@ def _run(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.work.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
-        "format": FORMAT, "version": VERSION, "rehearsed": arguments.rehearse,
-        "started": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "parts": {},
-    }  # fmt: skip
+        "format": FORMAT,
+        "version": VERSION,
+        "rehearsed": arguments.rehearse,
+        "started": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "parts": {},
+    }
 
     def keep(name: str, found: dict[str, Any]) -> None:
         result["parts"][name] = found
@@ -108,9 +123,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _box(
-    name: str, box: float, arguments: argparse.Namespace, environment: dict[str, str], copy: IO[str],
+    name: str,
+    box: float,
+    arguments: argparse.Namespace,
+    environment: dict[str, str],
+    copy: IO[str],
     keep: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """One part in a process group of its own, ended with all it started when its time is up."""
     kept = _kept(arguments.work, name)
     kept.unlink(missing_ok=True)
@@ -119,8 +138,15 @@ def _box(
     words += ["--data", str(arguments.data)] if arguments.data else []
     words += ["--deadline", str(time.monotonic() + box)]  # one clock for all processes of a machine
     start = time.perf_counter()
-    process = subprocess.Popen(words, cwd=ROOT, env=environment, text=True, start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     expired = threading.Event()
 
     def end() -> None:
@@ -129,8 +155,14 @@ def _box(
 
     def so_far(code: int | None) -> dict[str, Any]:
         results = json.loads(kept.read_text()) if kept.is_file() else {}
-        return {"rc": code, "timed_out": expired.is_set(), "seconds": round(time.perf_counter() - start, 1),
-                "box_s": box, "results": results, "tail": list(said) if code else []}  # fmt: skip
+        return {
+            "rc": code,
+            "timed_out": expired.is_set(),
+            "seconds": round(time.perf_counter() - start, 1),
+            "box_s": box,
+            "results": results,
+            "tail": list(said) if code else [],
+        }
 
     timer = threading.Timer(box, end)
     timer.start()
@@ -186,8 +218,9 @@ def _environment(tensorrt: Path | None, work: Path) -> dict[str, str]:
         "PATH": _joined(os.environ.get("PATH", ""), "/usr/local/cuda/bin"),  # nvcc may be there alone
         "PYTHONPATH": _joined(*packages, os.environ.get("PYTHONPATH", "")),
         "LD_LIBRARY_PATH": _joined(*libraries, os.environ.get("LD_LIBRARY_PATH", "")),
-        "TOPOS_RT_CACHE": str(work / "cache"), "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
+        "TOPOS_RT_CACHE": str(work / "cache"),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _joined(*paths: str) -> str:

@@ -81,22 +81,37 @@ def _pipeline(results: Path) -> str:
     if set(rows) != set(PRESETS):
         return _absent(command)
     first = next(iter(rows.values()))
-    warm = table(["warm, p50 / p99 in ms", *(f"`{name}`" for name in rows)], [
-        [stage, *(_pair(result["stages"][stage]) for result in rows.values())]
-        for stage in (*STAGES, TO_GLB)
-    ])  # fmt: skip
+    warm = table(
+        ["warm, p50 / p99 in ms", *(f"`{name}`" for name in rows)],
+        [
+            [stage, *(_pair(result["stages"][stage]) for result in rows.values())]
+            for stage in (*STAGES, TO_GLB)
+        ],
+    )
     laps = ("interpreter", "import", "load", "first", "to_first_head")
-    cold = table(["fresh process, p50 in ms", *(f"`{name}`" for name in rows)], [
-        [lap.replace("_", " "), *(f"{_cold(result)['ms'][lap]['p50']:.0f}" for result in rows.values())]
-        for lap in laps
-    ] + [["peak memory, MB", *(f"{_cold(result)['peak_host_bytes'] / 1e6:.0f}" for result in rows.values())]])
+    cold = table(
+        ["fresh process, p50 in ms", *(f"`{name}`" for name in rows)],
+        [
+            [lap.replace("_", " "), *(f"{_cold(result)['ms'][lap]['p50']:.0f}" for result in rows.values())]
+            for lap in laps
+        ]
+        + [
+            [
+                "peak memory, MB",
+                *(f"{_cold(result)['peak_host_bytes'] / 1e6:.0f}" for result in rows.values()),
+            ]
+        ],
+    )
     heads = [result["roofline"]["head"] for result in rows.values()]
     rates = [result["ceilings"]["gemm"]["flops_per_s"] for result in rows.values()]
-    roof = table(["roofline", *(f"`{name}`" for name in rows)], [
-        ["GFLOP of a head", *(f"{head['flops'] / 1e9:.1f}" for head in heads)],
-        ["ceiling, GFLOP/s", *(f"{rate / 1e9:.0f}" for rate in rates)],
-        ["rho", *(f"{head['rho']:.2f}" for head in heads)],
-    ])  # fmt: skip
+    roof = table(
+        ["roofline", *(f"`{name}`" for name in rows)],
+        [
+            ["GFLOP of a head", *(f"{head['flops'] / 1e9:.1f}" for head in heads)],
+            ["ceiling, GFLOP/s", *(f"{rate / 1e9:.0f}" for rate in rates)],
+            ["rho", *(f"{head['rho']:.2f}" for head in heads)],
+        ],
+    )
     notes = sorted({line["kind"] for result in rows.values() for line in result["diagnosis"]})
     said = f"Diagnosis: {', '.join(notes)}.\n" if notes else ""
     settings = first["settings"]
@@ -115,8 +130,9 @@ def _pair(row: Mapping[str, float]) -> str:
 def _baseline(results: Path) -> str:
     result = _read(results / "baseline_mini_cpu.json")
     if result is None:
-        return _absent("python -m benchmarks.baseline_official "
-                       "--json benchmarks/results/baseline_mini_cpu.json")  # fmt: skip
+        return _absent(
+            "python -m benchmarks.baseline_official --json benchmarks/results/baseline_mini_cpu.json"
+        )
     return f"`{result['command']}`. {_where(result['machine'])}\n\n{baseline_table(result)}"
 
 
@@ -126,22 +142,32 @@ def baseline_table(result: Mapping[str, Any]) -> str:
     for name, row in result["modes"].items():
         interval = row["s_interval"]
         s = f"{row['s']:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
-        rows.append([f"`{name}`", row["meaning"], *(f"{row['ms'][stage]['p50']:.1f}" for stage in _STAGES), s,
-                     f"{row['relative_rms']:.0e}"])  # fmt: skip
+        rows.append(
+            [
+                f"`{name}`",
+                row["meaning"],
+                *(f"{row['ms'][stage]['p50']:.1f}" for stage in _STAGES),
+                s,
+                f"{row['relative_rms']:.0e}",
+            ]
+        )
     head = ["", "what", *(f"{stage}, ms" for stage in _STAGES), "S", "differs by"]
     base = "topos_rt" if "topos_rt" in result["modes"] else next(iter(result["modes"]))
     over = "ours" if base == "topos_rt" else f"that of `{base}`; ours does not run there"
     passes, heads = 2 * result["steps"], result["modes"][base]["ms"]["head"]["n"]
-    return (f"{result['preset']} sizes, {result['steps']} Euler steps, {passes} evaluations, w = "
-            f"{result['guidance']:g}, {heads} heads each, p50. S is the time over {over}.\n\n"
-            f"{table(head, rows)}")  # fmt: skip
+    return (
+        f"{result['preset']} sizes, {result['steps']} Euler steps, {passes} evaluations, w = "
+        f"{result['guidance']:g}, {heads} heads each, p50. S is the time over {over}.\n\n"
+        f"{table(head, rows)}"
+    )
 
 
 def _startup(results: Path) -> str:
     result = _read(results / "startup_cpu.json")
     if result is None:
-        return _absent("python -m benchmarks.bench_startup --against CHECKOUT "
-                       "--json benchmarks/results/startup_cpu.json")  # fmt: skip
+        return _absent(
+            "python -m benchmarks.bench_startup --against CHECKOUT --json benchmarks/results/startup_cpu.json"
+        )
     both = "against" in result["commits"]
     rows = []
     for name, row in result["ms"].items():
@@ -149,8 +175,10 @@ def _startup(results: Path) -> str:
         rows.append([f"`{name}`", *(f"{row[kind]['p50']:.0f}" for kind in kinds), *_change(row, both)])
     imports = ", ".join(f"{name} {ms:.0f}" for name, ms in list(result["imports_ms"]["this"].items())[:6])
     head = ["start of a process, p50 in ms", *(["before", "now", "change"] if both else ["now"])]
-    return (f"{_where(result['machine'])}\n\n{table(head, rows)}\n"
-            f"Imports of `generate` by package, in ms under `-X importtime`: {imports}.\n")  # fmt: skip
+    return (
+        f"{_where(result['machine'])}\n\n{table(head, rows)}\n"
+        f"Imports of `generate` by package, in ms under `-X importtime`: {imports}.\n"
+    )
 
 
 def _change(row: Mapping[str, Any], both: bool) -> list[str]:
@@ -177,8 +205,13 @@ def _off_the_list(results: Path) -> list[str]:
     right = [name for name, row in plans.items() if row["works"]]
     verdicts = sorted({row["validity"] for row in plans.values()})
     graphs = errors["graphs"]
-    worst = max(((row["relative_rms"], f"{graph}: {name}") for graph, outputs in graphs.items()
-                 for name, row in outputs.items()))  # fmt: skip
+    worst = max(
+        (
+            (row["relative_rms"], f"{graph}: {name}")
+            for graph, outputs in graphs.items()
+            for name, row in outputs.items()
+        )
+    )
     heads = errors["heads"]
     return [
         "An H100 is not on TensorRT-RTX's list: an off-label measurement. It says"
@@ -201,11 +234,18 @@ def gpu_section(result: Mapping[str, Any]) -> str:
     rows, tables = [], []
     for name, part in result["parts"].items():
         state = "out of time" if part["timed_out"] else _STATES.get(part["rc"], "failed")
-        rows.append([name, state, f"{part['seconds']:.0f}", "<br>".join(
-            line(key, value).replace("|", "/") for key, value in part["results"].items())])  # fmt: skip
+        rows.append(
+            [
+                name,
+                state,
+                f"{part['seconds']:.0f}",
+                "<br>".join(line(key, value).replace("|", "/") for key, value in part["results"].items()),
+            ]
+        )
         if name == "baselines":
-            tables += [baseline_table(value["result"]) for value in part["results"].values()
-                       if "result" in value]  # fmt: skip
+            tables += [
+                baseline_table(value["result"]) for value in part["results"].values() if "result" in value
+            ]
     parts = table(["part", "", "s", "results"], rows)
     return "\n".join([f"Session of {result['started']}.\n", parts, *tables])
 

@@ -89,7 +89,8 @@ class Official:
         """Operands of products become `dtype`; weights are already. Nothing to do in FP32."""
         dtype = self.mode.dtype
         return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=dtype != torch.float32, cache_enabled=False)
+            self.device.type, torch.bfloat16, enabled=dtype != torch.float32, cache_enabled=False
+        )
 
     def _euler(self, x: Tensor, t: Tensor, dt: Tensor, tokens: Tensor, none: Tensor) -> Tensor:
         with self._narrow():
@@ -99,8 +100,13 @@ class Official:
     def _make_step(self, x: Tensor, tokens: Tensor, none: Tensor) -> Step:
         if not self.mode.graph:
             return self._euler
-        held = [x.clone(), torch.ones(1, device=self.device), torch.zeros(1, device=self.device),
-                tokens.clone(), none.clone()]  # fmt: skip
+        held = [
+            x.clone(),
+            torch.ones(1, device=self.device),
+            torch.zeros(1, device=self.device),
+            tokens.clone(),
+            none.clone(),
+        ]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

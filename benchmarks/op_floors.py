@@ -66,10 +66,19 @@ def _launch(
     flop = 2.0 * graph.rows * k * n
     multiply, move = flop / ceilings.tflops / 1e6, moved / ceilings.tbytes / 1e6
     return {
-        "name": name, "rows": graph.rows, "k": k, "n": n, "edges": edges,
-        "tile_reads": reads, "gflop": flop / 1e9,
-        "gflop_per_edge": 2e-9 * sum(edges) * layer.c_in * n, "mbytes": moved / 1e6,
-        "l2_mbytes": l2 / 1e6, "l2_mbytes_tiled": l2_tiled / 1e6,
-        "multiply_us": multiply, "move_us": move, "floor_us": max(multiply, move),
+        "name": name,
+        "rows": graph.rows,
+        "k": k,
+        "n": n,
+        "edges": edges,
+        "tile_reads": reads,
+        "gflop": flop / 1e9,
+        "gflop_per_edge": 2e-9 * sum(edges) * layer.c_in * n,
+        "mbytes": moved / 1e6,
+        "l2_mbytes": l2 / 1e6,
+        "l2_mbytes_tiled": l2_tiled / 1e6,
+        "multiply_us": multiply,
+        "move_us": move,
+        "floor_us": max(multiply, move),
         "bound": "products" if multiply > move else "memory",
-    }  # fmt: skip
+    }

@@ -70,8 +70,10 @@ class Bench:
         return {"min": min(times), "p50": float(p50), "p90": float(p90), "p99": float(p99), "n": len(times)}
 
     def _events(self, work: Work) -> list[float]:
-        marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-                 for _ in range(self.runs)]  # fmt: skip
+        marks = [
+            (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            for _ in range(self.runs)
+        ]
         torch.cuda.synchronize()
         start = time.perf_counter()
         work()
@@ -209,13 +211,22 @@ def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, other
         us = cold["p50"]
         share = floor["floor_us"] / us
         rate = floor["gflop"] / us * 1e3, floor["mbytes"] / us
-        print(f"{step.name:<28} {name:<12} p50 {us:7.2f} us,"
-              f" warm {warm['p50']:7.2f}, alone {alone['p50']:7.2f}  {share:6.1%} of the ceiling"
-              f"  {rate[0]:5.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}", flush=True)  # fmt: skip
+        print(
+            f"{step.name:<28} {name:<12} p50 {us:7.2f} us,"
+            f" warm {warm['p50']:7.2f}, alone {alone['p50']:7.2f}  {share:6.1%} of the ceiling"
+            f"  {rate[0]:5.1f} TFLOP/s {rate[1]:6.3f} TB/s  rms {error:.1e}",
+            flush=True,
+        )
         return {
-            "in_a_row": cold, "in_a_row_warm": warm, "alone": alone, "p50": us, "relative_rms": error,
-            "share_of_ceiling": share, "tflops": rate[0], "tbytes": rate[1],
-        }  # fmt: skip
+            "in_a_row": cold,
+            "in_a_row_warm": warm,
+            "alone": alone,
+            "p50": us,
+            "relative_rms": error,
+            "share_of_ceiling": share,
+            "tflops": rate[0],
+            "tbytes": rate[1],
+        }
 
     forms = our_convs(bench, step, inputs) | (torch_convs(bench, step, inputs) if others else {})
     for name, work in forms.items():
@@ -337,8 +348,13 @@ def _ceilings(bench: Bench) -> dict[str, float]:
 
 
 def _machine(bench: Bench) -> dict[str, Any]:
-    about = {"system": platform.platform(), "python": platform.python_version(), "torch": torch.__version__,
-             "topos_rt": __version__, "device": "cpu, a rehearsal: no time means anything"}  # fmt: skip
+    about = {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "topos_rt": __version__,
+        "device": "cpu, a rehearsal: no time means anything",
+    }
     if bench.gpu:
         facts = torch.cuda.get_device_properties(0)
         about |= {

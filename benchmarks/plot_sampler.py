@@ -1,6 +1,6 @@
 """Draws the frontier that `bench_sampler` measured.
 
-    python -m benchmarks.plot_sampler benchmarks/results/sampler_mini.json docs/images/sampler_frontier.png
+python -m benchmarks.plot_sampler benchmarks/results/sampler_mini.json docs/images/sampler_frontier.png
 """
 
 from __future__ import annotations
@@ -41,18 +41,28 @@ def _draw(result: dict[str, Any]) -> bytes:
         _scatter(axes, result["measured"], name, color=colour, s=42, label=name)
     for name, row in result["presets"].items():
         axes.annotate(
-            name, (row["evaluations"], row["mean_mm"]), xytext=(8, 12), textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": "0.4"})  # fmt: skip
+            name,
+            (row["evaluations"], row["mean_mm"]),
+            xytext=(8, 12),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": "0.4"},
+        )
     own = result["presets"]["reference"]["mean_mm"]
     axes.axhline(own, color="0.5", lw=0.8, ls="--")
     across = axes.get_yaxis_transform()
     axes.text(0.01, own, "the release's 50 steps", transform=across, va="bottom", fontsize=8, color="0.35")
-    axes.set(xscale="log", yscale="log", xlabel="network evaluations",
-             ylabel="mean vertex distance to 1,000 steps, mm",
-             title=f"{result['model']}: {result['images']} held-out portraits × {result['seeds']} seeds"
-                   " (faint: screened on eight)")  # fmt: skip
-    for set_ticks, ticks in ((axes.set_xticks, (5, 10, 20, 50, 100)),
-                             (axes.set_yticks, (0.1, 0.2, 0.5, 1, 2, 5, 10))):  # fmt: skip
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="network evaluations",
+        ylabel="mean vertex distance to 1,000 steps, mm",
+        title=f"{result['model']}: {result['images']} held-out portraits × {result['seeds']} seeds"
+        " (faint: screened on eight)",
+    )
+    for set_ticks, ticks in (
+        (axes.set_xticks, (5, 10, 20, 50, 100)),
+        (axes.set_yticks, (0.1, 0.2, 0.5, 1, 2, 5, 10)),
+    ):
         set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.grid(alpha=0.25)

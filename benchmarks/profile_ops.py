@@ -91,20 +91,29 @@ def parts(rows: list[Row]) -> dict[str, Any]:
     kinds = [row["Source"].split(".")[0].split()[-1:] for row in rows]
     found_at = ([n for n, kind in enumerate(kinds) if kind == [product]] for product in _PRODUCTS)
     places = next(filter(None, found_at), [0])
-    bounds = {"before": (0, places[0]), "products": (places[0], places[-1] + 1),
-              "behind": (places[-1] + 1, len(rows))}  # fmt: skip
+    bounds = {
+        "before": (0, places[0]),
+        "products": (places[0], places[-1] + 1),
+        "behind": (places[-1] + 1, len(rows)),
+    }
     total = sum(int(row["# Samples"]) for row in rows)
     found = {}
     for name, (first, last) in bounds.items():
         waits: Counter[str] = Counter()
         for row in rows[first:last]:
-            waits.update({key.removeprefix("stall_"): int(value or 0) for key, value in row.items()
-                          if key.startswith("stall_") and "(" not in key})  # fmt: skip
+            waits.update(
+                {
+                    key.removeprefix("stall_"): int(value or 0)
+                    for key, value in row.items()
+                    if key.startswith("stall_") and "(" not in key
+                }
+            )
         samples = sum(int(row["# Samples"]) for row in rows[first:last])
         found[name] = {
-            "instructions": last - first, "share": samples / max(total, 1),
+            "instructions": last - first,
+            "share": samples / max(total, 1),
             "waits": {key: value / max(samples, 1) for key, value in waits.most_common(_MOST) if value},
-        }  # fmt: skip
+        }
     return {"instructions": len(rows), "samples": total, "parts": found}
 
 
@@ -124,8 +133,9 @@ def _launch(preset: str, steps: list[str]) -> None:
 
     plan, bench = decoder_of(preset)[1].tiled(), Bench(rehearse=False, runs=3)
     known = {step.name: step for step in plan.steps}
-    works = [work for name in steps
-             for work in our_convs(bench, known[name], [inputs_of(known[name], 0)]).values()]  # fmt: skip
+    works = [
+        work for name in steps for work in our_convs(bench, known[name], [inputs_of(known[name], 0)]).values()
+    ]
     for work in 3 * works:
         work(0)
     torch.cuda.synchronize()

@@ -42,22 +42,37 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         raise OptionError("--seeds", got=arguments.seeds, expected="a whole number from 1 to 1000")
     sampling = SETTINGS | {"steps": arguments.steps}
     truth = Request(arguments.model, "onnxruntime", "fp32", sampling=sampling)
-    tried = Request(arguments.model, arguments.backend, arguments.precision, cache=arguments.cache,
-                    sampling=sampling)  # fmt: skip
+    tried = Request(
+        arguments.model, arguments.backend, arguments.precision, cache=arguments.cache, sampling=sampling
+    )
     with opened(truth) as reference, opened(tried) as other:
         reference.pipeline.warm_up()
         reference.head()
         graphs = {graph: _graph(reference, other, graph) for graph in GRAPHS}
         moved = np.stack([_moved(reference, other, seed) for seed in range(arguments.seeds)])
-        about = {"backend": other.pipeline.backend, "reason": other.pipeline.backend_reason,
-                 "precision": other.options.precision,
-                 "model": other.pipeline.bundle.manifest.name}  # fmt: skip
-    heads = {"mean_mm": float(moved.mean()), "p99_mm": float(np.percentile(moved, 99)),
-             "max_mm": float(moved.max())}  # fmt: skip
-    print(f"heads            mean {heads['mean_mm']:.4f}  p99 {heads['p99_mm']:.4f}  max "
-          f"{heads['max_mm']:.4f} mm, {arguments.seeds} seeds")  # fmt: skip
-    return {**about, "against": "onnxruntime fp32", "settings": sampling, "seeds": arguments.seeds,
-            "graphs": graphs, "heads": heads}  # fmt: skip
+        about = {
+            "backend": other.pipeline.backend,
+            "reason": other.pipeline.backend_reason,
+            "precision": other.options.precision,
+            "model": other.pipeline.bundle.manifest.name,
+        }
+    heads = {
+        "mean_mm": float(moved.mean()),
+        "p99_mm": float(np.percentile(moved, 99)),
+        "max_mm": float(moved.max()),
+    }
+    print(
+        f"heads            mean {heads['mean_mm']:.4f}  p99 {heads['p99_mm']:.4f}  max "
+        f"{heads['max_mm']:.4f} mm, {arguments.seeds} seeds"
+    )
+    return {
+        **about,
+        "against": "onnxruntime fp32",
+        "settings": sampling,
+        "seeds": arguments.seeds,
+        "graphs": graphs,
+        "heads": heads,
+    }
 
 
 def _graph(reference: Session, other: Session, graph: str) -> dict[str, Any]:

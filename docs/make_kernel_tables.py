@@ -29,8 +29,17 @@ def _line(name: str, launches: int, sums: list[float], bound: str) -> list[str]:
 
 
 def _counts() -> str:
-    head = ["rows, columns, K", "kernel", "blocks", "tensor cores", "shared memory", "instructions",
-            "bank conflicts", "KB through L2", "of them different"]  # fmt: skip
+    head = [
+        "rows, columns, K",
+        "kernel",
+        "blocks",
+        "tensor cores",
+        "shared memory",
+        "instructions",
+        "bank conflicts",
+        "KB through L2",
+        "of them different",
+    ]
     chosen, lines = {}, []
     for row in read("kernel_counts_official")["blocks"]:  # the last of a shape: with a residual
         types = 2 if ".conv_" in row["name"] else 1
@@ -38,26 +47,53 @@ def _counts() -> str:
     for (rows, columns, k, kernel), row in sorted(chosen.items()):
         clocks = [f"{row[f'{part}_clocks']:,.0f}" for part in ("tensor", "shared", "issue")]
         sectors = [f"{32e-3 * n:.0f}" for n in (row["counts"]["sectors"], row["distinct_sectors"])]
-        lines.append([f"{rows:,} × {columns}, {k}", kernel, str(row["blocks"]), *clocks,
-                      f"{row['bank_conflicts']:.2f}", *sectors])  # fmt: skip
+        lines.append(
+            [
+                f"{rows:,} × {columns}, {k}",
+                kernel,
+                str(row["blocks"]),
+                *clocks,
+                f"{row['bank_conflicts']:.2f}",
+                *sectors,
+            ]
+        )
     return table(head, lines)
 
 
 def _measured() -> str:
     result, launches = read("ops_h100"), {row["name"]: row for row in read("ops_floors_official")["launches"]}
-    head = ["rows, columns, K", "", "floor, µs", "bound by", "`graph_conv`, µs", "tiled, µs", "in L2, µs",
-            "share of the ceiling"]  # fmt: skip
+    head = [
+        "rows, columns, K",
+        "",
+        "floor, µs",
+        "bound by",
+        "`graph_conv`, µs",
+        "tiled, µs",
+        "in L2, µs",
+        "share of the ceiling",
+    ]
     lines = []
     for name, row in result["graph_conv"].items():
         what, ours = launches[name], row["us"]
         tiled = ours.get("ours, tiled")
         times = [f"{tiled[how]['p50']:.1f}" for how in ("in_a_row", "in_a_row_warm")] if tiled else ["", ""]
         share = (tiled or ours["ours"])["share_of_ceiling"]
-        lines.append([f"{what['rows']:,} × {what['n']}, {what['k']}", f"`{name}`", f"{row['floor_us']:.1f}",
-                      row["bound"], f"{ours['ours']['p50']:.1f}", *times, f"{share:.0%}"])  # fmt: skip
+        lines.append(
+            [
+                f"{what['rows']:,} × {what['n']}, {what['k']}",
+                f"`{name}`",
+                f"{row['floor_us']:.1f}",
+                row["bound"],
+                f"{ours['ours']['p50']:.1f}",
+                *times,
+                f"{share:.0%}",
+            ]
+        )
     ceilings = result["ceilings"]
-    about = (f"{result['machine']['device']}; `{result['command']}`; ceilings of the run"
-             f" {ceilings['tflops']:.0f} TFLOP/s and {ceilings['tbytes']:.2f} TB/s.")  # fmt: skip
+    about = (
+        f"{result['machine']['device']}; `{result['command']}`; ceilings of the run"
+        f" {ceilings['tflops']:.0f} TFLOP/s and {ceilings['tbytes']:.2f} TB/s."
+    )
     return f"{about}\n\n{table(head, lines)}"
 
 
@@ -73,8 +109,13 @@ def _heads() -> str:
     for name in ("graph_h100_decoder", "graph_h100_mini"):
         result = read(name)
         low, high = result["compared"][1]["interval"]
-        lines.append([f"`{result['model']}`", *(f"{row['p50']:.2f}" for row in result["ms"].values()),
-                      f"{result['compared'][1]['ratio']:.2f} ({low:.2f} to {high:.2f})"])  # fmt: skip
+        lines.append(
+            [
+                f"`{result['model']}`",
+                *(f"{row['p50']:.2f}" for row in result["ms"].values()),
+                f"{result['compared'][1]['ratio']:.2f} ({low:.2f} to {high:.2f})",
+            ]
+        )
     return table(head, lines)
 
 

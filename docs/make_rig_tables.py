@@ -31,20 +31,24 @@ def _transfer() -> str:
         "lips in a smile, off by, mm (mean)": lambda m: f"{m['lips smile']['mean_mm']:.2f}",
         "… pressed more than 0.5 mm deeper, smile": lambda m: f"{m['lips smile']['deeper']:.1%}",
         "lips in jawOpen + mouthClose, off by, mm (mean)": lambda m: (
-            f"{m['lips jawOpen + mouthClose']['mean_mm']:.2f}"),
+            f"{m['lips jawOpen + mouthClose']['mean_mm']:.2f}"
+        ),
         "… pressed more than 0.5 mm deeper, jawOpen + mouthClose": lambda m: (
-            f"{m['lips jawOpen + mouthClose']['deeper']:.1%}"),
+            f"{m['lips jawOpen + mouthClose']['deeper']:.1%}"
+        ),
         "edges stretched otherwise than on the template": lambda m: f"{m['stretch']:.2%}",
         "triangles folded, per shape": lambda m: f"{m['folded_per_shape']:.2f}",
-    }  # fmt: skip
+    }
     head = ["", *(_METHODS[name] for name in methods)]
     return table(head, [[label, *(show(m) for m in methods.values())] for label, show in rows.items()])
 
 
 def _joints() -> str:
     result = read(RESULT)
-    rows = [[label, f"{result['joints'][name]['mean_mm']:.1f}", f"{result['joints'][name]['p95_mm']:.1f}"]
-            for name, label in _JOINTS.items()]  # fmt: skip
+    rows = [
+        [label, f"{result['joints'][name]['mean_mm']:.1f}", f"{result['joints'][name]['p95_mm']:.1f}"]
+        for name, label in _JOINTS.items()
+    ]
     return table(["joint", "mean, mm", "95 %"], rows)
 
 

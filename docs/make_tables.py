@@ -23,24 +23,31 @@ def _quality() -> str:
         return [label, f"{part['error_mm']['mean']:.2f}", f"{part['nearest_is_right']:.0%}"]
 
     vae, points = result["vae"]["error_mm"]["mean"], result["vae"]["points"]
-    return table(["", "mean, mm", f"right head nearest of {heads}"], [
-        [f"VAE, from {points:,} surface points", f"{vae:.2f}", ""],
-        row("portrait → head, `balanced`", result["balanced"]),
-        row("portrait → head, `fast`", result["fast"]),
-        row("portrait → head, `reference`", result["reference"]),
-        row("50 steps with the release's w = 3, temperature 1", result["reference_w3"]),
-        ["always the mean head", f"{result['mean_head_mm']['mean']:.2f}", f"{1 / heads:.0%}"],
-        ["same portrait, another seed / same seed, another portrait: heads differ by",
-         f"{differs['same_image_other_seed']:.2f} / {differs['same_seed_other_image']:.2f}", ""],
-    ])  # fmt: skip
+    return table(
+        ["", "mean, mm", f"right head nearest of {heads}"],
+        [
+            [f"VAE, from {points:,} surface points", f"{vae:.2f}", ""],
+            row("portrait → head, `balanced`", result["balanced"]),
+            row("portrait → head, `fast`", result["fast"]),
+            row("portrait → head, `reference`", result["reference"]),
+            row("50 steps with the release's w = 3, temperature 1", result["reference_w3"]),
+            ["always the mean head", f"{result['mean_head_mm']['mean']:.2f}", f"{1 / heads:.0%}"],
+            [
+                "same portrait, another seed / same seed, another portrait: heads differ by",
+                f"{differs['same_image_other_seed']:.2f} / {differs['same_seed_other_image']:.2f}",
+                "",
+            ],
+        ],
+    )
 
 
 def _speed() -> str:
     results = {name: _warm(name) for name in PRESETS}
     labels = {stage: stage for stage in _STAGES} | {"load": "cold: load", "first head": "cold: first head"}
-    return table(["p50, ms", *(f"`{name}`, {PRESETS[name].steps} steps" for name in results)], [
-        [label, *(f"{ms[stage]['p50']:.0f}" for ms in results.values())] for stage, label in labels.items()
-    ])  # fmt: skip
+    return table(
+        ["p50, ms", *(f"`{name}`, {PRESETS[name].steps} steps" for name in results)],
+        [[label, *(f"{ms[stage]['p50']:.0f}" for ms in results.values())] for stage, label in labels.items()],
+    )
 
 
 def _warm(preset: str) -> Any:
@@ -56,11 +63,15 @@ def _sampler() -> str:
     for name, settings in PRESETS.items():
         row = result["presets"][name]
         warm = _warm(name)
-        rows.append([
-            f"`{name}`", f"{settings.solver}, {settings.steps} steps, {_extras(row['settings'])}",
-            str(row["evaluations"]), *(f"{row[f'{key}_mm']:.3f}" for key in ("mean", "p99", "max")),
-            f"{warm['dit_step']['p50']:.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"`{name}`",
+                f"{settings.solver}, {settings.steps} steps, {_extras(row['settings'])}",
+                str(row["evaluations"]),
+                *(f"{row[f'{key}_mm']:.3f}" for key in ("mean", "p99", "max")),
+                f"{warm['dit_step']['p50']:.0f}",
+            ]
+        )
     head = ["preset", "solver", "network evaluations", "mean, mm", "p99", "max", "sampling on CPU, ms"]
     return table(head, rows)
 
@@ -85,10 +96,13 @@ def _previews() -> str:
 
 def _half() -> str:
     result = read("fp16_mini")
-    return table(["FP16 in", "mean, mm", "p99", "max"], [
-        [stage, *(f"{row[f'{key}_mm']:.4f}" for key in ("mean", "p99", "max"))]
-        for stage, row in result["fp16_in"].items()
-    ])  # fmt: skip
+    return table(
+        ["FP16 in", "mean, mm", "p99", "max"],
+        [
+            [stage, *(f"{row[f'{key}_mm']:.4f}" for key in ("mean", "p99", "max"))]
+            for stage, row in result["fp16_in"].items()
+        ],
+    )
 
 
 TABLES: Tables = {

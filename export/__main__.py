@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         module.add_arguments(command)
         if name in MAKERS:
             command.add_argument(
-                "--out", type=Path, required=True, metavar="BUNDLE", help="directory to write")
+                "--out", type=Path, required=True, metavar="BUNDLE", help="directory to write"
+            )
     arguments = parser.parse_args(argv)
     _hush()
     try:

@@ -63,9 +63,11 @@ def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage
     """
     if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
         raise OutputError(
-            f"cannot write the bundle to {out}", got="a directory with other files",
-            expected="a new directory or an old bundle", fix="choose another place",
-        )  # fmt: skip
+            f"cannot write the bundle to {out}",
+            got="a directory with other files",
+            expected="a new directory or an old bundle",
+            fix="choose another place",
+        )
     staging = out.with_name(f".{out.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -102,13 +104,19 @@ def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage
     return write_manifest(
         directory,
         Manifest(
-            name=model.name, description=model.description, weights=model.weights, graphs=GraphFiles(**files),
+            name=model.name,
+            description=model.description,
+            weights=model.weights,
+            graphs=GraphFiles(**files),
             graphs_fp16=GraphFiles(**{graph: half_file(graph) for graph in files}),
-            topology="topology.safetensors", hierarchy="hierarchy.safetensors",
+            topology="topology.safetensors",
+            hierarchy="hierarchy.safetensors",
             rig=None if model.rig is None else "rig.safetensors",
             image=ImageSpec(model.image_size, model.image_size, tokens[1], tokens[2]),
-            latent=LatentSpec(*model.dit.latent_shape), points=PointSpec(model.points),
-            flow=model.flow, frame=model.frame,
+            latent=LatentSpec(*model.dit.latent_shape),
+            points=PointSpec(model.points),
+            flow=model.flow,
+            frame=model.frame,
             flops={graph: count(directory / file) for graph, file in files.items()},
         ),
-    )  # fmt: skip
+    )

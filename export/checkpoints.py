@@ -160,9 +160,11 @@ def _load(path: Path, what: str) -> object:
             ) from error
         asked = f"a pickle that asks for {found[1]}" if found[1] else "a pickle of more than tensors"
         raise InputError(
-            what, got=f"{asked}; nothing of it was run", expected="tensors only",
+            what,
+            got=f"{asked}; nothing of it was run",
+            expected="tensors only",
             fix="do not open it with anything else; get the file from its authors",
-        ) from error  # fmt: skip
+        ) from error
     except _DAMAGE as error:
         raise InputError(
             what, got=f"a damaged or truncated file of {size} bytes", expected=_EXPECTED, fix=_AGAIN

@@ -66,15 +66,33 @@ REFERENCES = {name: runner for name, runner in RUNNERS.items() if runner.yardsti
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `compare` asks for."""
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's directory, or mini")
-    parser.add_argument("--graph", metavar="NAME", nargs="+", action="extend",
-                        help=f"which graphs (default: all of {', '.join(GRAPHS)})")  # fmt: skip
-    parser.add_argument("--a", metavar="RUNNER", default="onnxruntime",
-                        help=f"the reference, in FP32: {'|'.join(REFERENCES)} (default: %(default)s)")
-    parser.add_argument("--b", metavar="RUNNER", default=AUTO,
-                        help=f"what is judged: {'|'.join(RUNNERS)} (default: FP16 engines where a GPU runs "
-                        "them, else onnxruntime-fp16)")  # fmt: skip
-    parser.add_argument("--image", metavar="FILE", type=Path, default=PORTRAIT,
-                        help=f"the portrait (default: {PORTRAIT.parent.name}/{PORTRAIT.name})")  # fmt: skip
+    parser.add_argument(
+        "--graph",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        help=f"which graphs (default: all of {', '.join(GRAPHS)})",
+    )
+    parser.add_argument(
+        "--a",
+        metavar="RUNNER",
+        default="onnxruntime",
+        help=f"the reference, in FP32: {'|'.join(REFERENCES)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--b",
+        metavar="RUNNER",
+        default=AUTO,
+        help=f"what is judged: {'|'.join(RUNNERS)} (default: FP16 engines where a GPU runs "
+        "them, else onnxruntime-fp16)",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="FILE",
+        type=Path,
+        default=PORTRAIT,
+        help=f"the portrait (default: {PORTRAIT.parent.name}/{PORTRAIT.name})",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--threads", type=int, metavar="N", help="on the CPU (default: all cores)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of every run to FILE")
@@ -113,19 +131,29 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         report = {
             "command": f"python -m export compare {bundle.manifest.name} --a {arguments.a} --b {b_name}",
-            "topos_rt": __version__, "polygraphy": polygraphy, "model": bundle.manifest.name, **told,
+            "topos_rt": __version__,
+            "polygraphy": polygraphy,
+            "model": bundle.manifest.name,
+            **told,
             "weights_sha256": bundle.manifest.files["weights.safetensors"].sha256,
-            "image": arguments.image.name, "seed": arguments.seed, "sampling": SETTINGS,
-            "agree": not beyond, "graphs": rows,
-        }  # fmt: skip
+            "image": arguments.image.name,
+            "seed": arguments.seed,
+            "sampling": SETTINGS,
+            "agree": not beyond,
+            "graphs": rows,
+        }
         write_atomic(arguments.json, (json.dumps(report, indent=2) + "\n").encode(), parents=True)
     return 1 if beyond else 0
 
 
 def compare_graph(
-    bundle: Bundle, graph: str, runners: tuple[Runner, Runner], feeds: Sequence[Mapping[str, Tensor]],
-    options: EngineOptions, folder: Path,
-) -> dict[str, Any]:  # fmt: skip
+    bundle: Bundle,
+    graph: str,
+    runners: tuple[Runner, Runner],
+    feeds: Sequence[Mapping[str, Tensor]],
+    options: EngineOptions,
+    folder: Path,
+) -> dict[str, Any]:
     """Judge the second runner by the first, its reference, on `feeds`; the graph's part of the report.
 
     folder: for emulated forms and their weights, which one folder keeps once for all graphs.
@@ -168,10 +196,13 @@ def _load(
 
 def _facts(verdict: Verdict, radius_m: float) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "max_abs": verdict.errors.max_abs, "max_abs_limit": verdict.limits.max_abs,
-        "mean_abs": verdict.errors.mean_abs, "relative_rms": verdict.relative_rms,
-        "relative_rms_limit": verdict.relative_rms_limit, "of_limit": verdict.of_limit,
-    }  # fmt: skip
+        "max_abs": verdict.errors.max_abs,
+        "max_abs_limit": verdict.limits.max_abs,
+        "mean_abs": verdict.errors.mean_abs,
+        "relative_rms": verdict.relative_rms,
+        "relative_rms_limit": verdict.relative_rms_limit,
+        "of_limit": verdict.of_limit,
+    }
     if verdict.name == _POSITIONS:
         apart = verdict.found[..., :3].astype(np.float64) - verdict.reference[..., :3]
         mm = 1000 * radius_m * np.linalg.norm(apart, axis=-1)
@@ -184,12 +215,21 @@ def _facts(verdict: Verdict, radius_m: float) -> dict[str, Any]:
 def _lines(graph: str, row: Mapping[str, Any]) -> Iterator[str]:
     """A line for each output: the worst of its runs in each column."""
     for name, facts in row["outputs"].items():
+
         def worst(key: str, form: str = ".2e", facts: list[dict[str, Any]] = facts) -> str:
             values = [fact[key] for fact in facts]
             return "not finite" if None in values else format(max(values), form)
 
-        line = _row(graph, name, str(len(facts)), worst("max_abs"), worst("mean_abs"), worst("relative_rms"),
-                    worst("relative_rms_limit"), worst("of_limit", ".2f"))  # fmt: skip
+        line = _row(
+            graph,
+            name,
+            str(len(facts)),
+            worst("max_abs"),
+            worst("mean_abs"),
+            worst("relative_rms"),
+            worst("relative_rms_limit"),
+            worst("of_limit", ".2f"),
+        )
         if "mean_mm" in facts[0]:
             told = ", ".join(f"{key} {worst(f'{key}_mm', '.4f')}" for key in ("mean", "p99", "max"))
             line += f"  {told} mm"

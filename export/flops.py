@@ -44,8 +44,10 @@ def run(arguments: argparse.Namespace) -> None:
         return
     for graph, flops in result["graphs"].items():
         print(f"{graph:<16} {flops / 1e9:14.3f} GFLOP")
-    print(f"one head, {arguments.steps} guided steps: sampling {result['sampling'] / 1e12:.4g} TFLOP,"
-          f" in all {result['head'] / 1e12:.4g} TFLOP")  # fmt: skip
+    print(
+        f"one head, {arguments.steps} guided steps: sampling {result['sampling'] / 1e12:.4g} TFLOP,"
+        f" in all {result['head'] / 1e12:.4g} TFLOP"
+    )
 
 
 def count_bundle(bundle: Bundle, steps: int) -> dict[str, Any]:
@@ -54,10 +56,12 @@ def count_bundle(bundle: Bundle, steps: int) -> dict[str, Any]:
     graphs = {name: count(bundle.graph(name)) for name in names}
     head = {name: runs(steps) * graphs[name] for name, runs in RUNS.items()}
     return {
-        "model": bundle.manifest.name, "steps": steps, "graphs": graphs,
+        "model": bundle.manifest.name,
+        "steps": steps,
+        "graphs": graphs,
         "sampling": sum(flops for name, flops in head.items() if name.startswith("dit_")),
         "head": sum(head.values()),
-    }  # fmt: skip
+    }
 
 
 def count(path: Path) -> int:
@@ -78,8 +82,11 @@ def count(path: Path) -> int:
             output = shapes.get(node.output[0], ())
             if not all((*inputs[:2], output)) or 0 in (*inputs[0], *inputs[1], *output):
                 raise BundleError(
-                    f"graph {path.name}, node {node.name!r}", got="a shape that is not static",
-                    expected="static shapes", fix="export the bundle again")  # fmt: skip
+                    f"graph {path.name}, node {node.name!r}",
+                    got="a shape that is not static",
+                    expected="static shapes",
+                    fix="export the bundle again",
+                )
             total += 2 * _MULTIPLY_ADDS[node.op_type](node, inputs, output)
     return total
 

@@ -37,8 +37,11 @@ def plain_form(model: onnx.ModelProto) -> onnx.ModelProto:
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     nodes: list[onnx.NodeProto] = []
-    widths = {v.name: v.type.tensor_type.shape.dim[-1].dim_value for v in model.graph.value_info
-              if v.type.tensor_type.shape.dim}  # fmt: skip
+    widths = {
+        v.name: v.type.tensor_type.shape.dim[-1].dim_value
+        for v in model.graph.value_info
+        if v.type.tensor_type.shape.dim
+    }
     for node in plain.graph.node:
         nodes += _written_out(node, widths) if node.op_type == "Attention" else [node]
     del plain.graph.node[:]
@@ -87,8 +90,10 @@ def _written_out(node: onnx.NodeProto, widths: Mapping[str, int]) -> list[onnx.N
     nodes = [make("Transpose", [k], [f"{out}.keys"], perm=[0, 1, 3, 2])]
     if scale != 1:
         factor = onnx.helper.make_tensor(f"{out}.scale", TensorProto.FLOAT, [], [scale])
-        nodes += [make("Constant", [], [f"{out}.scale"], value=factor),
-                  make("Mul", [q, f"{out}.scale"], [f"{out}.queries"])]  # fmt: skip
+        nodes += [
+            make("Constant", [], [f"{out}.scale"], value=factor),
+            make("Mul", [q, f"{out}.scale"], [f"{out}.queries"]),
+        ]
         q = f"{out}.queries"
     return [
         *nodes,

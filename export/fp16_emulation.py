@@ -97,8 +97,11 @@ def naive_form(plain: Path, target: Path) -> None:
     model = onnx.load(plain, load_external_data=False)
     graph = model.graph
     inferred = onnx.shape_inference.infer_shapes(model).graph
-    wide = {v.name for v in (*inferred.value_info, *inferred.input, *inferred.output)
-            if v.type.tensor_type.elem_type == TensorProto.FLOAT}  # fmt: skip
+    wide = {
+        v.name
+        for v in (*inferred.value_info, *inferred.input, *inferred.output)
+        if v.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
     given = [tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT]
     given += [value.name for value in graph.input if value.name in wide]
     nodes = [_split()]
@@ -149,8 +152,11 @@ def _widened(name: str) -> onnx.NodeProto:
 def _rounded(source: str, target: str) -> list[onnx.NodeProto]:
     """target = source to 11 bits: with c = (2^13 + 1) x, that is c - (c - x)."""
     big, rest = f"{target}.big", f"{target}.rest"
-    return [_make("Mul", [source, "split"], [big]), _make("Sub", [big, source], [rest]),
-            _make("Sub", [big, rest], [target])]  # fmt: skip
+    return [
+        _make("Mul", [source, "split"], [big]),
+        _make("Sub", [big, source], [rest]),
+        _make("Sub", [big, rest], [target]),
+    ]
 
 
 def _make(kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:

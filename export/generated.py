@@ -96,7 +96,7 @@ def _open_box(x: int, y: int, z: int) -> tuple[np.ndarray, Topology]:
         ((x, 0, z), (0, 0, -1), (0, 1, 0), z, y),
         ((0, 0, 0), (0, 0, 1), (0, 1, 0), z, y),
         ((0, y, z), (1, 0, 0), (0, 0, -1), x, z),
-    ]  # fmt: skip
+    ]
     points, quads, uvs = [], [], []
     start = 0
     for number, (origin, du, dv, nu, nv) in enumerate(sides):

@@ -51,8 +51,12 @@ def read_character(path: Path) -> Character:
     except MeshInputError:
         raise
     except _DAMAGE as error:
-        raise MeshInputError(what, got=f"damaged contents ({type(error).__name__}: {error})",
-                             expected="a complete .glb file", fix="export it again") from error  # fmt: skip
+        raise MeshInputError(
+            what,
+            got=f"damaged contents ({type(error).__name__}: {error})",
+            expected="a complete .glb file",
+            fix="export it again",
+        ) from error
 
 
 class _Reader:
@@ -67,8 +71,11 @@ class _Reader:
         self._binary = data[28 + length :]
         packed = set(self._json.get("extensionsRequired", []))
         if packed:
-            self._refuse(f"a file that needs {', '.join(sorted(packed))}", "plain glTF 2.0",
-                         "export without compression")
+            self._refuse(
+                f"a file that needs {', '.join(sorted(packed))}",
+                "plain glTF 2.0",
+                "export without compression",
+            )
 
     def character(self) -> Character:
         node = self._mesh_node()
@@ -76,8 +83,9 @@ class _Reader:
         primitives = mesh["primitives"]
         counts = {len(primitive.get("targets", [])) for primitive in primitives}
         if counts == {0}:
-            self._refuse("a mesh without morph targets", "blendshapes as morph targets",
-                         "export with shape keys")
+            self._refuse(
+                "a mesh without morph targets", "blendshapes as morph targets", "export with shape keys"
+            )
         if len(counts) > 1:
             self._refuse("primitives with different morph targets", "the same for all")
         parts = [self._primitive(primitive, len(skin["joints"])) for primitive in primitives]
@@ -93,10 +101,13 @@ class _Reader:
             positions=np.concatenate(whole["positions"]),
             uvs=np.concatenate(whole["uvs"]) if mapped else None,
             triangles=np.concatenate(triangles),
-            joint_names=names, joint_parents=parents, joint_positions=places,
-            skin=np.concatenate(whole["skin"])[:, order], shape_names=shapes,
+            joint_names=names,
+            joint_parents=parents,
+            joint_positions=places,
+            skin=np.concatenate(whole["skin"])[:, order],
+            shape_names=shapes,
             shapes=np.concatenate(whole["shapes"], 1),
-        )  # fmt: skip
+        )
 
     def _mesh_node(self) -> dict[str, Any]:
         """The one node that has a mesh and a skin."""
@@ -136,8 +147,13 @@ class _Reader:
         triangles = indices.astype(np.int64).reshape(-1, 3)
         if triangles.size and not 0 <= triangles.min() <= triangles.max() < count:
             raise ValueError("an index out of range")
-        return {"positions": positions, "triangles": triangles, "skin": skin / sums, "uvs": uvs,
-                "shapes": np.stack(shapes)}  # fmt: skip
+        return {
+            "positions": positions,
+            "triangles": triangles,
+            "skin": skin / sums,
+            "uvs": uvs,
+            "shapes": np.stack(shapes),
+        }
 
     def _skeleton(self, skin: dict[str, Any]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, list[int]]:
         """Names, parents and positions of the joints, parents first, and their places in the skin's order."""

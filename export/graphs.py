@@ -125,9 +125,13 @@ class VaeEncoderGraph(nn.Module):
 
 
 def build_graphs(
-    encoder: AnyImageEncoder, dit: FastDiT, vae: TOPOSVAE, image_size: int, points: int,
+    encoder: AnyImageEncoder,
+    dit: FastDiT,
+    vae: TOPOSVAE,
+    image_size: int,
+    points: int,
     latent_basis: Tensor | None = None,
-) -> dict[str, Graph]:  # fmt: skip
+) -> dict[str, Graph]:
     """All of them, by their names in the manifest, with random example inputs of the right sizes.
 
     latent_basis: see `VaeDecoderGraph`.

@@ -108,9 +108,11 @@ class EngineRunner(BaseRunner):
 
 
 def judge(
-    reference: Callable[[], Engine], candidate: Callable[[], Engine], yardstick: Callable[[], Engine] | None,
+    reference: Callable[[], Engine],
+    candidate: Callable[[], Engine],
+    yardstick: Callable[[], Engine] | None,
     feeds: Sequence[Mapping[str, Tensor]],
-) -> list[dict[str, Verdict]]:  # fmt: skip
+) -> list[dict[str, Verdict]]:
     """Run all on the same inputs, one engine open at a time, and compare the candidate with the reference.
 
     Each output of each run passes where both its largest error and its RMS error are at most FACTOR times the
@@ -145,10 +147,16 @@ def _judge_one(run: RunResults) -> dict[str, Verdict]:
     limits = {}
     for name, (largest, norm) in sizes.items():
         if not math.isfinite(norm + expected[name].l2):
-            raise BackendError(f"output {name!r} of the reference or its yardstick", got="values not finite",
-                               fix="take another portrait or seed")  # fmt: skip
-        limits[name] = Errors(max(FACTOR * expected[name].max_abs, FLOOR * largest), math.inf,
-                              max(FACTOR * expected[name].l2, FLOOR * norm))  # fmt: skip
+            raise BackendError(
+                f"output {name!r} of the reference or its yardstick",
+                got="values not finite",
+                fix="take another portrait or seed",
+            )
+        limits[name] = Errors(
+            max(FACTOR * expected[name].max_abs, FLOOR * largest),
+            math.inf,
+            max(FACTOR * expected[name].l2, FLOOR * norm),
+        )
     found = _compare(run, "candidate", limits)
     return {
         name: Verdict(name, errors, limits[name], sizes[name][1], passed, reference[name], candidate[name])

@@ -58,9 +58,7 @@ def with_lods(topology: Topology, heads: np.ndarray, rig: Rig | None) -> Topolog
     return dataclasses.replace(topology, lods=lods)
 
 
-def make_lods(
-    topology: Topology, heads: np.ndarray, shares: Sequence[float] = SHARES
-) -> tuple[Lod, ...]:
+def make_lods(topology: Topology, heads: np.ndarray, shares: Sequence[float] = SHARES) -> tuple[Lod, ...]:
     """Levels with the given shares of the triangles, each made from the one before.
 
     Half-edge collapses, cheapest first, take a vertex u into its neighbour v, which stays where it is: a
@@ -173,9 +171,10 @@ class _Collapse:
         if self._locked[u]:
             return
         others = [
-            v for v in sorted(self._neighbours(u))
+            v
+            for v in sorted(self._neighbours(u))
             if self._mark[v] == self._mark[u] and (not self._border[u] or self._border[v])
-        ]  # fmt: skip
+        ]
         if not others:
             return
         costs = _costs(self._quadrics[u], self._heads[others])

@@ -27,16 +27,30 @@ LICENCE = "weights MIT; head topology, UVs, skeleton and blendshapes CC0 (MakeHu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `mini` asks for."""
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR",
-                        help="where training wrote vae.pt and flow.pt")  # fmt: skip
-    parser.add_argument("--guidance", type=float, default=3.0, metavar="W",
-                        help="the model's own guidance weight (default 3)")  # fmt: skip
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T",
-                        help="the model's own scale of the noise to start from (default 1)")  # fmt: skip
     parser.add_argument(
-        "--latent-rank", type=int, default=100, metavar="K",
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where training wrote vae.pt and flow.pt",
+    )
+    parser.add_argument(
+        "--guidance", type=float, default=3.0, metavar="W", help="the model's own guidance weight (default 3)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="the model's own scale of the noise to start from (default 1)",
+    )
+    parser.add_argument(
+        "--latent-rank",
+        type=int,
+        default=100,
+        metavar="K",
         help="project latents on this many principal directions before decoding; 0: do not (default: 100)",
-    )  # fmt: skip
+    )
 
 
 def latent_basis(data: VAEData, rank: int) -> torch.Tensor | None:
@@ -72,13 +86,22 @@ def run(arguments: argparse.Namespace) -> Manifest:
     shown = normalise(model.sample(LOD_HEADS, TRAIN_SEED))[0] * radius
     return write_bundle(
         Model(
-            name="mini", description=DESCRIPTION,
-            encoder=CroppedEncoder(flow.encoder, config.CROPS), dit=dit, vae=vae,
-            topology=with_lods(model.topology, shown, rig), hierarchy=model.hierarchy, rig=rig,
+            name="mini",
+            description=DESCRIPTION,
+            encoder=CroppedEncoder(flow.encoder, config.CROPS),
+            dit=dit,
+            vae=vae,
+            topology=with_lods(model.topology, shown, rig),
+            hierarchy=model.hierarchy,
+            rig=rig,
             weights=WeightsInfo(ORIGIN, LICENCE, "trained"),
             flow=FlowSpec(SIGMA_MIN, arguments.guidance, arguments.temperature),
-            frame=FrameSpec("+y", "+z", radius), image_size=config.IMAGE_SIZE, points=config.POINTS,
+            frame=FrameSpec("+y", "+z", radius),
+            image_size=config.IMAGE_SIZE,
+            points=config.POINTS,
             latent_basis=latent_basis(data, arguments.latent_rank),
         ),
-        arguments.out, {}, half_storage=True,
-    )  # fmt: skip
+        arguments.out,
+        {},
+        half_storage=True,
+    )

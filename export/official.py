@@ -103,14 +103,24 @@ def run(arguments: argparse.Namespace) -> Manifest:
     }
     manifest = write_bundle(
         Model(
-            name="official", description=describe(head.topology, parameters, arguments.precision),
-            encoder=encoder, dit=dit, vae=vae, topology=head.topology, hierarchy=head.hierarchy, rig=None,
+            name="official",
+            description=describe(head.topology, parameters, arguments.precision),
+            encoder=encoder,
+            dit=dit,
+            vae=vae,
+            topology=head.topology,
+            hierarchy=head.hierarchy,
+            rig=None,
             weights=WeightsInfo(ORIGIN, LICENCE, "official"),
             flow=FlowSpec(config.model["sigma_min"], config.model["cfg_strength"]),
-            frame=FrameSpec("+y", "+z", head.radius_m), image_size=IMAGE_SIZE, points=points,
+            frame=FrameSpec("+y", "+z", head.radius_m),
+            image_size=IMAGE_SIZE,
+            points=points,
         ),
-        arguments.out, texts, half_storage=arguments.precision == "fp16",
-    )  # fmt: skip
+        arguments.out,
+        texts,
+        half_storage=arguments.precision == "fp16",
+    )
     Bundle.open(arguments.out)
     return manifest
 
@@ -164,12 +174,14 @@ def _encoder_shape(state: Mapping[str, Tensor]) -> dict[str, Any]:
     patch = state["patch_embed.proj.weight"].shape[-1]
     blocks = {key.split(".")[1] for key in state if key.startswith("blocks.")}
     return {
-        "embed_dim": width, "depth": len(blocks), "num_heads": max(1, width // _HEAD_DIM),
+        "embed_dim": width,
+        "depth": len(blocks),
+        "num_heads": max(1, width // _HEAD_DIM),
         "patch_size": patch,
         "img_size": math.isqrt(state["pos_embed"].shape[1] - 1) * patch,
         "num_register_tokens": state["register_tokens"].shape[1],
         "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width,
-    }  # fmt: skip
+    }
 
 
 def _load_vae(path: Path, config: ReleaseConfig, hierarchy: Hierarchy) -> TOPOSVAE:

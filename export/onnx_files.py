@@ -25,9 +25,11 @@ _TOLERANCE = 1e-5
 
 
 def write_graphs(
-    graphs: Mapping[str, Graph], directory: Path, half_storage: bool = False,
+    graphs: Mapping[str, Graph],
+    directory: Path,
+    half_storage: bool = False,
     named: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, str]:  # fmt: skip
+) -> dict[str, str]:
     """Export, check and write all graphs, and their FP16 forms as `half_file` names them.
 
     named: tensors to keep in the weights file under these names, whatever the graphs make of them; what a
@@ -89,9 +91,15 @@ def _export(graph: Graph, prefix: str, weights: WeightsFile, half_storage: bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            graph.module, tuple(graph.inputs.values()), dynamo=True, opset_version=EXPORTED_OPSET,
-            optimize=True, verbose=False, input_names=list(graph.inputs), output_names=list(graph.outputs),
-        )  # fmt: skip
+            graph.module,
+            tuple(graph.inputs.values()),
+            dynamo=True,
+            opset_version=EXPORTED_OPSET,
+            optimize=True,
+            verbose=False,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+        )
     assert program is not None  # with dynamo=True it never is
     halved = _pool_weights(program.model, prefix, weights, half_storage)
     model = program.model_proto

@@ -71,7 +71,13 @@ def mini() -> Preset:
     stages = len(config.VAE["decoder_blocks"])
     recipe = Recipe((32, 25, 35), config.NUM_LATENTS, stages, depth=6, width=0.6925)
     return Preset(
-        recipe, config.VAE, config.DIT, config.IMAGE_ENCODER, config.CROPS, config.IMAGE_SIZE, config.POINTS,
+        recipe,
+        config.VAE,
+        config.DIT,
+        config.IMAGE_ENCODER,
+        config.CROPS,
+        config.IMAGE_SIZE,
+        config.POINTS,
         0.139,
     )
 
@@ -104,12 +110,22 @@ def run(arguments: argparse.Namespace) -> Manifest:
         Model(
             name=f"random-{arguments.preset}",
             description=f"Random weights. {describe(head.topology, parameters, arguments.precision)}",
-            encoder=encoder, dit=dit, vae=vae, topology=head.topology, hierarchy=head.hierarchy, rig=None,
-            weights=WeightsInfo(ORIGIN.format(arguments.seed), LICENCE, "random"), flow=FlowSpec(1e-5, 3.0),
-            frame=FrameSpec("+y", "+z", preset.radius_m), image_size=preset.image_size, points=points,
+            encoder=encoder,
+            dit=dit,
+            vae=vae,
+            topology=head.topology,
+            hierarchy=head.hierarchy,
+            rig=None,
+            weights=WeightsInfo(ORIGIN.format(arguments.seed), LICENCE, "random"),
+            flow=FlowSpec(1e-5, 3.0),
+            frame=FrameSpec("+y", "+z", preset.radius_m),
+            image_size=preset.image_size,
+            points=points,
         ),
-        arguments.out, {}, half_storage=half,
-    )  # fmt: skip
+        arguments.out,
+        {},
+        half_storage=half,
+    )
     Bundle.open(arguments.out)
     return manifest
 

@@ -198,9 +198,11 @@ def _typed(value: Any, like: Any, what: str) -> Any:
         int: ("a whole number > 0", lambda v: type(v) is int and v > 0),
         float: ("a number >= 0", lambda v: type(v) in (int, float) and 0 <= v < 1e6),
         str: ("a text", lambda v: isinstance(v, str) and bool(v)),
-        list: ("a list of whole numbers > 0", lambda v: isinstance(v, list) and bool(v)
-               and all(type(i) is int and i > 0 for i in v)),
-    }  # fmt: skip
+        list: (
+            "a list of whole numbers > 0",
+            lambda v: isinstance(v, list) and bool(v) and all(type(i) is int and i > 0 for i in v),
+        ),
+    }
     expected, fits = kinds[type(like)]
     if type(like) is float and isinstance(value, str):
         value = _number(value)  # YAML 1.1 takes 1e-5 for a text

@@ -68,9 +68,7 @@ def read_topology(
     )
 
 
-def _read_template(
-    path: Path, mesh: MeshFile, note: Callable[[str], None]
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_template(path: Path, mesh: MeshFile, note: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray]:
     arrays = _read_npz(path)
     count = mesh.topology.num_vertices
     found = []

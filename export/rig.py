@@ -28,13 +28,17 @@ _INFLUENCES = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `rig` asks for."""
     parser.add_argument(
-        "character", type=Path, metavar="CHARACTER.glb",
+        "character",
+        type=Path,
+        metavar="CHARACTER.glb",
         help="a head of the bundle's topology with skeleton, skin and morph targets",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--bundle", required=True, metavar="BUNDLE",
+        "--bundle",
+        required=True,
+        metavar="BUNDLE",
         help="the model whose topology it has: the name of a packaged one, or a directory",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the rig there (default: into the bundle)"
     )
@@ -45,8 +49,12 @@ def run(arguments: argparse.Namespace) -> None:
     bundle = Bundle.open(arguments.bundle)
     inside = arguments.out is None
     if inside and not Path(arguments.bundle).is_dir():
-        raise OptionError("--out", got="none, with a packaged model", expected="where to write the rig",
-                          fix="give --out FILE, or --bundle a directory of your own")  # fmt: skip
+        raise OptionError(
+            "--out",
+            got="none, with a packaged model",
+            expected="where to write the rig",
+            fix="give --out FILE, or --bundle a directory of your own",
+        )
     out = bundle.path / (bundle.manifest.rig or _RIG_FILE) if inside else arguments.out
     check_writable(out)
     rig = make_rig(read_character(arguments.character), bundle.topology)
@@ -56,8 +64,10 @@ def run(arguments: argparse.Namespace) -> None:
         write_manifest(bundle.path, dataclasses.replace(bundle.manifest, rig=name))
     binding = rig.binding
     assert binding is not None
-    print(f"{out}: {len(rig.joint_names)} joints, {len(rig.shape_names)} blendshapes,"
-          f" {int(binding.parts.max())} rigid parts, {len(binding.contact_pairs)} contacts")
+    print(
+        f"{out}: {len(rig.joint_names)} joints, {len(rig.shape_names)} blendshapes,"
+        f" {int(binding.parts.max())} rigid parts, {len(binding.contact_pairs)} contacts"
+    )
 
 
 def make_rig(character: Character, topology: Topology) -> Rig:
@@ -83,16 +93,26 @@ def make_rig(character: Character, topology: Topology) -> Rig:
     ]
     joint_index, joint_offsets = joined([ids for ids, _ in held])
     binding = Binding(
-        template=template, joint_index=joint_index, joint_weight=np.concatenate([w for _, w in held]),
-        joint_offsets=joint_offsets, contact_pairs=pairs, contact_offsets=contact_offsets, parts=parts,
-    )  # fmt: skip
+        template=template,
+        joint_index=joint_index,
+        joint_weight=np.concatenate([w for _, w in held]),
+        joint_offsets=joint_offsets,
+        contact_pairs=pairs,
+        contact_offsets=contact_offsets,
+        parts=parts,
+    )
     return Rig(
-        joint_names=character.joint_names, joint_parents=character.joint_parents,
+        joint_names=character.joint_names,
+        joint_parents=character.joint_parents,
         joint_positions=binding.joints(template.astype(np.float32)),
-        skin_joints=order, skin_weights=weights, shape_names=character.shape_names, shape_index=index,
+        skin_joints=order,
+        skin_weights=weights,
+        shape_names=character.shape_names,
+        shape_index=index,
         shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
-        shape_offsets=offsets, binding=binding,
-    )  # fmt: skip
+        shape_offsets=offsets,
+        binding=binding,
+    )
 
 
 def match(character: Character, topology: Topology) -> np.ndarray:
@@ -109,15 +129,23 @@ def match(character: Character, topology: Topology) -> np.ndarray:
             return np.arange(topology.num_vertices)
     expected = f"{topology.num_vertices} vertices in the topology's order, or the topology's UVs"
     if character.uvs is None or not topology.has_uvs:
-        raise MeshInputError("the character's topology", got=f"{found} vertices in another order and no UVs",
-                             expected=expected, fix="export with UVs")  # fmt: skip
+        raise MeshInputError(
+            "the character's topology",
+            got=f"{found} vertices in another order and no UVs",
+            expected=expected,
+            fix="export with UVs",
+        )
     vertex = _by_uv(character.uvs, topology)
     missing = np.setdiff1d(topology.polygon_vertices, vertex)
     if (vertex < 0).any() or len(missing) or not _fits(character.triangles, vertex, topology):
         strangers = int(np.count_nonzero(vertex < 0))
         got = f"{found} vertices, {strangers} at strange UVs; {len(missing)} of its own missing"
-        raise MeshInputError("the character's topology", got=got, expected=expected,
-                             fix="rig a head that this model made, with its UVs as they are")  # fmt: skip
+        raise MeshInputError(
+            "the character's topology",
+            got=got,
+            expected=expected,
+            fix="rig a head that this model made, with its UVs as they are",
+        )
     source = np.zeros(topology.num_vertices, np.int64)
     source[vertex[::-1]] = np.arange(found)[::-1]
     return source
@@ -129,9 +157,12 @@ def _by_uv(uvs: np.ndarray, topology: Topology) -> np.ndarray:
     known, first, same = np.unique(corners.round(6), axis=0, return_index=True, return_inverse=True)
     vertex = topology.polygon_vertices[first]
     if not np.array_equal(vertex[same.reshape(-1)], topology.polygon_vertices):
-        raise MeshInputError("the UVs of the topology", got="some shared by several vertices",
-                             expected="UVs that tell vertices apart",
-                             fix="keep the order of the vertices when exporting the character")  # fmt: skip
+        raise MeshInputError(
+            "the UVs of the topology",
+            got="some shared by several vertices",
+            expected="UVs that tell vertices apart",
+            fix="keep the order of the vertices when exporting the character",
+        )
     result = np.full(len(uvs), -1)
     for start in range(0, len(uvs), _ROWS):
         part = uvs[start : start + _ROWS]

@@ -109,8 +109,12 @@ def near_regressor(
             missed = np.linalg.norm(weights @ offsets) / scale
             if missed < 1e-5 and abs(weights.sum() - 1) < 1e-5 and np.abs(weights).sum() < 20:
                 return ids, weights / weights.sum()
-    raise MeshInputError("a joint", got=f"one at {joint.round(4).tolist()}", expected="one near the mesh",
-                         fix="check the units of the skeleton and the mesh")  # fmt: skip
+    raise MeshInputError(
+        "a joint",
+        got=f"one at {joint.round(4).tolist()}",
+        expected="one near the mesh",
+        fix="check the units of the skeleton and the mesh",
+    )
 
 
 def joined(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

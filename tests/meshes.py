@@ -88,21 +88,29 @@ def ball_rig(parts: bool = True) -> Rig:
     moved = [np.flatnonzero(cap), np.flatnonzero(shapes[1].any(1)), np.arange(len(points))]
     counts = [len(points), np.count_nonzero(cap)]
     binding = Binding(
-        template=points, joint_index=np.concatenate([np.arange(len(points)), np.flatnonzero(cap)]),
-        joint_weight=np.repeat(1 / np.array(counts), counts), joint_offsets=np.cumsum([0, *counts]),
-        contact_pairs=np.stack([above, below], 1), contact_offsets=np.array([0, 0, len(above), len(above)]),
+        template=points,
+        joint_index=np.concatenate([np.arange(len(points)), np.flatnonzero(cap)]),
+        joint_weight=np.repeat(1 / np.array(counts), counts),
+        joint_offsets=np.cumsum([0, *counts]),
+        contact_pairs=np.stack([above, below], 1),
+        contact_offsets=np.array([0, 0, len(above), len(above)]),
         parts=(cap & parts).astype(np.uint8),
-    )  # fmt: skip
+    )
     skin = np.tile(np.float32([1, 0, 0, 0]), (len(points), 1))
     skin[cap] = [0.25, 0.75, 0, 0]
     skin_joints = np.tile(np.uint16([0, 1, 0, 0]), (len(points), 1))
     return Rig(
-        joint_names=("head", "cap"), joint_parents=np.array([-1, 0]),
-        joint_positions=binding.joints(points), skin_joints=skin_joints,
-        skin_weights=skin, shape_names=("turn", "close", "swell"), shape_index=np.concatenate(moved),
+        joint_names=("head", "cap"),
+        joint_parents=np.array([-1, 0]),
+        joint_positions=binding.joints(points),
+        skin_joints=skin_joints,
+        skin_weights=skin,
+        shape_names=("turn", "close", "swell"),
+        shape_index=np.concatenate(moved),
         shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
-        shape_offsets=np.cumsum([0, *map(len, moved)]), binding=binding,
-    )  # fmt: skip
+        shape_offsets=np.cumsum([0, *map(len, moved)]),
+        binding=binding,
+    )
 
 
 def bundled_head() -> HeadMesh:

@@ -25,8 +25,16 @@ def ply(form: str, fields: str, rows: np.ndarray, count: int | None = None, more
     types = {"float": "f4", "double": "f8", "uchar": "u1", "short": "i2"}
     pairs = [field.split(":") for field in fields.split()]
     lines = [f"property {kind} {name}" for name, kind in pairs]
-    head = "\n".join(["ply", f"format {form} 1.0", "comment made by hand",
-                      f"element vertex {len(rows) if count is None else count}", *lines, *more.split("|")])
+    head = "\n".join(
+        [
+            "ply",
+            f"format {form} 1.0",
+            "comment made by hand",
+            f"element vertex {len(rows) if count is None else count}",
+            *lines,
+            *more.split("|"),
+        ]
+    )
     head = head.rstrip("\n") + "\nend_header\n"
     if form == "ascii":
         return head.encode() + "\n".join(" ".join(f"{v:.9g}" for v in row) for row in rows).encode() + b"\n"

@@ -90,7 +90,9 @@ def test_json_alone_on_stdout(capsys):
         "errors": [
             {"type": "ImageError", "message": "cannot use the image a.png", "image": "a.png"},
             {
-                "type": "BackendError", "message": "b.png, seed 3: the engine broke", "image": "b.png",
+                "type": "BackendError",
+                "message": "b.png, seed 3: the engine broke",
+                "image": "b.png",
                 "seed": 3,
             },
             {"type": "OutputError", "message": "cannot write c.glb", "input": "c.png"},

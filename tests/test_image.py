@@ -68,10 +68,21 @@ def test_transparent_pixels_are_black():
         (encode(RGB, "PNG", exif=b"Exif\0\0not exif at all"), 0),
     ],
     ids=[
-        "png", "bmp", "tiff", "tiff lzw", "webp lossless", "jpeg", "webp", "palette png", "gif", "cmyk jpeg",
-        "cmyk tiff", "ycbcr jpeg", "broken exif",
+        "png",
+        "bmp",
+        "tiff",
+        "tiff lzw",
+        "webp lossless",
+        "jpeg",
+        "webp",
+        "palette png",
+        "gif",
+        "cmyk jpeg",
+        "cmyk tiff",
+        "ycbcr jpeg",
+        "broken exif",
     ],
-)  # fmt: skip
+)
 def test_every_format_and_colour_mode_gives_the_same_picture(data, tolerance):
     assert np.abs(pixels(data) - REFERENCE).mean() <= tolerance
 

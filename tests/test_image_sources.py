@@ -30,9 +30,19 @@ def test_every_kind_of_source_agrees(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     array = smooth()
     sources = [
-        path, str(path), path.name, data, bytearray(data), memoryview(data), RGB, Image.open(path), array,
-        array.astype(np.float32) / np.float32(255), array / 255.0, np.asfortranarray(array),
-    ]  # fmt: skip
+        path,
+        str(path),
+        path.name,
+        data,
+        bytearray(data),
+        memoryview(data),
+        RGB,
+        Image.open(path),
+        array,
+        array.astype(np.float32) / np.float32(255),
+        array / 255.0,
+        np.asfortranarray(array),
+    ]
     for source in sources:
         np.testing.assert_array_equal(pixels(source), REFERENCE)
 

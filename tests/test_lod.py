@@ -141,17 +141,26 @@ def test_a_topology_without_levels_says_how_to_get_them() -> None:
 @pytest.mark.parametrize(
     "vertices, triangles, uvs",
     [
-        ([], [[0, 1, 2]], []), ([0, 1, 2], [], []), ([0, 1, 1], [[0, 1, 2]], []),
+        ([], [[0, 1, 2]], []),
+        ([0, 1, 2], [], []),
+        ([0, 1, 1], [[0, 1, 2]], []),
         ([2, 1, 3], [[0, 1, 2]], []),
-        ([0, 1, 2], [[0, 1, 3]], []), ([0, 1, 2], [[0, 1, -1]], []), ([-1, 1, 2], [[0, 1, 2]], []),
-        ([0, 1, 2], [[0, 1]], []), ([0, 1, 2], [[0, 1, 2]], [[0, 1]]), ([[0, 1, 2]], [[0, 1, 2]], []),
+        ([0, 1, 2], [[0, 1, 3]], []),
+        ([0, 1, 2], [[0, 1, -1]], []),
+        ([-1, 1, 2], [[0, 1, 2]], []),
+        ([0, 1, 2], [[0, 1]], []),
+        ([0, 1, 2], [[0, 1, 2]], [[0, 1]]),
+        ([[0, 1, 2]], [[0, 1, 2]], []),
     ],
-)  # fmt: skip
+)
 def test_bad_maps(vertices: list, triangles: list, uvs: list) -> None:
     empty = np.zeros((0, 3), int)
     with pytest.raises(MeshInputError, match="level of detail"):
-        Lod(np.array(vertices, int), np.array(triangles, int) if triangles else empty,
-            np.array(uvs, int) if uvs else empty)
+        Lod(
+            np.array(vertices, int),
+            np.array(triangles, int) if triangles else empty,
+            np.array(uvs, int) if uvs else empty,
+        )
 
 
 def test_maps_of_another_topology_are_refused() -> None:

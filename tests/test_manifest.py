@@ -19,8 +19,7 @@ from topos_rt.manifest import FileInfo, FrameSpec, Manifest, WeightsInfo
 Change = Callable[[str], str | bytes]
 
 VALID = dataclasses.replace(
-    tiny.manifest(),
-    files={"dit_step.onnx": FileInfo(3, "ab" * 32), "a/b.bin": FileInfo(0, "0" * 64)},
+    tiny.manifest(), files={"dit_step.onnx": FileInfo(3, "ab" * 32), "a/b.bin": FileInfo(0, "0" * 64)}
 )
 
 

@@ -136,8 +136,11 @@ def test_a_mesh_of_the_released_size_takes_well_under_a_second(tmp_path: Path) -
     row, column = np.divmod(np.arange(side * side), side)
     first = np.flatnonzero((row < side - 1) & (column < side - 1))[:, None] + [0, 1, side + 1, side]
     topology = Topology(
-        side * side, np.full(len(first), 4, np.uint8), first.reshape(-1).astype(np.int32),
-        first.reshape(-1).astype(np.int32), np.stack([row, column], 1).astype(np.float32) / side,
+        side * side,
+        np.full(len(first), 4, np.uint8),
+        first.reshape(-1).astype(np.int32),
+        first.reshape(-1).astype(np.int32),
+        np.stack([row, column], 1).astype(np.float32) / side,
     )
     positions = np.stack([column, row, np.sin(row)], 1).astype(np.float32)
     head = HeadMesh(positions, vertex_normals(positions, topology.triangles), topology)

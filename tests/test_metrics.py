@@ -93,9 +93,15 @@ def test_clouds_without_normals_have_no_normal_consistency_and_json_is_plain() -
 
 
 @pytest.mark.parametrize(
-    "options", [{"samples": 0}, {"thresholds_mm": ()}, {"thresholds_mm": (1, -1)},
-                {"thresholds_mm": (float("nan"),)}, {"thresholds_mm": (float("inf"),)}],
-)  # fmt: skip
+    "options",
+    [
+        {"samples": 0},
+        {"thresholds_mm": ()},
+        {"thresholds_mm": (1, -1)},
+        {"thresholds_mm": (float("nan"),)},
+        {"thresholds_mm": (float("inf"),)},
+    ],
+)
 def test_bad_options(options: dict) -> None:
     with pytest.raises(OptionError, match="positive numbers"):
         compare(square(0), square(1), **options)

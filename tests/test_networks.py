@@ -119,10 +119,7 @@ CONTRACT_BREAKS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "tokens": ({"image": ImageSpec(32, 32, 5, 5)}, r"image_encoder: output 'tokens': .* \[1, 5, 5\]"),
     "channels": ({"image": ImageSpec(32, 32, 4, 6)}, "image_encoder: output 'tokens'"),
-    "latent": (
-        {"latent": LatentSpec(7, 3)},
-        r"dit_step: input 'latent': .* expected float32 \[1, 7, 3\]",
-    ),
+    "latent": ({"latent": LatentSpec(7, 3)}, r"dit_step: input 'latent': .* expected float32 \[1, 7, 3\]"),
     "points": ({"points": PointSpec(41)}, "vae_encoder: input 'points'"),
     "swapped graphs": (
         {"graphs": dataclasses.replace(tiny.manifest().graphs, dit_step="vae_decoder.onnx")},

@@ -51,8 +51,11 @@ OPTIONAL = {"cuda", "pxr", "scipy", "tensorrt", "tensorrt_rtx", "trimesh"}
 def python(code, *flags):
     done = subprocess.run(
         [sys.executable, *flags, "-c", code],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -214,9 +217,12 @@ def test_the_wheel_runs_from_where_it_is_installed(wheel, tmp_path):
     path = os.pathsep.join([str(tmp_path / "site"), sysconfig.get_path("platlib")])
     done = subprocess.run(
         [sys.executable, "-S", "-m", "topos_rt", "doctor", "--json"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+    )
     found = json.loads(done.stdout)
     assert found["topos_rt"]["path"] == str(tmp_path / "site" / "topos_rt")
     assert all(package["fault"] is None for package in found["packages"].values())

@@ -84,10 +84,14 @@ def test_a_rig_with_a_binding_is_fitted_to_the_head(own_bundle: Path) -> None:
     assert bundle.rig is not None
     template = np.random.default_rng(0).normal(0, 0.05, (bundle.rig.num_vertices, 3))
     binding = Binding(
-        template=template, joint_index=np.array([1, 2, 3]), joint_weight=np.array([0.5, 0.5, 1.0]),
-        joint_offsets=np.array([0, 2, 3]), contact_pairs=np.zeros((0, 2), int),
-        contact_offsets=np.zeros(3, int), parts=np.zeros(len(template), int),
-    )  # fmt: skip
+        template=template,
+        joint_index=np.array([1, 2, 3]),
+        joint_weight=np.array([0.5, 0.5, 1.0]),
+        joint_offsets=np.array([0, 2, 3]),
+        contact_pairs=np.zeros((0, 2), int),
+        contact_offsets=np.zeros(3, int),
+        parts=np.zeros(len(template), int),
+    )
     rig = dataclasses.replace(bundle.rig, binding=binding)
     with HeadPipeline.open(dataclasses.replace(bundle, rig=rig)) as pipe:
         head = pipe(IMAGE)
@@ -123,11 +127,7 @@ def test_lists_give_lists_equal_to_single_calls(tiny_pipe: HeadPipeline) -> None
     assert [
         len(heads)
         for heads in (tiny_pipe([IMAGE], seed=0), tiny_pipe(IMAGE, seed=[0]), tiny_pipe([], seed=0))
-    ] == [
-        1,
-        1,
-        0,
-    ]
+    ] == [1, 1, 0]
 
 
 def test_each_gives_the_heads_of_a_call_one_by_one(tiny_bundle: Path) -> None:

@@ -67,9 +67,14 @@ def test_every_solver_streams_to_the_head_of_a_call(tiny_pipe: HeadPipeline, sol
 def test_previews_where_they_are_wanted(tiny_pipe: HeadPipeline) -> None:
     every = list(tiny_pipe.stream(IMAGE, steps=5))
     for previews, steps in (
-        ([1, 4], [1, 4, None]), ([4, 1, 1], [1, 4, None]), ([2, 5], [2, None]), ([], [None]),
-        (np.array([3]), [3, None]), (range(1, 6), [1, 2, 3, 4, None]), (None, [1, 2, 3, 4, None]),
-    ):  # fmt: skip
+        ([1, 4], [1, 4, None]),
+        ([4, 1, 1], [1, 4, None]),
+        ([2, 5], [2, None]),
+        ([], [None]),
+        (np.array([3]), [3, None]),
+        (range(1, 6), [1, 2, 3, 4, None]),
+        (None, [1, 2, 3, 4, None]),
+    ):
         heads = list(tiny_pipe.stream(IMAGE, steps=5, previews=previews))  # type: ignore[arg-type]
         assert [head.metadata.get("preview_step") for head in heads] == steps
         assert all(same(head, every[(step or 5) - 1]) for head, step in zip(heads, steps, strict=True))

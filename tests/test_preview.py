@@ -169,7 +169,8 @@ def test_awkward_meshes_are_drawn() -> None:
     flat = sheet([0, 1, 2, 3])
     lying = moved(flat, flat.positions[:, [0, 2, 1]] * np.float32([1, 1, -1e-4]))
     lonely = HeadMesh(
-        np.vstack([cube().positions, [[9, 9, 9]]]), np.vstack([cube().normals, [[0, 1, 0]]]),
+        np.vstack([cube().positions, [[9, 9, 9]]]),
+        np.vstack([cube().normals, [[0, 1, 0]]]),
         Topology.from_polygons(9, cube().topology.polygon_vertices.reshape(-1, 4).tolist()),
     )
     for head in (flat, lying, lonely):

@@ -138,15 +138,28 @@ def test_joints_need_vertices_whose_weights_sum_to_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"joint_index": np.array([0]), "joint_weight": np.ones(1), "joint_offsets": np.array([0, 1])},
-         "rig joint_offsets: got shape"),
-        ({"contact_pairs": np.zeros((0, 2), int), "contact_offsets": np.array([0, 0])},
-         "rig contact_offsets: got shape"),
-        ({"template": np.eye(4, 3), "parts": np.zeros(4, int), "joint_index": np.zeros(2, int),
-          "joint_weight": np.ones(2), "joint_offsets": np.arange(3), "contact_pairs": np.zeros((0, 2), int),
-          "contact_offsets": np.zeros(4, int)}, "rig template: got shape"),
+        (
+            {"joint_index": np.array([0]), "joint_weight": np.ones(1), "joint_offsets": np.array([0, 1])},
+            "rig joint_offsets: got shape",
+        ),
+        (
+            {"contact_pairs": np.zeros((0, 2), int), "contact_offsets": np.array([0, 0])},
+            "rig contact_offsets: got shape",
+        ),
+        (
+            {
+                "template": np.eye(4, 3),
+                "parts": np.zeros(4, int),
+                "joint_index": np.zeros(2, int),
+                "joint_weight": np.ones(2),
+                "joint_offsets": np.arange(3),
+                "contact_pairs": np.zeros((0, 2), int),
+                "contact_offsets": np.zeros(4, int),
+            },
+            "rig template: got shape",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_binding_of_another_rig_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(MeshInputError, match=message):
         dataclasses.replace(ball_rig(), binding=changed(**changes))

@@ -96,9 +96,11 @@ def test_what_meets_on_the_template_meets_on_every_head() -> None:
     binding = rig().binding
     assert binding is not None
     careless = dataclasses.replace(
-        rig(), binding=dataclasses.replace(binding, contact_pairs=np.zeros((0, 2), int),
-                                           contact_offsets=np.zeros(4, int)),
-    )  # fmt: skip
+        rig(),
+        binding=dataclasses.replace(
+            binding, contact_pairs=np.zeros((0, 2), int), contact_offsets=np.zeros(4, int)
+        ),
+    )
     assert gaps(head, rig()).mean() > 0.007  # plain addition
     assert gaps(head, fit(careless, head)).mean() > 0.006
     assert gaps(head, fit(rig(), head)).mean() < 0.002

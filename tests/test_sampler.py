@@ -182,9 +182,11 @@ def test_edges_on_the_grid_count_whatever_its_rounding(steps: int, low: int, hig
 
 
 @given(
-    steps=st.integers(1, 12), reuse=st.integers(1, 5), w=st.floats(0.1, 5),
+    steps=st.integers(1, 12),
+    reuse=st.integers(1, 5),
+    w=st.floats(0.1, 5),
     interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda two: tuple(sorted(two))),
-)  # fmt: skip
+)
 def test_reuse_against_a_naive_loop(steps: int, reuse: int, w: float, interval: tuple[float, float]) -> None:
     x = start = np.random.default_rng(3).standard_normal((1, 4, 3))
     settings = SamplerSettings(steps, guidance=w, interval=interval, reuse=reuse)
@@ -263,9 +265,11 @@ def test_resolve_puts_values_in_place_of_the_presets() -> None:
 
 def test_resolve_takes_numpy_and_gives_python() -> None:
     options: dict[str, Any] = {
-        "steps": np.int64(9), "guidance": np.float32(0.5), "interval": np.float32([0.25, 1]),
+        "steps": np.int64(9),
+        "guidance": np.float32(0.5),
+        "interval": np.float32([0.25, 1]),
         "reuse": np.int32(2),
-    }  # fmt: skip
+    }
     taken = resolve("fast", **options)
     assert (type(taken.steps), type(taken.guidance), type(taken.shift)) == (int, float, float)
     assert taken.interval == (0.25, 1.0) and type(taken.interval[0]) is float

@@ -78,12 +78,18 @@ def test_normals_without_length_are_estimated_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "scale, units, advice",
     [
-        (1, "m", None), (1000, "mm", None), (100, "cm", None), (4, "m", None), (0.2, "m", None),
-        (1000, "m", "--input-units mm would make it 0.24 m"), (100, "m", "--input-units cm would make"),
-        (1, "mm", "--input-units m would make it 0.24 m"), (0.01, "m", "2.4e-03 m across|0.0024 m across"),
+        (1, "m", None),
+        (1000, "mm", None),
+        (100, "cm", None),
+        (4, "m", None),
+        (0.2, "m", None),
+        (1000, "m", "--input-units mm would make it 0.24 m"),
+        (100, "m", "--input-units cm would make"),
+        (1, "mm", "--input-units m would make it 0.24 m"),
+        (0.01, "m", "2.4e-03 m across|0.0024 m across"),
         (1e5, "m", "2.4e\\+04 m across"),
     ],
-)  # fmt: skip
+)
 def test_a_size_that_is_no_heads_is_warned_of_with_the_unit_that_fits(
     scale: float, units: str, advice: str | None
 ) -> None:
@@ -102,9 +108,10 @@ def test_open_nonmanifold_multipart_and_degenerate_meshes_are_taken() -> None:
     fin = np.concatenate([HEAD.triangles, [[0, 1, 200], [0, 1, 300], [5, 5, 5]]])
     parts = np.concatenate([HEAD.triangles, HEAD.triangles + len(HEAD.positions)])
     for triangles, positions in (
-        (open_, HEAD.positions), (fin[:-1], HEAD.positions),
+        (open_, HEAD.positions),
+        (fin[:-1], HEAD.positions),
         (parts, np.concatenate([HEAD.positions, HEAD.positions * 0.5])),
-    ):  # fmt: skip
+    ):
         scan = read_scan(mesh(positions, triangles), count=500)
         assert np.isfinite(scan.points).all() and np.allclose(np.linalg.norm(scan.normals, axis=1), 1)
 

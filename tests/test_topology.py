@@ -230,8 +230,14 @@ def test_direction_of_edges() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([-1.0000001, -1, -0.9999, -0.5, -1e-9, 0, 0.5, 0.9999, 1, 1.0000001]),
-                min_size=3, max_size=30), st.sampled_from([1 / 128, 1 / 8, 0.5, 1, 2]))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from([-1.0000001, -1, -0.9999, -0.5, -1e-9, 0, 0.5, 0.9999, 1, 1.0000001]),
+        min_size=3,
+        max_size=30,
+    ),
+    st.sampled_from([1 / 128, 1 / 8, 0.5, 1, 2]),
+)
 def test_voxels_at_the_border_never_wrap(values: list[float], cell: float) -> None:
     positions = np.float32(values[: len(values) // 3 * 3]).reshape(-1, 3)
     cluster = voxel_cluster(positions, cell)

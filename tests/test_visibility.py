@@ -20,5 +20,5 @@ def test_the_inside_does_not_show_through_an_open_neck() -> None:
     open_ = head.triangles[head.positions[head.triangles][:, :, 1].min(1) > -0.085]
     triangles = np.concatenate([open_, head.triangles + len(head.positions)])
     shown = outer_triangles(np.concatenate([head.positions, 0.3 * head.positions]), triangles)
-    assert not shown[len(open_):].any()
+    assert not shown[len(open_) :].any()
     assert shown[: len(open_)].mean() > 0.95

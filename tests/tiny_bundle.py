@@ -59,10 +59,7 @@ SHAPES: dict[str, tuple[Shapes, Shapes]] = {
     ),
     "dit_modulation": ({"time": (1,)}, {"modulation": (BLOCKS, 6, WIDTH)}),
     "dit_step": (_STEP, {"velocity": (1, N, D)}),
-    "dit_step_guided": (
-        {**_STEP, "guidance": (1,)},
-        dict.fromkeys(("velocity", "difference"), (1, N, D)),
-    ),
+    "dit_step_guided": ({**_STEP, "guidance": (1,)}, dict.fromkeys(("velocity", "difference"), (1, N, D))),
     "vae_decoder": ({"latent": (1, N, D)}, {"vertices": (1, V, 6)}),
     "vae_encoder": ({"points": (1, POINTS, 6)}, {"mean": (1, N, D), "logvar": (1, N, D)}),
 }
@@ -118,9 +115,13 @@ class TinyModel:
         return {"velocity": self._own(latent, modulation) + self._seen(*flat)}
 
     def dit_step_guided(
-        self, latent: np.ndarray, modulation: np.ndarray, keys: np.ndarray, values: np.ndarray,
+        self,
+        latent: np.ndarray,
+        modulation: np.ndarray,
+        keys: np.ndarray,
+        values: np.ndarray,
         guidance: np.ndarray,
-    ) -> dict[str, np.ndarray]:  # fmt: skip
+    ) -> dict[str, np.ndarray]:
         conditional = self.dit_step(latent, modulation, keys, values)["velocity"]
         difference = conditional - self._own(latent, modulation) - self.weights["dit_step.null"]
         return {"velocity": conditional + guidance * difference, "difference": difference}
@@ -269,10 +270,16 @@ def _nodes() -> dict[str, list[onnx.NodeProto]]:
         ],
         "dit_context": split("k", "keys") + split("v", "values"),
         "dit_modulation": [node("Mul", ["time", "dit_modulation.w"], ["modulation"])],
-        "dit_step": [*own, *seen("keys"), *seen("values"),
-                     node("Sum", ["own", "keys3", "values3"], ["velocity"])],
+        "dit_step": [
+            *own,
+            *seen("keys"),
+            *seen("values"),
+            node("Sum", ["own", "keys3", "values3"], ["velocity"]),
+        ],
         "dit_step_guided": [
-            *own, *seen("keys"), *seen("values"),
+            *own,
+            *seen("keys"),
+            *seen("values"),
             node("Sum", ["own", "keys3", "values3"], ["conditional"]),
             node("Sub", ["conditional", "own"], ["lifted"]),
             node("Sub", ["lifted", "dit_step.null"], ["difference"]),

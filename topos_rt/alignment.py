@@ -95,9 +95,14 @@ class Target:
 
 
 def register(
-    source: Samples, target: Target, start: Similarity, *, rotate: bool = True, iterations: int = 10,
+    source: Samples,
+    target: Target,
+    start: Similarity,
+    *,
+    rotate: bool = True,
+    iterations: int = 10,
     back: bool = True,
-) -> tuple[Similarity, float]:  # fmt: skip
+) -> tuple[Similarity, float]:
     """Trimmed ICP from a rough start.
 
     Pairs are sought both ways, from each point of either to the nearest of the other: one way alone may
@@ -188,9 +193,7 @@ def even_rotations(count: int) -> np.ndarray:
     return np.moveaxis(np.array(rows), -1, 0)
 
 
-def _pairs(
-    source: Samples, target: Target, moved: Similarity, both: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(source: Samples, target: Target, moved: Similarity, both: bool) -> tuple[np.ndarray, np.ndarray]:
     """Points of the source as they are, and the points of the target they should come to."""
     assert source.normals is not None
     points, normals = moved.points(source.points), moved.normals(source.normals)

@@ -91,9 +91,11 @@ class Bundle:
             ) from error
         if rig is not None and rig.num_vertices != topology.num_vertices:
             raise BundleError(
-                "rig and topology of a bundle do not fit", got=f"a rig of {rig.num_vertices} vertices",
-                expected=f"{topology.num_vertices}", fix=AGAIN,
-            )  # fmt: skip
+                "rig and topology of a bundle do not fit",
+                got=f"a rig of {rig.num_vertices} vertices",
+                expected=f"{topology.num_vertices}",
+                fix=AGAIN,
+            )
         return cls(path, manifest, topology, rig)
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
@@ -166,9 +168,11 @@ def _check_files(path: Path, manifest: Manifest, hashes: bool) -> None:
     unlisted = sorted(set(_walk(path)) - set(manifest.files))
     if unlisted:
         raise BundleError(
-            "file in a bundle that its manifest does not list", got=repr(unlisted[0]),
-            expected="only listed files", fix="remove it, or export the bundle again",
-        )  # fmt: skip
+            "file in a bundle that its manifest does not list",
+            got=repr(unlisted[0]),
+            expected="only listed files",
+            fix="remove it, or export the bundle again",
+        )
     for name, info in manifest.files.items():
         file = _inside(path, name)
         size = file.stat().st_size

@@ -41,8 +41,13 @@ def require(
 
 
 def require_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:
-    require(array.shape == shape, what, f"shape {list(array.shape)}", f"{list(shape)}",
-            "check that all parts describe the same head")
+    require(
+        array.shape == shape,
+        what,
+        f"shape {list(array.shape)}",
+        f"{list(shape)}",
+        "check that all parts describe the same head",
+    )
 
 
 def require_finite(array: np.ndarray, what: str) -> None:

@@ -65,13 +65,14 @@ def read_npz(path: Path, what: str) -> CloudFile:
     except MeshInputError:
         raise
     except _NPY_ERRORS as error:
-        raise MeshInputError(what, got=f"damaged contents ({error or type(error).__name__})",
-                             expected="an .npz file as numpy.savez writes it") from error
+        raise MeshInputError(
+            what,
+            got=f"damaged contents ({error or type(error).__name__})",
+            expected="an .npz file as numpy.savez writes it",
+        ) from error
 
 
-def _npy_rows(
-    archive: zipfile.ZipFile, name: str, what: str, rows: int | None
-) -> tuple[int, np.ndarray]:
+def _npy_rows(archive: zipfile.ZipFile, name: str, what: str, rows: int | None) -> tuple[int, np.ndarray]:
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
@@ -109,8 +110,12 @@ def _rows(
 def _finite_part(block: np.ndarray, start: int, chosen: np.ndarray, what: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(block).all(1))
     if len(bad):
-        raise MeshInputError(what, got=f"{block[bad[0]].tolist()} at number {start + bad[0] + 1}",
-                             expected="finite numbers", fix="drop those points")
+        raise MeshInputError(
+            what,
+            got=f"{block[bad[0]].tolist()} at number {start + bad[0] + 1}",
+            expected="finite numbers",
+            fix="drop those points",
+        )
     low, high = np.searchsorted(chosen, [start, start + len(block)])
     return block[chosen[low:high] - start].astype(np.float64)
 
@@ -206,8 +211,9 @@ def _ascii_blocks(
 def check_count(count: int, what: str, kind: str = "point") -> int:
     """A count that a file claims. Raises MeshInputError beyond the limit."""
     if count > MAX_POINTS:
-        raise MeshInputError(what, got=f"{count:,} entries ({kind})", expected=f"at most {MAX_POINTS:,}",
-                             fix="thin it out")
+        raise MeshInputError(
+            what, got=f"{count:,} entries ({kind})", expected=f"at most {MAX_POINTS:,}", fix="thin it out"
+        )
     return int(count)
 
 

@@ -106,10 +106,15 @@ class Plan:
             for step in self.steps
         )
         return dataclasses.replace(
-            self, latent_rows=once(self.latent_rows), basis=maybe(self.basis), steps=steps,
-            last=self.last.placed(put), out_rows=once(self.out_rows), scale=maybe(self.scale),
+            self,
+            latent_rows=once(self.latent_rows),
+            basis=maybe(self.basis),
+            steps=steps,
+            last=self.last.placed(put),
+            out_rows=once(self.out_rows),
+            scale=maybe(self.scale),
             mean=maybe(self.mean),
-        )  # fmt: skip
+        )
 
 
 def read_tensors(bundle: Path) -> dict[str, np.ndarray]:
@@ -129,10 +134,11 @@ def read_tensors(bundle: Path) -> dict[str, np.ndarray]:
         ) from error
     if not found:
         raise BundleError(
-            "decoder weights for the kernels", got=f"no tensors {PREFIX}* in {WEIGHTS}",
+            "decoder weights for the kernels",
+            got=f"no tensors {PREFIX}* in {WEIGHTS}",
             expected="a bundle written by this version of export",
             fix="export it again, or use the engine decoder",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -169,16 +175,27 @@ def _plan(tensors: Tensors, hierarchy: Hierarchy) -> Plan:
     if mean is not None and mean.shape != (len(orders[0]), last.c_out):
         raise ValueError(f"output_mean {list(mean.shape)}")
     return Plan(
-        (tokens, post.c_in), orders[stages].astype(np.int32), tensors.get("latent_basis"), tuple(steps), last,
+        (tokens, post.c_in),
+        orders[stages].astype(np.int32),
+        tensors.get("latent_basis"),
+        tuple(steps),
+        last,
         free,
-        orders[0].astype(np.int32), scale, mean,
-    )  # fmt: skip
+        orders[0].astype(np.int32),
+        scale,
+        mean,
+    )
 
 
 def _stage(
-    tensors: Tensors, hierarchy: Hierarchy, orders: list[np.ndarray], level: int, stage: int, blocks: int,
+    tensors: Tensors,
+    hierarchy: Hierarchy,
+    orders: list[np.ndarray],
+    level: int,
+    stage: int,
+    blocks: int,
     source: int,
-) -> Iterator[Step]:  # fmt: skip
+) -> Iterator[Step]:
     """Un-pool to `level`, then residual blocks there. `source`: the slot of the coarser level's features."""
     fine, cluster = hierarchy.levels[level], hierarchy.levels[level + 1].cluster
     # Vertex -> row of the coarser features: un-pooling is no more than this table.

@@ -128,8 +128,12 @@ class _Trace:
                 if np.abs(columns @ weights - wanted).max() <= _EXACT:
                     terms = zip((ref for ref, _ in chosen), weights.tolist(), strict=True)
                     return Sum(Ref("state", k + 1), tuple(terms))
-        raise OptionError("solver", got=f"{solver}, whose steps look back further",
-                          expected="steps that are sums of four arrays", fix="sample without a CUDA graph")
+        raise OptionError(
+            "solver",
+            got=f"{solver}, whose steps look back further",
+            expected="steps that are sums of four arrays",
+            fix="sample without a CUDA graph",
+        )
 
     def _velocity(self, k: int) -> Ref:
         return Ref("mixed" if self.mixed(k) else "velocity", k)

@@ -45,9 +45,11 @@ class Lod:
         sound &= self.triangle_uvs.shape in ((0, 3), corners.shape)
         if not sound:
             raise MeshInputError(
-                "level of detail", got="ids that do not fit together",
-                expected="rising vertices, and triangles of them", fix="export the bundle again",
-            )  # fmt: skip
+                "level of detail",
+                got="ids that do not fit together",
+                expected="rising vertices, and triangles of them",
+                fix="export the bundle again",
+            )
 
 
 def lods_to_tensors(lods: tuple[Lod, ...]) -> dict[str, np.ndarray]:
@@ -73,10 +75,13 @@ def reduced_topology(topology: Topology, level: int) -> Topology:
     used, uv_ids = np.unique(lod.triangle_uvs, return_inverse=True)
     regions = {name: new[ids] for name, ids in topology.regions.items()}
     return Topology(
-        len(lod.vertices), np.full(len(lod.triangles), 3, np.uint8), lod.triangles.reshape(-1).copy(),
-        uv_ids.reshape(-1).astype(np.int32), topology.uvs[used].copy(),
+        len(lod.vertices),
+        np.full(len(lod.triangles), 3, np.uint8),
+        lod.triangles.reshape(-1).copy(),
+        uv_ids.reshape(-1).astype(np.int32),
+        topology.uvs[used].copy(),
         {name: ids[ids >= 0] for name, ids in regions.items()},
-    )  # fmt: skip
+    )
 
 
 def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
@@ -87,10 +92,14 @@ def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
     kept = moved >= 0
     before = np.concatenate([[0], np.cumsum(kept)])
     return dataclasses.replace(
-        rig, skin_joints=rig.skin_joints[vertices], skin_weights=rig.skin_weights[vertices],
-        shape_index=moved[kept], shape_delta=rig.shape_delta[kept],
-        shape_offsets=before[rig.shape_offsets].astype(np.int32), binding=None,
-    )  # fmt: skip
+        rig,
+        skin_joints=rig.skin_joints[vertices],
+        skin_weights=rig.skin_weights[vertices],
+        shape_index=moved[kept],
+        shape_delta=rig.shape_delta[kept],
+        shape_offsets=before[rig.shape_offsets].astype(np.int32),
+        binding=None,
+    )
 
 
 def reduced_head(head: HeadMesh, level: int) -> HeadMesh:
@@ -99,17 +108,24 @@ def reduced_head(head: HeadMesh, level: int) -> HeadMesh:
     Raises OptionError for a level that the topology does not have, and for a head that is reduced already.
     """
     if "lod" in head.metadata and level:
-        raise OptionError("level of detail", got=f"{level!r} of a head at level {head.metadata['lod']}",
-                          expected="the full head", fix="take each level from that")
+        raise OptionError(
+            "level of detail",
+            got=f"{level!r} of a head at level {head.metadata['lod']}",
+            expected="the full head",
+            fix="take each level from that",
+        )
     topology = head.topology.lod(level)
     if level == 0:
         return head
     vertices = head.topology.lods[level - 1].vertices
     return dataclasses.replace(
-        head, positions=head.positions[vertices], normals=head.normals[vertices], topology=topology,
+        head,
+        positions=head.positions[vertices],
+        normals=head.normals[vertices],
+        topology=topology,
         rig=None if head.rig is None else reduced_rig(head.rig, vertices),
         metadata={**head.metadata, "lod": level},
-    )  # fmt: skip
+    )
 
 
 def check_level(topology: Topology, level: int) -> None:
@@ -117,5 +133,9 @@ def check_level(topology: Topology, level: int) -> None:
     whole = isinstance(level, int | np.integer) and not isinstance(level, bool)
     if not whole or not 0 <= level <= len(topology.lods):
         fix = None if topology.lods else "export the model's bundle again: this one has no levels of detail"
-        raise OptionError("level of detail", got=repr(level)[:40], fix=fix,
-                          expected=f"0 to {len(topology.lods)}" if topology.lods else "0")
+        raise OptionError(
+            "level of detail",
+            got=repr(level)[:40],
+            fix=fix,
+            expected=f"0 to {len(topology.lods)}" if topology.lods else "0",
+        )

@@ -54,11 +54,20 @@ class HeadMesh:
         require(bool(extent.any()), "positions", "the same point for every vertex", "a surface")
         lengths = np.linalg.norm(self.normals, axis=1)
         unit = np.abs(lengths - 1) <= _UNIT_TOLERANCE
-        require(unit.all(), "normals", f"one of length {first(lengths, ~unit)}", "unit length",
-                 "use topos_rt.mesh.unit_vectors or vertex_normals")
+        require(
+            unit.all(),
+            "normals",
+            f"one of length {first(lengths, ~unit)}",
+            "unit length",
+            "use topos_rt.mesh.unit_vectors or vertex_normals",
+        )
         if self.rig is not None and self.rig.num_vertices != vertices:
-            raise MeshInputError("the rig", got=f"{self.rig.num_vertices} vertices",
-                                 expected=f"{vertices}, as in the topology", fix="use the same bundle's rig")
+            raise MeshInputError(
+                "the rig",
+                got=f"{self.rig.num_vertices} vertices",
+                expected=f"{vertices}, as in the topology",
+                fix="use the same bundle's rig",
+            )
         object.__setattr__(self, "metadata", _plain(self.metadata))
         object.__setattr__(self, "timings", {name: float(seconds) for name, seconds in self.timings.items()})
 
@@ -83,8 +92,13 @@ class HeadMesh:
         arrays are read-only: what takes arrays by DLPack either refuses those or might write to them all the
         same. These can be handed over without another copy: `torch.from_dlpack(head.arrays()["positions"])`.
         """
-        parts = {"positions": self.positions, "normals": self.normals, "triangles": self.triangles,
-                 "uvs": self.topology.uvs, "triangle_uvs": self.topology.triangle_uvs}  # fmt: skip
+        parts = {
+            "positions": self.positions,
+            "normals": self.normals,
+            "triangles": self.triangles,
+            "uvs": self.topology.uvs,
+            "triangle_uvs": self.topology.triangle_uvs,
+        }
         return {name: np.array(values, order="C") for name, values in parts.items()}
 
     def posed(
@@ -107,8 +121,13 @@ class HeadMesh:
         return reduced_head(self, level)
 
     def save(
-        self, path: str | PathLike[str], format: str | None = None, *,
-        units: str = "m", up: str = "y", rig: bool = True,
+        self,
+        path: str | PathLike[str],
+        format: str | None = None,
+        *,
+        units: str = "m",
+        up: str = "y",
+        rig: bool = True,
     ) -> None:
         """Write the head to a file, whole or not at all.
 
@@ -153,7 +172,10 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     try:
         text = json.dumps(dict(metadata), allow_nan=False, default=lambda value: value.item())
     except (TypeError, ValueError, AttributeError) as error:
-        raise MeshInputError("metadata", got=f"a value JSON cannot hold ({error})",
-                             expected="strings, finite numbers, booleans, lists, dictionaries") from error
+        raise MeshInputError(
+            "metadata",
+            got=f"a value JSON cannot hold ({error})",
+            expected="strings, finite numbers, booleans, lists, dictionaries",
+        ) from error
     result: dict[str, Any] = json.loads(text)
     return result

@@ -88,8 +88,12 @@ def _checked_suffix(path: Path, what: str) -> str:
     status, suffix = path.stat(), path.suffix.lower()
     check_kind(suffix, status, what, SUFFIXES, _READABLE, "convert it to OBJ")
     if status.st_size > MAX_BYTES:
-        raise MeshInputError(what, got=f"{status.st_size / 2**20:.0f} MiB",
-                             expected=f"at most {MAX_BYTES // 2**20} MiB", fix="use fewer polygons")
+        raise MeshInputError(
+            what,
+            got=f"{status.st_size / 2**20:.0f} MiB",
+            expected=f"at most {MAX_BYTES // 2**20} MiB",
+            fix="use fewer polygons",
+        )
     return suffix
 
 
@@ -111,8 +115,11 @@ def _read_with_trimesh(path: Path, what: str) -> MeshFile:
     except FileNotFoundError:
         raise
     except _READER_ERRORS as error:
-        raise MeshInputError(what, got=f"damaged contents ({error or type(error).__name__})",
-                             expected=f"a complete {suffix} file") from error
+        raise MeshInputError(
+            what,
+            got=f"damaged contents ({error or type(error).__name__})",
+            expected=f"a complete {suffix} file",
+        ) from error
     return _from_trimesh(loaded, what)
 
 
@@ -132,15 +139,22 @@ def _from_trimesh(mesh: Any, what: str) -> MeshFile:
         _refuse_no_polygons(what)
     corners = np.concatenate(faces).reshape(-1).astype(np.int32)
     mapped = any(part.uvs is not None for part in parts)
-    uvs = [np.zeros((count, 2)) if part.uvs is None else part.uvs
-           for part, count in zip(parts, counts, strict=True)]
+    uvs = [
+        np.zeros((count, 2)) if part.uvs is None else part.uvs
+        for part, count in zip(parts, counts, strict=True)
+    ]
     topology = Topology(
-        sum(counts), np.full(len(corners) // 3, 3, np.uint8), corners,
+        sum(counts),
+        np.full(len(corners) // 3, 3, np.uint8),
+        corners,
         corners.copy() if mapped else np.zeros(0, np.int32),
         _finite(np.concatenate(uvs) if mapped else np.zeros((0, 2)), f"{what}: UVs"),
     )
-    return MeshFile(topology, np.concatenate([part.positions for part in parts]),
-                    unit_vectors(np.concatenate([part.normals for part in parts])))
+    return MeshFile(
+        topology,
+        np.concatenate([part.positions for part in parts]),
+        unit_vectors(np.concatenate([part.normals for part in parts])),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,16 +170,23 @@ class _Part:
 def _part(mesh: Any, what: str, matrix: np.ndarray) -> _Part:
     vertices, faces = np.asarray(mesh.vertices), np.asarray(getattr(mesh, "faces", np.zeros((0, 3), int)))
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
-        raise MeshInputError(what, got=f"vertices {list(vertices.shape)}, faces {list(faces.shape)}",
-                             expected="vertices [V,3] and faces [F,3]")
+        raise MeshInputError(
+            what,
+            got=f"vertices {list(vertices.shape)}, faces {list(faces.shape)}",
+            expected="vertices [V,3] and faces [F,3]",
+        )
     turn = matrix[:3, :3]
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
         positions = _finite(vertices @ turn.T + matrix[:3, 3], f"{what}: positions")
     if not len(faces):
         return _Part(positions[:0], positions[:0], faces, None)
     if not 0 <= int(faces.min()) <= int(faces.max()) < len(positions):
-        raise MeshInputError(what, got=f"vertex {int(faces.min())}..{int(faces.max())} in a face",
-                             expected=f"0..{len(positions) - 1}", fix="export the mesh again")
+        raise MeshInputError(
+            what,
+            got=f"vertex {int(faces.min())}..{int(faces.max())} in a face",
+            expected=f"0..{len(positions) - 1}",
+            fix="export the mesh again",
+        )
     # Cofactors keep normals at right angles to a surface that is stretched.
     normals = np.asarray(mesh.vertex_normals) @ np.cross(turn[[1, 2, 0]], turn[[2, 0, 1]]).T
     if np.linalg.det(turn) < 0:  # a mirror turns surfaces inside out
@@ -237,7 +258,8 @@ class _ObjReader:
             uv_ids = np.where(bare, len(uvs), uv_ids)
             uvs = np.concatenate([uvs, np.zeros((1, 2), np.float32)])
         topology = Topology(
-            len(positions), np.array(self.sizes), vertex_ids.astype(np.int32), uv_ids.astype(np.int32), uvs)
+            len(positions), np.array(self.sizes), vertex_ids.astype(np.int32), uv_ids.astype(np.int32), uvs
+        )
         return MeshFile(topology, positions, self._normals(vertex_ids, normal_ids, len(positions)))
 
     def _normals(self, vertex_ids: np.ndarray, normal_ids: np.ndarray, count: int) -> np.ndarray | None:
@@ -253,8 +275,9 @@ class _ObjReader:
             self._refuse(int(line), f"{kind} {ids[bad[0]] + 1}", f"1..{count}" if count else f"no {kind}s")
 
     def _refuse(self, line: int, got: str, expected: str) -> NoReturn:
-        raise MeshInputError(f"{self.what}: line {line}", got=got, expected=expected,
-                             fix="export the mesh again") from None
+        raise MeshInputError(
+            f"{self.what}: line {line}", got=got, expected=expected, fix="export the mesh again"
+        ) from None
 
 
 def _statements(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
@@ -289,6 +312,10 @@ def _finite(values: Any, what: str) -> np.ndarray:
         array32 = np.ascontiguousarray(values, np.float32)
     bad = np.flatnonzero(~np.isfinite(array32).all(1))
     if len(bad):
-        raise MeshInputError(what, got=f"{np.asarray(values)[bad[0]].tolist()} at number {bad[0] + 1}",
-                             expected="finite numbers", fix="export the mesh again")
+        raise MeshInputError(
+            what,
+            got=f"{np.asarray(values)[bad[0]].tolist()} at number {bad[0] + 1}",
+            expected="finite numbers",
+            fix="export the mesh again",
+        )
     return array32

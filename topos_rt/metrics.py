@@ -42,9 +42,14 @@ class Comparison:
 
 
 def compare(
-    predicted: Surface, truth: Surface, *, samples: int = SAMPLES,
-    thresholds_mm: Sequence[float] = THRESHOLDS_MM, seed: int = 0, judged: Surface | None = None,
-) -> Comparison:  # fmt: skip
+    predicted: Surface,
+    truth: Surface,
+    *,
+    samples: int = SAMPLES,
+    thresholds_mm: Sequence[float] = THRESHOLDS_MM,
+    seed: int = 0,
+    judged: Surface | None = None,
+) -> Comparison:
     """Compare two surfaces, in metres.
 
     judged: the part of the prediction that its points are drawn from, where the truth cannot have the rest:
@@ -58,23 +63,27 @@ def compare(
     Raises OptionError for samples or thresholds that are not positive, MissingExtraError without SciPy.
     """
     if not samples > 0 or not thresholds_mm or not all(0 < t < np.inf for t in thresholds_mm):
-        raise OptionError("samples and thresholds", got=f"{samples}, {list(thresholds_mm)}",
-                          expected="positive numbers")
+        raise OptionError(
+            "samples and thresholds", got=f"{samples}, {list(thresholds_mm)}", expected="positive numbers"
+        )
     out, back = (judged or predicted).sample(samples, seed), truth.sample(samples, seed + 1)
     (there, facing), (home, facing_back) = _one_way(out, truth), _one_way(back, predicted)
     both = np.concatenate([there, home])
     precision = {f"{t:g}": float((there <= t).mean()) for t in thresholds_mm}
     recall = {f"{t:g}": float((home <= t).mean()) for t in thresholds_mm}
     return Comparison(
-        accuracy_mm=float(there.mean()), completeness_mm=float(home.mean()),
+        accuracy_mm=float(there.mean()),
+        completeness_mm=float(home.mean()),
         chamfer_l1_mm=float((there.mean() + home.mean()) / 2),
         chamfer_l2_mm2=float((there**2).mean() + (home**2).mean()),
-        p95_mm=float(np.percentile(both, 95)), max_mm=float(both.max()),
+        p95_mm=float(np.percentile(both, 95)),
+        max_mm=float(both.max()),
         normal_consistency=None if facing is None or facing_back is None else (facing + facing_back) / 2,
-        precision=precision, recall=recall,
+        precision=precision,
+        recall=recall,
         f_score={t: _harmonic(precision[t], recall[t]) for t in precision},
         samples=(len(out.points), len(back.points)),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,11 @@ class VertexErrors:
 def vertex_errors(predicted: np.ndarray, truth: np.ndarray) -> VertexErrors:
     """Of two heads of one topology, [V,3] metres. Raises MeshInputError for different shapes."""
     if predicted.shape != truth.shape:
-        raise MeshInputError("vertices", got=f"{list(predicted.shape)} and {list(truth.shape)}",
-                             expected="two heads of one topology")
+        raise MeshInputError(
+            "vertices",
+            got=f"{list(predicted.shape)} and {list(truth.shape)}",
+            expected="two heads of one topology",
+        )
     errors = 1000 * np.linalg.norm(np.asarray(predicted, np.float64) - truth, axis=1)
     return VertexErrors(float(errors.mean()), float(np.percentile(errors, 99)), float(errors.max()))
 

@@ -60,9 +60,14 @@ class Networks:
 
     @classmethod
     def open(
-        cls, bundle: Bundle, name: str, options: EngineOptions, decoder: str = DEFAULT_DECODER,
-        cuda_graph: bool = False, wrap: Wrap = lambda graph, engine: engine,
-    ) -> Networks:  # fmt: skip
+        cls,
+        bundle: Bundle,
+        name: str,
+        options: EngineOptions,
+        decoder: str = DEFAULT_DECODER,
+        cuda_graph: bool = False,
+        wrap: Wrap = lambda graph, engine: engine,
+    ) -> Networks:
         """Load the graphs with the backend `name`, the VAE's decoder with `decoder`, one of DECODERS.
 
         What was loaded is closed again if anything fails.
@@ -98,8 +103,11 @@ class Networks:
 
         def need(graph: str) -> dict[str, int]:
             own = _own_decoder(graph, decoder, bundle, module, options, "requirements")
-            return own if own is not None else dict(
-                module.requirements(*engine_source(bundle, graph, module, options)))  # fmt: skip
+            return (
+                own
+                if own is not None
+                else dict(module.requirements(*engine_source(bundle, graph, module, options)))
+            )
 
         needs = {graph: need(graph) for graph in GRAPHS}
         return {graph: kinds for graph, kinds in needs.items() if kinds}
@@ -297,9 +305,7 @@ def _contracts(bundle: Bundle) -> dict[str, tuple[_Shapes, _Shapes]]:
         "dit_context": ({"tokens": tokens}, context),
         "dit_modulation": ({"time": (1,)}, modulation),
         "dit_step": (step, {"velocity": latent}),
-        "dit_step_guided": (
-            {**step, "guidance": (1,)}, {"velocity": latent, "difference": latent}
-        ),
+        "dit_step_guided": ({**step, "guidance": (1,)}, {"velocity": latent, "difference": latent}),
         "vae_decoder": ({"latent": latent}, {"vertices": vertices}),
         "vae_encoder": ({"points": (1, m.points.count, 6)}, {"mean": latent, "logvar": latent}),
     }

@@ -31,9 +31,16 @@ MAX_SUMS = 2
 
 
 def graph_conv(
-    x: Array, graph: Graph, layer: Layer, residual: Array | None = None, residual_rows: Array | None = None,
-    silu: bool = True, *, out: Array | None = None, stream: int = 0,
-) -> Array:  # fmt: skip
+    x: Array,
+    graph: Graph,
+    layer: Layer,
+    residual: Array | None = None,
+    residual_rows: Array | None = None,
+    silu: bool = True,
+    *,
+    out: Array | None = None,
+    stream: int = 0,
+) -> Array:
     """silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
 
     Args:
@@ -89,9 +96,15 @@ def graph_conv(
 
 
 def linear_out(
-    x: Array, layer: Layer, out_rows: Array | None = None, scale: Array | None = None,
-    mean: Array | None = None, *, out: Array | None = None, stream: int = 0,
-) -> Array:  # fmt: skip
+    x: Array,
+    layer: Layer,
+    out_rows: Array | None = None,
+    scale: Array | None = None,
+    mean: Array | None = None,
+    *,
+    out: Array | None = None,
+    stream: int = 0,
+) -> Array:
     """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]; the kernel is graph_conv.
 
     Args:
@@ -140,9 +153,14 @@ def linear_out(
 
 
 def flow_step(
-    terms: Sequence[Array], table: Array, step: Array, outs: Sequence[Array], half_out: Array | None = None,
-    *, stream: int = 0,
-) -> None:  # fmt: skip
+    terms: Sequence[Array],
+    table: Array,
+    step: Array,
+    outs: Sequence[Array],
+    half_out: Array | None = None,
+    *,
+    stream: int = 0,
+) -> None:
     """outs[j] = sum_i table[step, j, i] * terms[i], then step grows by one.
 
     A step of the sampler, guidance included, whose weights are looked up on the device: a captured graph
@@ -191,9 +209,15 @@ def flow_step(
 
 
 def mesh_normals(
-    positions: Array, corners: Corners, rotation: np.ndarray, scale: float, centre: np.ndarray, *,
-    outs: tuple[Array, Array] | None = None, stream: int = 0,
-) -> tuple[Array, Array]:  # fmt: skip
+    positions: Array,
+    corners: Corners,
+    rotation: np.ndarray,
+    scale: float,
+    centre: np.ndarray,
+    *,
+    outs: tuple[Array, Array] | None = None,
+    stream: int = 0,
+) -> tuple[Array, Array]:
     """Positions in metres, scale * rotation p + centre, and area-weighted unit normals, rotated likewise.
 
     Args:
@@ -287,9 +311,11 @@ def kernels() -> Any:
         return import_module("topos_rt._kernels")
     except ImportError as error:
         raise BackendError(
-            "the CUDA kernels are not there", got=error, expected="an installation made where nvcc is",
+            "the CUDA kernels are not there",
+            got=error,
+            expected="an installation made where nvcc is",
             fix="install the CUDA toolkit, then: pip install --force-reinstall --no-deps topos-rt",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def tiles_here() -> bool:

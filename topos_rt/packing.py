@@ -78,9 +78,10 @@ class Layer:
         """
         if tiled and not self.tileable:
             raise InputError(
-                "layer: channels of the tiled kernel", got=f"{self.c_in} -> {self.c_out}",
+                "layer: channels of the tiled kernel",
+                got=f"{self.c_in} -> {self.c_out}",
                 expected=f"a multiple of {WINDOW} -> one of {', '.join(map(str, SLICES))}",
-            )  # fmt: skip
+            )
         if self.c_in % VECTOR:
             raise InputError(
                 "layer: input channels",

@@ -55,11 +55,17 @@ class HeadPipeline:
 
     @classmethod
     def open(
-        cls, model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO,
-        threads: int | None = None, *, precision: str | None = None,
-        cache: str | os.PathLike[str] | None = None, progress: BuildCallback | None = None,
-        decoder: str = DEFAULT_DECODER, cuda_graph: bool = False,
-    ) -> HeadPipeline:  # fmt: skip
+        cls,
+        model: str | os.PathLike[str] | Bundle = "mini",
+        backend: str = AUTO,
+        threads: int | None = None,
+        *,
+        precision: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        progress: BuildCallback | None = None,
+        decoder: str = DEFAULT_DECODER,
+        cuda_graph: bool = False,
+    ) -> HeadPipeline:
         """Load a model.
 
         Args:
@@ -91,10 +97,14 @@ class HeadPipeline:
 
     @staticmethod
     def requirements(
-        model: str | os.PathLike[str] | Bundle = "mini", backend: str = AUTO, *,
-        precision: str | None = None, cache: str | os.PathLike[str] | None = None,
-        progress: BuildCallback | None = None, decoder: str = DEFAULT_DECODER,
-    ) -> dict[str, dict[str, int]]:  # fmt: skip
+        model: str | os.PathLike[str] | Bundle = "mini",
+        backend: str = AUTO,
+        *,
+        precision: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        progress: BuildCallback | None = None,
+        decoder: str = DEFAULT_DECODER,
+    ) -> dict[str, dict[str, int]]:
         """Bytes on the GPU for each graph, before anything is loaded there; builds what is not built.
 
         By kind: "weights", "activations" (graphs share one arena, as large as the largest), "inputs_outputs",
@@ -115,9 +125,13 @@ class HeadPipeline:
     def __call__(self, image: ImageSource, *, seed: Seeds, **options: Unpack[Options]) -> list[HeadMesh]: ...
 
     def __call__(
-        self, image: ImageSource | Images, *, seed: int | Seeds = 0, callback: Callback | None = None,
+        self,
+        image: ImageSource | Images,
+        *,
+        seed: int | Seeds = 0,
+        callback: Callback | None = None,
         **sampling: Unpack[Sampling],
-    ) -> HeadMesh | list[HeadMesh]:  # fmt: skip
+    ) -> HeadMesh | list[HeadMesh]:
         """Portrait to head.
 
         Args:
@@ -149,9 +163,13 @@ class HeadPipeline:
         return heads[0] if single else heads
 
     def each(
-        self, image: ImageSource | Images, *, seed: int | Seeds = 0, callback: Callback | None = None,
+        self,
+        image: ImageSource | Images,
+        *,
+        seed: int | Seeds = 0,
+        callback: Callback | None = None,
         **sampling: Unpack[Sampling],
-    ) -> Iterator[HeadMesh]:  # fmt: skip
+    ) -> Iterator[HeadMesh]:
         """Yield the heads of a call one by one, as they are made: none waits in memory for the last.
 
         Arguments and errors are those of a call; options are checked at once, an error ends the iteration.
@@ -160,9 +178,14 @@ class HeadPipeline:
         return self._each(jobs(image, seed)[0], callback, sampling)
 
     def stream(
-        self, image: ImageSource, *, seed: int = 0, previews: Sequence[int] | None = None,
-        callback: Callback | None = None, **sampling: Unpack[Sampling],
-    ) -> Iterator[HeadMesh]:  # fmt: skip
+        self,
+        image: ImageSource,
+        *,
+        seed: int = 0,
+        previews: Sequence[int] | None = None,
+        callback: Callback | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Iterator[HeadMesh]:
         """Yield a head after each sampling step: a decoded estimate of the last, which is the head of a call.
 
         `previews` are the numbers, 1 to steps, of the steps to decode an estimate after; None: every one.
@@ -176,9 +199,15 @@ class HeadPipeline:
         return self._heads(job, settings, metadata, iter([tracker]), chosen)
 
     def retopologize(
-        self, points: np.ndarray, normals: np.ndarray, *, seed: int | None = None, align: bool = False,
-        passes: int = DEFAULT_PASSES, callback: Callback | None = None,
-    ) -> HeadMesh:  # fmt: skip
+        self,
+        points: np.ndarray,
+        normals: np.ndarray,
+        *,
+        seed: int | None = None,
+        align: bool = False,
+        passes: int = DEFAULT_PASSES,
+        callback: Callback | None = None,
+    ) -> HeadMesh:
         """The model's topology on a scanned or modelled head, where that lies and in its size.
 
         Args:
@@ -241,9 +270,13 @@ class HeadPipeline:
         return (head for job in work for head in self._heads(job, settings, metadata, trackers))
 
     def _heads(
-        self, job: Job, settings: SamplerSettings, metadata: dict[str, Any], trackers: Iterator[Tracker],
+        self,
+        job: Job,
+        settings: SamplerSettings,
+        metadata: dict[str, Any],
+        trackers: Iterator[Tracker],
         previews: Collection[int] = (),
-    ) -> Iterator[HeadMesh]:  # fmt: skip
+    ) -> Iterator[HeadMesh]:
         """The head of each seed of one image; before each, its estimate after the steps in `previews`."""
         (source, seeds), tokens, context = job, None, None
         manifest = self.bundle.manifest
@@ -301,7 +334,8 @@ class HeadPipeline:
         settings = dataclasses.replace(
             settings,
             guidance=flow.guidance if settings.guidance is None else settings.guidance,
-            temperature=flow.temperature if settings.temperature is None else settings.temperature)
+            temperature=flow.temperature if settings.temperature is None else settings.temperature,
+        )
         named = {"preset": sampling.get("preset", DEFAULT_PRESET)}
         return settings, self._origin() | named | dataclasses.asdict(settings)
 
@@ -311,10 +345,16 @@ class HeadPipeline:
 
 
 def generate(
-    image: ImageSource, *, seed: int = 0, model: str | os.PathLike[str] | Bundle = "mini",
-    backend: str = AUTO, threads: int | None = None, precision: str | None = None,
-    cache: str | os.PathLike[str] | None = None, **options: Unpack[Options],
-) -> HeadMesh:  # fmt: skip
+    image: ImageSource,
+    *,
+    seed: int = 0,
+    model: str | os.PathLike[str] | Bundle = "mini",
+    backend: str = AUTO,
+    threads: int | None = None,
+    precision: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
+) -> HeadMesh:
     """One portrait to one head in one call, which loads the model; a `HeadPipeline` loads it for many.
 
     model, backend, threads, precision, cache: of `HeadPipeline.open`; all else is of a pipeline's call.

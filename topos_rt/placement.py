@@ -44,9 +44,7 @@ def place(
     return HeadMesh(positions, unit_vectors(normals), topology)
 
 
-def place_rig(
-    rig: Rig, positions: np.ndarray, frame: FrameSpec, placement: Placement | None = None
-) -> Rig:
+def place_rig(rig: Rig, positions: np.ndarray, frame: FrameSpec, placement: Placement | None = None) -> Rig:
     """A bundle's rig fitted to the placed positions [V,3] of a head.
 
     One without binding cannot be fitted: it only goes along with the placement.

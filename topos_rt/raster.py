@@ -85,7 +85,11 @@ def _spans(
 
 
 def _draw(
-    nearest: np.ndarray, ids: np.ndarray, first: np.ndarray, count: np.ndarray, depth: np.ndarray,
+    nearest: np.ndarray,
+    ids: np.ndarray,
+    first: np.ndarray,
+    count: np.ndarray,
+    depth: np.ndarray,
     slope: np.ndarray,
 ) -> None:
     """Lower `nearest` [H*W] (depth bits above triangle id) by the pixels of some runs."""

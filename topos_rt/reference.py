@@ -15,9 +15,14 @@ from topos_rt.packing import GROUP_EPS, GROUPS, Layer
 
 
 def graph_conv(
-    x: np.ndarray, graph: Graph, layer: Layer, residual: np.ndarray | None = None,
-    residual_rows: np.ndarray | None = None, silu: bool = True, out: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
+    x: np.ndarray,
+    graph: Graph,
+    layer: Layer,
+    residual: np.ndarray | None = None,
+    residual_rows: np.ndarray | None = None,
+    silu: bool = True,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """See `topos_rt.ops.graph_conv`."""
     work = _work(x.dtype)
     wide = x.astype(work)
@@ -37,9 +42,13 @@ def graph_conv(
 
 
 def linear_out(
-    x: np.ndarray, layer: Layer, out_rows: np.ndarray | None = None, scale: np.ndarray | None = None,
-    mean: np.ndarray | None = None, out: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
+    x: np.ndarray,
+    layer: Layer,
+    out_rows: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+    mean: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """See `topos_rt.ops.linear_out`."""
     work = _work(x.dtype)
     y = x.astype(work) @ layer.matrix.astype(work)
@@ -57,9 +66,12 @@ def linear_out(
 
 
 def flow_step(
-    terms: Sequence[np.ndarray], table: np.ndarray, step: np.ndarray, outs: Sequence[np.ndarray],
+    terms: Sequence[np.ndarray],
+    table: np.ndarray,
+    step: np.ndarray,
+    outs: Sequence[np.ndarray],
     half_out: np.ndarray | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """See `topos_rt.ops.flow_step`."""
     index = int(step[0])
     if 0 <= index < len(table):
@@ -78,9 +90,14 @@ def flow_step(
 
 
 def mesh_normals(
-    positions: np.ndarray, corners: Corners, rotation: np.ndarray, scale: float, centre: np.ndarray,
-    out_positions: np.ndarray | None = None, out_normals: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    positions: np.ndarray,
+    corners: Corners,
+    rotation: np.ndarray,
+    scale: float,
+    centre: np.ndarray,
+    out_positions: np.ndarray | None = None,
+    out_normals: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """See `topos_rt.ops.mesh_normals`."""
     from topos_rt.mesh import unit_vectors
 

@@ -141,9 +141,11 @@ def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Placement, np.ndarra
     moved, left = align(scan.some, head.sample(_ALIGNED))
     if left > _WORST_ALIGNED:
         raise MeshInputError(
-            "alignment", got=f"a scan that lies {left:.0%} of a head's radius off in its best orientation",
-            expected="a head", fix="cut away what is no head, or turn it upright and facing +Z by hand",
-        )  # fmt: skip
+            "alignment",
+            got=f"a scan that lies {left:.0%} of a head's radius off in its best orientation",
+            expected="a head",
+            fix="cut away what is no head, or turn it upright and facing +Z by hand",
+        )
     turned = moved.points(scan.samples.points)
     distances, _ = kd_tree(head.points).query(turned)
     kept = np.flatnonzero(distances < _HEAD)

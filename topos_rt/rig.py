@@ -63,8 +63,12 @@ class Binding:
         vertices = len(self.template)
         require_shape(self.template, (vertices, 3), "rig template")
         require_finite(self.template, "rig template")
-        require(vertices > 0 and bool(np.ptp(self.template, axis=0).any()), "rig template",
-                "the same point for every vertex", "a surface")
+        require(
+            vertices > 0 and bool(np.ptp(self.template, axis=0).any()),
+            "rig template",
+            "the same point for every vertex",
+            "a surface",
+        )
         require_shape(self.parts, (vertices,), "rig parts")
         require((self.parts == 0).any(), "rig parts", "a part at every vertex", "some skin, part 0")
         require_shape(self.joint_index, (len(self.joint_weight),), "rig joint_index")
@@ -74,8 +78,12 @@ class Binding:
         _require_offsets(self.joint_offsets, len(self.joint_index), "rig joint_offsets")
         _require_offsets(self.contact_offsets, len(self.contact_pairs), "rig contact_offsets")
         require_finite(self.joint_weight, "rig joint_weight")
-        require((np.diff(self.joint_offsets) > 0).all(), "rig joint_offsets", "a joint without vertices",
-                "one vertex or more for each joint")
+        require(
+            (np.diff(self.joint_offsets) > 0).all(),
+            "rig joint_offsets",
+            "a joint without vertices",
+            "one vertex or more for each joint",
+        )
         sums = np.add.reduceat(self.joint_weight.astype(np.float64), self.joint_offsets[:-1])
         whole = np.abs(sums - 1) <= _UNIT_TOLERANCE
         require(whole.all(), "rig joint_weight", f"a sum of {first(sums, ~whole)}", "sums of 1")
@@ -127,8 +135,9 @@ class Rig:
     def shape(self, name: str) -> np.ndarray:
         """[V,3] float32 offsets, metres, of one blendshape. Raises MeshInputError for an unknown name."""
         if name not in self.shape_names:
-            raise MeshInputError("unknown blendshape", got=repr(name),
-                                 expected=f"one of: {', '.join(self.shape_names)}")
+            raise MeshInputError(
+                "unknown blendshape", got=repr(name), expected=f"one of: {', '.join(self.shape_names)}"
+            )
         number = self.shape_names.index(name)
         part = slice(*self.shape_offsets[number : number + 2])
         offsets = np.zeros((self.num_vertices, 3), np.float32)
@@ -157,11 +166,19 @@ class Rig:
             binding = None
             if any(name.startswith(_BINDING) for name in tensors):
                 binding = Binding(**{name: tensors[_BINDING + name] for name in _BINDING_ARRAYS})
-            return cls(joint_names=tuple(names["joints"]), shape_names=tuple(names["shapes"]),
-                       binding=binding, **arrays)  # fmt: skip
+            return cls(
+                joint_names=tuple(names["joints"]),
+                shape_names=tuple(names["shapes"]),
+                binding=binding,
+                **arrays,
+            )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise BundleError(f"rig file {Path(path).name}", got=f"no valid {error}",
-                              expected="a file written by Rig.save", fix="export the bundle again") from error
+            raise BundleError(
+                f"rig file {Path(path).name}",
+                got=f"no valid {error}",
+                expected="a file written by Rig.save",
+                fix="export the bundle again",
+            ) from error
 
     def _check_skeleton(self) -> None:
         count, vertices = len(self.joint_names), len(self.skin_joints)

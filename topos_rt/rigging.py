@@ -42,9 +42,11 @@ def fit(rig: Rig, positions: np.ndarray) -> Rig:
     positions = np.asarray(positions)
     if positions.shape != (rig.num_vertices, 3):
         raise MeshInputError(
-            "the head to fit a rig to", got=f"shape {list(positions.shape)}",
-            expected=f"[{rig.num_vertices}, 3], as the rig", fix="use the rig of the same bundle",
-        )  # fmt: skip
+            "the head to fit a rig to",
+            got=f"shape {list(positions.shape)}",
+            expected=f"[{rig.num_vertices}, 3], as the rig",
+            fix="use the rig of the same bundle",
+        )
     if binding is None:
         return rig
     centre = positions.mean(0, dtype=np.float64)  # float32 would lose the shape of a head far from the origin
@@ -90,8 +92,9 @@ def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarra
     """[J,3,4] from rest to pose, in the head's axes."""
     unknown = set(turns) - set(rig.joint_names)
     if unknown:
-        raise MeshInputError("unknown joint", got=repr(min(unknown)),
-                             expected=f"one of: {', '.join(rig.joint_names)}")  # fmt: skip
+        raise MeshInputError(
+            "unknown joint", got=repr(min(unknown)), expected=f"one of: {', '.join(rig.joint_names)}"
+        )
     matrices = np.zeros((len(rig.joint_names), 4, 4))
     for joint, (name, parent) in enumerate(zip(rig.joint_names, rig.joint_parents, strict=True)):
         own = np.eye(4)

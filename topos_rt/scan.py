@@ -1,7 +1,7 @@
 """Scans of heads from files: meshes and point clouds to the points and normals that `retopologize` takes.
 
-    scan = read_scan("scan.ply", units="mm")
-    head = pipe.retopologize(scan.points, scan.normals, align=True)
+scan = read_scan("scan.ply", units="mm")
+head = pipe.retopologize(scan.points, scan.normals, align=True)
 """
 
 from __future__ import annotations
@@ -141,17 +141,24 @@ def _check_stl(path: Path, what: str) -> None:
     with path.open("rb") as file:
         told = int.from_bytes(file.read(_STL_HEADER)[80:], "little")
     if told == count and count > MAX_TRIANGLES:
-        raise MeshInputError(what, got=f"{count:,} triangles", expected=f"at most {MAX_TRIANGLES:,}",
-                             fix="decimate it, or save its points as PLY")
+        raise MeshInputError(
+            what,
+            got=f"{count:,} triangles",
+            expected=f"at most {MAX_TRIANGLES:,}",
+            fix="decimate it, or save its points as PLY",
+        )
 
 
 def _meshed(source: Any, metres: float) -> Surface:
     found = meshfile.read_mesh(source)
     triangles = found.topology.triangles
     if len(triangles) > MAX_TRIANGLES:
-        raise MeshInputError("mesh", got=f"{len(triangles):,} triangles",
-                             expected=f"at most {MAX_TRIANGLES:,}",
-                             fix="decimate it, or save its points as PLY")
+        raise MeshInputError(
+            "mesh",
+            got=f"{len(triangles):,} triangles",
+            expected=f"at most {MAX_TRIANGLES:,}",
+            fix="decimate it, or save its points as PLY",
+        )
     return Surface(found.positions.astype(np.float64) * metres, triangles)
 
 

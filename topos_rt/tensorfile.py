@@ -36,5 +36,9 @@ def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict
         with safe_open(Path(path), framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError, *_READER_ERRORS) as error:
-        raise BundleError(f"file {Path(path).name}", got=str(error), expected="a complete safetensors file",
-                          fix="export or download the bundle again") from error
+        raise BundleError(
+            f"file {Path(path).name}",
+            got=str(error),
+            expected="a complete safetensors file",
+            fix="export or download the bundle again",
+        ) from error

@@ -53,25 +53,40 @@ class Topology:
         sizes, corners = self.polygon_sizes, self.polygon_vertices
         _check_ids("polygon sizes", sizes)
         if sizes.ndim != 1 or len(sizes) == 0 or int(sizes.min()) < 3:
-            raise MeshInputError("polygon sizes", got=sizes.min() if sizes.size else "none",
-                                 expected="at least one polygon, 3 corners or more each",
-                                 fix="drop points and lines")
+            raise MeshInputError(
+                "polygon sizes",
+                got=sizes.min() if sizes.size else "none",
+                expected="at least one polygon, 3 corners or more each",
+                fix="drop points and lines",
+            )
         count = int(sizes.sum(dtype=np.int64))
         if corners.shape != (count,):
-            raise MeshInputError("polygon corners", got=f"shape {list(corners.shape)}",
-                                 expected=f"[{count}], the sum of the sizes", fix="rebuild the topology")
+            raise MeshInputError(
+                "polygon corners",
+                got=f"shape {list(corners.shape)}",
+                expected=f"[{count}], the sum of the sizes",
+                fix="rebuild the topology",
+            )
         _check_ids("polygon vertex ids", corners, self.num_vertices)
         repeated = _first_repeated(sizes, corners)
         if repeated is not None:
-            raise MeshInputError(f"polygon {repeated}", got="the same vertex twice",
-                                 expected="distinct corners", fix="remove degenerate polygons")
+            raise MeshInputError(
+                f"polygon {repeated}",
+                got="the same vertex twice",
+                expected="distinct corners",
+                fix="remove degenerate polygons",
+            )
         if self.polygon_uvs.shape not in ((0,), (count,)):
-            raise MeshInputError("UV corners", got=f"shape {list(self.polygon_uvs.shape)}",
-                                 expected=f"[0] or [{count}]",
-                                 fix="give one UV per corner or none at all")
+            raise MeshInputError(
+                "UV corners",
+                got=f"shape {list(self.polygon_uvs.shape)}",
+                expected=f"[0] or [{count}]",
+                fix="give one UV per corner or none at all",
+            )
         if self.uvs.ndim != 2 or self.uvs.shape[1] != 2:
-            raise MeshInputError("UVs", got=f"shape {list(self.uvs.shape)}", expected="[U,2]",
-                                 fix="rebuild the topology")
+            raise MeshInputError(
+                "UVs", got=f"shape {list(self.uvs.shape)}", expected="[U,2]", fix="rebuild the topology"
+            )
         _check_ids("UV ids", self.polygon_uvs, len(self.uvs))
         for name, ids in self.regions.items():
             _check_ids(f"region '{name}'", ids, self.num_vertices)
@@ -128,7 +143,10 @@ class Topology:
 
     @classmethod
     def from_polygons(
-        cls, num_vertices: int, polygons: Sequence[Sequence[int]], uvs: np.ndarray | None = None,
+        cls,
+        num_vertices: int,
+        polygons: Sequence[Sequence[int]],
+        uvs: np.ndarray | None = None,
         polygon_uvs: Sequence[Sequence[int]] | None = None,
     ) -> Topology:
         """Build from a list of polygons (vertex ids), with optional UVs [U,2] and one UV id per corner.
@@ -137,13 +155,20 @@ class Topology:
         """
         largest = max(map(len, polygons), default=0)
         if largest > MAX_CORNERS:
-            raise MeshInputError("polygons", got=f"one of {largest} corners", expected=f"3 to {MAX_CORNERS}",
-                                 fix="split large polygons")
+            raise MeshInputError(
+                "polygons",
+                got=f"one of {largest} corners",
+                expected=f"3 to {MAX_CORNERS}",
+                fix="split large polygons",
+            )
         flat = [i for polygon in polygons for i in polygon]
         flat_uv = [i for polygon in polygon_uvs or () for i in polygon]
         return cls(
-            num_vertices, np.array([len(p) for p in polygons], np.uint8), np.array(flat, np.int32),
-            np.array(flat_uv, np.int32), _NO_UVS if uvs is None else np.array(uvs, np.float32),
+            num_vertices,
+            np.array([len(p) for p in polygons], np.uint8),
+            np.array(flat, np.int32),
+            np.array(flat_uv, np.int32),
+            _NO_UVS if uvs is None else np.array(uvs, np.float32),
         )
 
     @classmethod
@@ -158,10 +183,16 @@ class Topology:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (atomically)."""
-        tensors = {
-            "polygon_sizes": self.polygon_sizes, "polygon_vertices": self.polygon_vertices,
-            "polygon_uvs": self.polygon_uvs, "uvs": self.uvs,
-        } | {f"region.{name}": ids for name, ids in self.regions.items()} | lods_to_tensors(self.lods)
+        tensors = (
+            {
+                "polygon_sizes": self.polygon_sizes,
+                "polygon_vertices": self.polygon_vertices,
+                "polygon_uvs": self.polygon_uvs,
+                "uvs": self.uvs,
+            }
+            | {f"region.{name}": ids for name, ids in self.regions.items()}
+            | lods_to_tensors(self.lods)
+        )
         write_tensors(path, tensors, {"num_vertices": str(self.num_vertices)})
 
     @classmethod
@@ -173,15 +204,20 @@ class Topology:
         tensors, metadata = read_tensors(path)
         try:
             return cls(
-                int(metadata["num_vertices"]), tensors.pop("polygon_sizes"), tensors.pop("polygon_vertices"),
-                tensors.pop("polygon_uvs"), tensors.pop("uvs"),
+                int(metadata["num_vertices"]),
+                tensors.pop("polygon_sizes"),
+                tensors.pop("polygon_vertices"),
+                tensors.pop("polygon_uvs"),
+                tensors.pop("uvs"),
                 {name.removeprefix("region."): ids for name, ids in tensors.items() if name[:3] != "lod"},
                 lods_from_tensors({name: ids for name, ids in tensors.items() if name[:3] == "lod"}),
             )
         except (KeyError, ValueError) as error:
             raise MeshInputError(
-                f"topology file {Path(path).name}", got=f"no valid {error}",
-                expected="a file written by Topology.save", fix="export the bundle again",
+                f"topology file {Path(path).name}",
+                got=f"no valid {error}",
+                expected="a file written by Topology.save",
+                fix="export the bundle again",
             ) from error
 
 
@@ -222,8 +258,12 @@ class Hierarchy:
             expected = [(n, 6), (edges, 2), (edges,), (below,)]
             got = [level.features.shape, level.edges.shape, level.types.shape, level.cluster.shape]
             if got != expected:
-                raise MeshInputError(f"{what}: features, edges, types, cluster", got=f"shapes {got}",
-                                     expected=f"{expected}", fix="export the bundle again")
+                raise MeshInputError(
+                    f"{what}: features, edges, types, cluster",
+                    got=f"shapes {got}",
+                    expected=f"{expected}",
+                    fix="export the bundle again",
+                )
             _check_ids(f"{what}: edge ends", level.edges, n)
             _check_ids(f"{what}: edge types", level.types, 2)
             _check_ids(f"{what}: cluster", level.cluster, n)
@@ -253,8 +293,13 @@ class Hierarchy:
 
     @classmethod
     def build(
-        cls, vertices: np.ndarray, normals: np.ndarray, edges: np.ndarray,
-        clusters: Sequence[np.ndarray] | None = None, depth: int = 8, num_levels: int | None = None,
+        cls,
+        vertices: np.ndarray,
+        normals: np.ndarray,
+        edges: np.ndarray,
+        clusters: Sequence[np.ndarray] | None = None,
+        depth: int = 8,
+        num_levels: int | None = None,
     ) -> Hierarchy:
         """Pool a mesh graph as the release does.
 
@@ -284,10 +329,15 @@ class Hierarchy:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (atomically)."""
-        write_tensors(path, {
-            f"level{i}.{name}": getattr(level, name)
-            for i, level in enumerate(self.levels) for name in ("features", "edges", "types", "cluster")
-        }, {"levels": json.dumps(len(self.levels))})
+        write_tensors(
+            path,
+            {
+                f"level{i}.{name}": getattr(level, name)
+                for i, level in enumerate(self.levels)
+                for name in ("features", "edges", "types", "cluster")
+            },
+            {"levels": json.dumps(len(self.levels))},
+        )
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Hierarchy:
@@ -297,14 +347,20 @@ class Hierarchy:
         """
         tensors, metadata = read_tensors(path)
         try:
-            return cls(tuple(
-                Level(*(tensors[f"level{i}.{name}"] for name in ("features", "edges", "types", "cluster")))
-                for i in range(int(metadata["levels"]))
-            ))
+            return cls(
+                tuple(
+                    Level(
+                        *(tensors[f"level{i}.{name}"] for name in ("features", "edges", "types", "cluster"))
+                    )
+                    for i in range(int(metadata["levels"]))
+                )
+            )
         except (KeyError, ValueError) as error:
             raise MeshInputError(
-                f"hierarchy file {Path(path).name}", got=f"no valid {error}",
-                expected="a file written by Hierarchy.save", fix="export the bundle again",
+                f"hierarchy file {Path(path).name}",
+                got=f"no valid {error}",
+                expected="a file written by Hierarchy.save",
+                fix="export the bundle again",
             ) from error
 
 
@@ -346,15 +402,23 @@ def _mean_by(features: np.ndarray, cluster: np.ndarray) -> np.ndarray:
 
 def _features(vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
     if vertices.ndim != 2 or vertices.shape[1] != 3 or normals.shape != vertices.shape:
-        raise MeshInputError("vertices and normals", expected="[V,3] each", fix="pass those of one mesh",
-                             got=f"shapes {list(vertices.shape)} and {list(normals.shape)}")
+        raise MeshInputError(
+            "vertices and normals",
+            expected="[V,3] each",
+            fix="pass those of one mesh",
+            got=f"shapes {list(vertices.shape)} and {list(normals.shape)}",
+        )
     features = np.concatenate([vertices, normals], 1).astype(np.float32)
     if not np.isfinite(features).all():
         raise MeshInputError("vertices and normals", got="NaN or infinite values", expected="finite numbers")
     farthest = np.abs(vertices).max(initial=0)
     if farthest > 1 + _FRAME_SLACK:
-        raise MeshInputError("vertices", got=f"a coordinate of {farthest:g}", expected="-1..1",
-                             fix="apply topos_rt.topology.sphere_frame first")
+        raise MeshInputError(
+            "vertices",
+            got=f"a coordinate of {farthest:g}",
+            expected="-1..1",
+            fix="apply topos_rt.topology.sphere_frame first",
+        )
     return features
 
 
@@ -362,9 +426,12 @@ def _checked_cluster(cluster: np.ndarray, below: int, level: int) -> np.ndarray:
     what, ids = f"cluster map of level {level}", np.unique(cluster)
     _check_ids(what, cluster)
     if cluster.shape != (below,) or not np.array_equal(ids, np.arange(len(ids))):
-        raise MeshInputError(what, got=f"shape {list(cluster.shape)}, ids up to {cluster.max(initial=-1)}",
-                             expected=f"[{below}] with consecutive ids from 0",
-                             fix="use the cluster file made for this mesh")
+        raise MeshInputError(
+            what,
+            got=f"shape {list(cluster.shape)}, ids up to {cluster.max(initial=-1)}",
+            expected=f"[{below}] with consecutive ids from 0",
+            fix="use the cluster file made for this mesh",
+        )
     return cluster.astype(np.int64)
 
 
@@ -373,8 +440,12 @@ def _check_ids(what: str, ids: np.ndarray, count: int | None = None) -> None:
     if ids.dtype.kind not in "iu":
         raise MeshInputError(what, got=f"dtype {ids.dtype}", expected="integers", fix="rebuild the topology")
     if count is not None and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < count:
-        raise MeshInputError(what, got=f"{int(ids.min())}..{int(ids.max())}", expected=f"0..{count - 1}",
-                             fix="check that all files describe the same mesh")
+        raise MeshInputError(
+            what,
+            got=f"{int(ids.min())}..{int(ids.max())}",
+            expected=f"0..{count - 1}",
+            fix="check that all files describe the same mesh",
+        )
 
 
 def _first_repeated(sizes: np.ndarray, corners: np.ndarray) -> int | None:

@@ -18,9 +18,9 @@ def random_maps(count: int, generator: torch.Generator) -> Tensor:
     turn, scale, right, down = (2 * torch.rand(4, count, generator=generator) - 1).unbind(0)
     angle, size = turn * _TURN, 1 + scale * _SCALE
     cosine, sine = angle.cos() * size, angle.sin() * size
-    return torch.stack([
-        torch.stack([cosine, -sine, right * _SHIFT], 1), torch.stack([sine, cosine, down * _SHIFT], 1)
-    ], 1)  # fmt: skip
+    return torch.stack(
+        [torch.stack([cosine, -sine, right * _SHIFT], 1), torch.stack([sine, cosine, down * _SHIFT], 1)], 1
+    )
 
 
 def moved(maps: Tensor, pixels: Tensor, seen: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Write the model card of `mini` from measured results, and list it in the bundle's manifest.
 
-    python -m training.card --bundle topos_rt/bundles/mini --results benchmarks/results/mini_quality.json
+python -m training.card --bundle topos_rt/bundles/mini --results benchmarks/results/mini_quality.json
 """
 
 from __future__ import annotations
@@ -26,8 +26,14 @@ def card(results: dict[str, Any], flow: FlowSpec) -> str:
     """Markdown text; every number is taken from `results`."""
     heads, mean = results["heads"], results["mean_head_mm"]
     vae, points = results["vae"]["error_mm"], results["vae"]["points"]
-    columns = ("", "mean", "p99", f"right head nearest of {heads}", "folded faces",
-               "lips / lids crossing (vertices)")  # fmt: skip
+    columns = (
+        "",
+        "mean",
+        "p99",
+        f"right head nearest of {heads}",
+        "folded faces",
+        "lips / lids crossing (vertices)",
+    )
     rows = [
         f"| {label} | {results[name]['error_mm']['mean']:.2f} | {results[name]['error_mm']['p99']:.2f} |"
         f" {results[name]['nearest_is_right']:.0%} | {results[name]['folded_faces']} |"

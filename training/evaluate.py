@@ -56,9 +56,13 @@ def distances_mm(got: np.ndarray, want: np.ndarray, radius: float) -> np.ndarray
 
 def summary(errors: np.ndarray) -> dict[str, float]:
     """errors [n,V] mm -> over all vertices and heads."""
-    return {"mean": round(float(errors.mean()), 3), "rms": round(float(np.sqrt((errors**2).mean())), 3),
-            "p50": round(float(np.median(errors)), 3), "p99": round(float(np.percentile(errors, 99)), 3),
-            "max": round(float(errors.max()), 3)}  # fmt: skip
+    return {
+        "mean": round(float(errors.mean()), 3),
+        "rms": round(float(np.sqrt((errors**2).mean())), 3),
+        "p50": round(float(np.median(errors)), 3),
+        "p99": round(float(np.percentile(errors, 99)), 3),
+        "max": round(float(errors.max()), 3),
+    }
 
 
 def retrieval(got: np.ndarray, want: np.ndarray) -> float:
@@ -149,10 +153,11 @@ def measure(pipe: HeadPipeline, model: HeadModel, picture: Path | None) -> dict[
         made[name] = np.stack([pipe(image, seed=0, **settings).positions / unit for image in images])
         counts = [defects.count(g, w, r) for g, w, r in zip(made[name], truth, radii, strict=True)]
         result[name] = {
-            "settings": settings, "error_mm": summary(_errors(made[name], truth, radii)),
+            "settings": settings,
+            "error_mm": summary(_errors(made[name], truth, radii)),
             "nearest_is_right": retrieval(made[name], truth),
             **{key: sum(c[key] for c in counts) for key in counts[0]},
-        }  # fmt: skip
+        }
         print(name, json.dumps(result[name]), flush=True)
     again = np.stack([pipe(image, seed=1, preset="balanced").positions / unit for image in images[:30]])
     base = made["balanced"]
@@ -215,8 +220,12 @@ def main() -> None:
     model = HeadModel.load()
     with HeadPipeline.open(Bundle.open(args.bundle)) as pipe:
         result = measure(pipe, model, args.picture)
-        about = {"topos_rt": __version__, "backend": pipe.backend, "machine": platform.machine(),
-                 "weights_sha256": pipe.bundle.manifest.files["weights.safetensors"].sha256}  # fmt: skip
+        about = {
+            "topos_rt": __version__,
+            "backend": pipe.backend,
+            "machine": platform.machine(),
+            "weights_sha256": pipe.bundle.manifest.files["weights.safetensors"].sha256,
+        }
     write_atomic(args.json, (json.dumps(about | result, indent=2) + "\n").encode(), parents=True)
 
 

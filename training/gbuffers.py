@@ -205,8 +205,12 @@ def _weight(model: HeadModel, prefix: str) -> np.ndarray:
 def _grid(rows: int, columns: int) -> np.ndarray:
     """Two-sided triangles of a [rows, columns] grid of vertices."""
     base = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).reshape(-1)
-    front = np.concatenate([np.stack([base, base + 1, base + columns], 1),
-                            np.stack([base + 1, base + columns + 1, base + columns], 1)])
+    front = np.concatenate(
+        [
+            np.stack([base, base + 1, base + columns], 1),
+            np.stack([base + 1, base + columns + 1, base + columns], 1),
+        ]
+    )
     return np.concatenate([front, front[:, ::-1]])
 
 
@@ -248,6 +252,11 @@ def _project(turned: np.ndarray, head_vertices: int, view: View) -> np.ndarray:
     top, bottom = y[:head_vertices].min(), y[:head_vertices].max()
     left, right = x[:head_vertices].min(), x[:head_vertices].max()
     scale = view.height * SIZE / (bottom - top)
-    return np.stack([
-        (x - (left + right) / 2) * scale + SIZE * (0.5 + view.shift[0]),
-        (y - (top + bottom) / 2) * scale + SIZE * (0.5 + view.shift[1]), depth], 1)
+    return np.stack(
+        [
+            (x - (left + right) / 2) * scale + SIZE * (0.5 + view.shift[0]),
+            (y - (top + bottom) / 2) * scale + SIZE * (0.5 + view.shift[1]),
+            depth,
+        ],
+        1,
+    )

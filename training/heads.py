@@ -21,7 +21,9 @@ _LOCAL_SIGMA = 0.3
 _ASYMMETRY_SIGMA = 0.05
 # Most regions by the bones that move them (skin weight above the threshold).
 _REGION_BONES = {
-    "eyes": (("eye.L", "eye.R"), 0.5), "tongue": (("tongue",), 0.5), "brows": (("oculi01",), 0.3),
+    "eyes": (("eye.L", "eye.R"), 0.5),
+    "tongue": (("tongue",), 0.5),
+    "brows": (("oculi01",), 0.3),
     "eyelids": (("orbicularis",), 0.3),
 }
 # The red of the lips: what these shapes move by more than a share of their largest move.
@@ -54,8 +56,13 @@ class HeadModel:
         """Build it from the installed `anny` package (the first time it compiles kernels, up to a minute)."""
         import anny
 
-        model = anny.Anny(rig="makehuman-head", topology="head-quads", local_changes="all",
-                          facial_actions="all", phenotypes="all")
+        model = anny.Anny(
+            rig="makehuman-head",
+            topology="head-quads",
+            local_changes="all",
+            facial_actions="all",
+            phenotypes="all",
+        )
         labels = list(model.blendshape_labels)
         shapes = model.blendshapes.numpy()
         is_action = np.array([label.startswith("facial_action:") for label in labels])
@@ -66,14 +73,20 @@ class HeadModel:
         bones = tuple(model.bone_labels)
         bone_shapes = _axes(model.bone_heads_blendshapes.numpy()[~is_action])
         return cls(
-            topology=_topology(model, skin, bones), template=_axes(model.template_vertices.numpy()),
-            basis=_axes(shapes[rows]).reshape(len(rows), -1), skin=skin, bones=bones,
+            topology=_topology(model, skin, bones),
+            template=_axes(model.template_vertices.numpy()),
+            basis=_axes(shapes[rows]).reshape(len(rows), -1),
+            skin=skin,
+            bones=bones,
             bone_parents=tuple(int(p) for p in model.bone_parents),
             bone_heads=_axes(model.template_bone_heads.numpy()),
             bone_basis=bone_shapes.reshape(len(bone_shapes), -1),
             action_names=tuple(labels[i].removeprefix("facial_action:") for i in np.flatnonzero(is_action)),
-            action_deltas=_axes(shapes[is_action]), _anny=model, _rows=rows,
-            _bone_rows=np.flatnonzero(~is_action))
+            action_deltas=_axes(shapes[is_action]),
+            _anny=model,
+            _rows=rows,
+            _bone_rows=np.flatnonzero(~is_action),
+        )
 
     def sample(self, count: int, seed: int) -> np.ndarray:
         """[count,V,3] float32 metres: neutral heads; phenotypes uniform, local changes nearly symmetric."""
@@ -92,7 +105,8 @@ class HeadModel:
         phenotypes[:, self._anny.phenotype_labels.index("age")] = rng.uniform(*_AGE_RANGE, count)
         coefficients = self._anny.get_phenotype_blendshape_coefficients(
             **_columns(self._anny.phenotype_labels, phenotypes),
-            local_changes=_columns(self._anny.local_change_labels, self._local_changes(count, rng)))
+            local_changes=_columns(self._anny.local_change_labels, self._local_changes(count, rng)),
+        )
         return np.asarray(coefficients.numpy(), np.float32)
 
     def _local_changes(self, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -117,7 +131,8 @@ class HeadModel:
         mean = normalise(self.sample(2000, seed=0))[0].mean(0)
         normals = vertex_normals(mean, self.topology.triangles)
         return Hierarchy.build(
-            mean, normals, self.topology.edges, depth=HIERARCHY_DEPTH, num_levels=DECODER_STAGES + 1)
+            mean, normals, self.topology.edges, depth=HIERARCHY_DEPTH, num_levels=DECODER_STAGES + 1
+        )
 
 
 def normalise(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,9 +160,13 @@ def _topology(model: Any, skin: np.ndarray, bones: tuple[str, ...]) -> Topology:
     used, uv_ids = np.unique(corners, return_inverse=True)
     inside = _regions(model, skin, bones)
     return Topology(
-        len(skin), np.full(len(faces), 4, np.uint8), faces.reshape(-1).copy(),
-        uv_ids.reshape(-1).astype(np.int32), model.texture_coordinates.numpy()[used].astype(np.float32),
-        {name: np.flatnonzero(mask).astype(np.int32) for name, mask in inside.items()})
+        len(skin),
+        np.full(len(faces), 4, np.uint8),
+        faces.reshape(-1).copy(),
+        uv_ids.reshape(-1).astype(np.int32),
+        model.texture_coordinates.numpy()[used].astype(np.float32),
+        {name: np.flatnonzero(mask).astype(np.int32) for name, mask in inside.items()},
+    )
 
 
 def _regions(model: Any, skin: np.ndarray, bones: tuple[str, ...]) -> dict[str, np.ndarray]:

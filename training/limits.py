@@ -57,8 +57,10 @@ def main() -> None:
 def _error(train: Data, held_out: Data, chosen: Tensor, face: Tensor, pixels_off: float) -> float:
     """Mean vertex error in mm on the held-out heads."""
     generator = torch.Generator().manual_seed(0)
-    known, asked = (_normalised(data, face, pixels_off, generator)[: HEADS * data.views, chosen].flatten(1)
-                    for data in (train, held_out))  # fmt: skip
+    known, asked = (
+        _normalised(data, face, pixels_off, generator)[: HEADS * data.views, chosen].flatten(1)
+        for data in (train, held_out)
+    )
     mean, deviation = known.mean(0), known.std(0) + 1e-6
     known, asked = (F.pad((x - mean) / deviation, (0, 1), value=1.0) for x in (known, asked))
     heads = min(HEADS, len(train.heads))

@@ -38,8 +38,13 @@ class Budget:
 
 
 def train(
-    name: str, module: Model, step: Callable[[float], tuple[Tensor, Metrics]],
-    evaluate: Callable[[Model], Metrics], budget: Budget, directory: Path, resume: bool = False,
+    name: str,
+    module: Model,
+    step: Callable[[float], tuple[Tensor, Metrics]],
+    evaluate: Callable[[Model], Metrics],
+    budget: Budget,
+    directory: Path,
+    resume: bool = False,
     ends: tuple[str, ...] = (),
 ) -> Metrics:
     """Train until the budget is spent. Returns the last held-out metrics.
@@ -109,8 +114,16 @@ def train(
             with torch.no_grad():
                 metrics = evaluate(module)
             _log(log, state["step"], elapsed, {f"held_out.{k}": v for k, v in metrics.items()})
-            _save(checkpoint, {"module": current, "average": average, "elapsed": elapsed,
-                               "step": state["step"], "optimisers": [o.state_dict() for o in optimisers]})
+            _save(
+                checkpoint,
+                {
+                    "module": current,
+                    "average": average,
+                    "elapsed": elapsed,
+                    "step": state["step"],
+                    "optimisers": [o.state_dict() for o in optimisers],
+                },
+            )
             if done >= 1:
                 return metrics
             module.load_state_dict(current)
@@ -162,7 +175,9 @@ def _optimisers(module: nn.Module, budget: Budget, ends: tuple[str, ...]) -> lis
             matrices.append(parameter)
     adam = torch.optim.AdamW(
         [{"params": decaying, "weight_decay": budget.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=budget.learning_rate, betas=(0.9, 0.98))
+        lr=budget.learning_rate,
+        betas=(0.9, 0.98),
+    )
     return [Muon(matrices, budget.matrix_rate, weight_decay=budget.weight_decay), adam]
 
 

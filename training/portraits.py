@@ -39,8 +39,9 @@ class Portraits(NamedTuple):
 
 def open_set(directory: Path, name: str) -> tuple[Portraits, np.ndarray]:
     """Memory-mapped portraits and their heads [m,V,3] (float32, metres): n/m views of one after the other."""
-    heads, *arrays = (np.load(directory / f"{name}_{field}.npy", mmap_mode="r")
-                      for field in ("heads", *Portraits._fields))  # fmt: skip
+    heads, *arrays = (
+        np.load(directory / f"{name}_{field}.npy", mmap_mode="r") for field in ("heads", *Portraits._fields)
+    )
     return Portraits(*arrays), heads
 
 
@@ -53,18 +54,24 @@ def draw_set(
     """
     directory.mkdir(parents=True, exist_ok=True)
     model = HeadModel.load()
-    kinds = {"heads": ((heads, *model.template.shape), np.float32),
-             "pixels": ((heads * views, lights, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8),
-             "seen": ((heads * views, GRID**2, SEEN_CHANNELS), np.int8),
-             "landmarks": ((heads * views, LANDMARKS, 2), np.float16)}  # fmt: skip
-    arrays = {field: np.lib.format.open_memmap(directory / f"{name}_{field}.npy", "w+", dtype, shape)
-              for field, (shape, dtype) in kinds.items()}  # fmt: skip
+    kinds = {
+        "heads": ((heads, *model.template.shape), np.float32),
+        "pixels": ((heads * views, lights, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8),
+        "seen": ((heads * views, GRID**2, SEEN_CHANNELS), np.int8),
+        "landmarks": ((heads * views, LANDMARKS, 2), np.float16),
+    }
+    arrays = {
+        field: np.lib.format.open_memmap(directory / f"{name}_{field}.npy", "w+", dtype, shape)
+        for field, (shape, dtype) in kinds.items()
+    }
     with Pool(workers, initializer=_start) as pool:
         for block, start in enumerate(range(0, heads, _BLOCK)):
             positions = model.sample(min(_BLOCK, heads - start), seed + block)
             arrays["heads"][start : start + len(positions)] = positions
-            tasks = [(positions[i : i + _CHUNK], views, lights, seed + block, i)
-                     for i in range(0, len(positions), _CHUNK)]  # fmt: skip
+            tasks = [
+                (positions[i : i + _CHUNK], views, lights, seed + block, i)
+                for i in range(0, len(positions), _CHUNK)
+            ]
             for first, drawn in pool.imap_unordered(_draw_chunk, tasks):
                 at = (start + first) * views
                 for field, rows in drawn._asdict().items():
@@ -82,13 +89,19 @@ def _draw_chunk(task: tuple[np.ndarray, int, int, int, int]) -> tuple[int, Portr
     heads, views, lights, seed, first = task
     assert _painter is not None
     rng = np.random.default_rng([seed, first])
-    drawn = [_painter.draw(_painter.with_expression(head, rng), View.random(rng), rng)
-             for head in heads for _ in range(views)]  # fmt: skip
-    normals, materials = (torch.from_numpy(np.stack([getattr(g, field) for g in drawn]))
-                          for field in ("normals", "materials"))
+    drawn = [
+        _painter.draw(_painter.with_expression(head, rng), View.random(rng), rng)
+        for head in heads
+        for _ in range(views)
+    ]
+    normals, materials = (
+        torch.from_numpy(np.stack([getattr(g, field) for g in drawn])) for field in ("normals", "materials")
+    )
     generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
-    lit = [(shade(normals, materials, IMAGE_SIZE, generator) * 255).round().to(torch.uint8).numpy()
-           for _ in range(lights)]  # fmt: skip
+    lit = [
+        (shade(normals, materials, IMAGE_SIZE, generator) * 255).round().to(torch.uint8).numpy()
+        for _ in range(lights)
+    ]
     seen = (what_is_seen(normals, materials) * 127).round().to(torch.int8).numpy()
     return first, Portraits(np.stack(lit, 1), seen, np.stack([g.landmarks for g in drawn]))
 

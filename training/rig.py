@@ -41,18 +41,26 @@ def make_rig(model: HeadModel, radius: float) -> Rig:
     pairs, contact_offsets = joined(contacts(template, shapes, model.action_names, parts))
     joint_index, joint_weight = regressors(model)
     binding = Binding(
-        template=template, joint_index=joint_index.ravel(), joint_weight=joint_weight.ravel(),
+        template=template,
+        joint_index=joint_index.ravel(),
+        joint_weight=joint_weight.ravel(),
         joint_offsets=np.arange(len(model.bones) + 1) * joint_index.shape[1],
-        contact_pairs=pairs, contact_offsets=contact_offsets, parts=parts,
-    )  # fmt: skip
+        contact_pairs=pairs,
+        contact_offsets=contact_offsets,
+        parts=parts,
+    )
     return Rig(
-        joint_names=model.bones, joint_parents=np.array(model.bone_parents, np.int32),
+        joint_names=model.bones,
+        joint_parents=np.array(model.bone_parents, np.int32),
         joint_positions=binding.joints(template),
-        skin_joints=order.astype(np.uint16), skin_weights=weights.astype(np.float32),
-        shape_names=model.action_names, shape_index=index,
+        skin_joints=order.astype(np.uint16),
+        skin_weights=weights.astype(np.float32),
+        shape_names=model.action_names,
+        shape_index=index,
         shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
-        shape_offsets=offsets, binding=binding,
-    )  # fmt: skip
+        shape_offsets=offsets,
+        binding=binding,
+    )
 
 
 def regressors(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:

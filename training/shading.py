@@ -11,10 +11,26 @@ from torch import Tensor
 
 from training.gbuffers import Material
 
-_SKIN_TONES = torch.tensor([[0.98, 0.84, 0.76], [0.93, 0.74, 0.62], [0.82, 0.60, 0.46], [0.62, 0.42, 0.30],
-                            [0.45, 0.29, 0.20], [0.28, 0.18, 0.13]])
-_HAIR_TONES = torch.tensor([[0.05, 0.04, 0.04], [0.16, 0.10, 0.07], [0.32, 0.20, 0.12], [0.62, 0.48, 0.30],
-                            [0.45, 0.20, 0.10], [0.65, 0.64, 0.62]])
+_SKIN_TONES = torch.tensor(
+    [
+        [0.98, 0.84, 0.76],
+        [0.93, 0.74, 0.62],
+        [0.82, 0.60, 0.46],
+        [0.62, 0.42, 0.30],
+        [0.45, 0.29, 0.20],
+        [0.28, 0.18, 0.13],
+    ]
+)
+_HAIR_TONES = torch.tensor(
+    [
+        [0.05, 0.04, 0.04],
+        [0.16, 0.10, 0.07],
+        [0.32, 0.20, 0.12],
+        [0.62, 0.48, 0.30],
+        [0.45, 0.20, 0.10],
+        [0.65, 0.64, 0.62],
+    ]
+)
 _IRIS_TONES = torch.tensor([[0.20, 0.12, 0.07], [0.30, 0.22, 0.12], [0.30, 0.42, 0.52], [0.30, 0.40, 0.28]])
 _JPEG_SHARE = 0.3
 
@@ -31,8 +47,15 @@ def shade(normals: Tensor, materials: Tensor, size: int, generator: torch.Genera
 
     material = materials.long()
     albedo = torch.gather(_palette(batch, generator), 1, material.view(batch, -1, 1).expand(-1, -1, 3))
-    layers = torch.cat([albedo.view(batch, side, side, 3), normals / 127, (material > 0)[..., None],
-                        (material != Material.CLOTHES)[..., None]], -1)  # fmt: skip
+    layers = torch.cat(
+        [
+            albedo.view(batch, side, side, 3),
+            normals / 127,
+            (material > 0)[..., None],
+            (material != Material.CLOTHES)[..., None],
+        ],
+        -1,
+    )
     layers = layers.permute(0, 3, 1, 2)
     layers = F.interpolate(layers, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     albedo, normal, mask, glossy = layers.split([3, 3, 1, 1], 1)
@@ -53,6 +76,7 @@ def shade(normals: Tensor, materials: Tensor, size: int, generator: torch.Genera
 
 def _palette(batch: int, generator: torch.Generator) -> Tensor:
     """[B, materials, 3] random colours per subject."""
+
     def tone(table: Tensor) -> Tensor:
         weights = torch.rand(batch, len(table), generator=generator) ** 6
         mixed = (weights / weights.sum(1, keepdim=True)) @ table

@@ -76,8 +76,12 @@ class Data:
     def batch(self, ids: np.ndarray, lights: np.ndarray) -> Batch:
         """The portraits `ids`, each in one of its lights."""
         pixels, seen, landmarks = self.pictures
-        return Batch(torch.from_numpy(pixels[ids, lights]).float() / 255, self.anchors[ids // self.views],
-                     torch.from_numpy(seen[ids]).float() / 127, torch.from_numpy(landmarks[ids]).float())
+        return Batch(
+            torch.from_numpy(pixels[ids, lights]).float() / 255,
+            self.anchors[ids // self.views],
+            torch.from_numpy(seen[ids]).float() / 127,
+            torch.from_numpy(landmarks[ids]).float(),
+        )
 
     def random(self, count: int, rng: np.random.Generator, moving: bool) -> Batch:
         """A training batch, brighter or more coloured than drawn; moved and noisier if `moving`."""

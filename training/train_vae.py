@@ -1,6 +1,6 @@
 """Train `mini`'s VAE: surface points of synthetic heads -> latent -> the same heads.
 
-    python -m training.train_vae --out runs/mini [--minutes 90] [--resume]
+python -m training.train_vae --out runs/mini [--minutes 90] [--resume]
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
             inner = attention.to_q.weight.shape[0]
             nn.init.orthogonal_(attention.to_q.weight, gain=1.5)
             attention.to_kv.weight[:inner] = attention.to_q.weight
-        vae.pre_kl.linear.bias[config.VAE["code_channels"]:] = -5.0  # a narrow posterior at first
+        vae.pre_kl.linear.bias[config.VAE["code_channels"] :] = -5.0  # a narrow posterior at first
     return vae
 
 
@@ -80,10 +80,13 @@ def loss_of(
     got = vae.decode(anchor + ANCHOR_NOISE * noise if anchored else mean + (0.5 * logvar).exp() * noise)
     target = torch.cat([want, data.geometry.vertex_normals(want)], -1)
     error = (got - target) / data.scale
-    terms = {"mse": error.square().mean(), "l1": error.abs().mean(),
-             "kl": 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean(),
-             "anchor": (mean - anchor).square().mean(),
-             **surface_losses(data.geometry, got[..., :3], want)}
+    terms = {
+        "mse": error.square().mean(),
+        "l1": error.abs().mean(),
+        "kl": 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean(),
+        "anchor": (mean - anchor).square().mean(),
+        **surface_losses(data.geometry, got[..., :3], want),
+    }
     total = sum((WEIGHTS[k] * v for k, v in terms.items()), torch.zeros(()))
     parts = {k: float(v.detach()) for k, v in terms.items()}
     parts["mm"] = vertex_error_mm(got[..., :3].detach(), want, torch.full((len(want),), 0.139))

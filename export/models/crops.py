@@ -46,8 +46,11 @@ class CroppedEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         crops = len(self.grids)
         views = F.grid_sample(
-            pixels.repeat_interleave(crops, 0), self.grids.repeat(len(pixels), 1, 1, 1),
-            padding_mode="reflection", align_corners=False)  # fmt: skip
+            pixels.repeat_interleave(crops, 0),
+            self.grids.repeat(len(pixels), 1, 1, 1),
+            padding_mode="reflection",
+            align_corners=False,
+        )
         return self.encoder(views).unflatten(0, (len(pixels), crops)).flatten(1, 2)
 
 

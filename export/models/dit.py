@@ -28,9 +28,20 @@ class TOPOSDiT(nn.Module):
     blocks: Any  # nn.ModuleList of Block: torch's own annotations do not say of what
 
     def __init__(
-        self, *, in_channels: int, out_channels: int, model_channels: int, num_latents: int,
-        cond_channels: int, num_blocks: int, num_heads: int, mlp_ratio: float = 4, pe_mode: str = "ape",
-        qk_rms_norm: bool = True, qk_rms_norm_cross: bool = False, share_mod: bool = False,
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        model_channels: int,
+        num_latents: int,
+        cond_channels: int,
+        num_blocks: int,
+        num_heads: int,
+        mlp_ratio: float = 4,
+        pe_mode: str = "ape",
+        qk_rms_norm: bool = True,
+        qk_rms_norm_cross: bool = False,
+        share_mod: bool = False,
     ) -> None:
         super().__init__()
         if pe_mode != "ape" or share_mod:
@@ -93,7 +104,12 @@ class Block(nn.Module):
     """adaLN self-attention, plain cross-attention, adaLN MLP."""
 
     def __init__(
-        self, channels: int, cond_channels: int, heads: int, mlp_ratio: float, qk_norm: bool,
+        self,
+        channels: int,
+        cond_channels: int,
+        heads: int,
+        mlp_ratio: float,
+        qk_norm: bool,
         qk_norm_cross: bool,
     ) -> None:
         super().__init__()

@@ -42,15 +42,21 @@ class FastDiT(nn.Module):
         norms = [type(part.q_rms_norm) for part in (dit.blocks[0].self_attn, dit.blocks[0].cross_attn)]
         if norms != [HeadRMSNorm, nn.Identity]:
             raise ValueError(
-                f"got {norms} on queries; expected qk_rms_norm=True and qk_rms_norm_cross=False, as released")
+                f"got {norms} on queries; expected qk_rms_norm=True and qk_rms_norm_cross=False, as released"
+            )
         self.heads, self.depth, self.channels = dit.num_heads, len(dit.blocks), dit.model_channels
         self.latent_shape = dit.latent_shape
         self.t_embedder = dit.t_embedder
         with torch.no_grad():
             self.adaLN_modulation = _linear(*_joined_modulation(dit), dtype)
             attentions = [block.cross_attn for block in dit.blocks]
-            self.to_kv = _linear(torch.cat([a.to_kv.weight.unflatten(0, (2, -1)) for a in attentions], 1)
-                                 .flatten(0, 1).double(), None, dtype)  # fmt: skip
+            self.to_kv = _linear(
+                torch.cat([a.to_kv.weight.unflatten(0, (2, -1)) for a in attentions], 1)
+                .flatten(0, 1)
+                .double(),
+                None,
+                dtype,
+            )
             self.input_layer = _linear(dit.input_layer.weight, None, dtype)
             table = dit.pos_emb.double() + dit.input_layer.bias.double()
             self.register_buffer("table", table.to(dtype))

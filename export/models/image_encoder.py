@@ -27,9 +27,17 @@ class ImageEncoder(nn.Module):
     """
 
     def __init__(
-        self, *, embed_dim: int = 1024, depth: int = 24, num_heads: int = 16, img_size: int = 518,
-        patch_size: int = 14, num_register_tokens: int = 4, mlp_ratio: float = 4,
-        stem_channels: Sequence[int] = (), stem_blocks: Sequence[int] = (),
+        self,
+        *,
+        embed_dim: int = 1024,
+        depth: int = 24,
+        num_heads: int = 16,
+        img_size: int = 518,
+        patch_size: int = 14,
+        num_register_tokens: int = 4,
+        mlp_ratio: float = 4,
+        stem_channels: Sequence[int] = (),
+        stem_blocks: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.patch_size, self.grid = patch_size, img_size // patch_size
@@ -79,10 +87,12 @@ class _PatchEmbed(nn.Module):
         super().__init__()
         widths = [3, *stem_channels]
         self.stem = nn.ModuleList(
-            nn.Conv2d(before, after, 3, 2, 1) for before, after in itertools.pairwise(widths))
+            nn.Conv2d(before, after, 3, 2, 1) for before, after in itertools.pairwise(widths)
+        )
         self.blocks = nn.ModuleList(
             nn.Sequential(*(_ConvPair(width) for _ in range(count)))
-            for width, count in zip(stem_channels, stem_blocks or [0] * len(stem_channels), strict=True))
+            for width, count in zip(stem_channels, stem_blocks or [0] * len(stem_channels), strict=True)
+        )
         left = patch // 2 ** len(stem_channels)
         self.proj = nn.Conv2d(widths[-1], channels, left, left)
 

@@ -35,17 +35,30 @@ class TOPOSVAE(nn.Module):
     output_scale: Tensor
 
     def __init__(
-        self, hierarchy: Hierarchy, *, out_channels: int = 6, code_channels: int, width: int,
-        num_encoder_layers: int, decoder_blocks: Sequence[int], decoder_channel: Sequence[int],
-        point_feats: int = 3, num_freqs: int = 8, include_pi: bool = False, num_latents: int | None = None,
-        perceiver_heads: int = 8, perceiver_dim_head: int = 64, predict_offset: bool = False,
+        self,
+        hierarchy: Hierarchy,
+        *,
+        out_channels: int = 6,
+        code_channels: int,
+        width: int,
+        num_encoder_layers: int,
+        decoder_blocks: Sequence[int],
+        decoder_channel: Sequence[int],
+        point_feats: int = 3,
+        num_freqs: int = 8,
+        include_pi: bool = False,
+        num_latents: int | None = None,
+        perceiver_heads: int = 8,
+        perceiver_dim_head: int = 64,
+        predict_offset: bool = False,
     ) -> None:
         super().__init__()
         stages = len(decoder_blocks)
         if len(decoder_channel) != stages + 1 or len(hierarchy.levels) <= stages:
             raise ValueError(
                 f"got {len(decoder_channel)} decoder channels and {len(hierarchy.levels)} levels;"
-                f" expected {stages + 1} channels and at least {stages + 1} levels for {stages} stages")
+                f" expected {stages + 1} channels and at least {stages + 1} levels for {stages} stages"
+            )
         nodes = len(hierarchy.levels[stages].features)
         if num_latents not in (None, nodes):
             raise ValueError(f"got num_latents={num_latents}; expected {nodes}, the nodes of level {stages}")
@@ -56,8 +69,13 @@ class TOPOSVAE(nn.Module):
         self.pre_kl = _Wrapped(nn.Linear(width, 2 * code_channels))
         self.post_kl = _Wrapped(nn.Linear(code_channels, decoder_channel[0]))
         self.decoder = nn.ModuleList(
-            DecoderStage(hierarchy.levels[stages - 1 - s], hierarchy.levels[stages - s].cluster,
-                         decoder_channel[s], decoder_channel[s + 1], decoder_blocks[s])
+            DecoderStage(
+                hierarchy.levels[stages - 1 - s],
+                hierarchy.levels[stages - s].cluster,
+                decoder_channel[s],
+                decoder_channel[s + 1],
+                decoder_blocks[s],
+            )
             for s in range(stages)
         )
         last = decoder_channel[-1]

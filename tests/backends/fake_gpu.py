@@ -136,9 +136,10 @@ class FakeCuda:
         kinds = real.cudaMemcpyKind
         self.copied += size * (kind == kinds.cudaMemcpyHostToDevice)
         device_ends = {
-            kinds.cudaMemcpyHostToDevice: (target,), kinds.cudaMemcpyDeviceToHost: (source,),
+            kinds.cudaMemcpyHostToDevice: (target,),
+            kinds.cudaMemcpyDeviceToHost: (source,),
             kinds.cudaMemcpyDeviceToDevice: (target, source),
-        }[kind]  # fmt: skip
+        }[kind]
         if not all(self.holds(end, size) for end in device_ends):
             return (INVALID,)
         self.put(stream, lambda: ctypes.memmove(target, source, size) and None)
@@ -273,9 +274,11 @@ class FakePlanEngine:
         return FakeConfig(self.trt, self.logger)
 
     def create_execution_context(self, config: Any) -> Any:
-        strategy = config if isinstance(config, tensorrt_rtx.ExecutionContextAllocationStrategy) else (
-            config.strategy
-        )  # fmt: skip
+        strategy = (
+            config
+            if isinstance(config, tensorrt_rtx.ExecutionContextAllocationStrategy)
+            else (config.strategy)
+        )
         assert strategy == tensorrt_rtx.ExecutionContextAllocationStrategy.USER_MANAGED
         return None if self.trt.fail == "context" else FakeContext(self)
 

@@ -75,9 +75,7 @@ def products(path: Path) -> tuple[Counter[str], Counter[str]]:
 
 def external(name: str, location: str, shape: list[int], kind: int = TensorProto.FLOAT) -> onnx.TensorProto:
     """A tensor kept in another file."""
-    tensor = onnx.TensorProto(
-        name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL
-    )  # fmt: skip
+    tensor = onnx.TensorProto(name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
     return tensor
 

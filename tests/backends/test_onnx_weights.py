@@ -102,10 +102,15 @@ def test_graphs_within_graphs_end_somewhere(tmp_path: Path) -> None:
 def test_the_numbers_are_those_of_onnx() -> None:
     """The few field numbers that the module knows, against the definition."""
     messages = {
-        "model": onnx.ModelProto, "graph": onnx.GraphProto, "node": onnx.NodeProto,
-        "function": onnx.FunctionProto, "attribute": onnx.AttributeProto, "tensor": onnx.TensorProto,
-        "sparse": onnx.SparseTensorProto, "entry": onnx.StringStringEntryProto,
-    }  # fmt: skip
+        "model": onnx.ModelProto,
+        "graph": onnx.GraphProto,
+        "node": onnx.NodeProto,
+        "function": onnx.FunctionProto,
+        "attribute": onnx.AttributeProto,
+        "tensor": onnx.TensorProto,
+        "sparse": onnx.SparseTensorProto,
+        "entry": onnx.StringStringEntryProto,
+    }
     from topos_rt.backends.onnx_weights import _INSIDE
 
     kinds = {message.DESCRIPTOR.name: name for name, message in messages.items()}

@@ -76,9 +76,7 @@ def test_weights_are_hashed_only_where_no_manifest_vouches(tiny_bundle: Path, op
     path, vouched = engine_source(bundle, "dit_step", RTX, options)
     first = RTX.plan(path, vouched)
     assert RTX.plan(path, replace(options, precision="fp32")).key == first.key
-    assert first.key.weights == {
-        "weights.safetensors": bundle.manifest.files["weights.safetensors"].sha256
-    }  # fmt: skip
+    assert first.key.weights == {"weights.safetensors": bundle.manifest.files["weights.safetensors"].sha256}
     altered = replace(vouched, known={tiny_bundle / "weights.safetensors": "0" * 64})
     assert RTX.plan(path, altered).reason == "built before, but with other weights"
 

@@ -87,8 +87,14 @@ def gnn(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = np.arange(tiny.V) * tokens // tiny.V
     hierarchy = Hierarchy.build(ball.positions, ball.normals, ball.topology.edges, [cluster])
     torch.manual_seed(0)
-    vae = TOPOSVAE(hierarchy, code_channels=tiny.D, width=16, num_encoder_layers=1, decoder_blocks=(2,),
-                   decoder_channel=(32, 16))  # fmt: skip
+    vae = TOPOSVAE(
+        hierarchy,
+        code_channels=tiny.D,
+        width=16,
+        num_encoder_layers=1,
+        decoder_blocks=(2,),
+        decoder_channel=(32, 16),
+    )
     plan = make_plan(decoder_tensors(vae.requires_grad_(False)), hierarchy)
     for decoder in (KernelDecoder, NumpyDecoder):
         monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(plan)))

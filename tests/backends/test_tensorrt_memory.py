@@ -54,9 +54,7 @@ def test_a_pipeline_that_is_dropped_gives_everything_back(
         gc.enable()
 
 
-def test_closing_after_cuda_has_failed_for_good(
-    tiny_bundle: Path, monkeypatch: Any, tmp_path: Path
-) -> None:
+def test_closing_after_cuda_has_failed_for_good(tiny_bundle: Path, monkeypatch: Any, tmp_path: Path) -> None:
     """The error that ended it is the one to tell; nothing can be given back."""
     trt = fake_gpu.install(monkeypatch)
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
@@ -67,9 +65,7 @@ def test_closing_after_cuda_has_failed_for_good(
         pipe(np.zeros((32, 32, 3), np.uint8))
 
 
-def test_the_arena_grows_to_the_largest_and_no_further(
-    trt: Any, graph: Path, options: EngineOptions
-) -> None:
+def test_the_arena_grows_to_the_largest_and_no_further(trt: Any, graph: Path, options: EngineOptions) -> None:
     with RTX.workspace() as workspace:
         shared = replace(options, workspace=workspace)
         engines = []

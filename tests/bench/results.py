@@ -24,11 +24,17 @@ def made(head: float = 100.0, spread: float = 0.005, seed: int = 0) -> dict[str,
     times = {"enqMs": 0.5, "h2dMs": 0.1, "computeMs": 9.0, "d2hMs": 0.1, "latencyMs": 9.2, "hostMs": 9.4}
     row: dict[str, Any] = {name: summary([value, value]) for name, value in times.items()}
     return {
-        "format": FORMAT, "version": VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "settings": {
-            "model": {"name": "tiny", "sha256": "0" * 64}, "backend": "tensorrt-rtx", "precision": "fp16",
-            "threads": 2, "sampling": {"solver": "euler", "steps": 10}, "input": "random pixels in memory",
-            "evaluations": {"guided": 0, "unguided": 10, "passes": 10}, "guidance_policy": "off",
+            "model": {"name": "tiny", "sha256": "0" * 64},
+            "backend": "tensorrt-rtx",
+            "precision": "fp16",
+            "threads": 2,
+            "sampling": {"solver": "euler", "steps": 10},
+            "input": "random pixels in memory",
+            "evaluations": {"guided": 0, "unguided": 10, "passes": 10},
+            "guidance_policy": "off",
         },
         "protocol": {"mode": "heads", "warm_up": {"runs": 10, "steady": True}},
         "machine": {"cpu": "a", "cores": 8, "load_average_before": 0.1, "topos_rt": "0.1.0"},
@@ -37,7 +43,7 @@ def made(head: float = 100.0, spread: float = 0.005, seed: int = 0) -> dict[str,
         "stages": {name: summary(values) for name, values in samples.items()},
         "graphs": {"dit_step": {"runs_per_head": 10, **row}},
         "samples_ms": samples,
-    }  # fmt: skip
+    }
 
 
 def put(*keys: str, value: Any) -> Change:

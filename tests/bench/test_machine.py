@@ -19,11 +19,18 @@ def test_a_gpu() -> None:
         return "0x0000000000000044" if fields == "clocks_event_reasons.active" else ANSWER
 
     assert machine.gpu_state(ask) == {
-        "name": "NVIDIA H200", "driver": "580.159.03", "pstate": "P0", "sm_mhz": 1980.0,
-        "memory_mhz": 3201.0, "max_sm_mhz": 1980.0, "power_w": 312.45, "power_limit_w": 700.0,
-        "temperature_c": 41.0, "memory_used_mib": 512.0,
+        "name": "NVIDIA H200",
+        "driver": "580.159.03",
+        "pstate": "P0",
+        "sm_mhz": 1980.0,
+        "memory_mhz": 3201.0,
+        "max_sm_mhz": 1980.0,
+        "power_w": 312.45,
+        "power_limit_w": 700.0,
+        "temperature_c": 41.0,
+        "memory_used_mib": 512.0,
         "held_back_by": ["the power limit", "the temperature (hardware)"],
-    }  # fmt: skip
+    }
 
 
 def test_what_a_gpu_does_not_say() -> None:

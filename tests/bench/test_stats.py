@@ -12,9 +12,16 @@ from topos_rt.errors import OptionError
 def test_a_summary_done_by_hand() -> None:
     row = summary([4, 1, 3, 2])
     assert row == {
-        "min": 1, "mean": 2.5, "p50": 2.5, "p90": pytest.approx(3.7), "p95": pytest.approx(3.85),
-        "p99": pytest.approx(3.97), "max": 4, "cv": pytest.approx((5 / 3) ** 0.5 / 2.5), "n": 4,
-    }  # fmt: skip
+        "min": 1,
+        "mean": 2.5,
+        "p50": 2.5,
+        "p90": pytest.approx(3.7),
+        "p95": pytest.approx(3.85),
+        "p99": pytest.approx(3.97),
+        "max": 4,
+        "cv": pytest.approx((5 / 3) ** 0.5 / 2.5),
+        "n": 4,
+    }
 
 
 def test_one_sample_has_no_spread() -> None:

@@ -26,9 +26,14 @@ def test_evaluations(case: str) -> None:
     settings, (unguided, guided, passes) = CASES[case]
     assert evaluations(settings) == {"guided": guided, "unguided": unguided, "passes": passes}
     assert runs_per_head(settings) == {
-        "image_encoder": 1, "dit_modulation": 0, "dit_context": 1, "dit_step": unguided,
-        "dit_step_guided": guided, "vae_decoder": 1, "vae_encoder": 0,
-    }  # fmt: skip
+        "image_encoder": 1,
+        "dit_modulation": 0,
+        "dit_context": 1,
+        "dit_step": unguided,
+        "dit_step_guided": guided,
+        "vae_decoder": 1,
+        "vae_encoder": 0,
+    }
 
 
 def test_flops_of_a_head() -> None:

@@ -22,18 +22,32 @@ def rig() -> Rig:
     for part, bone in ((2, 1), (3, 2)):
         parts[egg().skin[:, bone] > 0.5] = part
     names = ("eyeBlinkLeft", "eyeBlinkRight", *made.shape_names[2:])
-    looks = ("eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutRight", "eyeLookUpRight", "mouthSmileLeft",
-             "mouthSmileRight", "jawOpen", "mouthClose")  # fmt: skip
+    looks = (
+        "eyeLookDownLeft",
+        "eyeLookInLeft",
+        "eyeLookOutRight",
+        "eyeLookUpRight",
+        "mouthSmileLeft",
+        "mouthSmileRight",
+        "jawOpen",
+        "mouthClose",
+    )
     shapes = (*names[:2], *looks)
     index = np.tile(np.arange(made.num_vertices), len(shapes))
     binding = dataclasses.replace(
-        binding, parts=parts, contact_pairs=np.array([[700, 900], [800, 1000]]),
+        binding,
+        parts=parts,
+        contact_pairs=np.array([[700, 900], [800, 1000]]),
         contact_offsets=np.array([0, 1, *[2] * (len(shapes) - 1)]),
-    )  # fmt: skip
+    )
     return dataclasses.replace(
-        made, shape_names=shapes, shape_index=index, shape_delta=np.full((len(index), 3), 1e-3),
-        shape_offsets=np.arange(len(shapes) + 1) * made.num_vertices, binding=binding,
-    )  # fmt: skip
+        made,
+        shape_names=shapes,
+        shape_index=index,
+        shape_delta=np.full((len(index), 3), 1e-3),
+        shape_offsets=np.arange(len(shapes) + 1) * made.num_vertices,
+        binding=binding,
+    )
 
 
 def test_the_template_is_off_by_nothing() -> None:
@@ -60,9 +74,14 @@ def test_lids_left_open_and_bent_eyes_are_seen() -> None:
 
 
 def test_summary_is_over_all_values() -> None:
-    values = {"lids": np.array([2.0, -2.0, 0, 0]), "lips smile": np.array([-1.0, 0]),
-              "lips jawOpen + mouthClose": np.array([0.25]), "eyes": np.array([0.0, 3.0]),
-              "stretch": np.array([0.1]), "folded": np.array([1, 2])}  # fmt: skip
+    values = {
+        "lids": np.array([2.0, -2.0, 0, 0]),
+        "lips smile": np.array([-1.0, 0]),
+        "lips jawOpen + mouthClose": np.array([0.25]),
+        "eyes": np.array([0.0, 3.0]),
+        "stretch": np.array([0.1]),
+        "folded": np.array([1, 2]),
+    }
     told = summary(values)
     assert told["lids"]["mean_mm"] == 1 and told["lids"]["open_by_1_mm"] == 0.25
     assert told["lips smile"]["deeper"] == 0.5 and told["eyes"]["max_mm"] == 3

@@ -84,8 +84,11 @@ def test_parts_survive_one_another(session: Any, capfd: pytest.CaptureFixture[st
     assert good["rc"] == 0 and good["results"]["second"]["data"] == str(tmp_path)
     out = capfd.readouterr().out
     log = (tmp_path / "out" / "gpu_run.log").read_text()
-    for text in ("[good] first: works", "[good] second: skipped: nothing to do",
-                 "[bad] failing: FAILED: no such kernel"):  # fmt: skip
+    for text in (
+        "[good] first: works",
+        "[good] second: skipped: nothing to do",
+        "[bad] failing: FAILED: no such kernel",
+    ):
         assert text in out and text in log
     assert "[slow] out of time after 12 s" in out
     assert "[slow] | begun" in log and "| begun" not in out
@@ -214,8 +217,10 @@ def test_no_engine_runs_here(tmp_path: Path) -> None:
 def test_every_kind_of_plan_is_tried() -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
     found = dict(gpu_plans.tried())
-    assert set(found) == {"plan_portable", *(f"plan_{name}" for name in trt.ComputeCapability.__members__
-                                             if name != "NONE")}  # fmt: skip
+    assert set(found) == {
+        "plan_portable",
+        *(f"plan_{name}" for name in trt.ComputeCapability.__members__ if name != "NONE"),
+    }
     for name, row in found.items():
         if row["works"]:  # there is a GPU
             assert row["relative_rms"] < 1e-2

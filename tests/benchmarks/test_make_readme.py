@@ -39,9 +39,11 @@ def test_a_pipeline(tmp_path: Path) -> None:
     result = made()
     result["stages"] = {name: summary([41.04, 41.04]) for name in (*STAGES, TO_GLB)}
     cold = {lap: summary([7.0]) for lap in ("interpreter", "import", "load", "first", "to_first_head")}
-    result |= {"cold": [{"warmed_up": False, "ms": cold, "peak_host_bytes": 123e6}],
-               "diagnosis": [{"kind": "busy"}],
-               "roofline": {"head": {"flops": 12.34e9, "rho": 0.567}}}  # fmt: skip
+    result |= {
+        "cold": [{"warmed_up": False, "ms": cold, "peak_host_bytes": 123e6}],
+        "diagnosis": [{"kind": "busy"}],
+        "roofline": {"head": {"flops": 12.34e9, "rho": 0.567}},
+    }
     result["ceilings"]["gemm"]["flops_per_s"] = 89e9
     for name in PRESETS:
         put(tmp_path, f"cpu_mini_{name}", result)
@@ -55,11 +57,17 @@ def baseline() -> dict[str, Any]:
     rows = {stage: summary([10.0]) for stage in ("image_encoder", "sampling", "vae_decoder", "head")}
     modes = {"eager_fp32": (2.5, [2.4, 2.6]), "topos_rt": (1.0, None)}
     return {
-        "command": "c", "preset": "mini", "steps": 50, "guidance": 3.0, "ours": {"evaluations": 100},
+        "command": "c",
+        "preset": "mini",
+        "steps": 50,
+        "guidance": 3.0,
+        "ours": {"evaluations": 100},
         "machine": {"cpu": "a CPU", "cores": 2, "load_average_before": None},
-        "modes": {name: {"meaning": name, "ms": rows, "s": s, "s_interval": interval, "relative_rms": 2e-6}
-                  for name, (s, interval) in modes.items()},
-    }  # fmt: skip
+        "modes": {
+            name: {"meaning": name, "ms": rows, "s": s, "s_interval": interval, "relative_rms": 2e-6}
+            for name, (s, interval) in modes.items()
+        },
+    }
 
 
 def test_a_baseline(tmp_path: Path) -> None:
@@ -71,12 +79,22 @@ def test_a_baseline(tmp_path: Path) -> None:
 
 def test_a_session_on_a_gpu_but_no_rehearsal(tmp_path: Path) -> None:
     parts = {
-        "probe": {"rc": 0, "timed_out": False, "seconds": 9.6, "results": {
-            "tensorrt-rtx": {"works": False, "error": "refused", "detail": "d"},
-            "gemm_bf16": {"flops_per_s": 788e12}}},
-        "baselines": {"rc": -9, "timed_out": True, "seconds": 540.0, "results": {
-            "official": {"rc": 0, "result": baseline()}, "mini": {"rc": 1, "tail": ["a", "b|c"]}}},
-    }  # fmt: skip
+        "probe": {
+            "rc": 0,
+            "timed_out": False,
+            "seconds": 9.6,
+            "results": {
+                "tensorrt-rtx": {"works": False, "error": "refused", "detail": "d"},
+                "gemm_bf16": {"flops_per_s": 788e12},
+            },
+        },
+        "baselines": {
+            "rc": -9,
+            "timed_out": True,
+            "seconds": 540.0,
+            "results": {"official": {"rc": 0, "result": baseline()}, "mini": {"rc": 1, "tail": ["a", "b|c"]}},
+        },
+    }
     result = {"format": FORMAT, "version": VERSION, "rehearsed": True, "started": "now", "parts": parts}
     put(tmp_path, "gpu_run_h200", result)
     assert "Nothing here has run on a GPU." in make_readme.page(tmp_path)
@@ -91,12 +109,19 @@ def test_a_session_on_a_gpu_but_no_rehearsal(tmp_path: Path) -> None:
 def test_a_start(tmp_path: Path) -> None:
     change = {"p50": -0.123, "significant": True}
     rows = {"this": summary([100.0]), "against": summary([114.0])}
-    put(tmp_path, "startup_cpu", {
-        "commits": {"this": "a", "against": "b"}, "imports_ms": {"this": {"numpy": 99.6}},
-        "machine": {"cpu": "a CPU", "cores": 2, "load_average_before": 0.25},
-        "ms": {"topos-rt generate": rows | {"change": change},
-               "python": rows | {"change": change | {"significant": False}}},
-    })  # fmt: skip
+    put(
+        tmp_path,
+        "startup_cpu",
+        {
+            "commits": {"this": "a", "against": "b"},
+            "imports_ms": {"this": {"numpy": 99.6}},
+            "machine": {"cpu": "a CPU", "cores": 2, "load_average_before": 0.25},
+            "ms": {
+                "topos-rt generate": rows | {"change": change},
+                "python": rows | {"change": change | {"significant": False}},
+            },
+        },
+    )
     page = make_readme.page(tmp_path)
     assert "| `topos-rt generate` | 114 | 100 | -12.3% |" in page
     assert "| `python` | 114 | 100 | none |" in page and "numpy 100" in page

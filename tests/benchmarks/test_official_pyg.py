@@ -29,8 +29,12 @@ TOLERANCE = 1e-5
 def hierarchy() -> Hierarchy:
     template = np.load(DATA / "topology/template_vertices.npz")
     clusters = np.load(DATA / "topology/cluster.npz")
-    return Hierarchy.build(template["vertices"], template["normals"], np.load(DATA / "topology/edges.npy"),
-                           [clusters[f"depth{i}"] for i in range(1, 9)])
+    return Hierarchy.build(
+        template["vertices"],
+        template["normals"],
+        np.load(DATA / "topology/edges.npy"),
+        [clusters[f"depth{i}"] for i in range(1, 9)],
+    )
 
 
 @SETS
@@ -70,8 +74,15 @@ def test_the_loop_is_guided_euler(name: str) -> None:
         x = x - (t - t_next) * fast.guided_step(x, modulation, keys, values, torch.tensor([3.0]))[0]
     expected = vae.eval().decode(x)
     mode, device = MODES[name], torch.device("cpu")
-    official = Official(mode, in_mode(encoder, mode, device), in_mode(dit, mode, device),
-                        OfficialDecoder(vae, hierarchy), device, 3.0, time_grid(2))  # fmt: skip
+    official = Official(
+        mode,
+        in_mode(encoder, mode, device),
+        in_mode(dit, mode, device),
+        OfficialDecoder(vae, hierarchy),
+        device,
+        3.0,
+        time_grid(2),
+    )
     error = relative_rms(official.head(pixels, start), expected)
     assert error <= TOLERANCE if name == "eager_fp32" else TOLERANCE < error < 0.1
     assert official.ms["head"] == pytest.approx(sum(official.ms.values()) - official.ms["head"])

@@ -24,9 +24,12 @@ def test_what_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[dict[str, Any]] = []
     nothing: Any = None
     result = op_timings.measure(
-        nothing, nothing, ["broken", "sound"], op_timings.Bench(rehearse=True, runs=2),
+        nothing,
+        nothing,
+        ["broken", "sound"],
+        op_timings.Bench(rehearse=True, runs=2),
         lambda found: kept.append(copy.deepcopy(found)),
-    )  # fmt: skip
+    )
     found = [[name for name in ("broken", "sound") if name in k] for k in kept]
     assert found == [["broken"], ["broken"], ["broken", "sound"]]
     assert kept[0]["broken"] == {"us": {"ours": {"p50": 1.0}}} and kept[0]["ceilings"]["tbytes"] > 0

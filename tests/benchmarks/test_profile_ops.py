@@ -13,8 +13,10 @@ HEAD = '"Address","Source","# Samples","stall_wait","stall_barrier","stall_wait 
 
 
 def launch(*instructions: tuple[str, int, int, int]) -> list[str]:
-    rows = [f'"0x{n:x}","  {text}","{samples}","{wait}","{barrier}","9"'
-            for n, (text, samples, wait, barrier) in enumerate(instructions)]  # fmt: skip
+    rows = [
+        f'"0x{n:x}","  {text}","{samples}","{wait}","{barrier}","9"'
+        for n, (text, samples, wait, barrier) in enumerate(instructions)
+    ]
     return ['"Kernel Name","void topos::kernel<Body<(int)256, (int)1>>(T1)",', HEAD, *rows]
 
 

@@ -28,8 +28,10 @@ def trajectories(bend: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
 
 def cost(grid: tuple[float, ...], states: np.ndarray, velocities: np.ndarray) -> float:
     at = [int(np.flatnonzero(np.isclose(TIMES, t))[0]) for t in grid]
-    misses = [states[:, j] - states[:, i] - (TIMES[j] - TIMES[i]) * velocities[:, i]
-              for i, j in itertools.pairwise(at)]  # fmt: skip
+    misses = [
+        states[:, j] - states[:, i] - (TIMES[j] - TIMES[i]) * velocities[:, i]
+        for i, j in itertools.pairwise(at)
+    ]
     return float(sum(np.square(miss).mean() for miss in misses))
 
 
@@ -76,10 +78,13 @@ def test_the_presets_are_those_of_the_measurement() -> None:
     assert _presets(result["measured"]) == result["presets"]
 
 
-@pytest.mark.parametrize("settings", [
-    SamplerSettings(8, "ab2", shift=2.0, interval=(0.1, 0.9), reuse=2),
-    SamplerSettings(2, "heun", times=(1.0, 0.4, 0.0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SamplerSettings(8, "ab2", shift=2.0, interval=(0.1, 0.9), reuse=2),
+        SamplerSettings(2, "heun", times=(1.0, 0.4, 0.0)),
+    ],
+)
 def test_a_row_holds_its_settings(settings: SamplerSettings) -> None:
     made = _row(settings, np.array([[1.0, 3.0], [2.0, 2.0]]))
     assert _settings(made) == settings

@@ -97,9 +97,15 @@ def test_the_lines_for_people_say_the_same(run):
     lines = out.splitlines()
     assert lines[0] == "tiny (random weights: the shape means nothing)"
     assert lines[2] == (
-        "balanced: unipc, 3 steps, 6 evaluations, guidance w = 1.5 throughout; random pixels in memory")
+        "balanced: unipc, 3 steps, 6 evaluations, guidance w = 1.5 throughout; random pixels in memory"
+    )
     assert [line.split()[0] for line in lines if line.startswith(("image", "head", "glb"))] == [
-        "image", "image_encoder", "head", "glb", "image_encoder"]  # fmt: skip
+        "image",
+        "image_encoder",
+        "head",
+        "glb",
+        "image_encoder",
+    ]
     assert any(line.startswith("ceilings: ") for line in lines)
     assert any(line.startswith("rho ") for line in lines)
     assert all(line.startswith("note: ") for line in err.splitlines())
@@ -273,7 +279,8 @@ def test_on_a_gpu(measured, monkeypatch, tmp_path):
     trt = fake_gpu.install(monkeypatch)
     answer = "Imaginary RTX 1, 580.1, P0, 1500, 9000, 2000, 90.5, 200.0, 60, 512"
     monkeypatch.setattr(
-        "topos_rt.bench.machine._nvidia_smi", lambda fields: "0x4" if "reasons" in fields else answer)
+        "topos_rt.bench.machine._nvidia_smi", lambda fields: "0x4" if "reasons" in fields else answer
+    )
     _, found = measured("--cache", tmp_path / "cache")
     assert found["settings"]["backend"] == "tensorrt-rtx"
     assert trt.gpu.events == {}

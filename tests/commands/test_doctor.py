@@ -109,8 +109,11 @@ def test_the_engines_that_are_kept(one_model, examine):
     assert set(by_capability) == {"portable", "8.9"}
     told = by_capability["portable"]
     assert (told["graph"], told["backend"], told["backend_version"], told["precision"]) == (
-        "dit_step.onnx", "tensorrt-rtx", "1.6.1.120", "fp16",
-    )  # fmt: skip
+        "dit_step.onnx",
+        "tensorrt-rtx",
+        "1.6.1.120",
+        "fp16",
+    )
     assert "dit_step.onnx  tensorrt-rtx 1.6.1.120, fp16, portable, 2.5 MB, last used 20" in text
     assert "for compute capability 8.9" in text
     assert f"{damaged.stem}  not usable: its plan has 0 bytes, not 4" in text
@@ -171,7 +174,7 @@ def test_gpus_are_listed(one_model, monkeypatch, tmp_path, examine):
         ("echo 'NVIDIA-SMI has failed\nbecause of the driver'; exit 9", "has failed because of the driver"),
         ("exit 6", "exit code 6"),
     ],
-)  # fmt: skip
+)
 def test_a_driver_that_does_not_answer(one_model, monkeypatch, tmp_path, examine, script, told):
     smi(monkeypatch, tmp_path, script)
     code, found, _ = examine()
@@ -193,9 +196,12 @@ def test_a_missing_dependency(tmp_path, absent):
     (tmp_path / f"{absent}.py").write_text("raise ModuleNotFoundError(f'No module named {__name__!r}')\n")
     done = subprocess.run(
         [sys.executable, "-m", "topos_rt", "doctor", "--json"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
-    )  # fmt: skip
+    )
     name = {"PIL": "pillow"}.get(absent, absent)
     problems = json.loads(done.stdout)["problems"]
     assert [problem["problem"] for problem in problems[1:]] in (
@@ -215,9 +221,10 @@ def test_a_missing_dependency(tmp_path, absent):
 def test_kernels_are_an_option(one_model, monkeypatch, examine, built):
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec",
+        importlib.util,
+        "find_spec",
         lambda name, *rest: (built or None) if name == "topos_rt._kernels" else find(name, *rest),
-    )  # fmt: skip
+    )
     code, found, text = examine()
     assert code == 0 and found["problems"] == []
     assert found["kernels"]["built"] is built

@@ -318,9 +318,11 @@ def on_a_terminal(words):
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "topos_rt", *words],
-        stdout=subprocess.PIPE, stderr=slave, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     os.close(slave)
     shown = b""
     while True:
@@ -361,9 +363,12 @@ def example():
 def in_a_process(*words):
     return subprocess.run(
         [sys.executable, "-m", "topos_rt", *words],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
 
 
 def test_portrait_to_head_end_to_end(example):

@@ -58,10 +58,20 @@ class Release:
         """Of `python -m export official`, without --out."""
         ckpt = self.folder / "pretrained_ckpt"
         return [
-            "official", "--vae", f"{ckpt}/TOPOS-VAE.model.pth", "--dit", f"{ckpt}/TOPOS-DiT.model.pth",
-            "--image-encoder", f"{ckpt}/dinov2_vitl14_reg4_pretrain.pth", "--topology", f"{self.folder}/data",
-            "--config", f"{self.folder}/configs/dit.yaml", "--points", str(self.points),
-        ]  # fmt: skip
+            "official",
+            "--vae",
+            f"{ckpt}/TOPOS-VAE.model.pth",
+            "--dit",
+            f"{ckpt}/TOPOS-DiT.model.pth",
+            "--image-encoder",
+            f"{ckpt}/dinov2_vitl14_reg4_pretrain.pth",
+            "--topology",
+            f"{self.folder}/data",
+            "--config",
+            f"{self.folder}/configs/dit.yaml",
+            "--points",
+            str(self.points),
+        ]
 
     def file(self, name: str) -> Path:
         """One of the files by its name in the release."""
@@ -108,15 +118,23 @@ def write_release(
     latents = len(hierarchy.levels[len(sizes.decoder_blocks)].features)
     torch.manual_seed(1)
     vae = TOPOSVAE(
-        hierarchy, code_channels=sizes.code_channel, width=sizes.width, num_freqs=sizes.num_freqs,
-        num_encoder_layers=sizes.num_encoder_layers, decoder_blocks=sizes.decoder_blocks,
+        hierarchy,
+        code_channels=sizes.code_channel,
+        width=sizes.width,
+        num_freqs=sizes.num_freqs,
+        num_encoder_layers=sizes.num_encoder_layers,
+        decoder_blocks=sizes.decoder_blocks,
         decoder_channel=sizes.decoder_channel,
-    )  # fmt: skip
+    )
     dit = TOPOSDiT(
-        in_channels=sizes.code_channel, out_channels=sizes.code_channel, model_channels=sizes.model_channels,
-        num_latents=latents, cond_channels=ENCODER["embed_dim"], num_blocks=sizes.num_blocks,
+        in_channels=sizes.code_channel,
+        out_channels=sizes.code_channel,
+        model_channels=sizes.model_channels,
+        num_latents=latents,
+        cond_channels=ENCODER["embed_dim"],
+        num_blocks=sizes.num_blocks,
         num_heads=sizes.num_heads,
-    )  # fmt: skip
+    )
     encoder = ImageEncoder(**ENCODER)
     for network in (vae, dit, encoder):
         for parameter in network.parameters():
@@ -125,12 +143,20 @@ def write_release(
     tie_biases(vae)
     save_checkpoints(folder, vae, dit, encoder)
     model = {
-        "num_latents": latents, "cond_channels": ENCODER["embed_dim"], "code_channel": sizes.code_channel,
-        "df_in_channels": sizes.code_channel, "df_out_channels": sizes.code_channel, "width": sizes.width,
-        "num_encoder_layers": sizes.num_encoder_layers, "num_freqs": sizes.num_freqs,
-        "decoder_blocks": list(sizes.decoder_blocks), "decoder_channel": list(sizes.decoder_channel),
-        "model_channels": sizes.model_channels, "num_blocks": sizes.num_blocks, "num_heads": sizes.num_heads,
-    }  # fmt: skip
+        "num_latents": latents,
+        "cond_channels": ENCODER["embed_dim"],
+        "code_channel": sizes.code_channel,
+        "df_in_channels": sizes.code_channel,
+        "df_out_channels": sizes.code_channel,
+        "width": sizes.width,
+        "num_encoder_layers": sizes.num_encoder_layers,
+        "num_freqs": sizes.num_freqs,
+        "decoder_blocks": list(sizes.decoder_blocks),
+        "decoder_channel": list(sizes.decoder_channel),
+        "model_channels": sizes.model_channels,
+        "num_blocks": sizes.num_blocks,
+        "num_heads": sizes.num_heads,
+    }
     write_config(folder, model | sizes.extra, sizes.depth)
     return Release(folder, hierarchy, topology, vae, dit, encoder)
 
@@ -197,9 +223,14 @@ def write_fixture_release(folder: Path) -> Release:
     vae.load_state_dict(load_file(DATA / "vae_state_strong.safetensors"))
     torch.manual_seed(2)
     dit = TOPOSDiT(
-        in_channels=8, out_channels=8, model_channels=32, num_latents=720, cond_channels=64, num_blocks=1,
+        in_channels=8,
+        out_channels=8,
+        model_channels=32,
+        num_latents=720,
+        cond_channels=64,
+        num_blocks=1,
         num_heads=2,
-    )  # fmt: skip
+    )
     encoder = ImageEncoder(embed_dim=64, depth=2, num_heads=1)
     encoder.load_state_dict(load_file(DATA / "dino_state_strong.safetensors"))
     for network in (vae, dit, encoder):

@@ -35,11 +35,14 @@ def test_the_plain_crop_is_the_picture(picture: Tensor) -> None:
     assert torch.allclose(seen(picture, Crop())[:, 0], picture, atol=1e-5)
 
 
-@pytest.mark.parametrize(("crop", "move"), [
-    (Crop(right=3 * PIXEL), lambda p: p[..., 3:]),
-    (Crop(right=-3 * PIXEL), lambda p: p[..., :-3]),
-    (Crop(down=2 * PIXEL), lambda p: p[..., 2:, :]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("crop", "move"),
+    [
+        (Crop(right=3 * PIXEL), lambda p: p[..., 3:]),
+        (Crop(right=-3 * PIXEL), lambda p: p[..., :-3]),
+        (Crop(down=2 * PIXEL), lambda p: p[..., 2:, :]),
+    ],
+)
 def test_a_crop_lies_where_it_says(crop: Crop, move: object, picture: Tensor) -> None:
     assert callable(move)
     got, kept = seen(picture, crop)[:, 0], move(picture)

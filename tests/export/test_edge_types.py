@@ -74,9 +74,13 @@ def test_decoder_edge_by_edge(stages: int, coincident: bool) -> None:
     hierarchy = build(stages, coincident)
     torch.manual_seed(stages)
     vae = TOPOSVAE(
-        hierarchy, code_channels=3, width=8, num_encoder_layers=1, decoder_blocks=[1] * stages,
+        hierarchy,
+        code_channels=3,
+        width=8,
+        num_encoder_layers=1,
+        decoder_blocks=[1] * stages,
         decoder_channel=[48, *[32] * stages],
-    ).eval()  # fmt: skip
+    ).eval()
     for name, parameter in vae.named_parameters():
         if name.endswith("bias") or parameter.ndim > 1:
             parameter.normal_(0, 0.5)

@@ -203,9 +203,14 @@ def test_engines_are_open_one_at_a_time_and_closed_after_a_failure() -> None:
 def test_feeds_are_those_of_the_pipeline(tiny_bundle: Path) -> None:
     feeds = example_feeds(Bundle.open(tiny_bundle), PORTRAIT, seed=3, threads=1)
     assert {graph: len(runs) for graph, runs in feeds.items()} == {
-        "image_encoder": 1, "dit_context": 1, "dit_modulation": 4, "dit_step": 2, "dit_step_guided": 2,
-        "vae_decoder": 2, "vae_encoder": 1,
-    }  # fmt: skip
+        "image_encoder": 1,
+        "dit_context": 1,
+        "dit_modulation": 4,
+        "dit_step": 2,
+        "dit_step_guided": 2,
+        "vae_decoder": 2,
+        "vae_encoder": 1,
+    }
     model = tiny.TinyModel()
     tokens = model.image_encoder(feeds["image_encoder"][0]["pixels"])["tokens"]
     assert np.allclose(feeds["dit_context"][0]["tokens"], tokens, atol=1e-5)

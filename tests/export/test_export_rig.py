@@ -84,9 +84,13 @@ def shuffled(character: Character, seed: int = 0) -> Character:
     place = np.argsort(order)
     assert character.uvs is not None
     return dataclasses.replace(
-        character, positions=character.positions[order], uvs=character.uvs[order], skin=character.skin[order],
-        shapes=character.shapes[:, order], triangles=place[character.triangles][::-1],
-    )  # fmt: skip
+        character,
+        positions=character.positions[order],
+        uvs=character.uvs[order],
+        skin=character.skin[order],
+        shapes=character.shapes[:, order],
+        triangles=place[character.triangles][::-1],
+    )
 
 
 def test_vertices_in_another_order_are_told_by_their_uvs(tmp_path: Path) -> None:
@@ -129,9 +133,17 @@ def test_uvs_that_several_vertices_share_do_not_tell_them_apart() -> None:
     topology = Topology.from_polygons(8, QUADS, uvs, [[0, 1, 2, 3]] * 6)
     copies = split_seams(topology)
     count = len(copies.source)
-    character = Character(np.zeros((count, 3)), copies.uvs[::-1].astype(float), count - 1 - copies.triangles,
-                          ("j",), np.array([-1]), np.zeros((1, 3)), np.ones((count, 1)), ("s",),
-                          np.zeros((1, count, 3)))  # fmt: skip
+    character = Character(
+        np.zeros((count, 3)),
+        copies.uvs[::-1].astype(float),
+        count - 1 - copies.triangles,
+        ("j",),
+        np.array([-1]),
+        np.zeros((1, 3)),
+        np.ones((count, 1)),
+        ("s",),
+        np.zeros((1, count, 3)),
+    )
     with pytest.raises(MeshInputError, match="UVs of the topology: got some shared by several vertices"):
         match(dataclasses.replace(character, positions=np.zeros((count + 1, 3))), topology)
 
@@ -212,9 +224,7 @@ def test_damaged_files_are_refused(tmp_path: Path, data: bytes) -> None:
 # the command
 
 
-def test_the_command_puts_a_rig_into_a_bundle(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_puts_a_rig_into_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = tmp_path / "own"
     shutil.copytree(Bundle.open("mini", verify=False).path, bundle)
     head = rigged_mini()
@@ -238,9 +248,12 @@ def test_the_command_puts_a_rig_into_a_bundle(
     ],
 )
 def test_the_command_refuses_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    arguments: list[str], message: str,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["rig", str(file_of(tmp_path, rigged_ball())), *arguments]) == 2
     error = capsys.readouterr().err

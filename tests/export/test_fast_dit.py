@@ -61,8 +61,15 @@ def test_official_outputs_in_single_precision(suffix: str) -> None:
 def test_any_weights(blocks: int) -> None:
     """Affine norms, biases and gains that are not what training starts from."""
     torch.manual_seed(blocks)
-    dit = TOPOSDiT(in_channels=3, out_channels=3, model_channels=24, num_latents=7, cond_channels=10,
-                   num_blocks=blocks, num_heads=4).double()  # fmt: skip
+    dit = TOPOSDiT(
+        in_channels=3,
+        out_channels=3,
+        model_channels=24,
+        num_latents=7,
+        cond_channels=10,
+        num_blocks=blocks,
+        num_heads=4,
+    ).double()
     for parameter in dit.parameters():
         parameter.normal_(0, 0.4)
     times = torch.tensor([1000.0, 3.0]).double()
@@ -80,7 +87,15 @@ def test_folding_leaves_the_plain_form_alone() -> None:
 
 @pytest.mark.parametrize("norms", [{"qk_rms_norm": False}, {"qk_rms_norm_cross": True}])
 def test_other_norms_are_refused(norms: dict[str, bool]) -> None:
-    dit = TOPOSDiT(in_channels=3, out_channels=3, model_channels=8, num_latents=4, cond_channels=8,
-                   num_blocks=1, num_heads=2, **norms)  # fmt: skip
+    dit = TOPOSDiT(
+        in_channels=3,
+        out_channels=3,
+        model_channels=8,
+        num_latents=4,
+        cond_channels=8,
+        num_blocks=1,
+        num_heads=2,
+        **norms,
+    )
     with pytest.raises(ValueError, match="expected qk_rms_norm=True and qk_rms_norm_cross=False"):
         FastDiT(dit)

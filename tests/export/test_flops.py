@@ -22,7 +22,8 @@ def write(path: Path, node: onnx.NodeProto, inputs: Shapes, output: tuple[object
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, output)
     model = helper.make_model(
-        helper.make_graph([node], "one", values, [result]), opset_imports=[helper.make_opsetid("", 23)])
+        helper.make_graph([node], "one", values, [result]), opset_imports=[helper.make_opsetid("", 23)]
+    )
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -83,7 +84,8 @@ def test_a_bundle(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert result["graphs"]["dit_context"] == 2 * 2 * tiny.TOKENS * tiny.CHANNELS * per_token
     graphs = result["graphs"]
     assert result["sampling"] == (
-        7 * (graphs["dit_step_guided"] + graphs["dit_modulation"]) + graphs["dit_context"])
+        7 * (graphs["dit_step_guided"] + graphs["dit_modulation"]) + graphs["dit_context"]
+    )
     assert main(["flops", str(tiny_bundle), "--steps", "7", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == result
 

@@ -91,8 +91,10 @@ def test_both_forms_agree(written: Path, graphs: dict[str, Graph], name: str) ->
 @pytest.mark.parametrize("scale", [None, 1.0, 0.3])
 def test_attention_written_out(scale: float | None) -> None:
     given = {} if scale is None else {"scale": scale}
-    nodes = [onnx.helper.make_node("Neg", ["q"], ["a"]),
-             onnx.helper.make_node("Attention", ["a", "k", "v"], ["y"], **given)]  # fmt: skip
+    nodes = [
+        onnx.helper.make_node("Neg", ["q"], ["a"]),
+        onnx.helper.make_node("Attention", ["a", "k", "v"], ["y"], **given),
+    ]
     shapes = {"q": (2, 3, 5, 8), "k": (2, 3, 7, 8), "v": (2, 3, 7, 8)}
     inputs = [onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
     output = onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3, 5, 8))

@@ -35,8 +35,10 @@ def run(
 
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 100.0])
 def test_a_product_of_rounded_operands_rounded_once_more(tmp_path: Path, spread: float) -> None:
-    feeds = {"a": RNG.normal(0, spread, (5, 8)).astype(np.float32),
-             "b": RNG.normal(0, 1, (8, 6)).astype(np.float32)}  # fmt: skip
+    feeds = {
+        "a": RNG.normal(0, spread, (5, 8)).astype(np.float32),
+        "b": RNG.normal(0, 1, (8, 6)).astype(np.float32),
+    }
     got, largest = run(tmp_path, [onnx.helper.make_node("MatMul", ["a", "b"], ["y"])], feeds, (5, 6))
     a, b = (value.astype(np.float16).astype(np.float32) for value in feeds.values())
     exact = a @ b
@@ -56,9 +58,14 @@ def test_naively_every_value_is_rounded(tmp_path: Path) -> None:
     make = onnx.helper.make_node
     w, c = (RNG.normal(0, 0.3, shape).astype(np.float32) for shape in ((8, 8), (8,)))
     weights = onnx.helper.make_tensor("w", TensorProto.FLOAT, w.shape, w.tobytes(), raw=True)
-    nodes = [make("Constant", [], ["c"], value=onnx.numpy_helper.from_array(c)),
-             make("MatMul", ["x", "w"], ["h"]), make("Add", ["h", "c"], ["s"]), make("Shape", ["s"], ["n"]),
-             make("Reshape", ["s", "n"], ["r"]), make("Exp", ["r"], ["y"])]  # fmt: skip
+    nodes = [
+        make("Constant", [], ["c"], value=onnx.numpy_helper.from_array(c)),
+        make("MatMul", ["x", "w"], ["h"]),
+        make("Add", ["h", "c"], ["s"]),
+        make("Shape", ["s"], ["n"]),
+        make("Reshape", ["s", "n"], ["r"]),
+        make("Exp", ["r"], ["y"]),
+    ]
     values = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, (4, 8)) for name in "xy"]
     graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], [weights])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)

@@ -45,9 +45,14 @@ def official_arguments(folder: Path) -> list[str]:
     write_topology(folder / "data", head.positions, head.topology, preset.recipe.depth)
     ckpt = folder / "pretrained_ckpt"
     return [
-        "official", "--vae", f"{ckpt}/TOPOS-VAE.model.pth", "--dit", f"{ckpt}/TOPOS-DiT.model.pth",
-        "--topology", f"{folder}/data",
-    ]  # fmt: skip
+        "official",
+        "--vae",
+        f"{ckpt}/TOPOS-VAE.model.pth",
+        "--dit",
+        f"{ckpt}/TOPOS-DiT.model.pth",
+        "--topology",
+        f"{folder}/data",
+    ]
 
 
 @pytest.mark.slow
@@ -71,10 +76,13 @@ def test_full_size(kind: str, precision: str, tmp_path: Path) -> None:
     errors = relative_errors(bundle) if (kind, precision) == ("random", "fp32") else None
     result = {
         "command": f"python -m export {arguments[0]} (full size) --precision {precision}",
-        "cores": len(os.sched_getaffinity(0)), "seconds": round(seconds, 1), "peak_gib": round(gib, 2),
-        "weights_bytes": weights.stat().st_size, "dit_bytes": dit,
+        "cores": len(os.sched_getaffinity(0)),
+        "seconds": round(seconds, 1),
+        "peak_gib": round(gib, 2),
+        "weights_bytes": weights.stat().st_size,
+        "dit_bytes": dit,
         "relative_rms_onnxruntime_to_pytorch": errors,
-    }  # fmt: skip
+    }
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"export_{kind}_{precision}.json").write_text(json.dumps(result, indent=2) + "\n")
     assert seconds <= SECONDS and gib <= GIB
@@ -105,19 +113,37 @@ HALF_PRODUCTS = {
     "dit_step_guided": {"MATRIX_MULTIPLY": BLOCKS * 6 + 1, "ATTENTION_INPUT": BLOCKS * 2},
 }
 
+
 @pytest.mark.slow
 def test_every_engine_at_full_size(tmp_path: Path) -> None:
     """TensorRT-RTX builds all seven in FP16 with the command users have; what it says is kept."""
     work = Path(os.environ.get("TOPOS_RT_FULL_SIZE") or tmp_path)
     if not (work / "bundle/manifest.json").exists():
         run_here(work, "-m", "export", *random_arguments(work), "--out", "bundle")
-    command = ["-m", "topos_rt", "build", "--model", "bundle", "--backend", "tensorrt-rtx",
-               "--precision", "fp16", "--cache", "cache", "--json"]  # fmt: skip
+    command = [
+        "-m",
+        "topos_rt",
+        "build",
+        "--model",
+        "bundle",
+        "--backend",
+        "tensorrt-rtx",
+        "--precision",
+        "fp16",
+        "--cache",
+        "cache",
+        "--json",
+    ]
     output, seconds, gib = run_here(work, *command)
     told = json.loads(output)
     if all(facts["built"] for facts in told["graphs"].values()):
-        machine = {"cores": len(os.sched_getaffinity(0)), "processor": processor(), "gpu": None,
-                   "wall_seconds": round(seconds, 1), "peak_gib": round(gib, 2)}  # fmt: skip
+        machine = {
+            "cores": len(os.sched_getaffinity(0)),
+            "processor": processor(),
+            "gpu": None,
+            "wall_seconds": round(seconds, 1),
+            "peak_gib": round(gib, 2),
+        }
         (RESULTS / "build_official.json").write_text(json.dumps(told | {"machine": machine}, indent=2) + "\n")
     assert told["exit_code"] == 0 and told["precision"] == "fp16"
     assert list(told["graphs"]) == list(GRAPHS) == list(SHAPES)
@@ -131,8 +157,10 @@ def test_every_engine_at_full_size(tmp_path: Path) -> None:
 
 def check_engine(bundle: Bundle, graph: str, facts: dict[str, Any]) -> None:
     model = onnx.load(bundle.graph(graph, "fp16"), load_external_data=False)
-    ends = [{v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in side}
-            for side in (model.graph.input, model.graph.output)]  # fmt: skip
+    ends = [
+        {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in side}
+        for side in (model.graph.input, model.graph.output)
+    ]
     assert ends == list(SHAPES[graph])
     half, wide = graphs.products(bundle.graph(graph, "fp16"))
     found = facts["layers_by_kind"].get("fp16", {})
@@ -147,11 +175,16 @@ def check_engine(bundle: Bundle, graph: str, facts: dict[str, Any]) -> None:
 
 def weight_bytes(model: onnx.ModelProto) -> int:
     """Of weights as an engine keeps them: those that are cast to FP16, cast."""
-    halved = {node.input[0] for node in model.graph.node for a in node.attribute
-              if node.op_type == "Cast" and a.name == "to" and a.i == onnx.TensorProto.FLOAT16}  # fmt: skip
+    halved = {
+        node.input[0]
+        for node in model.graph.node
+        for a in node.attribute
+        if node.op_type == "Cast" and a.name == "to" and a.i == onnx.TensorProto.FLOAT16
+    }
     sizes = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2, onnx.TensorProto.INT64: 8}
-    return sum(math.prod(t.dims) * (2 if t.name in halved else sizes[t.data_type])
-               for t in model.graph.initializer)  # fmt: skip
+    return sum(
+        math.prod(t.dims) * (2 if t.name in halved else sizes[t.data_type]) for t in model.graph.initializer
+    )
 
 
 def run_here(work: Path, *words: str) -> tuple[str, float, float]:
@@ -169,8 +202,11 @@ def run_here(work: Path, *words: str) -> tuple[str, float, float]:
 
 def processor() -> str:
     """Its name, as Linux tells it."""
-    names = (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name"))  # fmt: skip
+    names = (
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
     return next(names, "unknown")
 
 

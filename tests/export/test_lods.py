@@ -19,8 +19,11 @@ def sheet(side: int = 9, seam: bool = False) -> tuple[Topology, np.ndarray]:
     ids = np.arange(side * side).reshape(side, side)
     y, x = np.divmod(np.arange(side * side), side)
     positions = np.stack([x, y, 0 * x], 1) / (side - 1)
-    quads = [[ids[r, c], ids[r, c + 1], ids[r + 1, c + 1], ids[r + 1, c]]
-             for r in range(side - 1) for c in range(side - 1)]
+    quads = [
+        [ids[r, c], ids[r, c + 1], ids[r + 1, c + 1], ids[r + 1, c]]
+        for r in range(side - 1)
+        for c in range(side - 1)
+    ]
     middle = side // 2
     uvs = np.concatenate([positions[:, :2], positions[:, :2] + [2, 0]])
     shift = [side * side if seam and c >= middle else 0 for _ in range(side - 1) for c in range(side - 1)]
@@ -86,9 +89,7 @@ def test_the_same_input_gives_the_same_levels_and_the_impossible_ends() -> None:
     assert len(least.triangles) >= 30  # the 32 corners of the outline stay
 
 
-def test_a_bundle_gets_levels_and_stays_sound(
-    own_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bundle_gets_levels_and_stays_sound(own_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Bundle.open(own_bundle).topology.lods == ()
     assert main(["lods", str(own_bundle)]) == 0
     told = capsys.readouterr().out

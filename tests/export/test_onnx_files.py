@@ -33,12 +33,27 @@ def tiny_graphs() -> dict[str, Graph]:
     torch.manual_seed(0)
     head = ball(6, 8, radius=0.9)
     hierarchy = Hierarchy.build(head.positions, head.normals, head.topology.edges, depth=4, num_levels=4)
-    vae = TOPOSVAE(hierarchy, code_channels=4, width=CHANNELS, num_encoder_layers=1, decoder_blocks=(1, 1, 1),
-                   decoder_channel=(CHANNELS, CHANNELS, 16, 16), perceiver_heads=2, perceiver_dim_head=16,
-                   predict_offset=True)  # fmt: skip
+    vae = TOPOSVAE(
+        hierarchy,
+        code_channels=4,
+        width=CHANNELS,
+        num_encoder_layers=1,
+        decoder_blocks=(1, 1, 1),
+        decoder_channel=(CHANNELS, CHANNELS, 16, 16),
+        perceiver_heads=2,
+        perceiver_dim_head=16,
+        predict_offset=True,
+    )
     nodes = len(hierarchy.levels[3].features)
-    dit = TOPOSDiT(in_channels=4, out_channels=4, model_channels=CHANNELS, num_latents=nodes,
-                   cond_channels=CHANNELS, num_blocks=2, num_heads=2)  # fmt: skip
+    dit = TOPOSDiT(
+        in_channels=4,
+        out_channels=4,
+        model_channels=CHANNELS,
+        num_latents=nodes,
+        cond_channels=CHANNELS,
+        num_blocks=2,
+        num_heads=2,
+    )
     encoder = ImageEncoder(embed_dim=CHANNELS, depth=1, num_heads=2, img_size=28)
     return build_graphs(encoder, FastDiT(dit), vae, image_size=28, points=50)
 
@@ -159,9 +174,10 @@ def test_one_changed_byte_of_a_weight_is_noticed(written: Written, name: str, tm
     for path in written.directory.iterdir():
         shutil.copy(path, tmp_path)
     offset, length = next(
-        (offset, length) for tensor, _, offset, length in external(written.model(name))
+        (offset, length)
+        for tensor, _, offset, length in external(written.model(name))
         if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2
-    )  # fmt: skip
+    )
     data = bytearray((tmp_path / WEIGHTS).read_bytes())
     largest = np.abs(np.frombuffer(data[offset : offset + length], np.float32)).argmax()
     data[offset + 4 * int(largest) + 3] ^= 0x80  # its sign

@@ -18,8 +18,12 @@ from topos_rt.topology import Hierarchy
 def hierarchy() -> Hierarchy:
     template = np.load(DATA / "topology/template_vertices.npz")
     clusters = np.load(DATA / "topology/cluster.npz")
-    return Hierarchy.build(template["vertices"], template["normals"], np.load(DATA / "topology/edges.npy"),
-                           [clusters[f"depth{i}"] for i in range(1, 9)])
+    return Hierarchy.build(
+        template["vertices"],
+        template["normals"],
+        np.load(DATA / "topology/edges.npy"),
+        [clusters[f"depth{i}"] for i in range(1, 9)],
+    )
 
 
 @SETS
@@ -87,8 +91,15 @@ def test_released_shapes() -> None:
     """Every key and shape of the released checkpoints, without allocating them."""
     keys = json.loads((DATA / "official_keys.json").read_text())
     with torch.device("meta"):
-        dit = TOPOSDiT(in_channels=32, out_channels=32, model_channels=1024, num_latents=1513,
-                       cond_channels=1024, num_blocks=24, num_heads=16)
+        dit = TOPOSDiT(
+            in_channels=32,
+            out_channels=32,
+            model_channels=1024,
+            num_latents=1513,
+            cond_channels=1024,
+            num_blocks=24,
+            num_heads=16,
+        )
         encoder = ImageEncoder()
     assert {k: list(v.shape) for k, v in dit.state_dict().items()} == keys["TOPOS-DiT"]
     assert {k: list(v.shape) for k, v in encoder.state_dict().items()} == keys["DINOv2-ViT-L/14-reg4"]

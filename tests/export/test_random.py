@@ -22,12 +22,26 @@ RECIPES = {"official": random.official().recipe, "mini": random.mini().recipe}
 SIZES = {"official": (24049, 1513), "mini": (4538, 167)}
 SMALL = random.Preset(
     Recipe((8, 6, 8), 42, stages=3, depth=4, width=0.7),
-    {"code_channels": 4, "width": 32, "num_encoder_layers": 1, "decoder_blocks": [2, 1, 1],
-     "decoder_channel": [64, 32, 32, 16]},
-    {"in_channels": 4, "out_channels": 4, "model_channels": 64, "num_latents": 42, "cond_channels": 32,
-     "num_blocks": 3, "num_heads": 2},
-    {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 56}, image_size=56, points=256,
-)  # fmt: skip
+    {
+        "code_channels": 4,
+        "width": 32,
+        "num_encoder_layers": 1,
+        "decoder_blocks": [2, 1, 1],
+        "decoder_channel": [64, 32, 32, 16],
+    },
+    {
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 64,
+        "num_latents": 42,
+        "cond_channels": 32,
+        "num_blocks": 3,
+        "num_heads": 2,
+    },
+    {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 56},
+    image_size=56,
+    points=256,
+)
 
 
 @pytest.fixture(scope="module")

@@ -203,11 +203,14 @@ def test_several_roots_get_one_above_them() -> None:
 
 
 def test_seam_copies_carry_skin_and_normals() -> None:
-    rig = dataclasses.replace(cube_rig(), joint_names=("a", "b"), joint_parents=np.array([-1, 0]),
-                              joint_positions=np.eye(2, 3),
-                              skin_joints=np.tile([0, 1, 0, 0], (8, 1)),
-                              skin_weights=np.stack([np.arange(8) / 8, 1 - np.arange(8) / 8,
-                                                     np.zeros(8), np.zeros(8)], 1))  # fmt: skip
+    rig = dataclasses.replace(
+        cube_rig(),
+        joint_names=("a", "b"),
+        joint_parents=np.array([-1, 0]),
+        joint_positions=np.eye(2, 3),
+        skin_joints=np.tile([0, 1, 0, 0], (8, 1)),
+        skin_weights=np.stack([np.arange(8) / 8, 1 - np.arange(8) / 8, np.zeros(8), np.zeros(8)], 1),
+    )
     found = contents(dataclasses.replace(cube(), rig=rig))
     source = split_seams(cube_topology()).source
     assert np.array_equal(found["WEIGHTS_0"], rig.skin_weights[source])
@@ -226,7 +229,10 @@ def test_a_rigged_head_of_mini_is_small() -> None:
 @pytest.mark.parametrize("shapes", [(), ("a", "b")])
 def test_shapes_that_move_nothing(shapes: tuple[str, ...]) -> None:
     still = dataclasses.replace(
-        cube_rig(), shape_names=shapes, shape_index=np.zeros(0, int), shape_delta=np.zeros((0, 3)),
+        cube_rig(),
+        shape_names=shapes,
+        shape_index=np.zeros(0, int),
+        shape_delta=np.zeros((0, 3)),
         shape_offsets=np.zeros(len(shapes) + 1, int),
     )
     found = contents(dataclasses.replace(cube(), rig=still))
@@ -256,8 +262,17 @@ def test_indices_are_16_bit_while_they_fit(count: int, dtype: type) -> None:
     topology = Topology.from_polygons(count, [[0, 1, count - 1]])
     positions = np.zeros((count, 3), np.float32)
     positions[:2] = np.eye(3)[:2]
-    rig = Rig(("j",), np.array([-1]), np.zeros((1, 3)), np.zeros((count, 4), int), np.ones((count, 4)) / 4,
-              ("s",), np.array([count - 1]), np.ones((1, 3)), np.array([0, 1]))
+    rig = Rig(
+        ("j",),
+        np.array([-1]),
+        np.zeros((1, 3)),
+        np.zeros((count, 4), int),
+        np.ones((count, 4)) / 4,
+        ("s",),
+        np.array([count - 1]),
+        np.ones((1, 3)),
+        np.array([0, 1]),
+    )
     found = contents(HeadMesh(positions, np.tile([0, 0, 1.0], (count, 1)), topology, rig))
     assert found["indices"].dtype == dtype and found["indices"].max() == count - 1
     assert found["targets"][0][-1].tolist() == [1, 1, 1]

@@ -30,7 +30,8 @@ def heads() -> dict[str, HeadMesh]:
         "ball": ball(),
         "ball with a skeleton": dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions)),
         "ball with two skeletons": dataclasses.replace(
-            ball(), rig=dataclasses.replace(ball_rig(), joint_parents=np.array([-1, -1]))),
+            ball(), rig=dataclasses.replace(ball_rig(), joint_parents=np.array([-1, -1]))
+        ),
         "bundled head": bundled_head(),
     }
 

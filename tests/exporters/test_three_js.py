@@ -59,8 +59,9 @@ def seen() -> dict[str, Any]:
             (ARTIFACTS / name).write_bytes(data)
     pictures = {
         name.removesuffix(".png"): np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int16)
-        for name, data in results.items() if name.endswith(".png")
-    }  # fmt: skip
+        for name, data in results.items()
+        if name.endswith(".png")
+    }
     return pictures | {"facts": json.loads(results["facts.json"])}
 
 
@@ -151,8 +152,9 @@ def montage() -> bytes:
     rows = [[pictures[f"{state}_{kind}"] for state in STATES] for kind in ("lit", "normals")]
     rows.append([ours(state)[0] for state in STATES])
     image = np.concatenate([np.concatenate(row, 1) for row in rows]).astype(np.uint8)
-    small = Image.fromarray(image).resize((image.shape[1] * 3 // 5, image.shape[0] * 3 // 5),
-                                          Image.Resampling.LANCZOS)  # fmt: skip
+    small = Image.fromarray(image).resize(
+        (image.shape[1] * 3 // 5, image.shape[0] * 3 // 5), Image.Resampling.LANCZOS
+    )
     buffer = io.BytesIO()
     small.quantize(256).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -107,8 +107,11 @@ def posed_by_usd(stage: Any, weights: dict[str, float]) -> np.ndarray:
     animation.GetBlendShapeWeightsAttr().Set([weights.get(name, 0.0) for name in names])
     assert UsdSkel.BakeSkinning(UsdSkel.Root(stage.GetPrimAtPath("/head")))
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/head/mesh"))
-    return np.array(mesh.GetPointsAttr().Get(1.0) if mesh.GetPointsAttr().GetNumTimeSamples() else
-                    mesh.GetPointsAttr().Get())  # fmt: skip
+    return np.array(
+        mesh.GetPointsAttr().Get(1.0)
+        if mesh.GetPointsAttr().GetNumTimeSamples()
+        else mesh.GetPointsAttr().Get()
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,8 +172,11 @@ def test_blendshapes_are_sparse_and_turn_normals(tmp_path: Path) -> None:
 def test_the_rig_can_be_left_out(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, rigged_ball(), ExportOptions(rig=False))
     assert [str(prim.GetPath()) for prim in stage.Traverse()] == [
-        "/head", "/head/mesh", "/head/skin", "/head/skin/surface",
-    ]  # fmt: skip
+        "/head",
+        "/head/mesh",
+        "/head/skin",
+        "/head/skin/surface",
+    ]
 
 
 @pytest.mark.parametrize("write", [write_usd, write_usda])

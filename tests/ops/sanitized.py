@@ -41,10 +41,13 @@ def graph_conv(rng: np.random.Generator) -> None:
             residual_rows = rng.integers(0, 5, rows).astype(np.int32)
             out = heap.poisoned((rows, width), np.float16)
             ops.graph_conv(
-                heap.put(features(rng, inputs, c_in)), random_graph(rng, rows, inputs).placed(heap.put),
-                random_layer(rng, c_in, width, norm=norm).placed(heap.put), heap.put(features(rng, 5, width)),
-                heap.put(residual_rows), out=out,
-            )  # fmt: skip
+                heap.put(features(rng, inputs, c_in)),
+                random_graph(rng, rows, inputs).placed(heap.put),
+                random_layer(rng, c_in, width, norm=norm).placed(heap.put),
+                heap.put(features(rng, 5, width)),
+                heap.put(residual_rows),
+                out=out,
+            )
             assert np.isfinite(heap.arrays[0]).all()
 
 
@@ -56,10 +59,12 @@ def graph_conv_tiled(rng: np.random.Generator) -> None:
             single = Sources(None, rng.integers(0, inputs, rows).astype(np.int32))
             graph = Graph(rows, inputs, (random_csr(rng, rows, inputs, 6), single)[:types]).tiled()
             ops.graph_conv(
-                heap.put(features(rng, inputs, 128)), graph.placed(heap.put),
-                layer.placed(heap.put, True), heap.put(features(rng, rows, width)),
+                heap.put(features(rng, inputs, 128)),
+                graph.placed(heap.put),
+                layer.placed(heap.put, True),
+                heap.put(features(rng, rows, width)),
                 out=heap.poisoned((rows, width), np.float16),
-            )  # fmt: skip
+            )
             assert np.isfinite(heap.arrays[-1]).all()
 
 

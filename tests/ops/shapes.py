@@ -29,9 +29,12 @@ def random_layer(
         return rng.standard_normal(shape).astype(np.float32)
 
     return Layer(
-        draw(types * c_in, c_out) * np.float32(c_in**-0.5), types, 0.1 * draw(types, c_out) if bias else None,
-        1 + 0.1 * draw(c_out) if norm else None, 0.1 * draw(c_out) if norm else None,
-    )  # fmt: skip
+        draw(types * c_in, c_out) * np.float32(c_in**-0.5),
+        types,
+        0.1 * draw(types, c_out) if bias else None,
+        1 + 0.1 * draw(c_out) if norm else None,
+        0.1 * draw(c_out) if norm else None,
+    )
 
 
 def features(rng: np.random.Generator, rows: int, channels: int) -> np.ndarray:
@@ -39,9 +42,13 @@ def features(rng: np.random.Generator, rows: int, channels: int) -> np.ndarray:
 
 
 def naive(
-    x: np.ndarray, graph: Graph, layer: Layer, residual: np.ndarray | None = None,
-    residual_rows: np.ndarray | None = None, silu: bool = True,
-) -> np.ndarray:  # fmt: skip
+    x: np.ndarray,
+    graph: Graph,
+    layer: Layer,
+    residual: np.ndarray | None = None,
+    residual_rows: np.ndarray | None = None,
+    silu: bool = True,
+) -> np.ndarray:
     """The same maths the plain way: FP16 operands, FP32 sums, FP16 after every operation."""
     half, wide = np.float16, np.float32
     sums = [reference.neighbour_sum(x.astype(wide), s, graph.rows).astype(half) for s in graph.types]

@@ -62,8 +62,14 @@ class Linear:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("more", [{"guidance": 0.0}, {"guidance": 3.0, "interval": (0.3, 0.8)},
-                                  {"guidance": 3.0, "reuse": 2, "shift": 3.0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"guidance": 0.0},
+        {"guidance": 3.0, "interval": (0.3, 0.8)},
+        {"guidance": 3.0, "reuse": 2, "shift": 3.0},
+    ],
+)
 def test_a_loop_is_the_solver(arena: Any, solver: str, more: dict[str, Any]) -> None:
     settings = SamplerSettings(steps=9, solver=solver, **more)
     start, field = draw(np.random.default_rng(1), 7, 4), Linear()
@@ -105,8 +111,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_input(case: str) -> None:
     changes, message = BAD[case]
     given = {
-        "terms": [ONES, ONES], "table": np.zeros((4, 1, 2), np.float32), "step": np.zeros(1, np.int32),
-        "outs": [ONES.copy()], "half_out": None,
-    } | changes  # fmt: skip
+        "terms": [ONES, ONES],
+        "table": np.zeros((4, 1, 2), np.float32),
+        "step": np.zeros(1, np.int32),
+        "outs": [ONES.copy()],
+        "half_out": None,
+    } | changes
     with pytest.raises(InputError, match=message):
         ops.flow_step(**given)

@@ -18,20 +18,32 @@ MINI = [(96, 96), (96, 64), (64, 64), (64, 48), (48, 48), (48, 32), (32, 32), (8
 FIXTURE = [(32, 16), (16, 16), (8, 32), (8, 8), (24, 8), (40, 16)]
 
 
-def run(arena: Any, x: np.ndarray, graph: Graph, layer: Layer, residual: Any = None, rows: Any = None,
-        silu: bool = True, tiled: bool = False) -> np.ndarray:  # fmt: skip
+def run(
+    arena: Any,
+    x: np.ndarray,
+    graph: Graph,
+    layer: Layer,
+    residual: Any = None,
+    rows: Any = None,
+    silu: bool = True,
+    tiled: bool = False,
+) -> np.ndarray:
     put = arena.put
     out = put(np.full((graph.rows, layer.c_out), np.nan, np.float16))
     ops.graph_conv(
-        put(x), graph.placed(put), layer.placed(put, tiled), None if residual is None else put(residual),
-        None if rows is None else put(rows), silu, out=out, stream=arena._stream.handle,
-    )  # fmt: skip
+        put(x),
+        graph.placed(put),
+        layer.placed(put, tiled),
+        None if residual is None else put(residual),
+        None if rows is None else put(rows),
+        silu,
+        out=out,
+        stream=arena._stream.handle,
+    )
     return np.asarray(arena.get(out))
 
 
-def compare(
-    arena: Any, x: np.ndarray, graph: Graph, layer: Layer, *more: Any, tiled: bool = False
-) -> None:
+def compare(arena: Any, x: np.ndarray, graph: Graph, layer: Layer, *more: Any, tiled: bool = False) -> None:
     wide = [m.astype(np.float64) if getattr(m, "dtype", None) == np.float16 else m for m in more]
     truth = ops.graph_conv(x.astype(np.float64), graph, layer, *wide)
     near(run(arena, x, graph, layer, *more, tiled=tiled), naive(x, graph, layer, *more), truth)
@@ -87,9 +99,10 @@ def test_one_type_is_a_linear_layer(arena: Any, kind: str) -> None:
     rows = 70
     single = rng.permutation(rows).astype(np.int32)
     sources = {
-        "itself": Sources(), "single": Sources(None, single),
+        "itself": Sources(),
+        "single": Sources(None, single),
         "csr": Sources(np.arange(rows + 1, dtype=np.int32), single),
-    }  # fmt: skip
+    }
     compare(arena, features(rng, rows, 48), Graph(rows, rows, (sources[kind],)), random_layer(rng, 48, 48, 1))
 
 
@@ -99,9 +112,10 @@ def test_type_one_in_every_form(arena: Any, kind: str) -> None:
     rng = np.random.default_rng(6)
     rows, inputs = 70, 70 if kind == "itself" else 9
     second = {
-        "itself": Sources(), "single": Sources(None, rng.integers(0, inputs, rows).astype(np.int32)),
+        "itself": Sources(),
+        "single": Sources(None, rng.integers(0, inputs, rows).astype(np.int32)),
         "csr": random_csr(rng, rows, inputs, 4),
-    }  # fmt: skip
+    }
     graph = Graph(rows, inputs, (random_csr(rng, rows, inputs), second[kind]))
     compare(arena, features(rng, inputs, 96), graph, random_layer(rng, 96, 64))
 

@@ -44,10 +44,13 @@ def test_widths(tiled: Any, c_in: int, c_out: int, types: int) -> None:
     rng = np.random.default_rng([c_in, c_out, types])
     rows = TILE_ROWS + 9
     compare(
-        tiled, features(rng, 77, c_in), graph_of(rng, rows, 77, types),
-        random_layer(rng, c_in, c_out, types), features(rng, 33, c_out),
+        tiled,
+        features(rng, 77, c_in),
+        graph_of(rng, rows, 77, types),
+        random_layer(rng, c_in, c_out, types),
+        features(rng, 33, c_out),
         rng.integers(0, 33, rows).astype(np.int32),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 16, 63, 64, 65, 191, 192, 193, 384, 400])
@@ -61,9 +64,7 @@ def test_rows(tiled: Any, rows: int) -> None:
 def test_type_one_in_every_form(tiled: Any, kind: str) -> None:
     rng = np.random.default_rng(1)
     rows, inputs = 200, 200 if kind == "itself" else 9
-    second = {
-        "itself": Sources(), "single": Sources(None, rng.integers(0, inputs, rows).astype(np.int32)),
-    }  # fmt: skip
+    second = {"itself": Sources(), "single": Sources(None, rng.integers(0, inputs, rows).astype(np.int32))}
     first = random_csr(rng, rows, 9, 6)
     for types in ((first, second[kind]), (second[kind], first)):
         graph = Graph(rows, inputs, types).tiled()
@@ -148,8 +149,12 @@ def test_eight_sources_that_are_read_at_a_time_are_in_different_banks() -> None:
     csr = Sources(np.arange(0, 4 * rows + 1, 4).astype(np.int32), near.reshape(-1).astype(np.int32))
     tiles = Graph(rows, rows, (csr, Sources())).tiled().tiles
     assert tiles is not None
-    groups = [table["slots"][warp, : 16 * (table["steps"][warp] - 1)].reshape(-1, 8) % 8
-              for table in tiles.tables for warp in range(12) if table["steps"][warp] > 1]  # fmt: skip
+    groups = [
+        table["slots"][warp, : 16 * (table["steps"][warp] - 1)].reshape(-1, 8) % 8
+        for table in tiles.tables
+        for warp in range(12)
+        if table["steps"][warp] > 1
+    ]
     assert np.mean([np.bincount(group).max() for part in groups for group in part]) < 1.5
 
 

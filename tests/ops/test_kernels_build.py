@@ -30,24 +30,38 @@ KERNELS = {
 # Two blocks of 256 threads share an SM's registers, but for the widest, which has one for itself.
 _KERNEL = re.compile(
     r"Compiling entry function '(\S+)' for '(sm_\d+a?)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores,"
-    r" (\d+) bytes spill loads\n.*?Used (\d+) registers", re.DOTALL,
-)  # fmt: skip
+    r" (\d+) bytes spill loads\n.*?Used (\d+) registers",
+    re.DOTALL,
+)
 
 
 def resources(text: str) -> list[tuple[str, str, int, int, int]]:
     """Of ptxas's report: kernel, architecture, bytes of stack and of spills, registers."""
-    return [(name, arch, int(stack), int(out) + int(back), int(registers))
-            for name, arch, stack, out, back, registers in _KERNEL.findall(text)]  # fmt: skip
+    return [
+        (name, arch, int(stack), int(out) + int(back), int(registers))
+        for name, arch, stack, out, back, registers in _KERNEL.findall(text)
+    ]
 
 
 @needs_nvcc
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_warnings_and_no_spills(source: str, tmp_path: Path) -> None:
     """For the oldest architecture that is supported and for Hopper."""
-    words = [str(NVCC), "-std=c++17", "-O3", "-Xptxas=-v", "-Werror=all-warnings",
-             "-Xcompiler=-Wall,-Wextra,-Werror",
-             "--threads=2", "-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90a,code=sm_90a",
-             "-c", str(CSRC / source), "-o", str(tmp_path / "out.o")]  # fmt: skip
+    words = [
+        str(NVCC),
+        "-std=c++17",
+        "-O3",
+        "-Xptxas=-v",
+        "-Werror=all-warnings",
+        "-Xcompiler=-Wall,-Wextra,-Werror",
+        "--threads=2",
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_90a,code=sm_90a",
+        "-c",
+        str(CSRC / source),
+        "-o",
+        str(tmp_path / "out.o"),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = resources(done.stdout + done.stderr)
@@ -97,9 +111,9 @@ def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
     """Under AddressSanitizer: every width, ragged sizes, arrays of exactly the size they should have."""
     if host_gpu.compiler() is None:
         pytest.skip("no C++ compiler: the kernels cannot be built for the host")
-    library = subprocess.run([str(host_gpu.compiler()), "-print-file-name=libasan.so"],
-                             capture_output=True, text=True,
-                             check=True).stdout.strip()  # fmt: skip
+    library = subprocess.run(
+        [str(host_gpu.compiler()), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     if not os.path.isabs(library):
         pytest.skip("AddressSanitizer is not installed")
     module = host_gpu.build(
@@ -107,10 +121,12 @@ def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-m", "tests.ops.sanitized", str(module)],
-        capture_output=True, text=True, check=False,
-        cwd=ROOT, env={**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0",
-                       "PYTHONMALLOC": "malloc"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split() == ["clean"]
 

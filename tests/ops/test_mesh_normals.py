@@ -99,9 +99,11 @@ def test_bad_input() -> None:
     corners = Corners.of_triangles(3, np.array([[0, 1, 2]]))
     good = np.zeros((3, 3), np.float32)
     for positions, message in (
-        (np.zeros((4, 3), np.float32), "positions: got"), (good.astype(float), "float64"),
-        (np.zeros((3, 2), np.float32), "or wider"), (np.zeros(9, np.float32), "or wider"),
-    ):  # fmt: skip
+        (np.zeros((4, 3), np.float32), "positions: got"),
+        (good.astype(float), "float64"),
+        (np.zeros((3, 2), np.float32), "or wider"),
+        (np.zeros(9, np.float32), "or wider"),
+    ):
         with pytest.raises(InputError, match=message):
             ops.mesh_normals(positions, corners, EYE, 1.0, ZERO)
     with pytest.raises(InputError, match="rotation and centre"):

@@ -59,8 +59,15 @@ def test_projection(arena: Any, directions: int, size: int) -> None:
 def test_linear_out(arena: Any, rows: int, c_out: int, placed: bool) -> None:
     rng = np.random.default_rng([rows, c_out])
     x, layer = features(rng, rows, 48), random_layer(rng, 48, c_out, 1, norm=False)
-    more = [rng.permutation(rows).astype(np.int32), rng.random(c_out).astype(np.float32),
-            rng.standard_normal((rows, c_out)).astype(np.float32)] if placed else []  # fmt: skip
+    more = (
+        [
+            rng.permutation(rows).astype(np.int32),
+            rng.random(c_out).astype(np.float32),
+            rng.standard_normal((rows, c_out)).astype(np.float32),
+        ]
+        if placed
+        else []
+    )
     out = arena.put(np.full((rows, c_out), np.nan, np.float32))
     ops.linear_out(
         arena.put(x), layer.placed(arena.put), *map(arena.put, more), out=out, stream=arena._stream.handle

@@ -145,8 +145,9 @@ def _kernel(text: str, found: re.Match[str]) -> Kernel:
         elif not statement.startswith("."):
             instructions.append(reader.instruction(line, statement))
     threads = _THREADS.search(body)
-    return Kernel(found[1], int(threads[1]) if threads else 0, parameters, reader.registers,
-                  tuple(instructions), labels)  # fmt: skip
+    return Kernel(
+        found[1], int(threads[1]) if threads else 0, parameters, reader.registers, tuple(instructions), labels
+    )
 
 
 def _statements(body: str, line: int) -> Iterator[tuple[int, str]]:

@@ -126,11 +126,13 @@ NUMBERS: dict[str, tuple[Any, Any]] = {
     "shifts beyond the width": (alu.SHIFTS["shr"](np.int32([-8, 8]), np.uint32([40, 32])), [-1, 0]),
     "zeros shifted in": (alu.SHIFTS["shl"](np.uint32([1, 1]), np.uint32([31, 32])), [1 << 31, 0]),
     "products of twice the width": (
-        alu.multiply_wide("s32", np.int32([-3]), np.int32([1 << 30])), [-3 << 30],
+        alu.multiply_wide("s32", np.int32([-3]), np.int32([1 << 30])),
+        [-3 << 30],
     ),
     "NaN is not less": (alu.compare("lt", np.float32([np.nan, 1]), np.float32([1, 2])), [False, True]),
     "but not greater either": (
-        alu.compare("leu", np.float32([np.nan, 3]), np.float32([1, 2])), [True, False],
+        alu.compare("leu", np.float32([np.nan, 3]), np.float32([1, 2])),
+        [True, False],
     ),
     "NaN is not unequal": (alu.compare("ne", np.float32([np.nan]), np.float32([1])), [False]),
     "a fused product": (alu.PLAIN["fma.rn"](*np.float32([[1 + 2**-12], [1 - 2**-12], [-1]])), [-(2.0**-24)]),

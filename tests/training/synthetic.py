@@ -46,13 +46,27 @@ def egg() -> Egg:
     around_the_tongue = np.linalg.norm(template[:, :2] - spots[3], axis=1) < 0.02
     lips = np.flatnonzero(around_the_tongue & (template[:, 2] > 0)).astype(np.int32)
     # wide, tall, deep, a drop, a twist
-    fields = np.stack([unit * [1, 0, 0], unit * [0, 1, 0], unit * [0, 0, 1],
-                       unit * [1, 0, 1] * unit[:, 1:2], np.roll(unit, 1, 1) * unit**2])  # fmt: skip
+    fields = np.stack(
+        [
+            unit * [1, 0, 0],
+            unit * [0, 1, 0],
+            unit * [0, 0, 1],
+            unit * [1, 0, 1] * unit[:, 1:2],
+            np.roll(unit, 1, 1) * unit**2,
+        ]
+    )
     return Egg(
-        topology=dataclasses.replace(shape.topology, regions={"lips": lips}), template=template,
-        basis=(0.006 * fields).reshape(len(fields), -1).astype(np.float32), skin=skin, bones=BONES,
-        bone_parents=(-1, 0, 0, 0, 0), bone_heads=(skin / skin.sum(0)).T @ template,
+        topology=dataclasses.replace(shape.topology, regions={"lips": lips}),
+        template=template,
+        basis=(0.006 * fields).reshape(len(fields), -1).astype(np.float32),
+        skin=skin,
+        bones=BONES,
+        bone_parents=(-1, 0, 0, 0, 0),
+        bone_heads=(skin / skin.sum(0)).T @ template,
         bone_basis=np.zeros((0, len(BONES) * 3), np.float32),
-        action_names=ACTIONS, action_deltas=np.full((len(ACTIONS), len(unit), 3), 1e-3, np.float32),
-        _anny=None, _rows=np.arange(len(fields)), _bone_rows=np.zeros(0, np.int64),
-    )  # fmt: skip
+        action_names=ACTIONS,
+        action_deltas=np.full((len(ACTIONS), len(unit), 3), 1e-3, np.float32),
+        _anny=None,
+        _rows=np.arange(len(fields)),
+        _bone_rows=np.zeros(0, np.int64),
+    )

@@ -15,9 +15,11 @@ SIDE = config.IMAGE_SIZE
 def test_no_move_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.eye(2, 3).expand(2, 2, 3)
-    before = (torch.rand(2, 3, SIDE, SIDE, generator=generator),
-              torch.rand(2, GRID**2, SEEN_CHANNELS, generator=generator),
-              torch.rand(2, 7, 2, generator=generator))  # fmt: skip
+    before = (
+        torch.rand(2, 3, SIDE, SIDE, generator=generator),
+        torch.rand(2, GRID**2, SEEN_CHANNELS, generator=generator),
+        torch.rand(2, 7, 2, generator=generator),
+    )
     for got, want in zip(moved(maps, *before), before, strict=True):
         assert torch.allclose(got, want, atol=1e-5)
 

@@ -22,8 +22,11 @@ def model() -> HeadModel:
     x, y, z = (base.template - [0.035, 0.015, 0]).T
     near = (np.hypot(x, y) < 0.02) & (z > 0)
     lids = np.stack([near & (y > 0.004), near & (y < -0.004)], 1).astype(np.float32)
-    return dataclasses.replace(base, skin=np.concatenate([base.skin, lids], 1),
-                               bones=(*base.bones, "orbicularis03.L", "orbicularis04.L"))
+    return dataclasses.replace(
+        base,
+        skin=np.concatenate([base.skin, lids], 1),
+        bones=(*base.bones, "orbicularis03.L", "orbicularis04.L"),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from training.lessons import (
     SEEN_CHANNELS,
     Lessons,
     what_is_seen,
-)  # fmt: skip
+)
 
 CHANNELS = 48
 

@@ -35,8 +35,9 @@ def _learn(number: int, port: int, directory: str) -> None:
         loss = (module.weight.sum() - TARGETS[number]).square() + module.bias.square().sum()
         return loss, {"loss": float(loss.detach())}
 
-    budget = Budget(SECONDS / 60, 0.05, 0.5, warmup_steps=1, evaluate_every_s=1.0, weight_decay=0.0,
-                    ema_decay=0.5)
+    budget = Budget(
+        SECONDS / 60, 0.05, 0.5, warmup_steps=1, evaluate_every_s=1.0, weight_decay=0.0, ema_decay=0.5
+    )
     train("model", module, step, lambda _: {"seen": 1.0}, budget, Path(directory) / str(number))
     torch.save({"weight": module.weight.detach(), "steps": steps}, Path(directory) / f"end{number}.pt")
     dist.destroy_process_group()

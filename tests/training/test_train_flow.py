@@ -20,7 +20,7 @@ from training.train_flow import (
     flow_loss,
     plane_waves,
     sample_flow,
-)  # fmt: skip
+)
 
 TOKENS = FIRST_PATCH + GRID**2
 

@@ -230,8 +230,11 @@ def check_out(
     for name, array in out.items():
         _check("output", name, array, outputs)
         if not (array.flags.c_contiguous and array.flags.writeable):
-            raise InputError(f"engine output {name!r}", got="a strided or read-only array",
-                             expected="a C-contiguous, writable array")  # fmt: skip
+            raise InputError(
+                f"engine output {name!r}",
+                got="a strided or read-only array",
+                expected="a C-contiguous, writable array",
+            )
 
 
 def _check(
@@ -245,9 +248,10 @@ def _check(
     if not here:
         place = f" on GPU {array.device}" if hasattr(array, "device") else ""
         raise InputError(
-            f"engine {kind} {name!r}", got=f"{type(array).__name__}{place}",
+            f"engine {kind} {name!r}",
+            got=f"{type(array).__name__}{place}",
             expected=f"a NumPy array, {spec}" if device is None else f"an array, here or on GPU {device}",
-        )  # fmt: skip
+        )
     if array.shape != spec.shape or array.dtype != spec.dtype:
         found = TensorSpec(array.shape, array.dtype)
         raise InputError(f"engine {kind} {name!r}", got=found, expected=spec)

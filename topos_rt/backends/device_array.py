@@ -38,9 +38,12 @@ class DeviceArray:
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {
-            "shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "strides": None,
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
             "version": 3,
-        }  # fmt: skip
+        }
 
     @classmethod
     def view(cls, what: str, array: Any) -> DeviceArray:

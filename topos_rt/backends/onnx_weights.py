@@ -115,6 +115,8 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _refused(path: Path, got: object) -> BundleError:
     return BundleError(
-        f"graph {path.name}", got=got, expected="an ONNX file with its weights beside it",
+        f"graph {path.name}",
+        got=got,
+        expected="an ONNX file with its weights beside it",
         fix="export the bundle again",
-    )  # fmt: skip
+    )

@@ -78,9 +78,11 @@ class OnnxRuntimeEngine:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except self._errors as error:
             raise BundleError(
-                f"graph {path.name}", got=error, expected="an ONNX file that onnxruntime can load",
+                f"graph {path.name}",
+                got=error,
+                expected="an ONNX file that onnxruntime can load",
                 fix="export the bundle again, or upgrade onnxruntime",
-            ) from error  # fmt: skip
+            ) from error
         self._name = path.name
         self._session: Any = session
         self.inputs: dict[str, TensorSpec] = _specs(path.name, session.get_inputs())
@@ -131,7 +133,11 @@ def _specs(graph: str, values: list[Any]) -> dict[str, TensorSpec]:
     for value in values:
         static = all(isinstance(size, int) and size > 0 for size in value.shape)
         if not static or value.type not in _DTYPES:
-            raise BundleError(f"graph {graph}, tensor {value.name!r}", got=f"{value.type} {value.shape}",
-                              expected="a tensor of static shape", fix="export the bundle again")  # fmt: skip
+            raise BundleError(
+                f"graph {graph}, tensor {value.name!r}",
+                got=f"{value.type} {value.shape}",
+                expected="a tensor of static shape",
+                fix="export the bundle again",
+            )
         specs[value.name] = TensorSpec(tuple(value.shape), _DTYPES[value.type])
     return specs

@@ -22,14 +22,7 @@ from topos_rt.backends.tensorrt_engine import TensorRTEngine
 from topos_rt.backends.tensorrt_loop import STEPWISE, FlowLoop
 from topos_rt.backends.tensorrt_memory import Workspace
 from topos_rt.backends.tensorrt_plan import PlanRefused
-from topos_rt.errors import (
-    BackendError,
-    Cancelled,
-    InputError,
-    MissingExtraError,
-    OutputError,
-    one_line,
-)
+from topos_rt.errors import BackendError, Cancelled, InputError, MissingExtraError, OutputError, one_line
 from topos_rt.flow_program import Evaluation
 
 RECIPE = 1  # of `build`; raise it when the same graph gives another plan
@@ -157,8 +150,12 @@ class TensorRT:
         """A CUDA graph of the sampler. Raises BackendError, and InputError for engines that are not ours."""
         for graph, engine in engines.items():
             if not isinstance(engine, Enqueued):
-                raise InputError(f"a CUDA graph with {graph}", got=type(engine).__name__,
-                                 expected="TensorRT's engines or kernels", fix=STEPWISE)  # fmt: skip
+                raise InputError(
+                    f"a CUDA graph with {graph}",
+                    got=type(engine).__name__,
+                    expected="TensorRT's engines or kernels",
+                    fix=STEPWISE,
+                )
         return FlowLoop(engines, engines["dit_step"].workspace, program, modulations)
 
     def load(self, path: Path, options: EngineOptions) -> TensorRTEngine:
@@ -217,8 +214,12 @@ class TensorRT:
             if error.name != cuda.DRIVER_TOO_OLD:
                 raise InputError(what, got=error, fix=_INSTALL_DRIVER) from error
             (has, part), (needs, minor) = cuda.driver_version(), cuda.runtime_version()
-            raise InputError(what, got=f"a driver for CUDA {has}.{part}", expected=f"CUDA {needs}.{minor}",
-                             fix="update the NVIDIA driver") from error  # fmt: skip
+            raise InputError(
+                what,
+                got=f"a driver for CUDA {has}.{part}",
+                expected=f"CUDA {needs}.{minor}",
+                fix="update the NVIDIA driver",
+            ) from error
 
     def _try(self, trt: Any, told: str, off_list: str) -> Probe:
         """Find out by a run whether it works here, where its list does not say so."""

@@ -70,10 +70,11 @@ def build(
     parser = trt.OnnxParser(network, messages.logger)
     if not parser.parse_from_file(str(path)):
         raise BundleError(
-            f"graph {path.name}", got=_parser_errors(parser) or messages.errors() or "no reason given",
+            f"graph {path.name}",
+            got=_parser_errors(parser) or messages.errors() or "no reason given",
             expected="an ONNX file that TensorRT can read",
             fix="export the bundle again, or use the backend onnxruntime",
-        )  # fmt: skip
+        )
     _check_static(path, network)
     layers, wide = _precisions(network)
     config = builder.create_builder_config()
@@ -88,9 +89,10 @@ def build(
         monitor.settle(path.name)
     if plan is None:
         raise BackendError(
-            f"TensorRT could not build {path.name}", got=messages.errors() or "no reason given",
+            f"TensorRT could not build {path.name}",
+            got=messages.errors() or "no reason given",
             fix="use the backend onnxruntime, and report this with the versions that topos-rt doctor shows",
-        )  # fmt: skip
+        )
     if progress is not None:
         progress(path.stem, 1.0)
     memory = messages.memory | {"inputs_outputs": _boundary_bytes(network)}
@@ -197,8 +199,12 @@ def _check_static(path: Path, network: Any) -> None:
         raise BundleError(f"graph {path.name}", got="no outputs", fix="export the bundle again")
     for tensor in _boundary(network):
         if any(size < 1 for size in tensor.shape):
-            raise BundleError(f"graph {path.name}, tensor {tensor.name!r}", got=list(tensor.shape),
-                              expected="a tensor of static shape", fix="export the bundle again")  # fmt: skip
+            raise BundleError(
+                f"graph {path.name}, tensor {tensor.name!r}",
+                got=list(tensor.shape),
+                expected="a tensor of static shape",
+                fix="export the bundle again",
+            )
 
 
 def _boundary_bytes(network: Any) -> int:

@@ -32,9 +32,13 @@ class TensorRTEngine:
     _ran = False
 
     def __init__(
-        self, trt: Any, name: str, plan: bytes, runtime_cache: Path | None = None,
+        self,
+        trt: Any,
+        name: str,
+        plan: bytes,
+        runtime_cache: Path | None = None,
         workspace: Workspace | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Load a plan onto the GPU of the workspace.
 
         Args:
@@ -184,8 +188,9 @@ class TensorRTEngine:
         if self._bound.get(name) == address:
             return
         if not self._context.set_tensor_address(name, address):
-            raise BackendError(f"TensorRT could not bind {name!r} of {self._name}",
-                               got=self._messages.errors())  # fmt: skip
+            raise BackendError(
+                f"TensorRT could not bind {name!r} of {self._name}", got=self._messages.errors()
+            )
         self._bound[name] = address
 
     def _buffer(self, name: str) -> int:

@@ -32,9 +32,12 @@ class FlowLoop:
     """
 
     def __init__(
-        self, engines: Mapping[str, Enqueued], workspace: Workspace, program: Sequence[Evaluation],
+        self,
+        engines: Mapping[str, Enqueued],
+        workspace: Workspace,
+        program: Sequence[Evaluation],
         modulations: Mapping[float, Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Go through the program once, and record it the second time.
 
         engines: of all graphs, on the GPU of the workspace. modulations: of every time of the program, there.
@@ -110,8 +113,9 @@ class FlowLoop:
             for total in evaluation.sums:
                 terms = [self._slots[ref] for ref, _ in total.terms]
                 terms += [terms[0]] * (MAX_TERMS - len(terms))  # with the weight 0
-                ops.flow_step(terms, self._table, self._counter, [self._slots[total.target]],
-                              stream=self._stream.handle)
+                ops.flow_step(
+                    terms, self._table, self._counter, [self._slots[total.target]], stream=self._stream.handle
+                )
         latent = self._slots[Ref("state", len(self._program))]
         self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded}, self._stream)
 
@@ -120,15 +124,16 @@ class FlowLoop:
         for name in ("dit_context", *sorted(steps), "vae_decoder"):
             if not self._engines[name].recordable:
                 raise BackendError(
-                    "the CUDA graph of the sampler", got=f"{name} cannot be recorded",
-                    fix=STEPWISE,
-                )  # fmt: skip
+                    "the CUDA graph of the sampler", got=f"{name} cannot be recorded", fix=STEPWISE
+                )
 
     def _evaluate(self, k: int, evaluation: Evaluation) -> None:
         arrays = {
-            "latent": self._slots[Ref("state", k)], "velocity": self._slots[Ref("velocity", k)],
-            "modulation": self._modulations[evaluation.t], **self._context,
-        }  # fmt: skip
+            "latent": self._slots[Ref("state", k)],
+            "velocity": self._slots[Ref("velocity", k)],
+            "modulation": self._modulations[evaluation.t],
+            **self._context,
+        }
         if evaluation.guidance is None:
             self._engines["dit_step"].enqueue(arrays, self._stream)
             return

@@ -99,12 +99,14 @@ def _child(request: Request, warmed: bool, environment: Mapping[str, str]) -> di
     words = [sys.executable, "-m", "topos_rt.bench.child", json.dumps(task)]
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False)
+            words, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False
+        )
     except subprocess.SubprocessError as error:
         raise BackendError("a fresh process did not come back", got=error) from error
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise BackendError("a fresh process failed", got=one_line(last[0]),
-                           fix="measure without fresh processes: --cold 0")  # fmt: skip
+        raise BackendError(
+            "a fresh process failed", got=one_line(last[0]), fix="measure without fresh processes: --cold 0"
+        )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

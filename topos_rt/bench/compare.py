@@ -56,12 +56,20 @@ def rerun(
     """
     check(a, b)
     if a["protocol"]["mode"] != HEADS:
-        raise InputError("results to run anew", got="single graphs", expected="whole heads",
-                         fix="compare the files as they are, without --rerun")  # fmt: skip
+        raise InputError(
+            "results to run anew",
+            got="single graphs",
+            expected="whole heads",
+            fix="compare the files as they are, without --rerun",
+        )
     digest, theirs = model_digest(Bundle.open(base.model)), a["settings"]["model"]["sha256"]
     if digest != theirs:
-        raise InputError(f"model {base.model}", got=digest[:12], expected=theirs[:12],
-                         fix="name the model of the results with --model")  # fmt: skip
+        raise InputError(
+            f"model {base.model}",
+            got=digest[:12],
+            expected=theirs[:12],
+            fix="name the model of the results with --model",
+        )
     runs = min(len(result["samples_ms"][HEAD]) for result in (a, b))
     with opened(_request(a, base)) as first, opened(_request(b, base)) as second:
         sessions = (first, second)
@@ -76,18 +84,31 @@ def check(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     for key, meaning in _SAME.items():
         first, second = _at(a, key), _at(b, key)
         if first != second:
-            raise InputError(f"two results that differ in {meaning}", got=f"{first!r} and {second!r}",
-                             expected="the same in both", fix="measure both alike")  # fmt: skip
+            raise InputError(
+                f"two results that differ in {meaning}",
+                got=f"{first!r} and {second!r}",
+                expected="the same in both",
+                fix="measure both alike",
+            )
     first, second = list(a["samples_ms"]), list(b["samples_ms"])
     if first != second:
-        raise InputError("two results of different stages", got=f"{', '.join(first)} and {', '.join(second)}",
-                         expected="the same in both", fix="measure both alike")  # fmt: skip
+        raise InputError(
+            "two results of different stages",
+            got=f"{', '.join(first)} and {', '.join(second)}",
+            expected="the same in both",
+            fix="measure both alike",
+        )
 
 
 def report(
-    a: Mapping[str, Any], b: Mapping[str, Any], first: Samples, second: Samples, limit: float | None,
-    *, interleaved: bool,
-) -> dict[str, Any]:  # fmt: skip
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    first: Samples,
+    second: Samples,
+    limit: float | None,
+    *,
+    interleaved: bool,
+) -> dict[str, Any]:
     """For the JSON: `rows`, `slower` (what is slower than the limit allows), `differs` (settings).
 
     The end to end time decides where there is one, otherwise every graph. Slower is what is so by more than
@@ -101,12 +122,20 @@ def report(
             significant = found.significant and abs(found.change) > drift
             rows[name] = medians | dataclasses.asdict(found) | {"significant": significant}
     judged = [HEAD] if HEAD in rows else list(rows)
-    slower = [] if limit is None else [
-        name for name in judged if rows[name]["significant"] and rows[name]["change"] > limit
-    ]  # fmt: skip
+    slower = (
+        []
+        if limit is None
+        else [name for name in judged if rows[name]["significant"] and rows[name]["change"] > limit]
+    )
     differs = {key: [_at(a, key), _at(b, key)] for key in _NOTED if _at(a, key) != _at(b, key)}
-    return {"interleaved": interleaved, "drift": drift, "limit": limit, "rows": rows, "slower": slower,
-            "differs": differs}  # fmt: skip
+    return {
+        "interleaved": interleaved,
+        "drift": drift,
+        "limit": limit,
+        "rows": rows,
+        "slower": slower,
+        "differs": differs,
+    }
 
 
 def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
@@ -133,9 +162,12 @@ def _request(result: Mapping[str, Any], base: Request) -> Request:
     if "times" in sampling:
         del sampling["shift"]
     return dataclasses.replace(
-        base, backend=settings["backend"], precision=settings["precision"], threads=settings["threads"],
+        base,
+        backend=settings["backend"],
+        precision=settings["precision"],
+        threads=settings["threads"],
         sampling=sampling,
-    )  # fmt: skip
+    )
 
 
 def _at(tree: Any, key: str) -> Any:

@@ -38,11 +38,15 @@ _TIMEOUT_S = 15
 def facts() -> dict[str, Any]:
     """What does not change during a measurement. No path and no name of the machine or its user."""
     return {
-        "system": platform.platform(), "python": platform.python_version(), "cpu": _cpu(),
-        "cores": usable_cores(), "memory_bytes": _memory_bytes(), "topos_rt": __version__,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu(),
+        "cores": usable_cores(),
+        "memory_bytes": _memory_bytes(),
+        "topos_rt": __version__,
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
-    }  # fmt: skip
+    }
 
 
 def load_average() -> float | None:

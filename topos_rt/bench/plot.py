@@ -54,13 +54,20 @@ def draw(result: Mapping[str, Any]) -> bytes:
     """A PNG. Above, medians with the 99th percentile behind them; below, the runs in their order."""
     page = _Page()
     settings, sampling = result["settings"], result["settings"]["sampling"]
-    page.text(24, 26, f"{settings['model']['name']}: {sampling['solver']}, {sampling['steps']} steps, "
-              f"{settings['backend']} {settings['precision']}", 15)  # fmt: skip
+    page.text(
+        24,
+        26,
+        f"{settings['model']['name']}: {sampling['solver']}, {sampling['steps']} steps, "
+        f"{settings['backend']} {settings['precision']}",
+        15,
+    )
     page.text(24, 48, result["machine"]["backend"], 12, _FAINT)
     heads = bool(result["stages"])
-    rows = {name: row for name in STAGES if (row := result["stages"].get(name))} if heads else {
-        graph: row["computeMs"] for graph, row in result["graphs"].items()
-    }  # fmt: skip
+    rows = (
+        {name: row for name in STAGES if (row := result["stages"].get(name))}
+        if heads
+        else {graph: row["computeMs"] for graph, row in result["graphs"].items()}
+    )
     _bars(page, rows, (_LEFT, 76, _WIDTH - 130, 76 + 24 * len(rows)))
     name = HEAD if heads else next(iter(rows))
     _runs(page, name, result["samples_ms"][name], rows[name], (_LEFT, 340, _WIDTH - 130, 516))

@@ -59,18 +59,25 @@ def measure(
         left = machine.device_memory() if has_device else None
         settings = settings_of(session.metadata)
         needed = runs_per_head(settings)
-        rows = {graph: {"runs_per_head": needed[graph], **_fields(session.engines[graph])}
-                for graph in graphs}  # fmt: skip
+        rows = {
+            graph: {"runs_per_head": needed[graph], **_fields(session.engines[graph])} for graph in graphs
+        }
         summaries = {name: summary(values) for name, values in stages.items()}
         flops, sizes = session.pipeline.bundle.manifest.flops, _sizes(session)
         result: dict[str, Any] = {
-            "format": FORMAT, "version": VERSION,
+            "format": FORMAT,
+            "version": VERSION,
             "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "settings": _settings(session, settings),
             "protocol": {
-                "mode": GRAPHS_ALONE if request.graphs else HEADS, "runs": runs, "warm_up": warmed,
-                "cold_repeats": repeats, "seed": request.seed, "percentiles": "linear interpolation",
-                "start_state": "warm process", "cuda_graphs": False,
+                "mode": GRAPHS_ALONE if request.graphs else HEADS,
+                "runs": runs,
+                "warm_up": warmed,
+                "cold_repeats": repeats,
+                "seed": request.seed,
+                "percentiles": "linear interpolation",
+                "start_state": "warm process",
+                "cuda_graphs": False,
                 "transfers": "each run, but for what has not changed since the last",
             },
             "machine": about,
@@ -79,13 +86,11 @@ def measure(
             "graphs": rows,
             "ceilings": best,
             "roofline": roofline(best, flops, sizes, needed, rows, summaries),
-            "memory": {
-                "peak_host_bytes": peak,
-                "device": _taken(free, left),
-            },
-            "samples_ms": _kept(stages or {graph: session.engines[graph].samples["computeMs"]
-                                           for graph in graphs}),
-        }  # fmt: skip
+            "memory": {"peak_host_bytes": peak, "device": _taken(free, left)},
+            "samples_ms": _kept(
+                stages or {graph: session.engines[graph].samples["computeMs"] for graph in graphs}
+            ),
+        }
     about["load_average_after"] = machine.load_average()
     result["cold"] = fresh
     result["diagnosis"] = diagnose(result)
@@ -116,13 +121,20 @@ def _settings(session: Session, settings: SamplerSettings) -> dict[str, Any]:
     manifest = bundle.manifest
     sampling = {name: metadata[name] for name in ("preset", *SamplerSettings.__dataclass_fields__)}
     return {
-        "model": {"name": manifest.name, "sha256": model_digest(bundle), "weights": manifest.weights.note,
-                  "kind": manifest.weights.kind},
-        "backend": session.pipeline.backend, "precision": session.options.precision,
-        "threads": session.options.threads or machine.usable_cores(), "sampling": sampling,
-        "evaluations": evaluations(settings), "guidance_policy": guidance_policy(settings),
+        "model": {
+            "name": manifest.name,
+            "sha256": model_digest(bundle),
+            "weights": manifest.weights.note,
+            "kind": manifest.weights.kind,
+        },
+        "backend": session.pipeline.backend,
+        "precision": session.options.precision,
+        "threads": session.options.threads or machine.usable_cores(),
+        "sampling": sampling,
+        "evaluations": evaluations(settings),
+        "guidance_policy": guidance_policy(settings),
         "input": "a picture file" if session.request.image else "random pixels in memory",
-    }  # fmt: skip
+    }
 
 
 def guidance_policy(settings: SamplerSettings) -> str:
@@ -165,8 +177,12 @@ def load(path: Path) -> dict[str, Any]:
         got = tree.get("format") if isinstance(tree, dict) else "no object"
         raise InputError(what, got=f"format {got!r}", expected=f"{FORMAT!r}", fix="see docs/bench.md")
     if tree.get("version") != VERSION:
-        raise InputError(f"{what}: version of the schema", got=repr(tree.get("version"))[:40],
-                         expected=VERSION, fix="measure both with the same topos-rt")  # fmt: skip
+        raise InputError(
+            f"{what}: version of the schema",
+            got=repr(tree.get("version"))[:40],
+            expected=VERSION,
+            fix="measure both with the same topos-rt",
+        )
     _check(tree, what)
     return tree
 
@@ -185,13 +201,21 @@ def _check(tree: Mapping[str, Any], what: str) -> None:
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, kind):
-            raise OptionError(f"{what}: key {key!r}", got=repr(value)[:40], expected="as docs/bench.md says",
-                              fix="measure again")  # fmt: skip
+            raise OptionError(
+                f"{what}: key {key!r}",
+                got=repr(value)[:40],
+                expected="as docs/bench.md says",
+                fix="measure again",
+            )
     for name, values in tree["samples_ms"].items():
         good = isinstance(values, list) and values and all(map(_is_time, values))
         if not good:
-            raise OptionError(f"{what}: samples of {name!r}", got="something else",
-                              expected="milliseconds", fix="measure again")  # fmt: skip
+            raise OptionError(
+                f"{what}: samples of {name!r}",
+                got="something else",
+                expected="milliseconds",
+                fix="measure again",
+            )
 
 
 def _is_time(value: object) -> bool:

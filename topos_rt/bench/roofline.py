@@ -16,9 +16,13 @@ from topos_rt.bench.stats import Row
 
 
 def roofline(
-    ceilings: Mapping[str, Any], flops: Mapping[str, int], sizes: Mapping[str, int],
-    runs: Mapping[str, int], graphs: Mapping[str, Mapping[str, Any]], stages: Mapping[str, Row],
-) -> dict[str, Any]:  # fmt: skip
+    ceilings: Mapping[str, Any],
+    flops: Mapping[str, int],
+    sizes: Mapping[str, int],
+    runs: Mapping[str, int],
+    graphs: Mapping[str, Mapping[str, Any]],
+    stages: Mapping[str, Row],
+) -> dict[str, Any]:
     """Floor and rho of each measured graph and, where heads were measured, of a head.
 
     Args:
@@ -33,12 +37,16 @@ def roofline(
     floors = {graph: _floor(flops[graph], sizes[graph], rate, bandwidth) for graph in sizes}
     result: dict[str, Any] = {
         "graphs": {
-            graph: {"flops": flops[graph], "bytes": sizes[graph], **floors[graph],
-                    **_rho(floors[graph]["floor_ms"], rows["computeMs"])}
+            graph: {
+                "flops": flops[graph],
+                "bytes": sizes[graph],
+                **floors[graph],
+                **_rho(floors[graph]["floor_ms"], rows["computeMs"]),
+            }
             for graph, rows in graphs.items()
         },
         "head": None,
-    }  # fmt: skip
+    }
     if HEAD in stages:
         floor = sum(count * floors[graph]["floor_ms"] for graph, count in runs.items() if count)
         total = sum(count * flops[graph] for graph, count in runs.items())

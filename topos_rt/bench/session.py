@@ -57,8 +57,9 @@ class Request:
 class Session:
     """A loaded model whose engines are watched. Use `opened`."""
 
-    def __init__(self, request: Request, pipeline: HeadPipeline, engines: Mapping[str, Watched],
-                 options: EngineOptions) -> None:  # fmt: skip
+    def __init__(
+        self, request: Request, pipeline: HeadPipeline, engines: Mapping[str, Watched], options: EngineOptions
+    ) -> None:
         self.request, self.pipeline, self.engines, self.options = request, pipeline, engines, options
         self._image: Any = request.image or _random_picture()
         self._next_seed = request.seed
@@ -76,9 +77,11 @@ class Session:
         stages = {name: 1e3 * s for name, s in head.timings.items() if name != "total"}
         whole = 1e3 * (made - start)
         return stages | {
-            "other": whole - sum(stages.values()), HEAD: whole, "glb": 1e3 * (end - made),
+            "other": whole - sum(stages.values()),
+            HEAD: whole,
+            "glb": 1e3 * (end - made),
             TO_GLB: 1e3 * (end - start),
-        }  # fmt: skip
+        }
 
     def warm_up(self, least: int, tell: Tell) -> dict[str, Any]:
         """Run until heads no longer get faster: the medians of two windows of runs within 2 %.

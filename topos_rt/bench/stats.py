@@ -104,6 +104,10 @@ def _blocks(samples: Sequence[float]) -> np.ndarray:
     """[blocks, _BLOCK], in order; what is left over at the beginning is dropped."""
     values = np.asarray(samples, np.float64)
     if len(values) < MIN_COMPARED:
-        raise OptionError("runs to compare", got=len(values), expected=f"{MIN_COMPARED} or more",
-                          fix="measure again with more --runs")  # fmt: skip
+        raise OptionError(
+            "runs to compare",
+            got=len(values),
+            expected=f"{MIN_COMPARED} or more",
+            fix="measure again with more --runs",
+        )
     return values[len(values) % _BLOCK :].reshape(-1, _BLOCK)

@@ -18,8 +18,10 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     passes = settings["evaluations"]["passes"]
     yield f"{settings['model']['name']} ({settings['model']['weights']})"
     yield f"{result['machine']['backend']}; {settings['precision']}, {settings['threads']} threads"
-    yield (f"{sampling['preset']}: {sampling['solver']}, {sampling['steps']} steps, {passes} evaluations, "
-           f"guidance {settings['guidance_policy']}; {settings['input']}")  # fmt: skip
+    yield (
+        f"{sampling['preset']}: {sampling['solver']}, {sampling['steps']} steps, {passes} evaluations, "
+        f"guidance {settings['guidance_policy']}; {settings['input']}"
+    )
     if result["stages"]:
         yield ""
         yield _row("warm, ms", [*_COLUMNS, "cv", "n"])
@@ -72,8 +74,10 @@ def _graphs(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cold(states: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    yield _row("cold, p50 in ms", [name.replace("_", " ") for name in _LAPS if name != "to_first_head"]
-               + ["to 1st", "peak MB", "n"])  # fmt: skip
+    yield _row(
+        "cold, p50 in ms",
+        [name.replace("_", " ") for name in _LAPS if name != "to_first_head"] + ["to 1st", "peak MB", "n"],
+    )
     for state in states:
         laps = [_ms(state["ms"][name]["p50"]) if name in state["ms"] else "-" for name in _LAPS]
         memory = _megabytes(state["peak_host_bytes"]).removesuffix(" MB")
@@ -82,12 +86,16 @@ def _cold(states: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def _ceilings(result: Mapping[str, Any]) -> Iterator[str]:
     gemm, copy = result["ceilings"]["gemm"], result["ceilings"]["copy"]
-    yield (f"ceilings: {gemm['flops_per_s'] / 1e9:,.1f} GFLOP/s in a product of side {gemm['side']} in "
-           f"{gemm['precision']}, {copy['bytes_per_s'] / 1e9:,.1f} GB/s in a copy")  # fmt: skip
+    yield (
+        f"ceilings: {gemm['flops_per_s'] / 1e9:,.1f} GFLOP/s in a product of side {gemm['side']} in "
+        f"{gemm['precision']}, {copy['bytes_per_s'] / 1e9:,.1f} GB/s in a copy"
+    )
     head = result["roofline"]["head"]
     if head is not None:
-        yield (f"rho {head['rho']:.2f}: a head's {head['flops'] / 1e9:,.3g} GFLOP take at least "
-               f"{_ms(head['floor_ms'])} ms at that rate, and took {_ms(head['p50_ms'])}")  # fmt: skip
+        yield (
+            f"rho {head['rho']:.2f}: a head's {head['flops'] / 1e9:,.3g} GFLOP take at least "
+            f"{_ms(head['floor_ms'])} ms at that rate, and took {_ms(head['p50_ms'])}"
+        )
 
 
 def _statistics(row: Mapping[str, Any]) -> list[object]:

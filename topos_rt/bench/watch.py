@@ -66,9 +66,12 @@ class Watched:
         else:
             d, self._seen = self._seen, None
             found = {
-                "enqMs": d.enqueue, "h2dMs": d.to_device, "computeMs": d.compute, "d2hMs": d.to_host,
+                "enqMs": d.enqueue,
+                "h2dMs": d.to_device,
+                "computeMs": d.compute,
+                "d2hMs": d.to_host,
                 "latencyMs": d.to_device + d.compute + d.to_host,
-            }  # fmt: skip
+            }
         for name, value in (found | {"hostMs": host}).items():
             self.samples[name].append(value)
 

@@ -48,9 +48,10 @@ def evaluations(settings: SamplerSettings) -> dict[str, int]:
     """Evaluations of the velocity in one head: `guided`, `unguided`; `passes` counts a guided one twice."""
     runs = runs_per_head(settings)
     return {
-        "guided": runs["dit_step_guided"], "unguided": runs["dit_step"],
+        "guided": runs["dit_step_guided"],
+        "unguided": runs["dit_step"],
         "passes": network_evaluations(settings),
-    }  # fmt: skip
+    }
 
 
 def head_flops(flops: Mapping[str, int], runs: Mapping[str, int]) -> int:
@@ -70,9 +71,7 @@ def io_bytes(engine: Engine) -> int:
 def model_digest(bundle: Bundle) -> str:
     """SHA-256 over the digests of a bundle's graphs, weights and geometry: the same work, the same digest."""
     files = {
-        name: info.sha256
-        for name, info in bundle.manifest.files.items()
-        if PurePath(name).suffix in _DATA
+        name: info.sha256 for name, info in bundle.manifest.files.items() if PurePath(name).suffix in _DATA
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 

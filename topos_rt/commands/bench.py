@@ -43,23 +43,54 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="DIR", type=Path, help="where engines are kept")
     options.add_sampling_options(parser, seeds=False)
     group = parser.add_argument_group("measurement")
-    group.add_argument("--runs", metavar="N", type=options.whole_within(1, _MAX_RUNS), default=100,
-                       help="heads to time, each with another seed (default: 100)")  # fmt: skip
-    group.add_argument("--warm-up", metavar="N", type=options.whole_within(1, _MAX_RUNS), default=10,
-                       help="heads before that, at least, and on until they get no faster (default: 10)")
-    group.add_argument("--cold", metavar="N", type=options.whole_within(0, _MAX_COLD), default=3,
-                       help="fresh processes of each kind; 0: none (default: 3)")  # fmt: skip
-    group.add_argument("--stage", dest="graphs", metavar="GRAPH,GRAPH...",
-                       help=f"time these graphs alone: {', '.join(GRAPHS)}")  # fmt: skip
+    group.add_argument(
+        "--runs",
+        metavar="N",
+        type=options.whole_within(1, _MAX_RUNS),
+        default=100,
+        help="heads to time, each with another seed (default: 100)",
+    )
+    group.add_argument(
+        "--warm-up",
+        metavar="N",
+        type=options.whole_within(1, _MAX_RUNS),
+        default=10,
+        help="heads before that, at least, and on until they get no faster (default: 10)",
+    )
+    group.add_argument(
+        "--cold",
+        metavar="N",
+        type=options.whole_within(0, _MAX_COLD),
+        default=3,
+        help="fresh processes of each kind; 0: none (default: 3)",
+    )
+    group.add_argument(
+        "--stage",
+        dest="graphs",
+        metavar="GRAPH,GRAPH...",
+        help=f"time these graphs alone: {', '.join(GRAPHS)}",
+    )
     group.add_argument("-o", dest="out", metavar="JSON", type=Path, help="write the result, samples and all")
     group.add_argument("--plot", metavar="PNG", type=Path, help="draw it")
     group = parser.add_argument_group("comparison")
-    group.add_argument("--compare", metavar=("A.json", "B.json"), nargs=2, type=Path,
-                       help="compare two results of the same work")  # fmt: skip
-    group.add_argument("--fail-above", metavar="P%", type=_percent,
-                       help=f"exit with {SLOWER} where B is significantly slower by more")  # fmt: skip
-    group.add_argument("--rerun", action="store_true",
-                       help="run both settings here, turn by turn, on IMAGE, in place of their times")
+    group.add_argument(
+        "--compare",
+        metavar=("A.json", "B.json"),
+        nargs=2,
+        type=Path,
+        help="compare two results of the same work",
+    )
+    group.add_argument(
+        "--fail-above",
+        metavar="P%",
+        type=_percent,
+        help=f"exit with {SLOWER} where B is significantly slower by more",
+    )
+    group.add_argument(
+        "--rerun",
+        action="store_true",
+        help="run both settings here, turn by turn, on IMAGE, in place of their times",
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -70,8 +101,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
     for name in ("fail_above", "rerun"):
         if getattr(arguments, name):
-            raise OptionError(f"--{name.replace('_', '-')}", got="no results to compare",
-                              fix="name two with --compare A.json B.json")  # fmt: skip
+            raise OptionError(
+                f"--{name.replace('_', '-')}",
+                got="no results to compare",
+                fix="name two with --compare A.json B.json",
+            )
     for path in (arguments.out, arguments.plot):
         if path is not None:
             check_writable(path, parents=True)
@@ -79,9 +113,13 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     from topos_rt.bench import result, table
 
     found = result.measure(
-        request, arguments.runs, arguments.warm_up, arguments.cold, console.progress,
+        request,
+        arguments.runs,
+        arguments.warm_up,
+        arguments.cold,
+        console.progress,
         lambda graph, share: console.progress(0.0, f"building {graph}: {share:.0%}"),
-    )  # fmt: skip
+    )
     console.report.update(found)
     if arguments.out is not None:  # first: what was measured is not lost, whatever becomes of the rest
         _write(arguments.out, found)
@@ -96,8 +134,9 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
 
 def _compare(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.plot is not None:
-        raise OptionError("--plot", got="a comparison", expected="a measurement to draw",
-                          fix="leave it out, or --compare")  # fmt: skip
+        raise OptionError(
+            "--plot", got="a comparison", expected="a measurement to draw", fix="leave it out, or --compare"
+        )
     if arguments.out is not None:
         check_writable(arguments.out, parents=True)
     from topos_rt.bench import compare, table
@@ -131,10 +170,12 @@ def _request(arguments: argparse.Namespace) -> Request:
     from topos_rt.sampler import check_seed
 
     return dataclasses.replace(
-        _base(arguments), **options.engines(arguments), sampling=sampling,
+        _base(arguments),
+        **options.engines(arguments),
+        sampling=sampling,
         seed=check_seed(arguments.seed or 0),
         graphs=tuple(arguments.graphs.split(",")) if arguments.graphs is not None else (),
-    )  # fmt: skip
+    )
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

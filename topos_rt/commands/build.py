@@ -63,10 +63,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     precision = engine_source(bundle, GRAPHS[0], chosen, options)[1].precision
     graphs: dict[str, Any] = {}
     console.report.update(
-        model=bundle.manifest.name, path=str(bundle.path), backend=arguments.backend, version=version,
-        precision=precision, cache=str(cache.directory), layers_from="the parsed network",
+        model=bundle.manifest.name,
+        path=str(bundle.path),
+        backend=arguments.backend,
+        version=version,
+        precision=precision,
+        cache=str(cache.directory),
+        layers_from="the parsed network",
         graphs=graphs,
-    )  # fmt: skip
+    )
     console.note(f"{chosen.name} {version}, {precision}, into {cache.directory}")
     for graph in GRAPHS:
         began = time.perf_counter()
@@ -77,8 +82,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             console.say(_row("graph", "seconds", "MB", "layers as parsed", "what was done"))
         console.say(_line(graph, graphs[graph]))
     total = {
-        "seconds": time.perf_counter() - start, "bytes": sum(facts["bytes"] for facts in graphs.values())
-    }  # fmt: skip
+        "seconds": time.perf_counter() - start,
+        "bytes": sum(facts["bytes"] for facts in graphs.values()),
+    }
     console.report.update(total)
     console.say(_row("all", f"{total['seconds']:.1f}", f"{total['bytes'] / 1e6:.1f}", "", ""))
     return 0

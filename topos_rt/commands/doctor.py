@@ -214,9 +214,7 @@ def _find_engines(found: _Findings) -> None:
             found.problem(f"{error.what}: {error.got}", error.fix)
     listed = [_engine(entry) for entry in entries]
     total = sum(entry.bytes for entry in entries)
-    found.engine_cache = {
-        "path": str(cache.directory), "fault": fault, "bytes": total, "entries": listed,
-    }  # fmt: skip
+    found.engine_cache = {"path": str(cache.directory), "fault": fault, "bytes": total, "entries": listed}
 
 
 def _engine(entry: Entry) -> dict[str, Any]:

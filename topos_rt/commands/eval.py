@@ -16,7 +16,7 @@ from topos_rt.scan import INPUT_UNITS, SUFFIXES, read_surface
 from topos_rt.surface import Surface
 
 EPILOG = f"""
-Both are meshes or point clouds, upright and in the same place: {', '.join(SUFFIXES)}.
+Both are meshes or point clouds, upright and in the same place: {", ".join(SUFFIXES)}.
 accuracy: mean distance from PRED to GT. completeness: from GT to PRED. Chamfer L1 is their mean.
 Precision and recall are the shares of PRED and GT within a threshold of the other one, the F-score
 is their harmonic mean.
@@ -41,9 +41,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"of the F-score, mm (default: {','.join(f'{t:g}' for t in THRESHOLDS_MM)})",
     )
     parser.add_argument(
-        "--samples", metavar="N", type=options.whole, default=SAMPLES,
+        "--samples",
+        metavar="N",
+        type=options.whole,
+        default=SAMPLES,
         help=f"points drawn from each surface (default: {SAMPLES})",
-    )  # fmt: skip
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -63,9 +66,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.progress(0.5, "comparing")
     found = compare(*surfaces, samples=arguments.samples, thresholds_mm=arguments.thresholds)
     console.report.update(
-        predicted=arguments.predicted, truth=arguments.truth, unit="mm",
-        thresholds_mm=arguments.thresholds, **found.to_json(), vertices=_vertices(*surfaces),
-    )  # fmt: skip
+        predicted=arguments.predicted,
+        truth=arguments.truth,
+        unit="mm",
+        thresholds_mm=arguments.thresholds,
+        **found.to_json(),
+        vertices=_vertices(*surfaces),
+    )
     for name, value in _rows(found, console.report["vertices"]):
         console.say(f"{name:<34}{value:>10}")
     return 0

@@ -140,7 +140,8 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
         "--lod",
         metavar=_one_of(map(str, LODS)),
         default="0",
-        help="level of detail: " + ", ".join(f"{level} {share}" for level, share in LODS.items())
+        help="level of detail: "
+        + ", ".join(f"{level} {share}" for level, share in LODS.items())
         + " (default: 0)",
     )
 

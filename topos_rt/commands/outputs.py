@@ -46,10 +46,11 @@ def choose_format(out: str | None, name: str | None, default: str, several: bool
         return default  # a directory that does not exist yet
     if not Path(out).suffix:
         raise OptionError(
-            "no output format", got=f"-o {out}, a name without suffix",
+            "no output format",
+            got=f"-o {out}, a name without suffix",
             expected=f"one of: {', '.join(f'.{key}' for key in EXPORTERS)}",
             fix=f"add a suffix or --format, or write {out}/ for a directory",
-        )  # fmt: skip
+        )
     return format_of(out)
 
 

@@ -26,7 +26,7 @@ examples:
   topos-rt retopologize scan.obj --input-units mm -o head.glb --preview head.png
   topos-rt retopologize scans/*.ply --align -o heads/  scans in any orientation
 
-Inputs are {', '.join(SUFFIXES)}.
+Inputs are {", ".join(SUFFIXES)}.
 .npz holds 'points' [P,3] and, if it has them, 'normals' [P,3]. Inputs must be upright and face +Z,
 or --align is needed. Each head is measured against its input: from what of the head can be seen
 outside to the input, and from the input to the head.
@@ -81,9 +81,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"{DEFAULT_PASSES})",
     )
     group.add_argument(
-        "--seed", metavar="K", type=options.whole,
+        "--seed",
+        metavar="K",
+        type=options.whole,
         help="take a sample of the VAE's posterior (default: its mean)",
-    )  # fmt: skip
+    )
     options.add_model_options(parser)
     options.add_format_options(parser)
     add_preview_option(parser)
@@ -128,9 +130,13 @@ def _run_one(
         console.progress(share, f"{source}: {_STAGES.get(progress.stage, progress.stage)}")
 
     head = pipeline.retopologize(
-        scan.points, scan.normals, seed=request.seed, align=request.align, passes=request.passes,
+        scan.points,
+        scan.normals,
+        seed=request.seed,
+        align=request.align,
+        passes=request.passes,
         callback=show,
-    )  # fmt: skip
+    )
     found = _measure(pipeline, head.positions, scan)
     about: dict[str, Any] = {
         "input": source,

@@ -62,9 +62,12 @@ def plan(arguments: argparse.Namespace, items: Sequence[Item]) -> Outputs:
         _check_preview(arguments.preview, len(items) > 1)
         previews = plan_paths(arguments.preview, items, "png", "--preview")
     return Outputs(
-        name, export, options.lod(arguments), dict(zip(keys, paths, strict=True)),
+        name,
+        export,
+        options.lod(arguments),
+        dict(zip(keys, paths, strict=True)),
         dict(zip(keys, previews, strict=False)),
-    )  # fmt: skip
+    )
 
 
 @contextmanager

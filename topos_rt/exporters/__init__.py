@@ -41,8 +41,11 @@ def format_of(path: str | PathLike[str], format: str | None = None) -> str:
     """
     name = Path(path).suffix.removeprefix(".").lower() if format is None else format
     if not name:
-        raise OptionError("no output format", got=f"{path}, a name without suffix",
-                          expected=f"one of: {', '.join(f'.{key}' for key in EXPORTERS)}",
-                          fix="add a suffix or name a format")
+        raise OptionError(
+            "no output format",
+            got=f"{path}, a name without suffix",
+            expected=f"one of: {', '.join(f'.{key}' for key in EXPORTERS)}",
+            fix="add a suffix or name a format",
+        )
     choose(name, EXPORTERS, "output format")
     return name

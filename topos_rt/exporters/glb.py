@@ -42,9 +42,12 @@ def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     """
     options = options or ExportOptions()
     if (options.units, options.up) != ("m", "y"):
-        raise OptionError("units and axes of a .glb", got=f"units {options.units}, up {options.up}",
-                          expected="units m, up y: glTF is in metres with +Y up by definition",
-                          fix="leave --units and --up out, or write .obj, .ply or .usd")  # fmt: skip
+        raise OptionError(
+            "units and axes of a .glb",
+            got=f"units {options.units}, up {options.up}",
+            expected="units m, up y: glTF is in metres with +Y up by definition",
+            fix="leave --units and --up out, or write .obj, .ply or .usd",
+        )
     split = split_seams(mesh.topology)
     out = _Document()
     attributes = {
@@ -95,9 +98,11 @@ def _skeleton(rig: Rig, out: _Document) -> dict[str, Any]:
         nodes.append({"name": "skeleton", "children": roots})
         roots = [len(nodes)]
     skin = {
-        "name": "head", "skeleton": roots[0], "joints": list(range(1, len(parents) + 1)),
+        "name": "head",
+        "skeleton": roots[0],
+        "joints": list(range(1, len(parents) + 1)),
         "inverseBindMatrices": out.inverse_binds(positions),
-    }  # fmt: skip
+    }
     return {"scenes": [{"nodes": [0, *roots]}], "nodes": nodes, "skins": [skin]}
 
 
@@ -173,10 +178,13 @@ class _Document:
                 if len(rows):
                     accessor["sparse"] = {
                         "count": len(rows),
-                        "indices": {"bufferView": views[0], "byteOffset": start * ids.itemsize,
-                                    "componentType": _COMPONENT_TYPES[ids.dtype.str]},
+                        "indices": {
+                            "bufferView": views[0],
+                            "byteOffset": start * ids.itemsize,
+                            "componentType": _COMPONENT_TYPES[ids.dtype.str],
+                        },
                         "values": {"bufferView": view, "byteOffset": start * 12},
-                    }  # fmt: skip
+                    }
                 if name == "POSITION":
                     # the vertices that stay count too, with zeros
                     reach = np.vstack([offsets, np.zeros((int(len(rows) < count), 3), np.float32)])

@@ -10,10 +10,7 @@ from topos_rt.errors import choose
 
 UNITS = {"m": 1.0, "cm": 100.0}
 # Rotations of row vectors out of +Y up, facing +Z. With +Z up the head faces -Y, as in Blender.
-AXES = {
-    "y": np.eye(3, dtype=np.float32),
-    "z": np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32),
-}
+AXES = {"y": np.eye(3, dtype=np.float32), "z": np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)}
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ def split_seams(topology: Topology) -> SeamSplit:
     if not topology.has_uvs:
         return _frozen(np.arange(count), np.zeros((0, 2)), topology.triangles)
     if not np.isfinite(topology.uvs).all():
-        raise MeshInputError("UVs", got="NaN or infinite values", expected="finite numbers",
-                             fix="export the bundle again")
+        raise MeshInputError(
+            "UVs", got="NaN or infinite values", expected="finite numbers", fix="export the bundle again"
+        )
     # Several UV ids with equal values are not a seam.
     values, same = np.unique(topology.uvs, axis=0, return_inverse=True)
     key = _keys(topology.polygon_vertices, same.reshape(-1)[topology.polygon_uvs], len(values))

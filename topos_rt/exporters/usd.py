@@ -86,7 +86,8 @@ def _mesh(stage: Any, mesh: HeadMesh, options: ExportOptions) -> Any:
     shape.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
     if topology.has_uvs:
         uvs = UsdGeom.PrimvarsAPI(shape).CreatePrimvar(
-            "st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying)  # fmt: skip
+            "st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying
+        )
         uvs.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(topology.uvs, np.float32)))
         uvs.SetIndices(Vt.IntArray.FromNumpy(topology.polygon_uvs.astype(np.int32)))
     return shape
@@ -104,8 +105,9 @@ def _skin(stage: Any, shape: Any, rig: Rig, options: ExportOptions) -> None:
     skeleton.CreateJointsAttr(paths)
     skeleton.CreateJointNamesAttr(list(rig.joint_names))
     for attribute, shifts in (
-        (skeleton.CreateBindTransformsAttr(), places), (skeleton.CreateRestTransformsAttr(), places - start)
-    ):  # fmt: skip
+        (skeleton.CreateBindTransformsAttr(), places),
+        (skeleton.CreateRestTransformsAttr(), places - start),
+    ):
         matrices = [Gf.Matrix4d(1).SetTranslate(Gf.Vec3d(*shift)) for shift in shifts.tolist()]
         attribute.Set(Vt.Matrix4dArray(matrices))
     binding = UsdSkel.BindingAPI.Apply(shape.GetPrim())
