@@ -4,7 +4,7 @@ VENV     ?= .venv
 PORTRAIT ?= examples/astronaut.jpg
 BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
-CODE     := $(wildcard topos_rt export training benchmarks)
+CODE     := topos_rt models export training benchmarks
 
 .PHONY: help demo test lint format bench clean
 .DEFAULT_GOAL := help

@@ -23,14 +23,14 @@ import torch
 
 from export import random
 from export.generated import generate
-from export.graphs import Graph, PlainDitStepGraph, build_graphs
-from export.models import FastDiT
-from export.onnx_files import write_graphs
+from export.onnx.files import write_graphs
+from export.onnx.graphs import Graph, PlainDitStepGraph, build_graphs
+from models import FastDiT
 from topos_rt import __version__
-from topos_rt.backends import EngineOptions
-from topos_rt.backends.onnxruntime import OnnxRuntimeEngine, load, probe
-from topos_rt.files import write_atomic
-from topos_rt.sampler import noise, time_grid
+from topos_rt.engines import EngineOptions
+from topos_rt.engines.onnxruntime import OnnxRuntimeEngine, load, probe
+from topos_rt.flow.settings import noise, time_grid
+from topos_rt.support.files import write_atomic
 
 GUIDANCE = 3.0
 Loop = Callable[[], np.ndarray]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from topos_rt import Bundle, __version__
-from topos_rt.files import write_atomic
-from topos_rt.metrics import compare
-from topos_rt.surface import Surface
+from topos_rt.scan.metrics import compare
+from topos_rt.scan.surface import Surface
+from topos_rt.support.files import write_atomic
 from training.evaluate import EVALUATION_SEED
 from training.heads import HeadModel
 

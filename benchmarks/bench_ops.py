@@ -20,11 +20,11 @@ import torch
 
 from benchmarks.op_floors import Ceilings, decoder_floors
 from export import random
-from export.decoder_tensors import decoder_tensors
 from export.generated import generate
-from export.models import TOPOSVAE
-from topos_rt.decoder_plan import Plan, make_plan
-from topos_rt.files import write_atomic
+from export.onnx.decoder_tensors import decoder_tensors
+from models import TOPOSVAE
+from topos_rt.model.decoder_plan import Plan, make_plan
+from topos_rt.support.files import write_atomic
 
 H200 = Ceilings(790.0, 4.3)  # bf16 GEMM and copy, measured; FP16 multiplies at the same rate
 OPS = ("graph_conv", "flow_step", "mesh_normals", "decoder")

@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_precision --json benchmarks/results/fp16_mini.json [--images 8]
 
-The FP16 forms of a bundle's graphs are emulated on the CPU (`export.fp16_emulation`). Each stage alone,
-then all together, as the release samples: 50 Euler steps, w = 3. Pictures are held-out renders. Needs
+The FP16 forms of a bundle's graphs are emulated on the CPU (`export.compare.fp16_emulation`). Each stage
+alone, then all together, as the release samples: 50 Euler steps, w = 3. Pictures are held-out renders. Needs
 the extra `training`, which draws them.
 """
 
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_sampler import held_out_portraits, summary
-from export.fp16_emulation import Emulated, emulated_form
+from export.compare.fp16_emulation import Emulated, emulated_form
 from topos_rt import Bundle, HeadPipeline, __version__
-from topos_rt.backends import EngineOptions
-from topos_rt.backends.onnxruntime import load
-from topos_rt.bundle import GRAPHS
-from topos_rt.files import write_atomic
-from topos_rt.networks import Networks
+from topos_rt.engines import EngineOptions
+from topos_rt.engines.onnxruntime import load
+from topos_rt.model.bundle import GRAPHS
+from topos_rt.model.networks import Networks
+from topos_rt.support.files import write_atomic
 
 STAGES = {
     "image_encoder": ("image_encoder",),

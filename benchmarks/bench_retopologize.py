@@ -18,16 +18,16 @@ import numpy as np
 
 from benchmarks.scans import KINDS, TrueHead, outside
 from topos_rt import HeadMesh, HeadPipeline, __version__
-from topos_rt.alignment import fit_similarity
 from topos_rt.errors import MeshInputError
-from topos_rt.files import write_atomic
-from topos_rt.mesh import unit_vectors
-from topos_rt.metrics import compare, vertex_errors
-from topos_rt.placement import boxed, network_cloud
-from topos_rt.retopology import outer_part
-from topos_rt.scan import Scan, read_scan
-from topos_rt.surface import Surface
-from topos_rt.visibility import outer_triangles
+from topos_rt.head.mesh import unit_vectors
+from topos_rt.model.frame import boxed, network_cloud
+from topos_rt.scan.alignment import fit_similarity
+from topos_rt.scan.fit import outer_part
+from topos_rt.scan.metrics import compare, vertex_errors
+from topos_rt.scan.read import Scan, read_scan
+from topos_rt.scan.surface import Surface
+from topos_rt.scan.visible import outer_triangles
+from topos_rt.support.files import write_atomic
 from training.evaluate import EVALUATION_SEED
 from training.heads import HeadModel
 

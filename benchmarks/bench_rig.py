@@ -1,7 +1,7 @@
 """How well `mini`'s rig fits heads it was not made on: `python -m benchmarks.bench_rig`.
 
 Random heads of anny's, none of which training or the fitting of joints has seen, get the rig in three ways:
-by adding the template's offsets as they are, by frames alone, and by all of `topos_rt.rigging.fit`.
+by adding the template's offsets as they are, by frames alone, and by all of `topos_rt.head.rig_fit.fit`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from topos_rt import __version__
-from topos_rt.bundle import Bundle
-from topos_rt.files import write_atomic
-from topos_rt.mesh import vertex_normals
-from topos_rt.rig import Rig
-from topos_rt.rigging import fit
+from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.rig import Rig
+from topos_rt.head.rig_fit import fit
+from topos_rt.model.bundle import Bundle
+from topos_rt.support.files import write_atomic
 from training.evaluate import Defects
 from training.heads import HeadModel, normalise
 

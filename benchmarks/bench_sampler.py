@@ -26,9 +26,9 @@ import numpy as np
 
 from benchmarks.time_grids import best_grids
 from topos_rt import HeadPipeline, __version__
-from topos_rt.files import write_atomic
-from topos_rt.sampler import SamplerSettings, clean_estimate, guided, network_evaluations, noise, sample
-from topos_rt.solvers import SOLVERS, Step
+from topos_rt.flow.settings import SamplerSettings, clean_estimate, guided, network_evaluations, noise, sample
+from topos_rt.flow.solvers import SOLVERS, Step
+from topos_rt.support.files import write_atomic
 
 TRUTH_STEPS = 1000
 GUIDANCE = 3.0  # the release's, at temperature 1, whatever a model's own: presets are for all models
@@ -122,7 +122,7 @@ def _open(model: str, images: np.ndarray) -> None:
 
 
 def _steps(item: Item, settings: SamplerSettings) -> list[Step]:
-    from topos_rt.image import load_image
+    from topos_rt.pictures.image import load_image
 
     assert _pipe is not None and _images is not None
     manifest, networks = _pipe.bundle.manifest, _pipe._networks

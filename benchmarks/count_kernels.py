@@ -23,12 +23,11 @@ import numpy as np
 from benchmarks.bench_ops import decoder_of
 from benchmarks.report import report
 from export import random
-from tests.ops import host_gpu
+from tests.gpu import host_gpu
 from tests.ptx.device import Launch, Machine
-from topos_rt import ops
-from topos_rt.backends import cuda
-from topos_rt.backends.device_array import Arena
-from topos_rt.decoder_plan import Step
+from topos_rt.gpu import cuda, ops
+from topos_rt.gpu.device_array import Arena
+from topos_rt.model.decoder_plan import Step
 
 _FLOP_PER_CLOCK = 4096  # of a multiprocessor of Hopper, FP16: 989 TFLOP/s at 1.83 GHz on 132
 _SCHEDULERS = 4  # of a multiprocessor: instructions of warps that it begins in a clock

@@ -75,7 +75,7 @@ def engines_here(task: Task) -> list[str]:
     if task.rehearse:
         return ["onnxruntime"]
     code = (
-        "import json; from topos_rt.backends import BUILDERS, survey;"
+        "import json; from topos_rt.engines import BUILDERS, survey;"
         "print(json.dumps([name for name, probe in survey(BUILDERS).items() if probe.error is None]))"
     )
     found: list[str] = task.command(["-c", code], stdout_json=True).get("result", [])
@@ -131,7 +131,7 @@ def sanitize(task: Task) -> Iterator[Named]:
     if program is None or task.rehearse:
         yield "compute-sanitizer", {"skipped": "a rehearsal" if task.rehearse else "it is not on the PATH"}
         return
-    words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-x", "-k", _SANITIZED, "tests/ops"]
+    words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-x", "-k", _SANITIZED, "tests/gpu"]
     tools = ("memcheck", "racecheck", "synccheck", "initcheck")
     yield from _together(
         {

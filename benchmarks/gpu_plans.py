@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.backends import cuda
-from topos_rt.backends.tensorrt_build import Messages
-from topos_rt.backends.tensorrt_plan import RuntimeCache, specs
+from topos_rt.engines.tensorrt.build import Messages
+from topos_rt.engines.tensorrt.plan import RuntimeCache, specs
+from topos_rt.gpu import cuda
 
 Named = tuple[str, dict[str, Any]]
 _SIDE = 64  # of a product of FP16 matrices: what is compiled on first use must be compiled

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from benchmarks import gpu_plans
-from topos_rt.backends import builder, cuda
 from topos_rt.bench.machine import facts, gpu_state
 from topos_rt.bench.stats import summary
+from topos_rt.engines import builder
+from topos_rt.gpu import cuda
 
 Named = tuple[str, dict[str, Any]]
 _FLAVOURS = ("tensorrt-rtx", "tensorrt")

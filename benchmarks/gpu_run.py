@@ -31,7 +31,7 @@ from typing import IO, Any
 
 from benchmarks.gpu_parts import OUT_OF_TIME, PARTS, ROOT, Task, line
 from topos_rt.errors import OptionError, ToposError, choose
-from topos_rt.files import check_writable, write_atomic
+from topos_rt.support.files import check_writable, write_atomic
 
 FORMAT, VERSION = "topos_rt.gpu_run", 1
 ALL = "all"

@@ -9,8 +9,8 @@ from typing import Any
 
 from topos_rt.bench.result import FORMAT
 from topos_rt.bench.session import STAGES, TO_GLB
-from topos_rt.files import write_atomic
-from topos_rt.sampler import PRESETS
+from topos_rt.flow.settings import PRESETS
+from topos_rt.support.files import write_atomic
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

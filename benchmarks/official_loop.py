@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from export.models.dit import TIME_SCALE
+from models.dit import TIME_SCALE
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]  # x, t, dt, tokens, none -> x
 

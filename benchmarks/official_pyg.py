@@ -1,7 +1,7 @@
 """The official decoder as released: PyTorch Geometric's message passing, edge by edge.
 
 Nothing is saved here: un-pooled features are gathered for every edge, a linear map of the edge's type is
-applied to each, and the results are scattered to the targets. `export.models.TOPOSVAE` is the same function
+applied to each, and the results are scattered to the targets. `models.TOPOSVAE` is the same function
 with the neighbours summed first. Source: TOPOS (arXiv 2605.14594). Needs the extra `baselines`.
 """
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense import HeteroLinear
 
-from export.models import TOPOSVAE
-from topos_rt.topology import Hierarchy, Level
+from models import TOPOSVAE
+from topos_rt.head.topology import Hierarchy, Level
 
 _GROUPS, _GROUP_EPS = 4, 1e-3
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from topos_rt.decoder_plan import Plan
-from topos_rt.graphs import Graph, degrees
-from topos_rt.packing import SLICES, Layer, padded
+from topos_rt.gpu.layers import SLICES, Layer, padded
+from topos_rt.gpu.tables import Graph, degrees
+from topos_rt.model.decoder_plan import Plan
 
 _HALF, _WIDE, _INDEX = 2, 4, 4  # bytes
 _BLOCK_ROWS = {256: 128, 8: 128}  # by width, see csrc/graph_conv.cu; of all others 64

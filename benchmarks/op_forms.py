@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topos_rt.decoder_plan import Step
+from topos_rt.model.decoder_plan import Step
 
 if TYPE_CHECKING:
     from benchmarks.op_timings import Bench, Inputs, Turned

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from benchmarks.op_floors import Ceilings, decoder_floors
 from benchmarks.op_forms import torch_convs
-from export.models import TOPOSVAE
-from topos_rt import __version__, ops
-from topos_rt.backends import cuda
-from topos_rt.decoder import KernelDecoder, NumpyDecoder
-from topos_rt.decoder_plan import Plan, Step
+from models import TOPOSVAE
+from topos_rt import __version__
 from topos_rt.errors import one_line
-from topos_rt.graphs import Corners
-from topos_rt.packing import Layer
+from topos_rt.gpu import cuda, ops
+from topos_rt.gpu.layers import Layer
+from topos_rt.gpu.tables import Corners
+from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
+from topos_rt.model.decoder_plan import Plan, Step
 
 _GEMM, _COPY_BYTES = 8192, 1 << 30
 _STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")  # of the two finest levels: beside other libraries' forms

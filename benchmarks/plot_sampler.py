@@ -17,8 +17,8 @@ import matplotlib.ticker
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from topos_rt.files import write_atomic
-from topos_rt.solvers import SOLVERS
+from topos_rt.flow.solvers import SOLVERS
+from topos_rt.support.files import write_atomic
 
 _PALETTE: Any = plt.get_cmap("tab10")
 _COLOURS = {name: _PALETTE(i) for i, name in enumerate(SOLVERS)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from topos_rt.errors import ToposError
-from topos_rt.files import check_writable, write_atomic
+from topos_rt.support.files import check_writable, write_atomic
 
 
 def report(measure: Callable[[], dict[str, Any]], path: Path | None) -> int:

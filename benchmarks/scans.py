@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.surface import Surface, kd_tree
+from topos_rt.scan.surface import Surface, kd_tree
 
 NOISE_M = 0.0005
 CLOUD_POINTS = 20_000

@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.report import report
 from topos_rt.bench.session import Request, Session, opened
-from topos_rt.bundle import GRAPHS
 from topos_rt.errors import OptionError
+from topos_rt.model.bundle import GRAPHS
 
 SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature": 1.0}
 

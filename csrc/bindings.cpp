@@ -1,4 +1,4 @@
-// The launchers for Python: addresses as whole numbers, 0 for null. All checks are made before, in topos_rt/ops.py.
+// The launchers for Python: addresses as whole numbers, 0 for null. All checks are made before, in topos_rt/gpu/ops.py.
 // A status other than 0 is raised as RuntimeError.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -98,7 +98,7 @@ void project(Address x, Address basis, std::array<int, 2> sizes, Address coordin
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
-  m.doc() = "CUDA kernels of topos_rt; topos_rt.ops is their checked entry.";
+  m.doc() = "CUDA kernels of topos_rt; topos_rt.gpu.ops is their checked entry.";
   m.attr("WIDTHS") = py::tuple(py::cast(std::vector<int>(std::begin(topos::kWidths), std::end(topos::kWidths))));
   m.attr("TILED_WIDTHS") =
       py::tuple(py::cast(std::vector<int>(std::begin(topos::kTiledWidths), std::end(topos::kTiledWidths))));

@@ -42,7 +42,7 @@ struct alignas(sizeof(T) * Count < 16 ? sizeof(T) * Count : 16) Run {
 // RowWarps x ColumnWarps warps lie beside each other. GroupSize: columns of a group of the norm; whole groups only.
 //
 // A lane holds two neighbouring columns of every tile. Where a warp has four tiles or more, the weights' columns are
-// in another order (topos_rt.packing.pack): then what it holds of four tiles are eight neighbouring columns, 16 bytes.
+// in another order (topos_rt.gpu.layers.pack): then what it holds of four tiles are eight neighbouring columns, 16 bytes.
 template <int RowTiles, int ColumnTiles, int RowWarps, int ColumnWarps, int GroupSize>
 struct Sums {
   static constexpr int kWarps = RowWarps * ColumnWarps;
@@ -141,7 +141,7 @@ struct Sums {
     }
   }
 
-  // Of wide layers, weights and biases have no mean in a group (topos_rt.packing.centred), so neither have these sums. In
+  // Of wide layers, weights and biases have no mean in a group (topos_rt.gpu.layers.centred), so neither have these sums. In
   // others it goes first, then the squares around it: the sum of squares alone would cancel.
   TOPOS_HD void normalise(PerWarp<State, kWarps>& state) const {
     constexpr float share = 1.0f / static_cast<float>(GroupSize);

@@ -6,7 +6,7 @@
 // one barrier a chunk. Weights lie in global memory in the order of fragments, so that a chunk is one straight copy
 // and a lane finds its operands side by side.
 //
-// Source of the maths: TOPOS (arXiv 2605.14594), export/models/vae.py.
+// Source of the maths: TOPOS (arXiv 2605.14594), models/vae.py.
 #include "epilogue.h"
 #include "launch.h"
 

@@ -9,7 +9,7 @@
 // What is left then is short, because all of it is straight code that runs once: biases are one more product, with a
 // row's degrees for A; the mean of a group is not there (packing.centred); the residual came with the last window.
 //
-// Source of the maths: TOPOS (arXiv 2605.14594), export/models/vae.py.
+// Source of the maths: TOPOS (arXiv 2605.14594), models/vae.py.
 #include "epilogue.h"
 #include "launch.h"
 #include "wgmma.h"

@@ -4,7 +4,7 @@
 // of a layer's (weights, bias, gamma, beta) start at multiples of 16 bytes, everything else is aligned to its element.
 // Nothing is allocated and nothing is waited for: work is put on `stream`, so every launcher may be captured into a
 // CUDA graph. The status is 0, a cudaError_t (positive), or kUnsupported. Indices are trusted here; whoever makes the
-// tables checks them, once (topos_rt/graphs.py). Zero rows are no work and no error.
+// tables checks them, once (topos_rt/gpu/tables.py). Zero rows are no work and no error.
 //
 // The same sources build for the host (see launch.h): the tests run these launchers on machines without a GPU.
 #pragma once
@@ -43,10 +43,10 @@ struct GraphConv {
   Sources edges[kMaxTypes];
   int types;                    // 1 or 2
   int rows, c_in, c_out;        // c_out: even, and one of kWidths when rounded up to 8; inputs * c_in < 2^31
-  const void* weights;          // FP16 [W_0; W_1] in the order of fragments, see topos_rt.packing.pack
+  const void* weights;          // FP16 [W_0; W_1] in the order of fragments, see topos_rt.gpu.layers.pack
   const float* bias;            // [types, c_out] or null
   const float* gamma;           // [c_out] of the group norm, or null: no norm. With one, and kWide columns or more, no
-                                // row of the weights or biases has a mean in a group: see topos_rt.packing.centred
+                                // row of the weights or biases has a mean in a group: see topos_rt.gpu.layers.centred
   const float* beta;            // [c_out], with gamma
   const void* residual;         // [., c_out] FP16, or null
   const int32_t* residual_rows; // [rows] row of `residual` for each row; null: the same
@@ -68,7 +68,7 @@ inline constexpr int kTileSteps = 8;      // of 16 sources that 16 rows may read
 inline constexpr int kWindow = 2 * kChunk;
 inline constexpr int kTiledWidths[] = {128, 256, 512};
 
-// What each kTileRows rows of the output read, made once per topology (topos_rt.graphs.Graph.tiled): one such table for
+// What each kTileRows rows of the output read, made once per topology (topos_rt.gpu.tables.Graph.tiled): one such table for
 // every tile, copied as a whole. Of the types at most one has other than exactly one source a row; its sums are products
 // with ones: for each 16 rows, the sources that they read, and which row reads which. So a number that is not finite
 // spreads to all 16 rows whose sources it is among.
@@ -85,7 +85,7 @@ struct alignas(16) TileTable {
 };
 
 // The same as graph_conv, on GPUs of compute capability 9.0 and built for 9.0a only. c_in: a multiple of kWindow;
-// c_out: one of kTiledWidths; weights and biases in the order of topos_rt.packing.pack_tiled. `bias` is not read, and
+// c_out: one of kTiledWidths; weights and biases in the order of topos_rt.gpu.layers.pack_tiled. `bias` is not read, and
 // of `edges` only whether there are offsets.
 int graph_conv_tiled(const GraphConv& args, const TileTable* tiles, Stream stream);
 

@@ -31,7 +31,7 @@ TOPOS_HD void put_rows(PerLane<FragmentA> (&a)[2], int lane, const Half8& row, c
   }
 }
 
-// B of one half, packed as topos_rt.packing.pack does: lanes side by side.
+// B of one half, packed as topos_rt.gpu.layers.pack does: lanes side by side.
 TOPOS_HD FragmentB load_b(const Half4* own) { return FragmentB{{own->pair[0], own->pair[1]}}; }
 
 TOPOS_HD void mma(PerLane<FragmentD>& d, const PerLane<FragmentA>& a, const PerLane<FragmentB>& b) {

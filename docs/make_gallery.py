@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from topos_rt import HeadMesh, HeadPipeline
-from topos_rt.files import write_atomic
-from topos_rt.preview import render_view
+from topos_rt.pictures.preview import render_view
+from topos_rt.support.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images" / "gallery.png"

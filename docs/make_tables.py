@@ -7,7 +7,7 @@ from typing import Any
 
 from pages import ROOT, Tables, read, rewrite, table
 
-from topos_rt.sampler import PRESETS
+from topos_rt.flow.settings import PRESETS
 
 PAGE = ROOT / "README.md"
 _STAGES = (

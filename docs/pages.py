@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from topos_rt.files import write_atomic
+from topos_rt.support.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 Tables = Mapping[str, Callable[[], str]]

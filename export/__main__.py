@@ -9,9 +9,13 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from export import compare, flops, lods, mini, official, random, rig
+from export import lods, mini, random
+from export.compare import command as compare
+from export.onnx import flops
+from export.release import official
+from export.rig import command as rig
 from topos_rt.errors import ToposError
-from topos_rt.files import check_writable
+from topos_rt.support.files import check_writable
 
 MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
 COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare, "lods": lods, "rig": rig}

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 
-from export.decoder_tensors import decoder_tensors
-from export.flops import count
-from export.graphs import build_graphs
-from export.models import TOPOSVAE, AnyImageEncoder, FastDiT
-from export.onnx_files import half_file, write_graphs
-from topos_rt.bundle import (
+from export.onnx.decoder_tensors import decoder_tensors
+from export.onnx.files import half_file, write_graphs
+from export.onnx.flops import count
+from export.onnx.graphs import build_graphs
+from models import TOPOSVAE, AnyImageEncoder, FastDiT
+from topos_rt.errors import OutputError
+from topos_rt.head.mesh import Rig
+from topos_rt.head.topology import Hierarchy, Topology
+from topos_rt.model.bundle import (
     FlowSpec,
     FrameSpec,
     GraphFiles,
@@ -25,11 +28,8 @@ from topos_rt.bundle import (
     WeightsInfo,
     write_manifest,
 )
-from topos_rt.decoder_plan import PREFIX as DECODER_PREFIX
-from topos_rt.errors import OutputError
-from topos_rt.files import write_atomic
-from topos_rt.mesh import Rig
-from topos_rt.topology import Hierarchy, Topology
+from topos_rt.model.decoder_plan import PREFIX as DECODER_PREFIX
+from topos_rt.support.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Model:
     frame: FrameSpec
     image_size: int
     points: int
-    latent_basis: torch.Tensor | None = None  # [K,N*D], see export.graphs.VaeDecoderGraph
+    latent_basis: torch.Tensor | None = None  # [K,N*D], see export.onnx.graphs.VaeDecoderGraph
 
 
 def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage: bool = False) -> Manifest:

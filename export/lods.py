@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from topos_rt.bundle import Bundle, write_manifest
-from topos_rt.files import check_writable
-from topos_rt.lod import Lod
-from topos_rt.mesh import Rig
-from topos_rt.topology import Topology
+from topos_rt.head.lod import Lod
+from topos_rt.head.mesh import Rig
+from topos_rt.head.topology import Topology
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.support.files import check_writable
 
 SHARES = (0.5, 0.25)  # of the triangles, for levels 1, 2 …
 LOCKED_REGIONS = ("lips", "eyelids", "eyes")  # whose borders stay as they are

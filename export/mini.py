@@ -10,8 +10,8 @@ import torch
 
 from export.bundle_writer import Model, round_to_half, write_bundle
 from export.lods import with_lods
-from export.models import CroppedEncoder, FastDiT
-from topos_rt.bundle import FlowSpec, FrameSpec, Manifest, WeightsInfo
+from models import CroppedEncoder, FastDiT
+from topos_rt.model.bundle import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 if TYPE_CHECKING:
     from training.train_vae import VAEData
@@ -65,7 +65,7 @@ def latent_basis(data: VAEData, rank: int) -> torch.Tensor | None:
 def run(arguments: argparse.Namespace) -> Manifest:
     """Load the checkpoints, round the weights to FP16, export."""
     # building a head model needs anny; nothing else of export/ does
-    from training import config
+    from models import mini as config
     from training.heads import HeadModel, normalise
     from training.loop import load_weights
     from training.rig import make_rig

@@ -14,12 +14,12 @@ from torch import nn
 
 from export.bundle_writer import Model, round_to_half, write_bundle
 from export.generated import Recipe, generate
-from export.models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
-from export.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
-from export.release_config import ReleaseConfig
-from topos_rt.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
+from export.release.config import ReleaseConfig
+from export.release.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
+from models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
 from topos_rt.errors import OptionError, choose
-from topos_rt.topology import Hierarchy
+from topos_rt.head.topology import Hierarchy
+from topos_rt.model.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 ORIGIN = "random weights from seed {}, for timing only"
 LICENCE = "none needed: nothing was trained, and the head is generated"
@@ -55,7 +55,7 @@ def official() -> Preset:
 
 def decoder() -> Preset:
     """The official VAE behind networks of next to no work: for measurements of the decoder within a head."""
-    from training import config
+    from models import mini as config
 
     small = {"model_channels": 192, "cond_channels": 192, "num_blocks": 2, "num_heads": 6}
     full = official()
@@ -66,7 +66,7 @@ def decoder() -> Preset:
 
 def mini() -> Preset:
     """The packaged model: 4,538 vertices."""
-    from training import config
+    from models import mini as config
 
     stages = len(config.VAE["decoder_blocks"])
     recipe = Recipe((32, 25, 35), config.NUM_LATENTS, stages, depth=6, width=0.6925)

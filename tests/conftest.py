@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.ops import host_gpu
+from tests.gpu import host_gpu
 from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.pipeline import HeadPipeline
 

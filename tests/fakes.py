@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tests import tiny_bundle as tiny
-from topos_rt.backends.base import Tensor
-from topos_rt.backends.fake import FakeEngine
-from topos_rt.bundle import Bundle
-from topos_rt.mesh import HeadMesh
-from topos_rt.networks import Networks
+from topos_rt.engines.contract import Tensor
+from topos_rt.engines.fake import FakeEngine
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.networks import Networks
 from topos_rt.pipeline import HeadPipeline
 
 IMAGE, OTHER = np.random.default_rng(11).integers(0, 256, (2, 48, 40, 3), dtype=np.uint8)

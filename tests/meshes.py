@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from topos_rt.mesh import HeadMesh, Rig, vertex_normals
-from topos_rt.rig import Binding
-from topos_rt.topology import Topology
+from topos_rt.head.mesh import HeadMesh, Rig, vertex_normals
+from topos_rt.head.rig import Binding
+from topos_rt.head.topology import Topology
 
 DATA = Path(__file__).parent / "data"
 METADATA = {"seed": 7, "model": "cube", "weights": "none: a cube"}
@@ -115,7 +115,7 @@ def ball_rig(parts: bool = True) -> Rig:
 
 def bundled_head() -> HeadMesh:
     """The template of the bundled model, with its rig."""
-    from topos_rt.bundle import Bundle
+    from topos_rt.model.bundle import Bundle
 
     bundle = Bundle.open("mini", verify=False)
     template = bundle.hierarchy.levels[0].features.astype(np.float64)
@@ -125,7 +125,7 @@ def bundled_head() -> HeadMesh:
 
 
 if __name__ == "__main__":
-    from topos_rt.exporters import write_glb, write_obj
+    from topos_rt.formats import write_glb, write_obj
 
     DATA.mkdir(exist_ok=True)
     (DATA / "cube.glb").write_bytes(write_glb(cube(rig=True)))

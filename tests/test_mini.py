@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from topos_rt import Bundle, HeadMesh, HeadPipeline
-from topos_rt.exporters import EXPORTERS, ExportOptions
+from topos_rt.formats import EXPORTERS, ExportOptions
 
 ROOT = Path(__file__).parents[1]
 PORTRAITS = sorted((ROOT / "examples").glob("*.jpg"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import topos_rt
-from topos_rt.commands import doctor
+from topos_rt.cli import doctor
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -167,7 +167,7 @@ def test_ci_runs_what_people_run():
 def wheel(tmp_path_factory):
     """The pure Python wheel of this checkout, built by the build tools of the extra `test`.
 
-    tests/ops/test_kernels_build.py has the one with the kernels.
+    tests/gpu/test_kernels_build.py has the one with the kernels.
     """
     if importlib.util.find_spec("scikit_build_core") is None:
         if os.environ.get("CI") == "true":

@@ -14,12 +14,12 @@ import pytest
 import topos_rt
 from tests import tiny_bundle as tiny
 from tests.fakes import IMAGE, OTHER, Counting, fake_pipeline, in_metres, same
-from topos_rt.bundle import GRAPHS, Bundle, FlowSpec, Manifest, write_manifest
 from topos_rt.errors import BundleError, ImageError, InputError, OptionError
-from topos_rt.image import load_image
+from topos_rt.flow.settings import network_evaluations, noise, resolve, time_grid
+from topos_rt.head.rig import Binding
+from topos_rt.model.bundle import GRAPHS, Bundle, FlowSpec, Manifest, write_manifest
+from topos_rt.pictures.image import load_image
 from topos_rt.pipeline import HeadPipeline
-from topos_rt.rig import Binding
-from topos_rt.sampler import network_evaluations, noise, resolve, time_grid
 
 
 def reference(image: np.ndarray, seed: int, steps: int, w: float, shift: float = 1.0) -> np.ndarray:

@@ -12,14 +12,14 @@ import pytest
 
 from tests import tiny_bundle as tiny
 from tests.fakes import IMAGE, OTHER, Counting, fake_pipeline, in_metres, same
-from topos_rt.bundle import GRAPHS
 from topos_rt.errors import Cancelled, OptionError
-from topos_rt.image import load_image
-from topos_rt.mesh import HeadMesh
+from topos_rt.flow.settings import noise
+from topos_rt.flow.solvers import SOLVERS
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.model.bundle import GRAPHS
+from topos_rt.pictures.image import load_image
 from topos_rt.pipeline import HeadPipeline
-from topos_rt.progress import Progress
-from topos_rt.sampler import noise
-from topos_rt.solvers import SOLVERS
+from topos_rt.support.progress import Progress
 
 
 def test_estimates_carry_no_rig_and_the_head_does(tiny_pipe: HeadPipeline) -> None:

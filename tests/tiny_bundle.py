@@ -17,10 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from tests.meshes import ball
-from topos_rt.backends import TensorSpec
-from topos_rt.backends.base import Tensor
-from topos_rt.backends.fake import FakeEngine
-from topos_rt.bundle import (
+from topos_rt.engines import TensorSpec
+from topos_rt.engines.contract import Tensor
+from topos_rt.engines.fake import FakeEngine
+from topos_rt.head.mesh import Rig
+from topos_rt.head.topology import Hierarchy
+from topos_rt.model.bundle import (
     FlowSpec,
     FrameSpec,
     GraphFiles,
@@ -31,8 +33,6 @@ from topos_rt.bundle import (
     WeightsInfo,
     write_manifest,
 )
-from topos_rt.mesh import Rig
-from topos_rt.topology import Hierarchy
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from topos_rt.bundle import Bundle
     from topos_rt.errors import BackendError, BundleError, Cancelled, ImageError, InputError, ToposError
-    from topos_rt.mesh import HeadMesh, Rig
+    from topos_rt.head.mesh import HeadMesh, Rig
+    from topos_rt.head.topology import Topology
+    from topos_rt.model.bundle import Bundle
     from topos_rt.pipeline import HeadPipeline, generate
-    from topos_rt.topology import Topology
 
 __version__ = "0.1.0"
 
@@ -42,15 +42,15 @@ __all__ = [
 
 _MODULES = {
     "BackendError": "errors",
-    "Bundle": "bundle",
+    "Bundle": "model.bundle",
     "BundleError": "errors",
     "Cancelled": "errors",
-    "HeadMesh": "mesh",
+    "HeadMesh": "head.mesh",
     "HeadPipeline": "pipeline",
     "ImageError": "errors",
     "InputError": "errors",
-    "Rig": "mesh",
-    "Topology": "topology",
+    "Rig": "head.mesh",
+    "Topology": "head.topology",
     "ToposError": "errors",
     "generate": "pipeline",
 }

@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from topos_rt.backends import AUTO, EngineOptions, choose_backend
-from topos_rt.backends.base import BuildCallback, Value
-from topos_rt.batch import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
-from topos_rt.bundle import Bundle
-from topos_rt.image import MIN_SIDE, ImageSource, load_image
-from topos_rt.mesh import HeadMesh
-from topos_rt.networks import DEFAULT_DECODER, Networks
-from topos_rt.placement import MIN_POINTS, Placement, checked_points, place, place_rig
-from topos_rt.progress import Callback, Progress, Tracker
-from topos_rt.retopology import DEFAULT_PASSES, Fit, check_passes
-from topos_rt.sampler import (
+from topos_rt.engines import AUTO, EngineOptions, choose_backend
+from topos_rt.engines.contract import BuildCallback, Value
+from topos_rt.flow.settings import (
     DEFAULT_PRESET,
     SamplerSettings,
     check_seed,
@@ -31,7 +23,15 @@ from topos_rt.sampler import (
     resolve,
     sample,
 )
-from topos_rt.solvers import Array
+from topos_rt.flow.solvers import Array
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.jobs import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.frame import MIN_POINTS, Placement, checked_points, place, place_rig
+from topos_rt.model.networks import DEFAULT_DECODER, Networks
+from topos_rt.pictures.image import MIN_SIDE, ImageSource, load_image
+from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
+from topos_rt.support.progress import Callback, Progress, Tracker
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -140,7 +140,7 @@ class HeadPipeline:
             callback: told the `Progress`; returning False cancels, and what it raises is raised here.
             preset: "reference" (as released), "balanced" (the default) or "fast"; what follows replaces its
                 values, and None leaves them.
-            steps, solver: how many, and one of `topos_rt.solvers.SOLVERS`.
+            steps, solver: how many, and one of `topos_rt.flow.solvers.SOLVERS`.
             shift: more than 1 spends more steps near the noise.
             times: steps + 1 times that fall from 1 to 0, in place of steps and shift.
             guidance: w of (1 + w) v_cond - w v_uncond; None: the model's own; 0 turns it off: half the work.
@@ -212,13 +212,13 @@ class HeadPipeline:
 
         Args:
             points: [P,3] on the head's surface, metres, +Y up, facing +Z, P >= 16; ten thousand or more are
-                best. `topos_rt.scan.read_scan` takes them from files.
+                best. `topos_rt.scan.read.read_scan` takes them from files.
             normals: [P,3] outward, of any length but zero.
             seed: None takes the mean of the VAE's posterior, a seed a sample of it as the release does.
             align: the orientation is unknown: find it first. The head comes out as it lies; "rotation" in its
                 metadata, [3,3], is what turned it from upright and facing +Z.
             passes: 1 encodes the points as they are; each more lays the head over the scan and encodes again
-                what both make together (see `topos_rt.retopology`). More than 1, and align, need SciPy.
+                what both make together (see `topos_rt.scan.fit`). More than 1, and align, need SciPy.
             callback: as in a call; told before every stage.
 
         Raises MeshInputError for points or normals that cannot be used, or, with align, that are no head;

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from topos_rt.bundle import Bundle, FlowSpec, write_manifest
-from topos_rt.files import write_atomic
+from topos_rt.model.bundle import Bundle, FlowSpec, write_manifest
+from topos_rt.support.files import write_atomic
 
 _ROWS = {
     "reference": "preset `reference`: 50 Euler steps, the model's own guidance and temperature",

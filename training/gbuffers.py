@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from topos_rt.mesh import vertex_normals
-from topos_rt.raster import rasterize
+from topos_rt.head.mesh import vertex_normals
+from topos_rt.pictures.raster import rasterize
 from training.heads import HeadModel
 
 LANDMARKS = 128  # vertices whose place in the picture is kept

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from topos_rt.topology import Topology
+from topos_rt.head.topology import Topology
 
 
 class MeshGeometry:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import config
+from models import mini as config
 from training.gbuffers import LANDMARKS, Material
 
 PROBE_COMPONENTS = 64

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from topos_rt.files import write_atomic
-from training import config
+from models import mini as config
+from topos_rt.support.files import write_atomic
 from training.gbuffers import Painter
 from training.heads import HeadModel
 from training.lessons import PROBE_COMPONENTS

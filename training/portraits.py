@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from training.config import IMAGE_SIZE
+from models.mini import IMAGE_SIZE
 from training.gbuffers import LANDMARKS, Painter, View
 from training.heads import HeadModel
 from training.lessons import GRID, SEEN_CHANNELS, what_is_seen

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from export.rig_binding import contacts, joined, moved_vertices, rigid_parts
-from topos_rt.bundle import Bundle, write_manifest
-from topos_rt.rig import Binding, Rig
-from topos_rt.topology import sphere_frame
+from models.rig_binding import contacts, joined, moved_vertices, rigid_parts
+from topos_rt.head.rig import Binding, Rig
+from topos_rt.head.topology import sphere_frame
+from topos_rt.model.bundle import Bundle, write_manifest
 from training.heads import HeadModel
 
 # Offsets shorter than this (metres, about a hair's width) are not worth their bytes.

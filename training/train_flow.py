@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from export.models import ImageEncoder, TOPOSDiT
-from training import config
+from models import ImageEncoder, TOPOSDiT
+from models import mini as config
 from training.augment import moved, random_maps
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets

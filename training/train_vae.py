@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from export.models import TOPOSVAE
-from training import config
+from models import TOPOSVAE
+from models import mini as config
 from training.geometry import MeshGeometry, surface_losses
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets

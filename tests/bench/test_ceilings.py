@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from topos_rt.backends import EngineOptions
-from topos_rt.backends.onnxruntime import load
 from topos_rt.bench import ceilings
+from topos_rt.engines import EngineOptions
+from topos_rt.engines.onnxruntime import load
 
 
 @pytest.mark.parametrize(("element", "dtype"), [(1, np.float32), (10, np.float16)])

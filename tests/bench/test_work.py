@@ -8,8 +8,8 @@ import pytest
 
 from tests import tiny_bundle as tiny
 from topos_rt.bench.work import evaluations, head_flops, io_bytes, model_digest, runs_per_head
-from topos_rt.bundle import Bundle, write_manifest
-from topos_rt.sampler import SamplerSettings
+from topos_rt.flow.settings import SamplerSettings
+from topos_rt.model.bundle import Bundle, write_manifest
 
 CASES = {
     "no guidance": (SamplerSettings(steps=5, guidance=0.0), (5, 0, 5)),

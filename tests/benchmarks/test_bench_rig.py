@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.bench_rig import Judge, summary, without_contacts
 from tests.training.synthetic import egg
-from topos_rt.rig import Rig
+from topos_rt.head.rig import Rig
 from training.rig import make_rig
 
 

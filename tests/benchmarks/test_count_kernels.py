@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks import count_kernels
-from tests.ops import host_gpu
-from tests.ops.shapes import random_layer
+from tests.gpu import host_gpu
+from tests.gpu.shapes import random_layer
 from tests.ptx.device import NVCC
-from topos_rt.backends import cuda
-from topos_rt.decoder_plan import Step
-from topos_rt.graphs import Graph
+from topos_rt.gpu import cuda
+from topos_rt.gpu.tables import Graph
+from topos_rt.model.decoder_plan import Step
 
 
 @pytest.mark.skipif(NVCC is None or host_gpu.compiler() is None, reason="no nvcc or no C++ compiler")

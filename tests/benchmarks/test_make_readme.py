@@ -11,7 +11,7 @@ from benchmarks.gpu_run import FORMAT, VERSION
 from tests.bench.results import made
 from topos_rt.bench.session import STAGES, TO_GLB
 from topos_rt.bench.stats import summary
-from topos_rt.sampler import PRESETS
+from topos_rt.flow.settings import PRESETS
 
 
 def test_the_page_is_that_of_the_results() -> None:

@@ -16,11 +16,11 @@ from benchmarks.official_loop import MODES, Official, in_mode
 from benchmarks.official_pyg import OfficialDecoder
 from export import random
 from export.generated import generate
-from export.models import FastDiT
-from export.models.dit import TIME_SCALE
+from models import FastDiT
+from models.dit import TIME_SCALE
 from tests.export.parity import DATA, SETS, load_vae, relative_rms
-from topos_rt.sampler import time_grid
-from topos_rt.topology import Hierarchy
+from topos_rt.flow.settings import time_grid
+from topos_rt.head.topology import Hierarchy
 
 TOLERANCE = 1e-5
 

@@ -11,10 +11,10 @@ import pytest
 from benchmarks import bench_ops
 from benchmarks.op_floors import Ceilings, decoder_floors
 from export import random
-from export.decoder_tensors import decoder_tensors
 from export.generated import generate
-from export.models import TOPOSVAE
-from topos_rt.decoder_plan import Plan, make_plan
+from export.onnx.decoder_tensors import decoder_tensors
+from models import TOPOSVAE
+from topos_rt.model.decoder_plan import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]
 

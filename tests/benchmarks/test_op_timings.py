@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import op_timings
-from topos_rt.backends.device_array import DeviceArray
+from topos_rt.gpu.device_array import DeviceArray
 
 
 def test_what_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.models import TOPOSVAE, TOPOSDiT
-from topos_rt.topology import Hierarchy
+from models import TOPOSVAE, TOPOSDiT
+from topos_rt.head.topology import Hierarchy
 
 DATA = Path(__file__).parent.parent / "data" / "official"
 META: dict[str, Any] = json.loads((DATA / "meta.json").read_text())

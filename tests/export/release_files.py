@@ -14,10 +14,10 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
-from topos_rt.exporters import write_obj
-from topos_rt.mesh import HeadMesh, vertex_normals
-from topos_rt.topology import Hierarchy, Topology, sphere_frame
+from models import TOPOSVAE, ImageEncoder, TOPOSDiT
+from topos_rt.formats import write_obj
+from topos_rt.head.mesh import HeadMesh, vertex_normals
+from topos_rt.head.topology import Hierarchy, Topology, sphere_frame
 
 DATA = Path(__file__).parent.parent / "data" / "official"
 ENCODER = {"embed_dim": 64, "depth": 1, "num_heads": 1, "img_size": 518}

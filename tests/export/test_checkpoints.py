@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from export.checkpoints import DIT, VAE, load_into, merge_hetero_linear, read_state
-from export.models import TOPOSDiT
+from export.release.checkpoints import DIT, VAE, load_into, merge_hetero_linear, read_state
+from models import TOPOSDiT
 from topos_rt.errors import InputError
 
 STATE = {VAE.key: torch.arange(6.0).reshape(2, 3), "encoder.learns": torch.ones(4, 3)}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.models import Crop, CroppedEncoder, ImageEncoder
+from models import Crop, CroppedEncoder, ImageEncoder
 
 SIDE = 28
 PIXEL = 2 / SIDE

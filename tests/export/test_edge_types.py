@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.models import TOPOSVAE
+from models import TOPOSVAE
 from tests.export.release_files import ball_topology
-from topos_rt.mesh import vertex_normals
-from topos_rt.topology import Hierarchy, Level, sphere_frame
+from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.topology import Hierarchy, Level, sphere_frame
 
 
 def build(stages: int, coincident: bool) -> Hierarchy:

@@ -17,18 +17,18 @@ import pytest
 
 if os.environ.get("CI") != "true":  # there its absence is a failure
     pytest.importorskip("polygraphy", reason="needs: pip install 'topos-rt[test]'")
-from export import compare
 from export.__main__ import main
-from export.compare import REFERENCES, RUNNERS, Runner
-from export.example_feeds import example_feeds
-from export.forms import half_form
-from export.fp16_emulation import emulated_form
-from export.judge import FACTOR, FLOOR, judge
+from export.compare import command as compare
+from export.compare.command import REFERENCES, RUNNERS, Runner
+from export.compare.fp16_emulation import emulated_form
+from export.compare.judge import FACTOR, FLOOR, judge
+from export.onnx.example_feeds import example_feeds
+from export.onnx.forms import half_form
 from tests import tiny_bundle as tiny
-from topos_rt.backends import BACKENDS, TensorSpec
-from topos_rt.backends.fake import FakeEngine
-from topos_rt.bundle import GRAPHS, Bundle, GraphFiles, write_manifest
+from topos_rt.engines import BACKENDS, TensorSpec
+from topos_rt.engines.fake import FakeEngine
 from topos_rt.errors import BackendError, InputError
+from topos_rt.model.bundle import GRAPHS, Bundle, GraphFiles, write_manifest
 
 SIZE = 64
 SPEC = {"x": TensorSpec((SIZE,), np.dtype(np.float32))}
@@ -303,7 +303,7 @@ def test_built_plans_on_a_gpu_that_is_not_there(
     run: Any, halved: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
     """The way of --b tensorrt-rtx: real plans, our runner, a GPU that computes in FP32; see fake_gpu.py."""
-    fake_gpu = pytest.importorskip("tests.backends.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
     trt = fake_gpu.install(monkeypatch)
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path / "cache"))
     code, told, report = run(halved, "--graph", "vae_decoder", "dit_step_guided")

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from export.__main__ import main
-from export.gltf_file import Character, read_character
-from export.rig import make_rig, match
-from export.rig_binding import contacts, near_regressor, rigid_parts
+from export.rig.command import make_rig, match
+from export.rig.gltf import Character, read_character
+from models.rig_binding import contacts, near_regressor, rigid_parts
 from tests.meshes import QUADS, ball, ball_rig, bundled_head, cube, cube_topology
-from topos_rt.bundle import Bundle
 from topos_rt.errors import MeshInputError
-from topos_rt.exporters import write_glb
-from topos_rt.exporters.seams import split_seams
-from topos_rt.mesh import HeadMesh, Rig
-from topos_rt.rigging import fit
-from topos_rt.topology import Topology
+from topos_rt.formats import write_glb
+from topos_rt.formats.seams import split_seams
+from topos_rt.head.mesh import HeadMesh, Rig
+from topos_rt.head.rig_fit import fit
+from topos_rt.head.topology import Topology
+from topos_rt.model.bundle import Bundle
 
 
 def rigged_mini() -> HeadMesh:

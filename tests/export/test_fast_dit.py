@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from export.models import FastDiT, TOPOSDiT
+from models import FastDiT, TOPOSDiT
 from tests.export.parity import DATA, SETS, close, load_dit, relative_rms
 
 W = 3.0

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.__main__ import main
-from export.flops import count, count_bundle
+from export.onnx.flops import count, count_bundle
 from tests import tiny_bundle as tiny
-from topos_rt.bundle import GRAPHS, Bundle
 from topos_rt.errors import BundleError
+from topos_rt.model.bundle import GRAPHS, Bundle
 
 Shapes = dict[str, tuple[object, ...]]
 

@@ -11,11 +11,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from export.forms import PLAIN_OPSET, half_form, plain_form
-from export.graphs import Graph
-from export.onnx_files import half_file, write_graphs
+from export.onnx.files import half_file, write_graphs
+from export.onnx.forms import PLAIN_OPSET, half_form, plain_form
+from export.onnx.graphs import Graph
 from tests.export.test_onnx_files import tiny_graphs
-from topos_rt.bundle import GRAPHS
+from topos_rt.model.bundle import GRAPHS
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "Attention")
 # Half a unit in the last place of FP16 is 5e-4; a few products in a row.

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from export.forms import half_form
-from export.fp16_emulation import LARGEST, Emulated, emulated_form, naive_form
-from topos_rt.backends import EngineOptions
-from topos_rt.backends.onnxruntime import load
+from export.compare.fp16_emulation import LARGEST, Emulated, emulated_form, naive_form
+from export.onnx.forms import half_form
+from topos_rt.engines import EngineOptions
+from topos_rt.engines.onnxruntime import load
 from topos_rt.errors import InputError
 
 RNG = np.random.default_rng(0)

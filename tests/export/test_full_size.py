@@ -21,12 +21,12 @@ import pytest
 
 from export import random
 from export.generated import generate
-from export.graphs import build_graphs
-from export.models import FastDiT
-from export.onnx_files import compare
-from tests.backends import graphs
+from export.onnx.files import compare
+from export.onnx.graphs import build_graphs
+from models import FastDiT
+from tests.engines import graphs
 from tests.export.release_files import save_checkpoints, write_topology
-from topos_rt.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import GRAPHS, Bundle
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"

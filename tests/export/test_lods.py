@@ -10,8 +10,8 @@ import pytest
 from export.__main__ import main
 from export.lods import make_lods
 from tests.meshes import ball
-from topos_rt.bundle import Bundle
-from topos_rt.topology import Topology
+from topos_rt.head.topology import Topology
+from topos_rt.model.bundle import Bundle
 
 
 def sheet(side: int = 9, seam: bool = False) -> tuple[Topology, np.ndarray]:

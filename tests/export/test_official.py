@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from export import random
 from export.__main__ import main
 from export.generated import generate
-from export.models import TOPOSVAE, ImageEncoder, TOPOSDiT
-from export.official import _encoder_shape
-from export.release_config import ReleaseConfig
+from export.release.config import ReleaseConfig
+from export.release.official import _encoder_shape
+from models import TOPOSVAE, ImageEncoder, TOPOSDiT
 from tests.export.release_files import (
     DATA,
     Release,
@@ -26,10 +26,10 @@ from tests.export.release_files import (
     write_release,
 )
 from topos_rt import HeadPipeline
-from topos_rt.bundle import Bundle
-from topos_rt.image import load_image
-from topos_rt.placement import boxed, checked_points, network_cloud, random_subset
-from topos_rt.sampler import noise
+from topos_rt.flow.settings import noise
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.frame import boxed, checked_points, network_cloud, random_subset
+from topos_rt.pictures.image import load_image
 
 PORTRAIT = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from export.__main__ import main
-from export.models import ImageEncoder
-from export.release_config import ReleaseConfig
-from export.release_topology import ReleaseTopology, read_topology
+from export.release.config import ReleaseConfig
+from export.release.topology import ReleaseTopology, read_topology
+from models import ImageEncoder
 from tests.export.release_files import Release, Sizes, ball_topology, write_release, write_topology
 from topos_rt.errors import InputError
 

@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch import nn
 
-from export.graphs import Graph, build_graphs
-from export.models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
-from export.onnx_files import WEIGHTS, compare, half_file, write_graphs
+from export.onnx.files import WEIGHTS, compare, half_file, write_graphs
+from export.onnx.graphs import Graph, build_graphs
+from models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from tests.meshes import ball
-from topos_rt.bundle import GRAPHS
 from topos_rt.errors import BackendError, OutputError
-from topos_rt.tensorfile import read_tensors
-from topos_rt.topology import Hierarchy
+from topos_rt.head.topology import Hierarchy
+from topos_rt.model.bundle import GRAPHS
+from topos_rt.support.tensorfile import read_tensors
 
 INLINE_LIMIT = 1024  # bytes
 CHANNELS = 32

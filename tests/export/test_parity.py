@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.models import ImageEncoder, TOPOSDiT
+from models import ImageEncoder, TOPOSDiT
 from tests.export.parity import DATA, META, SETS, close, load_dit, load_vae
-from topos_rt.topology import Hierarchy
+from topos_rt.head.topology import Hierarchy
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import torch
 from export import random
 from export.__main__ import main
 from export.generated import Recipe, generate
-from export.models.dit import TIME_SCALE
+from models.dit import TIME_SCALE
 from topos_rt import HeadPipeline
-from topos_rt.bundle import Bundle
-from topos_rt.topology import sphere_frame
+from topos_rt.head.topology import sphere_frame
+from topos_rt.model.bundle import Bundle
 
 PORTRAIT = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 RECIPES = {"official": random.official().recipe, "mini": random.mini().recipe}
@@ -125,7 +125,7 @@ def test_seeds() -> None:
 def test_every_output_says_random_weights(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from topos_rt.cli import main as command
+    from topos_rt.cli.main import main as command
 
     said = "random weights"
     assert command(["info", str(bundle)]) == 0

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.models import TOPOSDiT
-from export.models.dit import TIME_SCALE
+from models import TOPOSDiT
+from models.dit import TIME_SCALE
 from tests.export.parity import DATA, META, SETS, TOLERANCE, close, load_dit, relative_rms
-from topos_rt.sampler import SamplerSettings, clean_estimate, guided, sample, time_grid
-from topos_rt.solvers import Array, Step, Velocity
+from topos_rt.flow.settings import SamplerSettings, clean_estimate, guided, sample, time_grid
+from topos_rt.flow.solvers import Array, Step, Velocity
 
 RELEASED = META["sampler"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
-from export.weights_file import WeightsFile
+from export.onnx.weights_file import WeightsFile
 from topos_rt.errors import OutputError
 
 ARRAYS = hnp.arrays(

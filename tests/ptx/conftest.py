@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.ops import host_gpu
+from tests.gpu import host_gpu
 from tests.ptx.device import NVCC, Machine
-from topos_rt import ops
-from topos_rt.backends import cuda
-from topos_rt.backends.device_array import Arena
+from topos_rt.gpu import cuda, ops
+from topos_rt.gpu.device_array import Arena
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tests.ops import host_gpu
+from tests.gpu import host_gpu
 from tests.ptx.machine import Block
 from tests.ptx.memory import Global
 from tests.ptx.source import Kernel, kernel_of

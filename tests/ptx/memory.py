@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops import host_gpu
+from tests.gpu import host_gpu
 
 UNIT = 2
 BANKS, BANK = 32, 4  # bytes

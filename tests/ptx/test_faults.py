@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.ops import test_graph_conv, test_graph_conv_tiled
-from tests.ops.shapes import features, random_layer
-from tests.ops.test_graph_conv_tiled import graph_of
+from tests.gpu import test_graph_conv, test_graph_conv_tiled
+from tests.gpu.shapes import features, random_layer
+from tests.gpu.test_graph_conv_tiled import graph_of
 from tests.ptx import alu
 from tests.ptx.device import Machine
 from tests.ptx.memory import Fault, Global, wavefronts

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.ops import (
+from tests.gpu import (
     test_flow_step,
     test_graph_conv,
     test_graph_conv_tiled,
     test_mesh_normals,
     test_pack_rows,
 )
-from tests.ops.shapes import features, random_graph, random_layer
-from tests.ops.test_graph_conv_tiled import graph_of
+from tests.gpu.shapes import features, random_graph, random_layer
+from tests.gpu.test_graph_conv_tiled import graph_of
 from tests.ptx.device import Machine
-from topos_rt.packing import SLICES, WIDTHS
+from topos_rt.gpu.layers import SLICES, WIDTHS
 
 CASES: dict[str, Callable[[Any], None]] = {
     "pack_rows": lambda arena: test_pack_rows.test_rows_in_another_order(arena, 37, 6),

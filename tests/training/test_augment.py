@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from training import config
+from models import mini as config
 from training.augment import moved, random_maps
 from training.lessons import CELLS_PER_PATCH, GRID, SEEN_CHANNELS
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.meshes import ball
-from topos_rt.mesh import vertex_normals
-from topos_rt.topology import Topology
+from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.topology import Topology
 from training.geometry import MeshGeometry, surface_losses
 
 HEAD = ball(10, 14, radius=0.9)

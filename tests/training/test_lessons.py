@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import config
+from models import mini as config
 from training.gbuffers import LANDMARKS, Material
 from training.lessons import (
     CELLS_PER_PATCH,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.mini import IMAGE_SIZE
 from tests.training.synthetic import egg
 from training import portraits
-from training.config import IMAGE_SIZE
 from training.gbuffers import Painter
 from training.heads import HeadModel
 from training.lessons import what_is_seen

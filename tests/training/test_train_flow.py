@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training import config
+from models import mini as config
 from training.gbuffers import LANDMARKS
 from training.lessons import FIRST_PATCH, GRID, SEEN_CHANNELS
 from training.portraits import Portraits

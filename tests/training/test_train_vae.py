@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models import mini as config
 from tests.training.synthetic import egg
-from training import config, train_vae
+from training import train_vae
 from training.train_vae import VAEData, build, evaluate, loss_of, vertex_error_mm
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.backends import EngineOptions, backend
-from topos_rt.backends.base import BackendModule
 from topos_rt.bench.stats import summary
 from topos_rt.bench.watch import Watched
+from topos_rt.engines import EngineOptions, backend
+from topos_rt.engines.contract import BackendModule
 
 # Side of the product, bytes of the copy: many times the caches, some milliseconds each.
 CPU_SIZES = (1024, 64 << 20)
@@ -76,7 +76,7 @@ def _copy_host(size: int) -> list[float]:
 
 
 def _copy_device(size: int) -> list[float]:
-    from topos_rt.backends import cuda
+    from topos_rt.gpu import cuda
 
     with cuda.Stream() as stream, cuda.Memory(size) as source, cuda.Memory(size) as target:
         block = np.random.default_rng(0).integers(0, 256, min(size, 64 << 20), np.uint8)

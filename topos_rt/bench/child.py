@@ -21,9 +21,9 @@ def main() -> None:
     ms = {"interpreter": 1e3 * (_BEGAN - task["spawned"])}
     clock = _Clock(ms)
     clock.lap("arguments")
-    from topos_rt.backends import BUILDERS
     from topos_rt.bench.machine import device_memory, peak_bytes
     from topos_rt.bench.session import Request, opened
+    from topos_rt.engines import BUILDERS
 
     clock.lap("import")
     request = Request(**task["request"] | {"graphs": (), "cache": Path(task["request"]["cache"])})

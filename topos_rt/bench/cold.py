@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import topos_rt
-from topos_rt.backends import BUILDERS
 from topos_rt.bench.session import Request, Tell
 from topos_rt.bench.stats import summary
+from topos_rt.engines import BUILDERS
 from topos_rt.errors import BackendError, one_line
 
 # State -> what it means. Of backends that build engines; the others have one.

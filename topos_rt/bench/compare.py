@@ -19,8 +19,8 @@ from topos_rt.bench.result import HEADS
 from topos_rt.bench.session import HEAD, Request, Samples, Session, Tell, opened
 from topos_rt.bench.stats import difference
 from topos_rt.bench.work import model_digest
-from topos_rt.bundle import Bundle
 from topos_rt.errors import InputError
+from topos_rt.model.bundle import Bundle
 
 # Dotted key that must be the same -> what to call it.
 _SAME = {

@@ -90,7 +90,7 @@ def gpu_state(query: Query | None = None) -> dict[str, Any] | None:
 
 def device_memory() -> Mapping[str, int] | None:
     """Free bytes on the current GPU, None without one."""
-    from topos_rt.backends import cuda
+    from topos_rt.gpu import cuda
 
     try:
         return {"free_bytes": cuda.free_bytes()}

@@ -9,8 +9,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from topos_rt.backends import BUILDERS, choose_backend
-from topos_rt.backends.base import BuildCallback
 from topos_rt.bench import ceilings, cold, machine
 from topos_rt.bench.diagnose import diagnose
 from topos_rt.bench.roofline import roofline
@@ -18,8 +16,10 @@ from topos_rt.bench.session import Request, Samples, Session, Tell, opened
 from topos_rt.bench.stats import Row, summary
 from topos_rt.bench.watch import FIELDS, Watched
 from topos_rt.bench.work import evaluations, io_bytes, model_digest, runs_per_head, settings_of
+from topos_rt.engines import BUILDERS, choose_backend
+from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import InputError, OptionError
-from topos_rt.sampler import SamplerSettings
+from topos_rt.flow.settings import SamplerSettings
 
 FORMAT = "topos_rt.bench"
 VERSION = 1

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from topos_rt.backends import Engine, EngineOptions, backend, choose_backend
-from topos_rt.backends.base import BuildCallback
 from topos_rt.bench.watch import Watched
-from topos_rt.bundle import GRAPHS, Bundle
+from topos_rt.engines import Engine, EngineOptions, backend, choose_backend
+from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import choose
-from topos_rt.exporters import ExportOptions, write_glb
-from topos_rt.networks import Networks, engine_source
+from topos_rt.formats import ExportOptions, write_glb
+from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.networks import Networks, engine_source
 from topos_rt.pipeline import HeadPipeline
 
 Samples: TypeAlias = dict[str, list[float]]  # what -> milliseconds of each run

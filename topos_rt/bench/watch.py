@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from topos_rt.backends import Engine
-from topos_rt.backends.base import DeviceTimes, Tensor, Traced, Value
+from topos_rt.engines import Engine
+from topos_rt.engines.contract import DeviceTimes, Tensor, Traced, Value
 
 # Milliseconds of one engine run, under trtexec's names; `hostMs` is ours. On a CPU there is no device: no
 # enqueuing and no transfers, and the run is all compute.

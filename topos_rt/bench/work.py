@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.backends import Engine
-from topos_rt.bundle import GRAPHS, Bundle
-from topos_rt.sampler import SamplerSettings, guided, network_evaluations, sample
-from topos_rt.solvers import Array
+from topos_rt.engines import Engine
+from topos_rt.flow.settings import SamplerSettings, guided, network_evaluations, sample
+from topos_rt.flow.solvers import Array
+from topos_rt.model.bundle import GRAPHS, Bundle
 
 _DATA = (".onnx", ".safetensors")
 
 
 class _Runs:
-    """A `topos_rt.sampler.Field` that counts which graph would run."""
+    """A `topos_rt.flow.settings.Field` that counts which graph would run."""
 
     def __init__(self) -> None:
         self.count = dict.fromkeys(GRAPHS, 0)

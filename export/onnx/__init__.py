@@ -1,0 +1,1 @@
+"""PyTorch networks to ONNX graphs and the weights file that they share."""

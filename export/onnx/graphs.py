@@ -1,0 +1,164 @@
+"""The graphs of a bundle: what each takes and gives, and the PyTorch code behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models import TOPOSVAE, AnyImageEncoder, FastDiT, TOPOSDiT
+from models.dit import TIME_SCALE
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph: example inputs by name (they fix the static shapes), and output names."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+class ImageEncoderGraph(nn.Module):
+    """pixels [1,3,H,W] in 0..1 -> tokens [1,T,C]."""
+
+    def __init__(self, encoder: AnyImageEncoder) -> None:
+        super().__init__()
+        self.image_encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.image_encoder(pixels)
+
+
+class DitModulationGraph(nn.Module):
+    """time [1] from 1 (noise) to 0 (data) -> modulation [L,6,C]."""
+
+    def __init__(self, dit: FastDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, time: Tensor) -> Tensor:
+        return self.dit.modulation(time * TIME_SCALE)[0]
+
+
+class DitContextGraph(nn.Module):
+    """tokens [1,T,C] -> keys, values [L,heads,T,head_dim]."""
+
+    def __init__(self, dit: FastDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.dit.context(tokens[0])
+
+
+class DitStepGraph(nn.Module):
+    """latent [1,N,D], modulation, keys, values -> velocity [1,N,D]."""
+
+    def __init__(self, dit: FastDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return self.dit.step(latent, modulation, keys, values)
+
+
+class GuidedDitStepGraph(nn.Module):
+    """The same and guidance [1] -> velocity and difference, see `FastDiT.guided_step`."""
+
+    def __init__(self, dit: FastDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(
+        self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guidance: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.dit.guided_step(latent, modulation, keys, values, guidance)
+
+
+class PlainDitStepGraph(nn.Module):
+    """latent [1,N,D], time [1], tokens [1,T,C] -> velocity [1,N,D]: nothing saved.
+
+    In no bundle; what the saving is proved and measured against.
+    """
+
+    def __init__(self, dit: TOPOSDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, latent: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
+        return self.dit(latent, time * TIME_SCALE, tokens)
+
+
+class VaeDecoderGraph(nn.Module):
+    """latent [1,N,D] -> vertices [1,V,6].
+
+    latent_basis [K,N*D]: orthonormal directions in which the training heads' latents vary. Given, a latent
+    is projected on them first: what a small, little trained flow leaves of its noise lies mostly outside them
+    and would show as bumps. The release has no such step.
+    """
+
+    latent_basis: Tensor | None
+
+    def __init__(self, vae: TOPOSVAE, latent_basis: Tensor | None = None) -> None:
+        super().__init__()
+        self.vae = vae
+        self.register_buffer("latent_basis", latent_basis)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        if self.latent_basis is not None:
+            latent = (latent.flatten(1) @ self.latent_basis.T @ self.latent_basis).view_as(latent)
+        return self.vae.decode(latent)
+
+
+class VaeEncoderGraph(nn.Module):
+    """points [1,P,6] -> posterior mean and log-variance [1,N,D]."""
+
+    def __init__(self, vae: TOPOSVAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return self.vae.encode(points)
+
+
+def build_graphs(
+    encoder: AnyImageEncoder,
+    dit: FastDiT,
+    vae: TOPOSVAE,
+    image_size: int,
+    points: int,
+    latent_basis: Tensor | None = None,
+) -> dict[str, Graph]:
+    """All of them, by their names in the manifest, with random example inputs of the right sizes.
+
+    latent_basis: see `VaeDecoderGraph`.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def example(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    # Smooth as pictures are: where a crop lies is rounded, and noise would show it.
+    coarse = torch.rand(1, 3, 9, 9, generator=generator)
+    pixels = nn.functional.interpolate(coarse, (image_size, image_size), mode="bilinear", align_corners=True)
+    time = torch.tensor([0.7])
+    with torch.no_grad():
+        tokens = encoder(pixels)
+        keys, values = DitContextGraph(dit)(tokens)
+        modulation = DitModulationGraph(dit)(time)
+    latent = example(1, *dit.latent_shape)
+    cloud = torch.cat([example(1, points, 3) / 3, nn.functional.normalize(example(1, points, 3), dim=-1)], -1)
+    step = {"latent": latent, "modulation": modulation, "keys": keys, "values": values}
+    guided = step | {"guidance": torch.tensor([3.0])}
+    return {
+        "image_encoder": Graph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
+        "dit_modulation": Graph(DitModulationGraph(dit), {"time": time}, ("modulation",)),
+        "dit_context": Graph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
+        "dit_step": Graph(DitStepGraph(dit), step, ("velocity",)),
+        "dit_step_guided": Graph(GuidedDitStepGraph(dit), guided, ("velocity", "difference")),
+        "vae_decoder": Graph(VaeDecoderGraph(vae, latent_basis), {"latent": latent}, ("vertices",)),
+        "vae_encoder": Graph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
+    }

@@ -1,0 +1,1 @@
+"""Importing the released TOPOS checkpoints and topology files."""

@@ -1,0 +1,264 @@
+"""The release's topology folder: mesh, template, edges and clusters, checked against each other."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.release.config import TopologyFiles
+from topos_rt.errors import MeshInputError
+from topos_rt.formats.mesh_reader import MeshFile, read_mesh
+from topos_rt.head.topology import Hierarchy, Topology, sphere_frame
+
+FACES = "faces.npy"
+NOMINAL_RADIUS_M = 0.2  # head, neck and collar, when the template itself has no size
+_SAME = "take all files of the folder from one release"
+_SHARED_EDGES = 0.9
+_NEAR = 0.02  # of the template's radius
+_COINCIDENT = 1e-3  # as large in any unit, a head has no edges left
+_SPREAD = 0.5  # members of a cluster, as a share of the whole mesh
+
+
+@dataclass(frozen=True, eq=False)
+class ReleaseTopology:
+    """A topology in the release's formats."""
+
+    topology: Topology
+    hierarchy: Hierarchy
+    radius_m: float  # metres of one unit of the networks' frame
+    files: tuple[Path, ...]  # those that were read
+
+
+def read_topology(
+    directory: Path, files: TopologyFiles, stages: int, note: Callable[[str], None]
+) -> ReleaseTopology:
+    """Read and check the folder; the hierarchy is pooled with the user's own cluster maps.
+
+    stages: of the decoder. note: told, in one line each, what is unusual and allowed.
+
+    Raises MeshInputError: a missing, damaged or foreign file; indices out of range; degenerate polygons;
+    files of different meshes.
+    """
+    if not directory.is_dir():
+        raise MeshInputError(
+            f"--topology {directory}",
+            got="no such directory",
+            expected="the release's data folder",
+            fix="check the path",
+        )
+    mesh = read_mesh(directory / files.mesh)
+    vertices, normals = _read_template(directory / files.vertices, mesh, note)
+    edges = _read_edges(directory / files.edges, mesh.topology, note)
+    clusters = _read_clusters(directory / files.clusters, files.depth)
+    used = [directory / name for name in (files.mesh, files.vertices, files.edges, files.clusters)]
+    if (directory / FACES).exists():
+        _check_faces(directory / FACES, mesh.topology)
+        used.append(directory / FACES)
+    if not mesh.topology.has_uvs:
+        note(f"{directory / files.mesh} has no UVs: heads will have none")
+    hierarchy = Hierarchy.build(vertices, normals, edges, clusters)
+    _check_spread(hierarchy, directory / files.clusters, stages)
+    return ReleaseTopology(
+        mesh.topology, hierarchy, _radius(mesh, vertices, directory, files, note), tuple(used)
+    )
+
+
+def _read_template(path: Path, mesh: MeshFile, note: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray]:
+    arrays = _read_npz(path)
+    count = mesh.topology.num_vertices
+    found = []
+    for name in ("vertices", "normals"):
+        array = _member(arrays, name, path)
+        if array.dtype.kind != "f" or array.shape != (count, 3):
+            raise MeshInputError(
+                f"{path}: {name}",
+                got=f"{array.dtype} {list(array.shape)}",
+                expected=f"floating-point numbers [{count},3], as many as the mesh has vertices",
+                fix=_SAME,
+            )
+        if not np.isfinite(array).all():
+            raise MeshInputError(
+                f"{path}: {name}", got="NaN or infinite values", expected="finite numbers", fix=_SAME
+            )
+        found.append(array.astype(np.float32))
+    centre, radius = sphere_frame(found[0])
+    if radius < _COINCIDENT:
+        raise MeshInputError(
+            f"{path}: vertices", got=f"a radius of {radius:.3g}", expected="the template head", fix=_SAME
+        )
+    if abs(radius - 1) > _NEAR:
+        note(f"{path} is not sphere-normalised (radius {radius:.3g}); it is normalised here")
+        found[0] = ((found[0] - centre) / radius).astype(np.float32)
+    return found[0], found[1]
+
+
+def _read_edges(path: Path, topology: Topology, note: Callable[[str], None]) -> np.ndarray:
+    edges = _read_ids(path, 2, "[E,2], both directions")
+    count = topology.num_vertices
+    _check_range(edges, count, path)
+    key = np.sort(edges[:, 0].astype(np.int64) * count + edges[:, 1])
+    back = np.sort(edges[:, 1].astype(np.int64) * count + edges[:, 0])
+    whole = len(np.unique(key)) == len(key) and np.array_equal(key, back)
+    if not whole or bool((edges[:, 0] == edges[:, 1]).any()):
+        raise MeshInputError(
+            str(path),
+            got="loops, repeated edges, or edges in one direction only",
+            expected="every edge once in each direction",
+            fix=_SAME,
+        )
+    sides = topology.edges[:, 0] * count + topology.edges[:, 1]
+    shared = len(np.intersect1d(key, sides)) / max(len(key), len(sides))
+    if shared < _SHARED_EDGES:
+        raise MeshInputError(
+            str(path),
+            got=f"edges of which {shared:.0%} are sides of the mesh's polygons",
+            expected="the sides of its polygons",
+            fix=_SAME,
+        )
+    if shared < 1:
+        note(f"{path} differs from the sides of the mesh's polygons; its edges are used, as in the release")
+    return edges
+
+
+def _read_clusters(path: Path, depth: int) -> list[np.ndarray]:
+    arrays = _read_npz(path)
+    maps = []
+    for level in range(1, depth + 1):
+        array = _member(arrays, f"depth{level}", path)
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise MeshInputError(
+                f"{path}: depth{level}",
+                got=f"{array.dtype} {list(array.shape)}",
+                expected="whole numbers, one for each node of the level below",
+                fix=_SAME,
+            )
+        maps.append(array)
+    return maps
+
+
+def _check_faces(path: Path, topology: Topology) -> None:
+    """The networks do not need the triangles, but what the file says must be true of the mesh."""
+    faces = _read_ids(path, 3, "[F,3]")
+    _check_range(faces, topology.num_vertices, path)
+    same = (faces == faces[:, [1, 2, 0]]).any(1)
+    if same.any():
+        raise MeshInputError(
+            f"{path}: face {int(np.argmax(same))}",
+            got="the same vertex twice",
+            expected="three different vertices",
+            fix=_SAME,
+        )
+    if len(faces) != len(topology.triangles):
+        raise MeshInputError(
+            str(path),
+            got=f"{len(faces)} triangles",
+            expected=f"{len(topology.triangles)}, as the mesh has",
+            fix=_SAME,
+        )
+
+
+def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
+    """Clusters join neighbours; in a map made for another mesh they join vertices from everywhere."""
+    for number in range(1, stages + 1):
+        below, cluster = hierarchy.levels[number - 1].features[:, :3], hierarchy.levels[number].cluster
+        crowded = np.bincount(cluster)[cluster] > 1
+        if crowded.any():
+            apart = below[crowded] - hierarchy.levels[number].features[cluster[crowded], :3]
+            whole = below - below.mean(0)
+            if np.sqrt((apart**2).sum(1).mean()) > _SPREAD * np.sqrt((whole**2).sum(1).mean()):
+                raise MeshInputError(
+                    f"{path}: depth{number}",
+                    got="clusters of vertices far apart",
+                    expected="clusters of neighbours",
+                    fix="use the cluster file made for this mesh",
+                )
+            return
+
+
+def _radius(
+    mesh: MeshFile, vertices: np.ndarray, directory: Path, files: TopologyFiles, note: Callable[[str], None]
+) -> float:
+    """Metres of one network unit, from the size of the mesh: the released one is in centimetres."""
+    centre, radius = sphere_frame(mesh.positions)
+    own_centre, own_radius = sphere_frame(vertices)
+    apart = (mesh.positions - centre) / radius - (vertices - own_centre) / own_radius
+    if float(np.linalg.norm(apart, axis=1).max()) > _NEAR:
+        note(f"{directory / files.mesh} and {files.vertices} differ in shape; the latter gives the hierarchy")
+    if 5 <= radius <= 100:
+        return radius / 100
+    if 0.05 <= radius <= 0.5:
+        return radius
+    note(
+        f"{directory / files.mesh} has a radius of {radius:.3g}, neither metres nor centimetres:"
+        f" heads get {NOMINAL_RADIUS_M} m"
+    )
+    return NOMINAL_RADIUS_M
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    loaded = _load(path)
+    if isinstance(loaded, np.ndarray):
+        raise MeshInputError(str(path), got="a single array", expected="an .npz archive", fix=_SAME)
+    return loaded
+
+
+def _read_ids(path: Path, columns: int, expected: str) -> np.ndarray:
+    array = _load(path)
+    if not isinstance(array, np.ndarray):
+        raise MeshInputError(str(path), got="an .npz archive", expected="an .npy array", fix=_SAME)
+    if array.dtype.kind not in "iu" or array.ndim != 2 or array.shape[1] != columns or not len(array):
+        raise MeshInputError(
+            str(path),
+            got=f"{array.dtype} {list(array.shape)}",
+            expected=f"whole numbers {expected}",
+            fix=_SAME,
+        )
+    return array
+
+
+def _load(path: Path) -> Any:
+    """An array, or a dict of them. Pickled objects are refused: NumPy would run them."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError as error:
+        raise MeshInputError(
+            str(path),
+            got="no such file",
+            expected="it in the topology folder",
+            fix="copy the release's data folder whole",
+        ) from error
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
+        reason = (
+            "pickled objects"
+            if "allow_pickle" in str(error) or "Object arrays" in str(error)
+            else "a damaged file"
+        )
+        raise MeshInputError(str(path), got=reason, expected="plain NumPy arrays", fix=_SAME) from error
+
+
+def _member(arrays: dict[str, np.ndarray], name: str, path: Path) -> np.ndarray:
+    if name not in arrays:
+        raise MeshInputError(
+            str(path),
+            got=f"the arrays {', '.join(sorted(arrays)[:10]) or '(none)'}",
+            expected=f"one called {name}",
+            fix=_SAME,
+        )
+    return arrays[name]
+
+
+def _check_range(ids: np.ndarray, count: int, path: Path) -> None:
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= count:
+        raise MeshInputError(
+            f"{path}: vertex ids", got=f"{low}..{high}", expected=f"0..{count - 1}", fix=_SAME
+        )

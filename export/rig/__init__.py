@@ -1,0 +1,1 @@
+"""Bringing a rig of one's own into a bundle."""

@@ -1,0 +1,188 @@
+"""`python -m export rig`: a rig of your own, from a GLB with skin and morph targets on the same topology."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from export.rig.gltf import Character, read_character
+from models.rig_binding import contacts, joined, moved_vertices, near_regressor, rigid_parts
+from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.formats.seams import split_seams
+from topos_rt.head.rig import Binding, Rig
+from topos_rt.head.topology import Topology, sphere_frame
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.support.files import check_writable
+
+_RIG_FILE = "rig.safetensors"
+_UV_TOLERANCE = 1e-5
+_ROWS = 256
+# Offsets shorter than this share of the head's radius are not worth their bytes; 0.02 mm on a head.
+_SHORTEST = 1.5e-4
+_INFLUENCES = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `rig` asks for."""
+    parser.add_argument(
+        "character",
+        type=Path,
+        metavar="CHARACTER.glb",
+        help="a head of the bundle's topology with skeleton, skin and morph targets",
+    )
+    parser.add_argument(
+        "--bundle",
+        required=True,
+        metavar="BUNDLE",
+        help="the model whose topology it has: the name of a packaged one, or a directory",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the rig there (default: into the bundle)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Read, match, bind, write."""
+    bundle = Bundle.open(arguments.bundle)
+    inside = arguments.out is None
+    if inside and not Path(arguments.bundle).is_dir():
+        raise OptionError(
+            "--out",
+            got="none, with a packaged model",
+            expected="where to write the rig",
+            fix="give --out FILE, or --bundle a directory of your own",
+        )
+    out = bundle.path / (bundle.manifest.rig or _RIG_FILE) if inside else arguments.out
+    check_writable(out)
+    rig = make_rig(read_character(arguments.character), bundle.topology)
+    rig.save(out)
+    if inside:
+        name = out.relative_to(bundle.path).as_posix()
+        write_manifest(bundle.path, dataclasses.replace(bundle.manifest, rig=name))
+    binding = rig.binding
+    assert binding is not None
+    print(
+        f"{out}: {len(rig.joint_names)} joints, {len(rig.shape_names)} blendshapes,"
+        f" {int(binding.parts.max())} rigid parts, {len(binding.contact_pairs)} contacts"
+    )
+
+
+def make_rig(character: Character, topology: Topology) -> Rig:
+    """The rig of a character, bound to the head that it is.
+
+    Raises MeshInputError where the character has another topology, or a joint cannot be held by the vertices.
+    """
+    source = match(character, topology)
+    template, shapes = character.positions[source], character.shapes[:, source]
+    radius = sphere_frame(template)[1]
+    order = np.argsort(-character.skin[source], axis=1, kind="stable")[:, :_INFLUENCES]
+    weights = np.take_along_axis(character.skin[source], order, 1)
+    pad = _INFLUENCES - order.shape[1]  # a skeleton of fewer joints
+    order, weights = (np.pad(array, ((0, 0), (0, pad))) for array in (order, weights))
+    weights /= weights.sum(1, keepdims=True)
+    parts = rigid_parts(topology)
+    moved = [moved_vertices(shape, parts, _SHORTEST * radius) for shape in shapes]
+    index, offsets = joined(moved)
+    pairs, contact_offsets = joined(contacts(template, shapes, character.shape_names, parts))
+    held = [
+        near_regressor(joint, template, np.flatnonzero(character.skin[source, number] > 0.5))
+        for number, joint in enumerate(character.joint_positions)
+    ]
+    joint_index, joint_offsets = joined([ids for ids, _ in held])
+    binding = Binding(
+        template=template,
+        joint_index=joint_index,
+        joint_weight=np.concatenate([w for _, w in held]),
+        joint_offsets=joint_offsets,
+        contact_pairs=pairs,
+        contact_offsets=contact_offsets,
+        parts=parts,
+    )
+    return Rig(
+        joint_names=character.joint_names,
+        joint_parents=character.joint_parents,
+        joint_positions=binding.joints(template.astype(np.float32)),
+        skin_joints=order,
+        skin_weights=weights,
+        shape_names=character.shape_names,
+        shape_index=index,
+        shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
+        shape_offsets=offsets,
+        binding=binding,
+    )
+
+
+def match(character: Character, topology: Topology) -> np.ndarray:
+    """[V] for each vertex of the topology, one of the character that stands for it.
+
+    By order where the file has the topology's vertices, alone or with the copies our own GLBs have; else by
+    UVs, which survive the reordering that modelling programs do. Either way every triangle has to lie in a
+    polygon of the topology. Raises MeshInputError where it does not.
+    """
+    found = len(character.positions)
+    copies = split_seams(topology).source
+    for source in (np.arange(topology.num_vertices), copies):
+        if found == len(source) and _fits(character.triangles, source, topology):
+            return np.arange(topology.num_vertices)
+    expected = f"{topology.num_vertices} vertices in the topology's order, or the topology's UVs"
+    if character.uvs is None or not topology.has_uvs:
+        raise MeshInputError(
+            "the character's topology",
+            got=f"{found} vertices in another order and no UVs",
+            expected=expected,
+            fix="export with UVs",
+        )
+    vertex = _by_uv(character.uvs, topology)
+    missing = np.setdiff1d(topology.polygon_vertices, vertex)
+    if (vertex < 0).any() or len(missing) or not _fits(character.triangles, vertex, topology):
+        strangers = int(np.count_nonzero(vertex < 0))
+        got = f"{found} vertices, {strangers} at strange UVs; {len(missing)} of its own missing"
+        raise MeshInputError(
+            "the character's topology",
+            got=got,
+            expected=expected,
+            fix="rig a head that this model made, with its UVs as they are",
+        )
+    source = np.zeros(topology.num_vertices, np.int64)
+    source[vertex[::-1]] = np.arange(found)[::-1]
+    return source
+
+
+def _by_uv(uvs: np.ndarray, topology: Topology) -> np.ndarray:
+    """[W] the vertex of the topology that has each UV, -1 where none has."""
+    corners = topology.uvs[topology.polygon_uvs].astype(np.float64)
+    known, first, same = np.unique(corners.round(6), axis=0, return_index=True, return_inverse=True)
+    vertex = topology.polygon_vertices[first]
+    if not np.array_equal(vertex[same.reshape(-1)], topology.polygon_vertices):
+        raise MeshInputError(
+            "the UVs of the topology",
+            got="some shared by several vertices",
+            expected="UVs that tell vertices apart",
+            fix="keep the order of the vertices when exporting the character",
+        )
+    result = np.full(len(uvs), -1)
+    for start in range(0, len(uvs), _ROWS):
+        part = uvs[start : start + _ROWS]
+        away = np.abs(part[:, None] - known[None]).max(2)
+        nearest = away.argmin(1)
+        near = away[np.arange(len(part)), nearest] <= _UV_TOLERANCE
+        result[start : start + len(part)] = np.where(near, vertex[nearest], -1)
+    return result
+
+
+def _fits(triangles: np.ndarray, vertex: np.ndarray, topology: Topology) -> bool:
+    """Whether each triangle, its corners named by the topology's vertices, lies in one of its polygons."""
+    count = topology.num_vertices
+    sizes = topology.polygon_sizes.astype(np.int64)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    within = np.arange(len(starts)) - starts
+    keys = []
+    for step in range(1, int(sizes.max())):  # every corner with every other of its polygon
+        other = starts + (within + step) % np.repeat(sizes, sizes)
+        keys.append(topology.polygon_vertices * np.int64(count) + topology.polygon_vertices[other])
+    corners = vertex[triangles]
+    sides = corners * np.int64(count) + corners[:, [1, 2, 0]]
+    return bool((corners >= 0).all() and np.isin(sides, np.concatenate(keys)).all())

@@ -1,0 +1,166 @@
+"""The DiT with everything taken out of its step that does not change between steps or guidance halves.
+
+Exact in algebra: the same function as `TOPOSDiT`, which stays the reference. `TOPOSDiT` answers
+(x, t, condition); here the work is split by what it depends on:
+
+- on the time alone, `modulation`: the time embedding and every block's adaLN, once for a time grid;
+- on the image alone, `context`: keys and values of every block's cross-attention, one product for all;
+- on the latent, `step`: what is left. With guidance both halves run as a batch of two.
+
+Under the negative condition, all zero, every key and every value of a block is the same, so its
+cross-attention is a constant, W_o b_v + b_o, which as a bias serves both halves. Until the first
+cross-attention the halves are equal and are computed once. Biases of the cross-attention's keys shift all
+scores of a query alike and cancel. The affine norm before its queries, and its scale, fold into their
+weights; the two gains of the self-attention's norms, and its scale, into one vector.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dit import Block, HeadRMSNorm, TOPOSDiT, merge_heads, split_heads, wide
+
+_SCALES = (1, 4)  # of a block's six modulation vectors, those that are used as 1 + s
+
+
+class FastDiT(nn.Module):
+    """See above. Takes a DiT as released: norms on the self-attention's queries and keys only.
+
+    The parameters are those of `dit`, folded in float64 and rounded to its own precision once.
+    """
+
+    table: Tensor  # [N,C] position table plus input bias
+    blocks: Any  # nn.ModuleList of FastBlock
+
+    def __init__(self, dit: TOPOSDiT) -> None:
+        super().__init__()
+        dtype = dit.out_layer.weight.dtype
+        norms = [type(part.q_rms_norm) for part in (dit.blocks[0].self_attn, dit.blocks[0].cross_attn)]
+        if norms != [HeadRMSNorm, nn.Identity]:
+            raise ValueError(
+                f"got {norms} on queries; expected qk_rms_norm=True and qk_rms_norm_cross=False, as released"
+            )
+        self.heads, self.depth, self.channels = dit.num_heads, len(dit.blocks), dit.model_channels
+        self.latent_shape = dit.latent_shape
+        self.t_embedder = dit.t_embedder
+        with torch.no_grad():
+            self.adaLN_modulation = _linear(*_joined_modulation(dit), dtype)
+            attentions = [block.cross_attn for block in dit.blocks]
+            self.to_kv = _linear(
+                torch.cat([a.to_kv.weight.unflatten(0, (2, -1)) for a in attentions], 1)
+                .flatten(0, 1)
+                .double(),
+                None,
+                dtype,
+            )
+            self.input_layer = _linear(dit.input_layer.weight, None, dtype)
+            table = dit.pos_emb.double() + dit.input_layer.bias.double()
+            self.register_buffer("table", table.to(dtype))
+            self.blocks = nn.ModuleList(FastBlock(block, self.heads, dtype) for block in dit.blocks)
+            self.out_layer = _linear(dit.out_layer.weight, dit.out_layer.bias, dtype)
+
+    def modulation(self, t: Tensor) -> Tensor:
+        """t [S] in 0..1000 -> [S,blocks,6,C]: shift, 1 + scale and gate of the attention, then of the MLP."""
+        vectors = self.adaLN_modulation(F.silu(self.t_embedder(t)))
+        return vectors.unflatten(-1, (self.depth, 6, self.channels))
+
+    def context(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """cond [T,C] -> keys and values [blocks,heads,T,head_dim], each without its bias."""
+        both = self.to_kv(cond).unflatten(-1, (2, self.depth, self.heads, -1)).permute(1, 2, 3, 0, 4)
+        keys, values = both.unbind(0)
+        return keys, values
+
+    def step(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """x [1,N,D], modulation [blocks,6,C], keys and values of `context` -> velocity [1,N,D]."""
+        return self.out_layer(self._hidden(x, modulation, keys, values, guided=False))
+
+    def guided_step(
+        self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Like `step`; -> (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [1,N,D]. w: [1].
+
+        Both are linear in the normalised hidden states, so the halves are combined before the last layer.
+        """
+        conditional, unconditional = self._hidden(x, modulation, keys, values, guided=True).split(1)
+        difference = conditional - unconditional
+        velocity = self.out_layer(conditional + w * difference)
+        return velocity, F.linear(difference, self.out_layer.weight)
+
+    def _hidden(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
+        h = self.input_layer(x) + self.table
+        for i, block in enumerate(self.blocks):
+            h = block(h, modulation[i], keys[i], values[i], guided)
+        return F.layer_norm(wide(h), h.shape[-1:])
+
+
+class FastBlock(nn.Module):
+    """One block; the batch is one latent, or the conditional and the unconditional one."""
+
+    gain: Tensor  # [heads,1,head_dim]
+
+    def __init__(self, block: Block, heads: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        own, cross = block.self_attn, block.cross_attn
+        self.heads = heads
+        head_dim = own.to_out.weight.shape[1] // heads
+        qk_weight, v_weight = own.to_qkv.weight.double().tensor_split([2 * heads * head_dim])
+        qk_bias, v_bias = own.to_qkv.bias.double().tensor_split([2 * heads * head_dim])
+        self.to_qkv = _linear(torch.cat([qk_weight, v_weight]), torch.cat([qk_bias, 0 * v_bias]), dtype)
+        # normalised q and k each carry sqrt(head_dim), the scores divide by it once
+        gains: list[Any] = [own.q_rms_norm, own.k_rms_norm]
+        gain = gains[0].gamma.double() * gains[1].gamma.double() * head_dim**0.5
+        self.register_buffer("gain", gain[:, None].to(dtype))
+        self.to_out = _linear(own.to_out.weight, _through(own.to_out, v_bias), dtype)
+        norm, scale = block.cross_norm, head_dim**-0.5
+        weight, bias = cross.to_q.weight.double(), cross.to_q.bias.double()
+        self.to_q = _linear(weight * norm.weight * scale, (weight @ norm.bias.double() + bias) * scale, dtype)
+        self.from_image = _linear(cross.to_out.weight, None, dtype)
+        values_bias = cross.to_kv.bias.double().chunk(2)[1]
+        self.from_nothing = nn.Parameter(_through(cross.to_out, values_bias).to(dtype))
+        self.mlp = block.mlp
+
+    def forward(self, h: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(0)
+        h = h + gate_a * self._self_attention(_norm(h) * scale_a + shift_a)
+        seen, unseen = (h[:1], h[-1:]) if guided else (h, None)
+        (q,) = split_heads(self.to_q(_norm(seen)), 1, self.heads)
+        out = F.scaled_dot_product_attention(q, keys[None], values[None], scale=1.0)
+        seen = seen + self.from_image(merge_heads(out))
+        h = (seen if unseen is None else torch.cat([seen, unseen])) + self.from_nothing
+        return h + gate_m * self.mlp(_norm(h) * scale_m + shift_m)
+
+    def _self_attention(self, x: Tensor) -> Tensor:
+        q, k, v = split_heads(self.to_qkv(x), 3, self.heads)
+        q = (F.normalize(wide(q), dim=-1) * self.gain).to(v.dtype)
+        k = F.normalize(wide(k), dim=-1).to(v.dtype)
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0)))
+
+
+def _joined_modulation(dit: TOPOSDiT) -> tuple[Tensor, Tensor]:
+    """Every block's adaLN as one linear layer, the ones of 1 + scale in its bias."""
+    layers = [block.adaLN_modulation[1] for block in dit.blocks]
+    biases = torch.stack([layer.bias.double() for layer in layers]).unflatten(1, (6, -1)).clone()
+    biases[:, list(_SCALES)] += 1
+    return torch.cat([layer.weight for layer in layers]), biases.flatten()
+
+
+def _through(layer: nn.Linear, bias: Tensor) -> Tensor:
+    """What a constant `bias` on a linear layer's input makes of its own bias."""
+    return layer.weight.double() @ bias + layer.bias.double()
+
+
+def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias=bias is not None, dtype=dtype)
+    layer.weight.copy_(weight)
+    if bias is not None:
+        layer.bias.copy_(bias)
+    return layer
+
+
+def _norm(x: Tensor) -> Tensor:
+    return F.layer_norm(wide(x), x.shape[-1:], eps=1e-6)

@@ -1,0 +1,122 @@
+"""What lets a rig be fitted to other heads: joints from vertices, contacts of shapes, rigid parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError
+from topos_rt.head.topology import Topology, sphere_frame
+
+# Shares of the template's radius; on `mini` 1.8 mm and 4.2 mm.
+_TOGETHER = 0.013
+_APART = 0.03
+_CLOSING = 0.35  # a contact leaves at most this share of the distance at rest
+_CLOSING_NAMES = re.compile("blink|wink|eyes?_?clos", re.IGNORECASE)
+_FEWEST_CONTACTS = 6  # fewer are chance
+_ROWS = 512
+_NEAR = (16, 32, 64, 256)  # how many vertices may be asked to hold a joint
+
+
+def rigid_parts(topology: Topology) -> np.ndarray:
+    """[V] uint8: 0 for the largest connected part of the mesh and for loose vertices, 1, 2 … for the others.
+
+    Separate pieces inside a head are eyeballs, teeth and tongues. Raises MeshInputError for more than 255.
+    """
+    labels = np.arange(topology.num_vertices)
+    source, target = topology.edges.T
+    while True:  # every vertex takes the lowest label around it, then that label's own
+        lowest = labels.copy()
+        np.minimum.at(lowest, source, labels[target])
+        lowest = lowest[lowest]
+        if np.array_equal(lowest, labels):
+            break
+        labels = lowest
+    names, part, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    number = np.zeros(len(names), np.int64)
+    others = [i for i in range(len(names)) if i != sizes.argmax() and sizes[i] > 1]
+    if len(others) > 255:
+        raise MeshInputError("parts of the mesh", got=len(others) + 1, expected="at most 256 separate ones")
+    number[others] = np.arange(len(others)) + 1
+    return number[part.reshape(-1)].astype(np.uint8)
+
+
+def contacts(
+    template: np.ndarray, shapes: np.ndarray, names: Sequence[str], parts: np.ndarray
+) -> list[np.ndarray]:
+    """For each shape [S,V,3] the pairs [c,2] of skin vertices, apart at rest, that it brings together.
+
+    Only shapes named for closing something by themselves have any: others bring vertices together by chance,
+    or, as mouthClose, are meant to be added to another shape. Each vertex is paired with the nearest of those
+    it came near to; a pair is listed once.
+    """
+    radius, none = sphere_frame(template)[1], np.zeros((0, 2), np.int64)
+    return [
+        _meeting(template, shape, parts == 0, radius) if _CLOSING_NAMES.search(name) else none
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+
+
+def _meeting(template: np.ndarray, shape: np.ndarray, skin: np.ndarray, radius: float) -> np.ndarray:
+    ids = np.flatnonzero(skin & (np.linalg.norm(shape, axis=1) > 1e-4 * radius))
+    rest, posed = template[ids].astype(np.float32), (template + shape)[ids].astype(np.float32)
+    pairs = []
+    for start in range(0, len(ids), _ROWS):
+        part = slice(start, start + _ROWS)
+        after, before = (
+            np.sqrt(((points[part, None] - points[None]) ** 2).sum(2)) for points in (posed, rest)
+        )
+        after[(before < _APART * radius) | (after > _CLOSING * before)] = np.inf
+        nearest = after.argmin(1)
+        met = np.flatnonzero(after[np.arange(len(nearest)), nearest] < _TOGETHER * radius)
+        pairs.append(np.sort(np.stack([ids[start + met], ids[nearest[met]]], 1), axis=1))
+    found = np.unique(np.concatenate(pairs), axis=0) if pairs else np.zeros((0, 2), np.int64)
+    return found if len(found) >= _FEWEST_CONTACTS else found[:0]
+
+
+def moved_vertices(shape: np.ndarray, parts: np.ndarray, shortest: float) -> np.ndarray:
+    """Ids of the vertices that a shape [V,3] moves by more than `shortest`, and of all parts that hold one.
+
+    A part that turns on one head may turn about another point on the next: none of it may be left out.
+    """
+    moved = np.linalg.norm(shape, axis=1) > shortest
+    touched = np.unique(parts[moved & (parts > 0)])
+    return np.flatnonzero(moved | np.isin(parts, touched))
+
+
+def near_regressor(
+    joint: np.ndarray, template: np.ndarray, preferred: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and their weights that give a joint [3] on this one head: the affine weights of least norm.
+
+    preferred: vertex ids to choose from first, those the joint moves. Of a single head nothing better can be
+    known; weights of least norm move the joint with the middle of the vertices around it.
+    Raises MeshInputError where even 256 vertices lie in a plane that the joint is not in.
+    """
+    everyone = np.arange(len(template))
+    for count in _NEAR:
+        for candidates in (preferred, everyone):
+            order = np.argsort(np.linalg.norm(template[candidates] - joint, axis=1), kind="stable")
+            ids = candidates[order[:count]]
+            if len(ids) < 4:
+                continue
+            offsets = (template[ids] - joint).astype(np.float64)
+            scale = np.abs(offsets).max()
+            system = np.vstack([np.ones(len(ids)), offsets.T / scale])
+            weights = np.linalg.pinv(system, rcond=1e-6) @ [1.0, 0, 0, 0]
+            missed = np.linalg.norm(weights @ offsets) / scale
+            if missed < 1e-5 and abs(weights.sum() - 1) < 1e-5 and np.abs(weights).sum() < 20:
+                return ids, weights / weights.sum()
+    raise MeshInputError(
+        "a joint",
+        got=f"one at {joint.round(4).tolist()}",
+        expected="one near the mesh",
+        fix="check the units of the skeleton and the mesh",
+    )
+
+
+def joined(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One array of all, and the offsets [n+1] int32 where each begins."""
+    return np.concatenate(lists), np.cumsum([0, *map(len, lists)]).astype(np.int32)

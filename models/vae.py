@@ -1,0 +1,283 @@
+"""TOPOS-VAE: a Perceiver Resampler reads a point cloud, a hierarchical GNN writes the fixed mesh.
+
+Source: TOPOS (arXiv 2605.14594) and its released `TOPOS-VAE.model.pth`, whose key names and layouts are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dit import merge_heads, split_heads
+from models.graph import NeighbourSum
+from topos_rt.head.topology import Hierarchy, Level
+
+_GROUPS = 4
+_GROUP_EPS = 1e-3
+_LOGVAR_RANGE = (-30.0, 20.0)
+Sums: TypeAlias = tuple[NeighbourSum, NeighbourSum]  # over edges of type 0 and of type 1
+
+
+class TOPOSVAE(nn.Module):
+    """Point cloud -> latent [N,D] -> vertices [V,6] (position | normal), all in the sphere-normalised frame.
+
+    Arguments carry the release's configuration names; the number of latents is the number of nodes of
+    `hierarchy.levels[len(decoder_blocks)]`. `predict_offset` (not in the release) adds buffers `output_mean`
+    [V,6] and `output_scale` [6]: the network then predicts the scaled difference from a mean head.
+    """
+
+    output_mean: Tensor
+    output_scale: Tensor
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        *,
+        out_channels: int = 6,
+        code_channels: int,
+        width: int,
+        num_encoder_layers: int,
+        decoder_blocks: Sequence[int],
+        decoder_channel: Sequence[int],
+        point_feats: int = 3,
+        num_freqs: int = 8,
+        include_pi: bool = False,
+        num_latents: int | None = None,
+        perceiver_heads: int = 8,
+        perceiver_dim_head: int = 64,
+        predict_offset: bool = False,
+    ) -> None:
+        super().__init__()
+        stages = len(decoder_blocks)
+        if len(decoder_channel) != stages + 1 or len(hierarchy.levels) <= stages:
+            raise ValueError(
+                f"got {len(decoder_channel)} decoder channels and {len(hierarchy.levels)} levels;"
+                f" expected {stages + 1} channels and at least {stages + 1} levels for {stages} stages"
+            )
+        nodes = len(hierarchy.levels[stages].features)
+        if num_latents not in (None, nodes):
+            raise ValueError(f"got num_latents={num_latents}; expected {nodes}, the nodes of level {stages}")
+        self.fourier = FourierFeatures(num_freqs, include_pi)
+        self.data_proj = nn.Linear(3 * (2 * num_freqs + 1) + point_feats, width)
+        heads = perceiver_heads, perceiver_dim_head
+        self.encoder = PerceiverResampler(nodes, width, num_encoder_layers, *heads)
+        self.pre_kl = _Wrapped(nn.Linear(width, 2 * code_channels))
+        self.post_kl = _Wrapped(nn.Linear(code_channels, decoder_channel[0]))
+        self.decoder = nn.ModuleList(
+            DecoderStage(
+                hierarchy.levels[stages - 1 - s],
+                hierarchy.levels[stages - s].cluster,
+                decoder_channel[s],
+                decoder_channel[s + 1],
+                decoder_blocks[s],
+            )
+            for s in range(stages)
+        )
+        last = decoder_channel[-1]
+        self.header = nn.ModuleList([_HeaderNorm(last), _Wrapped(nn.Linear(last, out_channels))])
+        self.predict_offset = predict_offset
+        if predict_offset:
+            self.register_buffer("output_mean", torch.zeros(len(hierarchy.levels[0].features), out_channels))
+            self.register_buffer("output_scale", torch.ones(out_channels))
+
+    def encode(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """points [B,P,6] (position | unit normal) -> posterior mean and log-variance, each [B,N,D]."""
+        tokens = self.data_proj(torch.cat([self.fourier(points[..., :3]), points[..., 3:]], -1))
+        mean, logvar = self.pre_kl(self.encoder(tokens)).chunk(2, -1)
+        return mean, logvar.clamp(*_LOGVAR_RANGE)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """latent [B,N,D] -> [B,V,6] (position | normal, the normal not made unit)."""
+        # [N,B,C]: the graph axis first, so that a neighbour sum is one product
+        x = self.post_kl(latent).transpose(0, 1)
+        for stage in self.decoder:
+            x = stage(x)
+        for layer in self.header:
+            x = layer(x)
+        out = x.transpose(0, 1)
+        return out * self.output_scale + self.output_mean if self.predict_offset else out
+
+
+class FourierFeatures(nn.Module):
+    """xyz -> [xyz, sin, cos] with frequencies 2^0.. ; the frequencies of x first, then y, then z."""
+
+    frequencies: Tensor
+
+    def __init__(self, num_freqs: int, include_pi: bool) -> None:
+        super().__init__()
+        frequencies = 2.0 ** torch.arange(num_freqs, dtype=torch.float32)
+        factor = torch.pi if include_pi else 1.0
+        self.register_buffer("frequencies", factor * frequencies, persistent=False)
+
+    def forward(self, xyz: Tensor) -> Tensor:
+        angle = (xyz[..., None] * self.frequencies).flatten(-2)
+        return torch.cat([xyz, angle.sin(), angle.cos()], -1)
+
+
+class PerceiverResampler(nn.Module):
+    """Learned queries attend to [points ; queries]."""
+
+    layers: Any  # nn.ModuleList of pairs of an attention and a feed-forward layer
+
+    def __init__(self, queries: int, width: int, layers: int, heads: int, dim_head: int) -> None:
+        super().__init__()
+        self.learns = nn.Parameter(torch.randn(queries, width))
+        self.layers = nn.ModuleList(
+            nn.ModuleList([PerceiverAttention(width, heads, dim_head), FeedForward(width)])
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.learns.expand(len(tokens), -1, -1)
+        for attention, feed_forward in self.layers:
+            x = x + attention(tokens, x)
+            x = x + feed_forward(x)
+        return self.norm(x)
+
+
+class PerceiverAttention(nn.Module):
+    """Cross-attention with a norm on both sides and no biases."""
+
+    def __init__(self, width: int, heads: int, dim_head: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_media = nn.LayerNorm(width)
+        self.norm_learns = nn.LayerNorm(width)
+        self.to_q = nn.Linear(width, heads * dim_head, bias=False)
+        self.to_kv = nn.Linear(width, 2 * heads * dim_head, bias=False)
+        self.to_out = nn.Linear(heads * dim_head, width, bias=False)
+
+    def forward(self, media: Tensor, learns: Tensor) -> Tensor:
+        learns = self.norm_learns(learns)
+        (q,) = split_heads(self.to_q(learns), 1, self.heads)
+        k, v = split_heads(self.to_kv(torch.cat([self.norm_media(media), learns], 1)), 2, self.heads)
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+
+
+class FeedForward(nn.Module):
+    """LayerNorm, Linear (x4), GELU (erf), Linear."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        first, second = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.net = nn.Sequential(nn.LayerNorm(width), first, nn.GELU(), second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class DecoderStage(nn.Module):
+    """Un-pool to a finer level, then residual blocks there."""
+
+    cluster: Tensor  # [n] -> node of the coarser level
+
+    def __init__(
+        self, level: Level, cluster: np.ndarray, channels_in: int, channels_out: int, blocks: int
+    ) -> None:
+        super().__init__()
+        self.register_buffer("cluster", torch.as_tensor(cluster), persistent=False)
+        sums = NeighbourSum(level, 0), NeighbourSum(level, 1)
+        self.resblks = nn.ModuleList(
+            ResidualBlock(sums, channels_in if i == 0 else channels_out, channels_out) for i in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[self.cluster]
+        for block in self.resblks:
+            x = block(x)
+        return x
+
+
+class ResidualBlock(nn.Module):
+    """conv, norm, SiLU, conv, norm, plus the input, SiLU."""
+
+    def __init__(self, sums: Sums, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv_a = GraphConv(sums, channels_in, channels_out)
+        self.conv_b = GraphConv(sums, channels_out, channels_out)
+        self.skip: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            linear = _Wrapped(nn.Linear(channels_in, channels_out, bias=False))
+            self.skip = nn.Sequential(linear, VertexGroupNorm(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.conv_b(F.silu(self.conv_a(x))) + self.skip(x))
+
+
+class GraphConv(nn.Module):
+    """y_i = sum over incoming edges of (W_type x_j + b_type), then group norm.
+
+    Summing the neighbours of each type first makes it one matrix product, [sum_0 | sum_1] [W_0 ; W_1],
+    plus degree_0 b_0 + degree_1 b_1: no tensor has the size of the edges.
+    """
+
+    conv: Any  # nested nn.ModuleDict, as the release's keys have it
+    degrees: Tensor  # [n,1,2]
+
+    def __init__(self, sums: Sums, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.ModuleDict({"conv": nn.ModuleDict({"lin": HeteroLinear(channels_in, channels_out)})})
+        self.gn = VertexGroupNorm(channels_out)
+        self._sums = sums  # a tuple hides the shared modules from this one's children
+        # Buffers registered here follow .to(), while the shared sums belong to nobody.
+        degrees = torch.stack([s.degree for s in sums], -1)[:, None]
+        self.register_buffer("degrees", degrees, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        linear: HeteroLinear = self.conv["conv"]["lin"]
+        # the biases as two more rows: apart, they would be folded into a constant of the size of the output
+        degrees = self.degrees.to(x.dtype).expand(-1, x.shape[1], -1)
+        summed = torch.cat([*(s(x, self.training) for s in self._sums), degrees], -1)
+        return self.gn(summed @ torch.cat([linear.weight.flatten(0, 1), linear.bias]))
+
+
+class HeteroLinear(nn.Module):
+    """Parameters of two linear maps, in PyTorch Geometric's layout: weight [2,in,out], bias [2,out]."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        bound = (channels_in * 4) ** -0.5
+        self.weight = nn.Parameter(torch.empty(2, channels_in, channels_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(2, channels_out))
+
+
+class VertexGroupNorm(nn.Module):
+    """Group norm of each vertex on its own: 4 groups of channels, eps 1e-3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.unflatten(-1, (_GROUPS, -1))
+        return F.layer_norm(groups, groups.shape[-1:], eps=_GROUP_EPS).flatten(-2) * self.weight + self.bias
+
+
+class _HeaderNorm(nn.Module):
+    """Linear without bias, group norm, SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = _Wrapped(nn.Linear(channels, channels, bias=False))
+        self.gn = VertexGroupNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.gn(self.conv(x)))
+
+
+class _Wrapped(nn.Module):
+    """A linear layer one name deeper, as the release's keys have it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)

@@ -1,0 +1,162 @@
+"""csrc/ through nvcc: no warnings, no spilled registers; and through the package's own build."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gpu import host_gpu
+from tests.gpu.host_gpu import CSRC
+from topos_rt.gpu import ops
+from topos_rt.gpu.layers import SLICES, WIDTHS
+from topos_rt.gpu.tables import TILE_ROWS, TILE_SOURCES, TILE_STEPS, TILE_TABLE
+
+ROOT = CSRC.parent
+NVCC = shutil.which("nvcc")
+needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc was not found")
+SOURCES = sorted(path.name for path in CSRC.glob("*.cu"))
+KERNELS = {
+    "graph_conv.cu": len(WIDTHS), "graph_conv_tiled.cu": 8 * len(SLICES), "flow_step.cu": 2, "project.cu": 2,
+}  # fmt: skip
+# Two blocks of 256 threads share an SM's registers, but for the widest, which has one for itself.
+_KERNEL = re.compile(
+    r"Compiling entry function '(\S+)' for '(sm_\d+a?)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores,"
+    r" (\d+) bytes spill loads\n.*?Used (\d+) registers",
+    re.DOTALL,
+)
+
+
+def resources(text: str) -> list[tuple[str, str, int, int, int]]:
+    """Of ptxas's report: kernel, architecture, bytes of stack and of spills, registers."""
+    return [
+        (name, arch, int(stack), int(out) + int(back), int(registers))
+        for name, arch, stack, out, back, registers in _KERNEL.findall(text)
+    ]
+
+
+@needs_nvcc
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_warnings_and_no_spills(source: str, tmp_path: Path) -> None:
+    """For the oldest architecture that is supported and for Hopper."""
+    words = [
+        str(NVCC),
+        "-std=c++17",
+        "-O3",
+        "-Xptxas=-v",
+        "-Werror=all-warnings",
+        "-Xcompiler=-Wall,-Wextra,-Werror",
+        "--threads=2",
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_90a,code=sm_90a",
+        "-c",
+        str(CSRC / source),
+        "-o",
+        str(tmp_path / "out.o"),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = resources(done.stdout + done.stderr)
+    assert len(found) == 2 * KERNELS.get(source, 1)
+    # What ptxas says where it makes the tensor cores wait for each other.
+    assert "serialized" not in done.stderr + done.stdout, done.stderr
+    for name, arch, stack, spilled, registers in found:
+        print(f"{arch} {registers} registers, {spilled} bytes spilled, {name}")
+        assert stack == spilled == 0, (name, arch)
+        assert registers <= 255
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    ("source", "fused", "rounded"), [("flow_step.cu", 0, 8), ("mesh_normals.cu", None, 6)]
+)
+def test_products_that_must_be_rounded(source: str, fused: int | None, rounded: int, tmp_path: Path) -> None:
+    """nvcc fuses a * b + c unless told not to, and the host that the other tests run on never does.
+
+    With it the area of a triangle of two equal sides is not zero, and steps are not those of the twin.
+    """
+    ptx = tmp_path / "out.ptx"
+    words = [str(NVCC), "-std=c++17", "-O3", "-arch=sm_90", "-ptx", str(CSRC / source), "-o", str(ptx)]
+    subprocess.run(words, check=True)
+    text = ptx.read_text()
+    assert text.count("mul.rn.f32") >= rounded
+    assert fused is None or text.count("fma.rn.f32") == fused
+
+
+def test_the_report_is_read() -> None:
+    text = (
+        "ptxas info    : Compiling entry function '_Z1a' for 'sm_90'\n"
+        "ptxas info    : Function properties for _Z1a\n"
+        "    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\n"
+        "ptxas info    : Used 24 registers, used 1 barriers\n"
+    )
+    assert resources(text * 2) == [("_Z1a", "sm_90", 8, 16, 24)] * 2
+
+
+def test_widths_are_those_of_the_kernels(host_module: Any) -> None:
+    assert host_module.WIDTHS == WIDTHS
+    assert tuple(SLICES) == host_module.TILED_WIDTHS
+    assert (TILE_ROWS, TILE_SOURCES, TILE_STEPS, TILE_TABLE.itemsize) == host_module.TILE
+
+
+def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
+    """Under AddressSanitizer: every width, ragged sizes, arrays of exactly the size they should have."""
+    if host_gpu.compiler() is None:
+        pytest.skip("no C++ compiler: the kernels cannot be built for the host")
+    library = subprocess.run(
+        [str(host_gpu.compiler()), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not os.path.isabs(library):
+        pytest.skip("AddressSanitizer is not installed")
+    module = host_gpu.build(
+        tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu.sanitized", str(module)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split() == ["clean"]
+
+
+@needs_nvcc
+@pytest.mark.skipif(
+    os.environ.get("CI") != "true", reason="not CI: nobody has installed the package for certain"
+)
+def test_the_installed_package_has_the_kernels_where_nvcc_is() -> None:
+    """An installation falls back to pure Python when the build fails; CI must notice."""
+    assert ops.kernels().WIDTHS == WIDTHS
+
+
+@needs_nvcc
+@pytest.mark.slow
+def test_the_wheel_has_the_kernels_where_nvcc_is(tmp_path: Path) -> None:
+    if importlib.util.find_spec("scikit_build_core") is None:
+        pytest.skip("scikit-build-core is not installed: pip install -e '.[test]'")
+    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.whl")
+    assert not path.name.endswith("none-any.whl")
+    with zipfile.ZipFile(path) as archive:
+        (kernels,) = (name for name in archive.namelist() if "_kernels" in name)
+        archive.extract(kernels, tmp_path)
+    # Without a GPU it must still be importable, and say why it cannot run.
+    code = (
+        f"import importlib.util as u; s = u.spec_from_file_location('_kernels', {str(tmp_path / kernels)!r});"
+        "m = u.module_from_spec(s); s.loader.exec_module(m); print(*m.WIDTHS)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert tuple(map(int, done.stdout.split())) == WIDTHS

@@ -1,0 +1,161 @@
+"""Tables for the kernels: made from a hierarchy, checked once, in an order that keeps neighbours near."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tiny_bundle import HEAD
+from topos_rt.errors import InputError, MeshInputError
+from topos_rt.gpu.layers import Layer, pack
+from topos_rt.gpu.reference import neighbour_sum
+from topos_rt.gpu.tables import TILE_ROWS, Graph, Sources, degrees, inverse, local_order
+from topos_rt.head.topology import Hierarchy
+
+
+@pytest.fixture(scope="module")
+def hierarchy() -> Hierarchy:
+    return Hierarchy.build(HEAD.positions, HEAD.normals, HEAD.topology.edges, depth=4, num_levels=3)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_sums_are_those_of_the_levels_edges(hierarchy: Hierarchy, level: int) -> None:
+    """In the rows' own order, and through the cluster: un-pooled features never exist."""
+    fine, coarse = hierarchy.levels[level], hierarchy.levels[level + 1]
+    n, rng = len(fine.features), np.random.default_rng(level)
+    order, coarse_order = rng.permutation(n), rng.permutation(len(coarse.features))
+    x, z = rng.standard_normal((n, 3)), rng.standard_normal((len(coarse.features), 3))
+    through = Graph.of_level(fine, order, inverse(coarse_order)[coarse.cluster], len(z))
+    plain = Graph.of_level(fine, order)
+    for kind in range(2):
+        source, target = fine.edges[fine.types == kind].T
+        for graph, rows, values in ((plain, x[order], x), (through, z[coarse_order], z[coarse.cluster])):
+            want = np.zeros((n, 3))
+            np.add.at(want, target, values[source])
+            assert np.allclose(neighbour_sum(rows, graph.types[kind], n), want[order], atol=1e-12)
+            assert np.array_equal(degrees(graph)[kind], np.bincount(target, minlength=n)[order])
+
+
+def test_self_loops_alone_need_no_table(hierarchy: Hierarchy) -> None:
+    level = hierarchy.levels[1]
+    if (np.diff(level.edges[level.types == 1]) == 0).all():
+        loops = Graph.of_level(level, np.arange(len(level.features))).types[1]
+        assert loops.offsets is None and loops.indices is None
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_local_order_is_a_permutation(n: int, seed: int) -> None:
+    positions = np.random.default_rng(seed).uniform(-1, 1, (n, 3))
+    order = local_order(positions)
+    assert np.array_equal(np.sort(order), np.arange(n))
+    assert np.array_equal(inverse(order)[order], np.arange(n))
+
+
+@pytest.mark.parametrize(("tile", "most"), [(TILE_ROWS, 1.4), (64, 1.7), (16, 2.3)])
+def test_local_order_keeps_tiles_together(tile: int, most: float) -> None:
+    """Of a bent grid in random order, a tile reads few rows but its own: a square of 192 would read 1.3."""
+    rng = np.random.default_rng(0)
+    v, u = np.divmod(np.arange(60 * 64), 64)
+    shuffled = rng.permutation(len(u))
+    positions = np.stack([np.sin(u / 20), v / 20, np.cos(u / 20)], 1)[shuffled]
+    row = np.empty_like(shuffled)
+    row[shuffled[local_order(positions)]] = np.arange(len(row))  # of a grid point
+
+    def read(rows: np.ndarray) -> float:
+        grid, tiles = rows.reshape(60, 64), [set[int]() for _ in range(len(rows) // tile)]
+        for a, b in ((grid[:-1], grid[1:]), (grid[:, :-1], grid[:, 1:])):
+            for source, target in zip(np.r_[a.flat, b.flat], np.r_[b.flat, a.flat], strict=True):
+                tiles[target // tile].update((int(source), int(target)))
+        return sum(map(len, tiles)) / len(rows)
+
+    assert read(row) <= most < 3 < read(shuffled)
+
+
+TABLE = np.int32([0, 1, 2])
+BAD: dict[str, tuple[Any, str]] = {
+    "index too large": (
+        lambda: Graph(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, 2])),)),
+        r"0\.\.2.*0\.\.1",
+    ),
+    "index negative": (lambda: Graph(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, -1])),)), r"-1\.\.0"),
+    "offsets fall": (
+        lambda: Graph(3, 2, (Sources(np.int32([0, 2, 1, 2]), np.int32([0, 1])),)),
+        "never falling",
+    ),
+    "offsets do not end": (lambda: Graph(2, 2, (Sources(TABLE, np.int32([0, 1, 1])),)), r"expected 0\.\.3"),
+    "offsets do not begin": (lambda: Graph(2, 9, (Sources(np.int32([1, 1, 3]), TABLE),)), r"expected 0\.\.3"),
+    "offsets short": (lambda: Graph(3, 3, (Sources(TABLE, TABLE),)), r"int32 \[4\]"),
+    "int64": (lambda: Graph(2, 3, (Sources(TABLE.astype(np.int64), TABLE),)), "int64"),
+    "a list": (lambda: Graph(2, 3, (Sources([0, 1, 2], TABLE),)), "got list"),
+    "strided": (lambda: Graph(3, 9, (Sources(None, np.arange(6, dtype=np.int32)[::2]),)), "strided"),
+    "no indices": (lambda: Graph(2, 3, (Sources(TABLE),)), "without indices"),
+    "too few singles": (lambda: Graph(4, 9, (Sources(None, TABLE),)), r"int32 \[4\]"),
+    "more rows than inputs": (lambda: Graph(4, 3, (Sources(),)), "at most 3"),
+    "no types": (lambda: Graph(4, 4, ()), "1 or 2"),
+    "three types": (lambda: Graph(4, 4, (Sources(),) * 3), "1 or 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables(case: str) -> None:
+    make, message = BAD[case]
+    with pytest.raises(MeshInputError, match=message):
+        make()
+
+
+def test_packing_by_the_documented_layout() -> None:
+    """Lane 4 g + t holds four of the eight rows from 8 t on for each half of a chunk, of column g."""
+    k, n = 70, 22
+    matrix = np.arange(k * n, dtype=np.float32).reshape(k, n) % 2039
+    full = np.zeros((96, 24))
+    full[:k, :n] = matrix
+    packed = pack(matrix).reshape(3, 3, 2, 32, 4)
+    for chunk, tile, half, lane in np.ndindex(3, 3, 2, 32):
+        first = chunk * 32 + lane % 4 * 8 + half * 4
+        assert np.array_equal(packed[chunk, tile, half, lane], full[first : first + 4, tile * 8 + lane // 4])
+
+
+def test_wide_layers_have_their_columns_in_the_order_of_lanes() -> None:
+    """What a lane has of four tiles are eight neighbouring columns."""
+    matrix = np.zeros((32, 128), np.float32)
+    matrix[0] = np.arange(128)
+    packed = pack(matrix).reshape(4, 4, 2, 8, 4, 4)[:, :, 0, :, 0, 0]  # four tiles, tile, g: row 0
+    for block, tile, g in np.ndindex(4, 4, 8):
+        assert packed[block, tile, g] == block * 32 + g // 2 * 8 + tile * 2 + g % 2
+
+
+GOOD = np.zeros((16, 16), np.float32)
+BAD_LAYERS: dict[str, tuple[Any, str]] = {
+    "odd rows": (lambda: Layer(np.zeros((15, 16), np.float32), 2), "2 types"),
+    "empty": (lambda: Layer(np.zeros((0, 16), np.float32)), "nothing empty"),
+    "bias": (lambda: Layer(GOOD, 2, np.zeros((1, 16), np.float32)), "bias"),
+    "gamma alone": (lambda: Layer(GOOD, gamma=np.ones(16, np.float32)), "gamma and beta"),
+    "norm of 12": (
+        lambda: Layer(GOOD[:, :12], 1, None, np.ones(12, np.float32), np.ones(12, np.float32)),
+        "of 8",
+    ),
+    "integers": (lambda: Layer(GOOD.astype(int)), "matrix: got int64"),
+    "too large for FP16": (lambda: pack(GOOD + 7e4), "FP16"),
+    "NaN": (lambda: pack(GOOD + np.nan), "finite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LAYERS)
+def test_bad_layers(case: str) -> None:
+    make, message = BAD_LAYERS[case]
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_widening_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    layer = Layer(rng.standard_normal((12, 16)).astype(np.float32), 2)
+    wide = layer.widened()
+    x = rng.standard_normal((5, 12))
+    padded = np.concatenate([x[:, :6], np.ones((5, 2)), x[:, 6:], np.ones((5, 2))], 1)
+    assert wide.c_in == 8 and np.allclose(padded @ wide.matrix, x @ layer.matrix)

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import tiny_bundle as tiny
+from topos_rt.errors import BundleError
+from topos_rt.head.mesh import Rig
+from topos_rt.model import bundle as bundle_module
+from topos_rt.model.bundle import Bundle, Manifest, known_bundles, write_manifest
+
+Change = Callable[[Path], object]
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Change:
+    """A change of the manifest's JSON tree, in place."""
+
+    def apply(path: Path) -> None:
+        tree = json.loads((path / "manifest.json").read_text())
+        change(tree)
+        (path / "manifest.json").write_text(json.dumps(tree))
+
+    return apply
+
+
+def put(*keys: str, value: object) -> Change:
+    """Set one value in the manifest."""
+
+    def change(tree: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            tree = tree[key]
+        tree[keys[-1]] = value
+
+    return edit(change)
+
+
+def flip_a_byte(path: Path) -> None:
+    file = path / "weights.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+
+
+def to_outside(path: Path) -> None:
+    """The same bytes, but behind a link that leaves the bundle."""
+    outside = path.parent / "outside.onnx"
+    (path / "dit_step.onnx").rename(outside)
+    (path / "dit_step.onnx").symlink_to(outside)
+
+
+def rename_in_manifest(name: str) -> Change:
+    def change(tree: dict[str, Any]) -> None:
+        tree["graphs"]["dit_step"] = name
+        tree["files"][name] = tree["files"].pop("dit_step.onnx")
+
+    return edit(change)
+
+
+def another_rig(path: Path) -> None:
+    rig = Rig.load(path / "rig.safetensors")
+    dataclasses.replace(rig, skin_joints=rig.skin_joints[:-1], skin_weights=rig.skin_weights[:-1]).save(
+        path / "rig.safetensors"
+    )
+    write_manifest(path, Manifest.from_json((path / "manifest.json").read_bytes()))
+
+
+def no_topology(path: Path) -> None:
+    (path / "rig.safetensors").replace(path / "topology.safetensors")
+    manifest = Manifest.from_json((path / "manifest.json").read_bytes())
+    write_manifest(path, dataclasses.replace(manifest, rig=None))
+
+
+def write(text: str | bytes) -> Change:
+    return lambda path: (path / "manifest.json").write_bytes(
+        text if isinstance(text, bytes) else text.encode()
+    )
+
+
+BAD: dict[str, tuple[Change, str]] = {
+    "bad hash": (flip_a_byte, "sha256 of bundle file weights.safetensors"),
+    "wrong hash in the manifest": (put("files", "dit_step.onnx", "sha256", value="0" * 64), "sha256"),
+    "wrong size": (lambda p: (p / "dit_step.onnx").write_bytes(b"x"), "size of bundle file dit_step.onnx"),
+    "missing file": (lambda p: (p / "vae_decoder.onnx").unlink(), "vae_decoder.onnx: got no such file"),
+    "directory for a file": (
+        lambda p: ((p / "dit_step.onnx").unlink(), (p / "dit_step.onnx").mkdir()),
+        "a directory or device",
+    ),
+    "unlisted file": (lambda p: (p / "extra.bin").write_bytes(b""), "does not list: got 'extra.bin'"),
+    "unlisted file in a folder": (
+        lambda p: ((p / "a").mkdir(), (p / "a" / "b").write_bytes(b"")),
+        "does not list: got 'a/b'",
+    ),
+    "unlisted link to a folder": (lambda p: (p / "up").symlink_to(".."), "does not list: got 'up'"),
+    "empty reference": (put("topology", value=""), "file name in manifest.json: got ''"),
+    "empty rig": (put("rig", value=""), "file name in manifest.json: got ''"),
+    "reference that is not listed": (edit(lambda t: t["files"].pop("rig.safetensors")), "rig.safetensors"),
+    "referenced file nowhere": (
+        put("topology", value="other.safetensors"),
+        "no entry for 'other.safetensors'",
+    ),
+    "path with ..": (rename_in_manifest("../own/dit_step.onnx"), "got '../own/dit_step.onnx'"),
+    "path with .. inside": (rename_in_manifest("a/../dit_step.onnx"), "got 'a/../dit_step.onnx'"),
+    "absolute path": (rename_in_manifest("/etc/passwd"), "got '/etc/passwd'"),
+    "drive": (rename_in_manifest("C:dit_step.onnx"), "got 'C:dit_step.onnx'"),
+    "backslash": (rename_in_manifest("..\\dit_step.onnx"), "file name in manifest.json"),
+    "NUL in a path": (rename_in_manifest("dit\0step.onnx"), "control characters"),
+    "empty path": (rename_in_manifest(""), "file name in manifest.json"),
+    "path to a folder": (rename_in_manifest("dit_step.onnx/"), "file name in manifest.json"),
+    "manifest that lists itself": (put("files", "manifest.json", value={}), "files.manifest.json.bytes"),
+    "manifest as a graph": (put("graphs", "dit_step", value="manifest.json"), "file name in manifest.json"),
+    "link out of the bundle": (to_outside, "a link to"),
+    "link to nothing": (
+        lambda p: ((p / "dit_step.onnx").unlink(), (p / "dit_step.onnx").symlink_to("none")),
+        "no such file",
+    ),
+    "link to itself": (
+        lambda p: ((p / "dit_step.onnx").unlink(), (p / "dit_step.onnx").symlink_to("dit_step.onnx")),
+        "bundle file dit_step.onnx",
+    ),
+    "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json: got no such file"),
+    "manifest is a directory": (
+        lambda p: ((p / "manifest.json").unlink(), (p / "manifest.json").mkdir()),
+        "a directory or device",
+    ),
+    "empty manifest": (write(b""), "is not JSON"),
+    "truncated manifest": (lambda p: os.truncate(p / "manifest.json", 300), "is not JSON"),
+    "not JSON": (write(b"format: topos_rt.model.bundle\n"), "is not JSON"),
+    "manifest too large": (write(b" " * (1 << 20) + b"{}"), "more than 1 MiB"),
+    "unknown key": (put("colour", value="blue"), "manifest key 'colour': got an unknown key"),
+    "wrong version": (put("version", value=4), "got 4; expected 3; fix: upgrade topos-rt"),
+    "rig of another head": (another_rig, "rig and topology of a bundle do not fit"),
+    "rig for a topology": (no_topology, "topology"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_bundle_is_refused_with_one_line(case: str, own_bundle: Path) -> None:
+    change, message = BAD[case]
+    change(own_bundle)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(own_bundle)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_open(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    assert bundle.manifest.name == "tiny" and bundle.manifest.image.height == tiny.SIDE
+    assert np.array_equal(bundle.topology.triangles, tiny.HEAD.topology.triangles)
+    assert bundle.rig is not None and bundle.rig.shape_names == ("jawOpen", "browInnerUp")
+    assert bundle.graph("dit_step") == tiny_bundle / "dit_step.onnx"
+    assert len(bundle.hierarchy.levels) == 3 and bundle.hierarchy is bundle.hierarchy
+    assert set(bundle.manifest.files) == {p.name for p in tiny_bundle.iterdir()} - {"manifest.json"}
+
+
+def test_without_a_rig(own_bundle: Path) -> None:
+    (own_bundle / "rig.safetensors").unlink()
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_text())
+    write_manifest(own_bundle, dataclasses.replace(manifest, rig=None))
+    assert Bundle.open(own_bundle).rig is None
+
+
+def test_files_in_folders_and_links_that_stay_inside(own_bundle: Path) -> None:
+    (own_bundle / "docs").mkdir()
+    (own_bundle / "docs" / "CARD.md").write_text("What this is.")
+    (own_bundle / "CARD.md").symlink_to("docs/CARD.md")
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_text())
+    written = write_manifest(own_bundle, manifest)
+    assert written.files["CARD.md"] == written.files["docs/CARD.md"]
+    assert Bundle.open(own_bundle).manifest == written
+
+
+def test_without_verification_only_hashes_are_not_looked_at(own_bundle: Path) -> None:
+    flip_a_byte(own_bundle)
+    Bundle.open(own_bundle, verify=False)
+    (own_bundle / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(BundleError, match="size"):
+        Bundle.open(own_bundle, verify=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in a directory")
+def test_a_pipe_is_refused_without_opening_it(own_bundle: Path) -> None:
+    (own_bundle / "dit_step.onnx").unlink()
+    os.mkfifo(own_bundle / "dit_step.onnx")
+    with pytest.raises(BundleError, match="a directory or device"):
+        Bundle.open(own_bundle)
+
+
+def test_sizes_are_compared_before_anything_is_hashed(
+    own_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(path: Path) -> str:
+        raise AssertionError(path)
+
+    put("files", "dit_context.onnx", "bytes", value=1)(own_bundle)
+    monkeypatch.setattr(bundle_module, "_sha256", never)
+    with pytest.raises(BundleError, match="size of bundle file dit_context"):
+        Bundle.open(own_bundle)
+
+
+def test_names_of_packaged_bundles(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "_PACKAGED", tiny_bundle.parent)
+    assert known_bundles() == {"tiny": tiny_bundle}
+    assert Bundle.open("tiny").path == tiny_bundle
+    with pytest.raises(BundleError, match=r"got 'tinny'; expected a packaged model \(tiny\)"):
+        Bundle.open("tinny")
+
+
+@pytest.mark.parametrize("model", ["no/such/place", "", "a\0b", Path("no-such-place")])
+def test_no_such_model(model: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError):
+        Bundle.open(model)
+
+
+def test_a_file_is_no_bundle(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="name its directory"):
+        Bundle.open(tiny_bundle / "manifest.json")
+
+
+def test_write_manifest_refuses_what_could_not_be_opened(own_bundle: Path) -> None:
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_text())
+    before = (own_bundle / "manifest.json").read_bytes()
+    (own_bundle / "rig.safetensors").rename(own_bundle / "other.safetensors")
+    with pytest.raises(BundleError, match=r"no entry for 'rig\.safetensors'"):
+        write_manifest(own_bundle, manifest)
+    with pytest.raises(BundleError, match="description"):
+        write_manifest(own_bundle, dataclasses.replace(manifest, rig=None, description="two\nlines"))
+    (own_bundle / "a name with spaces").write_text("")
+    with pytest.raises(BundleError, match="file name"):
+        write_manifest(own_bundle, dataclasses.replace(manifest, rig=None))
+    assert (own_bundle / "manifest.json").read_bytes() == before
+
+
+def test_light_modules_load_neither_engines_nor_image_code() -> None:
+    code = (
+        "import sys, topos_rt.model.bundle, topos_rt.flow.settings, topos_rt.engines; "
+        "print([m for m in ('torch', 'onnxruntime', 'PIL', 'onnx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

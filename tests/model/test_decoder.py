@@ -1,0 +1,233 @@
+"""The whole decoder as launches: the twin against PyTorch, the kernels against FP64."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from export import random
+from export.generated import generate
+from export.onnx.decoder_tensors import decoder_tensors
+from models import TOPOSVAE
+from tests.export.parity import DATA, META, SETS, load_vae, relative_rms
+from tests.gpu.shapes import naive
+from topos_rt.errors import BundleError, InputError
+from topos_rt.gpu import cuda, ops, reference
+from topos_rt.head.topology import Hierarchy
+from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
+from topos_rt.model.decoder_plan import Plan, make_plan
+
+
+@pytest.fixture(scope="module")
+def hierarchy() -> Hierarchy:
+    template = np.load(DATA / "topology/template_vertices.npz")
+    clusters = np.load(DATA / "topology/cluster.npz")
+    return Hierarchy.build(
+        template["vertices"],
+        template["normals"],
+        np.load(DATA / "topology/edges.npy"),
+        [clusters[f"depth{i}"] for i in range(1, 9)],
+    )
+
+
+@pytest.fixture(scope="module")
+def mini() -> tuple[TOPOSVAE, Hierarchy, torch.Tensor]:
+    """The packaged model's sizes, offsets from a mean head and latent basis included, random weights."""
+    preset = random.mini()
+    hierarchy = generate(preset.recipe).hierarchy
+    vae, _, _ = random.draw(preset, hierarchy, 3)
+    size = len(hierarchy.levels[4].features) * preset.vae["code_channels"]
+    basis = torch.linalg.qr(torch.randn(size, 20, generator=torch.Generator().manual_seed(1)))[0].T
+    return vae, hierarchy, basis.contiguous()
+
+
+@pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[Any]:
+    from tests.gpu.conftest import gpu_missing
+
+    if request.param == "host":
+        yield request.getfixturevalue("host")
+    elif (why := gpu_missing()) is not None:
+        pytest.skip(why)
+    else:
+        yield None
+
+
+def latent_of(plan: Plan, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((1, *plan.latent)).astype(np.float32)
+
+
+def naive_decode(plan: Plan, latent: np.ndarray) -> np.ndarray:
+    """As `NumpyDecoder`, with FP16 after every operation."""
+    if plan.basis is not None:
+        latent = reference.project(latent.reshape(-1), plan.basis).reshape(plan.latent)
+    slots = [reference.pack_rows(latent, plan.steps[0].layer.c_in, plan.latent_rows)] * 4
+    for s in plan.steps:
+        residual = None if s.residual is None else slots[s.residual]
+        slots[s.target] = naive(slots[s.source], s.graph, s.layer, residual, s.residual_rows, s.silu)
+    y = naive(slots[plan.last_source], plan.steps[-1].graph, plan.last, silu=False).astype(np.float32)
+    out = np.empty_like(y)
+    out[plan.out_rows] = y
+    out *= 1 if plan.scale is None else plan.scale
+    return out + (0 if plan.mean is None else plan.mean)
+
+
+@SETS
+def test_the_twin_gives_what_the_official_modules_give(suffix: str, hierarchy: Hierarchy) -> None:
+    io = load_file(DATA / f"vae_io{suffix}.safetensors")
+    plan = make_plan(decoder_tensors(load_vae(suffix, hierarchy)), hierarchy)
+    assert plan.vertices == META["topology"]["vertices"]
+    for latent, want in (("latent", "decoded"), ("mean", "decode_mean")):
+        got = NumpyDecoder(plan).run({"latent": io[latent].numpy().reshape(1, *plan.latent)})["vertices"]
+        assert relative_rms(torch.from_numpy(got[0]), io[want]) <= 3e-6
+
+
+def test_the_twin_gives_what_pytorch_gives_for_mini(mini: Any) -> None:
+    vae, hierarchy, basis = mini
+    plan = make_plan(decoder_tensors(vae, basis), hierarchy)
+    latent = torch.from_numpy(latent_of(plan))
+    with torch.no_grad():
+        projected = (latent.flatten(1) @ basis.T @ basis).view_as(latent)
+        want = vae.decode(projected)
+    got = NumpyDecoder(plan).run({"latent": latent.numpy()})["vertices"]
+    assert relative_rms(torch.from_numpy(got), want) <= 3e-6
+    # and not only because everything is near the mean head
+    offset = want - vae.output_mean
+    assert relative_rms(torch.from_numpy(got) - vae.output_mean, offset) <= 1e-5
+
+
+@SETS
+def test_the_kernels_are_as_near_as_fp16_can_be(suffix: str, hierarchy: Hierarchy, device: Any) -> None:
+    plan = make_plan(decoder_tensors(load_vae(suffix, hierarchy)), hierarchy)
+    check_kernels(plan, latent_of(plan), zero=0.0)
+
+
+def test_the_kernels_are_as_near_for_mini(mini: Any, device: Any) -> None:
+    vae, hierarchy, basis = mini
+    check_kernels(make_plan(decoder_tensors(vae, basis), hierarchy), None, zero=vae.output_mean.numpy())
+
+
+def test_wide_layers_by_hoppers_kernel(hierarchy: Hierarchy, device: Any) -> None:
+    """Every width that it has, un-pooling and skips included; and the same decoder without it."""
+    if not ops.tiles_here():
+        pytest.skip("not a GPU of compute capability 9.0, or not built for 9.0a")
+    torch.manual_seed(0)
+    sizes = {"decoder_blocks": (1, 1, 1, 1), "decoder_channel": (512, 512, 256, 256, 128)}
+    vae = TOPOSVAE(hierarchy, code_channels=8, width=32, num_encoder_layers=1, **sizes)
+    plan = make_plan(decoder_tensors(vae.requires_grad_(False)), hierarchy)
+    latent = latent_of(plan)
+    check_kernels(plan, latent, zero=0.0)
+    with KernelDecoder(plan) as chosen, KernelDecoder(plan, tiled=False) as plain:
+        by_tiles = [step.layer.c_out for step in chosen._plan.steps if step.layer.tiled]
+        assert set(by_tiles) == {512, 256, 128} and len(by_tiles) == len(plan.steps) - 1  # but post_kl
+        assert not any(step.layer.tiled for step in plain._plan.steps)
+        found = [decoder.run({"latent": latent})["vertices"] for decoder in (chosen, plain)]
+    assert 0 < np.linalg.norm(found[0] - found[1]) <= 3e-3 * np.linalg.norm(found[1])
+
+
+def check_kernels(plan: Plan, latent: np.ndarray | None, zero: Any) -> None:
+    """Twice through the recorded graph and once launch by launch: the same bits, near the truth."""
+    latent = latent_of(plan) if latent is None else latent
+    truth = NumpyDecoder(plan, np.float64).decode(latent[0])
+    plain = np.abs(naive_decode(plan, latent[0]) - truth)
+    with KernelDecoder(plan) as recorded, KernelDecoder(plan, record=False) as plainly:
+        assert len(recorded._plan.steps) + 2 + 2 * (plan.basis is not None) == recorded.launches
+        got = recorded.run({"latent": latent})["vertices"]
+        other = recorded.run({"latent": latent_of(plan, 5)})["vertices"]
+        again = recorded.run({"latent": latent}, out={"vertices": np.empty_like(got)})["vertices"]
+        assert np.array_equal(got, again) and not np.array_equal(got, other)
+        assert np.array_equal(got, plainly.run({"latent": latent})["vertices"])
+    error = np.abs(got[0] - truth)
+    assert np.sqrt((error**2).mean()) <= 2 * np.sqrt((plain**2).mean())
+    assert error.max() <= 2 * plain.max()
+    assert np.sqrt((error**2).mean()) <= 0.02 * np.sqrt(((truth - zero) ** 2).mean())
+
+
+def test_nothing_is_allocated_or_waited_for_while_recording(hierarchy: Hierarchy, host: Any) -> None:
+    """The fake refuses both; and everything is given back."""
+    plan = make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy)
+    decoder = KernelDecoder(plan)
+    allocated = len(host.blocks)
+    per_run = ["pack_rows", *["graph_conv"] * (len(plan.steps) + 1)]
+    assert host.calls == per_run * 2 and len(host.calls) == 2 * decoder.launches  # warm-up, recording
+    decoder.run({"latent": latent_of(plan)})
+    assert len(host.calls) == 2 * decoder.launches and len(host.blocks) == allocated
+    decoder.close()
+    decoder.close()
+    assert not host.blocks and host.graphs == 0
+    with pytest.raises(InputError, match="closed"):
+        decoder.run({"latent": latent_of(plan)})
+
+
+def test_a_decoder_that_is_dropped_gives_everything_back(hierarchy: Hierarchy, host: Any) -> None:
+    decoder = KernelDecoder(make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy))
+    assert host.blocks and host.graphs == 1
+    del decoder
+    assert not host.blocks and host.graphs == 0
+
+
+def test_a_failure_half_way_gives_everything_back(hierarchy: Hierarchy, host: Any, monkeypatch: Any) -> None:
+    def refuse(size: int) -> Any:
+        raise cuda.CudaError("cudaMallocHost", cuda.OUT_OF_MEMORY, "no room")
+
+    plan = make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy)
+    monkeypatch.setattr(host, "cudaMallocHost", refuse, raising=False)
+    with pytest.raises(ops.BackendError, match=r"no room.*use the engine decoder"):
+        KernelDecoder(plan)
+    assert not host.blocks
+
+
+def test_a_gpu_that_does_not_answer(hierarchy: Hierarchy, host: Any, monkeypatch: Any) -> None:
+    def refuse() -> Any:
+        raise cuda.CudaError("cudaGetDevice", cuda.DRIVER_TOO_OLD, "the driver is too old")
+
+    monkeypatch.setattr(cuda, "current_device", refuse)
+    plan = make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy)
+    with pytest.raises(ops.BackendError, match=r"driver is too old.*use the engine decoder"):
+        KernelDecoder(plan)
+    assert not host.blocks
+
+
+@pytest.mark.parametrize("shape", [(1, 720, 7), (720, 8), (2, 720, 8)])
+def test_latents_of_other_shapes(shape: tuple[int, ...], hierarchy: Hierarchy) -> None:
+    decoder = NumpyDecoder(make_plan(decoder_tensors(load_vae("", hierarchy)), hierarchy))
+    with pytest.raises(InputError, match="latent"):
+        decoder.run({"latent": np.zeros(shape, np.float32)})
+
+
+BAD = {
+    "a missing tensor": (lambda t: t.pop("decoder.1.resblks.0.conv_b.gn.bias"), "conv_b.gn.bias"),
+    "a missing block": (lambda t: t.pop("decoder.1.resblks.0.conv_a.gn.weight"), "residual blocks"),
+    "no blocks": (lambda t: t.clear(), "residual blocks"),
+    "another width": (lambda t: t.update({"header.0.gn.weight": np.ones(8, np.float32)}), "gamma"),
+    "another mean": (lambda t: t.update(output_mean=np.zeros((3, 6), np.float32)), "output_mean"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_tensors_that_do_not_fit(case: str, hierarchy: Hierarchy) -> None:
+    change, message = BAD[case]
+    tensors = decoder_tensors(load_vae("", hierarchy))
+    change(tensors)  # type: ignore[no-untyped-call]
+    with pytest.raises((BundleError, InputError), match=message):
+        make_plan(tensors, hierarchy)
+
+
+def test_a_hierarchy_with_too_few_levels(hierarchy: Hierarchy) -> None:
+    short = dataclasses.replace(hierarchy, levels=hierarchy.levels[:4])
+    with pytest.raises(BundleError, match="4 stages and 4 levels"):
+        make_plan(decoder_tensors(load_vae("", hierarchy)), short)
+
+
+def test_a_bundle_without_the_tensors(tiny_bundle: Path) -> None:
+    from topos_rt.model.decoder_plan import read_tensors
+
+    with pytest.raises(BundleError, match=r"no tensors decoder\.\*.*export it again"):
+        read_tensors(tiny_bundle)

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import tiny_bundle as tiny
+from topos_rt.errors import BundleError
+from topos_rt.model.manifest import FileInfo, FrameSpec, Manifest, WeightsInfo
+
+Change = Callable[[str], str | bytes]
+
+VALID = dataclasses.replace(
+    tiny.manifest(), files={"dit_step.onnx": FileInfo(3, "ab" * 32), "a/b.bin": FileInfo(0, "0" * 64)}
+)
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Change:
+    """A change of the JSON tree, in place."""
+
+    def apply(text: str) -> str:
+        tree = json.loads(text)
+        change(tree)
+        return json.dumps(tree)
+
+    return apply
+
+
+def put(*keys: str, value: object) -> Change:
+    """Set one value."""
+
+    def change(tree: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            tree = tree[key]
+        tree[keys[-1]] = value
+
+    return edit(change)
+
+
+def replace(old: str, new: str) -> Change:
+    def apply(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return apply
+
+
+def write(text: str | bytes) -> Change:
+    return lambda before: text
+
+
+BAD: dict[str, tuple[Change, str]] = {
+    "empty manifest": (write(""), "is not JSON"),
+    "truncated manifest": (lambda text: text[:300], "is not JSON"),
+    "not JSON": (write("format: topos_rt.model.bundle\n"), "is not JSON"),
+    "not UTF-8": (write(b'{"format": "\xff"}'), "is not JSON"),
+    "deeply nested": (write("[" * 200_000), "is not JSON"),
+    "a list": (write("[]"), "expected an object"),
+    "repeated key": (replace('"image": {', '"name": "a", "image": {'), "'name'"),
+    "repeated key inside": (replace('"height": 32', '"height": 32, "height": 31'), "more than once"),
+    "NaN": (put("frame", "radius_m", value=float("nan")), "got NaN"),
+    "infinity": (put("flow", "guidance", value=float("inf")), "got Infinity"),
+    "number too large": (replace("1e-05", "1e999"), "flow.sigma_min"),
+    "integer of 10,000 digits": (replace('"height": 32', f'"height": 1{"0" * 10_000}'), "manifest"),
+    "integer beyond float64": (replace("1e-05", "1" + "0" * 400), "flow.sigma_min"),
+    "unknown key": (put("colour", value="blue"), "manifest key 'colour': got an unknown key"),
+    "unknown key inside": (put("image", "depth", value=3), "manifest key 'image.depth'"),
+    "unknown graph": (put("graphs", "texture", value="texture.onnx"), "manifest key 'graphs.texture'"),
+    "missing key": (edit(lambda t: t.pop("latent")), "manifest key 'latent': got nothing"),
+    "missing key inside": (edit(lambda t: t["frame"].pop("up")), "manifest key 'frame.up': got nothing"),
+    "missing rig key": (edit(lambda t: t.pop("rig")), "manifest key 'rig'"),
+    "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
+    "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
+    "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
+    "newer version": (put("version", value=4), "got 4; expected 3; fix: upgrade topos-rt"),
+    "older version": (put("version", value=0), "manifest key 'version': got 0"),
+    "version as text": (put("version", value="1"), "manifest key 'version': got '1'"),
+    "version as a boolean": (put("version", value=True), "manifest key 'version'"),
+    "text for a number": (put("image", "height", value="32"), "image.height': got '32'; expected an integer"),
+    "fraction for an integer": (put("latent", "tokens", value=6.0), "latent.tokens"),
+    "boolean for an integer": (put("points", "count", value=True), "points.count"),
+    "boolean for a number": (put("flow", "guidance", value=True), "flow.guidance"),
+    "number for text": (put("name", value=3), "'name': got 3; expected a string"),
+    "null for text": (put("description", value=None), "'description': got null"),
+    "list for an object": (put("image", value=[]), "'image': got a list; expected an object"),
+    "list for files": (put("files", value=[]), "'files': got a list; expected an object"),
+    "number for a rig": (put("rig", value=1), "'rig': got 1; expected a string"),
+    "empty name": (put("name", value=""), "manifest key 'name'"),
+    "line break in a text": (put("weights", "origin", value="a\nb"), "weights.origin"),
+    "half a surrogate pair": (put("description", value="\ud800"), "description"),
+    "zero size": (put("latent", "channels", value=0), "latent.channels"),
+    "negative size": (put("image", "tokens", value=-1), "image.tokens"),
+    "unknown kind of weights": (put("weights", "kind", value="stolen"), "one of: trained, official, random"),
+    "sigma_min of 1": (put("flow", "sigma_min", value=1), "flow.sigma_min"),
+    "negative temperature": (put("flow", "temperature", value=-0.5), "flow.temperature"),
+    "negative guidance": (put("flow", "guidance", value=-0.5), "flow.guidance"),
+    "no FLOPs of a graph": (edit(lambda t: t["flops"].pop("dit_step")), "one number for each of"),
+    "FLOPs of another graph": (put("flops", "texture", value=1), "manifest key 'flops'"),
+    "negative FLOPs": (put("flops", "dit_step", value=-1), "flops.dit_step"),
+    "a fraction of FLOPs": (put("flops", "dit_step", value=0.5), "flops.dit_step"),
+    "no axis": (put("frame", "up", value="y"), "frame.up"),
+    "parallel axes": (put("frame", "forward", value="-z"), "perpendicular to up"),
+    "radius of zero": (put("frame", "radius_m", value=0), "frame.radius_m"),
+    "hash in capitals": (put("files", "dit_step.onnx", "sha256", value="A" * 64), "64 lower-case hex"),
+    "negative bytes": (put("files", "dit_step.onnx", "bytes", value=-1), "files: bytes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_manifest_is_refused_with_one_line(case: str) -> None:
+    change, message = BAD[case]
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(change(VALID.to_json()))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_it_goes_to_json_and_back() -> None:
+    text = VALID.to_json()
+    assert Manifest.from_json(text) == VALID and Manifest.from_json(text.encode()) == VALID
+    assert Manifest.from_json(text).to_json() == text
+    without = dataclasses.replace(VALID, rig=None, description="Größe – 头")
+    assert Manifest.from_json(without.to_json()) == without
+
+
+def test_the_official_sizes_are_allowed() -> None:
+    tree = json.loads(VALID.to_json())
+    tree["image"] = {"height": 518, "width": 518, "tokens": 1374, "channels": 1024}
+    tree["latent"] = {"tokens": 1513, "channels": 32}
+    tree["points"] = {"count": 24049}
+    tree["weights"]["kind"] = "official"
+    assert Manifest.from_json(json.dumps(tree)).image.tokens == 1374
+
+
+def test_note_on_the_weights() -> None:
+    assert "random weights" in WeightsInfo("seeded", "MIT", "random").note
+    assert WeightsInfo("trained on synthetic heads", "MIT", "trained").note == "trained on synthetic heads"
+
+
+AXES = [sign + axis for sign in "+-" for axis in "xyz"]
+
+
+@pytest.mark.parametrize("up, forward", [(u, f) for u, f in itertools.product(AXES, AXES) if u[1] != f[1]])
+def test_rotation_takes_up_to_y_and_forward_to_z(up: str, forward: str) -> None:
+    def vector(axis: str) -> np.ndarray:
+        return np.float32([(1 if axis[0] == "+" else -1) * (name == axis[1]) for name in "xyz"])
+
+    rotation = FrameSpec(up, forward, 1.0).rotation
+    assert rotation.dtype == np.float32
+    assert (rotation @ vector(up)).tolist() == [0, 1, 0]
+    assert (rotation @ vector(forward)).tolist() == [0, 0, 1]
+    assert np.linalg.det(rotation) == pytest.approx(1)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def paths(tree: object, here: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    below = [p for k, v in tree.items() for p in paths(v, (*here, k))] if isinstance(tree, dict) else []
+    return [here, *below]
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_manifest_is_read_or_refused(data: st.DataObject) -> None:
+    tree = json.loads(VALID.to_json())
+    path = data.draw(st.sampled_from(paths(tree)[1:]))
+    parent = tree
+    for key in path[:-1]:
+        parent = parent[key]
+    before = copy.deepcopy(parent[path[-1]])
+    kind = data.draw(st.sampled_from(["replace", "remove", "add"]))
+    if kind == "replace":
+        parent[path[-1]] = data.draw(JSON)
+    elif kind == "remove":
+        del parent[path[-1]]
+    else:
+        parent[data.draw(st.text(max_size=8).filter(lambda key: key not in parent))] = before
+    try:
+        read = Manifest.from_json(json.dumps(tree))
+    except BundleError as error:
+        assert len(str(error)) < 600
+    else:
+        assert Manifest.from_json(read.to_json()) == read
+
+
+@given(length=st.integers(0, 2000))
+def test_no_part_of_a_manifest_is_read(length: int) -> None:
+    text = VALID.to_json().strip()
+    with pytest.raises(BundleError):
+        Manifest.from_json(text[: min(length, len(text) - 1)])

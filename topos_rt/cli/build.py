@@ -1,0 +1,127 @@
+"""`topos-rt build`: all engines of a model into the cache, so that no later start has to build any."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from topos_rt.cli.console import Console
+from topos_rt.engines import BUILDERS, EngineOptions, builder
+from topos_rt.engines.cache import ENVIRONMENT, EngineCache
+from topos_rt.engines.contract import PRECISIONS
+from topos_rt.engines.tensorrt.backend import Plan, TensorRT
+from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.networks import engine_source
+
+_NAMED = 3  # layers, in the table; the JSON names them all
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `topos-rt build`."""
+    parser.add_argument(
+        "--model",
+        metavar="mini|PATH",
+        default="mini",
+        help="the bundled model, or a bundle's directory (default: mini)",
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="|".join(BUILDERS),
+        required=True,
+        help="whose engines to build; those of tensorrt-rtx need no GPU and run on any that it supports",
+    )
+    parser.add_argument(
+        "--precision",
+        metavar="|".join(PRECISIONS),
+        help="; ".join(f"{name}: {meaning}" for name, meaning in PRECISIONS.items())
+        + " (default: fp16 where the model has it)",
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help=f"where to keep the engines; {ENVIRONMENT}=DIR makes other commands look there too "
+        "(default: a directory of the user's own)",
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Build what the cache does not hold yet, and say what was done and why."""
+    start = time.perf_counter()
+    chosen = builder(arguments.backend)
+
+    def progress(graph: str, fraction: float) -> None:
+        console.progress((len(graphs) + fraction) / len(GRAPHS), f"building {graph}")
+
+    options = EngineOptions(precision=arguments.precision, cache=arguments.cache, progress=progress)
+    version = chosen.check_builds()
+    bundle = Bundle.open(arguments.model)
+    cache = EngineCache(arguments.cache)
+    precision = engine_source(bundle, GRAPHS[0], chosen, options)[1].precision
+    graphs: dict[str, Any] = {}
+    console.report.update(
+        model=bundle.manifest.name,
+        path=str(bundle.path),
+        backend=arguments.backend,
+        version=version,
+        precision=precision,
+        cache=str(cache.directory),
+        layers_from="the parsed network",
+        graphs=graphs,
+    )
+    console.note(f"{chosen.name} {version}, {precision}, into {cache.directory}")
+    for graph in GRAPHS:
+        began = time.perf_counter()
+        # No name for the plan: while the next is built, a gigabyte of the last would stay.
+        graphs[graph] = _facts(_plan(chosen, bundle, graph, options, console))
+        graphs[graph]["seconds"] = time.perf_counter() - began
+        if len(graphs) == 1:
+            console.say(_row("graph", "seconds", "MB", "layers as parsed", "what was done"))
+        console.say(_line(graph, graphs[graph]))
+    total = {
+        "seconds": time.perf_counter() - start,
+        "bytes": sum(facts["bytes"] for facts in graphs.values()),
+    }
+    console.report.update(total)
+    console.say(_row("all", f"{total['seconds']:.1f}", f"{total['bytes'] / 1e6:.1f}", "", ""))
+    return 0
+
+
+def _plan(chosen: TensorRT, bundle: Bundle, graph: str, options: EngineOptions, console: Console) -> Plan:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plan = chosen.plan(*engine_source(bundle, graph, chosen, options), must_keep=True)
+    for warning in caught:
+        console.note(f"warning: {warning.message}")
+    return plan
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    build = plan.build
+    return {
+        "built": plan.built,
+        "reason": plan.reason,
+        "build_seconds": build.seconds,
+        "bytes": len(plan.data),
+        "layers": {precision: sum(kinds.values()) for precision, kinds in build.layers.items()},
+        "layers_by_kind": {precision: dict(kinds) for precision, kinds in build.layers.items()},
+        "fp32_products": dict(build.wide_products),
+        "device_bytes": dict(build.memory),
+    }
+
+
+def _line(graph: str, facts: dict[str, Any]) -> str:
+    layers = ", ".join(f"{count} {precision}" for precision, count in facts["layers"].items())
+    done = f"built: {facts['reason']}" if facts["built"] else f"nothing: {facts['reason']}"
+    if "fp16" in facts["layers"] and facts["fp32_products"]:
+        named = list(facts["fp32_products"])
+        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        done += f"; products left in fp32: {', '.join(named[:_NAMED])}{more}"
+    return _row(graph, f"{facts['seconds']:.1f}", f"{facts['bytes'] / 1e6:.1f}", layers, done)
+
+
+def _row(graph: str, seconds: str, size: str, layers: str, done: str) -> str:
+    return f"{graph:<16}{seconds:>8}{size:>9}  {layers:<20}  {done}".rstrip()

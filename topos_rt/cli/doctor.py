@@ -1,0 +1,305 @@
+"""`topos-rt doctor`: what works on this machine, and one remedy for each thing that does not.
+
+Only the standard library is imported up front: this is the command for a broken installation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topos_rt import __version__
+from topos_rt.cli.console import Console
+from topos_rt.errors import ToposError, one_line
+
+if TYPE_CHECKING:
+    from topos_rt.engines.cache import Entry
+
+# Distribution -> the module that proves it, and distribution -> the extra that brings it. A test holds them
+# against pyproject.toml; they are not read from the installed metadata, which may be what is broken.
+REQUIRED = {
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "pillow": "PIL.Image",
+    "platformdirs": "platformdirs",
+    "safetensors": "safetensors.numpy",
+}
+OPTIONAL = {
+    "tensorrt-rtx": "tensorrt-rtx",
+    "tensorrt": "tensorrt",
+    "cuda-python": "tensorrt-rtx",
+    "usd-core": "usd",
+    "scipy": "mesh",
+    "trimesh": "mesh",
+}
+BUILT = ("tensorrt-rtx", "tensorrt")  # the backends that keep engines
+# What a package of native code raises when it does not fit the machine or its neighbours.
+_IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)
+_SMI = ("--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader")
+_SMI_TIMEOUT_S = 15
+_REINSTALL = "reinstall topos-rt"
+
+
+@dataclass
+class _Findings:
+    """What was found; the JSON object has the same names."""
+
+    topos_rt: dict[str, Any] = field(default_factory=dict)
+    python: dict[str, Any] = field(default_factory=dict)
+    platform: dict[str, Any] = field(default_factory=dict)
+    packages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gpus: list[str] = field(default_factory=list)
+    kernels: dict[str, Any] = field(default_factory=dict)
+    backends: dict[str, dict[str, Any]] = field(default_factory=dict)
+    auto: dict[str, str] | None = None
+    engine_cache: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[dict[str, str]] = field(default_factory=list)
+
+    def problem(self, what: object, fix: object) -> None:
+        self.problems.append({"problem": one_line(str(what)), "fix": one_line(str(fix))})
+
+    def consequence(self, what: object, fix: object) -> None:
+        """A problem that is news only where every package is sound."""
+        if not any(package["fault"] for package in self.packages.values()):
+            self.problem(what, fix)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """`topos-rt doctor` has no arguments of its own."""
+    parser.epilog = "The exit code is 1 when something keeps topos-rt from generating heads here."
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Examine the machine and say what was found."""
+    found = _Findings()
+    found.topos_rt = {"version": __version__, "path": str(Path(__file__).parents[1])}
+    found.python = {"version": platform.python_version(), "executable": sys.executable}
+    found.platform = {"system": platform.platform(), "machine": platform.machine(), "cpu_threads": _threads()}
+    _find_packages(found)
+    _find_gpus(found)
+    _find_kernels(found)
+    _find_backends(found)
+    _find_engines(found)
+    _find_models(found)
+    console.report.update(asdict(found))
+    for line in _lines(found):
+        console.say(line)
+    ready = found.auto is not None and any(model["works"] for model in found.models.values())
+    return 0 if ready else 1
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _find_packages(found: _Findings) -> None:
+    for name, module in REQUIRED.items():
+        # Without NumPy the others fail too, some of them loudly; that is still one problem.
+        blocked = found.packages.get("numpy", {}).get("fault") is not None
+        version, fault = _version(name), None if blocked else _import_fault(module)
+        found.packages[name] = {"version": version, "extra": None, "fault": fault}
+        if fault is not None:
+            again = "--force-reinstall " if version else ""
+            found.problem(f"{name} cannot be imported: {fault}", f"pip install {again}{name}")
+    for name, extra in OPTIONAL.items():
+        found.packages[name] = {"version": _version(name), "extra": extra, "fault": None}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _import_fault(module: str) -> str | None:
+    try:
+        import_module(module)
+    except _IMPORT_FAULTS as error:
+        return one_line(f"{error}" or type(error).__name__)
+    return None
+
+
+def _find_gpus(found: _Findings) -> None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        if Path("/proc/driver/nvidia/version").exists():
+            found.problem(
+                "an NVIDIA driver is loaded, but nvidia-smi is not here", "install the driver's tools"
+            )
+        return
+    try:
+        done = subprocess.run(
+            [program, *_SMI], capture_output=True, text=True, timeout=_SMI_TIMEOUT_S, check=True
+        )
+    except subprocess.CalledProcessError as error:
+        told = one_line(error.stdout or error.stderr or "") or f"exit code {error.returncode}"
+        found.problem(f"nvidia-smi failed: {told}", "reinstall the NVIDIA driver, then restart")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        found.problem(f"nvidia-smi failed: {error}", "restart the machine")
+    else:
+        found.gpus = [_gpu(line) for line in done.stdout.splitlines() if line.strip()]
+
+
+def _find_kernels(found: _Findings) -> None:
+    """Only a GPU needs them, and `auto` does without: their absence is no problem."""
+    built = importlib.util.find_spec("topos_rt._kernels") is not None
+    fix = None if built else "install the CUDA toolkit, then topos-rt again"
+    found.kernels = {"built": built, "fix": fix}
+
+
+def _gpu(line: str) -> str:
+    fields = [part.strip() for part in line.split(",")]
+    if len(fields) != 4:
+        return one_line(line)
+    name, capability, memory, driver = fields
+    return f"{name}, compute capability {capability}, {memory}, driver {driver}"
+
+
+def _find_backends(found: _Findings) -> None:
+    try:
+        from topos_rt.engines import choose_backend, survey
+
+        probes = survey()
+    except ImportError as error:
+        found.consequence(f"the backends cannot be loaded: {error}", _REINSTALL)
+        return
+    for name, probe in probes.items():
+        fix = None if probe.error is None else probe.error.fix
+        found.backends[name] = {
+            "works": probe.error is None,
+            "detail": probe.detail,
+            "fix": None if fix is None else str(fix),
+        }
+    try:
+        name, reason = choose_backend()
+    except ToposError as error:
+        # The last is the one that every machine can run.
+        found.consequence("no backend works here", ([error.fix or _REINSTALL, *_fixes(found)])[-1])
+    else:
+        found.auto = {"backend": name, "reason": reason}
+
+
+def _fixes(found: _Findings) -> Iterator[str]:
+    return (backend["fix"] for backend in found.backends.values() if backend["fix"])
+
+
+def _find_engines(found: _Findings) -> None:
+    try:
+        from topos_rt.engines.cache import EngineCache
+
+        cache = EngineCache()
+        entries = cache.entries()
+    except ImportError as error:
+        found.consequence(f"the engine cache cannot be read: {error}", _REINSTALL)
+        return
+    try:
+        cache.check_writable()
+        fault = None
+    except ToposError as error:
+        fault = str(error)
+        if any(name in BUILT and backend["works"] for name, backend in found.backends.items()):
+            found.problem(f"{error.what}: {error.got}", error.fix)
+    listed = [_engine(entry) for entry in entries]
+    total = sum(entry.bytes for entry in entries)
+    found.engine_cache = {"path": str(cache.directory), "fault": fault, "bytes": total, "entries": listed}
+
+
+def _engine(entry: Entry) -> dict[str, Any]:
+    known = asdict(entry.key) if entry.key is not None else {}
+    facts = ("graph", "backend", "backend_version", "compute_capability", "precision")
+    used = datetime.fromtimestamp(entry.last_used, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {name: known.get(name) for name in facts}
+    return {"name": entry.name, **told, "bytes": entry.bytes, "last_used": used, "fault": entry.fault}
+
+
+def _find_models(found: _Findings) -> None:
+    try:
+        from topos_rt.model.bundle import Bundle, known_bundles
+    except ImportError as error:
+        found.consequence(f"the bundled models cannot be read: {error}", _REINSTALL)
+        return
+    for name, path in known_bundles().items():
+        try:
+            manifest = Bundle.open(name).manifest
+        except (ToposError, ImportError) as error:
+            found.models[name] = {"works": False, "path": str(path), "detail": str(error)}
+            found.consequence(f"the bundled model {name} cannot be used: {error}", _REINSTALL)
+        else:
+            found.models[name] = {"works": True, "path": str(path), "detail": manifest.weights.note}
+    if not found.models:
+        found.problem("this installation has no bundled model", _REINSTALL)
+
+
+def _lines(found: _Findings) -> Iterator[str]:
+    """The findings for people."""
+    yield f"topos-rt  {found.topos_rt['version']} in {found.topos_rt['path']}"
+    yield f"python    {found.python['version']}, {found.python['executable']}"
+    system = found.platform
+    yield f"system    {system['system']}, {system['machine']}, {system['cpu_threads']} CPU threads"
+    yield f"GPU       {'; '.join(found.gpus) or 'no NVIDIA GPU found'}"
+    missing = f"not built (optional: {found.kernels['fix']})"
+    yield f"kernels   {'built' if found.kernels['built'] else missing}"
+    yield "packages"
+    width = max(map(len, found.packages), default=0)
+    for name, package in found.packages.items():
+        yield f"  {name.ljust(width)}  {_package_line(package)}"
+    yield "backends"
+    for name, backend in found.backends.items():
+        fix = f"; fix: {backend['fix']}" if backend["fix"] else ""
+        yield f"  {name.ljust(width)}  {_verdict(backend)}{fix}"
+    if found.auto is not None:
+        yield f"  {'auto'.ljust(width)}  takes {found.auto['backend']}: {found.auto['reason']}"
+    else:
+        yield f"  {'auto'.ljust(width)}  finds none that works"
+    yield from _engine_lines(found)
+    yield "models"
+    for name, model in found.models.items():
+        yield f"  {name.ljust(width)}  {_verdict(model)}"
+    yield "problems" if found.problems else "no problems found"
+    for problem in found.problems:
+        yield f"  {problem['problem']}"
+        yield f"    fix: {problem['fix']}"
+
+
+def _engine_lines(found: _Findings) -> Iterator[str]:
+    cache = found.engine_cache
+    if not cache:
+        return
+    yield f"engines   {len(cache['entries'])}, {cache['bytes'] / 1e6:,.1f} MB in {cache['path']}"
+    if cache["fault"]:
+        yield f"  {cache['fault']}"
+    for entry in cache["entries"]:
+        if entry["fault"]:
+            yield f"  {entry['name']}  not usable: {entry['fault']}"
+            continue
+        portable = entry["compute_capability"] == "portable"
+        where = "portable" if portable else f"for compute capability {entry['compute_capability']}"
+        made = f"{entry['backend']} {entry['backend_version']}, {entry['precision']}, {where}"
+        yield f"  {entry['graph']}  {made}, {entry['bytes'] / 1e6:,.1f} MB, last used {entry['last_used']}"
+
+
+def _verdict(part: dict[str, Any]) -> str:
+    return f"{'works' if part['works'] else 'does not work'}: {part['detail']}"
+
+
+def _package_line(package: dict[str, Any]) -> str:
+    if package["fault"]:
+        return f"{package['version'] or 'not installed'}: {package['fault']}"
+    if package["version"]:
+        return str(package["version"])
+    if package["extra"]:
+        return f"not installed (optional: pip install 'topos-rt[{package['extra']}]')"
+    return "installed without metadata"

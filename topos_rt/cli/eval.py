@@ -1,0 +1,106 @@
+"""`topos-rt eval`: how far one surface is from another."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from topos_rt.cli import options
+from topos_rt.cli.console import Console
+from topos_rt.errors import OptionError, choose, one_line
+from topos_rt.scan.metrics import SAMPLES, THRESHOLDS_MM, Comparison, compare, vertex_errors
+from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, read_surface
+from topos_rt.scan.surface import Surface
+
+EPILOG = f"""
+Both are meshes or point clouds, upright and in the same place: {", ".join(SUFFIXES)}.
+accuracy: mean distance from PRED to GT. completeness: from GT to PRED. Chamfer L1 is their mean.
+Precision and recall are the shares of PRED and GT within a threshold of the other one, the F-score
+is their harmonic mean.
+Where both have the same triangles, vertices of the same number are compared as well.
+"""
+_MAX_SAMPLES = 10_000_000
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `topos-rt eval`."""
+    parser.epilog = EPILOG
+    parser.add_argument("predicted", metavar="PRED", help="the surface to judge")
+    parser.add_argument("truth", metavar="GT", help="what it should be")
+    parser.add_argument(
+        "--input-units", metavar="|".join(INPUT_UNITS), default="m", help="of both files (default: m)"
+    )
+    parser.add_argument(
+        "--thresholds",
+        metavar="MM,MM...",
+        type=options.numbers,
+        default=list(THRESHOLDS_MM),
+        help=f"of the F-score, mm (default: {','.join(f'{t:g}' for t in THRESHOLDS_MM)})",
+    )
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=options.whole,
+        default=SAMPLES,
+        help=f"points drawn from each surface (default: {SAMPLES})",
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Compare and say what was found."""
+    metres = choose(arguments.input_units, INPUT_UNITS, "unit of length")
+    if not 1 <= arguments.samples <= _MAX_SAMPLES:
+        raise OptionError("--samples", got=arguments.samples, expected=f"1 to {_MAX_SAMPLES}")
+    if not all(0 < limit < np.inf for limit in arguments.thresholds):
+        raise OptionError("--thresholds", got=arguments.thresholds, expected="positive numbers, mm")
+    surfaces: list[Surface] = []
+    for source in (arguments.predicted, arguments.truth):
+        console.progress(0.1 + 0.2 * len(surfaces), f"reading {source}")
+        surface, notes = read_surface(source, metres)
+        surfaces.append(surface)
+        for note in notes:
+            console.note(one_line(f"{source}: {note}"))
+    console.progress(0.5, "comparing")
+    found = compare(*surfaces, samples=arguments.samples, thresholds_mm=arguments.thresholds)
+    console.report.update(
+        predicted=arguments.predicted,
+        truth=arguments.truth,
+        unit="mm",
+        thresholds_mm=arguments.thresholds,
+        **found.to_json(),
+        vertices=_vertices(*surfaces),
+    )
+    for name, value in _rows(found, console.report["vertices"]):
+        console.say(f"{name:<34}{value:>10}")
+    return 0
+
+
+def _vertices(predicted: Surface, truth: Surface) -> dict[str, float] | None:
+    """Errors of vertices of the same number, where both have the same triangles."""
+    if predicted.is_cloud or not np.array_equal(predicted.triangles, truth.triangles):
+        return None
+    if len(predicted.points) != len(truth.points):
+        return None
+    errors = vertex_errors(predicted.points, truth.points)
+    return {name: round(value, 4) for name, value in asdict(errors).items()}
+
+
+def _rows(found: Comparison, vertices: dict[str, Any] | None) -> list[tuple[str, str]]:
+    rows = [
+        ("accuracy, mm", f"{found.accuracy_mm:.3f}"),
+        ("completeness, mm", f"{found.completeness_mm:.3f}"),
+        ("Chamfer L1, mm", f"{found.chamfer_l1_mm:.3f}"),
+        ("Chamfer L2, mm^2", f"{found.chamfer_l2_mm2:.3f}"),
+        ("95th percentile, mm", f"{found.p95_mm:.3f}"),
+        ("maximum, mm", f"{found.max_mm:.3f}"),
+    ]
+    normals = found.normal_consistency
+    rows.append(("normal consistency", "no normals" if normals is None else f"{normals:.4f}"))
+    for limit, score in found.f_score.items():
+        rows.append((f"F-score at {limit} mm", f"{score:.2%}"))
+    for name, value in (vertices or {}).items():
+        rows.append((f"vertices: {name.removesuffix('_mm')}, mm", f"{value:.3f}"))
+    return rows

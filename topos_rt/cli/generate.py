@@ -1,0 +1,148 @@
+"""`topos-rt generate`: portraits to heads."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from topos_rt.cli import options
+from topos_rt.cli.console import Console
+from topos_rt.cli.outputs import Item
+from topos_rt.cli.writing import Outputs, add_preview_option, opened, plan, write_head
+from topos_rt.errors import ImageError, OptionError, ToposError
+from topos_rt.flow.settings import check_seed
+from topos_rt.head.lod import check_level
+
+if TYPE_CHECKING:
+    from topos_rt.pipeline import HeadPipeline, Progress
+
+EPILOG = """
+examples:
+  topos-rt generate portrait.jpg                     writes portrait.glb
+  topos-rt generate portrait.jpg -o head.obj --preview head.png
+  topos-rt generate *.jpg -o heads/ --seeds 1,2,3    writes heads/NAME_seed1.glb and so on
+
+Heads are in metres, +Y up, facing +Z. Vertex i is the same point of the head in all of them.
+Exit codes: 0 done; 2 bad usage or input, told in one line; 1 a failure of topos-rt itself.
+"""
+
+_STAGES = {
+    "image": "reading the image",
+    "image_encoder": "looking at the image",
+    "dit_context": "looking at the image",
+    "dit_step": "sampling",
+    "vae_decoder": "building the mesh",
+    "rig": "fitting the rig",
+}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, checked."""
+
+    seeds: list[int]
+    sampling: dict[str, Any]
+    outputs: Outputs
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `topos-rt generate`."""
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="a portrait: PNG, JPEG, WebP, BMP, GIF or TIFF"
+    )
+    parser.add_argument(
+        "-o",
+        dest="out",
+        metavar="OUT",
+        help="a file, a directory, or a pattern with {stem} and {seed} (default: NAME.glb here)",
+    )
+    options.add_model_options(parser)
+    options.add_sampling_options(parser)
+    options.add_format_options(parser)
+    add_preview_option(parser)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Make the heads. One that fails does not stop the others."""
+    request = _check(arguments)
+    console.report.update(heads=[])
+    images, codes = _readable(arguments.images, console)
+    if images:
+        codes += _generate(arguments, request, images, console)
+    return 1 if 1 in codes else max(codes, default=0)
+
+
+def _check(arguments: argparse.Namespace) -> _Request:
+    """Everything that can be wrong with the options is found here, before anything heavy is loaded."""
+    sampling = options.sampling(arguments)
+    numbered = arguments.seeds is not None
+    seeds = [check_seed(seed) for seed in (arguments.seeds if numbered else [arguments.seed or 0])]
+    if len(set(seeds)) < len(seeds):
+        raise OptionError("--seeds", got="the same seed twice", expected="different seeds")
+    items = [Item(image, seed, numbered) for image in arguments.images for seed in seeds]
+    return _Request(seeds, sampling, plan(arguments, items))
+
+
+def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[int]]:
+    """The images whose headers are sound, and the exit codes of the others, which are reported."""
+    from topos_rt.pictures.image import check_image
+
+    good, codes = [], []
+    for image in images:
+        try:
+            check_image(image)
+            good.append(image)
+        except ImageError as error:
+            console.error(error, image, image=image)
+            codes.append(error.exit_code)
+    return good, codes
+
+
+def _generate(
+    arguments: argparse.Namespace, request: _Request, images: Sequence[str], console: Console
+) -> list[int]:
+    """Make and write the heads; the exit codes of what failed."""
+    codes: list[int] = []
+    with opened(arguments, console) as pipeline:
+        check_level(pipeline.bundle.topology, request.outputs.lod)
+        for number, image in enumerate(images):
+            codes += _run_one(pipeline, request, image, (number, len(images)), console)
+    return codes
+
+
+def _run_one(
+    pipeline: HeadPipeline, request: _Request, image: str, place: tuple[int, int], console: Console
+) -> list[int]:
+    """Make the heads of one image, and write each before the next is made; the exit codes of what failed."""
+    number, images = place
+    codes, left = [], list(request.seeds)
+
+    def show(progress: Progress) -> None:
+        done = len(request.seeds) - progress.items + progress.item + progress.step / max(1, progress.steps)
+        stage = _STAGES.get(progress.stage, progress.stage)
+        steps = f" {progress.step}/{progress.steps}" if progress.stage == "dit_step" else ""
+        console.progress((number + done / len(request.seeds)) / images, f"{image}: {stage}{steps}")
+
+    def failed(error: ToposError, seed: int) -> None:
+        source = f"{image}, seed {seed}" if len(request.seeds) > 1 else image
+        console.error(error, source, image=image, seed=seed)
+        codes.append(error.exit_code)
+
+    while left:
+        try:
+            for head in pipeline.each(image, seed=list(left), callback=show, **request.sampling):
+                seed = left.pop(0)
+                try:
+                    about = {"image": image, "seed": seed}
+                    write_head(head, (image, seed), request.outputs, console, about)
+                except ToposError as error:
+                    failed(error, seed)
+        except ImageError as error:  # as it would be with any seed
+            console.error(error, image, image=image)
+            return [*codes, error.exit_code]
+        except ToposError as error:
+            failed(error, left.pop(0))
+    return codes

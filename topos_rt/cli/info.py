@@ -1,0 +1,66 @@
+"""`topos-rt info`: what is in a model bundle."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from topos_rt.cli.console import Console
+from topos_rt.model.bundle import Bundle
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `topos-rt info`."""
+    parser.add_argument(
+        "model",
+        metavar="BUNDLE|mini",
+        nargs="?",
+        default="mini",
+        help="a bundle's directory, or the bundled model",
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Open and verify the bundle, then say what its manifest and data hold."""
+    bundle = Bundle.open(arguments.model)
+    manifest, topology, rig = bundle.manifest, bundle.topology, bundle.rig
+    joints, shapes = (len(rig.joint_names), len(rig.shape_names)) if rig else (0, 0)
+    size = sum(file.bytes for file in manifest.files.values())
+    counts = {
+        "vertices": topology.num_vertices,
+        "polygons": len(topology.polygon_sizes),
+        "triangles": len(topology.triangles),
+        "uvs": len(topology.uvs),
+        "joints": joints,
+        "blendshapes": shapes,
+        "bytes": size,
+    }
+    console.report.update(
+        path=str(bundle.path), verified=True, counts=counts, manifest=dataclasses.asdict(manifest)
+    )
+
+    image, latent, flow, frame = manifest.image, manifest.latent, manifest.flow, manifest.frame
+    uvs = f"{counts['uvs']:,} UVs" if counts["uvs"] else "no UVs"
+    rows = {
+        "name": manifest.name,
+        "about": manifest.description,
+        "path": str(bundle.path),
+        "weights": f"{manifest.weights.kind}: {manifest.weights.origin}",
+        "licence": manifest.weights.licence,
+        "topology": f"{counts['vertices']:,} vertices, {counts['polygons']:,} polygons, {uvs}",
+        "rig": f"{joints} joints, {shapes} blendshapes" if rig else "none",
+        "image": f"{image.width} x {image.height} pixels -> {image.tokens} tokens of {image.channels}",
+        "latent": f"{latent.tokens} tokens of {latent.channels}",
+        "points": f"{manifest.points.count:,} (for retopologize)",
+        "sampling": f"guidance {flow.guidance:g}, temperature {flow.temperature:g} by default",
+        "frame": f"up {frame.up}, forward {frame.forward}, radius {frame.radius_m:g} m",
+        "files": f"{len(manifest.files)}, {_size(size)}, all verified",
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        console.say(f"{name.ljust(width)}  {value}")
+    return 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -1,0 +1,167 @@
+"""The `topos-rt` command: finds the subcommand, and turns every outcome into an exit code.
+
+0 done; 2 bad usage or bad input; 3 `bench` found more slowness than was allowed; 1 a failure of our own; 130
+interrupted. Nothing heavy is imported before a command needs it, so that `topos-rt doctor` works where the
+dependencies are broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, Protocol, cast
+
+from topos_rt import __version__
+from topos_rt.cli.console import Console
+from topos_rt.errors import OptionError, ToposError, choose
+
+PROGRAM = "topos-rt"
+INTERRUPTED = 130
+
+# Name -> module under topos_rt.cli, and what it does.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "generate": ("generate", "turn portraits into 3D heads"),
+    "retopologize": ("retopologize", "give scans or meshes of heads the model's topology"),
+    "eval": ("eval", "measure how far one surface is from another"),
+    "build": ("build", "build a model's TensorRT engines ahead of time"),
+    "bench": ("bench", "measure speed here, cold and warm, and compare results"),
+    "info": ("info", "say what is in a model bundle"),
+    "doctor": ("doctor", "say what works on this machine, and how to mend what does not"),
+}
+
+
+class Command(Protocol):
+    """What a module of `topos_rt.cli` offers."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace, console: Console) -> int: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `topos-rt` with the given arguments (those of the process, by default) and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _quieten()
+    outcome = _Outcome(words)
+    with outcome:
+        outcome.code = _run(words, outcome)
+    return outcome.code
+
+
+class _Outcome:
+    """Whatever ends a command becomes an exit code, one line on stderr and, with --json, one JSON object."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.code = 0
+        self._debug = "--debug" in words
+        command = next((word for word in words if word in COMMANDS), "")
+        self.console = Console(command, "--json" in words, self._debug)
+
+    def __enter__(self) -> _Outcome:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is not None and not isinstance(error, Exception | KeyboardInterrupt):
+            return False
+        try:
+            if error is not None:
+                self.code = self._explain(error)
+            self.console.finish(self.code)
+        except BrokenPipeError:
+            self.code = _abandon_stdout()
+        except ToposError as unwritable:
+            self.console.note(f"{PROGRAM}: error: {unwritable}")
+            self.code = unwritable.exit_code
+        return True
+
+    def _explain(self, error: BaseException) -> int:
+        self.console.clear()
+        if isinstance(error, BrokenPipeError):
+            raise error
+        if isinstance(error, ToposError):
+            self.console.error(error)
+            return error.exit_code
+        if self._debug:
+            traceback.print_exception(error)
+        if isinstance(error, KeyboardInterrupt):
+            self.console.fault("KeyboardInterrupt", "interrupted")
+            return INTERRUPTED
+        hint = "" if self._debug else "; fix: run it again with --debug for the traceback, and report it"
+        if isinstance(error, ImportError):
+            hint = f"; fix: run '{PROGRAM} doctor'"
+        self.console.fault(type(error).__name__, f"unexpected {type(error).__name__}: {error}{hint}")
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing its usage and leaving: a mistake is told in one line like any other."""
+
+    def __init__(
+        self, prog: str, description: str, epilog: str | None = None, usage: str | None = None
+    ) -> None:
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=description,
+            epilog=epilog,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(message, fix=f"see '{self.prog} --help'")
+
+
+def _run(words: Sequence[str], outcome: _Outcome) -> int:
+    # Split by hand: what argparse makes of options that it should pass on differs between versions of Python.
+    before = list(itertools.takewhile(lambda word: word.startswith("-"), words))
+    _top_parser().parse_args(before)
+    if len(before) == len(words):
+        names = ", ".join(COMMANDS)
+        raise OptionError("no command", expected=f"one of: {names}", fix=f"see '{PROGRAM} --help'")
+    name, rest = words[len(before)], words[len(before) + 1 :]
+    module, summary = choose(name, COMMANDS, "command")
+    command = cast(Command, import_module(f"topos_rt.cli.{module}"))
+    parser = _Parser(f"{PROGRAM} {name}", f"{summary[0].upper()}{summary[1:]}.")
+    command.add_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command.run(parser.parse_args(rest), outcome.console)
+
+
+def _top_parser() -> _Parser:
+    parser = _Parser(
+        PROGRAM,
+        "One portrait in, one animatable 3D head with a fixed topology out.",
+        _command_list(),
+        f"{PROGRAM} [-h] [--version] COMMAND ...",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    return parser
+
+
+def _command_list() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(["commands:", *lines, "", f"'{PROGRAM} COMMAND --help' lists the options of a command."])
+
+
+def _quieten() -> None:
+    # A decoder's remarks on broken metadata are no news to the user; what matters becomes our own error.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a replaced stream need not be a TextIOWrapper
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _abandon_stdout() -> int:
+    """The reader of our output has gone. Python would complain on leaving if it could not flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

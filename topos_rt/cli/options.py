@@ -1,0 +1,207 @@
+"""Options that several commands share. Every list of choices comes from the table that holds them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from topos_rt.engines import AUTO, BACKENDS, EngineOptions
+from topos_rt.engines.contract import MAX_THREADS, PRECISIONS
+from topos_rt.errors import choose
+from topos_rt.flow.settings import DEFAULT_PRESET, PRESETS, resolve
+from topos_rt.flow.solvers import SOLVERS
+from topos_rt.formats import EXPORTERS
+from topos_rt.formats.options import AXES, UNITS
+from topos_rt.head.lod import LODS
+
+DEFAULT_FORMAT = "glb"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model, --backend, --precision, --threads."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="mini|PATH",
+        default="mini",
+        help="the bundled model, or a bundle's directory (default: mini)",
+    )
+    group.add_argument(
+        "--backend",
+        metavar=_one_of([AUTO, *BACKENDS]),
+        default=AUTO,
+        help="the inference engine; auto takes the best that works here (default: auto)",
+    )
+    group.add_argument(
+        "--precision",
+        metavar=_one_of(PRECISIONS),
+        help="of the engines, where the backend offers a choice (default: fp16 where the model has it)",
+    )
+    group.add_argument(
+        "--threads",
+        metavar="N",
+        type=whole_within(1, MAX_THREADS),
+        help="on the CPU (default: as many as there are usable cores)",
+    )
+
+
+def engines(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_model_options` read of engines, as keywords of `HeadPipeline.open`.
+
+    Raises OptionError for an unknown precision.
+    """
+    given = {"threads": arguments.threads, "precision": arguments.precision}
+    EngineOptions(**given)
+    return {"backend": arguments.backend, **given}
+
+
+def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) -> None:
+    """The arguments of `topos_rt.flow.settings.resolve` but for times, --seed and, with `seeds`, --seeds."""
+    presets = ", ".join(f"{name} {settings.steps}" for name, settings in PRESETS.items())
+    group = parser.add_argument_group("sampling")
+    group.add_argument(
+        "--preset",
+        metavar=_one_of(PRESETS),
+        default=DEFAULT_PRESET,
+        help=f"quality against time, in steps: {presets} (default: {DEFAULT_PRESET})",
+    )
+    group.add_argument("--steps", metavar="N", type=whole, help="sampling steps (default: the preset's)")
+    group.add_argument(
+        "--solver", metavar=_one_of(SOLVERS), help="the method of a step (default: the preset's)"
+    )
+    group.add_argument(
+        "--guidance",
+        metavar="W",
+        type=_number,
+        help="how strictly to follow the image; 0 is off (default: the model's)",
+    )
+    group.add_argument(
+        "--guidance-interval",
+        dest="interval",
+        metavar=("LO", "HI"),
+        nargs=2,
+        type=_number,
+        help="guide only at times LO <= t <= HI; 1 is noise, 0 the head (default: the preset's)",
+    )
+    group.add_argument(
+        "--guidance-reuse",
+        dest="reuse",
+        metavar="K",
+        type=whole,
+        help="compute guidance anew at every K-th evaluation only (default: the preset's)",
+    )
+    group.add_argument(
+        "--temperature",
+        metavar="T",
+        type=_number,
+        help="of the noise to start from; less: heads of all seeds more alike (default: the model's)",
+    )
+    group.add_argument(
+        "--shift",
+        metavar="R",
+        type=_number,
+        help="above 1: more of the steps near the noise (default: the preset's)",
+    )
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--seed", metavar="K", type=whole, help="the same seed gives the same head (default: 0)"
+    )
+    if seeds:
+        either.add_argument("--seeds", metavar="K,K...", type=_wholes, help="several heads of each image")
+
+
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_sampling_options` read, but for seeds, as keywords of a pipeline's call.
+
+    Raises OptionError for what no pipeline takes.
+    """
+    names = ("preset", "steps", "solver", "guidance", "interval", "reuse", "temperature", "shift")
+    given = {name: getattr(arguments, name) for name in names}
+    resolve(**given)
+    return given
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """--format, --units, --up, --no-rig, --lod."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--format",
+        metavar=_one_of(EXPORTERS),
+        help=f"the format of the heads (default: the suffix of OUT, else {DEFAULT_FORMAT})",
+    )
+    group.add_argument("--units", metavar=_one_of(UNITS), default="m", help="the unit of length (default: m)")
+    group.add_argument(
+        "--up", metavar=_one_of(AXES), default="y", help="the axis that points up (default: y)"
+    )
+    group.add_argument("--no-rig", action="store_true", help="leave skeleton, skin and blendshapes out")
+    group.add_argument(
+        "--lod",
+        metavar=_one_of(map(str, LODS)),
+        default="0",
+        help="level of detail: "
+        + ", ".join(f"{level} {share}" for level, share in LODS.items())
+        + " (default: 0)",
+    )
+
+
+def lod(arguments: argparse.Namespace) -> int:
+    """The level of detail that `add_format_options` read. Raises OptionError for an unknown one."""
+    choose(arguments.lod, {str(level): level for level in LODS}, "level of detail")
+    return int(arguments.lod)
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return "|".join(names)
+
+
+def whole(text: str) -> int:
+    """A whole number, for argparse."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {_short(text)}; expected a whole number") from error
+
+
+def whole_within(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from `low` to `high`, for argparse."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"got {_short(text)}; expected a whole number from {low} to {high:,}"
+            )
+        return int(text)
+
+    return read
+
+
+def _wholes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"got {_short(text)}; expected whole numbers with commas between"
+        ) from error
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between, for argparse."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"got {_short(text)}; expected numbers with commas between"
+        ) from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {_short(text)}; expected a number") from error
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")

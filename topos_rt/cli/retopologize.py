@@ -1,0 +1,173 @@
+"""`topos-rt retopologize`: scans and meshes of heads to the model's topology."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from topos_rt.cli import options
+from topos_rt.cli.console import Console
+from topos_rt.cli.outputs import Item
+from topos_rt.cli.writing import Outputs, add_preview_option, opened, plan, write_head
+from topos_rt.errors import ToposError, choose, one_line
+from topos_rt.flow.settings import check_seed
+from topos_rt.head.lod import check_level
+from topos_rt.scan.fit import DEFAULT_PASSES, check_passes
+from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, Scan, read_scan
+
+if TYPE_CHECKING:
+    from topos_rt.pipeline import HeadPipeline, Progress
+    from topos_rt.scan.metrics import Comparison
+
+EPILOG = f"""
+examples:
+  topos-rt retopologize scan.ply                       writes scan.glb, where the scan lies
+  topos-rt retopologize scan.obj --input-units mm -o head.glb --preview head.png
+  topos-rt retopologize scans/*.ply --align -o heads/  scans in any orientation
+
+Inputs are {", ".join(SUFFIXES)}.
+.npz holds 'points' [P,3] and, if it has them, 'normals' [P,3]. Inputs must be upright and face +Z,
+or --align is needed. Each head is measured against its input: from what of the head can be seen
+outside to the input, and from the input to the head.
+Exit codes: 0 done; 2 bad usage or input, told in one line; 1 a failure of topos-rt itself.
+"""
+_SAMPLES = 20_000
+_STAGES = {
+    "align": "finding the orientation",
+    "vae_encoder": "encoding",
+    "vae_decoder": "decoding",
+    "register": "laying the head over the scan",
+    "rig": "fitting the rig",
+}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, checked."""
+
+    seed: int | None
+    passes: int
+    units: str
+    align: bool
+    outputs: Outputs
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `topos-rt retopologize`."""
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "scans", metavar="MESH_OR_POINTS", nargs="+", help=f"a head: one of {', '.join(SUFFIXES)}"
+    )
+    parser.add_argument(
+        "-o",
+        dest="out",
+        metavar="OUT",
+        help="a file, a directory, or a pattern with {stem} (default: NAME.glb here)",
+    )
+    group = parser.add_argument_group("input")
+    group.add_argument(
+        "--input-units", metavar="|".join(INPUT_UNITS), default="m", help="of the inputs (default: m)"
+    )
+    group.add_argument(
+        "--align", action="store_true", help="the orientation is unknown: find it; heads come out as they lie"
+    )
+    group.add_argument(
+        "--passes",
+        metavar="N",
+        type=options.whole,
+        default=DEFAULT_PASSES,
+        help="1: encode once; each more lays the head over the scan and encodes again (default: "
+        f"{DEFAULT_PASSES})",
+    )
+    group.add_argument(
+        "--seed",
+        metavar="K",
+        type=options.whole,
+        help="take a sample of the VAE's posterior (default: its mean)",
+    )
+    options.add_model_options(parser)
+    options.add_format_options(parser)
+    add_preview_option(parser)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Make the heads. One that fails does not stop the others."""
+    request = _check(arguments)
+    console.report.update(heads=[])
+    codes, scans = [], list(arguments.scans)
+    with opened(arguments, console) as pipeline:
+        check_level(pipeline.bundle.topology, request.outputs.lod)
+        for number, source in enumerate(scans):
+            try:
+                console.progress(number / len(scans), f"{source}: reading")
+                scan = read_scan(source, units=request.units)
+                for warning in scan.warnings:
+                    console.note(one_line(f"topos-rt: warning: {source}: {warning}"))
+                _run_one(pipeline, scan, (source, (number + 0.3) / len(scans)), request, console)
+            except ToposError as error:
+                console.error(error, source, input=source)
+                codes.append(error.exit_code)
+    return 1 if 1 in codes else max(codes, default=0)
+
+
+def _check(arguments: argparse.Namespace) -> _Request:
+    """Everything that can be wrong with the options is found here, before anything heavy is loaded."""
+    choose(arguments.input_units, INPUT_UNITS, "unit of length")
+    seed = None if arguments.seed is None else check_seed(arguments.seed)
+    items = [Item(source, seed or 0) for source in arguments.scans]
+    return _Request(
+        seed, check_passes(arguments.passes), arguments.input_units, arguments.align, plan(arguments, items)
+    )
+
+
+def _run_one(
+    pipeline: HeadPipeline, scan: Scan, place: tuple[str, float], request: _Request, console: Console
+) -> None:
+    source, share = place
+
+    def show(progress: Progress) -> None:
+        console.progress(share, f"{source}: {_STAGES.get(progress.stage, progress.stage)}")
+
+    head = pipeline.retopologize(
+        scan.points,
+        scan.normals,
+        seed=request.seed,
+        align=request.align,
+        passes=request.passes,
+        callback=show,
+    )
+    found = _measure(pipeline, head.positions, scan)
+    about: dict[str, Any] = {
+        "input": source,
+        "points": len(scan.points),
+        "kind": "points" if scan.surface.is_cloud else "mesh",
+        "notes": list(scan.notes),
+        "warnings": list(scan.warnings),
+        "against_input": {"unit": "mm", **found.to_json()},
+    }
+    write_head(head, (source, request.seed or 0), request.outputs, console, about)
+    for note in scan.notes:
+        console.note(one_line(f"{source}: {note}"))
+    console.say(_line(found))
+
+
+def _measure(pipeline: HeadPipeline, positions: Any, scan: Scan) -> Comparison:
+    """From what of the head shows outside to the input, and from the input to the whole head."""
+    from topos_rt.scan.fit import outer_part
+    from topos_rt.scan.metrics import compare
+    from topos_rt.scan.surface import Surface
+
+    whole = Surface(positions, pipeline.bundle.topology.triangles)
+    outside = Surface(positions, outer_part(pipeline.bundle))
+    return compare(whole, scan.surface, samples=_SAMPLES, judged=outside)
+
+
+def _line(found: Comparison) -> str:
+    scores = ", ".join(f"{score:.0%} at {limit} mm" for limit, score in found.f_score.items())
+    normals = found.normal_consistency
+    told = "" if normals is None else f"; normal consistency {normals:.3f}"
+    return (
+        f"  against the input: head to input {found.accuracy_mm:.2f} mm, back {found.completeness_mm:.2f} mm"
+        f" (Chamfer {found.chamfer_l1_mm:.2f} mm){told}; F-score {scores}"
+    )

@@ -1,0 +1,162 @@
+"""What commands that make heads share: settling and checking where they go, and writing them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topos_rt.cli import options
+from topos_rt.cli.console import Console
+from topos_rt.cli.outputs import Item, choose_format, is_pattern, names_directory, plan_paths
+from topos_rt.errors import OptionError, one_line
+from topos_rt.formats import EXPORTERS, ExportOptions
+from topos_rt.head.mesh import HeadMesh, unit_vectors
+from topos_rt.head.topology import Topology
+from topos_rt.support.files import write_atomic
+
+if TYPE_CHECKING:
+    from topos_rt.pipeline import HeadPipeline
+
+Key = tuple[str, int]  # the input of a head and its seed
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where and how heads are written."""
+
+    format: str
+    export: ExportOptions
+    lod: int
+    paths: Mapping[Key, Path]
+    previews: Mapping[Key, Path]
+
+
+def add_preview_option(parser: argparse.ArgumentParser) -> None:
+    """--preview."""
+    parser.add_argument(
+        "--preview", metavar="PNG", help="also draw each head; a file, directory or pattern like OUT"
+    )
+
+
+def plan(arguments: argparse.Namespace, items: Sequence[Item]) -> Outputs:
+    """Everything that can be wrong with the outputs is found here, before anything heavy is loaded.
+
+    Raises OptionError or OutputError for it.
+    """
+    keys = [(item.source, item.seed) for item in items]
+    name = choose_format(arguments.out, arguments.format, options.DEFAULT_FORMAT, len(items) > 1)
+    options.engines(arguments)
+    export = ExportOptions(units=arguments.units, up=arguments.up, rig=not arguments.no_rig)
+    EXPORTERS[name](_triangle(), export)
+    paths = plan_paths(arguments.out, items, name, "-o")
+    previews = []
+    if arguments.preview is not None:
+        _check_preview(arguments.preview, len(items) > 1)
+        previews = plan_paths(arguments.preview, items, "png", "--preview")
+    return Outputs(
+        name,
+        export,
+        options.lod(arguments),
+        dict(zip(keys, paths, strict=True)),
+        dict(zip(keys, previews, strict=False)),
+    )
+
+
+@contextmanager
+def opened(arguments: argparse.Namespace, console: Console) -> Iterator[HeadPipeline]:
+    """The model that was asked for; the report tells about it, and so do two lines where heads were made."""
+    from topos_rt.pipeline import HeadPipeline
+
+    console.progress(0.0, f"loading {arguments.model}")
+    started = time.perf_counter()
+
+    def building(graph: str, share: float) -> None:
+        console.progress(0.0, f"building {graph}: {share:.0%}")
+
+    with HeadPipeline.open(arguments.model, **options.engines(arguments), progress=building) as pipeline:
+        manifest = pipeline.bundle.manifest
+        about = {
+            "model": manifest.name,
+            "weights": manifest.weights.note,
+            "backend": pipeline.backend,
+            "backend_reason": pipeline.backend_reason,
+            "loading_s": round(time.perf_counter() - started, 4),
+        }
+        console.report = about | console.report
+        yield pipeline
+        if console.report["heads"]:
+            console.note(f"model {manifest.name}: {manifest.weights.note}")
+            console.note(f"backend {pipeline.backend}: {pipeline.backend_reason}")
+
+
+def write_head(
+    head: HeadMesh, key: Key, outputs: Outputs, console: Console, about: Mapping[str, Any]
+) -> None:
+    """Write a head and its preview, once the bytes of both are there.
+
+    about: what the JSON object says of the head besides.
+    """
+    path, preview = outputs.paths[key], outputs.previews.get(key)
+    head = head.lod(outputs.lod)
+    data = EXPORTERS[outputs.format](head, outputs.export)
+    picture = None
+    if preview is not None:
+        from topos_rt.pictures.preview import render_preview
+
+        console.progress(1.0, f"drawing {preview}")
+        picture = render_preview(_upright(head))
+    write_atomic(path, data, parents=True)
+    if preview is not None and picture is not None:
+        write_atomic(preview, picture, parents=True)
+    vertices, triangles = len(head.positions), len(head.triangles)
+    console.report["heads"].append(
+        {
+            **about,
+            "output": str(path),
+            "format": outputs.format,
+            "bytes": len(data),
+            "preview": None if preview is None else str(preview),
+            "lod": outputs.lod,
+            "vertices": vertices,
+            "triangles": triangles,
+            "metadata": dict(head.metadata),
+            "timings_s": {stage: round(seconds, 4) for stage, seconds in head.timings.items()},
+        }
+    )
+    seed = head.metadata.get("seed")
+    told = "" if seed is None else f", seed {seed}"
+    told += f", {head.timings['total']:.2f} s" if "total" in head.timings else ""
+    console.say(one_line(f"{path}  {vertices:,} vertices, {triangles:,} triangles{told}"))
+    if preview is not None:
+        console.say(one_line(f"{preview}  preview"))
+
+
+def _upright(head: HeadMesh) -> HeadMesh:
+    """The head to draw: one that lies as a scan did is turned back."""
+    if "rotation" not in head.metadata:
+        return head
+    turn = np.array(head.metadata["rotation"])
+    return dataclasses.replace(
+        head, positions=head.positions @ turn, normals=unit_vectors(head.normals @ turn), rig=None
+    )
+
+
+def _check_preview(preview: str, several: bool) -> None:
+    directory = names_directory(preview) or (several and not is_pattern(preview) and not Path(preview).suffix)
+    if preview and not directory and Path(preview).suffix.lower() != ".png":
+        raise OptionError("--preview", got=repr(preview), expected="a name that ends in .png, or a directory")
+
+
+def _triangle() -> HeadMesh:
+    """The smallest mesh: what an exporter refuses, it refuses at once instead of after the work."""
+    corners = np.eye(3, dtype=np.float32)
+    topology = Topology(3, np.array([3], np.uint8), np.arange(3, dtype=np.int32))
+    return HeadMesh(corners, corners, topology)

@@ -1,0 +1,345 @@
+"""Built engines on disk: found again by what they were built from, and never half-used.
+
+An entry is three files of one stem in a directory of the user's own: the plan, a JSON sidecar that says what
+it was built from, and TensorRT-RTX's runtime cache of compiled kernels. Plans are code: nothing is loaded
+that this program did not write for the key it looks for, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from topos_rt.engines.file_lock import locked
+from topos_rt.errors import BundleError, OutputError
+from topos_rt.support.files import check_writable, write_atomic
+from topos_rt.support.strictjson import parse_object, read_as
+
+ENVIRONMENT = "TOPOS_RT_CACHE"
+FORMAT = "topos_rt.engine/1"
+LIMIT_BYTES = 16 << 30
+REMEDY = f"name another directory with --cache or {ENVIRONMENT}, or make this one writable"
+
+_STEM = re.compile(r"(?P<stem>[\w.-]+-[0-9a-f]{24})(\.[\w-]+)?\.(plan|json|jit|lock)")
+_LEFT_OVER = re.compile(r"\.topos-rt-[0-9a-f]{12}\.tmp")
+_LEFT_OVER_S = 24 * 3600
+_MAX_SIDECAR = 1 << 20
+
+
+class EngineCacheWarning(UserWarning):
+    """Something in the engine cache could not be used; the engine was built anew."""
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """All that an engine depends on."""
+
+    graph: str  # file name; alone not part of the digest
+    graph_sha256: str
+    weights: Mapping[str, str]  # location -> SHA-256
+    backend: str
+    backend_version: str
+    compute_capability: str  # such as "8.9", or "portable"
+    precision: str
+    recipe: int  # rises when topos_rt builds in another way
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything but the file name."""
+        facts = dataclasses.asdict(self)
+        del facts["graph"]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def stem(self) -> str:
+        """What the files of the entry are called."""
+        name = re.sub(r"[^\w.-]", "_", Path(self.graph).stem)
+        return f"{name}-{self.digest[:24]}"
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What is known of a build."""
+
+    seconds: float
+    # Of the network as TensorRT parsed it, constants and shape arithmetic aside: precision -> kind -> number.
+    layers: Mapping[str, Mapping[str, int]]
+    wide_products: Mapping[str, str]  # matrix products and convolutions of FP32 operands: name -> kind
+    memory: Mapping[str, int]  # bytes on the device: "weights", "activations", "inputs_outputs"
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """Size and SHA-256 of a plan."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The JSON beside a plan."""
+
+    format: str
+    key: EngineKey
+    plan: PlanFile
+    build: BuildReport
+    created: str  # UTC
+
+    @classmethod
+    def load(cls, path: Path) -> Sidecar:
+        """Raises ValueError saying what is wrong, OSError where it cannot be read."""
+        with path.open("rb") as file:
+            data = file.read(_MAX_SIDECAR + 1)
+        try:
+            sidecar: Sidecar = read_as(cls, parse_object(data))
+        except BundleError as error:
+            raise ValueError(f"its sidecar is not one of ours ({error.what}: got {error.got})") from error
+        if sidecar.format != FORMAT:
+            raise ValueError(f"its sidecar has the format {sidecar.format!r}, not {FORMAT!r}")
+        return sidecar
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan, whole and built for the key."""
+
+    plan: bytes
+    build: BuildReport
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry as `doctor` lists it."""
+
+    name: str
+    bytes: int  # of all its files
+    last_used: float  # seconds since the epoch
+    key: EngineKey | None  # None for one without a sound sidecar
+    fault: str | None
+
+
+def default_root() -> Path:
+    """The directory of all caches: TOPOS_RT_CACHE, else the user's own for this program."""
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("topos-rt", appauthor=False)
+
+
+class EngineCache:
+    """The engines under one cache directory. Nothing is created before something is stored."""
+
+    def __init__(self, root: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.directory = (root or default_root()) / "engines"
+        self._limit = limit_bytes
+
+    def find(self, key: EngineKey) -> Found | str:
+        """The entry of a key, or why there is none.
+
+        A file that is damaged or not ours is told of in an EngineCacheWarning, once: it is removed. One that
+        cannot be read is told of and stays: with fewer open files, or as another user, it can be.
+        """
+        sidecar, plan = self._file(key, "json"), self._file(key, "plan")
+        try:
+            return self._read(key, sidecar, plan)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._explain(key)
+        except OSError as error:
+            fault = error.strerror or str(error)
+        except ValueError as error:
+            fault = str(error)
+            self.discard(key)
+        warn(f"the engine {plan} is not used: {fault}; it is built anew")
+        return fault
+
+    def _read(self, key: EngineKey, sidecar: Path, plan: Path) -> Found:
+        said = Sidecar.load(sidecar)
+        if said.key.digest != key.digest:
+            raise ValueError("its sidecar is that of another engine")
+        try:
+            data = plan.read_bytes()
+        except FileNotFoundError as error:
+            raise ValueError("its plan is missing") from error
+        if len(data) != said.plan.bytes:
+            raise ValueError(f"its plan has {len(data)} bytes, not {said.plan.bytes}")
+        if hashlib.sha256(data).hexdigest() != said.plan.sha256:
+            raise ValueError("its plan is damaged: the SHA-256 is not that of its sidecar")
+        with contextlib.suppress(OSError):  # a cache that is shared and read-only still serves
+            os.utime(sidecar)
+        return Found(data, said.build)
+
+    def store(self, key: EngineKey, plan: bytes, build: BuildReport) -> None:
+        """Keep a plan; the longest unused go where the limit is passed.
+
+        Raises:
+            OutputError: the cache cannot be written to.
+        """
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        file = PlanFile(len(plan), hashlib.sha256(plan).hexdigest())
+        said = dataclasses.asdict(Sidecar(FORMAT, key, file, build, created))
+        self._prepare()
+        # The plan first: a sidecar speaks of what is there.
+        write_atomic(self._file(key, "plan"), plan)
+        write_atomic(self._file(key, "json"), (json.dumps(said, indent=2) + "\n").encode())
+        self._trim(keep=key.stem)
+
+    def check_writable(self) -> None:
+        """Raise OutputError, with the remedy, where `store` would have no place to write to."""
+        try:
+            check_writable(self.directory / "engine.plan", parents=True)
+        except OutputError as error:
+            raise _unwritable(self.directory, error) from error
+
+    @contextmanager
+    def lock(self, key: EngineKey, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Keep other processes from building the same engine; see `file_lock.locked`.
+
+        Where the cache cannot be written to there is no lock: each process builds for itself.
+        """
+        raised: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                waiting()
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        with contextlib.ExitStack() as stack:
+            try:
+                self._prepare()
+                stack.enter_context(locked(self._file(key, "lock"), wait))
+            except (OSError, OutputError) as error:
+                if error in raised:  # it is the caller's own, a TimeoutError or BrokenPipeError for example
+                    raise
+            yield
+
+    def runtime_cache(self, key: EngineKey, device: str) -> Path:
+        """Where the kernels compiled for a device are kept, beside the plan."""
+        return self.directory / f"{key.stem}.{device}.jit"
+
+    def discard(self, key: EngineKey) -> None:
+        """Remove an entry, as far as that is possible."""
+        _remove(path for stem, path in self._files() if stem == key.stem and path.suffix != ".lock")
+
+    def entries(self) -> list[Entry]:
+        """All entries, the last used first."""
+        return sorted((self._entry(*group) for group in self._groups().items()), key=lambda e: -e.last_used)
+
+    def clear(self) -> int:
+        """Remove all entries, and say how many bytes that gave back."""
+        size = sum(entry.bytes for entry in self.entries())
+        _remove(path for _, path in self._files())
+        return size - sum(entry.bytes for entry in self.entries())
+
+    def _file(self, key: EngineKey, suffix: str) -> Path:
+        return self.directory / f"{key.stem}.{suffix}"
+
+    def _prepare(self) -> None:
+        try:
+            # The user's own: whoever can write here can have code run.
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(self.directory, OutputError("", got=error.strerror)) from error
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Stem and path of what is ours in the directory; nothing else is ever touched."""
+        for name in self._names():
+            if match := _STEM.fullmatch(name):
+                yield match["stem"], self.directory / name
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.directory))
+        except OSError:
+            return []
+
+    def _groups(self) -> dict[str, list[Path]]:
+        groups: dict[str, list[Path]] = {}
+        for stem, path in self._files():
+            if path.suffix != ".lock":
+                groups.setdefault(stem, []).append(path)
+        return groups
+
+    def _entry(self, stem: str, paths: list[Path]) -> Entry:
+        key, fault, size, used = None, None, 0, 0.0
+        for path in paths:
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                size, used = size + status.st_size, max(used, status.st_mtime)
+        try:
+            said = Sidecar.load(self.directory / f"{stem}.json")
+            key = said.key
+            found = (self.directory / f"{stem}.plan").stat().st_size
+            if found != said.plan.bytes:
+                fault = f"its plan has {found} bytes, not {said.plan.bytes}"
+        except OSError as error:
+            # Only reading gives no file name, and only the sidecar is read.
+            fault = f"{Path(error.filename or '.json').name.rpartition('.')[2]}: {error.strerror}"
+        except ValueError as error:
+            fault = str(error)
+        return Entry(stem, size, used, key, fault)
+
+    def _trim(self, keep: str) -> None:
+        entries = self.entries()
+        size = sum(entry.bytes for entry in entries)
+        groups = self._groups()
+        for entry in reversed(entries):
+            if size <= self._limit:
+                break
+            if entry.name != keep:
+                _remove(iter(groups.get(entry.name, ())))  # none: another process was faster
+                size -= entry.bytes
+        for name in filter(_LEFT_OVER.fullmatch, self._names()):
+            path = self.directory / name
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - _LEFT_OVER_S:
+                    path.unlink()
+
+    def _explain(self, key: EngineKey) -> str:
+        """Why no entry fits: how the nearest one for a graph of this name differs."""
+        others = [e.key for e in self.entries() if e.key is not None and e.key.graph == key.graph]
+        told = [_differences(other, key) for other in others if other.digest != key.digest]
+        nearest = min(told, key=lambda differences: len(differences), default=[])
+        return f"built before, but {', '.join(nearest)}" if nearest else "not built before"
+
+
+def warn(message: str) -> None:
+    """Tell the user of a fault that does not stop the work."""
+    warnings.warn(message, EngineCacheWarning, stacklevel=3)
+
+
+def _differences(other: EngineKey, key: EngineKey) -> list[str]:
+    told = {
+        "graph_sha256": "from another graph",
+        "weights": "with other weights",
+        "backend": f"by {other.backend}",
+        "backend_version": f"by version {other.backend_version} and this is {key.backend_version}",
+        "compute_capability": f"for compute capability {other.compute_capability}, "
+        f"not {key.compute_capability}",
+        "precision": f"in {other.precision}",
+        "recipe": "by another version of topos-rt",
+    }
+    return [text for name, text in told.items() if getattr(other, name) != getattr(key, name)]
+
+
+def _unwritable(directory: Path, error: OutputError) -> OutputError:
+    return OutputError(f"cannot write to the engine cache {directory}", got=error.got, fix=REMEDY)
+
+
+def _remove(paths: Iterator[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,143 @@
+"""The embedded default: ONNX Runtime on the CPU of any machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from topos_rt.engines.contract import EngineOptions, Probe, Tensor, TensorSpec, Value, check_feeds, check_out
+from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(int64)": np.dtype(np.int64),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(bool)": np.dtype(np.bool_),
+}
+_ERRORS_ONLY = 3
+PRECISIONS = ("fp32",)  # what a CPU is fast in
+flow_loop = None
+
+
+def probe() -> Probe:
+    """Version of ONNX Runtime, and where it runs."""
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:
+        fault = MissingExtraError("the onnxruntime backend", got=error, fix="pip install onnxruntime")
+        return Probe(str(error), fault)
+    return Probe(f"onnxruntime {onnxruntime.__version__} on the CPU, {usable_cores()} cores")
+
+
+def requirements(path: Path, options: EngineOptions) -> dict[str, int]:
+    """Nothing: there is no device."""
+    return {}
+
+
+def workspace() -> AbstractContextManager[None]:
+    """Sessions share nothing."""
+    return nullcontext()
+
+
+def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:
+    """Load an ONNX file. Raises BundleError for one that ONNX Runtime cannot load."""
+    return OnnxRuntimeEngine(path, options.threads or usable_cores())
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OnnxRuntimeEngine:
+    """An `Engine` over one inference session."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = _ERRORS_ONLY
+        options.use_deterministic_compute = True
+        # Every session has threads of its own: those of the last would spin on the cores of the next.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._errors = _errors()
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except self._errors as error:
+            raise BundleError(
+                f"graph {path.name}",
+                got=error,
+                expected="an ONNX file that onnxruntime can load",
+                fix="export the bundle again, or upgrade onnxruntime",
+            ) from error
+        self._name = path.name
+        self._session: Any = session
+        self.inputs: dict[str, TensorSpec] = _specs(path.name, session.get_inputs())
+        self.outputs: dict[str, TensorSpec] = _specs(path.name, session.get_outputs())
+
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """See `Engine.run`."""
+        session = self._session
+        if session is None:
+            raise InputError(f"engine {self._name}", got="a call after close()", expected="an open engine")
+        check_feeds(self.inputs, feeds)
+        check_out(self.outputs, out or {}, keep)
+        try:
+            arrays = session.run(list(self.outputs), {k: np.ascontiguousarray(v) for k, v in feeds.items()})
+        except self._errors as error:
+            raise BackendError(f"onnxruntime failed in {self._name}", got=error) from error
+        results = dict(zip(self.outputs, arrays, strict=True))
+        for name, array in (out or {}).items():
+            np.copyto(array, results[name])
+            results[name] = array
+        return results
+
+    def close(self) -> None:
+        """Drop the session."""
+        self._session = None
+
+    def __enter__(self) -> OnnxRuntimeEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Whatever ONNX Runtime raises; its own classes have no base but Exception in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (*own, RuntimeError, ValueError)
+
+
+def _specs(graph: str, values: list[Any]) -> dict[str, TensorSpec]:
+    specs = {}
+    for value in values:
+        static = all(isinstance(size, int) and size > 0 for size in value.shape)
+        if not static or value.type not in _DTYPES:
+            raise BundleError(
+                f"graph {graph}, tensor {value.name!r}",
+                got=f"{value.type} {value.shape}",
+                expected="a tensor of static shape",
+                fix="export the bundle again",
+            )
+        specs[value.name] = TensorSpec(tuple(value.shape), _DTYPES[value.type])
+    return specs

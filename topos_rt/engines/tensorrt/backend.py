@@ -1,0 +1,242 @@
+"""NVIDIA's TensorRT and TensorRT-RTX behind one implementation; they differ in the module and few facts.
+
+TensorRT-RTX builds plans anywhere, portable over the GPUs it supports, and compiles their kernels on first
+use. TensorRT builds them on the GPU they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topos_rt.engines import onnx_weights
+from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found, warn
+from topos_rt.engines.contract import EngineOptions, Enqueued, Probe, Value
+from topos_rt.engines.tensorrt.build import build, build_smallest
+from topos_rt.engines.tensorrt.engine import TensorRTEngine
+from topos_rt.engines.tensorrt.memory import Workspace
+from topos_rt.engines.tensorrt.plan import PlanRefused
+from topos_rt.errors import BackendError, Cancelled, InputError, MissingExtraError, OutputError, one_line
+from topos_rt.flow.program import Evaluation
+from topos_rt.gpu import cuda
+from topos_rt.model.recorded import STEPWISE, FlowLoop
+
+RECIPE = 1  # of `build`; raise it when the same graph gives another plan
+PORTABLE = "portable"
+# What a package of native code raises when it is not there, or does not fit the machine.
+_IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError)
+_INSTALL_DRIVER = "install the NVIDIA driver if there is an NVIDIA GPU, else use the backend onnxruntime"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan in hand, and where it is from."""
+
+    key: EngineKey
+    data: bytes
+    build: BuildReport
+    built: bool  # now; False: it was in the cache
+    reason: str  # why it was built or not
+    kept: bool = True  # False: the cache could not be written to
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """One of the two, as a backend."""
+
+    name: str
+    module: str
+    extra: str
+    flags: tuple[str, ...]
+    needs_gpu: bool  # to build
+
+    PRECISIONS = ("fp16", "fp32")
+
+    def probe(self) -> Probe:
+        """Package, driver and GPU. Raises nothing."""
+        try:
+            trt = self._import()
+        except MissingExtraError as error:
+            return Probe(one_line(str(error.got or "not installed")), error)
+        told = f"{self.name} {trt.__version__}"
+        try:
+            device = self._device()
+            major, minor = cuda.driver_version()
+        except InputError as error:
+            builds = "" if self.needs_gpu else " builds engines here, but cannot run them"
+            return Probe(one_line(f"{told}{builds}: {error.got}"), error)
+        told += (
+            f" on {device.name}, {device.bytes / 2**30:.0f} GiB, compute capability "
+            f"{device.compute_capability}, driver for CUDA {major}.{minor}"
+        )
+        listed = set() if self.needs_gpu else _listed(trt)
+        if listed and device.slug.upper() not in listed:
+            return self._try(trt, told, f"not on {self.name}'s list ({', '.join(sorted(listed))})")
+        return Probe(told)
+
+    def check_builds(self) -> str:
+        """The version, where this machine can build plans.
+
+        Raises:
+            MissingExtraError: the package is not installed.
+            InputError: a GPU is needed, and there is none.
+        """
+        trt = self._import()
+        if self.needs_gpu:
+            self._device()
+        return str(trt.__version__)
+
+    def plan(self, path: Path, options: EngineOptions, *, must_keep: bool = False) -> Plan:
+        """The plan of an ONNX file from the cache, or built and kept there.
+
+        Where the cache cannot be written to, the plan is used all the same, with an EngineCacheWarning; with
+        `must_keep` that is an OutputError, before the build where it can be known.
+
+        Raises:
+            BundleError, BackendError, Cancelled: as `topos_rt.engines.tensorrt.build.build`.
+            InputError, MissingExtraError: as `check_builds`.
+        """
+        trt = self._import()
+        cache, key = EngineCache(options.cache), self._key(trt, path, options)
+        found = cache.find(key)
+        if isinstance(found, Found):
+            return Plan(key, found.plan, found.build, False, "in the cache")
+        if must_keep:
+            cache.check_writable()
+
+        def waiting() -> None:
+            if options.progress is not None and options.progress(path.stem, 0.0) is False:
+                raise Cancelled("cancelled by the callback", got=f"waiting for the build of {path.name}")
+
+        with cache.lock(key, waiting):
+            again = cache.find(key)
+            if isinstance(again, Found):
+                return Plan(key, again.plan, again.build, False, "built by another process meanwhile")
+            data, report = build(trt, path, options.progress, self.flags)
+            try:
+                cache.store(key, data, report)
+            except OutputError as error:
+                if must_keep:
+                    raise
+                warn(f"{error}; until then the engine is built at each start")
+                return Plan(key, data, report, True, found, kept=False)
+        return Plan(key, data, report, True, found)
+
+    def requirements(self, path: Path, options: EngineOptions) -> Mapping[str, int]:
+        """Bytes on the device by kind, before anything is loaded there; builds what the cache has not."""
+        return self.plan(path, options).build.memory
+
+    def workspace(self) -> Workspace:
+        """A stream and an arena on the current GPU.
+
+        Raises:
+            InputError, MissingExtraError: the package, the driver or the GPU is missing.
+            BackendError: CUDA fails.
+        """
+        self._import()
+        self._device()
+        try:
+            return Workspace()
+        except cuda.CudaError as error:
+            raise BackendError(f"the {self.name} backend", got=error, fix=_INSTALL_DRIVER) from error
+
+    def flow_loop(
+        self, engines: Mapping[str, Any], program: Sequence[Evaluation], modulations: Mapping[float, Value]
+    ) -> FlowLoop:
+        """A CUDA graph of the sampler. Raises BackendError, and InputError for engines that are not ours."""
+        for graph, engine in engines.items():
+            if not isinstance(engine, Enqueued):
+                raise InputError(
+                    f"a CUDA graph with {graph}",
+                    got=type(engine).__name__,
+                    expected="TensorRT's engines or kernels",
+                    fix=STEPWISE,
+                )
+        return FlowLoop(engines, engines["dit_step"].workspace, program, modulations)
+
+    def load(self, path: Path, options: EngineOptions) -> TensorRTEngine:
+        """Load an ONNX file through the cache of plans.
+
+        Raises:
+            InputError, MissingExtraError: the package, the driver or the GPU is missing.
+            BundleError, BackendError, Cancelled: the plan cannot be built, or not be run here.
+        """
+        trt, device = self._import(), self._device()
+        plan, cache = self.plan(path, options), EngineCache(options.cache)
+        try:
+            return self._engine(trt, plan, cache, device, options)
+        except PlanRefused as error:
+            if plan.built or not error.stale:
+                raise
+            cache.discard(plan.key)
+            warn(f"{error.what}: {error.got}; it is built anew")
+        return self._engine(trt, self.plan(path, options), cache, device, options)
+
+    def _engine(
+        self, trt: Any, plan: Plan, cache: EngineCache, device: cuda.Device, options: EngineOptions
+    ) -> TensorRTEngine:
+        kernels = cache.runtime_cache(plan.key, device.slug) if plan.kept else None
+        return TensorRTEngine(trt, plan.key.graph, plan.data, kernels, options.workspace)
+
+    def _key(self, trt: Any, path: Path, options: EngineOptions) -> EngineKey:
+        graph, weights = onnx_weights.digests(path, options.known)
+        capability = self._device().compute_capability if self.needs_gpu else PORTABLE
+        precision = options.precision or "the graph's own precision"
+        return EngineKey(
+            path.name, graph, weights, self.name, str(trt.__version__), capability, precision, RECIPE
+        )
+
+    def _import(self) -> Any:
+        what = f"the {self.name} backend"
+        try:
+            trt = import_module(self.module)
+            cuda.runtime()
+        except ModuleNotFoundError as error:
+            raise MissingExtraError.needs(what, self.extra) from error
+        except _IMPORT_FAULTS as error:
+            fix = f"pip install --force-reinstall 'topos-rt[{self.extra}]'"
+            raise MissingExtraError(f"{what} cannot be loaded", got=error, fix=fix) from error
+        return trt
+
+    def _device(self) -> cuda.Device:
+        what = f"the {self.name} backend needs an NVIDIA GPU and its driver"
+        try:
+            if cuda.driver_version() == (0, 0):
+                raise InputError(what, got="no driver", fix=_INSTALL_DRIVER)
+            if cuda.device_count() == 0:
+                raise InputError(what, got="a driver, but no GPU", fix=_INSTALL_DRIVER)
+            return cuda.current_device()
+        except cuda.CudaError as error:
+            if error.name != cuda.DRIVER_TOO_OLD:
+                raise InputError(what, got=error, fix=_INSTALL_DRIVER) from error
+            (has, part), (needs, minor) = cuda.driver_version(), cuda.runtime_version()
+            raise InputError(
+                what,
+                got=f"a driver for CUDA {has}.{part}",
+                expected=f"CUDA {needs}.{minor}",
+                fix="update the NVIDIA driver",
+            ) from error
+
+    def _try(self, trt: Any, told: str, off_list: str) -> Probe:
+        """Find out by a run whether it works here, where its list does not say so."""
+        try:
+            with TensorRTEngine(trt, "a trial", build_smallest(trt)) as trial:
+                trial.run({"x": np.ones(1, np.float32)})
+        except BackendError as error:
+            return Probe(f"{told}, {off_list}, and a trial fails: {error.got}", error)
+        return Probe(f"{told}, {off_list}, yet a trial runs")
+
+
+def _listed(trt: Any) -> set[str]:
+    """Compute capabilities that plans are built for, as "SM89"; empty where the module does not say."""
+    members = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
+    return {name for name in members if name.startswith("SM")}
+
+
+RTX = TensorRT("tensorrt-rtx", "tensorrt_rtx", "tensorrt-rtx", ("REQUIRE_USER_ALLOCATION",), needs_gpu=False)
+FULL = TensorRT("tensorrt", "tensorrt", "tensorrt", (), needs_gpu=True)

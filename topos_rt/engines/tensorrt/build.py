@@ -1,0 +1,229 @@
+"""ONNX to a TensorRT plan. With TensorRT-RTX this needs neither a GPU nor a driver."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import time
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from topos_rt.engines.cache import BuildReport
+from topos_rt.engines.contract import BuildCallback
+from topos_rt.errors import BackendError, BundleError, Cancelled, one_line
+
+_PRODUCTS = {"MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_INPUT"}
+_FLOATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
+_MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
+_KINDS = {"Weights": "weights", "Activation": "activations"}
+_LONGEST, _MOST = 400, 3
+# All that were ever made, each a few hundred bytes: the library keeps the address of the first for as long as
+# any builder or runtime exists, whatever has become of its own.
+_LOGGERS: list[Any] = []
+
+
+class Messages:
+    """What TensorRT says, kept: errors for our own messages, and the memory that it plans with."""
+
+    def __init__(self, trt: Any) -> None:
+        self.memory: dict[str, int] = {}
+        self._errors: list[str] = []
+        self.logger = _logger_class(trt.ILogger)(self)
+        _LOGGERS.append(self.logger)
+
+    def errors(self) -> str | None:
+        """The last few distinct errors on one line, None where there were none; then forgotten."""
+        told = list(dict.fromkeys(one_line(text)[:_LONGEST] for text in self._errors))
+        self._errors.clear()
+        return " | ".join(told[:_MOST]) or None
+
+    def _take(self, error: bool, text: str) -> None:
+        if error:
+            self._errors.append(text)
+        elif match := _MEMORY.match(text):
+            self.memory[_KINDS[match[1]]] = int(match[2])
+
+
+def build(
+    trt: Any, path: Path, progress: BuildCallback | None = None, flags: tuple[str, ...] = ()
+) -> tuple[bytes, BuildReport]:
+    """Build the plan of an ONNX file of static shapes: strongly typed, so the graph alone sets the precision.
+
+    Args:
+        trt: the module, tensorrt_rtx or tensorrt.
+        progress: told the graph and how much is done; returning False cancels, and what it raises comes out.
+        flags: names of builder flags to set beyond ours.
+
+    Raises:
+        BundleError: TensorRT cannot read the graph, with its own words.
+        BackendError: it cannot build it, with its own words.
+        Cancelled: `progress` returned False.
+    """
+    start = time.perf_counter()
+    messages = Messages(trt)
+    builder = trt.Builder(messages.logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, messages.logger)
+    if not parser.parse_from_file(str(path)):
+        raise BundleError(
+            f"graph {path.name}",
+            got=_parser_errors(parser) or messages.errors() or "no reason given",
+            expected="an ONNX file that TensorRT can read",
+            fix="export the bundle again, or use the backend onnxruntime",
+        )
+    _check_static(path, network)
+    layers, wide = _precisions(network)
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # where the graph says FP32, FP32 is meant
+    for flag in flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    monitor = _monitor(trt, path.stem, progress)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if monitor is not None:
+        monitor.settle(path.name)
+    if plan is None:
+        raise BackendError(
+            f"TensorRT could not build {path.name}",
+            got=messages.errors() or "no reason given",
+            fix="use the backend onnxruntime, and report this with the versions that topos-rt doctor shows",
+        )
+    if progress is not None:
+        progress(path.stem, 1.0)
+    memory = messages.memory | {"inputs_outputs": _boundary_bytes(network)}
+    return bytes(plan), BuildReport(time.perf_counter() - start, layers, wide, memory)
+
+
+def build_smallest(trt: Any) -> bytes:
+    """The plan of y = -x, both float32 [1], in well under a second. Raises BackendError."""
+    messages = Messages(trt)
+    builder = trt.Builder(messages.logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    tensor = network.add_input("x", trt.float32, (1,))
+    result = network.add_unary(tensor, trt.UnaryOperation.NEG).get_output(0)
+    result.name = "y"
+    network.mark_output(result)
+    plan = builder.build_serialized_network(network, builder.create_builder_config())
+    if plan is None:
+        raise BackendError("TensorRT could not build a trial network", got=messages.errors())
+    return bytes(plan)
+
+
+@functools.cache
+def _logger_class(base: Any) -> Any:
+    # The base class is known only once the module is chosen.
+    class Logger(base):
+        def __init__(self, messages: Messages) -> None:
+            base.__init__(self)
+            self._messages = weakref.ref(messages)
+
+        def log(self, severity: Any, text: str) -> None:
+            messages = self._messages()
+            if messages is not None and severity != base.VERBOSE:
+                messages._take(severity in (base.ERROR, base.INTERNAL_ERROR), text)
+
+    return Logger
+
+
+def _monitor(trt: Any, graph: str, progress: BuildCallback | None) -> Any:
+    if progress is None:
+        return None
+    callback = progress
+
+    class Monitor(trt.IProgressMonitor):
+        """One number out of phases within phases; it only rises."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.error: BaseException | None = None
+            self.cancelled = False
+            self.told = 0.0
+            self.top: str | None = None
+            self.steps: dict[str, tuple[int, int]] = {}  # phase -> steps done, of all
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self.top = phase
+            self.steps[phase] = (0, max(1, steps))
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if phase in self.steps:
+                self.steps[phase] = (step + 1, self.steps[phase][1])
+            return self.tell()
+
+        def phase_finish(self, phase: str) -> None:
+            self.steps.pop(phase, None)
+
+        def tell(self) -> bool:
+            done, steps = self.steps.get(self.top or "", (0, 1))
+            part = max((d / n for name, (d, n) in self.steps.items() if name != self.top), default=0.0)
+            self.told = max(self.told, min(1.0, (done + part) / steps))
+            if self.error is None and not self.cancelled:
+                try:
+                    self.cancelled = callback(graph, self.told) is False
+                # Nothing may unwind through TensorRT's frames, an interrupt included; `settle` raises it.
+                except BaseException as error:  # noqa: BLE001
+                    self.error = error
+            return self.error is None and not self.cancelled
+
+        def settle(self, name: str) -> None:
+            if self.error is not None:
+                raise self.error
+            if self.cancelled:
+                raise Cancelled("cancelled by the callback", got=f"the build of {name}")
+
+    return Monitor()
+
+
+def _parser_errors(parser: Any) -> str | None:
+    told = []
+    for index in range(min(parser.num_errors, _MOST)):
+        error = parser.get_error(index)
+        where = f"{error.node_operator()} {error.node_name()}".strip()
+        told.append(one_line(f"{where}: {error.desc()}" if where else error.desc())[:_LONGEST])
+    return " | ".join(dict.fromkeys(told)) or None
+
+
+def _boundary(network: Any) -> Iterator[Any]:
+    yield from (network.get_input(index) for index in range(network.num_inputs))
+    yield from (network.get_output(index) for index in range(network.num_outputs))
+
+
+def _check_static(path: Path, network: Any) -> None:
+    if network.num_outputs == 0:
+        raise BundleError(f"graph {path.name}", got="no outputs", fix="export the bundle again")
+    for tensor in _boundary(network):
+        if any(size < 1 for size in tensor.shape):
+            raise BundleError(
+                f"graph {path.name}, tensor {tensor.name!r}",
+                got=list(tensor.shape),
+                expected="a tensor of static shape",
+                fix="export the bundle again",
+            )
+
+
+def _boundary_bytes(network: Any) -> int:
+    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in _boundary(network))
+
+
+def _precisions(network: Any) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Layers of floating-point numbers by precision and kind, and the products of FP32 operands by name."""
+    layers: dict[str, Counter[str]] = {}
+    wide = {}
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        kind = layer.type.name
+        # A product's operands say what it costs; in a strongly typed network its result has their type.
+        tensor = layer.get_input(0) if kind in _PRODUCTS else layer.get_output(0)
+        precision = None if tensor is None else _FLOATS.get(tensor.dtype.name)
+        if precision is None or kind == "CONSTANT":
+            continue
+        layers.setdefault(precision, Counter())[kind] += 1
+        if precision == "fp32" and kind in _PRODUCTS:
+            wide[one_line(layer.name) or f"layer {index}"] = kind
+    return {name: dict(sorted(counts.items())) for name, counts in sorted(layers.items())}, wide

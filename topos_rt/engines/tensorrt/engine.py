@@ -1,0 +1,268 @@
+"""Runs a TensorRT plan on the GPU: arrays in, arrays out, one stream, all memory our own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from topos_rt.engines.contract import DeviceTimes, Tensor, Value, check_feeds, check_out
+from topos_rt.engines.tensorrt.build import Messages
+from topos_rt.engines.tensorrt.memory import Pool, Spans, Workspace, spec_bytes
+from topos_rt.engines.tensorrt.plan import CPU, RuntimeCache, deserialize, specs
+from topos_rt.errors import BackendError, InputError
+from topos_rt.gpu import cuda
+from topos_rt.gpu.device_array import DeviceArray
+
+_STAGED_BYTES = 8 << 20  # what is larger is copied from and to the caller's array, without a pinned copy
+
+
+class TensorRTEngine:
+    """An `Engine` over one plan.
+
+    What is dropped without `close` is closed then.
+    """
+
+    _context: Any = None  # also of one that was never made
+    _ran = False
+
+    def __init__(
+        self,
+        trt: Any,
+        name: str,
+        plan: bytes,
+        runtime_cache: Path | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:
+        """Load a plan onto the GPU of the workspace.
+
+        Args:
+            trt: the module, tensorrt_rtx or tensorrt.
+            name: what errors call the engine.
+            runtime_cache: file of the kernels that TensorRT-RTX compiles on first use; written after the
+                first run, and on close where there are new ones.
+            workspace: what it shares with other engines; None: one of its own, on the current GPU.
+
+        Raises:
+            PlanRefused: TensorRT does not take the plan here.
+            BackendError: CUDA fails, for want of memory for example.
+        """
+        self._name = name
+        self._messages = Messages(trt)
+        # On failure `made` goes before what it uses; later close() sees to that. A callback of ours in what
+        # we hold would be a cycle: a dropped engine's GPU memory would wait for Python to look for such.
+        with ExitStack() as held, ExitStack() as made:
+            try:
+                self._workspace = workspace or held.enter_context(Workspace())
+                with cuda.on_device(self._workspace.device):
+                    self._load(trt, plan, runtime_cache, made)
+            except cuda.CudaError as error:
+                raise self._failed("load", error) from error
+            made.pop_all()
+            self._spans: Spans | None = None
+            self._held = held.pop_all()
+
+    def _load(self, trt: Any, plan: bytes, runtime_cache: Path | None, made: ExitStack) -> None:
+        self._runtime = trt.Runtime(self._messages.logger)
+        self._engine = deserialize(self._runtime, self._name, plan, self._messages)
+        self.inputs, self.outputs = specs(trt, self._engine)
+        self._stream = self._workspace.stream
+        self._specs = {**self.inputs, **self.outputs}
+        self._bound: dict[str, int] = {}
+        self._arena: int | None = None  # where the context has its activations
+        self._buffers: dict[str, int] = {}
+        self._staged: dict[str, Tensor | None] = {}
+        self._pools: dict[str, Pool] = {}
+        self._activations = int(self._engine.device_memory_size_v2)
+        self._workspace.reserve(self._activations)  # now: better to fail here than in the first run
+        self._jit = RuntimeCache(trt, self._engine, runtime_cache)
+        made.callback(self._drop)
+        self._messages.errors()  # what it says of kernels that are not its own
+        self._context = self._jit.create_context()
+        if self._context is None:
+            raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=CPU)
+
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Value]:
+        """See `Engine.run`. What is kept stays on the GPU until nobody holds it, or the engine is closed."""
+        if self._context is None:
+            raise InputError(f"engine {self._name}", got="a call after close()", expected="an open engine")
+        check_feeds(self.inputs, feeds, self._workspace.device)
+        check_out(self.outputs, out or {}, keep)
+        try:
+            with cuda.on_device(self._workspace.device):
+                return self._run(feeds, out or {}, keep)
+        except cuda.CudaError as error:
+            # Copies in flight read and write arrays that are gone once this error is.
+            with suppress(cuda.CudaError):
+                self._stream.synchronize()
+            raise self._failed("run", error) from error
+
+    def _run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor], keep: Collection[str]
+    ) -> dict[str, Value]:
+        mark = self._spans.begin() if self._spans else _no_mark
+        mark()
+        # These hold what copies in flight read and write.
+        sources = [self._upload(name, value) for name, value in feeds.items()]
+        results: dict[str, Value] = {}
+        targets: dict[str, tuple[Tensor, Tensor]] = {}  # what is copied to, and what the caller gets
+        for name, spec in self.outputs.items():
+            if name in keep:
+                kept = self._pools.setdefault(name, Pool(spec, self._workspace.device)).take()
+                results[name] = kept
+                self._bind(name, kept.address)
+                continue
+            given = out[name] if name in out else np.empty(spec.shape, spec.dtype)
+            results[name], staged = given, self._staging(name)
+            targets[name] = given if staged is None else staged, given
+            self._bind(name, self._buffer(name))
+        mark()
+        try:
+            self._execute(self._stream)
+        except BackendError:
+            self._stream.synchronize()  # copies in flight read arrays that are gone once this error is
+            raise
+        mark()
+        for name, (target, _) in targets.items():
+            self._stream.to_host(target, self._buffer(name))
+        mark()
+        self._stream.synchronize()
+        if self._spans:
+            self._spans.tell()
+        del sources
+        for target, given in targets.values():
+            if target is not given:
+                np.copyto(given, target)
+        if not self._ran:
+            self._ran = True
+            self._jit.save()  # now, as many programs are ended and never close anything
+        return results
+
+    @property
+    def workspace(self) -> Workspace:
+        """What it runs in."""
+        return self._workspace
+
+    def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
+        """See `Enqueued.enqueue`. What is recorded holds until another is loaded into the workspace."""
+        for name, array in arrays.items():
+            self._bind(name, array.address)
+        self._execute(stream)
+
+    @property
+    def recordable(self) -> bool:
+        """See `Enqueued.recordable`."""
+        ask = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX alone
+        return ask is None or bool(ask(self._stream.handle))
+
+    def _execute(self, stream: cuda.Stream) -> None:
+        arena = self._workspace.reserve(self._activations)
+        if arena != self._arena:  # once: not for every run, and not while a graph is recorded
+            self._context.set_device_memory(arena, self._activations)
+            self._arena = arena
+        if not self._context.execute_async_v3(stream.handle):
+            raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=CPU)
+
+    def _upload(self, name: str, value: Value) -> Value:
+        """Bind an input to an array, on the GPU or begun to be copied there. Returns what must live on."""
+        if isinstance(value, DeviceArray):
+            self._bind(name, value.address)
+            return value
+        source = self._staging(name)
+        if source is None:
+            source = np.ascontiguousarray(value)
+        else:
+            np.copyto(source, value)
+        self._bind(name, self._buffer(name))
+        self._stream.to_device(self._buffer(name), source)
+        return source
+
+    def _bind(self, name: str, address: int) -> None:
+        if self._bound.get(name) == address:
+            return
+        if not self._context.set_tensor_address(name, address):
+            raise BackendError(
+                f"TensorRT could not bind {name!r} of {self._name}", got=self._messages.errors()
+            )
+        self._bound[name] = address
+
+    def _buffer(self, name: str) -> int:
+        """Where an input or output lies that comes from or goes to the host; allocated at its first use."""
+        if name not in self._buffers:
+            size = spec_bytes(self._specs[name])
+            self._buffers[name] = self._held.enter_context(cuda.Memory(size)).address
+        return self._buffers[name]
+
+    def _staging(self, name: str) -> Tensor | None:
+        """Its page-locked copy on the host, or None for what is too large for one."""
+        if name not in self._staged:
+            spec = self._specs[name]
+            small = spec_bytes(spec) <= _STAGED_BYTES
+            self._staged[name] = self._held.enter_context(cuda.Pinned(spec)).array if small else None
+        return self._staged[name]
+
+    def trace(self, sink: Callable[[DeviceTimes], object] | None) -> None:
+        """See `Traced.trace`."""
+        if self._context is None:
+            return
+        with cuda.on_device(self._workspace.device):
+            if self._spans is not None:
+                spans, self._spans = self._spans, None
+                spans.close()
+            if sink is not None:
+                self._spans = Spans(self._stream, sink)
+
+    def close(self) -> None:
+        """Write the runtime cache and give back all memory."""
+        if self._context is None:
+            return
+        # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
+        with suppress(cuda.CudaError):
+            self.trace(None)
+        with suppress(cuda.CudaError), self._held, ExitStack() as made:
+            made.callback(self._drop)
+            made.enter_context(cuda.on_device(self._workspace.device))
+            self._jit.save()
+            self._drop()
+
+    def _drop(self) -> None:
+        # Each before what it was made from, and all before the memory they use.
+        self._context = None
+        self._jit.close()
+        self._engine = None
+        self._runtime = None
+        self._staged.clear()
+        for pool in self._pools.values():
+            pool.close()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+            self.close()
+
+    def __enter__(self) -> TensorRTEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _failed(self, what: str, error: cuda.CudaError) -> BackendError:
+        fix = CPU
+        if error.name == cuda.OUT_OF_MEMORY:
+            fix = f"close other programs that use the GPU, or {CPU}"
+        told = self._messages.errors()
+        return BackendError(
+            f"TensorRT could not {what} {self._name}", got=f"{error} | {told}" if told else error, fix=fix
+        )
+
+
+def _no_mark() -> None:
+    """What an engine does that is not traced."""

@@ -1,0 +1,113 @@
+"""What TensorRT engines run in: a stream and an arena that they share, outputs that stay on the GPU."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from types import TracebackType
+
+import numpy as np
+
+from topos_rt.engines.contract import DeviceTimes, TensorSpec
+from topos_rt.gpu import cuda
+from topos_rt.gpu.device_array import DeviceArray
+
+
+class Workspace:
+    """What the engines of one pipeline share on a GPU, as their runs take turns: a stream, and the arena that
+    their activations lie in. A context manager."""
+
+    def __init__(self) -> None:
+        """On the GPU of the calling thread. Raises CudaError."""
+        self.device = cuda.current_device().ordinal
+        self.stream = cuda.Stream()
+        self._arena = cuda.Memory(0)
+        self._bytes = 0
+
+    def reserve(self, size: int) -> int:
+        """The address of at least so many bytes, until the next call. Raises CudaError for want of memory."""
+        if size > self._bytes:
+            self.stream.synchronize()
+            self._bytes = 0
+            self._arena.close()
+            self._arena = cuda.Memory(size)
+            self._bytes = size
+        return self._arena.address
+
+    def close(self) -> None:
+        """Give both back, after the engines that use them."""
+        self._bytes = 0
+        # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
+        for held in (self._arena, self.stream):
+            with suppress(cuda.CudaError):
+                held.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Pool:
+    """Memory for one output that outlives the run; what nobody holds any more is used again."""
+
+    def __init__(self, spec: TensorSpec, device: int) -> None:
+        self._spec, self._device = spec, device
+        self._held = ExitStack()
+        self._free: list[int] = []
+
+    def take(self) -> DeviceArray:
+        """An array that is nobody's until it, and all that refer to it, are gone. Raises CudaError."""
+        if self._free:
+            address = self._free.pop()
+        else:
+            memory: cuda.Memory = self._held.enter_context(cuda.Memory(spec_bytes(self._spec)))
+            address = memory.address
+        array = DeviceArray(address, self._spec.shape, self._spec.dtype, self._device)
+        # Bound to the list, not to the pool: an array may outlive that.
+        weakref.finalize(array, self._free.append, address)
+        return array
+
+    def close(self) -> None:
+        """Free everything, also what is still held."""
+        self._held.close()
+
+
+class Spans:
+    """Four events of a run: before the uploads, before the graph, after it, after the downloads."""
+
+    def __init__(self, stream: cuda.Stream, sink: Callable[[DeviceTimes], object]) -> None:
+        self._stream, self._sink = stream, sink
+        self._clock: list[float] = []
+        with ExitStack() as held:
+            self._events = [held.enter_context(cuda.Event()) for _ in range(4)]
+            self._held = held.pop_all()
+
+    def begin(self) -> Callable[[], None]:
+        """A new run; returns what marks the next of its four points. One that failed left off halfway."""
+        self._clock.clear()
+        return self._mark
+
+    def _mark(self) -> None:
+        self._stream.record(self._events[len(self._clock)])
+        self._clock.append(time.perf_counter())
+
+    def tell(self) -> None:
+        """Once the stream has been waited for."""
+        spans = [after.since(before) for before, after in itertools.pairwise(self._events)]
+        self._sink(DeviceTimes(1e3 * (self._clock[2] - self._clock[1]), *spans))
+
+    def close(self) -> None:
+        """Destroy the events."""
+        self._held.close()
+
+
+def spec_bytes(spec: TensorSpec) -> int:
+    """Size of a tensor."""
+    return int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize

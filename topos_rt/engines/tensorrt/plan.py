@@ -1,0 +1,137 @@
+"""A TensorRT plan as it is loaded: whether it may run here, its inputs and outputs, its compiled kernels."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topos_rt.engines.cache import warn
+from topos_rt.engines.contract import TensorSpec
+from topos_rt.engines.tensorrt.build import Messages
+from topos_rt.errors import BackendError, OutputError
+from topos_rt.support.files import write_atomic
+
+CPU = "use the backend onnxruntime"
+
+# Bits of EngineInvalidityDiagnostics -> what they mean, and the remedy.
+VALIDITY = {
+    1: ("it was built by another version of TensorRT", "build it again"),
+    2: ("it was not built for GPUs of this compute capability", CPU),
+    4: ("the NVIDIA driver is too old for it", "update the NVIDIA driver"),
+    8: ("the CUDA runtime is too old for it", "update the NVIDIA driver and cuda-python"),
+    16: ("the GPU has too little memory for it", f"close other programs that use the GPU, or {CPU}"),
+    32: ("it is damaged or no plan at all", "build it again"),
+    64: ("CUDA does not work", "reinstall the NVIDIA driver, then restart"),
+}
+_STALE = 1 | 32
+_CAPABILITY = 2
+
+
+class PlanRefused(BackendError):
+    """TensorRT does not take a plan; `stale` where building it again may help."""
+
+    stale = False
+
+
+class RuntimeCache:
+    """TensorRT-RTX's cache of compiled kernels; with TensorRT, nothing."""
+
+    def __init__(self, trt: Any, engine: Any, path: Path | None) -> None:
+        self._strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._engine, self._path = engine, path
+        self._config: Any = None
+        self._cache: Any = None
+        self._kept = ""  # digest of what is on disk, or could not be put there
+        if not hasattr(trt, "IRuntimeCache"):
+            return
+        self._config = engine.create_runtime_config()
+        self._config.set_execution_context_allocation_strategy(self._strategy)
+        self._cache = self._config.create_runtime_cache()
+        self._load()
+        self._config.set_runtime_cache(self._cache)
+
+    def create_context(self) -> Any:
+        """An execution context whose activations lie where we say."""
+        return self._engine.create_execution_context(self._strategy if self._config is None else self._config)
+
+    def save(self) -> None:
+        """Write what was compiled, where that is new."""
+        if self._cache is None or self._path is None:
+            return
+        data = bytes(self._cache.serialize() or b"")
+        digest = _digest(data)
+        if not data or digest == self._kept:
+            return
+        self._kept = digest  # or told of, once
+        try:
+            write_atomic(self._path, data)
+        except OutputError as error:
+            warn(f"the compiled kernels are not kept: {error}")
+
+    def close(self) -> None:
+        """Let go of it, after the context that uses it."""
+        self._config = None
+        self._cache = None
+        self._engine = None
+
+    def _load(self) -> None:
+        if self._path is None:
+            return
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            warn(f"the compiled kernels in {self._path} cannot be read: {error.strerror}")
+            return
+        if self._cache.deserialize(data):
+            self._kept = _digest(data)
+        else:
+            warn(
+                f"the compiled kernels in {self._path} are of another GPU, driver or version, or damaged; "
+                "the first run compiles them anew"
+            )
+
+
+def deserialize(runtime: Any, name: str, plan: bytes, messages: Messages) -> Any:
+    """The engine of a plan. Raises PlanRefused.
+
+    That a plan is not for this compute capability is not the last word: TensorRT-RTX 1.6.1 says so of any
+    plan on an H100, loads it all the same, and it computes what it should.
+    """
+    bits = 0
+    if hasattr(runtime, "get_engine_validity"):
+        verdict, bits = runtime.get_engine_validity(plan)
+        if verdict.name == "INVALID" and int(bits) != _CAPABILITY:
+            raise _refused(name, int(bits), messages.errors())
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise _refused(name, int(bits), messages.errors())
+    return engine
+
+
+def _refused(name: str, bits: int, told: str | None) -> PlanRefused:
+    meanings = [meaning for bit, meaning in VALIDITY.items() if bits & bit]
+    reasons = [reason for reason, _ in meanings] or ["no reason given"]
+    fix = meanings[0][1] if meanings else CPU
+    got = told if told and not bits else ", ".join(reasons)
+    error = PlanRefused(f"TensorRT refuses the engine of {name}", got=got, fix=fix)
+    error.stale = bool(bits & _STALE) and not bits & ~_STALE
+    return error
+
+
+def specs(trt: Any, engine: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Inputs and outputs of an engine."""
+    sides: dict[Any, dict[str, TensorSpec]] = {trt.TensorIOMode.INPUT: {}, trt.TensorIOMode.OUTPUT: {}}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+        sides[engine.get_tensor_mode(name)][name] = TensorSpec(tuple(engine.get_tensor_shape(name)), dtype)
+    return sides[trt.TensorIOMode.INPUT], sides[trt.TensorIOMode.OUTPUT]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

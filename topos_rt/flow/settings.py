@@ -1,0 +1,251 @@
+"""What a solver is given: settings and presets, the time grid, seeded noise, guidance.
+
+Time runs from 1 (noise) to 0 (data). Source of the maths: `FlowEulerCfgSampler` of the TOPOS release
+(arXiv 2605.14594).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from topos_rt.errors import OptionError, choose
+from topos_rt.flow.solvers import SOLVERS, Array, Step, Velocity
+
+MAX_STEPS = 1000
+MAX_SHIFT = 1000.0  # a stronger shift squeezes the steps together below the resolution of float32 times
+MAX_GUIDANCE = 1000.0
+MAX_TEMPERATURE = 2.0
+SEED_END = 2**64
+DEFAULT_PRESET = "balanced"
+
+_EDGE = 1e-9  # so that no grid's rounding decides whether guidance acts at an edge of its interval
+
+
+def _real(what: str, value: object, low: float, high: float) -> float:
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+        raise OptionError(what, got=_short(value), expected=f"a number from {low:g} to {high:g}")
+    return float(number)
+
+
+def _whole(what: str, value: object) -> int:
+    number = value.item() if isinstance(value, np.generic) else value
+    if type(number) is not int or not 1 <= number <= MAX_STEPS:
+        raise OptionError(what, got=_short(value), expected=f"a whole number from 1 to {MAX_STEPS}")
+    return number
+
+
+def _interval(value: Any) -> tuple[float, float]:
+    expected = "two numbers, 0 <= LO <= HI <= 1"
+    what = "guidance interval"
+    numbers = _numbers(what, value, expected)
+    if len(numbers) != 2 or numbers[0] > numbers[1]:
+        raise OptionError(what, got=_short(value), expected=expected)
+    return numbers[0], numbers[1]
+
+
+def _times(value: Any) -> tuple[float, ...]:
+    expected = f"2 to {MAX_STEPS + 1} numbers that fall strictly from 1 to 0"
+    numbers = _numbers("times", value, expected)
+    # The networks take float32 times: those that are one there are no step.
+    falling = 2 <= len(numbers) <= MAX_STEPS + 1 and bool((np.diff(np.array(numbers, np.float32)) < 0).all())
+    if not falling or numbers[0] != 1 or numbers[-1] != 0:
+        raise OptionError("times", got=_short(value), expected=expected)
+    return numbers
+
+
+def _numbers(what: str, value: Any, expected: str) -> tuple[float, ...]:
+    """A sequence of numbers from 0 to 1."""
+    try:
+        return tuple(_real(what, number, 0, 1) for number in value)
+    except (TypeError, OptionError) as error:
+        raise OptionError(what, got=_short(value), expected=expected) from error
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40]
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How to sample. Raises OptionError for a value out of range, or values that contradict each other."""
+
+    steps: int = 50
+    solver: str = "euler"
+    guidance: float | None = None  # w, 0 to 1000; None: the model's own, from its manifest
+    shift: float = 1.0  # r of `time_grid`; 1 is no shift
+    interval: tuple[float, float] = (0.0, 1.0)  # guidance acts at the times lo <= t <= hi
+    reuse: int = 1  # v_cond - v_uncond is computed at every reuse-th guided evaluation, and kept between
+    times: tuple[float, ...] | None = None  # steps + 1 times in place of `time_grid`'s
+    temperature: float | None = None  # of the noise, 0 to 2; 1 is the release's; None: the model's own
+
+    def __post_init__(self) -> None:
+        choose(self.solver, SOLVERS, "solver")
+        self._set(
+            steps=_whole("steps", self.steps),
+            guidance=None if self.guidance is None else _real("guidance", self.guidance, 0, MAX_GUIDANCE),
+            shift=_real("shift", self.shift, 1 / MAX_SHIFT, MAX_SHIFT),
+            interval=_interval(self.interval),
+            reuse=_whole("guidance reuse", self.reuse),
+        )
+        if self.temperature is not None:
+            self._set(temperature=_real("temperature", self.temperature, 0, MAX_TEMPERATURE))
+        if self.times is not None:
+            self._set(times=_times(self.times))
+            if self.steps != len(self.times) - 1:
+                raise OptionError("steps", got=self.steps, expected=f"{len(self.times) - 1}, as `times` has")
+            if self.shift != 1:
+                raise OptionError("shift", got=f"{self.shift:g}", expected="1, as `times` are the grid")
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The steps + 1 times of the run, from 1 to 0."""
+        return time_grid(self.steps, self.shift) if self.times is None else self.times
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+# `reference` is the release; the others are chosen by rule from measurements: benchmarks/bench_sampler.py.
+PRESETS: dict[str, SamplerSettings] = {
+    "reference": SamplerSettings(steps=50),
+    "balanced": SamplerSettings(steps=12, solver="unipc", shift=3.0),
+    "fast": SamplerSettings(steps=8, solver="unipc", shift=3.0),
+}
+
+
+def resolve(preset: str = DEFAULT_PRESET, **given: Any) -> SamplerSettings:
+    """The settings of a preset, with those fields of `SamplerSettings` put in their place that are not None.
+
+    `times` bring their number of steps, and replace the preset's shift; steps or a shift replace its times.
+
+    Raises OptionError for an unknown preset or solver, a value out of range, or `times` that contradict the
+    steps or shift given with them; TypeError for a keyword that is no such field.
+    """
+    fields = SamplerSettings.__dataclass_fields__
+    for name in given:
+        if name not in fields:
+            names = ", ".join(("preset", *fields))
+            raise TypeError(f"unexpected keyword argument {name!r}; expected one of: {names}")
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "times" in changes:
+        grid = _times(changes["times"])
+        changes = {"steps": len(grid) - 1, "shift": 1.0} | changes | {"times": grid}
+    elif not changes.keys().isdisjoint(("steps", "shift")):
+        changes["times"] = None
+    return dataclasses.replace(choose(preset, PRESETS, "preset"), **changes)
+
+
+def time_grid(steps: int, shift: float = 1.0) -> tuple[float, ...]:
+    """steps + 1 times from 1 to 0: equal steps t, moved to t' = r t / (1 + (r - 1) t) with r = shift.
+
+    r > 1 spends more steps near the noise. Python floats, so that float32 states stay float32.
+    """
+    t = np.linspace(1.0, 0.0, steps + 1)
+    # The same formula, with a denominator that makes the first time 1 exactly.
+    return tuple((shift * t / (shift * t + (1.0 - t))).tolist())
+
+
+def check_seed(seed: int) -> int:
+    """`seed` as an int. Raises OptionError unless it is a whole number with 0 <= seed < 2**64."""
+    try:
+        value = -1 if isinstance(seed, bool | np.bool_) else operator.index(seed)
+    except TypeError:
+        value = -1
+    if not 0 <= value < SEED_END:
+        raise OptionError("seed", got=repr(seed)[:40], expected="a whole number from 0 to 2**64 - 1")
+    return value
+
+
+def noise(seed: int, shape: tuple[int, ...]) -> Array:
+    """Standard normal float32 noise, drawn on the host with Philox: a seed means the same on every backend.
+
+    The release draws on the GPU, so its seeds do not carry over. Raises OptionError for a seed out of range.
+    """
+    generator = np.random.Generator(np.random.Philox(check_seed(seed)))
+    return generator.standard_normal(shape, dtype=np.float32)
+
+
+class Field(Protocol):
+    """The DiT bound to one context. States and velocities are [1,N,D]."""
+
+    def conditional(self, x: Array, t: float) -> Array:
+        """The velocity v_cond under the context."""
+
+    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
+        """(1 + w) v_cond - w v_uncond, and v_cond - v_uncond."""
+
+
+def guided(field: Field, settings: SamplerSettings) -> Velocity:
+    """Classifier-free guidance as in the release, (1 + w) v_cond - w v_uncond, for one run of the sampler.
+
+    Outside `settings.interval` the velocity is v_cond (Kynkaanniemi et al. 2024, arXiv 2404.07724). With
+    `settings.reuse` = k > 1, only every k-th guided evaluation computes v_uncond; the others add w times the
+    last difference v_cond - v_uncond to v_cond. With w = 0 the velocity is v_cond everywhere.
+
+    Raises OptionError where the guidance is still the model's own.
+    """
+    w, (low, high) = settings.guidance, settings.interval
+    if w is None:
+        raise OptionError("guidance", got="None, the model's own", expected="that number from its manifest")
+    if w == 0:
+        return field.conditional
+    count, difference = 0, np.zeros(0, np.float32)
+
+    def velocity(x: Array, t: float) -> Array:
+        nonlocal count, difference
+        if not low - _EDGE <= t <= high + _EDGE:
+            return field.conditional(x, t)
+        count += 1
+        if (count - 1) % settings.reuse:
+            return field.conditional(x, t) + w * difference
+        v, difference = field.guided(x, t, w)
+        return v
+
+    return velocity
+
+
+def network_evaluations(settings: SamplerSettings) -> int:
+    """Forward passes of the network in one run; a guided evaluation with v_uncond is two.
+
+    Counted in a run on nothing, so it holds for every solver. Raises OptionError where the guidance is still
+    the model's own.
+    """
+    count = _Count()
+    for _ in sample(guided(count, settings), np.zeros(0, np.float32), settings):
+        pass
+    return count.passes
+
+
+class _Count:
+    """A `Field` that counts."""
+
+    passes = 0
+
+    def conditional(self, x: Array, t: float) -> Array:
+        self.passes += 1
+        return x
+
+    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
+        self.passes += 2
+        return x, x
+
+
+def sample(velocity: Velocity, start: Array, settings: SamplerSettings) -> Iterator[Step]:
+    """Integrate from noise `start` [1,N,D] at t = 1 to the latent at t = 0, one `Step` at a time."""
+    return SOLVERS[settings.solver](velocity, start, settings.grid)
+
+
+def clean_estimate(step: Step, sigma_min: float) -> Array:
+    """Estimate of the clean latent at time t: (1 - s) x_t - (s + (1 - s) t) v, with s = sigma_min.
+
+    Follows from x_t = (1 - t) x0 + (s + (1 - s) t) e and v = (1 - s) e - x0; what a live preview decodes.
+    """
+    return (1 - sigma_min) * step.x - (sigma_min + (1 - sigma_min) * step.t) * step.velocity

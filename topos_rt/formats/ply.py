@@ -1,0 +1,44 @@
+"""Stanford PLY, binary little endian: vertices with normals, polygons, no rig.
+
+No UVs: PLY has one per vertex, which would need copies of vertices on seams, and the number and order of
+the vertices is what a head is about.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from topos_rt.formats.options import ExportOptions
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.topology import Topology
+
+
+def write_ply(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
+    """Vertices in order, then polygons in order where all have as many corners, else the triangles.
+
+    (Common readers, trimesh among them, take the size of the first polygon for that of all.) The same head
+    gives the same bytes.
+    """
+    options = options or ExportOptions()
+    polygons = _polygons(mesh.topology)
+    axes = "+Y up, facing +Z" if options.up == "y" else "+Z up, facing -Y"
+    lines = ["ply", "format binary_little_endian 1.0", f"comment topos_rt head in {options.units}, {axes}"]
+    lines += [f"comment {json.dumps(name)}: {json.dumps(value)}" for name, value in mesh.metadata.items()]
+    lines += [f"element vertex {mesh.topology.num_vertices}"]
+    lines += [f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")]
+    lines += [f"element face {len(polygons)}", "property list uchar int vertex_indices", "end_header"]
+    vertices = np.hstack([options.place(mesh.positions), options.turn(mesh.normals)]).astype("<f4")
+    size = polygons.shape[1]
+    faces = np.zeros(len(polygons), np.dtype([("size", "u1"), ("ids", "<i4", (size,))]))
+    faces["size"], faces["ids"] = size, polygons
+    return "\n".join([*lines, ""]).encode("ascii") + vertices.tobytes() + faces.tobytes()
+
+
+def _polygons(topology: Topology) -> np.ndarray:
+    """[P,corners] vertex ids."""
+    sizes = topology.polygon_sizes
+    if (sizes == sizes[0]).all():
+        return topology.polygon_vertices.reshape(-1, int(sizes[0]))
+    return topology.triangles

@@ -1,0 +1,115 @@
+"""Arrays on a GPU: no more than an address, a shape and a type, and an owner who frees them together."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from topos_rt.engines.contract import Tensor
+from topos_rt.errors import InputError
+from topos_rt.gpu import cuda
+
+NOWHERE = -1  # the device of an address that is none
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceArray:
+    """A dense, row-major array on a GPU. It owns nothing: see `Arena`.
+
+    Other libraries take it without a copy through `__cuda_array_interface__`.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    device: int
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            "version": 3,
+        }
+
+    @classmethod
+    def view(cls, what: str, array: Any) -> DeviceArray:
+        """Anything with `__cuda_array_interface__`. Raises InputError for one that is strided."""
+        if isinstance(array, DeviceArray):
+            return array
+        facts = array.__cuda_array_interface__
+        shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
+        if facts.get("strides") not in (None, _dense_strides(shape, dtype)):
+            raise InputError(
+                what,
+                got=f"strides {facts['strides']}",
+                expected="a dense, row-major array",
+                fix="make it contiguous",
+            )
+        address = int(facts["data"][0])
+        return cls(address, shape, dtype, cuda.device_of(address) if address else NOWHERE)
+
+
+class Arena:
+    """Memory on the current GPU, allocated piece by piece and freed at once. A context manager."""
+
+    def __init__(self, stream: cuda.Stream) -> None:
+        self.device = cuda.current_device().ordinal
+        self._stream = stream
+        self._held = ExitStack()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        """An array whose values mean nothing yet."""
+        made = DeviceArray(0, shape, np.dtype(dtype), self.device)
+        memory: cuda.Memory = self._held.enter_context(cuda.Memory(made.nbytes))
+        return DeviceArray(memory.address, shape, made.dtype, self.device)
+
+    def put(self, array: Tensor) -> DeviceArray:
+        """A copy of an array of the host; waits for it."""
+        array = np.ascontiguousarray(array)
+        made = self.empty(array.shape, array.dtype)
+        if array.nbytes:
+            self._stream.to_device(made.address, array)
+            self._stream.synchronize()
+        return made
+
+    def get(self, array: DeviceArray) -> Tensor:
+        """A copy on the host; waits for it and for all that was begun before."""
+        host = np.empty(array.shape, array.dtype)
+        if array.nbytes:
+            self._stream.to_host(host, array.address)
+        self._stream.synchronize()
+        return host
+
+    def close(self) -> None:
+        """Free everything."""
+        self._held.close()
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _dense_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    strides, step = [], dtype.itemsize
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))

@@ -1,0 +1,362 @@
+"""Checked entry of every kernel. The arrays choose the path: NumPy arrays the NumPy twin, a GPU's the kernel.
+
+Arrays on a GPU are anything with `__cuda_array_interface__`: `topos_rt.gpu.device_array`, PyTorch, CuPy.
+Work is put on `stream` (a handle; 0: the default stream) and not waited for. Every function raises InputError
+for an array of another type, shape or layout than it needs, for arrays of the host and of a GPU together or
+of several GPUs, and BackendError where the kernels are not built or CUDA refuses. Indices are checked once,
+when `Graph` and `Corners` are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from topos_rt.errors import BackendError, InputError
+from topos_rt.gpu import cuda, reference
+from topos_rt.gpu.checks import address, check, check_apart, check_out, device_of_all
+from topos_rt.gpu.device_array import DeviceArray
+from topos_rt.gpu.layers import VECTOR, Layer
+from topos_rt.gpu.tables import Array, Corners, Graph, check_rows
+
+_F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
+_FLOATS = (_F16, _F32, np.dtype(np.float64))  # the twin computes in any; the kernels say what they take
+_MOST = 1 << 31
+MAX_TERMS = 4
+MAX_SUMS = 2
+
+
+def graph_conv(
+    x: Array,
+    graph: Graph,
+    layer: Layer,
+    residual: Array | None = None,
+    residual_rows: Array | None = None,
+    silu: bool = True,
+    *,
+    out: Array | None = None,
+    stream: int = 0,
+) -> Array:
+    """silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
+
+    Args:
+        x: [graph.inputs, layer.c_in] FP16; on the host FP32 too.
+        graph, layer: of the host, or both `placed` on the GPU of x.
+        residual: [R, layer.c_out] of the type of x, or None.
+        residual_rows: [graph.rows] int32, which row of `residual` each row takes; None: its own, R = rows.
+        silu: whether a SiLU comes last.
+        out: [graph.rows, layer.c_out] of the type of x, overlapping no input; on a GPU it must be given.
+
+    Returns `out`. Source: TOPOS (arXiv 2605.14594), `models/vae.py`.
+    """
+    device = device_of_all(x, residual, residual_rows, out, layer.matrix, *_tables(graph))
+    _fit(graph, layer)
+    dtype = (_F16,) if device is not None else _FLOATS
+    x = check("x", x, dtype, (graph.inputs, layer.c_in), device)
+    same = (np.dtype(x.dtype),)
+    rows = (
+        None
+        if residual_rows is None
+        else check("residual_rows", residual_rows, (_I32,), (graph.rows,), device)
+    )
+    if residual is not None:
+        known = len(residual) if rows is not None and len(residual.shape) else graph.rows
+        residual = check("residual", residual, same, (known, layer.c_out), device)
+    elif rows is not None:
+        raise InputError("residual_rows", got="rows", expected="None where there is no residual")
+    out = check_out("out", out, same, (graph.rows, layer.c_out), device)
+    if device is None:
+        if rows is not None and residual is not None:
+            check_rows("residual_rows", rows, graph.rows, len(residual))
+        return reference.graph_conv(x, graph, layer, residual, rows, silu, out)
+    check_apart("out", out, x=x, residual=residual)
+    if layer.tiled and graph.tiles is None:
+        raise InputError("layer: packed for tiles", got="a graph without", expected="graph.tiled(), placed")
+    sizes = (graph.rows, layer.c_in, layer.c_out)
+    _run(
+        "graph_conv",
+        address(x),
+        _edges(graph),
+        _tiles(graph) if layer.tiled else 0,
+        sizes,
+        address(layer.matrix),
+        address(layer.bias),
+        (address(layer.gamma), address(layer.beta)),
+        (address(residual), address(rows)),
+        silu,
+        address(out),
+        (0, 0, 0, 0),
+        stream,
+    )
+    return out
+
+
+def linear_out(
+    x: Array,
+    layer: Layer,
+    out_rows: Array | None = None,
+    scale: Array | None = None,
+    mean: Array | None = None,
+    *,
+    out: Array | None = None,
+    stream: int = 0,
+) -> Array:
+    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]; the kernel is graph_conv.
+
+    Args:
+        x: [rows, layer.c_in] FP16; on the host FP32 too. layer: of one type, without a norm.
+        out_rows: [rows] int32, a permutation (checked on the host), or None.
+        scale: [layer.c_out] FP32, or None: 1.
+        mean: [rows, layer.c_out] FP32 in the order of `out`, or None: 0.
+        out: [rows, layer.c_out] FP32; on a GPU it must be given.
+    """
+    device = device_of_all(x, layer.matrix, out_rows, scale, mean, out)
+    if layer.types != 1 or layer.gamma is not None:
+        raise InputError(
+            "layer",
+            got=f"{layer.types} types, norm: {layer.gamma is not None}",
+            expected="one type and no norm",
+        )
+    rows = x.shape[0] if len(x.shape) else 0
+    _addressable(rows, layer.c_in)
+    x = check("x", x, (_F16,) if device is not None else _FLOATS, (rows, layer.c_in), device)
+    wide = (_F32,) if device is not None else (np.promote_types(x.dtype, _F32),)
+    shape = (rows, layer.c_out)
+    places = None if out_rows is None else check("out_rows", out_rows, (_I32,), (rows,), device)
+    scale = None if scale is None else check("scale", scale, (_F32,), (layer.c_out,), device)
+    mean = None if mean is None else check("mean", mean, (_F32,), shape, device)
+    out = check_out("out", out, wide, shape, device)
+    if device is None:
+        if places is not None and not np.array_equal(np.sort(places), np.arange(rows)):
+            raise InputError("out_rows", got="rows that repeat or lie outside", expected="a permutation")
+        return reference.linear_out(x, layer, places, scale, mean, out)
+    _run(
+        "graph_conv",
+        address(x),
+        [(0, 0)],
+        0,
+        (rows, layer.c_in, layer.c_out),
+        address(layer.matrix),
+        address(layer.bias),
+        (0, 0),
+        (0, 0),
+        False,
+        0,
+        (address(out), address(places), address(scale), address(mean)),
+        stream,
+    )
+    return out
+
+
+def flow_step(
+    terms: Sequence[Array],
+    table: Array,
+    step: Array,
+    outs: Sequence[Array],
+    half_out: Array | None = None,
+    *,
+    stream: int = 0,
+) -> None:
+    """outs[j] = sum_i table[step, j, i] * terms[i], then step grows by one.
+
+    A step of the sampler, guidance included, whose weights are looked up on the device: a captured graph
+    serves all steps. `topos_rt.flow.program` makes the tables. A step outside of the table changes nothing.
+
+    Args:
+        terms: 1 to 4 arrays of one shape, FP32. table: [steps, sums, terms] FP32. step: [1] int32.
+        outs: 1 or 2 arrays of the shape of the terms, FP32; each may be one of the terms.
+        half_out: FP16 copy of outs[0], or None.
+    """
+    device = device_of_all(*terms, table, step, *outs, half_out)
+    if not 1 <= len(terms) <= MAX_TERMS or not 1 <= len(outs) <= MAX_SUMS:
+        raise InputError(
+            "flow_step",
+            got=f"{len(terms)} terms, {len(outs)} outs",
+            expected=f"1..{MAX_TERMS} terms, 1..{MAX_SUMS} outs",
+        )
+    shape = tuple(terms[0].shape)
+    terms = [check(f"terms[{i}]", a, (_F32,), shape, device) for i, a in enumerate(terms)]
+    steps = table.shape[0] if len(table.shape) else 0
+    table = check("table", table, (_F32,), (steps, len(outs), len(terms)), device)
+    step = check("step", step, (_I32,), (1,), device)
+    outs = [check_out(f"outs[{j}]", a, (_F32,), shape, device) for j, a in enumerate(outs)]
+    half_out = None if half_out is None else check_out("half_out", half_out, (_F16,), shape, device)
+    if len(outs) > 1 and outs[0] is outs[1]:
+        raise InputError("outs", got="the same array twice", expected="distinct arrays")
+    if device is None:
+        return reference.flow_step(terms, table, step, outs, half_out)
+    for j, target in enumerate(outs):
+        others = {f"terms[{i}]": a for i, a in enumerate(terms) if a.address != target.address}
+        others |= {f"outs[{k}]": a for k, a in enumerate(outs[:j])}
+        check_apart(f"outs[{j}]", target, **others, half_out=half_out)
+    size = int(np.prod(shape, dtype=np.int64))
+    _run(
+        "flow_step",
+        [address(a) for a in terms],
+        address(table),
+        address(step),
+        steps,
+        [address(a) for a in outs],
+        address(half_out),
+        size,
+        stream,
+    )
+    return None
+
+
+def mesh_normals(
+    positions: Array,
+    corners: Corners,
+    rotation: np.ndarray,
+    scale: float,
+    centre: np.ndarray,
+    *,
+    outs: tuple[Array, Array] | None = None,
+    stream: int = 0,
+) -> tuple[Array, Array]:
+    """Positions in metres, scale * rotation p + centre, and area-weighted unit normals, rotated likewise.
+
+    Args:
+        positions: [V,3] FP32, or [V,C] with xyz first, as the decoder gives them.
+        corners: of the mesh's triangles; `placed` on the GPU of the positions.
+        rotation: [3,3], a rotation. scale: metres of one unit. centre: [3] metres. All of the host.
+        outs: two arrays [V,3] FP32; on a GPU they must be given, and may not overlap the positions.
+
+    Returns positions and normals, [V,3] FP32; vertices without a direction get +Y.
+    """
+    out_positions, out_normals = outs or (None, None)
+    device = device_of_all(positions, corners.offsets, out_positions, out_normals)
+    pitch = positions.shape[1] if len(positions.shape) == 2 else 0
+    if pitch < 3:
+        raise InputError("positions", got=f"shape {list(positions.shape)}", expected="[V,3] or wider")
+    positions = check("positions", positions, (_F32,), (corners.rows, pitch), device)
+    turn, middle = np.asarray(rotation, np.float32), np.asarray(centre, np.float32)
+    if turn.shape != (3, 3) or middle.shape != (3,):
+        raise InputError(
+            "rotation and centre",
+            got=f"{list(turn.shape)} and {list(middle.shape)}",
+            expected="[3,3] and [3]",
+        )
+    shape = (corners.rows, 3)
+    out_positions = check_out("outs[0]", out_positions, (_F32,), shape, device)
+    out_normals = check_out("outs[1]", out_normals, (_F32,), shape, device)
+    if device is None:
+        return reference.mesh_normals(positions, corners, turn, scale, middle, out_positions, out_normals)
+    for name, array in (("outs[0]", out_positions), ("outs[1]", out_normals)):
+        check_apart(name, array, positions=positions)
+    _run(
+        "mesh_normals",
+        address(positions),
+        pitch,
+        corners.rows,
+        (address(corners.offsets), address(corners.wings)),
+        turn.reshape(-1).tolist(),
+        float(scale),
+        middle.tolist(),
+        (address(out_positions), address(out_normals)),
+        stream,
+    )
+    return out_positions, out_normals
+
+
+def pack_rows(
+    x: Array, columns: int, source_rows: Array | None = None, *, out: Array | None = None, stream: int = 0
+) -> Array:
+    """FP16 of x[source_rows], with zeros up to `columns`.
+
+    x: [n,c] FP32, c <= columns. source_rows: [n] int32, or None. out: [n, columns] FP16; on a GPU given.
+    """
+    device = device_of_all(x, source_rows, out)
+    if len(x.shape) != 2 or not 0 < x.shape[1] <= columns:
+        raise InputError("x", got=f"shape {list(x.shape)}", expected=f"[n,c] with 1 to {columns} columns")
+    n, c = x.shape
+    x = check("x", x, (_F32,), (n, c), device)
+    rows = None if source_rows is None else check("source_rows", source_rows, (_I32,), (n,), device)
+    out = check_out("out", out, (_F16,), (n, columns), device)
+    if device is None:
+        if rows is not None:
+            check_rows("source_rows", rows, n, n)
+        return reference.pack_rows(x, columns, rows, out)
+    _run("pack_rows", address(x), address(rows), (n, c, columns), address(out), stream)
+    return out
+
+
+def project(
+    x: Array, basis: Array, *, scratch: Array | None = None, out: Array | None = None, stream: int = 0
+) -> Array:
+    """The part of a vector in the span of orthonormal rows: basis^T (basis x).
+
+    x: [n] FP32. basis: [k,n] FP32. On a GPU, scratch [k] FP32 and out [n] FP32 must be given; out may be x.
+    """
+    device = device_of_all(x, basis, scratch, out)
+    n = int(np.prod(x.shape, dtype=np.int64))
+    directions = basis.shape[0] if len(basis.shape) else 0
+    x = check("x", x, (_F32,), (n,), device)
+    basis = check("basis", basis, (_F32,), (directions, n), device)
+    out = check_out("out", out, (_F32,), (n,), device)
+    if device is None:
+        return reference.project(x, basis, out)
+    scratch = check_out("scratch", scratch, (_F32,), (directions,), device)
+    _run("project", address(x), address(basis), (directions, n), address(scratch), address(out), stream)
+    return out
+
+
+def kernels() -> Any:
+    """The compiled extension. Raises BackendError where it was not built."""
+    try:
+        return import_module("topos_rt._kernels")
+    except ImportError as error:
+        raise BackendError(
+            "the CUDA kernels are not there",
+            got=error,
+            expected="an installation made where nvcc is",
+            fix="install the CUDA toolkit, then: pip install --force-reinstall --no-deps topos-rt",
+        ) from error
+
+
+def tiles_here() -> bool:
+    """Whether the current GPU runs the kernels of graphs with tiles, and they were built for it."""
+    return bool(kernels().TILED) and cuda.current_device().compute_capability == "9.0"
+
+
+def _run(name: str, *arguments: Any) -> None:
+    launcher: Callable[..., None] = getattr(kernels(), name)
+    try:
+        launcher(*arguments)
+    except RuntimeError as error:
+        raise BackendError(f"kernel {name}", got=error, fix="use the engine decoder") from error
+
+
+def _fit(graph: Graph, layer: Layer) -> None:
+    if len(graph.types) != layer.types:
+        raise InputError(
+            "graph and layer",
+            got=f"{len(graph.types)} and {layer.types} edge types",
+            expected="the same number",
+        )
+    _addressable(graph.inputs, layer.c_in)
+    if isinstance(layer.matrix, DeviceArray) and layer.c_in % VECTOR:
+        raise InputError("layer", got=f"{layer.c_in} input channels", expected=f"a multiple of {VECTOR}")
+
+
+def _addressable(rows: int, columns: int) -> None:
+    """The kernel counts the numbers of x in 32 bits."""
+    if rows * columns >= _MOST:
+        raise InputError(
+            "x", got=f"{rows} x {columns} numbers", expected=f"less than {_MOST}", fix="split the graph"
+        )
+
+
+def _tables(graph: Graph) -> list[Array | None]:
+    return [array for sources in graph.types for array in (sources.offsets, sources.indices)]
+
+
+def _tiles(graph: Graph) -> int:
+    return 0 if graph.tiles is None else address(graph.tiles.tables)
+
+
+def _edges(graph: Graph) -> list[tuple[int, int]]:
+    return [(address(sources.offsets), address(sources.indices)) for sources in graph.types]

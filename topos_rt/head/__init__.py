@@ -1,0 +1,1 @@
+"""What a head is: topology, hierarchy, mesh, normals, rig, poses and levels of detail."""

@@ -1,0 +1,181 @@
+"""What the pipeline returns: a `HeadMesh`; the `Rig` that animates it is in `topos_rt/head/rig.py`.
+
+Both are float32, metres, +Y up, facing +Z, right-handed, with counter-clockwise front faces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError
+from topos_rt.head.lod import reduced_head
+from topos_rt.head.rig import Rig
+from topos_rt.head.topology import Topology
+from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
+from topos_rt.support.files import write_atomic
+
+__all__ = ["HeadMesh", "Rig", "unit_vectors", "vertex_normals"]
+
+_UNIT_TOLERANCE = 1e-3
+_UP = np.array([0.0, 1.0, 0.0], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMesh:
+    """One head. Vertex i means the same point of the head in every HeadMesh of a topology.
+
+    `metadata` says how the head was made (seed, steps, solver, model, note on the weights) as JSON values; it
+    goes into exported files. `timings` (seconds per stage) does not: the same seed gives the same bytes.
+
+    Raises MeshInputError for wrong shapes or types, NaN or infinite values, normals not of unit length, no
+    extent, a rig of another topology, or metadata that JSON cannot hold.
+    """
+
+    positions: np.ndarray  # [V,3] float32, metres, +Y up, facing +Z
+    normals: np.ndarray  # [V,3] float32, unit length
+    topology: Topology
+    rig: Rig | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        vertices = self.topology.num_vertices
+        for name in ("positions", "normals"):
+            object.__setattr__(self, name, frozen(getattr(self, name), np.float32, name))
+            require_shape(getattr(self, name), (vertices, 3), name)
+            require_finite(getattr(self, name), name)
+        extent = np.ptp(self.positions, axis=0)
+        require(bool(extent.any()), "positions", "the same point for every vertex", "a surface")
+        lengths = np.linalg.norm(self.normals, axis=1)
+        unit = np.abs(lengths - 1) <= _UNIT_TOLERANCE
+        require(
+            unit.all(),
+            "normals",
+            f"one of length {first(lengths, ~unit)}",
+            "unit length",
+            "use topos_rt.head.mesh.unit_vectors or vertex_normals",
+        )
+        if self.rig is not None and self.rig.num_vertices != vertices:
+            raise MeshInputError(
+                "the rig",
+                got=f"{self.rig.num_vertices} vertices",
+                expected=f"{vertices}, as in the topology",
+                fix="use the same bundle's rig",
+            )
+        object.__setattr__(self, "metadata", _plain(self.metadata))
+        object.__setattr__(self, "timings", {name: float(seconds) for name, seconds in self.timings.items()})
+
+    def __repr__(self) -> str:
+        rig = f"{len(self.rig.shape_names)} blendshapes" if self.rig else "no rig"
+        return f"<HeadMesh: {len(self.positions)} vertices, {len(self.triangles)} triangles, {rig}>"
+
+    @property
+    def triangles(self) -> np.ndarray:
+        """[F,3] int32 vertex ids, counter-clockwise; the same for every head of the topology."""
+        return self.topology.triangles
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest corner [3], metres, of the axis-aligned box around the head."""
+        return self.positions.min(0), self.positions.max(0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies that may be written to, by name.
+
+        positions, normals [V,3] and uvs [U,2] float32; triangles and triangle_uvs [F,3] int32. The head's own
+        arrays are read-only: what takes arrays by DLPack either refuses those or might write to them all the
+        same. These can be handed over without another copy: `torch.from_dlpack(head.arrays()["positions"])`.
+        """
+        parts = {
+            "positions": self.positions,
+            "normals": self.normals,
+            "triangles": self.triangles,
+            "uvs": self.topology.uvs,
+            "triangle_uvs": self.topology.triangle_uvs,
+        }
+        return {name: np.array(values, order="C") for name, values in parts.items()}
+
+    def posed(
+        self, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]] | None = None
+    ) -> HeadMesh:
+        """The head with blendshapes set and joints turned, without a rig: see `topos_rt.head.rig_fit.pose`.
+
+        shapes: name -> weight, such as {"jawOpen": 0.7}. turns: joint -> rotation vector [3], radians.
+        """
+        from topos_rt.head.rig_fit import pose
+
+        return pose(self, shapes, turns)
+
+    def lod(self, level: int) -> HeadMesh:
+        """The head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
+
+        Its vertices are some of this head's, the same ones for every head of the topology; rig and UVs come
+        along. Raises OptionError for a level that the topology does not have.
+        """
+        return reduced_head(self, level)
+
+    def save(
+        self,
+        path: str | PathLike[str],
+        format: str | None = None,
+        *,
+        units: str = "m",
+        up: str = "y",
+        rig: bool = True,
+    ) -> None:
+        """Write the head to a file, whole or not at all.
+
+        path: where; its suffix names the format unless `format` does ("glb", "obj", "ply", "usd", "usda").
+        units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). GLB takes only "m" and "y", glTF's own.
+        rig: False leaves skeleton, skin and blendshapes out of the formats that have them (GLB, USD).
+
+        Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
+        that is not installed, OutputError when the file cannot be written.
+        """
+        from topos_rt.formats import EXPORTERS, ExportOptions, format_of
+
+        export = EXPORTERS[format_of(path, format)]
+        write_atomic(path, export(self, ExportOptions(units=units, up=up, rig=rig)))
+
+
+def vertex_normals(positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Area-weighted vertex normals: the normalised sum of the cross products of the triangles at a vertex.
+
+    positions: [V,3]; triangles: [F,3] int, counter-clockwise. Returns [V,3] float32 of unit length; vertices
+    without triangles, and those whose triangles cancel out or have no area, get +Y.
+    """
+    corners = np.asarray(positions, np.float64)[triangles]
+    faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    ids = np.asarray(triangles).ravel()
+    sums = [np.bincount(ids, np.repeat(faces[:, axis], 3), len(positions)) for axis in range(3)]
+    return unit_vectors(np.stack(sums, 1))
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Rows [n,3] scaled to unit length, float32; rows without a direction (zero or not finite) become +Y."""
+    vectors = np.asarray(vectors, np.float64)
+    # Scaled by the largest entry first: the squares of tiny vectors would vanish.
+    largest = np.abs(vectors).max(1, keepdims=True, initial=0.0)
+    usable = np.isfinite(largest) & (largest > 0)
+    scaled = np.where(usable, vectors, _UP) / np.where(usable, largest, 1.0)
+    return (scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy with JSON types only; NumPy numbers become Python's."""
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False, default=lambda value: value.item())
+    except (TypeError, ValueError, AttributeError) as error:
+        raise MeshInputError(
+            "metadata",
+            got=f"a value JSON cannot hold ({error})",
+            expected="strings, finite numbers, booleans, lists, dictionaries",
+        ) from error
+    result: dict[str, Any] = json.loads(text)
+    return result

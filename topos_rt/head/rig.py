@@ -1,0 +1,235 @@
+"""The `Rig` of a topology: skeleton, skin weights, blendshapes, and how they are fitted to a head.
+
+float32, metres, +Y up, facing +Z. `topos_rt/head/rig_fit.py` fits a rig to a head; docs/rig.md has the maths.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from topos_rt.errors import BundleError, MeshInputError
+from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
+from topos_rt.support.tensorfile import read_tensors, write_tensors
+
+_UNIT_TOLERANCE = 1e-3
+_ARRAYS: dict[str, type[np.generic]] = {
+    "joint_parents": np.int32,
+    "joint_positions": np.float32,
+    "skin_joints": np.uint16,
+    "skin_weights": np.float32,
+    "shape_index": np.int32,
+    "shape_delta": np.float32,
+    "shape_offsets": np.int32,
+}
+_BINDING_ARRAYS: dict[str, type[np.generic]] = {
+    "template": np.float32,
+    "joint_index": np.int32,
+    "joint_weight": np.float32,
+    "joint_offsets": np.int32,
+    "contact_pairs": np.int32,
+    "contact_offsets": np.int32,
+    "parts": np.uint8,
+}
+_BINDING = "binding."  # before the names of a binding's arrays in a file
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """The head that a rig was made on, and what `topos_rt.head.rig_fit.fit` needs to carry it to another.
+
+    Joint j lies at the sum of `joint_weight[a:b]` times the vertices `joint_index[a:b]`, with
+    `a, b = joint_offsets[j : j + 2]`; its weights sum to one. Contacts of shape s, `contact_pairs[a:b]` with
+    `contact_offsets`, are vertices apart at rest that this shape brings together, as lids in a blink.
+
+    Raises MeshInputError where the parts do not fit together.
+    """
+
+    template: np.ndarray  # [V,3] float32, metres
+    joint_index: np.ndarray  # [R] int32 vertex ids
+    joint_weight: np.ndarray  # [R] float32, sum to one for each joint; may be negative
+    joint_offsets: np.ndarray  # [J+1] int32, from 0 to R
+    contact_pairs: np.ndarray  # [C,2] int32 vertex ids
+    contact_offsets: np.ndarray  # [S+1] int32, from 0 to C
+    parts: np.ndarray  # [V] uint8; 0: skin; k > 0: part k, which moves as one piece (eyeballs, tongue, teeth)
+
+    def __post_init__(self) -> None:
+        for name, dtype in _BINDING_ARRAYS.items():
+            object.__setattr__(self, name, frozen(getattr(self, name), dtype, f"rig {name}"))
+        vertices = len(self.template)
+        require_shape(self.template, (vertices, 3), "rig template")
+        require_finite(self.template, "rig template")
+        require(
+            vertices > 0 and bool(np.ptp(self.template, axis=0).any()),
+            "rig template",
+            "the same point for every vertex",
+            "a surface",
+        )
+        require_shape(self.parts, (vertices,), "rig parts")
+        require((self.parts == 0).any(), "rig parts", "a part at every vertex", "some skin, part 0")
+        require_shape(self.joint_index, (len(self.joint_weight),), "rig joint_index")
+        require_shape(self.contact_pairs, (len(self.contact_pairs), 2), "rig contact_pairs")
+        _require_ids(self.joint_index, vertices, "rig joint_index")
+        _require_ids(self.contact_pairs, vertices, "rig contact_pairs")
+        _require_offsets(self.joint_offsets, len(self.joint_index), "rig joint_offsets")
+        _require_offsets(self.contact_offsets, len(self.contact_pairs), "rig contact_offsets")
+        require_finite(self.joint_weight, "rig joint_weight")
+        require(
+            (np.diff(self.joint_offsets) > 0).all(),
+            "rig joint_offsets",
+            "a joint without vertices",
+            "one vertex or more for each joint",
+        )
+        sums = np.add.reduceat(self.joint_weight.astype(np.float64), self.joint_offsets[:-1])
+        whole = np.abs(sums - 1) <= _UNIT_TOLERANCE
+        require(whole.all(), "rig joint_weight", f"a sum of {first(sums, ~whole)}", "sums of 1")
+
+    def joints(self, positions: np.ndarray) -> np.ndarray:
+        """[J,3] float32: the joints of a head with vertices [V,3]."""
+        moved = positions[self.joint_index].astype(np.float64) * self.joint_weight[:, None]
+        return np.add.reduceat(moved, self.joint_offsets[:-1]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Skeleton, skin weights and blendshapes of a topology with V vertices.
+
+    Blendshapes are stored sparsely: shape s moves the vertices `shape_index[a:b]` by `shape_delta[a:b]`, with
+    `a, b = shape_offsets[s : s + 2]`. Names are ARKit's ("jawOpen", "eyeBlinkLeft") where they mean the same.
+
+    Of a bundle it sits on the head of its `binding`; of a `HeadMesh` it has been fitted to that head and has
+    none. Without a binding a rig cannot be fitted: it is used as it is.
+
+    Raises MeshInputError where the parts do not fit together.
+    """
+
+    joint_names: tuple[str, ...]  # J names, all different
+    joint_parents: np.ndarray  # [J] int32, -1 for a root; parents come before their children
+    joint_positions: np.ndarray  # [J,3] float32, metres, in the bind pose of the template head
+    skin_joints: np.ndarray  # [V,4] uint16
+    skin_weights: np.ndarray  # [V,4] float32, >= 0, rows sum to one
+    shape_names: tuple[str, ...]  # S names, all different
+    shape_index: np.ndarray  # [K] int32 vertex ids, rising within a shape
+    shape_delta: np.ndarray  # [K,3] float32, metres
+    shape_offsets: np.ndarray  # [S+1] int32, from 0 to K
+    binding: Binding | None = None
+
+    def __post_init__(self) -> None:
+        for name, dtype in _ARRAYS.items():
+            object.__setattr__(self, name, frozen(getattr(self, name), dtype, f"rig {name}"))
+        object.__setattr__(self, "joint_names", tuple(self.joint_names))
+        object.__setattr__(self, "shape_names", tuple(self.shape_names))
+        self._check_skeleton()
+        self._check_shapes()
+        if self.binding is not None:
+            self._check_binding(self.binding)
+
+    @property
+    def num_vertices(self) -> int:
+        return len(self.skin_joints)
+
+    def shape(self, name: str) -> np.ndarray:
+        """[V,3] float32 offsets, metres, of one blendshape. Raises MeshInputError for an unknown name."""
+        if name not in self.shape_names:
+            raise MeshInputError(
+                "unknown blendshape", got=repr(name), expected=f"one of: {', '.join(self.shape_names)}"
+            )
+        number = self.shape_names.index(name)
+        part = slice(*self.shape_offsets[number : number + 2])
+        offsets = np.zeros((self.num_vertices, 3), np.float32)
+        offsets[self.shape_index[part]] = self.shape_delta[part]
+        return offsets
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write one safetensors file (atomically)."""
+        names = {"joints": self.joint_names, "shapes": self.shape_names}
+        tensors = {name: getattr(self, name) for name in _ARRAYS}
+        if self.binding is not None:
+            tensors |= {_BINDING + name: getattr(self.binding, name) for name in _BINDING_ARRAYS}
+        # One metadata entry: safetensors does not keep the order of several, and the bytes should repeat.
+        write_tensors(path, tensors, {"names": json.dumps(names)})
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Rig:
+        """Read what `save` wrote.
+
+        Raises BundleError for an unreadable or foreign file, MeshInputError for parts that do not fit.
+        """
+        tensors, metadata = read_tensors(path)
+        try:
+            names = json.loads(metadata["names"])
+            arrays = {name: tensors[name] for name in _ARRAYS}
+            binding = None
+            if any(name.startswith(_BINDING) for name in tensors):
+                binding = Binding(**{name: tensors[_BINDING + name] for name in _BINDING_ARRAYS})
+            return cls(
+                joint_names=tuple(names["joints"]),
+                shape_names=tuple(names["shapes"]),
+                binding=binding,
+                **arrays,
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise BundleError(
+                f"rig file {Path(path).name}",
+                got=f"no valid {error}",
+                expected="a file written by Rig.save",
+                fix="export the bundle again",
+            ) from error
+
+    def _check_skeleton(self) -> None:
+        count, vertices = len(self.joint_names), len(self.skin_joints)
+        _require_names(self.joint_names, "joint")
+        require(count > 0, "rig joints", "none", "one joint or more")
+        require_shape(self.joint_parents, (count,), "rig joint_parents")
+        require_shape(self.joint_positions, (count, 3), "rig joint_positions")
+        require_shape(self.skin_joints, (vertices, 4), "rig skin_joints")
+        require_shape(self.skin_weights, (vertices, 4), "rig skin_weights")
+        order = (self.joint_parents >= -1) & (self.joint_parents < np.arange(count))
+        require(order.all(), "rig joint_parents", first(self.joint_parents, ~order), "-1 or earlier joints")
+        require_finite(self.joint_positions, "rig joint_positions")
+        known = self.skin_joints < count
+        require(known.all(), "rig skin_joints", first(self.skin_joints, ~known), f"joint ids below {count}")
+        require_finite(self.skin_weights, "rig skin_weights")
+        require((self.skin_weights >= 0).all(), "rig skin_weights", "a negative weight", "weights >= 0")
+        sums = self.skin_weights.sum(1)
+        whole = np.abs(sums - 1) <= _UNIT_TOLERANCE
+        require(whole.all(), "rig skin_weights", f"a row sum of {first(sums, ~whole)}", "row sums of 1")
+
+    def _check_shapes(self) -> None:
+        count, moved = len(self.shape_names), len(self.shape_index)
+        _require_names(self.shape_names, "blendshape")
+        require_shape(self.shape_index, (moved,), "rig shape_index")
+        require_shape(self.shape_delta, (moved, 3), "rig shape_delta")
+        require_shape(self.shape_offsets, (count + 1,), "rig shape_offsets")
+        _require_offsets(self.shape_offsets, moved, "rig shape_offsets")
+        _require_ids(self.shape_index, self.num_vertices, "rig shape_index")
+        shape = np.repeat(np.arange(count), np.diff(self.shape_offsets))
+        rising = (np.diff(self.shape_index) > 0) | (np.diff(shape) > 0)
+        require(rising.all(), "rig shape_index", "repeated or unsorted ids in a shape", "rising ids")
+        require_finite(self.shape_delta, "rig shape_delta")
+
+    def _check_binding(self, binding: Binding) -> None:
+        require_shape(binding.template, (self.num_vertices, 3), "rig template")
+        require_shape(binding.joint_offsets, (len(self.joint_names) + 1,), "rig joint_offsets")
+        require_shape(binding.contact_offsets, (len(self.shape_names) + 1,), "rig contact_offsets")
+
+
+def _require_offsets(offsets: np.ndarray, end: int, what: str) -> None:
+    rising = offsets.ndim == 1 and len(offsets) > 0 and bool((np.diff(offsets) >= 0).all())
+    whole = rising and offsets[0] == 0 and offsets[-1] == end
+    require(whole, what, "other values", f"numbers that rise from 0 to {end}")
+
+
+def _require_ids(ids: np.ndarray, limit: int, what: str) -> None:
+    known = (ids >= 0) & (ids < limit)
+    require(known.all(), what, first(ids, ~known), f"vertex ids below {limit}")
+
+
+def _require_names(names: tuple[str, ...], kind: str) -> None:
+    text = all(isinstance(name, str) and name for name in names)
+    require(text, f"rig {kind} names", "an empty one or one that is no string", "non-empty strings")
+    require(len(set(names)) == len(names), f"rig {kind} names", "a repeated name", "different names")

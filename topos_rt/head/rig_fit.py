@@ -1,0 +1,293 @@
+"""Carry a rig from the head it was made on to another head of its topology, and pose heads.
+
+A blendshape's offsets are turned and scaled as the surface around them is from the one head to the other: by
+the similarity (Umeyama 1991) that best maps a Gaussian neighbourhood, the frame of moving least squares
+(Schaefer et al. 2006), found at some hundred nodes and blended between them (embedded deformation, Sumner et
+al. 2007). Deformation transfer (Sumner and Popovic 2004) would solve a sparse system for each shape to make
+such frames agree along the surface; smooth frames agree already. What frames cannot know is put right after:
+parts such as eyeballs stay rigid, and vertices that a shape brings together on the one head meet on the
+other. docs/rig.md has the formulas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError
+from topos_rt.head.mesh import HeadMesh, vertex_normals
+from topos_rt.head.rig import Rig
+from topos_rt.head.topology import sphere_frame
+
+# Shares of the template's radius; on `mini` 12 mm and 11 mm.
+_NEIGHBOURHOOD = 0.085  # standard deviation of the Gaussian that frames are fitted and blended with
+_MEETING = 0.08  # the same, of the Gaussian that spreads what is missing where vertices should meet
+_NODES = 300
+_STIFFNESS = 0.005  # pull of a frame towards the head's own scale, so that flat neighbourhoods have one
+_RIGID = 0.1  # a part bends only where a rotation and a shift leave more than this share of its motion
+_RIDGE = 0.2  # several contacts of one vertex may disagree, and the correction should be smooth
+
+
+def fit(rig: Rig, positions: np.ndarray) -> Rig:
+    """The rig of a bundle, fitted to a head: joints regressed, blendshapes carried over, no binding.
+
+    positions: [V,3] float, any units and place, the axes of the rig's template up to a rotation.
+    A rig without binding comes back as it is. Raises MeshInputError for positions of another topology.
+    """
+    binding = rig.binding
+    positions = np.asarray(positions)
+    if positions.shape != (rig.num_vertices, 3):
+        raise MeshInputError(
+            "the head to fit a rig to",
+            got=f"shape {list(positions.shape)}",
+            expected=f"[{rig.num_vertices}, 3], as the rig",
+            fix="use the rig of the same bundle",
+        )
+    if binding is None:
+        return rig
+    centre = positions.mean(0, dtype=np.float64)  # float32 would lose the shape of a head far from the origin
+    head = (positions - centre).astype(np.float32)
+    plan = _plan(rig)
+    frames = plan.warp.frames(head)
+    at_vertices = (plan.warp.blend @ frames.reshape(len(frames), 9)).reshape(-1, 3, 3)
+    delta = np.einsum("kij,kj->ki", at_vertices[rig.shape_index], rig.shape_delta)
+    for piece in plan.pieces:
+        delta[piece.entries] = piece.moved(head, frames)
+    for meeting in plan.meetings:
+        delta[meeting.entries] += meeting.missing(head, at_vertices, delta[meeting.entries])
+    joints = binding.joints(head) + centre
+    return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None)
+
+
+def pose(
+    head: HeadMesh, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]] | None = None
+) -> HeadMesh:
+    """The head with blendshapes set and joints turned: shapes first, then linear-blend skinning, as in glTF.
+
+    shapes: name -> weight; 0 rests, 1 is the whole shape. turns: joint -> rotation vector [3], radians about
+    the head's axes, carried on to the joint's children. The result has new normals and no rig. Raises
+    MeshInputError for a head without rig, unknown names, or numbers that are not finite.
+    """
+    rig = head.rig
+    if rig is None:
+        raise MeshInputError("pose", got="a head without rig", expected="one with a rig", fix="keep its rig")
+    positions = head.positions.astype(np.float64)
+    for name, weight in shapes.items():
+        if not np.isfinite(weight):
+            raise MeshInputError(f"the weight of {name}", got=weight, expected="a finite number")
+        positions += rig.shape(name) * float(weight)
+    if turns:
+        matrices = _joint_matrices(rig, turns)[rig.skin_joints]  # [V,4,3,4]
+        matrix = np.einsum("vk,vkij->vij", rig.skin_weights.astype(np.float64), matrices)
+        positions = np.einsum("vij,vj->vi", matrix[:, :, :3], positions) + matrix[:, :, 3]
+    normals = vertex_normals(positions, head.triangles)
+    return dataclasses.replace(head, positions=positions, normals=normals, rig=None)
+
+
+def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """[J,3,4] from rest to pose, in the head's axes."""
+    unknown = set(turns) - set(rig.joint_names)
+    if unknown:
+        raise MeshInputError(
+            "unknown joint", got=repr(min(unknown)), expected=f"one of: {', '.join(rig.joint_names)}"
+        )
+    matrices = np.zeros((len(rig.joint_names), 4, 4))
+    for joint, (name, parent) in enumerate(zip(rig.joint_names, rig.joint_parents, strict=True)):
+        own = np.eye(4)
+        own[:3, :3] = _rotation(np.asarray(turns.get(name, (0, 0, 0)), np.float64))
+        pivot = rig.joint_positions[joint].astype(np.float64)
+        own[:3, 3] = pivot - own[:3, :3] @ pivot
+        matrices[joint] = own if parent < 0 else matrices[parent] @ own
+    return matrices[:, :3]
+
+
+def _rotation(vector: np.ndarray) -> np.ndarray:
+    """[3,3] of a rotation vector [3] (Rodrigues)."""
+    if vector.shape != (3,) or not np.isfinite(vector).all():
+        raise MeshInputError("the turn of a joint", got=vector.tolist(), expected="three finite radians")
+    angle = float(np.linalg.norm(vector))
+    x, y, z = vector / angle if angle else vector
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+class _Warp:
+    """Frames of the way from the template to a head; what depends on the template alone is kept."""
+
+    def __init__(self, template: np.ndarray, skin: np.ndarray, sigma: float) -> None:
+        """template: [V,3] float64, centred. skin: [V] bool, the vertices that frames are fitted to."""
+        self.sigma = sigma
+        self.nodes = template[_spread(template, np.flatnonzero(skin), _NODES)]
+        weights = np.exp(self._exponents(template).T) * skin
+        weights /= weights.sum(1, keepdims=True)
+        self._means = weights @ template
+        squares = weights @ (template**2).sum(1) - (self._means**2).sum(1)
+        self._variance = np.maximum(squares, 1e-12)  # [n] trace of each neighbourhood's covariance
+        self._weights = weights.astype(np.float32)
+        self._template = template.astype(np.float32)
+        self._own_size = _size(template[skin])
+        self._skin = skin
+        self.blend = self.blend_at(template)
+
+    def blend_at(self, points: np.ndarray) -> np.ndarray:
+        """[p,n] float32 shares of the nodes at points [p,3]."""
+        exponents = self._exponents(points)
+        shares = np.exp(exponents - exponents.max(1, keepdims=True))  # a far point takes its nearest node
+        return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+
+    def frames(self, head: np.ndarray) -> np.ndarray:
+        """[n,3,3] float32 similarities at the nodes, from the template to a head [V,3] float32, centred."""
+        products = (head[:, :, None] * self._template[:, None, :]).reshape(-1, 9)
+        sums = (self._weights @ np.concatenate([head, products], 1)).astype(np.float64)
+        scale = _size(head[self._skin]) / self._own_size
+        covariance = sums[:, 3:].reshape(-1, 3, 3) - sums[:, :3, None] * self._means[:, None, :]
+        overall = _rotations(covariance.sum(0)[None])[0]
+        covariance += (_STIFFNESS * scale * self._variance)[:, None, None] * overall
+        turns = _rotations(covariance)
+        stretch = (turns * covariance).sum((1, 2)) / (self._variance * (1 + 3 * _STIFFNESS))
+        return (turns * stretch[:, None, None]).astype(np.float32)
+
+    def _exponents(self, points: np.ndarray) -> np.ndarray:
+        """[p,n] of the Gaussians around the nodes."""
+        # |p - q|^2 by a matrix product: the first head of a process waits for this
+        squared = (points**2).sum(1)[:, None] + (self.nodes**2).sum(1) - 2 * points @ self.nodes.T
+        return squared / (-2 * self.sigma**2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """How one shape moves one rigid part: a rotation about its middle, a shift, and what is left over."""
+
+    entries: np.ndarray  # [e] places in the rig's shape_delta
+    vertices: np.ndarray  # [e] vertex ids
+    members: np.ndarray  # vertex ids of the whole part
+    share: np.ndarray  # [n] float32 of the nodes at the part's middle
+    turn: np.ndarray  # [3,3]
+    shift: np.ndarray  # [3]
+    rest: np.ndarray  # [e,3]
+
+    def moved(self, head: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """[e,3] offsets on a head."""
+        frame = np.tensordot(self.share, frames, 1).astype(np.float64)
+        axes = _rotations(frame[None])[0]
+        turn = axes @ self.turn @ axes.T
+        arms = head[self.vertices] - head[self.members].mean(0)
+        return arms @ (turn - np.eye(3)).T + (self.shift + self.rest) @ frame.T
+
+
+@dataclass(frozen=True, eq=False)
+class _Meeting:
+    """The contacts of one shape, and how what they lack is spread over the vertices that the shape moves."""
+
+    entries: slice  # in the rig's shape_delta
+    pairs: np.ndarray  # [c,2] vertex ids
+    places: np.ndarray  # [c,2] of the pairs among the entries; -1 where the shape does not move a vertex
+    gaps: np.ndarray  # [c,3] from the second to the first with the shape set, on the template
+    shares: np.ndarray  # [c,2] who makes up for what is lacking: each as far as it moves itself
+    spread: np.ndarray  # [e,2c] float32
+
+    def missing(self, head: np.ndarray, frames: np.ndarray, delta: np.ndarray) -> np.ndarray:
+        """[e,3] to add to the offsets `delta` [e,3]; frames: [V,3,3]."""
+        ends = head[self.pairs] + np.concatenate([delta, np.zeros((1, 3))])[self.places]
+        wanted = np.einsum("cij,cj->ci", frames[self.pairs].mean(1), self.gaps)
+        lacking = wanted - (ends[:, 0] - ends[:, 1])
+        targets = self.shares[:, :, None] * np.stack([lacking, -lacking], 1)
+        return self.spread @ targets.reshape(-1, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """All that fitting a rig needs and that no head changes."""
+
+    warp: _Warp
+    pieces: list[_Piece]
+    meetings: list[_Meeting]
+
+
+@lru_cache(maxsize=4)
+def _plan(rig: Rig) -> _Plan:
+    assert rig.binding is not None
+    template = rig.binding.template.astype(np.float64)
+    radius = sphere_frame(template)[1]
+    template -= template.mean(0)
+    warp = _Warp(template, rig.binding.parts == 0, _NEIGHBOURHOOD * radius)
+    pieces, meetings = [], []
+    contacts = rig.binding.contact_offsets
+    for shape in range(len(rig.shape_names)):
+        part = slice(*rig.shape_offsets[shape : shape + 2])
+        pieces += _pieces(rig, template, warp, part)
+        pairs = rig.binding.contact_pairs[slice(*contacts[shape : shape + 2])]
+        if len(pairs):
+            meetings.append(_meeting(rig, template, part, pairs, _MEETING * radius))
+    return _Plan(warp, pieces, meetings)
+
+
+def _pieces(rig: Rig, template: np.ndarray, warp: _Warp, shape: slice) -> list[_Piece]:
+    """The pieces of one shape, which has these entries."""
+    assert rig.binding is not None
+    labels = rig.binding.parts[rig.shape_index[shape]]
+    pieces = []
+    for label in sorted({*labels[labels > 0].tolist()}):  # np.unique would load numpy.ma
+        entries = np.flatnonzero(labels == label) + shape.start
+        vertices, delta = rig.shape_index[entries], rig.shape_delta[entries].astype(np.float64)
+        members = np.flatnonzero(rig.binding.parts == label)
+        middle = template[members].mean(0)
+        arms, shift = template[vertices] - middle, delta.mean(0)
+        own = arms - arms.mean(0)
+        turn = _rotations(((own + delta - shift).T @ own)[None])[0] if len(entries) > 3 else np.eye(3)
+        turned = arms @ (turn - np.eye(3)).T
+        shift = (delta - turned).mean(0)
+        rest = delta - turned - shift
+        if np.linalg.norm(rest) < _RIGID * np.linalg.norm(delta):
+            rest = np.zeros_like(rest)
+        share = warp.blend_at(middle[None])[0]
+        pieces.append(_Piece(entries, vertices, members, share, turn, shift, rest))
+    return pieces
+
+
+def _meeting(rig: Rig, template: np.ndarray, shape: slice, pairs: np.ndarray, sigma: float) -> _Meeting:
+    vertices, delta = rig.shape_index[shape], rig.shape_delta[shape].astype(np.float64)
+    found = np.clip(np.searchsorted(vertices, pairs), 0, max(len(vertices) - 1, 0))
+    places = np.where(vertices[found] == pairs, found, -1)
+    moved = np.concatenate([delta, np.zeros((1, 3))])
+    ends = template[pairs] + moved[places]
+    lengths = np.linalg.norm(moved, axis=1)
+    ways = lengths[places]
+    shares = ways / np.maximum(ways.sum(1, keepdims=True), 1e-12)
+    # a correction fades where the shape itself does, and towards vertices far from every contact
+    nodes, amount = template[pairs.ravel()], lengths / max(float(lengths.max()), 1e-12)
+
+    def kernel(points: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+        squared = ((points[:, None] - nodes[None]) ** 2).sum(2)
+        return amounts[:, None] * np.exp(-squared / (2 * sigma**2))
+
+    # least squares with a ridge: kernel coefficients whose field has the wanted values at the ends
+    at_ends, at_all = kernel(nodes, amount[places.ravel()]), kernel(template[vertices], amount[:-1])
+    spread = at_all @ np.linalg.solve(at_ends.T @ at_ends + _RIDGE * np.eye(len(nodes)), at_ends.T)
+    return _Meeting(shape, pairs, places, ends[:, 0] - ends[:, 1], shares, spread.astype(np.float32))
+
+
+def _spread(points: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the vertices `ids`, far from each other: each next is farthest from those before."""
+    chosen = [int(ids[0])]
+    away = np.linalg.norm(points[ids] - points[chosen[0]], axis=1)
+    while len(chosen) < min(count, len(ids)) and away.max() > 0:
+        chosen.append(int(ids[away.argmax()]))
+        away = np.minimum(away, np.linalg.norm(points[ids] - points[chosen[-1]], axis=1))
+    return np.array(chosen)
+
+
+def _size(points: np.ndarray) -> float:
+    """Root mean square distance of points [n,3] from their mean."""
+    return float(np.sqrt(points.var(0).sum()))
+
+
+def _rotations(matrices: np.ndarray) -> np.ndarray:
+    """[n,3,3] the nearest rotations (Kabsch)."""
+    left, _, right = np.linalg.svd(matrices)
+    left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]
+    return left @ right

@@ -1,0 +1,75 @@
+"""What a caller may ask of a pipeline at once: one image or several, one seed or several."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+from topos_rt.errors import OptionError
+from topos_rt.flow.settings import check_seed
+
+if TYPE_CHECKING:
+    from topos_rt.pictures.image import ImageSource
+    from topos_rt.support.progress import Callback
+
+# Of ImageSource; but to a type checker a list of paths is no list of ImageSource.
+Images: TypeAlias = list[Any] | tuple[Any, ...]
+Seeds: TypeAlias = list[int] | tuple[int, ...]
+Job: TypeAlias = "tuple[ImageSource, list[int]]"  # one image with its seeds
+
+
+class Sampling(TypedDict, total=False):
+    """The keyword arguments of `topos_rt.flow.settings.resolve`: how to sample."""
+
+    preset: str
+    steps: int | None
+    solver: str | None
+    guidance: float | None
+    shift: float | None
+    interval: Sequence[float] | None
+    reuse: int | None
+    times: Sequence[float] | None
+    temperature: float | None
+
+
+class Options(Sampling, total=False):
+    """The keyword arguments of a pipeline's call that stay the same over a batch."""
+
+    callback: Callback | None
+
+
+def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], bool]:
+    """Each image with its seeds, and whether one head was asked for rather than a list.
+
+    Several images take one seed for all, or one each; one image takes any number of seeds.
+
+    Raises OptionError for a seed out of range, or lists of different lengths.
+    """
+    several = isinstance(seed, list | tuple)
+    seeds = [check_seed(k) for k in seed] if isinstance(seed, list | tuple) else [check_seed(seed)]
+    if not isinstance(image, list | tuple):
+        return [(image, seeds)], not several
+    if several and len(seeds) != len(image):
+        raise OptionError(
+            "seeds for a list of images", got=len(seeds), expected=f"one seed, or {len(image)}: one each"
+        )
+    own = seeds if several else seeds * len(image)
+    return [(source, [k]) for source, k in zip(image, own, strict=True)], False
+
+
+def preview_steps(previews: Sequence[int] | None, steps: int) -> frozenset[int]:
+    """The steps, counted from 1, after which an estimate is decoded; None is every step.
+
+    Raises OptionError for what is no list of whole numbers from 1 to `steps`.
+    """
+    every = range(1, steps + 1)
+    try:
+        chosen = frozenset(every if previews is None else map(operator.index, previews))
+    except TypeError:
+        chosen = frozenset([0])
+    if not chosen.issubset(every):
+        raise OptionError(
+            "previews", got=repr(previews)[:40], expected=f"step numbers, whole and from 1 to {steps}"
+        )
+    return chosen

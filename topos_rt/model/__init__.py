@@ -1,0 +1,1 @@
+"""A model bundle: read from disk, verified, loaded into engines and run."""

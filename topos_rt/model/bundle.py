@@ -1,0 +1,245 @@
+"""A model bundle: a directory with `manifest.json` and the files it lists, verified when it is opened.
+
+The bundle is the one interface between `export/`, which writes it, and the runtime, which reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from topos_rt.errors import BundleError, MeshInputError, choose
+from topos_rt.head.mesh import Rig
+from topos_rt.head.topology import Hierarchy, Topology
+from topos_rt.model.manifest import (
+    GRAPHS,
+    MANIFEST_NAME,
+    FileInfo,
+    FlowSpec,
+    FrameSpec,
+    GraphFiles,
+    ImageSpec,
+    LatentSpec,
+    Manifest,
+    PointSpec,
+    WeightsInfo,
+)
+from topos_rt.support.files import write_atomic
+from topos_rt.support.strictjson import AGAIN
+
+__all__ = [
+    "GRAPHS",
+    "Bundle",
+    "FileInfo",
+    "FlowSpec",
+    "FrameSpec",
+    "GraphFiles",
+    "ImageSpec",
+    "LatentSpec",
+    "Manifest",
+    "PointSpec",
+    "WeightsInfo",
+    "known_bundles",
+    "write_manifest",
+]
+
+MAX_MANIFEST_BYTES = 1 << 20
+_PACKAGED = Path(__file__).parents[1] / "bundles"
+
+
+def known_bundles() -> dict[str, Path]:
+    """Name -> directory of the bundles that come with the package."""
+    return {path.parent.name: path.parent for path in sorted(_PACKAGED.glob(f"*/{MANIFEST_NAME}"))}
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified model bundle."""
+
+    path: Path
+    manifest: Manifest
+    topology: Topology
+    rig: Rig | None
+
+    @classmethod
+    def open(cls, model: str | os.PathLike[str] = "mini", verify: bool = True) -> Bundle:
+        """Open and verify a bundle.
+
+        Args:
+            model: the name of a packaged bundle ("mini"), else a directory.
+            verify: False skips only the SHA-256 of each file, for a bundle this program has verified before.
+
+        Raises:
+            BundleError: there is no such bundle; the manifest is malformed; a file is missing, altered,
+                unlisted or outside the directory; topology and rig do not fit.
+        """
+        path = _locate(model)
+        manifest = Manifest.from_json(_read_manifest(path))
+        _check_files(path, manifest, verify)
+        try:
+            topology = Topology.load(path / manifest.topology)
+            rig = None if manifest.rig is None else Rig.load(path / manifest.rig)
+        except MeshInputError as error:
+            raise BundleError(
+                "bundle data", got=error, expected="sound topology and rig files", fix=AGAIN
+            ) from error
+        if rig is not None and rig.num_vertices != topology.num_vertices:
+            raise BundleError(
+                "rig and topology of a bundle do not fit",
+                got=f"a rig of {rig.num_vertices} vertices",
+                expected=f"{topology.num_vertices}",
+                fix=AGAIN,
+            )
+        return cls(path, manifest, topology, rig)
+
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """The ONNX file of one of the graphs, in "fp32" or with FP16 operands, "fp16".
+
+        Both take and give FP32. Raises BundleError where the bundle has no FP16 form.
+        """
+        forms = {"fp32": self.manifest.graphs, "fp16": self.manifest.graphs_fp16}
+        files = choose(precision, forms, "precision")
+        if files is None:
+            raise BundleError("FP16 graphs of the bundle", got="none", fix=f"{AGAIN}, or use fp32")
+        return self.path / str(getattr(files, name))
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """The decoder's pyramid of graphs; read on first use, since running the networks does not need it."""
+        return Hierarchy.load(self.path / self.manifest.hierarchy)
+
+
+def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Manifest:
+    """Finish a bundle: list every file in `directory` with its size and SHA-256, and write `manifest.json`.
+
+    Returns the manifest as written; the `files` of the one given are ignored.
+
+    Raises:
+        BundleError: the manifest names a file that is not there; a file is no plain file or has an odd name.
+        OutputError: the manifest cannot be written.
+    """
+    root = Path(directory)
+    files = {}
+    for name in sorted(_walk(root)):
+        path = _inside(root, name)
+        files[name] = FileInfo(path.stat().st_size, _sha256(path))
+    manifest = dataclasses.replace(manifest, files=files)
+    _check_references(manifest)
+    text = manifest.to_json()
+    Manifest.from_json(text)  # what this writes must be readable
+    write_atomic(root / MANIFEST_NAME, text.encode())
+    return manifest
+
+
+def _locate(model: str | os.PathLike[str]) -> Path:
+    known = known_bundles()
+    if isinstance(model, str) and model in known:
+        return known[model]
+    path = Path(model)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
+        expected = f"a packaged model ({', '.join(known) or 'there is none'}) or the directory of a bundle"
+        raise BundleError("no such model", got=repr(str(model)), expected=expected) from error
+    if not stat.S_ISDIR(mode):
+        raise BundleError(
+            f"model {path}", got="a file", expected="the directory of a bundle", fix="name its directory"
+        )
+    return path
+
+
+def _read_manifest(path: Path) -> bytes:
+    file = _inside(path, MANIFEST_NAME)
+    with file.open("rb") as opened:
+        data = opened.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(MANIFEST_NAME, got="more than 1 MiB", expected="a few kilobytes", fix=AGAIN)
+    return data
+
+
+def _check_files(path: Path, manifest: Manifest, hashes: bool) -> None:
+    _check_references(manifest)
+    unlisted = sorted(set(_walk(path)) - set(manifest.files))
+    if unlisted:
+        raise BundleError(
+            "file in a bundle that its manifest does not list",
+            got=repr(unlisted[0]),
+            expected="only listed files",
+            fix="remove it, or export the bundle again",
+        )
+    for name, info in manifest.files.items():
+        file = _inside(path, name)
+        size = file.stat().st_size
+        if size != info.bytes:
+            raise BundleError(
+                f"size of bundle file {name}", got=f"{size} bytes", expected=info.bytes, fix=AGAIN
+            )
+        if hashes and (found := _sha256(file)) != info.sha256:
+            raise BundleError(f"sha256 of bundle file {name}", got=found, expected=info.sha256, fix=AGAIN)
+
+
+def _check_references(manifest: Manifest) -> None:
+    for name in manifest.references():
+        if name not in manifest.files:
+            raise BundleError(
+                "manifest key 'files'", got=f"no entry for {name!r}", expected="every file", fix=AGAIN
+            )
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Names of everything in the bundle but its manifest and plain directories; links are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise _unreadable(error.filename, error) from error
+
+    for directory, subdirectories, files in os.walk(root, onerror=fail):
+        links = [name for name in subdirectories if os.path.islink(os.path.join(directory, name))]
+        for name in files + links:
+            relative = Path(directory, name).relative_to(root).as_posix()
+            if relative != MANIFEST_NAME:
+                yield relative
+
+
+def _inside(root: Path, name: str) -> Path:
+    """The plain file `name` of the bundle. A link may stand for it, but only one that stays in the bundle."""
+    try:
+        real = Path(os.path.realpath(root / name, strict=True))
+        mode = real.stat().st_mode
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"bundle file {name}", got="no such file", expected=f"it in {root}", fix=AGAIN
+        ) from error
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    if not real.is_relative_to(os.path.realpath(root)):
+        raise BundleError(
+            f"bundle file {name}", got=f"a link to {real}", expected="a file in the bundle", fix=AGAIN
+        )
+    if not stat.S_ISREG(mode):
+        raise BundleError(
+            f"bundle file {name}", got="a directory or device", expected="a plain file", fix=AGAIN
+        )
+    return real
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise _unreadable(path.name, error) from error
+    return digest.hexdigest()
+
+
+def _unreadable(name: str, error: OSError) -> BundleError:
+    return BundleError(
+        f"bundle file {name}", got=error.strerror or error, expected="a readable file", fix=AGAIN
+    )

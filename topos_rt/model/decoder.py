@@ -1,0 +1,302 @@
+"""The VAE decoder on the kernels, as an engine: latent in, vertices out.
+
+The same sequence of `topos_rt.gpu.ops` runs on NumPy arrays (`NumpyDecoder`, the twin) and on a GPU
+(`KernelDecoder`: recorded once as a CUDA graph; between launches nothing is allocated or waited for).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from topos_rt.engines.contract import Tensor, TensorSpec, Value, check_feeds, check_out
+from topos_rt.errors import BackendError, InputError
+from topos_rt.gpu import cuda, ops
+from topos_rt.gpu.device_array import Arena, DeviceArray
+from topos_rt.gpu.layers import padded
+from topos_rt.gpu.tables import Array
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.decoder_plan import Plan, make_plan, read_tensors
+
+_ENGINE = "use the engine decoder"
+
+
+class _Decoder:
+    """What both share: an `Engine` with one input and one output."""
+
+    def __init__(self, plan: Plan) -> None:
+        tokens, channels = plan.latent
+        self.inputs: Mapping[str, TensorSpec] = {"latent": _spec(1, tokens, channels)}
+        self.outputs: Mapping[str, TensorSpec] = {"vertices": _spec(1, plan.vertices, plan.last.c_out)}
+
+    def run(
+        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """See `Engine.run`."""
+        check_feeds(self.inputs, feeds)
+        check_out(self.outputs, out or {}, keep)
+        vertices = (out or {}).get("vertices")
+        if vertices is None:
+            vertices = np.empty(self.outputs["vertices"].shape, np.float32)
+        self._decode(np.ascontiguousarray(feeds["latent"])[0], vertices[0])
+        return {"vertices": vertices}
+
+    def _decode(self, latent: Tensor, vertices: Tensor) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """See `Engine.close`."""  # nothing to give back, but for the memory of a GPU
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class NumpyDecoder(_Decoder):
+    """The decoder on the CPU, in NumPy: what the kernels are checked against.
+
+    dtype: of the features between launches, FP32 (the default), FP64 for truth, or FP16 as on a GPU.
+    """
+
+    def __init__(self, plan: Plan, dtype: Any = np.float32) -> None:
+        super().__init__(plan)
+        self._plan, self._dtype = plan, np.dtype(dtype)
+
+    @staticmethod
+    def requirements(bundle: Bundle) -> dict[str, int]:
+        """Nothing: it runs on the CPU."""
+        return {}
+
+    @classmethod
+    def open(cls, bundle: Bundle) -> NumpyDecoder:
+        """Of a bundle. Raises BundleError for one without the decoder's tensors."""
+        return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+
+    def _decode(self, latent: Tensor, vertices: Tensor) -> None:
+        np.copyto(vertices, self.decode(latent), casting="same_kind")
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """latent [N,D] FP32 -> [V,6], FP64 where features are."""
+        plan, width = self._plan, padded(self._plan.latent[1])
+        if plan.basis is not None:
+            latent = ops.project(latent.reshape(-1), plan.basis).reshape(plan.latent)
+        if self._dtype == np.float16:
+            packed = ops.pack_rows(latent, width, plan.latent_rows)
+        else:
+            packed = np.pad(latent[plan.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(
+                self._dtype
+            )
+        slots: list[Tensor] = [packed] * 4
+        for step in plan.steps:
+            residual = None if step.residual is None else slots[step.residual]
+            slots[step.target] = ops.graph_conv(
+                slots[step.source], step.graph, step.layer, residual, step.residual_rows, step.silu
+            )
+        return ops.linear_out(slots[plan.last_source], plan.last, plan.out_rows, plan.scale, plan.mean)
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Memory that a decoder runs in, on its GPU."""
+
+    latent: DeviceArray  # [N,D] FP32
+    vertices: DeviceArray  # [V,6] FP32
+    coordinates: DeviceArray | None  # [K] FP32, of the projection
+    projected: DeviceArray  # [N,D] FP32
+    slots: tuple[DeviceArray, ...]  # flat FP16
+
+
+class KernelDecoder(_Decoder):
+    """The decoder on the current GPU, as an `Enqueued` engine; its `launch` is a run without the copies.
+
+    What is dropped without `close` is closed then.
+
+    Raises BackendError where the kernels are not built or CUDA fails, InputError for channel widths that no
+    kernel was compiled for.
+    """
+
+    _held: ExitStack | None = None  # also of one that was never made
+
+    def __init__(self, plan: Plan, record: bool = True, tiled: bool | None = None) -> None:
+        """record: as one CUDA graph; else each run launches kernel after kernel.
+
+        tiled: by Hopper's kernel where it fits; None: if this GPU has it.
+        """
+        super().__init__(plan)
+        ops.kernels()
+        with ExitStack() as held:
+            try:
+                tiled = ops.tiles_here() if tiled is None else tiled
+                self.stream: cuda.Stream = held.enter_context(cuda.Stream())
+                arena: Arena = held.enter_context(Arena(self.stream))
+                self._arena = arena
+                self._plan = (plan.tiled() if tiled else plan).placed(arena.put)
+                self.buffers = _buffers(plan, arena)
+                self._pinned: cuda.Pinned = held.enter_context(cuda.Pinned(self.outputs["vertices"]))
+                b = self.buffers
+                # Once outside of the recording: first launches load code, which a capture may not.
+                self._launch_each(b.latent, b.vertices, self.stream)
+                self.stream.synchronize()
+                self._graph: cuda.Graph | None = None
+                if record:
+                    with self.stream.capture() as recorded:
+                        self._launch_each(b.latent, b.vertices, self.stream)
+                    self._graph = held.enter_context(recorded[0])
+            except cuda.CudaError as error:
+                raise BackendError(
+                    "the kernel decoder could not be set up", got=error, fix=_ENGINE
+                ) from error
+            self._held = held.pop_all()
+
+    @classmethod
+    def open(cls, bundle: Bundle) -> KernelDecoder:
+        """Of a bundle, on the current GPU. Raises BundleError for one without the decoder's tensors."""
+        return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+
+    @staticmethod
+    def requirements(bundle: Bundle) -> dict[str, int]:
+        """Bytes on a GPU by kind, before anything is there. Raises as `open`, but needs no GPU."""
+        ops.kernels()
+        plan, counted = make_plan(read_tensors(bundle.path), bundle.hierarchy), _Counted()
+        plan.tiled().placed(counted.put)
+        weights = counted.bytes
+        _buffers(plan, counted)
+        return {"weights": weights, "buffers": counted.bytes - weights}
+
+    @property
+    def launches(self) -> int:
+        """Kernels in one run."""
+        return len(self._plan.steps) + 2 + 2 * (self._plan.basis is not None)
+
+    def launch(self) -> None:
+        """Begin to turn `buffers.latent` into `buffers.vertices`."""
+        self._check_open()
+        if self._graph is None:
+            self._launch_each(self.buffers.latent, self.buffers.vertices, self.stream)
+        else:
+            self.stream.launch(self._graph)
+
+    @property
+    def recordable(self) -> bool:
+        """See `Enqueued.recordable`."""
+        return True
+
+    def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
+        """See `Enqueued.enqueue`. One run at a time: what lies between the launches has one place."""
+        self._check_open()
+        latent, vertices = arrays["latent"], arrays["vertices"]
+        self._launch_each(_shaped(latent, latent.shape[1:]), _shaped(vertices, vertices.shape[1:]), stream)
+
+    def _check_open(self) -> None:
+        if self._held is None:
+            raise InputError("this decoder is closed", got="a call after close()")
+
+    def _launch_each(self, latent: DeviceArray, vertices: DeviceArray, on: cuda.Stream) -> None:
+        plan, b, stream = self._plan, self.buffers, on.handle
+        tokens, channels = plan.latent
+        width = padded(channels)
+        if plan.basis is not None:
+            flat = (tokens * channels,)
+            ops.project(
+                _shaped(latent, flat),
+                plan.basis,
+                scratch=b.coordinates,
+                out=_shaped(b.projected, flat),
+                stream=stream,
+            )
+            latent = b.projected
+        ops.pack_rows(
+            latent, width, plan.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream
+        )
+        held: list[DeviceArray] = [_shaped(b.slots[0], (tokens, width))] * len(b.slots)
+        for step in plan.steps:
+            target = _shaped(b.slots[step.target], (step.graph.rows, step.layer.c_out))
+            residual = None if step.residual is None else held[step.residual]
+            ops.graph_conv(
+                held[step.source],
+                step.graph,
+                step.layer,
+                residual,
+                step.residual_rows,
+                step.silu,
+                out=target,
+                stream=stream,
+            )
+            held[step.target] = target
+        ops.linear_out(
+            held[plan.last_source],
+            plan.last,
+            plan.out_rows,
+            plan.scale,
+            plan.mean,
+            out=vertices,
+            stream=stream,
+        )
+
+    def _decode(self, latent: Tensor, vertices: Tensor) -> None:
+        try:
+            with cuda.on_device(self._arena.device):
+                if self._held is not None:
+                    self.stream.to_device(self.buffers.latent.address, latent)
+                self.launch()
+                self.stream.to_host(self._pinned.array, self.buffers.vertices.address)
+                self.stream.synchronize()
+        except cuda.CudaError as error:
+            raise BackendError("the kernel decoder failed", got=error, fix=_ENGINE) from error
+        np.copyto(vertices, self._pinned.array[0])
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+            self.close()
+
+    def close(self) -> None:
+        """Give back all memory. May be called again."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            with suppress(cuda.CudaError):  # where CUDA has failed for good there is nothing to give back
+                held.close()
+
+
+class _Counted:
+    """What an arena would take."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        made = DeviceArray(0, shape, np.dtype(dtype), 0)
+        self.bytes += made.nbytes
+        return made
+
+    def put(self, array: Tensor) -> DeviceArray:
+        return self.empty(array.shape, array.dtype)
+
+
+def _buffers(plan: Plan, arena: Arena | _Counted) -> Buffers:
+    tokens, channels = plan.latent
+    return Buffers(
+        latent=arena.put(np.zeros((tokens, channels), np.float32)),
+        vertices=arena.empty((plan.vertices, plan.last.c_out), np.float32),
+        coordinates=None if plan.basis is None else arena.empty((len(plan.basis),), np.float32),
+        projected=arena.empty((tokens, channels), np.float32),
+        slots=tuple(arena.empty((size,), np.float16) for size in plan.slot_sizes()),
+    )
+
+
+def _shaped(array: Array, shape: tuple[int, ...]) -> DeviceArray:
+    """The start of an array, in another shape."""
+    return DeviceArray(array.address, shape, array.dtype, array.device)
+
+
+def _spec(*shape: int) -> TensorSpec:
+    return TensorSpec(shape, np.dtype(np.float32))

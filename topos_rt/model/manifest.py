@@ -1,0 +1,253 @@
+"""What a bundle's `manifest.json` says: frozen dataclasses, read strictly from JSON and written back.
+
+Every key is required, unknown and repeated keys are errors, and every value is checked when a dataclass is
+made, so that a `Manifest` in hand is a sound one. `topos_rt.model.bundle` checks that the files are what it
+says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from topos_rt.errors import BundleError
+from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
+
+FORMAT = "topos_rt.bundle"
+VERSION = 3
+MANIFEST_NAME = "manifest.json"
+WEIGHT_KINDS = ("trained", "official", "random")
+
+# Plain names only: what is a separator, a drive or a stream on any system never gets into a path.
+_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LARGEST = 1 << 31
+_MOST_FLOPS = 1 << 63
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where the weights come from and what may be done with them."""
+
+    origin: str
+    licence: str
+    kind: str  # one of WEIGHT_KINDS
+
+    def __post_init__(self) -> None:
+        if self.kind not in WEIGHT_KINDS:
+            refuse("weights.kind", repr(self.kind), f"one of: {', '.join(WEIGHT_KINDS)}")
+
+    @property
+    def note(self) -> str:
+        """One line that every output of the model carries."""
+        return "random weights: the shape means nothing" if self.kind == "random" else self.origin
+
+
+@dataclass(frozen=True)
+class GraphFiles:
+    """The ONNX file of each graph."""
+
+    image_encoder: str
+    dit_modulation: str
+    dit_context: str
+    dit_step: str
+    dit_step_guided: str
+    vae_decoder: str
+    vae_encoder: str
+
+
+GRAPHS = tuple(f.name for f in dataclasses.fields(GraphFiles))
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Pixels in and condition tokens out of the image encoder."""
+
+    height: int
+    width: int
+    tokens: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        _check_sizes("image", self)
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """Shape [tokens, channels] of the latent."""
+
+    tokens: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        _check_sizes("latent", self)
+
+
+@dataclass(frozen=True)
+class PointSpec:
+    """How many points the VAE encoder takes."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        _check_sizes("points", self)
+
+
+@dataclass(frozen=True)
+class FlowSpec:
+    """The flow the DiT was trained on, and how it is meant to be sampled.
+
+    guidance: weight w. temperature: scale of the noise to start from; 1 is the flow's own, less trades
+    variety for accuracy, as flow-matching speech models do (Matcha-TTS, arXiv 2309.03199).
+    """
+
+    sigma_min: float
+    guidance: float
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma_min < 1:
+            refuse("flow.sigma_min", self.sigma_min, "0 <= sigma_min < 1")
+        if not 0 <= self.guidance <= 1000:
+            refuse("flow.guidance", self.guidance, "0 <= guidance <= 1000")
+        if not 0 <= self.temperature <= 2:
+            refuse("flow.temperature", self.temperature, "0 <= temperature <= 2")
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """Axes and size of the networks' sphere-normalised frame."""
+
+    up: str  # "+y", "-z" …
+    forward: str
+    radius_m: float  # metres of one network unit
+
+    def __post_init__(self) -> None:
+        for name, axis in (("up", self.up), ("forward", self.forward)):
+            if not re.fullmatch(r"[+-][xyz]", axis):
+                refuse(f"frame.{name}", repr(axis), "a sign and an axis such as '+y'")
+        if self.up[1] == self.forward[1]:
+            refuse("frame.forward", repr(self.forward), f"an axis perpendicular to up, {self.up!r}")
+        if not 0 < self.radius_m < math.inf:
+            refuse("frame.radius_m", self.radius_m, "a finite number > 0")
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """[3,3] float32: `head = rotation @ network`, to +Y up and +Z forward, right-handed."""
+        up, forward = (
+            float(axis[0] + "1") * np.eye(3)["xyz".index(axis[1])] for axis in (self.up, self.forward)
+        )
+        return np.stack([np.cross(up, forward), up, forward]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Size and SHA-256 (64 lower-case hex digits) of one file."""
+
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if self.bytes < 0:
+            refuse("files: bytes", self.bytes, "an integer >= 0")
+        if not _SHA256.fullmatch(self.sha256):
+            refuse("files: sha256", repr(self.sha256[:80]), "64 lower-case hex digits")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of `manifest.json`, version 3. Raises BundleError for values that make no sense.
+
+    All file names are relative to the bundle, with "/" between parts. `files` is empty only until
+    `topos_rt.model.bundle.write_manifest` fills it.
+    """
+
+    name: str
+    description: str
+    weights: WeightsInfo
+    graphs: GraphFiles
+    graphs_fp16: GraphFiles | None  # the same with FP16 operands, for engines that keep to given types
+    topology: str
+    hierarchy: str
+    rig: str | None
+    image: ImageSpec
+    latent: LatentSpec
+    points: PointSpec
+    flow: FlowSpec
+    frame: FrameSpec
+    # Graph -> floating-point operations of one run, a multiply-add being two: matrix products, convolutions
+    # and attention. Counted at export, from the graphs; a runtime without an ONNX parser cannot.
+    flops: Mapping[str, int]
+    files: Mapping[str, FileInfo] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= 100:
+            refuse("name", f"{len(self.name)} characters", "1 to 100")
+        if set(self.flops) != set(GRAPHS):
+            wanted = f"one number for each of: {', '.join(GRAPHS)}"
+            refuse("flops", ", ".join(self.flops) or "nothing", wanted)
+        for graph, count in self.flops.items():
+            if not 0 <= count < _MOST_FLOPS:
+                refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
+        for name in (*self.references(), *self.files):
+            _check_name(name)
+
+    def references(self) -> Iterator[str]:
+        """Names of the files that the manifest gives a meaning to."""
+        for graphs in (self.graphs, self.graphs_fp16):
+            yield from dataclasses.astuple(graphs) if graphs else ()
+        yield from (self.topology, self.hierarchy)
+        if self.rig is not None:
+            yield self.rig
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Manifest:
+        """Read JSON text.
+
+        Raises BundleError naming the key that is unknown, missing, repeated or of a wrong type.
+        """
+        tree = parse_object(data)
+        # Before anything else: a manifest of another version may have other keys.
+        if (found := tree.pop("format", None)) != FORMAT:
+            refuse("format", describe(found), repr(FORMAT))
+        version = tree.pop("version", None)
+        if type(version) is not int or version != VERSION:
+            fix = "upgrade topos-rt" if isinstance(version, int) and version > VERSION else AGAIN
+            raise BundleError("manifest key 'version'", got=describe(version), expected=VERSION, fix=fix)
+        manifest = read_as(cls, tree)
+        assert isinstance(manifest, Manifest)
+        return manifest
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads back; the same manifest gives the same text."""
+        tree: dict[str, Any] = {"format": FORMAT, "version": VERSION} | dataclasses.asdict(self)
+        tree["files"] = dict(sorted(tree["files"].items()))
+        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _check_name(name: str) -> None:
+    parts = name.split("/")
+    if len(name) > 200 or not all(_PART.fullmatch(part) for part in parts):
+        raise BundleError(
+            "file name in manifest.json",
+            got=repr(name[:220]),
+            fix=AGAIN,
+            expected="a relative path inside the bundle, of letters, digits, '_', '-' and '.'",
+        )
+    if name == MANIFEST_NAME:
+        raise BundleError(
+            "file name in manifest.json", got=repr(name), expected="only other files", fix=AGAIN
+        )
+
+
+def _check_sizes(where: str, spec: ImageSpec | LatentSpec | PointSpec) -> None:
+    for key, value in dataclasses.asdict(spec).items():
+        if not 0 < value < _LARGEST:
+            refuse(f"{where}.{key}", describe(value), "an integer > 0")

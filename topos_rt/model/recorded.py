@@ -1,0 +1,156 @@
+"""Context, every step of the sampler and the decoder as one CUDA graph: one launch makes a head.
+
+What changes from head to head, the tokens and the noise, is copied to fixed places before the launch; latents
+never leave the GPU. Steps are unrolled: each of them finds its modulation where it lies, and the weights of
+its sums in a table on the GPU, in the row that a counter there tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from topos_rt.engines.contract import Enqueued, Tensor, Value
+from topos_rt.engines.tensorrt.memory import Workspace
+from topos_rt.errors import BackendError, InputError
+from topos_rt.flow.program import MAX_TERMS, Evaluation, Ref, weights_table
+from topos_rt.gpu import cuda, ops
+from topos_rt.gpu.device_array import Arena, DeviceArray
+
+STEPWISE = "open the pipeline without cuda_graph"
+
+
+class FlowLoop:
+    """Tokens and noise in, vertices out, for one program. Its engines must not be run meanwhile.
+
+    It holds memory of its own for all that lies between them: small next to the engines'.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Enqueued],
+        workspace: Workspace,
+        program: Sequence[Evaluation],
+        modulations: Mapping[float, Any],
+    ) -> None:
+        """Go through the program once, and record it the second time.
+
+        engines: of all graphs, on the GPU of the workspace. modulations: of every time of the program, there.
+
+        Raises BackendError where the kernels are not built, or CUDA or TensorRT fail.
+        """
+        ops.kernels()
+        self._engines, self._program = engines, program
+        self._modulations: dict[float, DeviceArray] = dict(modulations)
+        self._stream, self._device = workspace.stream, workspace.device
+        self._held: ExitStack | None = None
+        with ExitStack() as held, cuda.on_device(self._device):
+            try:
+                self._allocate(held.enter_context(Arena(self._stream)))
+                vertices = engines["vae_decoder"].outputs["vertices"]
+                self._noise = held.enter_context(cuda.Pinned(engines["dit_step"].inputs["latent"])).array
+                self._vertices = held.enter_context(cuda.Pinned(vertices)).array
+                # Once before it is recorded: first launches load and compile code, which a recording may not.
+                self._enqueue()
+                self._stream.synchronize()
+                self._check_recordable()
+                with self._stream.capture() as recorded:
+                    self._enqueue()
+                self._graph = held.enter_context(recorded[0])
+            except cuda.CudaError as error:
+                raise BackendError("the CUDA graph of the sampler", got=error, fix=STEPWISE) from error
+            self._held = held.pop_all()
+
+    def run(self, tokens: Value, start: Tensor) -> Tensor:
+        """Tokens [1,T,C] and noise [1,N,D], float32 -> vertices [1,V,6]. Raises BackendError."""
+        if self._held is None:
+            raise InputError("the CUDA graph of the sampler", got="a call after close()")
+        np.copyto(self._noise, start)
+        try:
+            with cuda.on_device(self._device):
+                if isinstance(tokens, DeviceArray):
+                    self._stream.copy(self._tokens.address, tokens.address, self._tokens.nbytes)
+                else:
+                    tokens = np.ascontiguousarray(tokens)
+                    self._stream.to_device(self._tokens.address, tokens)
+                self._stream.to_device(self._slots[Ref("state", 0)].address, self._noise)
+                self._stream.launch(self._graph)
+                self._stream.to_host(self._vertices, self._decoded["vertices"].address)
+                self._stream.synchronize()
+        except cuda.CudaError as error:
+            raise BackendError("the CUDA graph of the sampler failed", got=error, fix=STEPWISE) from error
+        return self._vertices.copy()
+
+    def _allocate(self, arena: Arena) -> None:
+        """Places for all arrays of the program, its weights as a table, and its guidance."""
+        step, context, decoder = (self._engines[g] for g in ("dit_step", "dit_context", "vae_decoder"))
+        latent = step.inputs["latent"]
+        self._tokens = arena.put(np.zeros(context.inputs["tokens"].shape, np.float32))
+        self._context = {name: arena.empty(s.shape, s.dtype) for name, s in context.outputs.items()}
+        self._slots = {Ref("state", 0): arena.put(np.zeros(latent.shape, np.float32))}
+        for k, evaluation in enumerate(self._program):
+            made = ["velocity"] if evaluation.guidance is None else ["velocity", "difference"]
+            for ref in (*(Ref(kind, k) for kind in made), *(total.target for total in evaluation.sums)):
+                self._slots[ref] = arena.empty(latent.shape, latent.dtype)
+        self._table = arena.put(weights_table(self._program))
+        self._counter = arena.put(np.zeros(1, np.int32))
+        guidance = {e.guidance for e in self._program if e.guidance is not None}
+        self._guidance = {w: arena.put(np.array([w], np.float32)) for w in guidance}
+        spec = decoder.outputs["vertices"]
+        self._decoded = {"vertices": arena.empty(spec.shape, spec.dtype)}
+
+    def _enqueue(self) -> None:
+        """All of it, on the stream."""
+        self._stream.clear(self._counter.address, self._counter.nbytes)
+        self._engines["dit_context"].enqueue({"tokens": self._tokens, **self._context}, self._stream)
+        for k, evaluation in enumerate(self._program):
+            self._evaluate(k, evaluation)
+            for total in evaluation.sums:
+                terms = [self._slots[ref] for ref, _ in total.terms]
+                terms += [terms[0]] * (MAX_TERMS - len(terms))  # with the weight 0
+                ops.flow_step(
+                    terms, self._table, self._counter, [self._slots[total.target]], stream=self._stream.handle
+                )
+        latent = self._slots[Ref("state", len(self._program))]
+        self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded}, self._stream)
+
+    def _check_recordable(self) -> None:
+        steps = {"dit_step" if e.guidance is None else "dit_step_guided" for e in self._program}
+        for name in ("dit_context", *sorted(steps), "vae_decoder"):
+            if not self._engines[name].recordable:
+                raise BackendError(
+                    "the CUDA graph of the sampler", got=f"{name} cannot be recorded", fix=STEPWISE
+                )
+
+    def _evaluate(self, k: int, evaluation: Evaluation) -> None:
+        arrays = {
+            "latent": self._slots[Ref("state", k)],
+            "velocity": self._slots[Ref("velocity", k)],
+            "modulation": self._modulations[evaluation.t],
+            **self._context,
+        }
+        if evaluation.guidance is None:
+            self._engines["dit_step"].enqueue(arrays, self._stream)
+            return
+        arrays["difference"] = self._slots[Ref("difference", k)]
+        arrays["guidance"] = self._guidance[evaluation.guidance]
+        self._engines["dit_step_guided"].enqueue(arrays, self._stream)
+
+    def close(self) -> None:
+        """Give back the graph and its memory, before the engines. May be called again."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            with suppress(cuda.CudaError), cuda.on_device(self._device):  # as of a `Workspace`
+                held.close()
+
+    def __enter__(self) -> FlowLoop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

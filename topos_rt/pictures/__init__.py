@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: reading portraits, and drawing heads without a display."""

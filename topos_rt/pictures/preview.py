@@ -1,0 +1,123 @@
+"""Pictures of heads, drawn without a display: a head turns before a fixed camera and fixed studio lights.
+
+The camera is an 85 mm lens on an upright 24 x 36 mm frame.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+
+from topos_rt.errors import OptionError
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.pictures.raster import rasterize
+from topos_rt.pictures.shading import Sitter, Surface
+
+VIEWS = ((0.0, 0.0), (-38.0, 0.0), (-90.0, 0.0))  # yaw and pitch of front, three-quarter, profile
+_TANGENT = 18.0 / 85.0  # of half the vertical angle of view
+_FILL = 0.84  # share of the picture's height, or a little more of its width, that the head takes
+_SAMPLES = 2  # per pixel, along each axis
+_ONE_SURFACE = 0.005  # samples of a pixel closer than this lie on one surface; half a head is 1
+
+
+def render_preview(head: HeadMesh, size: int = 640) -> bytes:
+    """Front, three-quarter and profile views side by side, as the bytes of a PNG.
+
+    size: height in pixels; the picture is 2.4 times as wide. The same head gives the same picture, and the
+    head's metadata (how it was made, the note on the weights) goes into the file as text.
+    Raises OptionError for a size out of range.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    _check_size(size, size)
+    sitter, width = Sitter.of(head), round(size * 0.8)
+    views = [_render(sitter, yaw, pitch, size, width) for yaw, pitch in VIEWS]
+    file = BytesIO()
+    about = PngInfo()
+    for key, value in head.metadata.items():
+        about.add_text(f"topos_rt.{key}", str(value))
+    Image.fromarray(_develop(np.concatenate(views, axis=2))).save(file, "PNG", pnginfo=about)
+    return file.getvalue()
+
+
+def render_view(
+    head: HeadMesh, yaw: float = 0.0, pitch: float = 0.0, size: int | tuple[int, int] = 512
+) -> np.ndarray:
+    """One view of a head: [height, width, 3] uint8, sRGB.
+
+    yaw: degrees, positive turns the face to the right of the picture. pitch: degrees, positive lifts it.
+    size: (height, width) in pixels, or one number for both. Raises OptionError for a size out of range.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    _check_size(height, width)
+    return _develop(_render(Sitter.of(head), yaw, pitch, height, width))
+
+
+def _check_size(height: int, width: int) -> None:
+    if not (16 <= height <= 4096 and 16 <= width <= 4096):
+        raise OptionError("picture size", got=f"{height} x {width}", expected="16 to 4096 pixels each way")
+
+
+def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -> np.ndarray:
+    """[4, height, width] float32: linear colour multiplied by its coverage, and the coverage."""
+    turn = _turn(yaw, pitch)
+    half_width, half_height, half_depth = np.maximum(np.abs(sitter.positions).max(0), 1e-6)
+    unit = min(_FILL * height / half_height, 0.92 * width / max(half_width, half_depth)) / 2  # pixels
+    # never so near that a flat mesh, turned, would reach the camera
+    distance = max(height / 2 / unit / _TANGENT, 3.0)
+    x, y, z = (sitter.positions @ turn).T
+    zoom = _SAMPLES * unit * distance / (distance - z)
+    screen = np.stack([_SAMPLES * width / 2 + x * zoom, _SAMPLES * height / 2 - y * zoom, distance - z], 1)
+    triangle, weights = rasterize(screen, sitter.triangles, _SAMPLES * height, _SAMPLES * width)
+    away = np.full(triangle.shape, np.inf, np.float32)
+    hit = triangle >= 0
+    corners = screen[:, 2].astype(np.float32)[sitter.triangles[triangle[hit]]]
+    away[hit] = np.einsum("nk,nk->n", corners, weights[hit])
+    surface = Surface(sitter, turn, np.array([0, 0, distance]))
+    return _resolve(surface, triangle, weights, away)
+
+
+def _turn(yaw: float, pitch: float) -> np.ndarray:
+    """[3,3] float32 for row vectors: yaw about +Y, then pitch about +X."""
+    a, b = np.radians(yaw), np.radians(-pitch)
+    about_y = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
+    return (about_y @ about_x).astype(np.float32)
+
+
+def _resolve(surface: Surface, triangle: np.ndarray, weights: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """Shade a pixel once where its samples lie on one surface, once per sample elsewhere; average."""
+    parts = [np.s_[dy::_SAMPLES, dx::_SAMPLES] for dy in range(_SAMPLES) for dx in range(_SAMPLES)]
+    nearest = np.minimum.reduce([away[part] for part in parts])
+    farthest = np.maximum.reduce([away[part] for part in parts])
+    whole = farthest < nearest + _ONE_SURFACE
+    picture = np.zeros((4, *whole.shape), np.float32)
+    picture[:3, whole] = surface.shade(triangle[parts[0]][whole], weights[parts[0]][whole])
+    picture[3, whole] = 1
+    for part in parts:
+        seen = ~whole & (triangle[part] >= 0)
+        picture[:3, seen] += surface.shade(triangle[part][seen], weights[part][seen]) / len(parts)
+        picture[3, seen] += 1 / len(parts)
+    return picture
+
+
+def _backdrop(height: int, width: int) -> np.ndarray:
+    """[3, height, width] float32 linear: a paper roll with a glow behind the head."""
+    y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    tone = 0.030 + 0.14 * np.exp(-((x / 0.95) ** 2) - ((y - 0.45) / 0.55) ** 2)
+    return np.array([0.96, 1.0, 1.05], np.float32)[:, None, None] * tone
+
+
+def _develop(picture: np.ndarray) -> np.ndarray:
+    """Tone-map [4,H,W], lay over the backdrop, encode as sRGB: [H,W,3] uint8."""
+    # the filmic curve of Narkowicz 2016
+    light = picture[:3] * np.float32(0.8)
+    colour = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
+    linear = colour + _backdrop(*picture.shape[1:]) * (1 - picture[3])
+    steps = np.linspace(0, 1, 4096)
+    srgb = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055)
+    encoded = (srgb * 255 + 0.5).astype(np.uint8)[np.clip(linear * 4095 + 0.5, 0, 4095).astype(np.int16)]
+    return np.ascontiguousarray(encoded.transpose(1, 2, 0))

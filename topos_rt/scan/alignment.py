@@ -1,0 +1,227 @@
+"""Laying one head over another: similarity transforms, trimmed ICP, and a search over all orientations.
+
+ICP: Besl & McKay 1992, A Method for Registration of 3-D Shapes. Trimming, which leaves out the pairs that are
+farthest apart since scans lack parts and carry others: Chetverikov et al. 2002, The Trimmed Iterative Closest
+Point Algorithm. The transform of a set of pairs: Umeyama 1991. Needs SciPy's KD-tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError
+from topos_rt.scan.surface import Samples, kd_tree
+
+ORIENTATIONS = 576  # tried at first; a test holds how far any rotation may be from the nearest of them
+_FINALISTS = ((48, 160, 6), (8, 500, 10), (3, 1500, 25))  # candidates, points, iterations of each round
+_FIRST_POINTS = 120
+_KEPT = 0.8  # share of the pairs that trimming keeps
+_FACING = 0.3  # cosine between the normals of a pair, at least
+_FEWEST = 8  # pairs that fix a transform
+_NORMAL_WEIGHT = 0.15  # a normal that is off by 1 counts as this share of a head's radius
+_SETTLED = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """x -> scale * rotation @ x + shift."""
+
+    scale: float
+    rotation: np.ndarray  # [3,3] float64
+    shift: np.ndarray  # [3] float64
+
+    @classmethod
+    def identity(cls) -> Similarity:
+        """What changes nothing."""
+        return cls(1.0, np.eye(3), np.zeros(3))
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """[n,3] points, moved."""
+        return np.asarray(self.scale * (points @ self.rotation.T) + self.shift)
+
+    def normals(self, normals: np.ndarray) -> np.ndarray:
+        """[n,3] directions, turned."""
+        return np.asarray(normals @ self.rotation.T)
+
+    def of(self, samples: Samples) -> Samples:
+        """Points with normals, moved."""
+        normals = None if samples.normals is None else self.normals(samples.normals)
+        return Samples(self.points(samples.points), normals)
+
+    def after(self, first: Similarity) -> Similarity:
+        """`first`, then this."""
+        rotation = self.rotation @ first.rotation
+        return Similarity(self.scale * first.scale, rotation, self.points(first.shift[None])[0])
+
+    @cached_property
+    def inverse(self) -> Similarity:
+        """What takes it back."""
+        turn = self.rotation.T
+        return Similarity(1 / self.scale, turn, -(turn @ self.shift) / self.scale)
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray, rotate: bool = True) -> Similarity:
+    """The similarity that takes [n,3] onto [n,3] with the least squares (Umeyama 1991, eq. 40 to 43).
+
+    rotate: False for scale and shift alone. Raises MeshInputError where all points of one coincide.
+    """
+    a, b = source.mean(0), target.mean(0)
+    x, y = source - a, target - b
+    spread = float((x**2).sum())
+    if not (spread > 0 and np.ptp(y, axis=0).any()):
+        raise MeshInputError("points to fit", got="the same point each time", expected="a surface")
+    if rotate:
+        u, values, v = np.linalg.svd(y.T @ x)
+        signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ v))])  # no mirror image
+        rotation, scale = (u * signs) @ v, float((values * signs).sum()) / spread
+    else:
+        rotation, scale = np.eye(3), float((x * y).sum()) / spread
+    scale = max(scale, 1e-9)
+    return Similarity(scale, rotation, b - scale * rotation @ a)
+
+
+class Target:
+    """The head that others are laid over, searched by position and normal."""
+
+    def __init__(self, samples: Samples) -> None:
+        if samples.normals is None:
+            raise MeshInputError("points to align", got="no normals", expected="one for each point")
+        self.points, self.normals = samples.points, samples.normals
+        self.tree: Any = kd_tree(self.points)
+
+
+def register(
+    source: Samples,
+    target: Target,
+    start: Similarity,
+    *,
+    rotate: bool = True,
+    iterations: int = 10,
+    back: bool = True,
+) -> tuple[Similarity, float]:
+    """Trimmed ICP from a rough start.
+
+    Pairs are sought both ways, from each point of either to the nearest of the other: one way alone may
+    shrink or swell the source. Pairs whose normals disagree are dropped, of the others the farthest fifth.
+
+    Args:
+        source: with normals.
+        rotate: False keeps the orientation of `start`.
+        back: False seeks pairs only from the target to the source, of which parts may then lie where the
+            target has nothing.
+
+    Returns:
+        The similarity that takes the source to the target, and what is left: `residual` at that place.
+    """
+    moved = start
+    for _ in range(iterations):
+        here, there = _pairs(source, target, moved, back)
+        if len(here) < _FEWEST:
+            break
+        if rotate:
+            step = fit_similarity(here, there)
+        else:
+            step = fit_similarity(moved.points(here), there, rotate=False).after(moved)
+        change = np.abs(step.points(source.points) - moved.points(source.points)).max()
+        moved = step
+        if change < _SETTLED * moved.scale:
+            break
+    return moved, residual(source, target, moved)
+
+
+def residual(source: Samples, target: Target, moved: Similarity) -> float:
+    """How badly the source, moved, lies on the target: a share of the source's radius.
+
+    The mean over both ways of the trimmed distance between nearest points, where normals count as well.
+    """
+    scale = moved.scale * _radius(source.points)
+    assert source.normals is not None
+    points, normals = moved.points(source.points), moved.normals(source.normals)
+    ways = ((points, normals, target.tree, target.normals), (target.points, target.normals, None, normals))
+    parts = []
+    for queries, own, tree, others in ways:
+        distance, ids = (kd_tree(points) if tree is None else tree).query(queries)
+        apart = np.linalg.norm(own - others[ids], axis=1)
+        cost = np.sort(np.hypot(distance / scale, _NORMAL_WEIGHT * apart))
+        parts.append(cost[: max(1, int(_KEPT * len(cost)))].mean())
+    return float(np.mean(parts))
+
+
+def align(source: Samples, target: Samples, seed: int = 0) -> tuple[Similarity, float]:
+    """The similarity that lays `source` over `target`, whatever the orientation of either.
+
+    Evenly spread rotations are tried with few points; the best are refined by ICP with more and more. Both
+    need normals. Returns it with its `residual`; the same input and seed give the same result.
+    """
+    draw = np.random.Generator(np.random.Philox(seed))
+    middles = [np.median(samples.points, axis=0) for samples in (source, target)]
+    sizes = [_spread(samples.points) for samples in (source, target)]
+    candidates = []
+    for rotation in even_rotations(ORIENTATIONS):
+        scale = sizes[1] / sizes[0]
+        candidates.append(Similarity(scale, rotation, middles[1] - scale * rotation @ middles[0]))
+    few, aim = _some(source, _FIRST_POINTS, draw), Target(_some(target, 3 * _FIRST_POINTS, draw))
+    ranked = sorted(((residual(few, aim, c), i) for i, c in enumerate(candidates)))
+    best = [candidates[i] for _, i in ranked]
+    for count, points, iterations in _FINALISTS:
+        few, aim = _some(source, points, draw), Target(_some(target, 3 * points, draw))
+        found = [register(few, aim, start, iterations=iterations) for start in best[:count]]
+        found.sort(key=lambda pair: pair[1])
+        best = [similarity for similarity, _ in found]
+    return found[0]
+
+
+def even_rotations(count: int) -> np.ndarray:
+    """[count,3,3] rotations spread evenly over all of them, the first few too.
+
+    Super-Fibonacci spirals (Alexa 2022, Super-Fibonacci Spirals: Fast, Low-Discrepancy Sampling of SO(3)).
+    """
+    phi, psi = np.sqrt(2.0), 1.533751168755204288118041
+    s = np.arange(count) + 0.5
+    a, b = 2 * np.pi * s / phi, 2 * np.pi * s / psi
+    r, q = np.sqrt(s / count), np.sqrt(1 - s / count)
+    w, x, y, z = r * np.sin(a), r * np.cos(a), q * np.sin(b), q * np.cos(b)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), -1, 0)
+
+
+def _pairs(source: Samples, target: Target, moved: Similarity, both: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the source as they are, and the points of the target they should come to."""
+    assert source.normals is not None
+    points, normals = moved.points(source.points), moved.normals(source.normals)
+    distances, ids = kd_tree(points).query(target.points)
+    near = _kept(distances, target.normals, normals[ids])
+    here, there = source.points[ids[near]], target.points[near]
+    if not both:
+        return here, there
+    distances, ids = target.tree.query(points)
+    near = _kept(distances, normals, target.normals[ids])
+    return np.concatenate([source.points[near], here]), np.concatenate([target.points[ids[near]], there])
+
+
+def _kept(distances: np.ndarray, normals: np.ndarray, others: np.ndarray) -> np.ndarray:
+    facing = np.flatnonzero((normals * others).sum(1) > _FACING)
+    order = np.argsort(distances[facing], kind="stable")
+    return facing[order[: int(_KEPT * len(facing))]]
+
+
+def _some(samples: Samples, count: int, draw: np.random.Generator) -> Samples:
+    chosen = draw.permutation(len(samples.points))[:count]
+    return Samples(samples.points[chosen], None if samples.normals is None else samples.normals[chosen])
+
+
+def _radius(points: np.ndarray) -> float:
+    return float(np.linalg.norm(points - points.mean(0), axis=1).max()) or 1.0
+
+
+def _spread(points: np.ndarray) -> float:
+    """Median distance from the middle: what sticks out far does not count."""
+    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1))) or 1.0

@@ -1,0 +1,199 @@
+"""A scan of a head made into what the VAE was trained on.
+
+The VAE was trained on points spread evenly over whole heads, insides and necks included, in a frame that the
+whole head fixes. A scan has no inside of the mouth, its neck ends elsewhere, its points are dense here and
+sparse there. So a scan is encoded several times: the head decoded last is laid over it (trimmed ICP), points
+are spread over that head as in training, and each is moved to the scan where that is near and faces the same
+way. Where the scan has nothing, the head's own points stay; what of the scan is far from it is left out.
+"""
+
+from __future__ import annotations
+
+import operator
+from functools import lru_cache
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.flow.solvers import Array
+from topos_rt.head.topology import sphere_frame
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.frame import Placement, boxed, network_cloud, random_subset
+from topos_rt.model.networks import Networks
+from topos_rt.scan.alignment import Similarity, Target, align, register
+from topos_rt.scan.surface import Samples, Surface, kd_tree
+from topos_rt.scan.visible import outer_triangles
+from topos_rt.support.progress import Tracker
+
+DEFAULT_PASSES, MAX_PASSES = 3, 20
+DRAWS = 4  # sets of points whose latents are averaged
+_NEAR = 0.058  # of the radius, 8 mm: how far the scan may be from the head
+_NEIGHBOURS = 4
+_FACING = 0.2  # cosine between the normals of the scan and the head
+_REGISTERED = 1500, 3000  # points of the head, of the scan
+_ITERATIONS = 10
+_ALIGNED = 6000
+_HEAD = 0.25  # of the radius: what is farther from the aligned mean head is no part of the head
+_WORST_ALIGNED = 0.12  # residual above which what was aligned is no head
+
+
+class Fit:
+    """Finds the latent of a scan, and where its head lies."""
+
+    def __init__(self, bundle: Bundle, networks: Networks, tracker: Tracker) -> None:
+        self._bundle = bundle
+        self._networks = networks
+        self._tracker = tracker
+
+    def run(
+        self, points: np.ndarray, normals: np.ndarray, passes: int, aligned: bool
+    ) -> tuple[Array, Array, Placement]:
+        """Mean and log-variance [1,N,D] of the posterior, and the place of the head that they decode to.
+
+        points, normals: [P,3] float64, normals of unit length. passes, aligned: see `HeadPipeline`.
+        """
+        count = self._bundle.manifest.points.count
+        if aligned or passes > 1:
+            scan = Cloud(points, normals)
+        placement = boxed(points)
+        if aligned:
+            with self._tracker.stage("align"):
+                head = mean_head(self._bundle)
+                outer = Surface(head.points, outer_part(self._bundle))
+                placement, kept = found_by_alignment(scan, outer)
+            points, normals = points[kept], normals[kept]
+        first = _similarity(placement).inverse.points(points)
+        mean, logvar = self._encode(Samples(*random_subset(first, normals @ placement.rotation, count)), 1)
+        for _ in range(1, passes):
+            head = self._decode(mean)
+            with self._tracker.stage("register"):
+                placement = registered(scan, head, placement, aligned)
+                placement, unit = framed(placement, head.points)
+                cloud = completed(scan, Surface(unit, head.triangles), placement, DRAWS * count)
+            mean, logvar = self._encode(cloud, DRAWS)
+        return mean, logvar, placement
+
+    def _encode(self, cloud: Samples, draws: int) -> tuple[Array, Array]:
+        """The posteriors of equal parts of a cloud, averaged."""
+        assert cloud.normals is not None
+        frame = self._bundle.manifest.frame
+        with self._tracker.stage("vae_encoder"):
+            outputs = [
+                self._networks.encode_points(network_cloud(points, normals, frame))
+                for points, normals in zip(
+                    np.split(cloud.points, draws), np.split(cloud.normals, draws), strict=True
+                )
+            ]
+            means, logvars = zip(*outputs, strict=True)
+            return sum(means) / np.float32(draws), sum(logvars) / np.float32(draws)
+
+    def _decode(self, latent: Array) -> Surface:
+        with self._tracker.stage("vae_decoder"):
+            positions = self._networks.decode(latent)[:, :3] @ self._bundle.manifest.frame.rotation.T
+        return Surface(positions, self._bundle.topology.triangles)
+
+
+def check_passes(passes: int) -> int:
+    """`passes` as an int. Raises OptionError for anything but a whole number from 1 to 20."""
+    try:
+        number = operator.index(passes)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MAX_PASSES:
+        raise OptionError("passes", got=repr(passes)[:40], expected=f"a whole number from 1 to {MAX_PASSES}")
+    return number
+
+
+@lru_cache(maxsize=4)
+def mean_head(bundle: Bundle) -> Surface:
+    """The mean head of a model in the networks' size and HeadMesh's axes."""
+    positions = bundle.hierarchy.levels[0].features[:, :3] @ bundle.manifest.frame.rotation.T
+    return Surface(positions, bundle.topology.triangles)
+
+
+@lru_cache(maxsize=4)
+def outer_part(bundle: Bundle) -> np.ndarray:
+    """[f,3] the triangles of a model's heads that show from outside, by its mean head."""
+    head = mean_head(bundle)
+    return np.asarray(head.triangles[outer_triangles(head.points, head.triangles)])
+
+
+class Cloud:
+    """Points [P,3] and unit normals [P,3], float64, with what is searched in them more than once."""
+
+    def __init__(self, points: np.ndarray, normals: np.ndarray) -> None:
+        self.samples = Samples(points, normals)
+        self.tree = kd_tree(points)
+        draw = np.random.Generator(np.random.Philox(0)).permutation(len(points))
+        few = draw[: _REGISTERED[1]]
+        self.few = Target(Samples(points[few], normals[few]))
+        some = draw[:_ALIGNED]
+        self.some = Samples(points[some], normals[some])
+
+
+def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Placement, np.ndarray]:
+    """Where a scan in any orientation lies, by laying it over the outside of a head in unit size.
+
+    Returns its place, by the box of what is near that head once turned, and the ids of those points.
+
+    Raises MeshInputError where the scan does not come to lie on the head.
+    """
+    moved, left = align(scan.some, head.sample(_ALIGNED))
+    if left > _WORST_ALIGNED:
+        raise MeshInputError(
+            "alignment",
+            got=f"a scan that lies {left:.0%} of a head's radius off in its best orientation",
+            expected="a head",
+            fix="cut away what is no head, or turn it upright and facing +Z by hand",
+        )
+    turned = moved.points(scan.samples.points)
+    distances, _ = kd_tree(head.points).query(turned)
+    kept = np.flatnonzero(distances < _HEAD)
+    own = boxed(turned[kept])
+    return _placement(moved.inverse.after(_similarity(own))), kept
+
+
+def registered(scan: Cloud, head: Surface, start: Placement, rotate: bool) -> Placement:
+    """Where a decoded head, in unit size, lies best on the scan; `start` where no better is found."""
+    source = head.sample(_REGISTERED[0], seed=1)
+    moved, _ = register(
+        source, scan.few, _similarity(start), rotate=rotate, iterations=_ITERATIONS, back=False
+    )
+    return _placement(moved)
+
+
+def framed(placement: Placement, positions: np.ndarray) -> tuple[Placement, np.ndarray]:
+    """The same place in the frame that the head itself fixes, and its positions [V,3] in that frame.
+
+    What a head of radius 1 should be may come out of the decoder with another.
+    """
+    centre, radius = sphere_frame(positions)
+    own = Similarity(radius, np.eye(3), np.asarray(centre, np.float64))
+    return _placement(_similarity(placement).after(own)), (positions - centre) / radius
+
+
+def completed(scan: Cloud, head: Surface, placement: Placement, count: int) -> Samples:
+    """`count` points spread over a decoded head, in its frame; those near the scan are moved to it."""
+    there = _similarity(placement)
+    points, normals = head.sample(count, seed=2)
+    assert normals is not None and scan.samples.normals is not None
+    reach = _NEAR * there.scale
+    queries = there.points(points)
+    distances, ids = scan.tree.query(queries, min(_NEIGHBOURS, len(scan.samples.points)))
+    distances, ids = distances.reshape(count, -1), ids.reshape(count, -1)
+    facing = np.einsum("nki,ni->nk", scan.samples.normals[ids], there.normals(normals)) > _FACING
+    usable = facing & (distances < reach)
+    hit, first = usable.any(1), usable.argmax(1)
+    chosen = ids[np.arange(count), first][hit]
+    back = there.inverse
+    points[hit] = back.points(scan.samples.points[chosen])
+    normals[hit] = back.normals(scan.samples.normals[chosen])
+    return Samples(points, normals)
+
+
+def _similarity(placement: Placement) -> Similarity:
+    return Similarity(placement.radius, placement.rotation, np.asarray(placement.centre, np.float64))
+
+
+def _placement(moved: Similarity) -> Placement:
+    return Placement(moved.scale, moved.shift, moved.rotation)

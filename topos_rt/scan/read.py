@@ -1,0 +1,201 @@
+"""Scans of heads from files: meshes and point clouds to the points and normals that `retopologize` takes.
+
+scan = read_scan("scan.ply", units="mm")
+head = pipe.retopologize(scan.points, scan.normals, align=True)
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError, OptionError, choose
+from topos_rt.flow.settings import check_seed
+from topos_rt.formats import cloud_reader as cloudfile
+from topos_rt.formats import mesh_reader as meshfile
+from topos_rt.formats.cloud_reader import CloudFile
+from topos_rt.head.mesh import unit_vectors
+from topos_rt.model.frame import MIN_POINTS
+from topos_rt.scan.surface import Surface, estimate_normals
+
+SUFFIXES = (*meshfile.SUFFIXES, ".npz")
+POINTS = 50_000  # drawn from a mesh, and kept of a cloud
+MAX_TRIANGLES = 5_000_000
+# Name -> metres.
+INPUT_UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+_TALLEST, _SMALLEST = 1.0, 0.03  # metres; a head outside of this has other units
+_USUAL = 0.1, 0.7  # metres, of a head, with shoulders or without
+_STL_HEADER, _STL_TRIANGLE = 84, 50
+_READABLE = f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan in metres, ready for `HeadPipeline.retopologize`."""
+
+    points: np.ndarray  # [P,3] float64, metres
+    normals: np.ndarray  # [P,3] float64, unit length, outward
+    surface: Surface  # what was read, metres; to measure against
+    notes: tuple[str, ...] = ()  # what was done to it that its owner should know
+    warnings: tuple[str, ...] = ()  # what is probably wrong with it
+
+
+def read_scan(
+    source: str | os.PathLike[str] | Any, *, units: str = "m", count: int = POINTS, seed: int = 0
+) -> Scan:
+    """Read a mesh or a point cloud of a head.
+
+    Args:
+        source: an OBJ, GLB, OFF, PLY or STL file, a PLY without faces, an .npz with `points` [P,3] and
+            optionally `normals` [P,3], or a trimesh.Trimesh, Scene or PointCloud.
+        units: what one unit of the file is: "m", "cm" or "mm".
+        count: how many points to draw from a mesh, evenly by area, or to keep of a cloud; 16 to 50 million.
+        seed: of those points.
+
+    Meshes may be open, non-manifold and of several parts; only their surface counts. Normals are the faces';
+    a cloud without normals gets estimated ones. Where normals look inwards on the whole, all are turned.
+
+    Raises:
+        MeshInputError: the file is missing, empty, damaged, of another format or too large; no surface, too
+            few points, NaN.
+        OptionError: unknown units, a count or seed out of range.
+        MissingExtraError: trimesh or SciPy is needed and absent.
+    """
+    metres = choose(units, INPUT_UNITS, "unit of length")
+    count, seed = _checked_count(count), check_seed(seed)
+    surface, notes = read_surface(source, metres)
+    samples = surface.sample(count, seed)
+    normals = samples.normals
+    if normals is None:
+        normals = estimate_normals(samples.points)
+        notes.append("no normals in the file: estimated from neighbouring points")
+    elif _look_inwards(samples.points, normals):
+        normals = -normals
+        notes.append("the surface faces inwards: turned inside out")
+    if surface.is_cloud and len(surface.points) > count:
+        notes.append(f"{count:,} of the points used")
+    return Scan(samples.points, normals, surface, tuple(notes), tuple(_unlikely_size(surface.points, units)))
+
+
+def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> tuple[Surface, list[str]]:
+    """A mesh, or a cloud, with its coordinates multiplied by `metres`; and what was found.
+
+    Sources and errors are those of `read_scan`.
+    """
+    notes: list[str] = []
+    if not isinstance(source, str | os.PathLike):
+        if hasattr(source, "vertices") and not hasattr(source, "faces"):
+            return _cloud(CloudFile(*_array(source.vertices), len(source.vertices)), metres, notes, "cloud")
+        return _meshed(source, metres), notes
+    path = Path(source)
+    what = f"cannot use {path}"
+    suffix = _checked_suffix(path, what)
+    try:
+        if suffix == ".npz":
+            return _cloud(cloudfile.read_npz(path, what), metres, notes, what)
+        if suffix == ".ply":
+            header = cloudfile.read_ply_header(path, what)
+            faces = header.counts.get("face", 0)
+            if faces > MAX_TRIANGLES:
+                notes.append(f"{faces:,} faces, more than {MAX_TRIANGLES:,}: only the vertices are used")
+            if not 0 < faces <= MAX_TRIANGLES:
+                return _cloud(cloudfile.read_ply_points(path, header, what), metres, notes, what)
+        if suffix == ".stl":
+            _check_stl(path, what)
+        return _meshed(path, metres), notes
+    except OSError as error:
+        raise MeshInputError(what, got=error.strerror or error, expected="a readable file") from error
+
+
+def _checked_count(count: int) -> int:
+    try:
+        number = -1 if isinstance(count, bool) else operator.index(count)
+    except TypeError:
+        number = -1
+    if not MIN_POINTS <= number <= cloudfile.MAX_POINTS:
+        expected = f"a whole number from {MIN_POINTS} to {cloudfile.MAX_POINTS:,}"
+        raise OptionError("number of points", got=repr(count)[:40], expected=expected)
+    return number
+
+
+def _checked_suffix(path: Path, what: str) -> str:
+    suffix = path.suffix.lower()
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise MeshInputError(what, got="no such file", fix="check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
+        reason = getattr(error, "strerror", None) or error
+        raise MeshInputError(what, got=reason, expected="a readable file") from error
+    meshfile.check_kind(suffix, status, what, SUFFIXES, _READABLE, "convert it to PLY or OBJ")
+    return suffix
+
+
+def _check_stl(path: Path, what: str) -> None:
+    """A binary STL tells its triangles by its size."""
+    count = (path.stat().st_size - _STL_HEADER) // _STL_TRIANGLE
+    with path.open("rb") as file:
+        told = int.from_bytes(file.read(_STL_HEADER)[80:], "little")
+    if told == count and count > MAX_TRIANGLES:
+        raise MeshInputError(
+            what,
+            got=f"{count:,} triangles",
+            expected=f"at most {MAX_TRIANGLES:,}",
+            fix="decimate it, or save its points as PLY",
+        )
+
+
+def _meshed(source: Any, metres: float) -> Surface:
+    found = meshfile.read_mesh(source)
+    triangles = found.topology.triangles
+    if len(triangles) > MAX_TRIANGLES:
+        raise MeshInputError(
+            "mesh",
+            got=f"{len(triangles):,} triangles",
+            expected=f"at most {MAX_TRIANGLES:,}",
+            fix="decimate it, or save its points as PLY",
+        )
+    return Surface(found.positions.astype(np.float64) * metres, triangles)
+
+
+def _cloud(found: CloudFile, metres: float, notes: list[str], what: str) -> tuple[Surface, list[str]]:
+    if found.total < MIN_POINTS:
+        raise MeshInputError(what, got=f"{found.total} points", expected=f"{MIN_POINTS} or more")
+    if not np.ptp(found.points, axis=0).any():
+        raise MeshInputError(what, got="the same point each time", expected="the surface of a head")
+    if len(found.points) < found.total:
+        notes.append(f"{len(found.points):,} of {found.total:,} points read")
+    normals = found.normals
+    if normals is not None and not normals.any(1).all():
+        notes.append("some normals have no length: all are estimated")
+        normals = None
+    normals = None if normals is None else unit_vectors(normals).astype(np.float64)
+    return Surface(found.points * metres, np.zeros((0, 3), np.int64), normals), notes
+
+
+def _array(vertices: Any) -> tuple[np.ndarray, None]:
+    points = np.asarray(vertices, np.float64).reshape(-1, 3)
+    if not np.isfinite(points).all():
+        raise MeshInputError("points", got="NaN or infinite values", expected="finite values")
+    return points, None
+
+
+def _look_inwards(points: np.ndarray, normals: np.ndarray) -> bool:
+    middle = (points.min(0) + points.max(0)) / 2
+    return float(np.einsum("nk,nk->", normals, points - middle)) < 0
+
+
+def _unlikely_size(points: np.ndarray, units: str) -> list[str]:
+    """Said of what is no head's size; a head is about 0.23 m tall, in whatever direction."""
+    size = float(np.ptp(points, axis=0).max())
+    if _SMALLEST <= size <= _TALLEST:
+        return []
+    plain = size / INPUT_UNITS[units]
+    fits = [name for name, metres in INPUT_UNITS.items() if _USUAL[0] <= plain * metres <= _USUAL[1]]
+    advice = f"; --input-units {fits[0]} would make it {plain * INPUT_UNITS[fits[0]]:.2g} m" if fits else ""
+    return [f"{size:.3g} m across in units of {units}, where a head is about 0.23 m tall{advice}"]

@@ -1,0 +1,41 @@
+"""Which part of a head can be seen, and so scanned, from outside."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from topos_rt.head.topology import sphere_frame
+from topos_rt.pictures.raster import rasterize
+
+_VIEWS = 32
+_LOWEST = -0.55  # sine of the steepest view from below: further down the open neck would show the inside
+_PIXELS = 200
+_FILL = 0.98
+
+
+def outer_triangles(positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """[F] bool: the triangles of an upright head that show in some of many views from all around it.
+
+    positions: [V,3], +Y up. The inside of the mouth, the backs of the eyes and the like do not show.
+    """
+    centre, radius = sphere_frame(positions)
+    unit = (positions - centre) / (radius or 1.0)
+    seen = np.zeros(len(triangles), bool)
+    for toward in _directions():
+        side = np.cross([0.0, 1.0, 0.0] if abs(toward[1]) < 0.9 else [0.0, 0.0, 1.0], toward)
+        side /= np.linalg.norm(side)
+        x, y, z = np.stack([side, np.cross(toward, side), toward]) @ unit.T
+        half = _PIXELS / 2
+        screen = np.stack([half * (1 + _FILL * x), half * (1 - _FILL * y), 2 - z], 1)
+        # what faces away hides as well as what faces us, and is not seen itself
+        front = rasterize(screen, triangles, _PIXELS, _PIXELS, cull=False)[0]
+        seen[front[front >= 0]] = True
+    return seen
+
+
+def _directions() -> np.ndarray:
+    """[n,3] unit vectors to the viewer, on a Fibonacci sphere without its bottom."""
+    i = np.arange(_VIEWS) + 0.5
+    y, turn = 1 - 2 * i / _VIEWS, np.pi * (1 + 5**0.5) * i
+    level = np.sqrt(1 - y * y)
+    return np.stack([np.cos(turn) * level, y, np.sin(turn) * level], 1)[y > _LOWEST]

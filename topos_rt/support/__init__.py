@@ -1,0 +1,1 @@
+"""What any room may use: files, strict JSON, arrays, checks, progress. It knows nothing about heads."""

@@ -1,0 +1,44 @@
+"""Read and write safetensors files of plain NumPy arrays, with our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from topos_rt.errors import BundleError
+from topos_rt.support.files import write_atomic
+
+# What safetensors raises, besides its own error, for number types that NumPy lacks (BF16, F8).
+_READER_ERRORS = (TypeError, AttributeError)
+
+
+def write_tensors(
+    path: str | PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Write arrays and string metadata atomically."""
+    from safetensors.numpy import save
+
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    write_atomic(path, save(contiguous, dict(metadata)))
+
+
+def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays and the metadata. The header is checked against the file's size before anything is read.
+
+    Raises BundleError for a missing, truncated or foreign file, or number types that NumPy lacks.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(path), framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError, *_READER_ERRORS) as error:
+        raise BundleError(
+            f"file {Path(path).name}",
+            got=str(error),
+            expected="a complete safetensors file",
+            fix="export or download the bundle again",
+        ) from error
