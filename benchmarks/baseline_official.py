@@ -28,7 +28,8 @@ from export.generated import generate
 from topos_rt.bench.machine import facts, gpu_state, load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
 from topos_rt.errors import BackendError, OptionError, choose, one_line
-from topos_rt.flow.settings import MAX_STEPS, noise, time_grid
+from topos_rt.flow.sampling import noise
+from topos_rt.flow.settings import MAX_STEPS, time_grid
 from topos_rt.pictures.image import load_image
 from topos_rt.pipeline import HeadPipeline
 

@@ -29,7 +29,8 @@ from models import FastDiT
 from topos_rt import __version__
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import OnnxRuntimeEngine, load, probe
-from topos_rt.flow.settings import noise, time_grid
+from topos_rt.flow.sampling import noise
+from topos_rt.flow.settings import time_grid
 from topos_rt.support.files import write_atomic
 
 GUIDANCE = 3.0

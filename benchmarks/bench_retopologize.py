@@ -19,15 +19,16 @@ import numpy as np
 from benchmarks.scans import KINDS, TrueHead, outside
 from topos_rt import HeadMesh, HeadPipeline, __version__
 from topos_rt.errors import MeshInputError
-from topos_rt.head.mesh import unit_vectors
-from topos_rt.model.frame import boxed, network_cloud
-from topos_rt.scan.alignment import fit_similarity
+from topos_rt.head.normals import unit_vectors
+from topos_rt.model.frame import network_cloud
 from topos_rt.scan.fit import outer_part
 from topos_rt.scan.metrics import compare, vertex_errors
+from topos_rt.scan.points import boxed
 from topos_rt.scan.read import Scan, read_scan
 from topos_rt.scan.surface import Surface
 from topos_rt.scan.visible import outer_triangles
 from topos_rt.support.files import write_atomic
+from topos_rt.support.similarity import fit_similarity
 from training.evaluate import EVALUATION_SEED
 from training.heads import HeadModel
 
@@ -132,10 +133,10 @@ def farthest_points(points: np.ndarray, count: int, among: int = 10_000) -> np.n
 
 def _once(pipe: HeadPipeline, true: TrueHead, scan: Scan, sets: Sequence[np.ndarray]) -> float:
     place, frame, networks = boxed(scan.points), pipe.bundle.manifest.frame, pipe._networks
-    unit = (scan.points - place.centre) / place.radius
+    unit = (scan.points - place.shift) / place.scale
     clouds = [network_cloud(unit[ids], scan.normals[ids], frame) for ids in sets]
     latent = np.mean([networks.encode_points(cloud)[0] for cloud in clouds], 0)
-    positions = networks.decode(latent)[:, :3] @ frame.rotation.T * place.radius + place.centre
+    positions = networks.decode(latent)[:, :3] @ frame.rotation.T * place.scale + place.shift
     made, shown = Surface(positions, true.triangles), Surface(positions, outer_part(pipe.bundle))
     there = true.whole.closest(shown.sample(SAMPLES, 0).points).distances.mean()
     home = made.closest(true.outer.sample(SAMPLES, 1).points).distances.mean()

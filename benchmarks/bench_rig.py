@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt import __version__
-from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit
 from topos_rt.model.bundle import Bundle

@@ -26,7 +26,9 @@ import numpy as np
 
 from benchmarks.time_grids import best_grids
 from topos_rt import HeadPipeline, __version__
-from topos_rt.flow.settings import SamplerSettings, clean_estimate, guided, network_evaluations, noise, sample
+from topos_rt.flow.counting import network_evaluations
+from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.flow.settings import SamplerSettings
 from topos_rt.flow.solvers import SOLVERS, Step
 from topos_rt.support.files import write_atomic
 

@@ -16,7 +16,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense import HeteroLinear
 
 from models import TOPOSVAE
-from topos_rt.head.topology import Hierarchy, Level
+from topos_rt.head.hierarchy import Hierarchy, Level
 
 _GROUPS, _GROUP_EPS = 4, 1e-3
 

@@ -15,8 +15,9 @@ from export.onnx.flops import count
 from export.onnx.graphs import build_graphs
 from models import TOPOSVAE, AnyImageEncoder, FastDiT
 from topos_rt.errors import OutputError
-from topos_rt.head.mesh import Rig
-from topos_rt.head.topology import Hierarchy, Topology
+from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.rig import Rig
+from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import (
     FlowSpec,
     FrameSpec,

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topos_rt.head.mesh import vertex_normals
-from topos_rt.head.topology import Hierarchy, Topology, sphere_frame, voxel_cluster
+from topos_rt.head.hierarchy import Hierarchy, voxel_cluster
+from topos_rt.head.normals import vertex_normals
+from topos_rt.head.topology import Topology
+from topos_rt.support.similarity import sphere_frame
 
 # Every so many quads one is cut in two: real heads have some vertices of valence 5 as well.
 _CUT_EVERY = 50

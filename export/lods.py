@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from topos_rt.head.lod import Lod
-from topos_rt.head.mesh import Rig
+from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.files import check_writable

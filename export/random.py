@@ -18,7 +18,7 @@ from export.release.config import ReleaseConfig
 from export.release.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
 from models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
 from topos_rt.errors import OptionError, choose
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 ORIGIN = "random weights from seed {}, for timing only"

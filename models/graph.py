@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from topos_rt.head.topology import Level
+from topos_rt.head.hierarchy import Level
 
 
 class NeighbourSum(nn.Module):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.head.topology import Topology, sphere_frame
+from topos_rt.head.topology import Topology
+from topos_rt.support.similarity import sphere_frame
 
 # Shares of the template's radius; on `mini` 1.8 mm and 4.2 mm.
 _TOGETHER = 0.013

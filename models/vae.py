@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.dit import merge_heads, split_heads
 from models.graph import NeighbourSum
-from topos_rt.head.topology import Hierarchy, Level
+from topos_rt.head.hierarchy import Hierarchy, Level
 
 _GROUPS = 4
 _GROUP_EPS = 1e-3

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from topos_rt.head.mesh import HeadMesh, Rig, vertex_normals
-from topos_rt.head.rig import Binding
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
+from topos_rt.head.rig import Binding, Rig
 from topos_rt.head.topology import Topology
 
 DATA = Path(__file__).parent / "data"

@@ -15,7 +15,9 @@ import topos_rt
 from tests import tiny_bundle as tiny
 from tests.fakes import IMAGE, OTHER, Counting, fake_pipeline, in_metres, same
 from topos_rt.errors import BundleError, ImageError, InputError, OptionError
-from topos_rt.flow.settings import network_evaluations, noise, resolve, time_grid
+from topos_rt.flow.counting import network_evaluations
+from topos_rt.flow.sampling import noise
+from topos_rt.flow.settings import resolve, time_grid
 from topos_rt.head.rig import Binding
 from topos_rt.model.bundle import GRAPHS, Bundle, FlowSpec, Manifest, write_manifest
 from topos_rt.pictures.image import load_image

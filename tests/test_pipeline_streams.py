@@ -13,7 +13,7 @@ import pytest
 from tests import tiny_bundle as tiny
 from tests.fakes import IMAGE, OTHER, Counting, fake_pipeline, in_metres, same
 from topos_rt.errors import Cancelled, OptionError
-from topos_rt.flow.settings import noise
+from topos_rt.flow.sampling import noise
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.model.bundle import GRAPHS

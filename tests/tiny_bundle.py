@@ -20,8 +20,8 @@ from tests.meshes import ball
 from topos_rt.engines import TensorSpec
 from topos_rt.engines.contract import Tensor
 from topos_rt.engines.fake import FakeEngine
-from topos_rt.head.mesh import Rig
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.rig import Rig
 from topos_rt.model.bundle import (
     FlowSpec,
     FrameSpec,

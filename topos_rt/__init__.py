@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from topos_rt.errors import BackendError, BundleError, Cancelled, ImageError, InputError, ToposError
-    from topos_rt.head.mesh import HeadMesh, Rig
+    from topos_rt.head.mesh import HeadMesh
+    from topos_rt.head.rig import Rig
     from topos_rt.head.topology import Topology
     from topos_rt.model.bundle import Bundle
     from topos_rt.pipeline import HeadPipeline, generate
@@ -49,7 +50,7 @@ _MODULES = {
     "HeadPipeline": "pipeline",
     "ImageError": "errors",
     "InputError": "errors",
-    "Rig": "head.mesh",
+    "Rig": "head.rig",
     "Topology": "head.topology",
     "ToposError": "errors",
     "generate": "pipeline",

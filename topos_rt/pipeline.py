@@ -13,25 +13,19 @@ import numpy as np
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.engines.contract import BuildCallback, Value
-from topos_rt.flow.settings import (
-    DEFAULT_PRESET,
-    SamplerSettings,
-    check_seed,
-    clean_estimate,
-    guided,
-    noise,
-    resolve,
-    sample,
-)
+from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.flow.solvers import Array
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.jobs import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.frame import MIN_POINTS, Placement, checked_points, place, place_rig
+from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
 from topos_rt.pictures.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
+from topos_rt.scan.points import MIN_POINTS, checked_points
 from topos_rt.support.progress import Callback, Progress, Tracker
+from topos_rt.support.similarity import Similarity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -310,14 +304,14 @@ class HeadPipeline:
             return self._networks.encode_image(pixels)
 
     def _decode(
-        self, latent: Array, tracker: Tracker, metadata: dict[str, Any], placement: Placement | None = None
+        self, latent: Array, tracker: Tracker, metadata: dict[str, Any], placement: Similarity | None = None
     ) -> HeadMesh:
         with tracker.stage("vae_decoder"):
             vertices = self._networks.decode(latent)
         return self._head(vertices, tracker, metadata, placement)
 
     def _head(
-        self, vertices: Array, tracker: Tracker, metadata: dict[str, Any], placement: Placement | None = None
+        self, vertices: Array, tracker: Tracker, metadata: dict[str, Any], placement: Similarity | None = None
     ) -> HeadMesh:
         manifest, rig = self.bundle.manifest, None
         head = place(vertices, manifest.frame, self.bundle.topology, placement)

@@ -18,7 +18,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from topos_rt import Bundle, HeadMesh, HeadPipeline, __version__
-from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.normals import vertex_normals
 from topos_rt.pictures.preview import render_view
 from topos_rt.support.files import write_atomic
 from training.gbuffers import Painter, View

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.normals import vertex_normals
 from topos_rt.pictures.raster import rasterize
 from training.heads import HeadModel
 

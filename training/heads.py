@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.head.topology import Hierarchy, Topology, sphere_frame
+from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.topology import Topology
+from topos_rt.support.similarity import sphere_frame
 
 # Base voxel cell 2/2^6: levels of 4538, 2774, 1557, 613 and 168 nodes on the MakeHuman head.
 HIERARCHY_DEPTH = 6
@@ -126,7 +128,7 @@ class HeadModel:
     @cached_property
     def hierarchy(self) -> Hierarchy:
         """Of the mean of many heads, in the networks' sphere-normalised frame."""
-        from topos_rt.head.mesh import vertex_normals
+        from topos_rt.head.normals import vertex_normals
 
         mean = normalise(self.sample(2000, seed=0))[0].mean(0)
         normals = vertex_normals(mean, self.topology.triangles)

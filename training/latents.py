@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 from training.geometry import MeshGeometry
 
 

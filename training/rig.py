@@ -12,8 +12,8 @@ import numpy as np
 
 from models.rig_binding import contacts, joined, moved_vertices, rigid_parts
 from topos_rt.head.rig import Binding, Rig
-from topos_rt.head.topology import sphere_frame
 from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.support.similarity import sphere_frame
 from training.heads import HeadModel
 
 # Offsets shorter than this (metres, about a hair's width) are not worth their bytes.

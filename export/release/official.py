@@ -23,7 +23,8 @@ from export.release.topology import read_topology
 from models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from topos_rt import __version__
 from topos_rt.errors import InputError, OptionError
-from topos_rt.head.topology import Hierarchy, Topology
+from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 IMAGE_SIZE = 518

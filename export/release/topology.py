@@ -13,7 +13,9 @@ import numpy as np
 from export.release.config import TopologyFiles
 from topos_rt.errors import MeshInputError
 from topos_rt.formats.mesh_reader import MeshFile, read_mesh
-from topos_rt.head.topology import Hierarchy, Topology, sphere_frame
+from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.topology import Topology
+from topos_rt.support.similarity import sphere_frame
 
 FACES = "faces.npy"
 NOMINAL_RADIUS_M = 0.2  # head, neck and collar, when the template itself has no size

@@ -13,9 +13,10 @@ from models.rig_binding import contacts, joined, moved_vertices, near_regressor,
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.rig import Binding, Rig
-from topos_rt.head.topology import Topology, sphere_frame
+from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.files import check_writable
+from topos_rt.support.similarity import sphere_frame
 
 _RIG_FILE = "rig.safetensors"
 _UV_TOLERANCE = 1e-5

@@ -20,7 +20,7 @@ from models import FastDiT
 from models.dit import TIME_SCALE
 from tests.export.parity import DATA, SETS, load_vae, relative_rms
 from topos_rt.flow.settings import time_grid
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 
 TOLERANCE = 1e-5
 

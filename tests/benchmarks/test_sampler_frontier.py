@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.bench_sampler import FAST_MM, _front, _presets, _row, _settings, _variants
 from benchmarks.time_grids import best_grids
-from topos_rt.flow.settings import PRESETS, SamplerSettings, network_evaluations
+from topos_rt.flow.counting import network_evaluations
+from topos_rt.flow.settings import PRESETS, SamplerSettings
 
 ROOT = Path(__file__).parents[2]
 TIMES = np.linspace(1, 0, 9)

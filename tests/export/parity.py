@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from models import TOPOSVAE, TOPOSDiT
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 
 DATA = Path(__file__).parent.parent / "data" / "official"
 META: dict[str, Any] = json.loads((DATA / "meta.json").read_text())

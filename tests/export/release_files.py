@@ -16,8 +16,12 @@ from torch import nn
 
 from models import TOPOSVAE, ImageEncoder, TOPOSDiT
 from topos_rt.formats import write_obj
-from topos_rt.head.mesh import HeadMesh, vertex_normals
-from topos_rt.head.topology import Hierarchy, Topology, sphere_frame
+from topos_rt.formats.mesh_reader import read_mesh
+from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
+from topos_rt.head.topology import Topology
+from topos_rt.support.similarity import sphere_frame
 
 DATA = Path(__file__).parent.parent / "data" / "official"
 ENCODER = {"embed_dim": 64, "depth": 1, "num_heads": 1, "img_size": 518}
@@ -216,7 +220,7 @@ def write_fixture_release(folder: Path) -> Release:
     maps = [clusters[f"depth{i}"] for i in range(1, 9)]
     edges = np.load(folder / "data/edges.npy")
     hierarchy = Hierarchy.build(template["vertices"], template["normals"], edges, maps)
-    topology = Topology.from_mesh(folder / "data/template.obj")
+    topology = read_mesh(folder / "data/template.obj").topology
     small = {"width": 32, "num_encoder_layers": 2, "decoder_blocks": [2, 2, 1, 1]}
     small |= {"decoder_channel": [32, 32, 16, 16, 16], "num_latents": 720}
     vae = TOPOSVAE(hierarchy, code_channels=8, **small)

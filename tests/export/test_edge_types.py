@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from models import TOPOSVAE
 from tests.export.release_files import ball_topology
-from topos_rt.head.mesh import vertex_normals
-from topos_rt.head.topology import Hierarchy, Level, sphere_frame
+from topos_rt.head.hierarchy import Hierarchy, Level
+from topos_rt.head.normals import vertex_normals
+from topos_rt.support.similarity import sphere_frame
 
 
 def build(stages: int, coincident: bool) -> Hierarchy:

@@ -20,7 +20,8 @@ from tests.meshes import QUADS, ball, ball_rig, bundled_head, cube, cube_topolog
 from topos_rt.errors import MeshInputError
 from topos_rt.formats import write_glb
 from topos_rt.formats.seams import split_seams
-from topos_rt.head.mesh import HeadMesh, Rig
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle

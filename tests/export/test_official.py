@@ -26,10 +26,11 @@ from tests.export.release_files import (
     write_release,
 )
 from topos_rt import HeadPipeline
-from topos_rt.flow.settings import noise
+from topos_rt.flow.sampling import noise
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.frame import boxed, checked_points, network_cloud, random_subset
+from topos_rt.model.frame import network_cloud
 from topos_rt.pictures.image import load_image
+from topos_rt.scan.points import boxed, checked_points, random_subset
 
 PORTRAIT = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 
@@ -115,12 +116,12 @@ def test_posterior_mean_by_default_and_samples_on_request(pipe: HeadPipeline) ->
     manifest = pipe.bundle.manifest
     scan, placement = checked_points(points, normals), boxed(points)
     chosen, directions = random_subset(*scan, manifest.points.count)
-    unit = (chosen - placement.centre) / placement.radius
+    unit = (chosen - placement.shift) / placement.scale
     cloud = network_cloud(unit, directions, manifest.frame)
     centre, logvar = pipe._networks.encode_points(cloud)
     latent = centre + np.exp(logvar / 2) * noise(1, centre.shape)
     vertices = pipe._networks.decode(latent)[:, :3] @ manifest.frame.rotation.T
-    want = vertices * np.float32(placement.radius) + placement.centre
+    want = vertices * np.float32(placement.scale) + placement.shift
     assert relative_rms(first, want) <= 1e-5
 
 

@@ -20,7 +20,7 @@ from export.onnx.graphs import Graph, build_graphs
 from models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from tests.meshes import ball
 from topos_rt.errors import BackendError, OutputError
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import GRAPHS
 from topos_rt.support.tensorfile import read_tensors
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from models import ImageEncoder, TOPOSDiT
 from tests.export.parity import DATA, META, SETS, close, load_dit, load_vae
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 
 
 @pytest.fixture(scope="module")

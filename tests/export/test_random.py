@@ -14,8 +14,8 @@ from export.__main__ import main
 from export.generated import Recipe, generate
 from models.dit import TIME_SCALE
 from topos_rt import HeadPipeline
-from topos_rt.head.topology import sphere_frame
 from topos_rt.model.bundle import Bundle
+from topos_rt.support.similarity import sphere_frame
 
 PORTRAIT = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 RECIPES = {"official": random.official().recipe, "mini": random.mini().recipe}

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from models import TOPOSDiT
 from models.dit import TIME_SCALE
 from tests.export.parity import DATA, META, SETS, TOLERANCE, close, load_dit, relative_rms
-from topos_rt.flow.settings import SamplerSettings, clean_estimate, guided, sample, time_grid
+from topos_rt.flow.sampling import clean_estimate, guided, sample
+from topos_rt.flow.settings import SamplerSettings, time_grid
 from topos_rt.flow.solvers import Array, Step, Velocity
 
 RELEASED = META["sampler"]

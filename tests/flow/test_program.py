@@ -10,8 +10,10 @@ import pytest
 
 from topos_rt.errors import OptionError
 from topos_rt.flow import solvers
+from topos_rt.flow.counting import network_evaluations
 from topos_rt.flow.program import MAX_TERMS, Ref, flow_program
-from topos_rt.flow.settings import PRESETS, SamplerSettings, guided, network_evaluations, sample
+from topos_rt.flow.sampling import guided, sample
+from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS, Step
 
 TURN, PULL = np.float64([[0, 1], [-1, 0]]), np.float64([[-0.4, 0.3], [0.1, 0.2]])

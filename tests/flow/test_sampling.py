@@ -14,19 +14,10 @@ from safetensors.numpy import load_file
 
 from topos_rt.errors import OptionError
 from topos_rt.flow import settings as sampler
-from topos_rt.flow.settings import (
-    PRESETS,
-    SamplerSettings,
-    check_seed,
-    clean_estimate,
-    guided,
-    network_evaluations,
-    noise,
-    resolve,
-    sample,
-    time_grid,
-)
-from topos_rt.flow.solvers import SOLVERS, Array, Step, evaluations
+from topos_rt.flow.counting import evaluations, network_evaluations
+from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.flow.settings import PRESETS, SamplerSettings, check_seed, resolve, time_grid
+from topos_rt.flow.solvers import SOLVERS, Array, Step
 
 OFFICIAL = Path(__file__).parents[1] / "data" / "official"
 SIGMA_MIN = 1e-5

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from numpy.polynomial import Polynomial
 
 from topos_rt.errors import OptionError
-from topos_rt.flow.settings import clean_estimate, time_grid
-from topos_rt.flow.solvers import SOLVERS, Array, Step, evaluations, weights
+from topos_rt.flow.counting import evaluations
+from topos_rt.flow.sampling import clean_estimate
+from topos_rt.flow.settings import time_grid
+from topos_rt.flow.solvers import SOLVERS, Array, Step, weights
 
 # Name -> order of convergence, evaluations of the velocity in 8 steps. Every solver has a row.
 FACTS: dict[str, tuple[int, int]] = {

@@ -16,7 +16,9 @@ from tests.meshes import CORNERS, DATA, ball, ball_rig, bundled_head, cube, cube
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.formats import ExportOptions, write_glb
 from topos_rt.formats.seams import split_seams
-from topos_rt.head.mesh import HeadMesh, Rig, vertex_normals
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
+from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit
 from topos_rt.head.topology import Topology
 

@@ -19,7 +19,8 @@ from topos_rt.errors import MeshInputError, MissingExtraError
 from topos_rt.formats import ExportOptions, write_obj
 from topos_rt.formats import mesh_reader as meshfile
 from topos_rt.formats.mesh_reader import MeshFile, read_mesh
-from topos_rt.head.mesh import HeadMesh, vertex_normals
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
 from topos_rt.head.topology import Topology
 
 OFFICIAL = Path(__file__).parents[1] / "data" / "official" / "topology"
@@ -109,7 +110,7 @@ def test_uvs_that_no_corner_uses_are_left_out(tmp_path: Path) -> None:
 
 
 def test_the_official_template() -> None:
-    topology = Topology.from_mesh(OFFICIAL / "template.obj")
+    topology = read_mesh(OFFICIAL / "template.obj").topology
     assert np.bincount(topology.polygon_sizes).tolist() == [0, 0, 0, 110, 809]
     assert np.array_equal(topology.edges, np.unique(np.load(OFFICIAL / "edges.npy"), axis=0))
     assert topology.uvs[topology.polygon_uvs].max() <= 1
@@ -230,7 +231,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(MeshInputError, match=message):
             read_mesh(tmp_path / name)
     with pytest.raises(MeshInputError, match="no such file"):
-        Topology.from_mesh(str(tmp_path / "missing.obj"))
+        read_mesh(str(tmp_path / "missing.obj"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

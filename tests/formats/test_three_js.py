@@ -21,8 +21,10 @@ from tests.formats.three_js import JS, lacking, look
 from tests.meshes import bundled_head
 from topos_rt.formats import write_glb
 from topos_rt.formats.morphs import morphs
-from topos_rt.head.mesh import HeadMesh, unit_vectors, vertex_normals
-from topos_rt.head.rig_fit import fit, pose
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import unit_vectors, vertex_normals
+from topos_rt.head.pose import pose
+from topos_rt.head.rig_fit import fit
 from topos_rt.pictures.raster import rasterize
 
 ARTIFACTS = JS / "artifacts"

@@ -13,8 +13,10 @@ from tests.meshes import CORNERS, QUAD_UVS, QUADS, ball, ball_rig, bundled_head,
 from topos_rt.errors import MissingExtraError
 from topos_rt.formats import ExportOptions, write_usd, write_usda
 from topos_rt.formats.usd import identifiers
-from topos_rt.head.mesh import HeadMesh, vertex_normals
-from topos_rt.head.rig_fit import fit, pose
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
+from topos_rt.head.pose import pose
+from topos_rt.head.rig_fit import fit
 
 pxr = pytest.importorskip("pxr", reason="usd-core is not installed")
 

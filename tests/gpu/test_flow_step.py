@@ -9,7 +9,8 @@ import pytest
 
 from topos_rt.errors import InputError
 from topos_rt.flow.program import MAX_TERMS, Ref, flow_program, weights_table
-from topos_rt.flow.settings import SamplerSettings, guided, sample
+from topos_rt.flow.sampling import guided, sample
+from topos_rt.flow.settings import SamplerSettings
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.gpu import ops
 

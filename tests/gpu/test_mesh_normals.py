@@ -1,4 +1,4 @@
-"""mesh_normals against its twin and `topos_rt.head.mesh.vertex_normals`."""
+"""mesh_normals against its twin and `topos_rt.head.normals.vertex_normals`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from topos_rt.errors import InputError, MeshInputError
 from topos_rt.gpu import ops, reference
 from topos_rt.gpu.tables import Corners
-from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.normals import vertex_normals
 from topos_rt.model.manifest import FrameSpec
 
 EYE, ZERO = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)

@@ -14,7 +14,7 @@ from topos_rt.errors import InputError, MeshInputError
 from topos_rt.gpu.layers import Layer, pack
 from topos_rt.gpu.reference import neighbour_sum
 from topos_rt.gpu.tables import TILE_ROWS, Graph, Sources, degrees, inverse, local_order
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,10 @@ import pytest
 from tests.meshes import bundled_head, cube
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.formats import write_glb, write_obj
-from topos_rt.head.lod import Lod, reduced_rig
-from topos_rt.head.mesh import HeadMesh, vertex_normals
+from topos_rt.head.lod import Lod
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
+from topos_rt.head.rig import reduced_rig
 from topos_rt.head.topology import Topology
 from topos_rt.scan.metrics import compare
 from topos_rt.scan.surface import Surface

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from tests.meshes import CORNERS, QUADS, ball, cube, cube_rig, cube_topology
 from topos_rt.errors import MeshInputError, OptionError, OutputError
-from topos_rt.head.mesh import HeadMesh, unit_vectors, vertex_normals
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import unit_vectors, vertex_normals
 
 UNIT = np.sign(CORNERS) / np.sqrt(3)
 

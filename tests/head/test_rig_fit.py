@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from tests.meshes import ball, ball_rig, bundled_head, cube, cube_rig
 from topos_rt.errors import MeshInputError
-from topos_rt.head.mesh import HeadMesh, Rig
-from topos_rt.head.rig_fit import fit, pose
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.pose import pose
+from topos_rt.head.rig import Rig
+from topos_rt.head.rig_fit import fit
 from topos_rt.model.bundle import Bundle
 
 POINTS = ball().positions.astype(np.float64)

@@ -16,7 +16,10 @@ from safetensors.numpy import load_file
 
 from tests.meshes import ball, cube_topology
 from topos_rt.errors import BundleError, MeshInputError
-from topos_rt.head.topology import Hierarchy, Level, Topology, sphere_frame, voxel_cluster
+from topos_rt.formats.mesh_reader import read_mesh
+from topos_rt.head.hierarchy import Hierarchy, Level, voxel_cluster
+from topos_rt.head.topology import Topology
+from topos_rt.support.similarity import sphere_frame
 
 OFFICIAL = Path(__file__).parents[1] / "data" / "official" / "topology"
 ARRAYS = ("polygon_sizes", "polygon_vertices", "polygon_uvs", "uvs")
@@ -151,7 +154,7 @@ def test_the_official_hierarchy(template: Any, given_clusters: bool) -> None:
 
 
 def test_the_official_edges_come_from_the_polygons(template: Any) -> None:
-    topology = Topology.from_mesh(OFFICIAL / "template.obj")
+    topology = read_mesh(OFFICIAL / "template.obj").topology
     levels = Hierarchy.build(template[0], template[1], topology.edges, num_levels=1).levels
     assert np.array_equal(levels[0].edges, Hierarchy.build(*template, num_levels=1).levels[0].edges)
 
@@ -305,22 +308,3 @@ def test_levels_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
     bottom, level = small_hierarchy(2).levels
     with pytest.raises(MeshInputError, match=message):
         Hierarchy((bottom, dataclasses.replace(level, **changes)))
-
-
-def test_hierarchy_of_a_mesh_file() -> None:
-    """The template OBJ, moved and scaled by reading, gives the release's graph; far from the frame, too."""
-    released = np.load(OFFICIAL / "template_vertices.npz")
-    built = Hierarchy.from_mesh(OFFICIAL / "template.obj", num_levels=5)
-    edges = np.load(OFFICIAL / "edges.npy")
-    want = Hierarchy.build(released["vertices"], released["normals"], edges, num_levels=5)
-    assert len(built.levels) == 5
-    assert np.array_equal(built.levels[0].edges, want.levels[0].edges)
-    np.testing.assert_allclose(built.levels[0].features[:, :3], want.levels[0].features[:, :3], atol=2e-6)
-    for level, below in zip(built.levels[1:], built.levels, strict=False):
-        assert len(level.cluster) == len(below.features) >= len(level.features)
-
-
-def test_hierarchy_of_a_point_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "dot.obj").write_text("v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n")
-    with pytest.raises(MeshInputError, match="the same point for every vertex"):
-        Hierarchy.from_mesh(tmp_path / "dot.obj")

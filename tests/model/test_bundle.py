@@ -14,7 +14,7 @@ import pytest
 
 from tests import tiny_bundle as tiny
 from topos_rt.errors import BundleError
-from topos_rt.head.mesh import Rig
+from topos_rt.head.rig import Rig
 from topos_rt.model import bundle as bundle_module
 from topos_rt.model.bundle import Bundle, Manifest, known_bundles, write_manifest
 

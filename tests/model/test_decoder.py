@@ -20,7 +20,7 @@ from tests.export.parity import DATA, META, SETS, load_vae, relative_rms
 from tests.gpu.shapes import naive
 from topos_rt.errors import BundleError, InputError
 from topos_rt.gpu import cuda, ops, reference
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.model.decoder_plan import Plan, make_plan
 

@@ -12,7 +12,7 @@ from tests.export.release_files import Sizes, ball_topology, write_release
 from tests.gpu import host_gpu
 from topos_rt import HeadPipeline
 from topos_rt.errors import BundleError, OptionError
-from topos_rt.flow.settings import noise
+from topos_rt.flow.sampling import noise
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.model.decoder_plan import make_plan, read_tensors

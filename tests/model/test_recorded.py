@@ -20,7 +20,7 @@ from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
 from tests import tiny_bundle as tiny
 from topos_rt.gpu import cuda
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle, Manifest, write_manifest
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.model.decoder_plan import make_plan

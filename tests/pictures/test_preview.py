@@ -10,7 +10,8 @@ from PIL import Image
 
 from tests.meshes import ball, bundled_head, cube
 from topos_rt.errors import OptionError
-from topos_rt.head.mesh import HeadMesh, vertex_normals
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.preview import render_preview, render_view
 from topos_rt.pictures.shading import Sitter

@@ -9,17 +9,10 @@ from hypothesis import strategies as st
 
 from topos_rt.errors import MeshInputError
 from topos_rt.model.bundle import Bundle
-from topos_rt.scan.alignment import (
-    ORIENTATIONS,
-    Similarity,
-    Target,
-    align,
-    even_rotations,
-    fit_similarity,
-    register,
-)
+from topos_rt.scan.alignment import ORIENTATIONS, Target, align, even_rotations, register
 from topos_rt.scan.fit import mean_head, outer_part
 from topos_rt.scan.surface import Samples, Surface
+from topos_rt.support.similarity import Similarity, fit_similarity
 
 
 def rotation(draw: np.random.Generator) -> np.ndarray:
@@ -97,7 +90,9 @@ def test_any_orientation_size_and_place_is_found(outside: Surface, seed: int) ->
     assert normals is not None
     above = points[:, 1] > -0.6  # no neck
     kept = Samples(points[above], normals[above])
-    found, left = align(true.of(kept), outside.sample(4000, 6))
+    found, left = align(
+        Samples(true.points(kept.points), true.normals(kept.normals)), outside.sample(4000, 6)
+    )
     assert degrees(found.rotation @ true.rotation) < 5
     assert found.scale * true.scale == pytest.approx(1, abs=0.05)
     assert left < 0.06

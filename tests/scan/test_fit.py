@@ -11,12 +11,12 @@ from tests.meshes import bundled_head
 from topos_rt.errors import Cancelled, MeshInputError, OptionError
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.frame import Placement
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.scan.fit import Cloud, completed, framed, mean_head, outer_part, registered
 from topos_rt.scan.metrics import vertex_errors
 from topos_rt.scan.surface import Samples, Surface
 from topos_rt.support.progress import Progress
+from topos_rt.support.similarity import Similarity
 
 # Not of the training set, which is drawn from anny: the template, stretched where no blendshape stretches.
 STRETCH = np.array([0.93, 1.06, 1.0])
@@ -123,17 +123,17 @@ def test_progress_and_cancellation(tiny_pipe: HeadPipeline) -> None:
 def test_completed_points_are_the_scans_where_it_is_and_the_heads_elsewhere() -> None:
     head = mean_head(Bundle.open("mini", verify=False))
     points, normals = sampled(head, 30_000)
-    place = Placement(0.2, np.array([1.0, 2, 3]))
+    place = Similarity(0.2, np.eye(3), np.array([1.0, 2, 3]))
     above = points[:, 1] > 0
     lifted = points[above] + 0.01 * normals[above]
-    scan = Cloud(lifted * 0.2 + place.centre, normals[above])
+    scan = Cloud(lifted * 0.2 + place.shift, normals[above])
     made = completed(scan, head, place, 4000)
     assert made.normals is not None
     distances, top = head.closest(made.points).distances, made.points[:, 1] > 0.06
     assert np.median(distances[top]) == pytest.approx(0.01, abs=1e-3)
     assert distances[made.points[:, 1] < -0.06].max() < 1e-6
     # a scan that faces the other way is none
-    inside_out = Cloud(lifted * 0.2 + place.centre, -normals[above])
+    inside_out = Cloud(lifted * 0.2 + place.shift, -normals[above])
     moved = completed(inside_out, head, place, 500).points - head.sample(500, seed=2).points
     assert np.linalg.norm(moved, axis=1).max() < 0.06 and (np.linalg.norm(moved, axis=1) == 0).mean() > 0.8
 
@@ -142,11 +142,11 @@ def test_registration_and_frame() -> None:
     head = mean_head(Bundle.open("mini", verify=False))
     points, normals = sampled(head)
     scan = Cloud(points * 0.14 + [0.02, 0.01, 0], normals)
-    found = registered(scan, head, Placement(0.15, np.zeros(3)), rotate=False)
-    assert found.radius == pytest.approx(0.14, rel=0.01)
-    assert np.abs(found.centre - [0.02, 0.01, 0]).max() < 0.002
-    place, unit = framed(Placement(2.0, np.array([1.0, 0, 0])), head.points * 0.5 + [0, 0.25, 0])
-    back = place.radius * unit @ place.rotation.T + place.centre
+    found = registered(scan, head, Similarity(0.15, np.eye(3), np.zeros(3)), rotate=False)
+    assert found.scale == pytest.approx(0.14, rel=0.01)
+    assert np.abs(found.shift - [0.02, 0.01, 0]).max() < 0.002
+    place, unit = framed(Similarity(2.0, np.eye(3), np.array([1.0, 0, 0])), head.points * 0.5 + [0, 0.25, 0])
+    back = place.scale * unit @ place.rotation.T + place.shift
     assert np.abs(back - (2 * (head.points * 0.5 + [0, 0.25, 0]) + [1, 0, 0])).max() < 1e-6
     assert np.linalg.norm(unit, axis=1).max() == pytest.approx(1)
 

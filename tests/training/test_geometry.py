@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.meshes import ball
-from topos_rt.head.mesh import vertex_normals
+from topos_rt.head.normals import vertex_normals
 from topos_rt.head.topology import Topology
 from training.geometry import MeshGeometry, surface_losses
 

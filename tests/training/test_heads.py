@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.training.synthetic import ACTIONS, BONES, egg
-from topos_rt.head.topology import sphere_frame
+from topos_rt.support.similarity import sphere_frame
 from training.heads import normalise
 from training.rig import make_rig, regressors
 

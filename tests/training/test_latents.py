@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training.synthetic import egg
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 from training.geometry import MeshGeometry
 from training.heads import normalise
 from training.latents import NodeOffsets

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from topos_rt.engines import Engine
-from topos_rt.flow.settings import SamplerSettings, guided, network_evaluations, sample
+from topos_rt.flow.counting import network_evaluations
+from topos_rt.flow.sampling import guided, sample
+from topos_rt.flow.settings import SamplerSettings
 from topos_rt.flow.solvers import Array
 from topos_rt.model.bundle import GRAPHS, Bundle
 
@@ -19,7 +21,7 @@ _DATA = (".onnx", ".safetensors")
 
 
 class _Runs:
-    """A `topos_rt.flow.settings.Field` that counts which graph would run."""
+    """A `topos_rt.flow.sampling.Field` that counts which graph would run."""
 
     def __init__(self) -> None:
         self.count = dict.fromkeys(GRAPHS, 0)

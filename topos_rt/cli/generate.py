@@ -13,7 +13,7 @@ from topos_rt.cli.outputs import Item
 from topos_rt.cli.writing import Outputs, add_preview_option, opened, plan, write_head
 from topos_rt.errors import ImageError, OptionError, ToposError
 from topos_rt.flow.settings import check_seed
-from topos_rt.head.lod import check_level
+from topos_rt.head.topology import check_level
 
 if TYPE_CHECKING:
     from topos_rt.pipeline import HeadPipeline, Progress

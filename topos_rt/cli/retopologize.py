@@ -12,7 +12,7 @@ from topos_rt.cli.outputs import Item
 from topos_rt.cli.writing import Outputs, add_preview_option, opened, plan, write_head
 from topos_rt.errors import ToposError, choose, one_line
 from topos_rt.flow.settings import check_seed
-from topos_rt.head.lod import check_level
+from topos_rt.head.topology import check_level
 from topos_rt.scan.fit import DEFAULT_PASSES, check_passes
 from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, Scan, read_scan
 

@@ -18,7 +18,8 @@ from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item, choose_format, is_pattern, names_directory, plan_paths
 from topos_rt.errors import OptionError, one_line
 from topos_rt.formats import EXPORTERS, ExportOptions
-from topos_rt.head.mesh import HeadMesh, unit_vectors
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import Topology
 from topos_rt.support.files import write_atomic
 

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topos_rt.errors import OptionError
-from topos_rt.flow.settings import SamplerSettings, guided, sample
-from topos_rt.flow.solvers import Array, evaluations
+from topos_rt.flow.counting import evaluations
+from topos_rt.flow.sampling import guided, sample
+from topos_rt.flow.settings import SamplerSettings
+from topos_rt.flow.solvers import Array
 
 MAX_TERMS = 4  # of one sum, as in `topos_rt.gpu.ops.flow_step`
 _EXACT = 1e-9  # how far a sum may be from a state, in any coordinate
@@ -26,7 +28,7 @@ _EXACT = 1e-9  # how far a sum may be from a state, in any coordinate
 class Ref(NamedTuple):
     """An array of a run: the state that evaluation `number` is for, what it gives, or what follows.
 
-    "state", "velocity" and "difference" are those of `topos_rt.flow.settings.Field`; "mixed" is the velocity
+    "state", "velocity" and "difference" are those of `topos_rt.flow.sampling.Field`; "mixed" is the velocity
     where guidance is reused. The state after the last evaluation is the latent.
     """
 
@@ -56,7 +58,7 @@ class Evaluation:
 
 
 def flow_program(settings: SamplerSettings) -> tuple[Evaluation, ...]:
-    """The run that `topos_rt.flow.settings.sample` makes with these settings; the noise is state 0.
+    """The run that `topos_rt.flow.sampling.sample` makes with these settings; the noise is state 0.
 
     Raises OptionError where guidance is still the model's own, or a state needs more than MAX_TERMS arrays.
     """

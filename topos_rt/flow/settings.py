@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from topos_rt.errors import OptionError, choose
-from topos_rt.flow.solvers import SOLVERS, Array, Step, Velocity
+from topos_rt.flow.solvers import SOLVERS
 
 MAX_STEPS = 1000
 MAX_SHIFT = 1000.0  # a stronger shift squeezes the steps together below the resolution of float32 times
@@ -23,8 +22,6 @@ MAX_GUIDANCE = 1000.0
 MAX_TEMPERATURE = 2.0
 SEED_END = 2**64
 DEFAULT_PRESET = "balanced"
-
-_EDGE = 1e-9  # so that no grid's rounding decides whether guidance acts at an edge of its interval
 
 
 def _real(what: str, value: object, low: float, high: float) -> float:
@@ -162,90 +159,3 @@ def check_seed(seed: int) -> int:
     if not 0 <= value < SEED_END:
         raise OptionError("seed", got=repr(seed)[:40], expected="a whole number from 0 to 2**64 - 1")
     return value
-
-
-def noise(seed: int, shape: tuple[int, ...]) -> Array:
-    """Standard normal float32 noise, drawn on the host with Philox: a seed means the same on every backend.
-
-    The release draws on the GPU, so its seeds do not carry over. Raises OptionError for a seed out of range.
-    """
-    generator = np.random.Generator(np.random.Philox(check_seed(seed)))
-    return generator.standard_normal(shape, dtype=np.float32)
-
-
-class Field(Protocol):
-    """The DiT bound to one context. States and velocities are [1,N,D]."""
-
-    def conditional(self, x: Array, t: float) -> Array:
-        """The velocity v_cond under the context."""
-
-    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
-        """(1 + w) v_cond - w v_uncond, and v_cond - v_uncond."""
-
-
-def guided(field: Field, settings: SamplerSettings) -> Velocity:
-    """Classifier-free guidance as in the release, (1 + w) v_cond - w v_uncond, for one run of the sampler.
-
-    Outside `settings.interval` the velocity is v_cond (Kynkaanniemi et al. 2024, arXiv 2404.07724). With
-    `settings.reuse` = k > 1, only every k-th guided evaluation computes v_uncond; the others add w times the
-    last difference v_cond - v_uncond to v_cond. With w = 0 the velocity is v_cond everywhere.
-
-    Raises OptionError where the guidance is still the model's own.
-    """
-    w, (low, high) = settings.guidance, settings.interval
-    if w is None:
-        raise OptionError("guidance", got="None, the model's own", expected="that number from its manifest")
-    if w == 0:
-        return field.conditional
-    count, difference = 0, np.zeros(0, np.float32)
-
-    def velocity(x: Array, t: float) -> Array:
-        nonlocal count, difference
-        if not low - _EDGE <= t <= high + _EDGE:
-            return field.conditional(x, t)
-        count += 1
-        if (count - 1) % settings.reuse:
-            return field.conditional(x, t) + w * difference
-        v, difference = field.guided(x, t, w)
-        return v
-
-    return velocity
-
-
-def network_evaluations(settings: SamplerSettings) -> int:
-    """Forward passes of the network in one run; a guided evaluation with v_uncond is two.
-
-    Counted in a run on nothing, so it holds for every solver. Raises OptionError where the guidance is still
-    the model's own.
-    """
-    count = _Count()
-    for _ in sample(guided(count, settings), np.zeros(0, np.float32), settings):
-        pass
-    return count.passes
-
-
-class _Count:
-    """A `Field` that counts."""
-
-    passes = 0
-
-    def conditional(self, x: Array, t: float) -> Array:
-        self.passes += 1
-        return x
-
-    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
-        self.passes += 2
-        return x, x
-
-
-def sample(velocity: Velocity, start: Array, settings: SamplerSettings) -> Iterator[Step]:
-    """Integrate from noise `start` [1,N,D] at t = 1 to the latent at t = 0, one `Step` at a time."""
-    return SOLVERS[settings.solver](velocity, start, settings.grid)
-
-
-def clean_estimate(step: Step, sigma_min: float) -> Array:
-    """Estimate of the clean latent at time t: (1 - s) x_t - (s + (1 - s) t) v, with s = sigma_min.
-
-    Follows from x_t = (1 - t) x0 + (s + (1 - s) t) e and v = (1 - s) e - x0; what a live preview decodes.
-    """
-    return (1 - sigma_min) * step.x - (sigma_min + (1 - sigma_min) * step.t) * step.velocity

@@ -19,8 +19,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from topos_rt.errors import choose
-
 Array: TypeAlias = npt.NDArray[np.float32]
 Velocity: TypeAlias = Callable[[Array, float], Array]  # (x [1,N,D], t) -> dx/dt [1,N,D]
 Solver: TypeAlias = Callable[[Velocity, Array, Sequence[float]], Iterator["Step"]]
@@ -143,23 +141,6 @@ SOLVERS: dict[str, Solver] = {
     "dpmpp_2m": dpmpp_2m,
     "unipc": unipc,
 }
-
-
-def evaluations(solver: str, steps: int) -> int:
-    """How often a solver evaluates the velocity in that many steps. Raises OptionError for an unknown solver.
-
-    Counted in a run on nothing, so it holds for every solver of the table.
-    """
-    times: list[float] = []
-
-    def velocity(x: Array, t: float) -> Array:
-        times.append(t)
-        return x
-
-    grid = [1 - k / steps for k in range(steps + 1)]
-    for _ in choose(solver, SOLVERS, "solver")(velocity, np.zeros(0, np.float32), grid):
-        pass
-    return len(times)
 
 
 def weights(nodes: Sequence[float], start: float, end: float) -> list[float]:

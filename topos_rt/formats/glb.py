@@ -18,7 +18,8 @@ from topos_rt.errors import OptionError
 from topos_rt.formats.morphs import Morph, morphs
 from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.seams import SeamSplit, split_seams
-from topos_rt.head.mesh import HeadMesh, Rig
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.rig import Rig
 
 _COMPONENT_TYPES = {"|u1": 5121, "<u2": 5123, "<u4": 5125, "<f4": 5126}
 _ARRAY_BUFFER = 34962

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from topos_rt.errors import MeshInputError, MissingExtraError
-from topos_rt.head.mesh import unit_vectors
+from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import MAX_CORNERS, Topology
 
 MAX_BYTES = 512 * 2**20

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topos_rt.head.mesh import HeadMesh, vertex_normals
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig
 
 

@@ -23,7 +23,8 @@ from topos_rt.errors import MissingExtraError
 from topos_rt.formats.glb import MATERIAL
 from topos_rt.formats.morphs import morphs
 from topos_rt.formats.options import UNITS, ExportOptions
-from topos_rt.head.mesh import HeadMesh, Rig
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.rig import Rig
 
 
 def write_usd(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:

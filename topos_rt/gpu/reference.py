@@ -99,7 +99,7 @@ def mesh_normals(
     out_normals: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """See `topos_rt.gpu.ops.mesh_normals`."""
-    from topos_rt.head.mesh import unit_vectors
+    from topos_rt.head.normals import unit_vectors
 
     xyz = positions[:, :3].astype(np.float64)
     here = np.repeat(np.arange(corners.rows), np.diff(corners.offsets))

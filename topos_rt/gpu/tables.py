@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.head.topology import Hierarchy, Level
+from topos_rt.head.hierarchy import Hierarchy, Level
 
 Array: TypeAlias = Any  # a NumPy array, or one on a device
 Put: TypeAlias = Callable[[np.ndarray], Array]  # brings an array to a device

@@ -7,18 +7,16 @@ the topology's file.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.errors import MeshInputError
 
 if TYPE_CHECKING:
-    from topos_rt.head.mesh import HeadMesh, Rig
-    from topos_rt.head.topology import Topology
+    pass
 
 # Level -> triangles. Level 0 is the head itself, with its polygons; the others are of triangles.
 LODS = {0: "all polygons", 1: "half the triangles", 2: "a quarter"}
@@ -61,81 +59,3 @@ def lods_from_tensors(tensors: Mapping[str, np.ndarray]) -> tuple[Lod, ...]:
     """The levels among the tensors of a topology's file. Raises KeyError where one lacks a part."""
     count = len({name.partition(".")[0] for name in tensors if name.startswith("lod")})
     return tuple(Lod(*(tensors[f"lod{k}.{name}"] for name in _ARRAYS)) for k in range(1, count + 1))
-
-
-def reduced_topology(topology: Topology, level: int) -> Topology:
-    """The topology of a level that there is: its triangles, UVs and regions; of level 0, itself."""
-    from topos_rt.head.topology import Topology
-
-    if level == 0:
-        return topology
-    lod = topology.lods[level - 1]
-    new = np.full(topology.num_vertices, -1, np.int32)
-    new[lod.vertices] = np.arange(len(lod.vertices), dtype=np.int32)
-    used, uv_ids = np.unique(lod.triangle_uvs, return_inverse=True)
-    regions = {name: new[ids] for name, ids in topology.regions.items()}
-    return Topology(
-        len(lod.vertices),
-        np.full(len(lod.triangles), 3, np.uint8),
-        lod.triangles.reshape(-1).copy(),
-        uv_ids.reshape(-1).astype(np.int32),
-        topology.uvs[used].copy(),
-        {name: ids[ids >= 0] for name, ids in regions.items()},
-    )
-
-
-def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
-    """A fitted rig on some vertices [n], rising ids: joints stay, skin and shapes are taken over by index."""
-    new = np.full(rig.num_vertices, -1, np.int32)
-    new[vertices] = np.arange(len(vertices), dtype=np.int32)
-    moved = new[rig.shape_index]
-    kept = moved >= 0
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return dataclasses.replace(
-        rig,
-        skin_joints=rig.skin_joints[vertices],
-        skin_weights=rig.skin_weights[vertices],
-        shape_index=moved[kept],
-        shape_delta=rig.shape_delta[kept],
-        shape_offsets=before[rig.shape_offsets].astype(np.int32),
-        binding=None,
-    )
-
-
-def reduced_head(head: HeadMesh, level: int) -> HeadMesh:
-    """A head at a level of detail. Normals stay those of the full surface; metadata tells the level.
-
-    Raises OptionError for a level that the topology does not have, and for a head that is reduced already.
-    """
-    if "lod" in head.metadata and level:
-        raise OptionError(
-            "level of detail",
-            got=f"{level!r} of a head at level {head.metadata['lod']}",
-            expected="the full head",
-            fix="take each level from that",
-        )
-    topology = head.topology.lod(level)
-    if level == 0:
-        return head
-    vertices = head.topology.lods[level - 1].vertices
-    return dataclasses.replace(
-        head,
-        positions=head.positions[vertices],
-        normals=head.normals[vertices],
-        topology=topology,
-        rig=None if head.rig is None else reduced_rig(head.rig, vertices),
-        metadata={**head.metadata, "lod": level},
-    )
-
-
-def check_level(topology: Topology, level: int) -> None:
-    """Raises OptionError for a level that the topology does not have."""
-    whole = isinstance(level, int | np.integer) and not isinstance(level, bool)
-    if not whole or not 0 <= level <= len(topology.lods):
-        fix = None if topology.lods else "export the model's bundle again: this one has no levels of detail"
-        raise OptionError(
-            "level of detail",
-            got=repr(level)[:40],
-            fix=fix,
-            expected=f"0 to {len(topology.lods)}" if topology.lods else "0",
-        )

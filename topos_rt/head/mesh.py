@@ -1,10 +1,11 @@
-"""What the pipeline returns: a `HeadMesh`; the `Rig` that animates it is in `topos_rt/head/rig.py`.
+"""What the pipeline returns: a `HeadMesh`, with the `Rig` that animates it.
 
 Both are float32, metres, +Y up, facing +Z, right-handed, with counter-clockwise front faces.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.errors import MeshInputError
-from topos_rt.head.lod import reduced_head
-from topos_rt.head.rig import Rig
+from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.head.normals import vertex_normals
+from topos_rt.head.rig import Rig, reduced_rig
 from topos_rt.head.topology import Topology
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
 from topos_rt.support.files import write_atomic
 
-__all__ = ["HeadMesh", "Rig", "unit_vectors", "vertex_normals"]
-
 _UNIT_TOLERANCE = 1e-3
-_UP = np.array([0.0, 1.0, 0.0], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ class HeadMesh:
             "normals",
             f"one of length {first(lengths, ~unit)}",
             "unit length",
-            "use topos_rt.head.mesh.unit_vectors or vertex_normals",
+            "use topos_rt.head.normals.unit_vectors or vertex_normals",
         )
         if self.rig is not None and self.rig.num_vertices != vertices:
             raise MeshInputError(
@@ -104,21 +102,50 @@ class HeadMesh:
     def posed(
         self, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]] | None = None
     ) -> HeadMesh:
-        """The head with blendshapes set and joints turned, without a rig: see `topos_rt.head.rig_fit.pose`.
+        """Return the head with blendshapes set and joints turned, with new normals and without a rig.
 
-        shapes: name -> weight, such as {"jawOpen": 0.7}. turns: joint -> rotation vector [3], radians.
+        shapes: name -> weight, such as {"jawOpen": 0.7}; 0 rests, 1 is the whole shape. turns: joint ->
+        rotation vector [3], radians about the head's axes, carried on to the joint's children.
+
+        Raises MeshInputError for a head without a rig, unknown names, or numbers that are not finite.
         """
-        from topos_rt.head.rig_fit import pose
+        from topos_rt.head.pose import posed_positions
 
-        return pose(self, shapes, turns)
+        if self.rig is None:
+            raise MeshInputError(
+                "pose", got="a head without rig", expected="one with a rig", fix="keep its rig"
+            )
+        positions = posed_positions(self.positions, self.rig, shapes, turns or {})
+        normals = vertex_normals(positions, self.triangles)
+        return dataclasses.replace(self, positions=positions, normals=normals, rig=None)
 
     def lod(self, level: int) -> HeadMesh:
-        """The head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
+        """Return the head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
 
-        Its vertices are some of this head's, the same ones for every head of the topology; rig and UVs come
-        along. Raises OptionError for a level that the topology does not have.
+        Its vertices are some of this head's, the same ones for every head of the topology, with the normals
+        of the full surface; rig and UVs come along, and the metadata tells the level.
+
+        Raises OptionError for a level that the topology does not have, and for a reduced head.
         """
-        return reduced_head(self, level)
+        if "lod" in self.metadata and level:
+            raise OptionError(
+                "level of detail",
+                got=f"{level!r} of a head at level {self.metadata['lod']}",
+                expected="the full head",
+                fix="take each level from that",
+            )
+        topology = self.topology.lod(level)
+        if level == 0:
+            return self
+        vertices = self.topology.lods[level - 1].vertices
+        return dataclasses.replace(
+            self,
+            positions=self.positions[vertices],
+            normals=self.normals[vertices],
+            topology=topology,
+            rig=None if self.rig is None else reduced_rig(self.rig, vertices),
+            metadata={**self.metadata, "lod": level},
+        )
 
     def save(
         self,
@@ -142,29 +169,6 @@ class HeadMesh:
 
         export = EXPORTERS[format_of(path, format)]
         write_atomic(path, export(self, ExportOptions(units=units, up=up, rig=rig)))
-
-
-def vertex_normals(positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Area-weighted vertex normals: the normalised sum of the cross products of the triangles at a vertex.
-
-    positions: [V,3]; triangles: [F,3] int, counter-clockwise. Returns [V,3] float32 of unit length; vertices
-    without triangles, and those whose triangles cancel out or have no area, get +Y.
-    """
-    corners = np.asarray(positions, np.float64)[triangles]
-    faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    ids = np.asarray(triangles).ravel()
-    sums = [np.bincount(ids, np.repeat(faces[:, axis], 3), len(positions)) for axis in range(3)]
-    return unit_vectors(np.stack(sums, 1))
-
-
-def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Rows [n,3] scaled to unit length, float32; rows without a direction (zero or not finite) become +Y."""
-    vectors = np.asarray(vectors, np.float64)
-    # Scaled by the largest entry first: the squares of tiny vectors would vanish.
-    largest = np.abs(vectors).max(1, keepdims=True, initial=0.0)
-    usable = np.isfinite(largest) & (largest > 0)
-    scaled = np.where(usable, vectors, _UP) / np.where(usable, largest, 1.0)
-    return (scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

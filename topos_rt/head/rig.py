@@ -5,6 +5,7 @@ float32, metres, +Y up, facing +Z. `topos_rt/head/rig_fit.py` fits a rig to a he
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from os import PathLike
@@ -233,3 +234,21 @@ def _require_names(names: tuple[str, ...], kind: str) -> None:
     text = all(isinstance(name, str) and name for name in names)
     require(text, f"rig {kind} names", "an empty one or one that is no string", "non-empty strings")
     require(len(set(names)) == len(names), f"rig {kind} names", "a repeated name", "different names")
+
+
+def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
+    """A fitted rig on some vertices [n], rising ids: joints stay, skin and shapes are taken over by index."""
+    new = np.full(rig.num_vertices, -1, np.int32)
+    new[vertices] = np.arange(len(vertices), dtype=np.int32)
+    moved = new[rig.shape_index]
+    kept = moved >= 0
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return dataclasses.replace(
+        rig,
+        skin_joints=rig.skin_joints[vertices],
+        skin_weights=rig.skin_weights[vertices],
+        shape_index=moved[kept],
+        shape_delta=rig.shape_delta[kept],
+        shape_offsets=before[rig.shape_offsets].astype(np.int32),
+        binding=None,
+    )

@@ -12,16 +12,14 @@ other. docs/rig.md has the formulas.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.head.mesh import HeadMesh, vertex_normals
 from topos_rt.head.rig import Rig
-from topos_rt.head.topology import sphere_frame
+from topos_rt.support.similarity import sphere_frame
 
 # Shares of the template's radius; on `mini` 12 mm and 11 mm.
 _NEIGHBOURHOOD = 0.085  # standard deviation of the Gaussian that frames are fitted and blended with
@@ -61,58 +59,6 @@ def fit(rig: Rig, positions: np.ndarray) -> Rig:
         delta[meeting.entries] += meeting.missing(head, at_vertices, delta[meeting.entries])
     joints = binding.joints(head) + centre
     return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None)
-
-
-def pose(
-    head: HeadMesh, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]] | None = None
-) -> HeadMesh:
-    """The head with blendshapes set and joints turned: shapes first, then linear-blend skinning, as in glTF.
-
-    shapes: name -> weight; 0 rests, 1 is the whole shape. turns: joint -> rotation vector [3], radians about
-    the head's axes, carried on to the joint's children. The result has new normals and no rig. Raises
-    MeshInputError for a head without rig, unknown names, or numbers that are not finite.
-    """
-    rig = head.rig
-    if rig is None:
-        raise MeshInputError("pose", got="a head without rig", expected="one with a rig", fix="keep its rig")
-    positions = head.positions.astype(np.float64)
-    for name, weight in shapes.items():
-        if not np.isfinite(weight):
-            raise MeshInputError(f"the weight of {name}", got=weight, expected="a finite number")
-        positions += rig.shape(name) * float(weight)
-    if turns:
-        matrices = _joint_matrices(rig, turns)[rig.skin_joints]  # [V,4,3,4]
-        matrix = np.einsum("vk,vkij->vij", rig.skin_weights.astype(np.float64), matrices)
-        positions = np.einsum("vij,vj->vi", matrix[:, :, :3], positions) + matrix[:, :, 3]
-    normals = vertex_normals(positions, head.triangles)
-    return dataclasses.replace(head, positions=positions, normals=normals, rig=None)
-
-
-def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarray:
-    """[J,3,4] from rest to pose, in the head's axes."""
-    unknown = set(turns) - set(rig.joint_names)
-    if unknown:
-        raise MeshInputError(
-            "unknown joint", got=repr(min(unknown)), expected=f"one of: {', '.join(rig.joint_names)}"
-        )
-    matrices = np.zeros((len(rig.joint_names), 4, 4))
-    for joint, (name, parent) in enumerate(zip(rig.joint_names, rig.joint_parents, strict=True)):
-        own = np.eye(4)
-        own[:3, :3] = _rotation(np.asarray(turns.get(name, (0, 0, 0)), np.float64))
-        pivot = rig.joint_positions[joint].astype(np.float64)
-        own[:3, 3] = pivot - own[:3, :3] @ pivot
-        matrices[joint] = own if parent < 0 else matrices[parent] @ own
-    return matrices[:, :3]
-
-
-def _rotation(vector: np.ndarray) -> np.ndarray:
-    """[3,3] of a rotation vector [3] (Rodrigues)."""
-    if vector.shape != (3,) or not np.isfinite(vector).all():
-        raise MeshInputError("the turn of a joint", got=vector.tolist(), expected="three finite radians")
-    angle = float(np.linalg.norm(vector))
-    x, y, z = vector / angle if angle else vector
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
 class _Warp:

@@ -15,8 +15,9 @@ from functools import cached_property
 from pathlib import Path
 
 from topos_rt.errors import BundleError, MeshInputError, choose
-from topos_rt.head.mesh import Rig
-from topos_rt.head.topology import Hierarchy, Topology
+from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.rig import Rig
+from topos_rt.head.topology import Topology
 from topos_rt.model.manifest import (
     GRAPHS,
     MANIFEST_NAME,

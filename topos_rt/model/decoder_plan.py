@@ -17,7 +17,7 @@ import numpy as np
 from topos_rt.errors import BundleError
 from topos_rt.gpu.layers import Layer, padded
 from topos_rt.gpu.tables import Array, Graph, Put, inverse, local_orders
-from topos_rt.head.topology import Hierarchy
+from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.support.strictjson import AGAIN
 
 Tensors: TypeAlias = Mapping[str, np.ndarray]

@@ -123,7 +123,7 @@ class Networks:
         return self._run("dit_context", {"tokens": tokens}, ("keys", "values"))
 
     def field(self, context: Context) -> BoundField:
-        """The DiT bound to a context; see `topos_rt.flow.settings.Field`."""
+        """The DiT bound to a context; see `topos_rt.flow.sampling.Field`."""
         return BoundField(self, context)
 
     def modulation(self, t: float) -> Value:
@@ -249,7 +249,7 @@ def engine_source(
 
 @dataclass(frozen=True)
 class BoundField:
-    """The DiT under one context: a `topos_rt.flow.settings.Field`."""
+    """The DiT under one context: a `topos_rt.flow.sampling.Field`."""
 
     networks: Networks
     context: Context

@@ -15,7 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from topos_rt.head.mesh import HeadMesh, unit_vectors
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.raster import rasterize
 

@@ -7,14 +7,13 @@ Point Algorithm. The transform of a set of pairs: Umeyama 1991. Needs SciPy's KD
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError
 from topos_rt.scan.surface import Samples, kd_tree
+from topos_rt.support.similarity import Similarity, fit_similarity
 
 ORIENTATIONS = 576  # tried at first; a test holds how far any rotation may be from the nearest of them
 _FINALISTS = ((48, 160, 6), (8, 500, 10), (3, 1500, 25))  # candidates, points, iterations of each round
@@ -24,64 +23,6 @@ _FACING = 0.3  # cosine between the normals of a pair, at least
 _FEWEST = 8  # pairs that fix a transform
 _NORMAL_WEIGHT = 0.15  # a normal that is off by 1 counts as this share of a head's radius
 _SETTLED = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Similarity:
-    """x -> scale * rotation @ x + shift."""
-
-    scale: float
-    rotation: np.ndarray  # [3,3] float64
-    shift: np.ndarray  # [3] float64
-
-    @classmethod
-    def identity(cls) -> Similarity:
-        """What changes nothing."""
-        return cls(1.0, np.eye(3), np.zeros(3))
-
-    def points(self, points: np.ndarray) -> np.ndarray:
-        """[n,3] points, moved."""
-        return np.asarray(self.scale * (points @ self.rotation.T) + self.shift)
-
-    def normals(self, normals: np.ndarray) -> np.ndarray:
-        """[n,3] directions, turned."""
-        return np.asarray(normals @ self.rotation.T)
-
-    def of(self, samples: Samples) -> Samples:
-        """Points with normals, moved."""
-        normals = None if samples.normals is None else self.normals(samples.normals)
-        return Samples(self.points(samples.points), normals)
-
-    def after(self, first: Similarity) -> Similarity:
-        """`first`, then this."""
-        rotation = self.rotation @ first.rotation
-        return Similarity(self.scale * first.scale, rotation, self.points(first.shift[None])[0])
-
-    @cached_property
-    def inverse(self) -> Similarity:
-        """What takes it back."""
-        turn = self.rotation.T
-        return Similarity(1 / self.scale, turn, -(turn @ self.shift) / self.scale)
-
-
-def fit_similarity(source: np.ndarray, target: np.ndarray, rotate: bool = True) -> Similarity:
-    """The similarity that takes [n,3] onto [n,3] with the least squares (Umeyama 1991, eq. 40 to 43).
-
-    rotate: False for scale and shift alone. Raises MeshInputError where all points of one coincide.
-    """
-    a, b = source.mean(0), target.mean(0)
-    x, y = source - a, target - b
-    spread = float((x**2).sum())
-    if not (spread > 0 and np.ptp(y, axis=0).any()):
-        raise MeshInputError("points to fit", got="the same point each time", expected="a surface")
-    if rotate:
-        u, values, v = np.linalg.svd(y.T @ x)
-        signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ v))])  # no mirror image
-        rotation, scale = (u * signs) @ v, float((values * signs).sum()) / spread
-    else:
-        rotation, scale = np.eye(3), float((x * y).sum()) / spread
-    scale = max(scale, 1e-9)
-    return Similarity(scale, rotation, b - scale * rotation @ a)
 
 
 class Target:

@@ -16,14 +16,15 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.flow.solvers import Array
-from topos_rt.head.topology import sphere_frame
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.frame import Placement, boxed, network_cloud, random_subset
+from topos_rt.model.frame import network_cloud
 from topos_rt.model.networks import Networks
-from topos_rt.scan.alignment import Similarity, Target, align, register
+from topos_rt.scan.alignment import Target, align, register
+from topos_rt.scan.points import boxed, random_subset
 from topos_rt.scan.surface import Samples, Surface, kd_tree
 from topos_rt.scan.visible import outer_triangles
 from topos_rt.support.progress import Tracker
+from topos_rt.support.similarity import Similarity, sphere_frame
 
 DEFAULT_PASSES, MAX_PASSES = 3, 20
 DRAWS = 4  # sets of points whose latents are averaged
@@ -47,7 +48,7 @@ class Fit:
 
     def run(
         self, points: np.ndarray, normals: np.ndarray, passes: int, aligned: bool
-    ) -> tuple[Array, Array, Placement]:
+    ) -> tuple[Array, Array, Similarity]:
         """Mean and log-variance [1,N,D] of the posterior, and the place of the head that they decode to.
 
         points, normals: [P,3] float64, normals of unit length. passes, aligned: see `HeadPipeline`.
@@ -62,7 +63,7 @@ class Fit:
                 outer = Surface(head.points, outer_part(self._bundle))
                 placement, kept = found_by_alignment(scan, outer)
             points, normals = points[kept], normals[kept]
-        first = _similarity(placement).inverse.points(points)
+        first = placement.inverse.points(points)
         mean, logvar = self._encode(Samples(*random_subset(first, normals @ placement.rotation, count)), 1)
         for _ in range(1, passes):
             head = self._decode(mean)
@@ -131,7 +132,7 @@ class Cloud:
         self.some = Samples(points[some], normals[some])
 
 
-def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Placement, np.ndarray]:
+def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Similarity, np.ndarray]:
     """Where a scan in any orientation lies, by laying it over the outside of a head in unit size.
 
     Returns its place, by the box of what is near that head once turned, and the ids of those points.
@@ -150,50 +151,39 @@ def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Placement, np.ndarra
     distances, _ = kd_tree(head.points).query(turned)
     kept = np.flatnonzero(distances < _HEAD)
     own = boxed(turned[kept])
-    return _placement(moved.inverse.after(_similarity(own))), kept
+    return moved.inverse.after(own), kept
 
 
-def registered(scan: Cloud, head: Surface, start: Placement, rotate: bool) -> Placement:
+def registered(scan: Cloud, head: Surface, start: Similarity, rotate: bool) -> Similarity:
     """Where a decoded head, in unit size, lies best on the scan; `start` where no better is found."""
     source = head.sample(_REGISTERED[0], seed=1)
-    moved, _ = register(
-        source, scan.few, _similarity(start), rotate=rotate, iterations=_ITERATIONS, back=False
-    )
-    return _placement(moved)
+    moved, _ = register(source, scan.few, start, rotate=rotate, iterations=_ITERATIONS, back=False)
+    return moved
 
 
-def framed(placement: Placement, positions: np.ndarray) -> tuple[Placement, np.ndarray]:
+def framed(placement: Similarity, positions: np.ndarray) -> tuple[Similarity, np.ndarray]:
     """The same place in the frame that the head itself fixes, and its positions [V,3] in that frame.
 
     What a head of radius 1 should be may come out of the decoder with another.
     """
     centre, radius = sphere_frame(positions)
     own = Similarity(radius, np.eye(3), np.asarray(centre, np.float64))
-    return _placement(_similarity(placement).after(own)), (positions - centre) / radius
+    return placement.after(own), (positions - centre) / radius
 
 
-def completed(scan: Cloud, head: Surface, placement: Placement, count: int) -> Samples:
+def completed(scan: Cloud, head: Surface, placement: Similarity, count: int) -> Samples:
     """`count` points spread over a decoded head, in its frame; those near the scan are moved to it."""
-    there = _similarity(placement)
     points, normals = head.sample(count, seed=2)
     assert normals is not None and scan.samples.normals is not None
-    reach = _NEAR * there.scale
-    queries = there.points(points)
+    reach = _NEAR * placement.scale
+    queries = placement.points(points)
     distances, ids = scan.tree.query(queries, min(_NEIGHBOURS, len(scan.samples.points)))
     distances, ids = distances.reshape(count, -1), ids.reshape(count, -1)
-    facing = np.einsum("nki,ni->nk", scan.samples.normals[ids], there.normals(normals)) > _FACING
+    facing = np.einsum("nki,ni->nk", scan.samples.normals[ids], placement.normals(normals)) > _FACING
     usable = facing & (distances < reach)
     hit, first = usable.any(1), usable.argmax(1)
     chosen = ids[np.arange(count), first][hit]
-    back = there.inverse
+    back = placement.inverse
     points[hit] = back.points(scan.samples.points[chosen])
     normals[hit] = back.normals(scan.samples.normals[chosen])
     return Samples(points, normals)
-
-
-def _similarity(placement: Placement) -> Similarity:
-    return Similarity(placement.radius, placement.rotation, np.asarray(placement.centre, np.float64))
-
-
-def _placement(moved: Similarity) -> Placement:
-    return Placement(moved.scale, moved.shift, moved.rotation)

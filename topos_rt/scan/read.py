@@ -19,8 +19,8 @@ from topos_rt.flow.settings import check_seed
 from topos_rt.formats import cloud_reader as cloudfile
 from topos_rt.formats import mesh_reader as meshfile
 from topos_rt.formats.cloud_reader import CloudFile
-from topos_rt.head.mesh import unit_vectors
-from topos_rt.model.frame import MIN_POINTS
+from topos_rt.head.normals import unit_vectors
+from topos_rt.scan.points import MIN_POINTS
 from topos_rt.scan.surface import Surface, estimate_normals
 
 SUFFIXES = (*meshfile.SUFFIXES, ".npz")

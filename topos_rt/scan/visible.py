@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from topos_rt.head.topology import sphere_frame
 from topos_rt.pictures.raster import rasterize
+from topos_rt.support.similarity import sphere_frame
 
 _VIEWS = 32
 _LOWEST = -0.55  # sine of the steepest view from below: further down the open neck would show the inside

@@ -8,7 +8,7 @@ import pytest
 from tests import tiny_bundle as tiny
 from tests.fakes import in_metres
 from topos_rt.errors import MeshInputError, OptionError
-from topos_rt.flow.settings import noise
+from topos_rt.flow.sampling import noise
 from topos_rt.pipeline import HeadPipeline
 
 DRAW = np.random.default_rng(12)

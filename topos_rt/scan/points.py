@@ -1,0 +1,65 @@
+"""Clouds of points with normals: checked, placed by their box, thinned out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError
+from topos_rt.head.normals import unit_vectors
+from topos_rt.support.similarity import Similarity, sphere_frame
+
+MIN_POINTS = 16
+
+
+_FARTHEST = 1e5
+
+
+def checked_points(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[P,3] float64 points and unit normals.
+
+    Raises:
+        MeshInputError: wrong shapes or types, fewer than 16 points, values that are not finite, points that
+            all coincide or lie 100 km away, or a normal of length zero.
+    """
+    points, normals = _checked("points", points), _checked("normals", normals)
+    if points.shape != normals.shape:
+        raise MeshInputError(
+            "normals", got=f"{len(normals)} rows", expected=f"{len(points)}, one for each point"
+        )
+    if np.abs(points).max() > _FARTHEST:
+        raise MeshInputError("points", got=f"some beyond {_FARTHEST:g}", expected="a head, in metres")
+    if sphere_frame(points)[1] < 1e-6:
+        raise MeshInputError("points", got="the same point each time", expected="the surface of a head")
+    if not normals.any(axis=1).all():
+        raise MeshInputError(
+            "normals", got="one of length zero", expected="directions", fix="drop those points"
+        )
+    return points, unit_vectors(normals).astype(np.float64)
+
+
+def boxed(points: np.ndarray) -> Similarity:
+    """The place that an upright cloud [P,3] tells: centre of its box, distance of the farthest point."""
+    centre, radius = sphere_frame(points)
+    return Similarity(radius, np.eye(3), np.asarray(centre, np.float64))
+
+
+def random_subset(points: np.ndarray, normals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` points in the order of a fixed shuffle; where there are fewer, some more than once."""
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(points))
+    chosen = order[np.arange(count) % len(points)]
+    return points[chosen], normals[chosen]
+
+
+def _checked(what: str, values: np.ndarray) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise MeshInputError(what, got="rows of different lengths", expected="numbers [P,3]") from error
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != 3 or len(array) < MIN_POINTS:
+        raise MeshInputError(
+            what, got=f"{array.dtype} {list(array.shape)}", expected=f"numbers [P,3], P >= {MIN_POINTS}"
+        )
+    bad = np.count_nonzero(~np.isfinite(array))
+    if bad:
+        raise MeshInputError(what, got=f"{bad} NaN or infinite values", expected="finite values")
+    return array.astype(np.float64)

@@ -1,0 +1,69 @@
+"""Similarity transforms: scale, rotation and shift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from topos_rt.errors import MeshInputError
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """x -> scale * rotation @ x + shift."""
+
+    scale: float
+    rotation: np.ndarray  # [3,3] float64
+    shift: np.ndarray  # [3] float64
+
+    @classmethod
+    def identity(cls) -> Similarity:
+        """What changes nothing."""
+        return cls(1.0, np.eye(3), np.zeros(3))
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """[n,3] points, moved."""
+        return np.asarray(self.scale * (points @ self.rotation.T) + self.shift)
+
+    def normals(self, normals: np.ndarray) -> np.ndarray:
+        """[n,3] directions, turned."""
+        return np.asarray(normals @ self.rotation.T)
+
+    def after(self, first: Similarity) -> Similarity:
+        """`first`, then this."""
+        rotation = self.rotation @ first.rotation
+        return Similarity(self.scale * first.scale, rotation, self.points(first.shift[None])[0])
+
+    @cached_property
+    def inverse(self) -> Similarity:
+        """What takes it back."""
+        turn = self.rotation.T
+        return Similarity(1 / self.scale, turn, -(turn @ self.shift) / self.scale)
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray, rotate: bool = True) -> Similarity:
+    """The similarity that takes [n,3] onto [n,3] with the least squares (Umeyama 1991, eq. 40 to 43).
+
+    rotate: False for scale and shift alone. Raises MeshInputError where all points of one coincide.
+    """
+    a, b = source.mean(0), target.mean(0)
+    x, y = source - a, target - b
+    spread = float((x**2).sum())
+    if not (spread > 0 and np.ptp(y, axis=0).any()):
+        raise MeshInputError("points to fit", got="the same point each time", expected="a surface")
+    if rotate:
+        u, values, v = np.linalg.svd(y.T @ x)
+        signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ v))])  # no mirror image
+        rotation, scale = (u * signs) @ v, float((values * signs).sum()) / spread
+    else:
+        rotation, scale = np.eye(3), float((x * y).sum()) / spread
+    scale = max(scale, 1e-9)
+    return Similarity(scale, rotation, b - scale * rotation @ a)
+
+
+def sphere_frame(vertices: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre [3] (of the axis-aligned box) and radius (largest distance from it) of the networks' frame."""
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    return centre, float(np.linalg.norm(vertices - centre, axis=1).max())
