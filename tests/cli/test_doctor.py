@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from topos_rt import engines as backends
 from topos_rt.cli import doctor
 from topos_rt.cli.main import main
@@ -135,7 +136,7 @@ def test_what_builds_is_what_keeps_engines():
 
 
 def test_a_machine_with_a_gpu(one_model, monkeypatch, examine):
-    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     fake_gpu.install(monkeypatch)
     _, found, text = examine()
     assert found["auto"]["backend"] == "tensorrt-rtx"
@@ -144,7 +145,7 @@ def test_a_machine_with_a_gpu(one_model, monkeypatch, examine):
 
 
 def test_each_backend_that_does_not_work_has_one_remedy(one_model, monkeypatch, examine):
-    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     fake_gpu.install(monkeypatch).gpu.driver = 0
     code, found, text = examine()
     assert (code, found["auto"]["backend"], found["problems"]) == (0, "onnxruntime", [])

@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests import needs
 from topos_rt import engines as backends
 from topos_rt.engines import (
     BACKENDS,
@@ -96,9 +97,7 @@ def engine(
         with MAKERS[name](tmp_path) as made:
             yield made
         return
-    pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
-    from tests.engines import fake_gpu
-
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     trt = fake_gpu.install(monkeypatch, full=name == "tensorrt")
     with MAKERS[name](tmp_path) as made:
         yield made
@@ -296,9 +295,8 @@ def test_bad_threads(threads: Any) -> None:
 
 def test_auto_does_not_load_tensorrt_without_a_driver() -> None:
     """That alone would be the longest part of a start on a CPU."""
-    if cuda.has_driver():
-        pytest.skip("there is a driver here")
-    code = "import sys; from topos_rt import backends; print(backends.choose_backend()[0], *sys.modules)"
+    needs.machine(not cuda.has_driver(), "there is a driver")
+    code = "import sys; from topos_rt import engines; print(engines.choose_backend()[0], *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     name, *modules = done.stdout.split()
     assert name == "onnxruntime"

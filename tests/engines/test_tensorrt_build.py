@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from onnx import helper
 
+from tests import needs
 from tests.engines import graphs
 from topos_rt.engines import EngineOptions, backend, builder
 from topos_rt.engines.cache import EngineCache, EngineCacheWarning
@@ -25,9 +26,7 @@ from topos_rt.errors import BackendError, BundleError, Cancelled, MissingExtraEr
 from topos_rt.model.bundle import GRAPHS, Bundle, GraphFiles
 from topos_rt.model.networks import engine_source
 
-if os.environ.get("CI") != "true":  # there its absence is a failure
-    pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
-import tensorrt_rtx
+tensorrt_rtx = needs.module("tensorrt_rtx")
 
 RTX = builder("tensorrt-rtx")
 

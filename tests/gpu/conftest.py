@@ -8,19 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests import needs
 from tests.gpu import host_gpu
-from topos_rt.errors import BackendError
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena
-
-
-def gpu_missing() -> str | None:
-    """Why the kernels cannot run on a GPU here, or None."""
-    try:
-        ops.kernels()
-        return None if cuda.device_count() else "no NVIDIA GPU"
-    except (ImportError, BackendError, cuda.CudaError) as error:
-        return str(error)
 
 
 @pytest.fixture
@@ -39,7 +30,7 @@ def arena(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Memory of the device that kernels run on."""
     if request.param == "host":
         request.getfixturevalue("host")
-    elif (why := gpu_missing()) is not None:
-        pytest.skip(why)
+    else:
+        needs.gpu()
     with cuda.Stream() as stream, Arena(stream) as made:
         yield made
