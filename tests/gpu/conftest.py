@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests import needs
-from tests.gpu import host_gpu
-from topos_rt.gpu import cuda, ops
+from topos_rt.gpu import cuda
 from topos_rt.gpu.device_array import Arena
-
-
-@pytest.fixture
-def host(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[host_gpu.HostCuda]:
-    """The kernels on the host."""
-    fake = host_gpu.HostCuda(host_module)
-    monkeypatch.setattr(cuda, "runtime", lambda: fake)
-    monkeypatch.setattr(ops, "kernels", lambda: fake)
-    yield fake
-    for address in list(fake.blocks):
-        fake.check(address)
 
 
 @pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
