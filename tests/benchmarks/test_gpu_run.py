@@ -1,4 +1,4 @@
-"""The GPU session on a CPU: boxes, failures, what is kept. The parts themselves are rehearsed by hand."""
+"""The GPU session on a CPU: boxes, failures, what is kept; test_gpu_parts.py has the parts."""
 
 from __future__ import annotations
 
