@@ -202,6 +202,7 @@ def _off_the_list(results: Path) -> list[str]:
     plans, errors = _read(results / "plans_h100.json"), _read(results / "errors_h100_mini.json")
     if plans is None or errors is None:
         return []
+    plans = plans["plans"]
     right = [name for name, row in plans.items() if row["works"]]
     verdicts = sorted({row["validity"] for row in plans.values()})
     graphs = errors["graphs"]
@@ -217,7 +218,7 @@ def _off_the_list(results: Path) -> list[str]:
         "An H100 is not on TensorRT-RTX's list: an off-label measurement. It says"
         f" {' and '.join(verdicts)} of plans for {', '.join(plans)}, loads them all the same, and"
         f" {len(right)} of {len(plans)} multiply right (`plans_h100.json`).\n",
-        f"`{errors['model']}` in {errors['precision']} there, against {errors['against']},"
+        f"`{errors['model']['name']}` in {errors['precision']} there, against {errors['against']},"
         f" {errors['seeds']} heads of {errors['settings']['steps']} steps: mean {heads['mean_mm']:.2f},"
         f" p99 {heads['p99_mm']:.2f} mm; furthest off is {worst[1]}, by {worst[0]:.1e}"
         " (`errors_h100_mini.json`).\n",
