@@ -16,22 +16,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from topos_rt import engines as backends
-from topos_rt.engines import (
-    BACKENDS,
-    BUILDERS,
-    Engine,
-    EngineOptions,
-    Probe,
-    TensorSpec,
-    backend,
-    choose_backend,
-    survey,
-)
+from topos_rt.engines import BACKENDS, BUILDERS, Engine, EngineOptions, Probe, backend, choose_backend, survey
 from topos_rt.engines import onnxruntime as onnxruntime_backend
-from topos_rt.engines.contract import Tensor
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError
 from topos_rt.gpu import cuda
+from topos_rt.support.arrays import Array, TensorSpec
 
 FLOAT = np.dtype(np.float32)
 INPUTS = {"a": TensorSpec((2, 3), FLOAT), "b": TensorSpec((3,), FLOAT)}
@@ -65,7 +55,7 @@ def make_onnxruntime(directory: Path) -> Engine:
 def make_fake(directory: Path) -> Engine:
     results = {name: np.empty((2, 3), np.float32) for name in OUTPUTS}  # the same arrays at each call
 
-    def handler(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def handler(feeds: Mapping[str, Array]) -> dict[str, Array]:
         np.add(feeds["a"], feeds["b"], out=results["sum"])
         np.multiply(feeds["a"], feeds["b"], out=results["product"])
         return results
@@ -298,7 +288,7 @@ def test_auto_does_not_load_tensorrt_without_a_driver() -> None:
     """That alone would be the longest part of a start on a CPU."""
     if cuda.has_driver():
         pytest.skip("there is a driver here")
-    code = "import sys; from topos_rt import backends; print(backends.choose_backend()[0], *sys.modules)"
+    code = "import sys; from topos_rt import engines; print(engines.choose_backend()[0], *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     name, *modules = done.stdout.split()
     assert name == "onnxruntime"

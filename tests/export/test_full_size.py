@@ -26,7 +26,8 @@ from export.onnx.graphs import build_graphs
 from models import FastDiT
 from tests.engines import graphs
 from tests.export.release_files import save_checkpoints, write_topology
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"

@@ -23,7 +23,6 @@ from topos_rt.formats import write_glb
 from topos_rt.formats.morphs import morphs
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors, vertex_normals
-from topos_rt.head.pose import pose
 from topos_rt.head.rig_fit import fit
 from topos_rt.pictures.raster import rasterize
 
@@ -80,8 +79,8 @@ def ours(state: str) -> tuple[np.ndarray, np.ndarray]:
     """Normals as colours [H,W,3] and coverage [H,W] of the pose, through the same camera."""
     setting, whole = STATES[state], head()
     assert whole.rig is not None
-    positions = pose(whole, setting["shapes"], setting["turns"]).positions
-    shaped = pose(whole, setting["shapes"])
+    positions = whole.posed(setting["shapes"], setting["turns"]).positions
+    shaped = whole.posed(setting["shapes"])
     normals = whole.normals.astype(np.float64)
     for morph in morphs(whole, whole.rig):
         normals[morph.vertices] += morph.normals * setting["shapes"].get(morph.name, 0)

@@ -15,7 +15,6 @@ from topos_rt.formats import ExportOptions, write_usd, write_usda
 from topos_rt.formats.usd import identifiers
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
-from topos_rt.head.pose import pose
 from topos_rt.head.rig_fit import fit
 
 pxr = pytest.importorskip("pxr", reason="usd-core is not installed")
@@ -126,7 +125,7 @@ def posed_by_usd(stage: Any, weights: dict[str, float]) -> np.ndarray:
 )
 def test_usd_poses_the_head_as_we_do(tmp_path: Path, head: Any, weights: dict[str, float]) -> None:
     posed = posed_by_usd(stage_of(tmp_path, head()), weights)
-    assert posed == pytest.approx(pose(head(), weights).positions, abs=1e-6)
+    assert posed == pytest.approx(head().posed(weights).positions, abs=1e-6)
     assert not weights or np.abs(posed - head().positions).max() > 0.005
 
 

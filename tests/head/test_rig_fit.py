@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.meshes import ball, ball_rig, bundled_head, cube, cube_rig
 from topos_rt.errors import MeshInputError
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.head.pose import pose
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit
 from topos_rt.model.bundle import Bundle
@@ -202,11 +201,11 @@ def rigged_ball() -> HeadMesh:
 
 def test_shapes_add_up_by_their_weights() -> None:
     head = rigged_ball()
-    posed = pose(head, {"swell": 0.5, "close": -0.25})
+    posed = head.posed({"swell": 0.5, "close": -0.25})
     assert head.rig is not None and posed.rig is None
     expected = head.positions + 0.5 * head.rig.shape("swell") - 0.25 * head.rig.shape("close")
     assert posed.positions == pytest.approx(expected, abs=1e-7)
-    assert np.array_equal(pose(head, {}).positions, head.positions)
+    assert np.array_equal(head.posed({}).positions, head.positions)
 
 
 def test_joints_turn_what_hangs_on_them_and_their_children() -> None:
@@ -214,11 +213,11 @@ def test_joints_turn_what_hangs_on_them_and_their_children() -> None:
     assert head.rig is not None
     quarter = [0.0, np.pi / 2, 0.0]
     turn = turn_of([0, np.pi / 2, 0])
-    whole = pose(head, {}, {"head": quarter})  # the cap is its child
+    whole = head.posed({}, {"head": quarter})  # the cap is its child
     pivot = head.rig.joint_positions[0]
     assert whole.positions == pytest.approx((head.positions - pivot) @ turn.T + pivot, abs=1e-6)
     assert whole.normals == pytest.approx(head.normals @ turn.T, abs=1e-4)
-    part = pose(head, {}, {"cap": quarter})
+    part = head.posed({}, {"cap": quarter})
     cap = head.rig.skin_weights[:, 1] > 0
     assert np.array_equal(part.positions[~cap], head.positions[~cap])
     pivot = head.rig.joint_positions[1]
@@ -238,17 +237,17 @@ def test_joints_turn_what_hangs_on_them_and_their_children() -> None:
 )
 def test_bad_poses(shapes: Any, turns: Any, message: str) -> None:
     with pytest.raises(MeshInputError, match=message):
-        pose(rigged_ball(), shapes, turns)
+        rigged_ball().posed(shapes, turns)
 
 
 def test_only_rigged_heads_can_be_posed() -> None:
     with pytest.raises(MeshInputError, match="a head without rig"):
-        pose(ball(), {})
+        ball().posed({})
 
 
 def test_mini_opens_its_mouth_and_closes_its_eyes() -> None:
     head = bundled_head()
     assert head.rig is not None
     head = dataclasses.replace(head, rig=fit(head.rig, head.positions))
-    low, high = pose(head, {"jawOpen": 1, "eyeBlinkLeft": 1}).bounds
+    low, high = head.posed({"jawOpen": 1, "eyeBlinkLeft": 1}).bounds
     assert low[1] < head.bounds[0][1] + 1e-3 and high[1] == pytest.approx(head.bounds[1][1], abs=1e-4)

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from topos_rt.flow.solvers import Array
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit
 from topos_rt.head.topology import Topology
 from topos_rt.model.manifest import FrameSpec
+from topos_rt.support.arrays import Array
 from topos_rt.support.similarity import Similarity
 
 

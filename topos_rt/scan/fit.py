@@ -15,7 +15,6 @@ from functools import lru_cache
 import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
-from topos_rt.flow.solvers import Array
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.networks import Networks
@@ -23,6 +22,7 @@ from topos_rt.scan.alignment import Target, align, register
 from topos_rt.scan.points import boxed, random_subset
 from topos_rt.scan.surface import Samples, Surface, kd_tree
 from topos_rt.scan.visible import outer_triangles
+from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity, sphere_frame
 
