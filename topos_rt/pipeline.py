@@ -21,7 +21,7 @@ from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
 from topos_rt.pictures.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
-from topos_rt.scan.points import MIN_POINTS, checked_points
+from topos_rt.scan.points import MIN_POINTS
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 from topos_rt.support.progress import Callback, Progress, Tracker
@@ -232,7 +232,7 @@ class HeadPipeline(Closing):
         tracker, passes = Tracker(callback), check_passes(passes)
         seed = None if seed is None else check_seed(seed)
         fit = Fit(self.bundle, self._networks, tracker)
-        latent, logvar, placement = fit.run(*checked_points(points, normals), passes, bool(align))
+        latent, logvar, placement = fit.run(points, normals, passes, bool(align))
         if seed is not None:
             latent += np.exp(logvar / 2) * noise(seed, latent.shape)
         about = self._origin() | {"seed": seed, "passes": passes, "aligned": bool(align)}

@@ -29,7 +29,7 @@ def place(
     if placement is None:
         positions *= np.float32(frame.radius_m)
     else:
-        positions, normals = placement.points(positions), placement.normals(normals)
+        positions, normals = placement.both(positions, normals)
     return HeadMesh(positions, unit_vectors(normals), topology)
 
 

@@ -20,6 +20,7 @@ from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.contracts import check_contracts
+from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
@@ -201,6 +202,21 @@ class Networks(Closing):
         """Encode points | normals [1,P,6] in the networks' frame: mean and log-variance [1,N,D]."""
         outputs = self._run("vae_encoder", {"points": points})
         return outputs["mean"], outputs["logvar"]
+
+    def encode_head(self, points: Array, normals: Array, draws: int = 1) -> tuple[Array, Array]:
+        """Encode a head of radius 1, upright and facing +Z: mean and log-variance [1,N,D] of the latent.
+
+        points, normals: [draws * P,3], with P as the manifest says. The posteriors of the draws are averaged.
+        """
+        clouds = zip(np.split(points, draws), np.split(normals, draws), strict=True)
+        frame = self._manifest.frame
+        outputs = [self.encode_points(network_cloud(*cloud, frame)) for cloud in clouds]
+        means, logvars = zip(*outputs, strict=True)
+        return sum(means) / np.float32(draws), sum(logvars) / np.float32(draws)
+
+    def decode_head(self, latent: Array) -> Array:
+        """Decode a latent [1,N,D] to positions [V,3] of a head of radius 1, upright and facing +Z."""
+        return self.decode(latent)[:, :3] @ self._manifest.frame.rotation.T
 
     def close(self) -> None:
         """Close the engines, once the run in progress is over. May be called again."""
