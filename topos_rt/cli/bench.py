@@ -146,7 +146,7 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.rerun:
         found = compare.rerun(a, b, _base(arguments), arguments.fail_above, console.progress)
     else:
-        found = compare.compare(a, b, arguments.fail_above)
+        found = compare.compare_results(a, b, arguments.fail_above)
     console.report.update(found)
     for line in table.comparison(found):
         console.say(line)

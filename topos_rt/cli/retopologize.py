@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
-from topos_rt.cli.writing import Outputs, add_preview_option, opened, plan, write_head
+from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
 from topos_rt.errors import ToposError, choose, one_line
 from topos_rt.flow.settings import check_seed
 from topos_rt.head.topology import check_level
@@ -117,7 +117,11 @@ def _check(arguments: argparse.Namespace) -> _Request:
     seed = None if arguments.seed is None else check_seed(arguments.seed)
     items = [Item(source, seed or 0) for source in arguments.scans]
     return _Request(
-        seed, check_passes(arguments.passes), arguments.input_units, arguments.align, plan(arguments, items)
+        seed,
+        check_passes(arguments.passes),
+        arguments.input_units,
+        arguments.align,
+        settled_outputs(arguments, items),
     )
 
 
