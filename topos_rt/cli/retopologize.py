@@ -116,13 +116,8 @@ def _check(arguments: argparse.Namespace) -> _Request:
     choose(arguments.input_units, INPUT_UNITS, "unit of length")
     seed = None if arguments.seed is None else check_seed(arguments.seed)
     items = [Item(source, seed or 0) for source in arguments.scans]
-    return _Request(
-        seed,
-        check_passes(arguments.passes),
-        arguments.input_units,
-        arguments.align,
-        settled_outputs(arguments, items),
-    )
+    outputs = settled_outputs(arguments, items)
+    return _Request(seed, check_passes(arguments.passes), arguments.input_units, arguments.align, outputs)
 
 
 def _run_one(
