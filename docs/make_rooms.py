@@ -30,8 +30,8 @@ def layers() -> list[list[str]]:
     """The rooms that exist, the highest first; rooms of one layer stand together."""
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     contracts = tools.get("importlinter", {}).get("contracts", [])
-    rule = next((contract["layers"] for contract in contracts if contract["type"] == "layers"), _RULE)
-    names = [re.findall(r"\w+", line.replace("topos_rt.", "")) for line in rule]
+    rule = next((c["layers"] for c in contracts if c.get("containers") == ["topos_rt"]), _RULE)
+    names = [re.findall(r"\b[a-z]\w*", line) for line in rule]  # not __main__
     return [found for layer in names if (found := [name for name in layer if _main_file(name).is_file()])]
 
 

@@ -38,7 +38,8 @@ CHOICES = {"backend": {AUTO, *BACKENDS}, "format": {None, *EXPORTERS}, "units": 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 each_page = pytest.mark.parametrize("page", PAGES)
-names_to_come = pytest.mark.xfail("SOLVERS" not in topos_rt.__all__, reason="names that are not public yet")
+# Public names that the pages already use.
+TO_COME = {"SOLVERS", "compare", "read_scan", "render_preview"} - set(topos_rt.__all__)
 
 
 def spans(page: str) -> list[str]:
@@ -99,31 +100,29 @@ def test_files_that_are_named_exist(page: str) -> None:
 @each_page
 def test_modules_and_scripts_that_are_run_exist(page: str) -> None:
     for module in re.findall(r"python -m ([\w.]+)", PAGES[page]):
-        if module.split(".")[0] in FOLDERS:
-            path = ROOT / module.replace(".", "/")
-            assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+        path = ROOT / module.replace(".", "/")
+        ours = path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+        assert ours or module == "pytest", module
     for script in re.findall(r"python (\w[\w/]*\.py)", PAGES[page]):
         assert (ROOT / script).is_file(), script
 
 
-@names_to_come
 @each_page
 def test_dotted_names_can_be_imported(page: str) -> None:
     for span in spans(page):
         if not (found := re.match(r"topos_rt((?:\.\w+)+)", span)) or span.endswith(".bench"):
             continue
         value: object = topos_rt
-        for name in found[1].split(".")[1:]:
+        for name in found[1].split(".")[1 : -1 if span.split(".")[-1] in TO_COME else None]:
             path = f"{value.__name__}.{name}" if hasattr(value, "__path__") else ""  # type: ignore[attr-defined]
             value = getattr(value, name) if hasattr(value, name) else import_module(path)
 
 
-@names_to_come
 @each_page
 def test_extras_and_make_targets_exist(page: str) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for names in re.findall(r"(?:topos-rt|'\.)\[([\w,-]+)\]", PAGES[page]):
-        assert set(names.split(",")) <= set(extras), names
+        assert set(names.split(",")) <= extras.keys() | ({"plot"} if TO_COME else set()), names
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in code_lines(page):
         if line.startswith("make "):
@@ -155,7 +154,6 @@ def test_commands_that_are_mentioned_exist(page: str) -> None:
             assert found[1] in main.COMMANDS, span
 
 
-@names_to_come
 @each_page
 def test_python_compiles_and_uses_public_names_only(page: str) -> None:
     for code in blocks(page):
@@ -164,14 +162,14 @@ def test_python_compiles_and_uses_public_names_only(page: str) -> None:
                 modules = [getattr(node, "module", None), *(alias.name for alias in node.names)]
                 assert not any(str(module).startswith("topos_rt.") for module in modules), ast.unparse(node)
             if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "topos_rt":
-                assert node.attr in topos_rt.__all__
+                assert node.attr in TO_COME.union(topos_rt.__all__)
 
 
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 130
 
 
-@names_to_come
+@pytest.mark.xfail(bool(TO_COME), reason="names that are not public yet", strict=True)
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks("README.md")
     for name, portrait in {"portrait": "astronaut", "other": "hopper"}.items():
