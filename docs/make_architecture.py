@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 PAGE = ROOT / "docs" / "architecture.md"
 # Guidance acts in part of the steps only, so that both ONNX graphs of a step run.
-_SAMPLING = {"preset": "balanced", "guidance": 3.0, "interval": (0.0, 0.8)}
+_SAMPLING: dict[str, Any] = {"preset": "balanced", "guidance": 3.0, "interval": (0.0, 0.8)}
 _PASSES = 3
 _COLUMNS = {0: "a head", 1: "its next seed", 3: f"a scan, {_PASSES} passes"}  # numbers of calls
 _EVERYWHERE = {"pipeline", "support", "errors"}  # these say nothing about a stage

@@ -133,7 +133,7 @@ def test_extras_and_make_targets_exist(page: str) -> None:
 def test_commands_are_understood(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for line in commands(page):
         name, *words = shlex.split(line)[1:]
-        understood = []
+        understood: list[object] = []
 
         def run(arguments: object, console: object, found: list[object] = understood) -> int:
             if hasattr(arguments, "preset"):
