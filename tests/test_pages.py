@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import make_architecture
+import make_backend_tables
 import make_kernel_tables
 import make_retopology_tables
 import make_rig_tables
+import make_rooms
+import make_sampling_tables
 import make_tables
 import pytest
 from pages import filled, read, table
 
-SCRIPTS = [make_kernel_tables, make_retopology_tables, make_rig_tables, make_tables]
+SCRIPTS = [
+    make_architecture, make_backend_tables, make_kernel_tables, make_retopology_tables, make_rig_tables,
+    make_rooms, make_sampling_tables, make_tables,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
