@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from topos_rt.engines import BACKENDS
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "topos_rt").rglob("*.py"))
 # File -> the table in it that names modules of this package.
@@ -76,3 +78,18 @@ def test_the_tables_are_there(path: str) -> None:
         if isinstance(target, ast.Name)
     }
     assert TABLES[path] in names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_above_engines_compares_the_names_of_backends(path: Path) -> None:
+    if path.is_relative_to(ROOT / "topos_rt" / "engines"):
+        return
+    compared = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Compare | ast.Match)
+    ]
+    strings = {
+        inner.value for node in compared for inner in ast.walk(node) if isinstance(inner, ast.Constant)
+    }
+    names = {inner.id for node in compared for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    assert not strings & BACKENDS.keys()
+    assert not names & {"BACKENDS", "BUILDERS"}
