@@ -12,7 +12,7 @@ CODE     := topos_rt models export training benchmarks
 help:
 	@echo "make demo     install into $(VENV) and turn $(PORTRAIT) into out/head.glb"
 	@echo "make test     install the test extras, then run everything CI runs"
-	@echo "make lint     ruff and mypy"
+	@echo "make lint     ruff, import-linter and mypy"
 	@echo "make format   let ruff fix and format"
 	@echo "make bench    time the pipeline on this machine"
 	@echo "make clean    remove $(VENV) and everything built"
@@ -26,6 +26,7 @@ test: $(VENV)/.test $(VENV)/.js lint
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy $(CODE)
 
 format: $(VENV)/.test

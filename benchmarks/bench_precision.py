@@ -24,7 +24,7 @@ from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
-from topos_rt.model.bundle import GRAPHS
+from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks
 from topos_rt.support.files import write_atomic
 

@@ -1,7 +1,7 @@
 """How well `mini`'s rig fits heads it was not made on: `python -m benchmarks.bench_rig`.
 
 Random heads of anny's, none of which training or the fitting of joints has seen, get the rig in three ways:
-by adding the template's offsets as they are, by frames alone, and by all of `topos_rt.head.rig_fit.fit`.
+by adding the template's offsets as they are, by frames alone, and by all of `topos_rt.head.rig_fit.fit_rig`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from topos_rt import __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 from topos_rt.model.bundle import Bundle
 from topos_rt.support.files import write_atomic
 from training.evaluate import Defects
@@ -168,8 +168,8 @@ def measure(model: HeadModel, rig: Rig, radius: float, count: int) -> dict[str, 
     loose = without_contacts(rig)
     methods: dict[str, Callable[[np.ndarray], Rig]] = {
         "addition": lambda head: rig,
-        "frames": lambda head: fit(loose, head),
-        "fit": lambda head: fit(rig, head),
+        "frames": lambda head: fit_rig(loose, head),
+        "fit": lambda head: fit_rig(rig, head),
     }
     result: dict[str, Any] = {"heads": count, "seed": SEED, "methods": {}}
     for name, method in methods.items():
@@ -183,7 +183,7 @@ def measure(model: HeadModel, rig: Rig, radius: float, count: int) -> dict[str, 
         times = []
         for head in heads:
             start = clock()
-            fit(rig, head)
+            fit_rig(rig, head)
             times.append(clock() - start)
         result["fit_ms"][name] = round(1e3 * float(np.median(times)), 2)
     return result

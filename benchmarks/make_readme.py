@@ -17,25 +17,25 @@ RESULTS = HERE / "results"
 
 HEAD = """# Benchmarks
 
-`python -m benchmarks.make_readme` writes this page from the JSON files in `results/`; a test checks that.
-What is measured and how, and the schema of the pipeline's results: [docs/bench.md](../docs/bench.md).
-Measure on a machine that does nothing else; every result says what load it began under.
+`python -m benchmarks.make_readme` writes this page from the JSON files in `results/`, and a test checks that.
+[docs/bench.md](../docs/bench.md) says what is measured and how, and documents the JSON of `topos-rt bench`.
+Measure on a machine that does nothing else. Every result records the load average before it began.
 """
 SCRIPTS = {
-    "topos-rt bench": "the pipeline: cold and warm, stages, roofline, memory; comparisons",
-    "python -m benchmarks.baseline_official": "the official algorithm in PyTorch and PyG, by turns with ours",
-    "python -m benchmarks.bench_startup": "starts of Python, of the command line, of `generate`",
-    "python -m benchmarks.gpu_run": "all that needs a GPU, in time boxes; `--rehearse` on a CPU",
-    "python -m benchmarks.stage_errors": "a backend's engines against onnxruntime in FP32",
-    "python -m benchmarks.bench_dit_step": "the folded DiT against the plain one",
-    "python -m benchmarks.bench_sampler": "solvers and grids against 1,000 steps; picks the presets",
-    "python -m benchmarks.bench_precision": "FP16 engines, emulated",
-    "python -m benchmarks.bench_graph": "heads by one CUDA graph against heads step by step",
-    "python -m benchmarks.bench_ops": "CUDA kernels against floors and other forms; `--floors` only counts",
-    "python -m benchmarks.profile_ops": "where a kernel's time goes, as Nsight Compute samples it",
-    "python -m benchmarks.count_kernels": "what a kernel does, counted without a GPU",
+    "topos-rt bench": "the pipeline, cold and warm: its stages, roofline and memory; compares two results",
+    "python -m benchmarks.baseline_official": "the official algorithm in PyTorch, in turns with ours",
+    "python -m benchmarks.bench_startup": "how long Python, the command line and `generate` take to start",
+    "python -m benchmarks.gpu_run": "everything that needs a GPU, with time limits; `--rehearse` on a CPU",
+    "python -m benchmarks.stage_errors": "a backend's engines against onnxruntime in FP32, stage by stage",
+    "python -m benchmarks.bench_dit_step": "a step without what never changes, against the plain one",
+    "python -m benchmarks.bench_sampler": "solvers and time grids against 1,000 steps; it picks the presets",
+    "python -m benchmarks.bench_precision": "FP16 engines, emulated on a CPU",
+    "python -m benchmarks.bench_graph": "heads made by one CUDA graph against heads made step by step",
+    "python -m benchmarks.bench_ops": "kernels against floors and other libraries; `--floors` only counts",
+    "python -m benchmarks.profile_ops": "where a kernel's time goes, sampled by Nsight Compute",
+    "python -m benchmarks.count_kernels": "instructions and memory traffic of a kernel, without a GPU",
     "python -m benchmarks.bench_rig": "rigs fitted to other heads against plain addition",
-    "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, over kinds of scans",
+    "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, by kind of scan",
     "python -m benchmarks.bench_lods": "levels of detail against the full head",
 }
 _STAGES = ("image_encoder", "sampling", "vae_decoder", "head")
@@ -75,7 +75,7 @@ def _where(machine: Mapping[str, Any]) -> str:
 
 
 def _pipeline(results: Path) -> str:
-    command = "topos-rt bench examples/astronaut.jpg --preset P -o benchmarks/results/cpu_mini_P.json"
+    command = "topos-rt bench examples/astronaut.jpg --preset fast -o benchmarks/results/cpu_mini_fast.json"
     found = {name: _read(results / f"cpu_mini_{name}.json") for name in PRESETS}
     rows = {name: result for name, result in found.items() if result and result.get("format") == FORMAT}
     if set(rows) != set(PRESETS):
@@ -116,7 +116,7 @@ def _pipeline(results: Path) -> str:
     said = f"Diagnosis: {', '.join(notes)}.\n" if notes else ""
     settings = first["settings"]
     about = f"`mini`, {settings['backend']} {settings['precision']}, {settings['threads']} threads"
-    return f"{about}; `{command}`. {_where(first['machine'])} {said}\n{warm}\n{cold}\n{roof}"
+    return f"{about}; `{command}` and so on. {_where(first['machine'])} {said}\n{warm}\n{cold}\n{roof}"
 
 
 def _cold(result: Mapping[str, Any]) -> Any:
@@ -153,11 +153,11 @@ def baseline_table(result: Mapping[str, Any]) -> str:
         )
     head = ["", "what", *(f"{stage}, ms" for stage in _STAGES), "S", "differs by"]
     base = "topos_rt" if "topos_rt" in result["modes"] else next(iter(result["modes"]))
-    over = "ours" if base == "topos_rt" else f"that of `{base}`; ours does not run there"
+    over = "ours" if base == "topos_rt" else f"that of `{base}`, since ours does not run there"
     passes, heads = 2 * result["steps"], result["modes"][base]["ms"]["head"]["n"]
     return (
         f"{result['preset']} sizes, {result['steps']} Euler steps, {passes} evaluations, w = "
-        f"{result['guidance']:g}, {heads} heads each, p50. S is the time over {over}.\n\n"
+        f"{result['guidance']:g}, {heads} heads each, p50. S is each time divided by {over}.\n\n"
         f"{table(head, rows)}"
     )
 
@@ -193,7 +193,7 @@ def _gpu(results: Path) -> str:
     found = [result for result in found if not result["rehearsed"]]
     if not found:
         return _absent("python -m benchmarks.gpu_run all --out DIR") + "\nNothing here has run on a GPU.\n"
-    kernels = "Kernels and decoders on an H100: [docs/kernels.md](../docs/kernels.md#what-it-costs).\n"
+    kernels = "[docs/kernels.md](../docs/kernels.md#what-it-costs) has kernels and decoders on an H100.\n"
     return "\n".join([kernels, *map(gpu_section, found), *_off_the_list(results)])
 
 
@@ -215,13 +215,13 @@ def _off_the_list(results: Path) -> list[str]:
     )
     heads = errors["heads"]
     return [
-        "An H100 is not on TensorRT-RTX's list: an off-label measurement. It says"
-        f" {' and '.join(verdicts)} of plans for {', '.join(plans)}, loads them all the same, and"
-        f" {len(right)} of {len(plans)} multiply right (`plans_h100.json`).\n",
-        f"`{errors['model']['name']}` in {errors['precision']} there, against {errors['against']},"
-        f" {errors['seeds']} heads of {errors['settings']['steps']} steps: mean {heads['mean_mm']:.2f},"
-        f" p99 {heads['p99_mm']:.2f} mm; furthest off is {worst[1]}, by {worst[0]:.1e}"
-        " (`errors_h100_mini.json`).\n",
+        "An H100 is not on TensorRT-RTX's list of GPUs, so this is a use that NVIDIA does not support. The"
+        f" library calls plans for {', '.join(plans)} {' and '.join(verdicts)}, but loads them, and"
+        f" {len(right)} of {len(plans)} compute the right product (`plans_h100.json`).\n",
+        f"There, {errors['seeds']} heads of `{errors['model']['name']}` in {errors['precision']}, of"
+        f" {errors['settings']['steps']} steps, differ from {errors['against']} by {heads['mean_mm']:.2f} mm"
+        f" on average and {heads['p99_mm']:.2f} mm at the 99th percentile. The tensor furthest off is"
+        f" {worst[1]}, by {worst[0]:.1e} (`errors_h100_mini.json`).\n",
     ]
 
 

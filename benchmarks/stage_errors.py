@@ -18,7 +18,7 @@ from benchmarks.report import report
 from topos_rt.bench.session import Request, Session, opened
 from topos_rt.bench.work import model_facts
 from topos_rt.errors import OptionError
-from topos_rt.model.bundle import GRAPHS
+from topos_rt.model.manifest import GRAPHS
 
 SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature": 1.0}
 

@@ -18,7 +18,9 @@ from topos_rt.errors import OutputError
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
-from topos_rt.model.bundle import (
+from topos_rt.model.bundle import write_manifest
+from topos_rt.model.decoder_plan import PREFIX as DECODER_PREFIX
+from topos_rt.model.manifest import (
     FlowSpec,
     FrameSpec,
     GraphFiles,
@@ -27,9 +29,7 @@ from topos_rt.model.bundle import (
     Manifest,
     PointSpec,
     WeightsInfo,
-    write_manifest,
 )
-from topos_rt.model.decoder_plan import PREFIX as DECODER_PREFIX
 from topos_rt.support.files import write_atomic
 
 

@@ -11,7 +11,7 @@ import torch
 from export.bundle_writer import Model, round_to_half, write_bundle
 from export.lods import with_lods
 from models import CroppedEncoder, FastDiT
-from topos_rt.model.bundle import FlowSpec, FrameSpec, Manifest, WeightsInfo
+from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 if TYPE_CHECKING:
     from training.train_vae import VAEData

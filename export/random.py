@@ -19,7 +19,8 @@ from export.release.official import IMAGE_SIZE, POINTS, add_export_options, chec
 from models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
 from topos_rt.errors import OptionError, choose
 from topos_rt.head.hierarchy import Hierarchy
-from topos_rt.model.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 ORIGIN = "random weights from seed {}, for timing only"
 LICENCE = "none needed: nothing was trained, and the head is generated"

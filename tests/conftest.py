@@ -6,11 +6,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
 from tests.gpu import host_gpu
 from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.gpu import cuda, ops
 from topos_rt.pipeline import HeadPipeline
+
+# A machine may be busy: no test is judged by its time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

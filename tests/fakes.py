@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from tests import tiny_bundle as tiny
-from topos_rt.engines.contract import Tensor
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import Networks
 from topos_rt.pipeline import HeadPipeline
+from topos_rt.support.arrays import Array
 
 IMAGE, OTHER = np.random.default_rng(11).integers(0, 256, (2, 48, 40, 3), dtype=np.uint8)
 
@@ -33,7 +33,7 @@ class Counting:
         self.runs = 0
         self._busy = threading.Lock()
 
-        def handler(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        def handler(feeds: Mapping[str, Array]) -> dict[str, Array]:
             assert self._busy.acquire(blocking=False), "two runs of one engine overlap"
             try:
                 self.runs += 1

@@ -30,6 +30,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 PUBLIC = [
+    "SOLVERS",
     "BackendError",
     "Bundle",
     "BundleError",
@@ -38,15 +39,22 @@ PUBLIC = [
     "HeadPipeline",
     "ImageError",
     "InputError",
+    "MeshInputError",
+    "MissingExtraError",
+    "OptionError",
+    "OutputError",
     "Rig",
     "Topology",
     "ToposError",
     "__version__",
+    "compare",
     "generate",
+    "read_scan",
+    "render_preview",
 ]
 # Import names, by how they may be used: anywhere, or inside the function that needs the extra.
-DEPENDENCIES = {"numpy", "onnxruntime", "PIL", "platformdirs", "safetensors"}
-OPTIONAL = {"cuda", "pxr", "scipy", "tensorrt", "tensorrt_rtx", "trimesh"}
+DEPENDENCIES = {"filelock", "numpy", "onnxruntime", "PIL", "platformdirs", "safetensors"}
+OPTIONAL = {"cuda", "matplotlib", "pxr", "scipy", "tensorrt", "tensorrt_rtx", "trimesh"}
 
 
 def python(code, *flags):
@@ -141,7 +149,7 @@ def test_the_hard_dependencies_are_those_of_the_cpu_path():
 def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
-    users = {"tensorrt-rtx", "tensorrt", "usd", "mesh"}
+    users = {"tensorrt-rtx", "tensorrt", "usd", "mesh", "plot"}
     makers = {"export", "compare", "training", "baselines", "test"}
     assert set(EXTRAS) == users | makers
 

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import make_architecture
+import make_backend_tables
 import make_kernel_tables
 import make_retopology_tables
 import make_rig_tables
+import make_rooms
+import make_sampling_tables
 import make_tables
 import pages
 import pytest
@@ -16,7 +20,10 @@ from pages import COMMANDS, RESULTS, bundled_digest, fault, filled, read, table
 
 from tests.benchmarks.command_lines import parsed
 
-SCRIPTS = [make_kernel_tables, make_retopology_tables, make_rig_tables, make_tables]
+SCRIPTS = [
+    make_architecture, make_backend_tables, make_kernel_tables, make_retopology_tables, make_rig_tables,
+    make_rooms, make_sampling_tables, make_tables,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)

@@ -19,7 +19,8 @@ from topos_rt.flow.counting import network_evaluations
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import resolve, time_grid
 from topos_rt.head.rig import Binding
-from topos_rt.model.bundle import GRAPHS, Bundle, FlowSpec, Manifest, write_manifest
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.model.manifest import GRAPHS, FlowSpec, Manifest
 from topos_rt.pictures.image import load_image
 from topos_rt.pipeline import HeadPipeline
 

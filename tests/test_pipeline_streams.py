@@ -16,7 +16,7 @@ from topos_rt.errors import Cancelled, OptionError
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.model.bundle import GRAPHS
+from topos_rt.model.manifest import GRAPHS
 from topos_rt.pictures.image import load_image
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.support.progress import Progress

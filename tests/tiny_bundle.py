@@ -17,12 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from tests.meshes import ball
-from topos_rt.engines import TensorSpec
-from topos_rt.engines.contract import Tensor
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
-from topos_rt.model.bundle import (
+from topos_rt.model.bundle import write_manifest
+from topos_rt.model.manifest import (
     FlowSpec,
     FrameSpec,
     GraphFiles,
@@ -31,8 +30,8 @@ from topos_rt.model.bundle import (
     Manifest,
     PointSpec,
     WeightsInfo,
-    write_manifest,
 )
+from topos_rt.support.arrays import Array, TensorSpec
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
@@ -150,7 +149,7 @@ class TinyModel:
     def engine(self, graph: str) -> FakeEngine:
         """The graph as a fake engine."""
 
-        def handler(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        def handler(feeds: Mapping[str, Array]) -> dict[str, Array]:
             outputs = getattr(self, graph)(**feeds)
             return {name: value.astype(np.float32) for name, value in outputs.items()}
 

@@ -8,7 +8,7 @@
     pipe = topos_rt.HeadPipeline.open("mini")                # many calls: the model is loaded once
     head = pipe("portrait.jpg", seed=0, preset="balanced")   # HeadMesh: float32, metres, +Y up, facing +Z
 
-Importing this package does no work; each name below is loaded from its module when it is first used.
+Importing this package does no work: each name below is loaded from its module when it is first used.
 """
 
 from __future__ import annotations
@@ -16,16 +16,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from topos_rt.errors import BackendError, BundleError, Cancelled, ImageError, InputError, ToposError
+    from topos_rt.errors import (
+        BackendError,
+        BundleError,
+        Cancelled,
+        ImageError,
+        InputError,
+        MeshInputError,
+        MissingExtraError,
+        OptionError,
+        OutputError,
+        ToposError,
+    )
+    from topos_rt.flow.solvers import SOLVERS
     from topos_rt.head.mesh import HeadMesh
     from topos_rt.head.rig import Rig
     from topos_rt.head.topology import Topology
     from topos_rt.model.bundle import Bundle
+    from topos_rt.pictures.preview import render_preview
     from topos_rt.pipeline import HeadPipeline, generate
+    from topos_rt.scan.metrics import compare
+    from topos_rt.scan.read import read_scan
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SOLVERS",
     "BackendError",
     "Bundle",
     "BundleError",
@@ -34,11 +50,18 @@ __all__ = [
     "HeadPipeline",
     "ImageError",
     "InputError",
+    "MeshInputError",
+    "MissingExtraError",
+    "OptionError",
+    "OutputError",
     "Rig",
     "Topology",
     "ToposError",
     "__version__",
+    "compare",
     "generate",
+    "read_scan",
+    "render_preview",
 ]
 
 _MODULES = {
@@ -50,10 +73,18 @@ _MODULES = {
     "HeadPipeline": "pipeline",
     "ImageError": "errors",
     "InputError": "errors",
+    "MeshInputError": "errors",
+    "MissingExtraError": "errors",
+    "OptionError": "errors",
+    "OutputError": "errors",
     "Rig": "head.rig",
+    "SOLVERS": "flow.solvers",
     "Topology": "head.topology",
     "ToposError": "errors",
+    "compare": "scan.metrics",
     "generate": "pipeline",
+    "read_scan": "scan.read",
+    "render_preview": "pictures.preview",
 }
 
 

@@ -37,6 +37,7 @@ class Options(Sampling, total=False):
     """The keyword arguments of a pipeline's call that stay the same over a batch."""
 
     callback: Callback | None
+    stepwise: bool
 
 
 def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], bool]:

@@ -1,4 +1,4 @@
-"""The way from a portrait, or a point cloud, to a head. This module alone knows the order of the stages."""
+"""From a portrait, or a point cloud, to a head. This module alone knows the order of the stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -15,7 +14,6 @@ from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.engines.contract import BuildCallback, Value
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
-from topos_rt.flow.solvers import Array
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.jobs import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
 from topos_rt.model.bundle import Bundle
@@ -23,7 +21,9 @@ from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
 from topos_rt.pictures.image import MIN_SIDE, ImageSource, load_image
 from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
-from topos_rt.scan.points import MIN_POINTS, checked_points
+from topos_rt.scan.points import MIN_POINTS
+from topos_rt.support.arrays import Array
+from topos_rt.support.closing import Closing
 from topos_rt.support.progress import Callback, Progress, Tracker
 from topos_rt.support.similarity import Similarity
 
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
 __all__ = ["HeadPipeline", "Progress", "generate"]
 
 
-class HeadPipeline:
-    """A loaded model: portraits to heads.
+class HeadPipeline(Closing):
+    """A loaded model, which turns portraits and scans into heads.
 
-    May be used from several threads: each call has its own state, and engine runs take turns. Heads are
-    float32, metres, +Y up, facing +Z. The same seed, model, backend and settings give the same head.
+    A pipeline may be used from several threads: each call has its own state, and engine runs take turns.
+    Heads are float32, metres, +Y up, facing +Z. The same seed, model, backend and settings give the same
+    head.
     """
 
     def __init__(self, bundle: Bundle, networks: Networks, backend: str = "custom", reason: str = "") -> None:
-        """Take over loaded networks (`HeadPipeline.open` loads them); `backend` is what heads say of them."""
+        """Take over loaded networks; `HeadPipeline.open` loads them. Heads carry the name of the backend."""
         self.bundle = bundle
         self.backend = backend
         self.backend_reason = reason
@@ -68,11 +69,12 @@ class HeadPipeline:
             threads: for work on the CPU; None: as many as there are usable cores.
             precision: "fp16" or "fp32", where a backend offers both; None: FP16 where the model has it.
             cache: where built engines are kept; None: a directory of the user's own.
-            progress: told the graph and the share done, 0 to 1, while an engine is built.
-            decoder: of latents to vertices: "engine", the backend's; "kernels", our own on a GPU, in FP16;
-                "numpy"; "auto", the kernels where they can be had, else the engine.
-            cuda_graph: on a GPU, make a head from the image's tokens by one launch, recorded at the first use
-                of its settings. Calls with a callback, and `stream`, go step by step all the same.
+            progress: receives the graph and the share done, 0 to 1, while an engine is built.
+            decoder: what decodes latents to vertices: "engine", the backend's; "kernels", our own on a GPU,
+                in FP16; "numpy"; "auto", the kernels where they can be had, else the engine.
+            cuda_graph: on a GPU, make a head from the image's tokens by launching one CUDA graph, which is
+                recorded at the first use of its settings. `stream`, and calls with `stepwise`, launch each
+                step on its own all the same.
 
         Raises:
             BundleError: no such bundle, it fails verification, its graphs are not as its manifest says, or it
@@ -99,11 +101,11 @@ class HeadPipeline:
         progress: BuildCallback | None = None,
         decoder: str = DEFAULT_DECODER,
     ) -> dict[str, dict[str, int]]:
-        """Bytes on the GPU for each graph, before anything is loaded there; builds what is not built.
+        """Return the bytes on the GPU by graph and kind, before anything is loaded there.
 
-        By kind: "weights", "activations" (graphs share one arena, as large as the largest), "inputs_outputs",
-        and "buffers" of a decoder of our own. Empty for a backend on the CPU. Arguments and errors are those
-        of `open`.
+        The kinds are "weights", "activations" (graphs share one arena, as large as the largest),
+        "inputs_outputs", and "buffers" of a decoder of our own. A backend on the CPU has none. Engines that
+        are not built yet are built. Arguments and errors are those of `open`.
         """
         options = EngineOptions(None, precision, None if cache is None else Path(cache), progress=progress)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
@@ -124,17 +126,21 @@ class HeadPipeline:
         *,
         seed: int | Seeds = 0,
         callback: Callback | None = None,
+        stepwise: bool = False,
         **sampling: Unpack[Sampling],
     ) -> HeadMesh | list[HeadMesh]:
-        """Portrait to head.
+        """Turn a portrait into a head.
 
         Args:
             image: what `load_image` takes, or a list of that.
             seed: 0 <= seed < 2**64; or a list: one for each image, or several heads of one image.
-            callback: told the `Progress`; returning False cancels, and what it raises is raised here.
-            preset: "reference" (as released), "balanced" (the default) or "fast"; what follows replaces its
-                values, and None leaves them.
-            steps, solver: how many, and one of `topos_rt.flow.solvers.SOLVERS`.
+            callback: receives the `Progress`; returning False cancels, and what it raises is raised here.
+            stepwise: of a pipeline with a CUDA graph: launch each step on its own, so that the callback is
+                called, and may cancel, after each; otherwise all steps are one stage. Without a CUDA graph it
+                changes nothing. Heads may differ in the last bits.
+            preset: "reference" (as released), "balanced" (the default) or "fast"; the arguments below replace
+                its values, and None keeps them.
+            steps, solver: how many, and one of `topos_rt.SOLVERS`.
             shift: more than 1 spends more steps near the noise.
             times: steps + 1 times that fall from 1 to 0, in place of steps and shift.
             guidance: w of (1 + w) v_cond - w v_uncond; None: the model's own; 0 turns it off: half the work.
@@ -153,7 +159,7 @@ class HeadPipeline:
             BackendError: an engine failed.
         """
         work, single = jobs(image, seed)
-        heads = list(self._each(work, callback, sampling))
+        heads = list(self._each(work, callback, stepwise, sampling))
         return heads[0] if single else heads
 
     def each(
@@ -162,6 +168,7 @@ class HeadPipeline:
         *,
         seed: int | Seeds = 0,
         callback: Callback | None = None,
+        stepwise: bool = False,
         **sampling: Unpack[Sampling],
     ) -> Iterator[HeadMesh]:
         """Yield the heads of a call one by one, as they are made: none waits in memory for the last.
@@ -169,7 +176,7 @@ class HeadPipeline:
         Arguments and errors are those of a call; options are checked at once, an error ends the iteration.
         Nothing is locked between heads: the pipeline may be used, and the iterator dropped, at any time.
         """
-        return self._each(jobs(image, seed)[0], callback, sampling)
+        return self._each(jobs(image, seed)[0], callback, stepwise, sampling)
 
     def stream(
         self,
@@ -180,12 +187,12 @@ class HeadPipeline:
         callback: Callback | None = None,
         **sampling: Unpack[Sampling],
     ) -> Iterator[HeadMesh]:
-        """Yield a head after each sampling step: a decoded estimate of the last, which is the head of a call.
+        """Yield a decoded estimate of the head after each sampling step; the last is the head of a call.
 
         `previews` are the numbers, 1 to steps, of the steps to decode an estimate after; None: every one.
-        Estimates carry "preview_step" in their metadata and no rig. Nothing is locked between heads: the
-        pipeline may be used, and the iterator dropped, at any time. Arguments and errors are those of a call;
-        options are checked at once.
+        Estimates carry "preview_step" in their metadata and no rig. Each step is launched on its own. Nothing
+        is locked between heads: the pipeline may be used, and the iterator dropped, at any time. Arguments
+        and errors are those of a call; options are checked at once.
         """
         settings, metadata = self._settle(sampling)
         job, tracker = (image, [check_seed(seed)]), Tracker(callback, settings.steps)
@@ -202,27 +209,30 @@ class HeadPipeline:
         passes: int = DEFAULT_PASSES,
         callback: Callback | None = None,
     ) -> HeadMesh:
-        """The model's topology on a scanned or modelled head, where that lies and in its size.
+        """Lay the model's topology over a scanned or modelled head, where that lies and in its size.
 
         Args:
             points: [P,3] on the head's surface, metres, +Y up, facing +Z, P >= 16; ten thousand or more are
-                best. `topos_rt.scan.read.read_scan` takes them from files.
+                best. `topos_rt.read_scan` takes them from files.
             normals: [P,3] outward, of any length but zero.
             seed: None takes the mean of the VAE's posterior, a seed a sample of it as the release does.
             align: the orientation is unknown: find it first. The head comes out as it lies; "rotation" in its
                 metadata, [3,3], is what turned it from upright and facing +Z.
             passes: 1 encodes the points as they are; each more lays the head over the scan and encodes again
                 what both make together (see `topos_rt.scan.fit`). More than 1, and align, need SciPy.
-            callback: as in a call; told before every stage.
+            callback: as in a call; called before every stage.
 
-        Raises MeshInputError for points or normals that cannot be used, or, with align, that are no head;
-        OptionError for a seed or number of passes out of range; MissingExtraError without SciPy; Cancelled
-        where the callback returned False; BackendError where an engine failed.
+        Raises:
+            MeshInputError: points or normals that cannot be used, or, with align, that are no head.
+            OptionError: a seed or number of passes out of range.
+            MissingExtraError: SciPy is not installed.
+            Cancelled: the callback returned False.
+            BackendError: an engine failed.
         """
         tracker, passes = Tracker(callback), check_passes(passes)
         seed = None if seed is None else check_seed(seed)
         fit = Fit(self.bundle, self._networks, tracker)
-        latent, logvar, placement = fit.run(*checked_points(points, normals), passes, bool(align))
+        latent, logvar, placement = fit.run(points, normals, passes, bool(align))
         if seed is not None:
             latent += np.exp(logvar / 2) * noise(seed, latent.shape)
         about = self._origin() | {"seed": seed, "passes": passes, "aligned": bool(align)}
@@ -233,35 +243,35 @@ class HeadPipeline:
     def warm_up(self, **sampling: Unpack[Sampling]) -> None:
         """Run every graph once, so that no later call pays for first-time work.
 
-        With a CUDA graph there is one to record for each way to sample: give that of later calls, as in a
-        call; none is the default. Raises OptionError, BackendError.
+        A CUDA graph is recorded for each way to sample: give that of later calls, as in a call.
+
+        Raises OptionError, BackendError.
         """
         settings, _ = self._settle(sampling)
         grey = np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8)
-        # guided, then not; watched, since that goes step by step
-        self(grey, preset="reference", steps=2, guidance=1.0, reuse=2, callback=lambda progress: True)
+        # One evaluation with guidance, one without.
+        self(grey, stepwise=True, preset="reference", steps=2, guidance=1.0, reuse=2)
         points = noise(0, (MIN_POINTS, 3))
         self.retopologize(points, points, passes=1)
         if self._networks.records:
-            next(self._heads((grey, [0]), settings, {}, iter([Tracker()])))
+            next(self._heads((grey, [0]), settings, {}, iter([Tracker()]), one_launch=True))
 
     def close(self) -> None:
         """Give back what the engines hold. Later calls raise InputError."""
         self._networks.close()
 
-    def __enter__(self) -> HeadPipeline:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _each(self, work: list[Job], callback: Callback | None, sampling: Sampling) -> Iterator[HeadMesh]:
+    def _each(
+        self, work: list[Job], callback: Callback | None, stepwise: bool, sampling: Sampling
+    ) -> Iterator[HeadMesh]:
         settings, metadata = self._settle(sampling)
         items = sum(len(seeds) for _, seeds in work)
         trackers = (Tracker(callback, settings.steps, item, items) for item in range(items))
-        return (head for job in work for head in self._heads(job, settings, metadata, trackers))
+        one_launch = self._networks.records and not stepwise
+        return (
+            head
+            for job in work
+            for head in self._heads(job, settings, metadata, trackers, one_launch=one_launch)
+        )
 
     def _heads(
         self,
@@ -270,8 +280,12 @@ class HeadPipeline:
         metadata: dict[str, Any],
         trackers: Iterator[Tracker],
         previews: Collection[int] = (),
+        one_launch: bool = False,
     ) -> Iterator[HeadMesh]:
-        """The head of each seed of one image; before each, its estimate after the steps in `previews`."""
+        """Yield the head of each seed of one image; before each, its estimate after the steps in `previews`.
+
+        one_launch: make each head by one CUDA graph, without estimates.
+        """
         (source, seeds), tokens, context = job, None, None
         manifest = self.bundle.manifest
         for seed, tracker in zip(seeds, trackers, strict=False):
@@ -279,8 +293,8 @@ class HeadPipeline:
             start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
             start *= np.float32(1.0 if settings.temperature is None else settings.temperature)
             about = metadata | {"seed": seed}
-            if self._networks.records and not previews and not tracker.watched:
-                with tracker.stage("flow_graph"):
+            if one_launch:
+                with tracker.all_steps("flow_graph"):
                     vertices = self._networks.flow(tokens, start, settings)
                 yield self._head(vertices, tracker, about)
                 continue
@@ -315,7 +329,7 @@ class HeadPipeline:
     ) -> HeadMesh:
         manifest, rig = self.bundle.manifest, None
         head = place(vertices, manifest.frame, self.bundle.topology, placement)
-        # nobody animates an estimate: the time is better spent on the next step
+        # Nobody animates an estimate: the time is better spent on the next step.
         if self.bundle.rig is not None and "preview_step" not in metadata:
             with tracker.stage("rig"):
                 rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
@@ -349,10 +363,10 @@ def generate(
     cache: str | os.PathLike[str] | None = None,
     **options: Unpack[Options],
 ) -> HeadMesh:
-    """One portrait to one head in one call, which loads the model; a `HeadPipeline` loads it for many.
+    """Load a model and turn one portrait into one head; a `HeadPipeline` loads it once for many calls.
 
-    model, backend, threads, precision, cache: of `HeadPipeline.open`; all else is of a pipeline's call.
-    Raises what those do.
+    model, backend, threads, precision and cache are those of `HeadPipeline.open`, all other arguments those
+    of a pipeline's call. Raises the errors of both.
     """
     with HeadPipeline.open(model, backend, threads, precision=precision, cache=cache) as pipe:
         return pipe(image, seed=seed, **options)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from topos_rt.bench.work import model_digest
-from topos_rt.model.bundle import Bundle, FlowSpec, write_manifest
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.model.manifest import FlowSpec
 from topos_rt.support.files import write_atomic
 
 _ROWS = {

@@ -25,10 +25,11 @@ from export.onnx.example_feeds import SETTINGS, example_feeds
 from topos_rt import __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.engines import BUILDERS, Engine, EngineOptions, backend
-from topos_rt.engines.contract import Tensor
 from topos_rt.errors import MissingExtraError, choose
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import engine_source
+from topos_rt.support.arrays import Array
 from topos_rt.support.files import check_writable, write_atomic
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def compare_graph(
     bundle: Bundle,
     graph: str,
     runners: tuple[Runner, Runner],
-    feeds: Sequence[Mapping[str, Tensor]],
+    feeds: Sequence[Mapping[str, Array]],
     options: EngineOptions,
     folder: Path,
 ) -> dict[str, Any]:

@@ -23,8 +23,9 @@ import onnx.helper
 import onnx.numpy_helper
 from onnx import TensorProto
 
-from topos_rt.engines import Engine, TensorSpec
-from topos_rt.engines.contract import Tensor, Value
+from topos_rt.engines import Engine
+from topos_rt.engines.contract import Value
+from topos_rt.support.arrays import Array, TensorSpec
 
 _SPLIT = np.array(2**13 + 1, np.float32)  # FP32 has 24 bits, FP16 has 11
 LARGEST = "largest"  # the added output: the largest magnitude that was cast to FP16
@@ -41,7 +42,7 @@ class Emulated:
         self.largest = 0.0  # over all runs
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
         results = self._inner.run(feeds, out, keep)

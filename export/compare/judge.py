@@ -19,9 +19,9 @@ from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, L2CompareFunc, RunResults, SimpleCompareFunc
 from polygraphy.logger import G_LOGGER
 
-from topos_rt.engines import Engine, TensorSpec
-from topos_rt.engines.contract import Tensor
+from topos_rt.engines import Engine
 from topos_rt.errors import BackendError
+from topos_rt.support.arrays import Array, TensorSpec
 
 Specs: TypeAlias = tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]
 
@@ -47,8 +47,8 @@ class Verdict:
     limits: Errors  # on max_abs and l2; on mean_abs infinite
     reference_l2: float
     passed: bool
-    reference: Tensor
-    found: Tensor
+    reference: Array
+    found: Array
 
     @property
     def relative_rms(self) -> float:
@@ -93,7 +93,7 @@ class EngineRunner(BaseRunner):
             metadata.add(name, spec.dtype, spec.shape)
         return metadata
 
-    def infer_impl(self, feed_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def infer_impl(self, feed_dict: Mapping[str, Array]) -> dict[str, Array]:
         """Run it once."""
         assert self._engine is not None
         start = time.perf_counter()
@@ -111,7 +111,7 @@ def judge(
     reference: Callable[[], Engine],
     candidate: Callable[[], Engine],
     yardstick: Callable[[], Engine] | None,
-    feeds: Sequence[Mapping[str, Tensor]],
+    feeds: Sequence[Mapping[str, Array]],
 ) -> list[dict[str, Verdict]]:
     """Run all on the same inputs, one engine open at a time, and compare the candidate with the reference.
 
@@ -193,7 +193,7 @@ def _listed(specs: Mapping[str, TensorSpec]) -> str:
     return ", ".join(f"{name} {spec}" for name, spec in specs.items())
 
 
-def _norm(value: Tensor) -> float:
+def _norm(value: Array) -> float:
     return float(np.linalg.norm(value.astype(np.float64)))
 
 

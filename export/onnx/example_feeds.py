@@ -11,11 +11,13 @@ import numpy as np
 
 from topos_rt import HeadPipeline
 from topos_rt.engines import Engine, EngineOptions
-from topos_rt.engines.contract import Tensor, Value
+from topos_rt.engines.contract import Value
 from topos_rt.engines.onnxruntime import load
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks
 from topos_rt.pictures.image import ImageSource
+from topos_rt.support.arrays import Array
 
 # As the release samples, in few steps. With reuse = 2 the guided and the plain step take turns.
 SETTINGS: dict[str, Any] = {
@@ -29,10 +31,10 @@ class _Recorder:
     def __init__(self, inner: Engine) -> None:
         self._inner = inner
         self.inputs, self.outputs = inner.inputs, inner.outputs
-        self.fed: list[dict[str, Tensor]] = []
+        self.fed: list[dict[str, Array]] = []
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
         self.fed.append({name: np.array(array) for name, array in feeds.items()})
@@ -53,7 +55,7 @@ class _Recorder:
 
 def example_feeds(
     bundle: Bundle, image: ImageSource, seed: int = 0, threads: int | None = None
-) -> dict[str, list[dict[str, Tensor]]]:
+) -> dict[str, list[dict[str, Array]]]:
     """Graph -> inputs by name of each of its runs; all graphs of the bundle, in FP32 on onnxruntime.
 
     The four steps feed the modulation four times and each form of the DiT's step twice, from noise to nearly

@@ -25,7 +25,8 @@ from topos_rt import __version__
 from topos_rt.errors import InputError, OptionError
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.topology import Topology
-from topos_rt.model.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 IMAGE_SIZE = 518
 POINTS = 8192

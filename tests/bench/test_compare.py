@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.bench.results import Change, made, put
-from topos_rt.bench.compare import compare
+from topos_rt.bench.compare import compare_results
 from topos_rt.bench.result import load
 from topos_rt.errors import InputError
 
 
 def test_five_percent_slower() -> None:
-    found = compare(made(), made(105.0, seed=1), limit=0.03)
+    found = compare_results(made(), made(105.0, seed=1), limit=0.03)
     row = found["rows"]["head"]
     assert row["change"] == pytest.approx(0.05, abs=0.005) and row["significant"]
     assert not found["rows"]["vae_decoder"]["significant"]
@@ -23,16 +23,16 @@ def test_five_percent_slower() -> None:
 
 @pytest.mark.parametrize(("head", "limit"), [(105.0, 0.06), (105.0, None), (95.0, 0.0), (100.0, 0.0)])
 def test_within_the_limit(head: float, limit: float | None) -> None:
-    assert compare(made(), made(head, seed=1), limit)["slower"] == []
+    assert compare_results(made(), made(head, seed=1), limit)["slower"] == []
 
 
 def test_a_machine_that_drifted_as_much_proves_nothing() -> None:
     b = made(105.0, seed=1)
     b["ceilings"]["gemm"]["ms"]["p50"] = 2.2
-    found = compare(made(), b, 0.0)
+    found = compare_results(made(), b, 0.0)
     assert found["drift"] == pytest.approx(0.1) and found["slower"] == []
     b["settings"]["precision"] = "fp32"  # another ceiling: it says nothing about the machine
-    found = compare(made(), b, 0.0)
+    found = compare_results(made(), b, 0.0)
     assert found["drift"] == 0 and found["slower"] == ["head"]
     assert found["differs"] == {"settings.precision": ["fp16", "fp32"]}
 
@@ -42,7 +42,7 @@ def test_graphs_alone_are_all_judged() -> None:
     for result, ms in ((a, 5.0), (b, 6.0)):
         result["protocol"]["mode"] = "graphs"
         result["samples_ms"] = {"dit_step": [ms] * 20, "vae_decoder": [ms] * 20}
-    assert compare(a, b, 0.1)["slower"] == ["dit_step", "vae_decoder"]
+    assert compare_results(a, b, 0.1)["slower"] == ["dit_step", "vae_decoder"]
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
@@ -62,7 +62,7 @@ def test_different_work_is_refused(case: str) -> None:
     b = made()
     change(b)
     with pytest.raises(InputError, match=message):
-        compare(made(), b)
+        compare_results(made(), b)
 
 
 BAD: dict[str, tuple[Change, str]] = {

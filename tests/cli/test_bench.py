@@ -17,18 +17,18 @@ from tests.sample_pictures import RGB, encode
 from topos_rt.bench import ceilings, session
 from topos_rt.bench.result import FORMAT, VERSION
 from topos_rt.bench.session import STAGES, TO_GLB
-from topos_rt.bench.work import head_flops
 from topos_rt.cli.bench import SLOWER
 from topos_rt.cli.main import main
-from topos_rt.model.bundle import Manifest, write_manifest
+from topos_rt.model.bundle import write_manifest
+from topos_rt.model.manifest import Manifest
 
 QUICK = ("--runs", "20", "--warm-up", "1", "--cold", "0", "--threads", "1", "--steps", "3")
 
 
 @pytest.fixture(autouse=True)
 def small_ceilings(monkeypatch):
-    monkeypatch.setattr(ceilings, "CPU_SIZES", (64, 1 << 16))
-    monkeypatch.setattr(ceilings, "DEVICE_SIZES", (64, 1 << 16))
+    monkeypatch.setattr(ceilings, "CPU_SIZES", (1024, 1 << 16))
+    monkeypatch.setattr(ceilings, "DEVICE_SIZES", (1024, 1 << 16))
     monkeypatch.setattr(ceilings, "_SECONDS", 0.0)
 
 
@@ -70,7 +70,7 @@ def test_heads(measured):
     assert set(found["graphs"]) == {"image_encoder", "dit_context", "dit_step_guided", "vae_decoder"}
     runs = {graph: row["runs_per_head"] for graph, row in found["graphs"].items()}
     roof = found["roofline"]["head"]
-    assert roof["flops"] == head_flops(tiny.flops(), runs)
+    assert roof["flops"] == sum(count * tiny.flops()[graph] for graph, count in runs.items())
     assert roof["rho"] == pytest.approx(roof["floor_ms"] / found["stages"]["head"]["p50"])
     assert found["cold"] == [] and found["device"] == {"before": None, "after": None}
     assert found["memory"]["peak_host_bytes"] > 1 << 20
@@ -280,7 +280,8 @@ def test_on_a_gpu(measured, monkeypatch, tmp_path):
     trt = fake_gpu.install(monkeypatch)
     answer = "Imaginary RTX 1, 580.1, P0, 1500, 9000, 2000, 90.5, 200.0, 60, 512"
     monkeypatch.setattr(
-        "topos_rt.bench.machine._nvidia_smi", lambda fields: "0x4" if "reasons" in fields else answer
+        "topos_rt.bench.machine.nvidia_smi",
+        lambda fields, *options: ["0x4" if "reasons" in fields else answer],
     )
     _, found = measured("--cache", tmp_path / "cache")
     assert found["settings"]["backend"] == "tensorrt-rtx"

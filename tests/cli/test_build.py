@@ -12,7 +12,8 @@ from tests import needs
 from topos_rt.cli import build
 from topos_rt.cli.console import Console
 from topos_rt.cli.main import main
-from topos_rt.model.bundle import GRAPHS, Bundle, Manifest, write_manifest
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.model.manifest import GRAPHS, Manifest
 
 needs.module("tensorrt_rtx")
 

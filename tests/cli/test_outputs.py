@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topos_rt.cli.outputs import Item, choose_format, plan_paths
+from topos_rt.cli.outputs import Item, choose_format, output_paths
 from topos_rt.errors import OptionError, OutputError
 
 ONE = [Item("in/ann.jpg", 0)]
@@ -46,7 +46,7 @@ def here(tmp_path, monkeypatch):
     ],
 )
 def test_paths(out, items, expected):
-    assert plan_paths(out, items, "glb", "-o") == [Path(path) for path in expected]
+    assert output_paths(out, items, "glb", "-o") == [Path(path) for path in expected]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_paths(out, items, expected):
 )
 def test_refused(here, out, items, message):
     with pytest.raises(OptionError) as caught:
-        plan_paths(out, items, "glb", "-o")
+        output_paths(out, items, "glb", "-o")
     assert message in str(caught.value)
     assert sorted(p.name for p in here.rglob("*")) == ["in", "there"]
 
@@ -73,14 +73,14 @@ def test_refused(here, out, items, message):
 def test_a_place_that_cannot_be_written_is_found_at_once(here):
     (here / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="where a directory should be"):
-        plan_paths("file/", TWO, "glb", "-o")
+        output_paths("file/", TWO, "glb", "-o")
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8, unique=True))
 def test_every_seed_gets_a_file_of_its_own(seeds):
     items = [Item("ann.jpg", seed, numbered=True) for seed in seeds]
-    assert len(set(plan_paths("new", items, "glb", "-o"))) == len(seeds)
+    assert len(set(output_paths("new", items, "glb", "-o"))) == len(seeds)
 
 
 @pytest.mark.parametrize(

@@ -17,22 +17,12 @@ from onnx import TensorProto, helper
 
 from tests import needs
 from topos_rt import engines as backends
-from topos_rt.engines import (
-    BACKENDS,
-    BUILDERS,
-    Engine,
-    EngineOptions,
-    Probe,
-    TensorSpec,
-    backend,
-    choose_backend,
-    survey,
-)
+from topos_rt.engines import BACKENDS, BUILDERS, Engine, EngineOptions, Probe, backend, choose_backend, survey
 from topos_rt.engines import onnxruntime as onnxruntime_backend
-from topos_rt.engines.contract import Tensor
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError
 from topos_rt.gpu import cuda
+from topos_rt.support.arrays import Array, TensorSpec
 
 FLOAT = np.dtype(np.float32)
 INPUTS = {"a": TensorSpec((2, 3), FLOAT), "b": TensorSpec((3,), FLOAT)}
@@ -66,7 +56,7 @@ def make_onnxruntime(directory: Path) -> Engine:
 def make_fake(directory: Path) -> Engine:
     results = {name: np.empty((2, 3), np.float32) for name in OUTPUTS}  # the same arrays at each call
 
-    def handler(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def handler(feeds: Mapping[str, Array]) -> dict[str, Array]:
         np.add(feeds["a"], feeds["b"], out=results["sum"])
         np.multiply(feeds["a"], feeds["b"], out=results["product"])
         return results

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from topos_rt.engines import cache as engine_cache
-from topos_rt.engines import file_lock
 from topos_rt.engines.cache import (
     BuildReport,
     EngineCache,
@@ -25,7 +24,6 @@ from topos_rt.engines.cache import (
     Sidecar,
     default_root,
 )
-from topos_rt.engines.file_lock import locked
 from topos_rt.errors import OutputError
 
 KEY = EngineKey(
@@ -295,42 +293,28 @@ def test_a_full_disk(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> Non
         cache.store(KEY, PLAN, BUILD)
 
 
-def test_the_lock_is_exclusive_and_leaves_nothing(tmp_path: Path) -> None:
-    path, waits = tmp_path / "x.lock", []
+def test_the_lock_is_exclusive(tmp_path: Path) -> None:
+    cache, waits = EngineCache(tmp_path), []
 
     def waiting() -> None:
         waits.append(1)
-        raise TimeoutError
+        raise TimeoutError("enough")
 
-    with locked(path), pytest.raises(TimeoutError), locked(path, waiting):
+    with (
+        cache.lock(KEY),
+        pytest.raises(TimeoutError, match="enough"),
+        EngineCache(tmp_path).lock(KEY, waiting),
+    ):
         raise AssertionError("held twice")
-    assert waits and not path.exists()
-    with locked(path):
-        assert path.exists()
-
-
-def test_a_lock_on_a_file_that_was_just_removed_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its last holder removes it between our opening and our locking it."""
-    path, tries = tmp_path / "x.lock", []
-    attempt = file_lock._try
-
-    def late(descriptor: int) -> bool:
-        tries.append(descriptor)
-        if len(tries) == 1:
-            path.unlink()
-        return attempt(descriptor)
-
-    monkeypatch.setattr(file_lock, "_try", late)
-    with locked(path):
-        assert len(tries) == 2 and path.exists()
+    assert waits == [1]
+    with cache.lock(KEY, waiting):  # given back
+        assert cache.entries() == []  # a lock is no entry
 
 
 def count(path: Path, times: int) -> None:
     """Add one to a number in a file, which takes a lock to do right."""
     for _ in range(times):
-        with locked(path.with_suffix(".lock")):
+        with EngineCache(path.parent).lock(KEY):
             number = int(path.read_text())
             time.sleep(0.001)
             path.write_text(str(number + 1))
@@ -347,19 +331,18 @@ def test_the_lock_holds_between_processes(tmp_path: Path) -> None:
         worker.join(60)
         assert worker.exitcode == 0
     assert path.read_text() == "50"
-    assert not path.with_suffix(".lock").exists()
 
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    worker = spawn.Process(target=die_holding, args=(tmp_path / "x.lock",))
+    worker = spawn.Process(target=die_holding, args=(tmp_path,))
     worker.start()
     worker.join(60)
-    assert worker.exitcode == 3 and (tmp_path / "x.lock").exists()
-    with locked(tmp_path / "x.lock"):
+    assert worker.exitcode == 3
+    with EngineCache(tmp_path).lock(KEY):
         pass
 
 
-def die_holding(path: Path) -> None:
-    with locked(path):
+def die_holding(root: Path) -> None:
+    with EngineCache(root).lock(KEY):
         os._exit(3)

@@ -89,5 +89,5 @@ def test_watched_on_a_device(trt: Any, graph: Path, options: EngineOptions) -> N
 
 
 def test_a_copy_on_the_device(trt: Any) -> None:
-    found = ceilings._copy("tensorrt-rtx", 1 << 20)
+    found = ceilings._copied(1 << 20, ceilings._copy_device(1 << 20))
     assert found["bytes"] == 1 << 20 and found["bytes_per_s"] > 0 and found["ms"]["n"] >= 5

@@ -25,10 +25,12 @@ from export.compare.judge import FACTOR, FLOOR, judge
 from export.onnx.example_feeds import example_feeds
 from export.onnx.forms import half_form
 from tests import tiny_bundle as tiny
-from topos_rt.engines import BACKENDS, TensorSpec
+from topos_rt.engines import BACKENDS
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.errors import BackendError, InputError
-from topos_rt.model.bundle import GRAPHS, Bundle, GraphFiles, write_manifest
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.model.manifest import GRAPHS, GraphFiles
+from topos_rt.support.arrays import TensorSpec
 
 SIZE = 64
 SPEC = {"x": TensorSpec((SIZE,), np.dtype(np.float32))}

@@ -22,7 +22,7 @@ from topos_rt.formats import write_glb
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle
 
@@ -30,11 +30,11 @@ from topos_rt.model.bundle import Bundle
 def rigged_mini() -> HeadMesh:
     head = bundled_head()
     assert head.rig is not None
-    return dataclasses.replace(head, rig=fit(head.rig, head.positions))
+    return dataclasses.replace(head, rig=fit_rig(head.rig, head.positions))
 
 
 def rigged_ball() -> HeadMesh:
-    return dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions))
+    return dataclasses.replace(ball(), rig=fit_rig(ball_rig(), ball().positions))
 
 
 def file_of(path: Path, head: HeadMesh) -> Path:
@@ -74,7 +74,7 @@ def test_a_rig_from_a_file_fits_other_heads(tmp_path: Path) -> None:
     head = rigged_ball()
     rig = make_rig(read_character(file_of(tmp_path, head)), head.topology)
     assert head.rig is not None
-    fitted = fit(rig, head.positions * 2 + 1)
+    fitted = fit_rig(rig, head.positions * 2 + 1)
     assert fitted.joint_positions == pytest.approx(head.rig.joint_positions * 2 + 1, abs=1e-5)
     assert fitted.shape("swell") == pytest.approx(head.rig.shape("swell") * 2, abs=1e-4)
 
@@ -298,4 +298,4 @@ def test_a_joint_far_from_the_mesh_cannot_be_held() -> None:
 def test_rig_and_cube_do_not_fit() -> None:
     rig: Rig = ball_rig()
     with pytest.raises(MeshInputError, match="the head to fit a rig to"):
-        fit(rig, cube().positions)
+        fit_rig(rig, cube().positions)

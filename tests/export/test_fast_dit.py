@@ -13,7 +13,7 @@ from models import FastDiT, TOPOSDiT
 from tests.export.parity import DATA, SETS, close, load_dit, relative_rms
 
 W = 3.0
-EXACT, SINGLE = 1e-12, 3e-6
+EXACT = 1e-12
 
 
 class Answers(NamedTuple):
@@ -50,10 +50,13 @@ def test_equal_in_float64(suffix: str) -> None:
 def test_official_outputs_in_single_precision(suffix: str) -> None:
     dit, io = load_dit(suffix), load_file(DATA / f"dit_io{suffix}.safetensors")
     inputs = io["x"], io["t"], io["cond"]
-    got, want = folded(FastDiT(dit), *inputs), plain(dit, *inputs)
+    got, naive = folded(FastDiT(dit), *inputs), plain(dit, *inputs)
     close(got.conditional, io["out"])
     close(got.guided, (1 + W) * io["out"] - W * io["out_zero_cond"])
-    assert all(relative_rms(g, w) <= SINGLE for g, w in zip(got, want, strict=True))
+    # The difference of two nearly equal velocities loses digits in any form, more on some processors.
+    truth = plain(dit.double(), *(value.double() for value in inputs))
+    for folded_one, naive_one, true in zip(got, naive, truth, strict=True):
+        assert relative_rms(folded_one, true) <= 2 * relative_rms(naive_one, true)
 
 
 @pytest.mark.parametrize("blocks", [1, 3])

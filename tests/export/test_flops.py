@@ -13,7 +13,8 @@ from export.__main__ import main
 from export.onnx.flops import count, count_bundle
 from tests import tiny_bundle as tiny
 from topos_rt.errors import BundleError
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 
 Shapes = dict[str, tuple[object, ...]]
 

@@ -15,7 +15,7 @@ from export.onnx.files import half_file, write_graphs
 from export.onnx.forms import PLAIN_OPSET, half_form, plain_form
 from export.onnx.graphs import Graph
 from tests.export.test_onnx_files import tiny_graphs
-from topos_rt.model.bundle import GRAPHS
+from topos_rt.model.manifest import GRAPHS
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "Attention")
 # Half a unit in the last place of FP16 is 5e-4; a few products in a row.

@@ -27,7 +27,8 @@ from models import FastDiT
 from tests.engines import graphs
 from tests.export.release_files import save_checkpoints, write_topology
 from topos_rt.bench.work import model_facts
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"

@@ -21,7 +21,7 @@ from models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from tests.meshes import ball
 from topos_rt.errors import BackendError, OutputError
 from topos_rt.head.hierarchy import Hierarchy
-from topos_rt.model.bundle import GRAPHS
+from topos_rt.model.manifest import GRAPHS
 from topos_rt.support.tensorfile import read_tensors
 
 INLINE_LIMIT = 1024  # bytes

@@ -11,7 +11,8 @@ from models.dit import TIME_SCALE
 from tests.export.parity import DATA, META, SETS, TOLERANCE, close, load_dit, relative_rms
 from topos_rt.flow.sampling import clean_estimate, guided, sample
 from topos_rt.flow.settings import SamplerSettings, time_grid
-from topos_rt.flow.solvers import Array, Step, Velocity
+from topos_rt.flow.solvers import Step, Velocity
+from topos_rt.support.arrays import Array
 
 RELEASED = META["sampler"]
 

@@ -14,10 +14,11 @@ from safetensors.numpy import load_file
 
 from topos_rt.errors import OptionError
 from topos_rt.flow import settings as sampler
-from topos_rt.flow.counting import evaluations, network_evaluations
+from topos_rt.flow.counting import network_evaluations, velocity_evaluations
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import PRESETS, SamplerSettings, check_seed, resolve, time_grid
-from topos_rt.flow.solvers import SOLVERS, Array, Step
+from topos_rt.flow.solvers import SOLVERS, Step
+from topos_rt.support.arrays import Array
 
 OFFICIAL = Path(__file__).parents[1] / "data" / "official"
 SIGMA_MIN = 1e-5
@@ -216,7 +217,7 @@ def test_network_evaluations_are_those_of_a_run(**options: Any) -> None:
     settings, field = SamplerSettings(**options), Recording()
     list(sample(guided(field, settings), np.ones((1, 2, 2)), settings))
     assert network_evaluations(settings) == field.passes
-    alone = evaluations(settings.solver, settings.steps)
+    alone = velocity_evaluations(settings.solver, settings.steps)
     assert alone <= field.passes <= (2 if settings.guidance else 1) * alone
 
 

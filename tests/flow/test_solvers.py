@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from numpy.polynomial import Polynomial
 
 from topos_rt.errors import OptionError
-from topos_rt.flow.counting import evaluations
+from topos_rt.flow.counting import velocity_evaluations
 from topos_rt.flow.sampling import clean_estimate
 from topos_rt.flow.settings import time_grid
-from topos_rt.flow.solvers import SOLVERS, Array, Step, weights
+from topos_rt.flow.solvers import SOLVERS, Step, weights
+from topos_rt.support.arrays import Array
 
 # Name -> order of convergence, evaluations of the velocity in 8 steps. Every solver has a row.
 FACTS: dict[str, tuple[int, int]] = {
@@ -216,13 +217,13 @@ def test_order_on_shifted_grids(name: str) -> None:
 def test_evaluations(name: str) -> None:
     calls: list[float] = []
     run(name, lambda x, t: (calls.append(t), x)[1], time_grid(8))
-    assert len(calls) == FACTS[name][1] == evaluations(name, 8)
-    assert evaluations(name, 1) == 1
+    assert len(calls) == FACTS[name][1] == velocity_evaluations(name, 8)
+    assert velocity_evaluations(name, 1) == 1
 
 
 def test_evaluations_of_an_unknown_solver() -> None:
     with pytest.raises(OptionError, match="unknown solver: got 'rk45'"):
-        evaluations("rk45", 8)
+        velocity_evaluations("rk45", 8)
 
 
 @ALL
@@ -238,7 +239,7 @@ def test_steps_join_and_hold_the_velocity_at_their_start(name: str, times: tuple
     start = START.copy()
     start.setflags(write=False)
     steps = run(name, velocity, times, start)
-    assert all(0 < t <= 1 for t in asked) and len(asked) == evaluations(name, len(steps))
+    assert all(0 < t <= 1 for t in asked) and len(asked) == velocity_evaluations(name, len(steps))
     assert [step.index for step in steps] == list(range(len(times) - 1))
     assert [(step.t, step.t_next) for step in steps] == list(pairwise(times))
     assert steps[0].x is start and np.array_equal(start, START)

@@ -20,7 +20,7 @@ from topos_rt.formats.seams import split_seams
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 from topos_rt.head.topology import Topology
 
 TYPES = {5121: np.dtype("u1"), 5123: np.dtype("<u2"), 5125: np.dtype("<u4"), 5126: np.dtype("<f4")}
@@ -166,7 +166,7 @@ def test_normals_of_morph_targets_turn_with_the_surface() -> None:
 
 
 def rigged_ball() -> HeadMesh:
-    return dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions))
+    return dataclasses.replace(ball(), rig=fit_rig(ball_rig(), ball().positions))
 
 
 def test_the_skin_binds_every_vertex_to_the_skeleton() -> None:
@@ -198,7 +198,7 @@ def test_the_skin_binds_every_vertex_to_the_skeleton() -> None:
 
 
 def test_several_roots_get_one_above_them() -> None:
-    rig = dataclasses.replace(fit(ball_rig(), ball().positions), joint_parents=np.array([-1, -1]))
+    rig = dataclasses.replace(fit_rig(ball_rig(), ball().positions), joint_parents=np.array([-1, -1]))
     document = contents(dataclasses.replace(ball(), rig=rig))["document"]
     root = document["skins"][0]["skeleton"]
     assert document["nodes"][root] == {"name": "skeleton", "children": [1, 2]}
@@ -225,7 +225,7 @@ def test_seam_copies_carry_skin_and_normals() -> None:
 def test_a_rigged_head_of_mini_is_small() -> None:
     head = bundled_head()
     assert head.rig is not None
-    data = write_glb(dataclasses.replace(head, rig=fit(head.rig, head.positions)))
+    data = write_glb(dataclasses.replace(head, rig=fit_rig(head.rig, head.positions)))
     assert 1_000_000 < len(data) <= 3_000_000
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests import needs
 from tests.meshes import ball, ball_rig, bundled_head, cube
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 
 JS = Path(__file__).parent.parent / "js"
 # UVs are there for the user's textures; the file itself has none.
@@ -27,7 +27,7 @@ def heads() -> dict[str, HeadMesh]:
         "cube with blendshapes": cube(rig=True),
         "cube without UVs": cube(uvs=False, rig=True),
         "ball": ball(),
-        "ball with a skeleton": dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions)),
+        "ball with a skeleton": dataclasses.replace(ball(), rig=fit_rig(ball_rig(), ball().positions)),
         "ball with two skeletons": dataclasses.replace(
             ball(), rig=dataclasses.replace(ball_rig(), joint_parents=np.array([-1, -1]))
         ),

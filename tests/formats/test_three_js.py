@@ -23,7 +23,7 @@ from topos_rt.formats import write_glb
 from topos_rt.formats.morphs import morphs
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors, vertex_normals
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 from topos_rt.pictures.raster import rasterize
 
 ARTIFACTS = JS / "artifacts"
@@ -41,7 +41,7 @@ STATES: dict[str, dict[str, Any]] = {
 def head() -> HeadMesh:
     template = bundled_head()
     assert template.rig is not None
-    return dataclasses.replace(template, rig=fit(template.rig, template.positions))
+    return dataclasses.replace(template, rig=fit_rig(template.rig, template.positions))
 
 
 def centre() -> list[float]:

@@ -16,19 +16,19 @@ from topos_rt.formats import ExportOptions, write_usd, write_usda
 from topos_rt.formats.usd import identifiers
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 
 pxr = needs.module("pxr")
 
 
 def rigged_ball() -> HeadMesh:
-    return dataclasses.replace(ball(), rig=fit(ball_rig(), ball().positions), metadata={"seed": 3})
+    return dataclasses.replace(ball(), rig=fit_rig(ball_rig(), ball().positions), metadata={"seed": 3})
 
 
 def rigged_mini() -> HeadMesh:
     head = bundled_head()
     assert head.rig is not None
-    return dataclasses.replace(head, rig=fit(head.rig, head.positions))
+    return dataclasses.replace(head, rig=fit_rig(head.rig, head.positions))
 
 
 def stage_of(path: Path, head: HeadMesh, options: ExportOptions | None = None) -> Any:

@@ -13,7 +13,7 @@ from tests.meshes import ball, ball_rig, bundled_head, cube, cube_rig
 from topos_rt.errors import MeshInputError
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 from topos_rt.model.bundle import Bundle
 
 POINTS = ball().positions.astype(np.float64)
@@ -47,7 +47,7 @@ def turn_of(angles: list[float]) -> np.ndarray:
 
 @pytest.mark.parametrize("make", [rig, mini_rig])
 def test_on_its_own_template_nothing_changes(make: Any) -> None:
-    fitted, binding = fit(make(), template(make())), make().binding
+    fitted, binding = fit_rig(make(), template(make())), make().binding
     assert fitted.binding is None
     off = np.linalg.norm(fitted.shape_delta - make().shape_delta, axis=1)
     assert off[binding.parts[make().shape_index] == 0].max() < 2e-6
@@ -66,7 +66,7 @@ def test_the_rig_turns_grows_and_moves_with_the_head(
     angles: list[float], scale: float, shift: list[float]
 ) -> None:
     turn = turn_of(angles)
-    fitted = fit(rig(), POINTS @ turn.T * scale + shift)
+    fitted = fit_rig(rig(), POINTS @ turn.T * scale + shift)
     expected = rig().shape_delta @ turn.T * scale
     assert np.abs(fitted.shape_delta - expected).max() < 2e-5 * scale
     joints = rig().joint_positions @ turn.T * scale + shift
@@ -77,7 +77,7 @@ def test_offsets_follow_the_surface_around_them() -> None:
     """One half of the ball grows: its offsets do, those of the other half stay."""
     grown = POINTS * np.where(POINTS[:, :1] > 0, 1.5, 1.0)
     whole = ball_rig(parts=False)
-    before, after = whole.shape("swell"), fit(whole, grown).shape("swell")
+    before, after = whole.shape("swell"), fit_rig(whole, grown).shape("swell")
     grew = np.linalg.norm(after, axis=1) / np.linalg.norm(before, axis=1)
     assert grew[POINTS[:, 0] > 0.05] == pytest.approx(1.5, abs=0.02)
     assert grew[POINTS[:, 0] < -0.05] == pytest.approx(1.0, abs=0.02)
@@ -103,8 +103,8 @@ def test_what_meets_on_the_template_meets_on_every_head() -> None:
         ),
     )
     assert gaps(head, rig()).mean() > 0.007  # plain addition
-    assert gaps(head, fit(careless, head)).mean() > 0.006
-    assert gaps(head, fit(rig(), head)).mean() < 0.002
+    assert gaps(head, fit_rig(careless, head)).mean() > 0.006
+    assert gaps(head, fit_rig(rig(), head)).mean() < 0.002
 
 
 def test_parts_move_rigidly_on_any_head() -> None:
@@ -118,26 +118,26 @@ def test_parts_move_rigidly_on_any_head() -> None:
         lengths = [np.linalg.norm(part[:, None] - part[None], axis=2) for part in (before, after)]
         return float(np.abs(lengths[1] - lengths[0]).max())
 
-    moved = np.linalg.norm(fit(rig(), head).shape("turn")[members], axis=1)
+    moved = np.linalg.norm(fit_rig(rig(), head).shape("turn")[members], axis=1)
     assert moved.max() > 0.01
-    assert worst_stretch(fit(rig(), head)) < 1e-6
-    assert worst_stretch(fit(ball_rig(parts=False), head)) > 1e-3
+    assert worst_stretch(fit_rig(rig(), head)) < 1e-6
+    assert worst_stretch(fit_rig(ball_rig(parts=False), head)) > 1e-3
 
 
 def test_a_rig_without_binding_stays_as_it_is() -> None:
-    assert fit(cube_rig(), cube().positions * 2) is not None
+    assert fit_rig(cube_rig(), cube().positions * 2) is not None
     fixed = cube_rig()
-    assert fit(fixed, cube().positions) is fixed
+    assert fit_rig(fixed, cube().positions) is fixed
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (9, 3), (8, 2), (8,)])
 def test_heads_of_another_topology_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(MeshInputError, match=r"the head to fit a rig to: got shape .* expected \[8, 3\]"):
-        fit(cube_rig(), np.zeros(shape))
+        fit_rig(cube_rig(), np.zeros(shape))
 
 
 def test_a_head_without_extent_gives_no_nan() -> None:
-    fitted = fit(rig(), np.ones_like(POINTS))
+    fitted = fit_rig(rig(), np.ones_like(POINTS))
     assert np.isfinite(fitted.shape_delta).all()
 
 
@@ -164,7 +164,7 @@ def test_lids_close_however_wide_the_eyes_are(factor: float, side: str) -> None:
 
     closed = apart(template(rig) + rig.shape(name))
     plain = np.linalg.norm(apart(head + rig.shape(name)) - closed, axis=1).mean()
-    fitted = np.linalg.norm(apart(head + fit(rig, head).shape(name)) - closed, axis=1).mean()
+    fitted = np.linalg.norm(apart(head + fit_rig(rig, head).shape(name)) - closed, axis=1).mean()
     assert plain > 1.5e-3 and fitted < 0.35 * plain
 
 
@@ -174,7 +174,7 @@ def test_the_eyes_of_mini_keep_their_shape(name: str) -> None:
     head = template(rig) * [1.1, 0.95, 1.05]
     binding = rig.binding
     assert binding is not None
-    fitted, moved_any = fit(rig, head).shape(name), False
+    fitted, moved_any = fit_rig(rig, head).shape(name), False
     for part in (2, 3):
         members = np.flatnonzero(binding.parts == part)
         before, after = head[members], head[members] + fitted[members]
@@ -196,7 +196,7 @@ def test_the_joints_of_mini_lie_where_they_should() -> None:
 
 
 def rigged_ball() -> HeadMesh:
-    return dataclasses.replace(ball(), rig=fit(rig(), POINTS))
+    return dataclasses.replace(ball(), rig=fit_rig(rig(), POINTS))
 
 
 def test_shapes_add_up_by_their_weights() -> None:
@@ -248,6 +248,6 @@ def test_only_rigged_heads_can_be_posed() -> None:
 def test_mini_opens_its_mouth_and_closes_its_eyes() -> None:
     head = bundled_head()
     assert head.rig is not None
-    head = dataclasses.replace(head, rig=fit(head.rig, head.positions))
+    head = dataclasses.replace(head, rig=fit_rig(head.rig, head.positions))
     low, high = head.posed({"jawOpen": 1, "eyeBlinkLeft": 1}).bounds
     assert low[1] < head.bounds[0][1] + 1e-3 and high[1] == pytest.approx(head.bounds[1][1], abs=1e-4)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -10,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from tests import needs
 from tests import tiny_bundle as tiny
+from tests.engines import graphs
 from topos_rt.errors import BundleError
 from topos_rt.head.rig import Rig
 from topos_rt.model import bundle as bundle_module
-from topos_rt.model.bundle import Bundle, Manifest, known_bundles, write_manifest
+from topos_rt.model.bundle import Bundle, known_bundles, write_manifest
+from topos_rt.model.manifest import Manifest
 
 Change = Callable[[Path], object]
 
@@ -80,6 +85,41 @@ def no_topology(path: Path) -> None:
     write_manifest(path, dataclasses.replace(manifest, rig=None))
 
 
+def graph(change: Callable[[bytes], bytes], in_manifest: str | None = None) -> Change:
+    """Change an ONNX file, with its hash and, if given, the file of its weights in the manifest."""
+
+    def alter(path: Path) -> None:
+        file = path / "dit_step.onnx"
+        file.write_bytes(change(file.read_bytes()))
+        tree = json.loads((path / "manifest.json").read_text())
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        tree["files"][file.name] = {"bytes": file.stat().st_size, "sha256": digest}
+        tree["weight_files"][file.name] = in_manifest or tree["weight_files"][file.name]
+        (path / "manifest.json").write_text(json.dumps(tree))
+
+    return alter
+
+
+def located(*locations: str) -> Callable[[bytes], bytes]:
+    """Point the tensors of a graph at these files, in turn."""
+
+    def change(data: bytes) -> bytes:
+        model = onnx.load_from_string(data)
+        for tensor, location in zip(model.graph.initializer, itertools.cycle(locations)):
+            tensor.external_data[0].value = location
+        return bytes(model.SerializeToString())
+
+    return change
+
+
+def hidden(data: bytes) -> bytes:
+    """A reference to weights outside, in a constant, and with the key's length in two bytes."""
+    tensor = graphs.external("w", "../w.st", [3])
+    model = onnx.load_from_string(data)
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["w"], value=tensor))
+    return model.SerializeToString().replace(b"\x0a\x08location\x12\x07", b"\x0a\x88\x00location\x12\x07")
+
+
 def write(text: str | bytes) -> Change:
     return lambda path: (path / "manifest.json").write_bytes(
         text if isinstance(text, bytes) else text.encode()
@@ -137,7 +177,25 @@ BAD: dict[str, tuple[Change, str]] = {
     "not JSON": (write(b"format: topos_rt.model.bundle\n"), "is not JSON"),
     "manifest too large": (write(b" " * (1 << 20) + b"{}"), "more than 1 MiB"),
     "unknown key": (put("colour", value="blue"), "manifest key 'colour': got an unknown key"),
-    "wrong version": (put("version", value=4), "got 4; expected 3; fix: upgrade topos-rt"),
+    "wrong version": (put("version", value=5), "got 5; expected 4; fix: upgrade topos-rt"),
+    "weights outside": (
+        graph(located("../w.st")),
+        "file of the weights of graph dit_step.onnx: got ../w.st; expected weights.safetensors",
+    ),
+    "weights outside, told so": (
+        graph(located("../w.st"), "../w.st"),
+        "file name in manifest.json: got '../w.st'",
+    ),
+    "weights at an absolute path": (graph(located("/w.st")), "got /w.st; expected weights.safetensors"),
+    "weights in two files": (
+        graph(located("weights.safetensors", "rig.safetensors")),
+        "weights of graph dit_step.onnx: got several files: rig.safetensors, weights.safetensors",
+    ),
+    "a hidden reference": (graph(hidden), "weights of graph dit_step.onnx: got references in another form"),
+    "weights of no graph": (
+        put("weight_files", "rig.safetensors", value="weights.safetensors"),
+        "file of the weights of graph rig.safetensors: got none; expected weights.safetensors",
+    ),
     "rig of another head": (another_rig, "rig and topology of a bundle do not fit"),
     "rig for a topology": (no_topology, "topology"),
 }

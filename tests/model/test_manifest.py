@@ -80,7 +80,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
     "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
     "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
-    "newer version": (put("version", value=4), "got 4; expected 3; fix: upgrade topos-rt"),
+    "newer version": (put("version", value=5), "got 5; expected 4; fix: upgrade topos-rt"),
     "older version": (put("version", value=0), "manifest key 'version': got 0"),
     "version as text": (put("version", value="1"), "manifest key 'version': got '1'"),
     "version as a boolean": (put("version", value=True), "manifest key 'version'"),

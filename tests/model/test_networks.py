@@ -13,14 +13,15 @@ import pytest
 
 from tests import tiny_bundle as tiny
 from tests.fakes import IMAGE, OTHER, Counting, fake_pipeline
-from topos_rt.engines.contract import Tensor, TensorSpec
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.errors import BackendError, BundleError
 from topos_rt.head.topology import Topology
 from topos_rt.model import networks
-from topos_rt.model.bundle import GRAPHS, Bundle, ImageSpec, LatentSpec, Manifest, PointSpec, write_manifest
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.model.manifest import GRAPHS, ImageSpec, LatentSpec, Manifest, PointSpec
 from topos_rt.model.networks import Networks
 from topos_rt.pipeline import HeadPipeline
+from topos_rt.support.arrays import Array, TensorSpec
 
 
 def test_a_step_is_one_run_guided_or_not_and_modulations_are_made_once_a_time(tiny_bundle: Path) -> None:
@@ -97,7 +98,7 @@ def test_guidance_combines_both_halves(tiny_bundle: Path) -> None:
 def test_what_is_not_finite_is_our_failure(tiny_bundle: Path) -> None:
     inner = tiny.TinyModel().engine("vae_decoder")
 
-    def broken(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def broken(feeds: Mapping[str, Array]) -> dict[str, Array]:
         outputs = inner.run(feeds)
         outputs["vertices"][0, 3, 1] = np.nan
         return outputs

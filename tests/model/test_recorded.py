@@ -20,15 +20,18 @@ from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
 from tests import needs
 from tests import tiny_bundle as tiny
+from tests.fakes import same
 from topos_rt.gpu import cuda
 from topos_rt.head.hierarchy import Hierarchy
-from topos_rt.model.bundle import Bundle, Manifest, write_manifest
+from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.model.decoder_plan import make_plan
+from topos_rt.model.manifest import Manifest
+from topos_rt.support.progress import Progress
 
 fake_gpu = needs.module("tests.engines.fake_gpu")
 from topos_rt import HeadPipeline
-from topos_rt.errors import BackendError, InputError, OptionError
+from topos_rt.errors import BackendError, Cancelled, InputError, OptionError
 from topos_rt.gpu import ops
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
@@ -147,11 +150,27 @@ def test_only_pixels_and_noise_go_to_the_gpu(trt: Any, tiny_bundle: Path, gnn: N
         assert trt.gpu.copied - before == 4 * (pixels + m.latent.tokens * m.latent.channels)
 
 
-def test_who_watches_goes_step_by_step(trt: Any, tiny_bundle: Path) -> None:
-    steps: list[int] = []
+def test_a_callback_does_not_change_how_a_head_is_computed(trt: Any, tiny_bundle: Path) -> None:
+    seen: list[Progress] = []
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
-        head = pipe(IMAGE, steps=4, callback=lambda progress: steps.append(progress.step))
-        assert max(steps) == 4 and "dit_step" in head.timings
+        watched, alone = pipe(IMAGE, steps=4, callback=seen.append), pipe(IMAGE, steps=4)
+        assert "flow_graph" in watched.timings and trt.gpu.graphs == 1
+        assert same(watched, alone)
+    assert [now.step for now in seen if now.stage == "flow_graph"] == [0, 4]
+
+
+def test_stepwise_calls_are_told_of_every_step_and_may_stop_there(trt: Any, tiny_bundle: Path) -> None:
+    steps: list[int] = []
+
+    def watch(progress: Progress) -> bool:
+        steps.append(progress.step)
+        return progress.step < 3
+
+    with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
+        head = pipe(IMAGE, steps=2, stepwise=True, callback=watch)
+        assert max(steps) == 2 and "dit_step" in head.timings
+        with pytest.raises(Cancelled, match="step 3 of 4"):
+            pipe(IMAGE, steps=4, stepwise=True, callback=watch)
         assert len(list(pipe.stream(IMAGE, steps=4))) == 4
         assert trt.gpu.graphs == 0
 
@@ -187,7 +206,7 @@ def test_heads_between_other_work(trt: Any, tiny_bundle: Path) -> None:
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
         first = pipe(IMAGE, seed=1)
         pipe.retopologize(points, points, passes=1)
-        pipe(IMAGE, steps=3, callback=lambda _: True)
+        pipe(IMAGE, steps=3, stepwise=True)
         assert np.array_equal(pipe(IMAGE, seed=1).positions, first.positions)
 
 

@@ -23,12 +23,12 @@ def main() -> None:
     clock.lap("arguments")
     from topos_rt.bench.machine import device_memory, peak_bytes
     from topos_rt.bench.session import Request, opened
-    from topos_rt.engines import BUILDERS
+    from topos_rt.engines import backend
 
     clock.lap("import")
     request = Request(**task["request"] | {"graphs": (), "cache": Path(task["request"]["cache"])})
     builds = _Builds()
-    on_device = request.backend in BUILDERS
+    on_device = backend(request.backend).on_device
     free = device_memory() if on_device else None  # makes the CUDA context, a part of loading
     with opened(request, builds.progress) as session:
         clock.lap("load")

@@ -21,7 +21,7 @@ from typing import Any
 import topos_rt
 from topos_rt.bench.session import Request, Tell
 from topos_rt.bench.stats import summary
-from topos_rt.engines import BUILDERS
+from topos_rt.engines import backend as find_backend
 from topos_rt.errors import BackendError, one_line
 
 # State -> what it means. Of backends that build engines; the others have one.
@@ -39,7 +39,7 @@ def measure(request: Request, backend: str, repeats: int, tell: Tell) -> list[di
 
     The user's own cache of engines is neither used nor changed. Raises BackendError where a process fails.
     """
-    states = STATES if backend in BUILDERS else FRESH
+    states = STATES if find_backend(backend).builds else FRESH
     told: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     total = 2 * repeats * len(states)
     with _environment() as environment:

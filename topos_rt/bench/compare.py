@@ -40,7 +40,7 @@ _ONE_MACHINE = ("settings.backend", "settings.precision", "settings.threads", "m
 _WARM_UP = 10
 
 
-def compare(a: Mapping[str, Any], b: Mapping[str, Any], limit: float | None = None) -> dict[str, Any]:
+def compare_results(a: Mapping[str, Any], b: Mapping[str, Any], limit: float | None = None) -> dict[str, Any]:
     """Compare two results as they are; see `report`. Raises InputError where they cannot be."""
     check(a, b)
     return report(a, b, a["samples_ms"], b["samples_ms"], limit, interleaved=False)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from topos_rt import __version__
+from topos_rt.support.machine import nvidia_smi, usable_cores
 
-Query: TypeAlias = Callable[[str], "str | None"]  # nvidia-smi's fields -> its answer
+Query: TypeAlias = Callable[[str], "str | None"]  # fields of nvidia-smi -> the first GPU's values
 
 PACKAGES = ("numpy", "onnxruntime", "pillow", "tensorrt-rtx", "tensorrt", "cuda-bindings")
 # Variables that change what is measured.
@@ -32,7 +33,6 @@ REASONS = {
     0x4: "the power limit", 0x8: "a hardware slowdown", 0x20: "the temperature (software)",
     0x40: "the temperature (hardware)", 0x80: "the power brake",
 }  # fmt: skip
-_TIMEOUT_S = 15
 
 
 def facts() -> dict[str, Any]:
@@ -57,11 +57,6 @@ def load_average() -> float | None:
         return None
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def peak_bytes() -> int | None:
     """The most memory that this process has held at once, None where that is not known."""
     if match := re.search(r"^VmHWM:\s+(\d+) kB", _read("/proc/self/status"), re.MULTILINE):
@@ -76,7 +71,7 @@ def peak_bytes() -> int | None:
 
 def gpu_state(query: Query | None = None) -> dict[str, Any] | None:
     """Name, clocks, power, temperature of the first GPU, and what holds its clocks down; None without one."""
-    ask = query or _nvidia_smi
+    ask = query or _first_gpu
     answer = ask(",".join(_GPU))
     if answer is None:
         return None
@@ -106,13 +101,11 @@ def _reasons(bits: str) -> list[str]:
     return [meaning for bit, meaning in REASONS.items() if value & bit]
 
 
-def _nvidia_smi(fields: str) -> str | None:
-    words = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+def _first_gpu(fields: str) -> str | None:
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        return next(iter(nvidia_smi(fields, "nounits")), None)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
 
 
 def _number(text: str) -> float | None:

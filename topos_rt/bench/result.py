@@ -16,10 +16,12 @@ from topos_rt.bench.session import Request, Samples, Session, Tell, opened
 from topos_rt.bench.stats import Row, summary
 from topos_rt.bench.watch import FIELDS, Watched
 from topos_rt.bench.work import evaluations, io_bytes, model_facts, runs_per_head, settings_of
-from topos_rt.engines import BUILDERS, choose_backend
+from topos_rt.engines import backend as find_backend
+from topos_rt.engines import choose_backend
 from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import InputError, OptionError
 from topos_rt.flow.settings import SamplerSettings
+from topos_rt.support.machine import usable_cores
 
 FORMAT = "topos_rt.bench"
 VERSION = 1
@@ -44,7 +46,7 @@ def measure(
     about = machine.facts() | {"load_average_before": machine.load_average()}
     # First: what goes wrong there does so before the long part.
     fresh = cold.measure(request, choose_backend(request.backend)[0], repeats, tell) if repeats else []
-    has_device = choose_backend(request.backend)[0] in BUILDERS
+    has_device = find_backend(choose_backend(request.backend)[0]).on_device
     free = machine.device_memory() if has_device else None
     with opened(request, progress) as session:
         backend = session.pipeline.backend
@@ -123,7 +125,7 @@ def _settings(session: Session, settings: SamplerSettings) -> dict[str, Any]:
         "model": model_facts(session.pipeline.bundle),
         "backend": session.pipeline.backend,
         "precision": session.options.precision,
-        "threads": session.options.threads or machine.usable_cores(),
+        "threads": session.options.threads or usable_cores(),
         "sampling": sampling,
         "evaluations": evaluations(settings),
         "guidance_policy": guidance_policy(settings),

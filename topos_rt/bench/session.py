@@ -16,7 +16,8 @@ from topos_rt.engines import Engine, EngineOptions, backend, choose_backend
 from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import choose
 from topos_rt.formats import ExportOptions, write_glb
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks, engine_source
 from topos_rt.pipeline import HeadPipeline
 

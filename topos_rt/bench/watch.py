@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 from topos_rt.engines import Engine
-from topos_rt.engines.contract import DeviceTimes, Tensor, Traced, Value
+from topos_rt.engines.contract import DeviceTimes, Traced, Value
+from topos_rt.support.arrays import Array
+from topos_rt.support.closing import Closing
 
 # Milliseconds of one engine run, under trtexec's names; `hostMs` is ours. On a CPU there is no device: no
 # enqueuing and no transfers, and the run is all compute.
 FIELDS = ("enqMs", "h2dMs", "computeMs", "d2hMs", "latencyMs", "hostMs")
 
 
-class Watched:
+class Watched(Closing):
     """An `Engine` around another.
 
     `samples` holds, while `recording` is on, the times of each run by the names of `FIELDS`; `feeds` is what
@@ -33,7 +34,7 @@ class Watched:
         self._seen: DeviceTimes | None = None
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
         self.feeds = dict(feeds)
@@ -78,11 +79,3 @@ class Watched:
     def close(self) -> None:
         """Close the engine."""
         self._inner.close()
-
-    def __enter__(self) -> Watched:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

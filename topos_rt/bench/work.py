@@ -8,66 +8,35 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
 from topos_rt.engines import Engine
-from topos_rt.flow.counting import network_evaluations
-from topos_rt.flow.sampling import guided, sample
+from topos_rt.flow.counting import network_runs
 from topos_rt.flow.settings import SamplerSettings
-from topos_rt.flow.solvers import Array
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 
 _DATA = (".onnx", ".safetensors")
 
 
-class _Runs:
-    """A `topos_rt.flow.sampling.Field` that counts which graph would run."""
-
-    def __init__(self) -> None:
-        self.count = dict.fromkeys(GRAPHS, 0)
-
-    def conditional(self, x: Array, t: float) -> Array:
-        self.count["dit_step"] += 1
-        return x
-
-    def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
-        self.count["dit_step_guided"] += 1
-        return x, x
-
-
 def runs_per_head(settings: SamplerSettings) -> dict[str, int]:
-    """Graph -> runs of it for one head of a warm pipeline, which keeps its modulations between calls.
+    """Return graph -> its runs for one head of a warm pipeline, which keeps its modulations between calls.
 
-    `settings.guidance` must be a number. Counted in a run on nothing, so it holds for every solver.
+    `settings.guidance` must be a number.
     """
-    field = _Runs()
-    for _ in sample(guided(field, settings), np.zeros(0, np.float32), settings):
-        pass
-    return field.count | dict.fromkeys(("image_encoder", "dit_context", "vae_decoder"), 1)
+    runs = network_runs(settings)
+    once = dict.fromkeys(("image_encoder", "dit_context", "vae_decoder"), 1)
+    dit = {"dit_step": runs.unguided, "dit_step_guided": runs.guided_runs}
+    return dict.fromkeys(GRAPHS, 0) | once | dit
 
 
 def evaluations(settings: SamplerSettings) -> dict[str, int]:
-    """Evaluations of the velocity in one head: `guided`, `unguided`; `passes` counts a guided one twice."""
-    runs = runs_per_head(settings)
-    return {
-        "guided": runs["dit_step_guided"],
-        "unguided": runs["dit_step"],
-        "passes": network_evaluations(settings),
-    }
-
-
-def head_flops(flops: Mapping[str, int], runs: Mapping[str, int]) -> int:
-    """Floating-point operations of one head of a warm pipeline."""
-    return sum(count * flops[graph] for graph, count in runs.items())
+    """Count the velocity's evaluations in one head: `guided`, `unguided`; guided ones are two `passes`."""
+    runs = network_runs(settings)
+    return {"guided": runs.guided_runs, "unguided": runs.unguided, "passes": runs.passes}
 
 
 def io_bytes(engine: Engine) -> int:
     """The fewest bytes one run moves: every input read once, every output written once. No weights."""
-    return sum(
-        int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
-        for side in (engine.inputs, engine.outputs)
-        for spec in side.values()
-    )
+    return sum(spec.nbytes for side in (engine.inputs, engine.outputs) for spec in side.values())
 
 
 def model_digest(bundle: Bundle) -> str:

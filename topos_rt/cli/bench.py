@@ -110,7 +110,10 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         if path is not None:
             check_writable(path, parents=True)
     request = _request(arguments)
-    from topos_rt.bench import result, table
+    from topos_rt.bench import plot, result, table
+
+    if arguments.plot is not None:
+        plot.figure_class()  # now: it would be missed only after the measurement
 
     found = result.measure(
         request,
@@ -126,9 +129,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     for line in table.lines(found):
         (console.note if line.startswith("note: ") else console.say)(line)
     if arguments.plot is not None:
-        from topos_rt.bench.plot import draw
-
-        write_atomic(arguments.plot, draw(found), parents=True)
+        write_atomic(arguments.plot, plot.draw(found), parents=True)
     return 0
 
 
@@ -145,7 +146,7 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.rerun:
         found = compare.rerun(a, b, _base(arguments), arguments.fail_above, console.progress)
     else:
-        found = compare.compare(a, b, arguments.fail_above)
+        found = compare.compare_results(a, b, arguments.fail_above)
     console.report.update(found)
     for line in table.comparison(found):
         console.say(line)

@@ -13,7 +13,8 @@ from topos_rt.engines import BUILDERS, EngineOptions, builder
 from topos_rt.engines.cache import ENVIRONMENT, EngineCache
 from topos_rt.engines.contract import PRECISIONS
 from topos_rt.engines.tensorrt.backend import Plan, TensorRT
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import engine_source
 
 _NAMED = 3  # layers, in the table; the JSON names them all

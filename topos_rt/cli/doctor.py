@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from topos_rt import __version__
 from topos_rt.cli.console import Console
 from topos_rt.errors import ToposError, one_line
+from topos_rt.support.machine import nvidia_smi, usable_cores
 
 if TYPE_CHECKING:
     from topos_rt.engines.cache import Entry
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Distribution -> the module that proves it, and distribution -> the extra that brings it. A test holds them
 # against pyproject.toml; they are not read from the installed metadata, which may be what is broken.
 REQUIRED = {
+    "filelock": "filelock",
     "numpy": "numpy",
     "onnxruntime": "onnxruntime",
     "pillow": "PIL.Image",
@@ -42,12 +43,11 @@ OPTIONAL = {
     "usd-core": "usd",
     "scipy": "mesh",
     "trimesh": "mesh",
+    "matplotlib": "plot",
 }
-BUILT = ("tensorrt-rtx", "tensorrt")  # the backends that keep engines
 # What a package of native code raises when it does not fit the machine or its neighbours.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)
-_SMI = ("--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader")
-_SMI_TIMEOUT_S = 15
+_SMI_FIELDS = "name,compute_cap,memory.total,driver_version"
 _REINSTALL = "reinstall topos-rt"
 
 
@@ -86,7 +86,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     found = _Findings()
     found.topos_rt = {"version": __version__, "path": str(Path(__file__).parents[1])}
     found.python = {"version": platform.python_version(), "executable": sys.executable}
-    found.platform = {"system": platform.platform(), "machine": platform.machine(), "cpu_threads": _threads()}
+    found.platform = {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_threads": usable_cores(),
+    }
     _find_packages(found)
     _find_gpus(found)
     _find_kernels(found)
@@ -98,10 +102,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.say(line)
     ready = found.auto is not None and any(model["works"] for model in found.models.values())
     return 0 if ready else 1
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _find_packages(found: _Findings) -> None:
@@ -133,24 +133,19 @@ def _import_fault(module: str) -> str | None:
 
 
 def _find_gpus(found: _Findings) -> None:
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    if shutil.which("nvidia-smi") is None:
         if Path("/proc/driver/nvidia/version").exists():
             found.problem(
                 "an NVIDIA driver is loaded, but nvidia-smi is not here", "install the driver's tools"
             )
         return
     try:
-        done = subprocess.run(
-            [program, *_SMI], capture_output=True, text=True, timeout=_SMI_TIMEOUT_S, check=True
-        )
+        found.gpus = [_gpu(line) for line in nvidia_smi(_SMI_FIELDS)]
     except subprocess.CalledProcessError as error:
         told = one_line(error.stdout or error.stderr or "") or f"exit code {error.returncode}"
         found.problem(f"nvidia-smi failed: {told}", "reinstall the NVIDIA driver, then restart")
     except (OSError, subprocess.TimeoutExpired) as error:
         found.problem(f"nvidia-smi failed: {error}", "restart the machine")
-    else:
-        found.gpus = [_gpu(line) for line in done.stdout.splitlines() if line.strip()]
 
 
 def _find_kernels(found: _Findings) -> None:
@@ -198,6 +193,7 @@ def _fixes(found: _Findings) -> Iterator[str]:
 
 def _find_engines(found: _Findings) -> None:
     try:
+        from topos_rt.engines import backend
         from topos_rt.engines.cache import EngineCache
 
         cache = EngineCache()
@@ -210,7 +206,7 @@ def _find_engines(found: _Findings) -> None:
         fault = None
     except ToposError as error:
         fault = str(error)
-        if any(name in BUILT and backend["works"] for name, backend in found.backends.items()):
+        if any(told["works"] and backend(name).builds for name, told in found.backends.items()):
             found.problem(f"{error.what}: {error.got}", error.fix)
     listed = [_engine(entry) for entry in entries]
     total = sum(entry.bytes for entry in entries)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
-from topos_rt.cli.writing import Outputs, add_preview_option, opened, plan, write_head
+from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
 from topos_rt.errors import ImageError, OptionError, ToposError
 from topos_rt.flow.settings import check_seed
 from topos_rt.head.topology import check_level
@@ -83,7 +83,7 @@ def _check(arguments: argparse.Namespace) -> _Request:
     if len(set(seeds)) < len(seeds):
         raise OptionError("--seeds", got="the same seed twice", expected="different seeds")
     items = [Item(image, seed, numbered) for image in arguments.images for seed in seeds]
-    return _Request(seeds, sampling, plan(arguments, items))
+    return _Request(seeds, sampling, settled_outputs(arguments, items))
 
 
 def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[int]]:

@@ -54,7 +54,7 @@ def choose_format(out: str | None, name: str | None, default: str, several: bool
     return format_of(out)
 
 
-def plan_paths(out: str | None, items: Sequence[Item], suffix: str, flag: str) -> list[Path]:
+def output_paths(out: str | None, items: Sequence[Item], suffix: str, flag: str) -> list[Path]:
     """The file of each head.
 
     Args:

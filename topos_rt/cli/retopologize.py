@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
-from topos_rt.cli.writing import Outputs, add_preview_option, opened, plan, write_head
+from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
 from topos_rt.errors import ToposError, choose, one_line
 from topos_rt.flow.settings import check_seed
 from topos_rt.head.topology import check_level
@@ -116,9 +116,8 @@ def _check(arguments: argparse.Namespace) -> _Request:
     choose(arguments.input_units, INPUT_UNITS, "unit of length")
     seed = None if arguments.seed is None else check_seed(arguments.seed)
     items = [Item(source, seed or 0) for source in arguments.scans]
-    return _Request(
-        seed, check_passes(arguments.passes), arguments.input_units, arguments.align, plan(arguments, items)
-    )
+    outputs = settled_outputs(arguments, items)
+    return _Request(seed, check_passes(arguments.passes), arguments.input_units, arguments.align, outputs)
 
 
 def _run_one(

@@ -15,7 +15,7 @@ import numpy as np
 
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
-from topos_rt.cli.outputs import Item, choose_format, is_pattern, names_directory, plan_paths
+from topos_rt.cli.outputs import Item, choose_format, is_pattern, names_directory, output_paths
 from topos_rt.errors import OptionError, one_line
 from topos_rt.formats import EXPORTERS, ExportOptions
 from topos_rt.head.mesh import HeadMesh
@@ -47,7 +47,7 @@ def add_preview_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def plan(arguments: argparse.Namespace, items: Sequence[Item]) -> Outputs:
+def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Outputs:
     """Everything that can be wrong with the outputs is found here, before anything heavy is loaded.
 
     Raises OptionError or OutputError for it.
@@ -57,11 +57,11 @@ def plan(arguments: argparse.Namespace, items: Sequence[Item]) -> Outputs:
     options.engines(arguments)
     export = ExportOptions(units=arguments.units, up=arguments.up, rig=not arguments.no_rig)
     EXPORTERS[name](_triangle(), export)
-    paths = plan_paths(arguments.out, items, name, "-o")
+    paths = output_paths(arguments.out, items, name, "-o")
     previews = []
     if arguments.preview is not None:
         _check_preview(arguments.preview, len(items) > 1)
-        previews = plan_paths(arguments.preview, items, "png", "--preview")
+        previews = output_paths(arguments.preview, items, "png", "--preview")
     return Outputs(
         name,
         export,

@@ -1,6 +1,6 @@
-"""Inference engines. Nothing above this package knows which one runs.
+"""Inference engines behind one contract: the code above this room does not know which library runs.
 
-To add a backend: a module, or an object in one, with the members of `BackendModule`, and a line in
+To add a backend, write a module, or an object in one, with the members of `Backend`, and a line in
 `BACKENDS`.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from topos_rt.engines.contract import BackendModule, Engine, EngineOptions, Probe, TensorSpec
+from topos_rt.engines.contract import Backend, Engine, EngineOptions, Probe
 from topos_rt.errors import BackendError, choose
 from topos_rt.gpu import cuda
 
@@ -24,7 +24,6 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "Probe",
-    "TensorSpec",
     "backend",
     "builder",
     "choose_backend",
@@ -33,23 +32,23 @@ __all__ = [
 
 AUTO = "auto"
 
-# Best first: "auto" takes the first that works. A module, or "module:object"; imported only when asked for.
+# The best first: "auto" takes the first that works. A module, or "module:object"; imported on demand.
 BACKENDS: dict[str, str] = {
     "tensorrt-rtx": "topos_rt.engines.tensorrt.backend:RTX",
     "tensorrt": "topos_rt.engines.tensorrt.backend:FULL",
     "onnxruntime": "topos_rt.engines.onnxruntime",
 }
-# Those whose engines are built ahead of time.
+# The backends that need an NVIDIA driver, and whose engines `topos-rt build` builds.
 BUILDERS = {name: BACKENDS[name] for name in ("tensorrt-rtx", "tensorrt")}
 
 
-def backend(name: str) -> BackendModule:
-    """What runs under the name of a backend. Raises OptionError for an unknown name."""
-    return cast(BackendModule, _find(choose(name, BACKENDS, "backend")))
+def backend(name: str) -> Backend:
+    """Return the backend called `name`. Raises OptionError for an unknown name."""
+    return cast(Backend, _find(choose(name, BACKENDS, "backend")))
 
 
 def builder(name: str) -> TensorRT:
-    """`backend`, of those that build engines. Raises OptionError for any other."""
+    """Return the backend called `name` if it builds engines. Raises OptionError for any other name."""
     return cast("TensorRT", _find(choose(name, BUILDERS, "backend that builds engines")))
 
 
@@ -60,17 +59,17 @@ def _find(place: str) -> object:
 
 
 def survey(names: Iterable[str] = BACKENDS) -> dict[str, Probe]:
-    """What each backend says about working here, best first."""
+    """Probe each backend, the best first."""
     return {name: backend(name).probe() for name in names}
 
 
 def choose_backend(name: str = AUTO) -> tuple[str, str]:
-    """Settle on a backend: its name, and why this one.
+    """Settle on a backend; return its name and the reason.
 
     Raises:
         OptionError: `name` is neither "auto" nor a backend.
-        BackendError: "auto", and none works here.
-        InputError: the one asked for does not work here (MissingExtraError where something is not installed).
+        BackendError: `name` is "auto", and no backend works here.
+        InputError: the backend does not work here (MissingExtraError where something is not installed).
     """
     if name != AUTO:
         if name not in BACKENDS:
@@ -79,7 +78,7 @@ def choose_backend(name: str = AUTO) -> tuple[str, str]:
         if probe.error is not None:
             raise probe.error
         return name, f"asked for; {probe.detail}"
-    # Loading TensorRT to learn that there is no driver would be the longest part of a start on a CPU.
+    # Loading TensorRT only to learn that there is no driver would be the longest part of a start on a CPU.
     runs = [name for name in BACKENDS if name not in BUILDERS or cuda.has_driver()]
     probes = survey(runs)
     for found, probe in probes.items():

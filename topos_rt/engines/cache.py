@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from topos_rt.engines.file_lock import locked
 from topos_rt.errors import BundleError, OutputError
 from topos_rt.support.files import check_writable, write_atomic
 from topos_rt.support.strictjson import parse_object, read_as
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 ENVIRONMENT = "TOPOS_RT_CACHE"
 FORMAT = "topos_rt.engine/1"
@@ -33,6 +36,7 @@ REMEDY = f"name another directory with --cache or {ENVIRONMENT}, or make this on
 _STEM = re.compile(r"(?P<stem>[\w.-]+-[0-9a-f]{24})(\.[\w-]+)?\.(plan|json|jit|lock)")
 _LEFT_OVER = re.compile(r"\.topos-rt-[0-9a-f]{12}\.tmp")
 _LEFT_OVER_S = 24 * 3600
+_POLL_S = 0.05
 _MAX_SIDECAR = 1 << 20
 
 
@@ -204,27 +208,31 @@ class EngineCache:
 
     @contextmanager
     def lock(self, key: EngineKey, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Keep other processes from building the same engine; see `file_lock.locked`.
+        """Keep other processes and threads from building the same engine meanwhile.
 
-        Where the cache cannot be written to there is no lock: each process builds for itself.
+        `waiting` is called again and again while another holds the lock; what it raises ends the wait. Where
+        the cache cannot be written to there is no lock, and each process builds for itself.
         """
-        raised: list[BaseException] = []
+        from filelock import FileLock
 
-        def wait() -> None:
-            try:
-                waiting()
-            except BaseException as error:
-                raised.append(error)
-                raise
-
-        with contextlib.ExitStack() as stack:
-            try:
-                self._prepare()
-                stack.enter_context(locked(self._file(key, "lock"), wait))
-            except (OSError, OutputError) as error:
-                if error in raised:  # it is the caller's own, a TimeoutError or BrokenPipeError for example
-                    raise
+        lock = FileLock(self._file(key, "lock"))
+        while not self._acquired(lock):
+            waiting()
+            time.sleep(_POLL_S)
+        try:
             yield
+        finally:
+            lock.release()
+
+    def _acquired(self, lock: BaseFileLock) -> bool:
+        try:
+            self._prepare()
+            lock.acquire(timeout=0)
+        except TimeoutError:
+            return False
+        except (OSError, OutputError):  # no lock can be had here
+            return True
+        return True
 
     def runtime_cache(self, key: EngineKey, device: str) -> Path:
         """Where the kernels compiled for a device are kept, beside the plan."""

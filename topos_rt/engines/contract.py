@@ -1,57 +1,46 @@
-"""The engine contract, and the checks that every backend shares."""
+"""The contract between the runtime and its inference engines, and the checks that every backend shares.
+
+A graph in this room is an ONNX graph of a model bundle; an engine is one such graph, loaded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from topos_rt.errors import InputError, OptionError, ToposError, choose
+from topos_rt.gpu.cuda import Stream
+from topos_rt.gpu.device_array import DeviceArray
+from topos_rt.support.arrays import Array, TensorSpec
 
-if TYPE_CHECKING:
-    from topos_rt.flow.program import Evaluation
-    from topos_rt.gpu.cuda import Stream
-    from topos_rt.gpu.device_array import DeviceArray
-
-Tensor: TypeAlias = npt.NDArray[Any]
-Value: TypeAlias = "Tensor | DeviceArray"
+Value: TypeAlias = Array | DeviceArray
 MAX_THREADS = 1024
 
-# What a bundle's graphs come in, and what that means for them.
+# Precision -> what it means for the graphs of a bundle.
 PRECISIONS = {"fp16": "matrix products of FP16 operands, all else FP32", "fp32": "FP32 throughout"}
 
-# Told the graph that is being built and how much of that is done, 0 to 1; returning False cancels it.
+# Receives the graph that is being built and the share done, 0 to 1. Returning False cancels the build.
 BuildCallback: TypeAlias = Callable[[str, float], object]
 
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """Static shape and element type of a graph's input or output."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __str__(self) -> str:
-        return f"{self.dtype} {list(self.shape)}"
-
-
-@dataclass(frozen=True)
 class EngineOptions:
-    """What may be chosen when an engine is loaded. Raises OptionError for a value out of range."""
+    """How an engine is loaded. Raises OptionError for a value out of range."""
 
     threads: int | None = None  # on the CPU; None: as many as there are usable cores
     # One of PRECISIONS, for the backends that offer a choice; None: FP16 where the bundle has it.
     precision: str | None = None
     cache: Path | None = None  # where built engines are kept; None: see `topos_rt.engines.cache`
-    known: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files that were verified already
+    weights: tuple[Path, ...] = ()  # the files that hold the graph's weights
+    hashes: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, verified already
     progress: BuildCallback | None = None
-    workspace: Any = None  # from `BackendModule.workspace`; None: the engine shares nothing
+    workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
 
     def __post_init__(self) -> None:
         if self.precision is not None:
@@ -69,14 +58,13 @@ class Probe:
     """Whether a backend works on this machine."""
 
     detail: str  # version and device, or why not; one line
-    error: ToposError | None = None  # what asking for this backend raises, None where it works
+    error: ToposError | None = None  # what asking for this backend raises; None where it works
 
 
 class Engine(Protocol):
     """One loaded graph.
 
-    An engine is not asked to be safe to run from several threads at once; `topos_rt.model.networks` sees to
-    that.
+    An engine need not be safe to run from several threads at once: `topos_rt.model.networks` takes turns.
     """
 
     @property
@@ -86,20 +74,20 @@ class Engine(Protocol):
     def outputs(self) -> Mapping[str, TensorSpec]: ...
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """Run the graph once and wait for it.
 
         Args:
-            feeds: one array for each input, of exactly its shape and dtype; not changed. On a GPU also what
-                an engine on the same GPU kept there.
+            feeds: one array for each input, of exactly its shape and dtype; not changed. On a GPU these may
+                be arrays that an engine on the same GPU kept there.
             out: arrays, C-contiguous and writable, that take the outputs of their names; any subset. They may
                 be among `feeds`.
             keep: outputs that may stay where they were computed, to be fed to another engine.
 
         Returns:
-            Every output by name: the array given in `out`, else a new one that no later call touches. What is
-            kept on a GPU is a `DeviceArray`, all else NumPy's.
+            Every output by name: the array given in `out`, else a new one that no later call touches. An
+            output kept on a GPU is a `DeviceArray`, every other one a NumPy array.
 
         Raises:
             InputError: a name, shape or dtype is wrong, or the engine is closed.
@@ -120,7 +108,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class DeviceTimes:
-    """One run of an engine on a device, in milliseconds: of the host's clock, then of the device's events."""
+    """Milliseconds of one run of an engine on a device: `enqueue` by the host's clock, the rest by events."""
 
     enqueue: float  # to hand the graph over
     to_device: float
@@ -130,7 +118,7 @@ class DeviceTimes:
 
 @runtime_checkable
 class Traced(Protocol):
-    """An engine on a device that can tell what its runs spend their time on."""
+    """An engine on a device that can say where the time of its runs goes."""
 
     def trace(self, sink: Callable[[DeviceTimes], object] | None) -> None:
         """Call `sink` after every run that follows; None ends that. Untraced runs pay nothing for it."""
@@ -139,49 +127,48 @@ class Traced(Protocol):
 
 @runtime_checkable
 class Enqueued(Engine, Protocol):
-    """An engine on a device that others put to work there, in a CUDA graph for one."""
+    """An engine on a GPU whose runs others can put on a stream, to record them into a CUDA graph for one."""
 
     @property
     def recordable(self) -> bool:
-        """Whether a run, of what is bound now, may be recorded into a CUDA graph."""
+        """Whether a run of what is bound now may be recorded into a CUDA graph."""
         ...
 
     def enqueue(self, arrays: Mapping[str, DeviceArray], stream: Stream) -> None:
-        """Put a run on a stream and do not wait for it; may be recorded into a CUDA graph.
+        """Put a run on a stream and do not wait for it; the run may be recorded into a CUDA graph.
 
-        arrays: all inputs and outputs, on the GPU; they stay in use until the stream is waited for. What is
-        recorded holds until the engine is closed. Raises BackendError, CudaError.
+        arrays: all inputs and outputs, on the GPU; they stay in use until the stream is waited for. A
+        recording is valid until the engine is closed. Raises BackendError, CudaError.
         """
         ...
 
 
-class FlowLoop(Protocol):
-    """The context, all steps of a sampler and the decoder as one piece of work on a device."""
-
-    def run(self, tokens: Value, start: Tensor) -> Tensor:
-        """Condition tokens [1,T,C] and noise [1,N,D] -> vertices [1,V,6]. Raises BackendError."""
-        ...
-
-    def close(self) -> None:
-        """Give back what it holds, before the engines. May be called again."""
-        ...
-
-
-# Engines of all graphs, a program and the modulation at each of its times -> what goes through it.
-Recorder: TypeAlias = "Callable[[Mapping[str, Any], Sequence[Evaluation], Mapping[float, Value]], FlowLoop]"
-
-
-class BackendModule(Protocol):
-    """What a backend offers."""
+class Workspace(Protocol):
+    """What the engines of one pipeline share on a GPU, since their runs take turns."""
 
     @property
-    def flow_loop(self) -> Recorder | None:
-        """Makes a `FlowLoop`; None where there is no device. Raises BackendError, InputError."""
+    def device(self) -> int: ...
+
+    @property
+    def stream(self) -> Stream: ...
+
+
+class Backend(Protocol):
+    """One inference library. The code above asks for these properties and never for the backend's name."""
+
+    @property
+    def on_device(self) -> bool:
+        """Whether engines run on a GPU: outputs can stay there, and runs can be enqueued and recorded."""
         ...
 
     @property
-    def PRECISIONS(self) -> tuple[str, ...]:
-        """Of the graphs that it runs, the one it runs best first."""
+    def builds(self) -> bool:
+        """Whether engines are built before they are loaded, and kept in a cache on disk."""
+        ...
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The keys of PRECISIONS whose graphs it runs, the fastest first."""
         ...
 
     def probe(self) -> Probe:
@@ -189,14 +176,14 @@ class BackendModule(Protocol):
         ...
 
     def requirements(self, path: Path, options: EngineOptions) -> Mapping[str, int]:
-        """Bytes on the device by kind, before anything is loaded there; empty without a device of its own.
+        """Return bytes on the device by kind before anything is loaded there; empty for a CPU backend.
 
-        Raises what `load` does.
+        Raises the errors of `load`.
         """
         ...
 
     def workspace(self) -> AbstractContextManager[Any]:
-        """What the engines of one pipeline may share, whose runs take turns; closed after them."""
+        """Return what the engines of one pipeline share, since their runs take turns; closed after them."""
         ...
 
     def load(self, path: Path, options: EngineOptions) -> Engine:
@@ -221,7 +208,7 @@ def check_feeds(
 
 
 def check_out(
-    outputs: Mapping[str, TensorSpec], out: Mapping[str, Tensor], keep: Collection[str] = ()
+    outputs: Mapping[str, TensorSpec], out: Mapping[str, Array], keep: Collection[str] = ()
 ) -> None:
     """Raise InputError unless arrays of `out` can take their outputs, and `keep` names others."""
     for name in keep:
@@ -244,7 +231,7 @@ def _check(
     if name not in specs:
         raise InputError(f"engine {kind}", got=repr(name), expected=f"one of: {', '.join(specs)}")
     spec = specs[name]
-    # NumPy 2 says "cpu" of its own arrays
+    # NumPy 2 arrays have a `device` too: "cpu".
     here = isinstance(array, np.ndarray) or (device is not None and getattr(array, "device", None) == device)
     if not here:
         place = f" on GPU {array.device}" if hasattr(array, "device") else ""

@@ -1,20 +1,21 @@
-"""An engine that is a Python function: what everything above the backends is tested with."""
+"""An engine that is a Python function: everything above the engines can be tested without a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from topos_rt.engines.contract import Tensor, TensorSpec, Value, check_feeds, check_out
+from topos_rt.engines.contract import Value, check_feeds, check_out
 from topos_rt.errors import BackendError, InputError
+from topos_rt.support.arrays import Array, TensorSpec
+from topos_rt.support.closing import Closing
 
-Handler: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+Handler: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
-class FakeEngine:
+class FakeEngine(Closing):
     """An `Engine` that runs `handler(feeds) -> outputs`, and checks both sides against its specs."""
 
     def __init__(
@@ -25,7 +26,7 @@ class FakeEngine:
         self._handler: Handler | None = handler
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
         if self._handler is None:
@@ -38,8 +39,7 @@ class FakeEngine:
             if name not in made or made[name].shape != spec.shape or made[name].dtype != spec.dtype:
                 found = TensorSpec(made[name].shape, made[name].dtype) if name in made else "nothing"
                 raise BackendError(f"fake engine, output {name!r}", got=found, expected=spec)
-            # A copy, since the handler may give the same array each time.
-            results[name] = made[name].copy()
+            results[name] = made[name].copy()  # the handler may return the same array each time
         for name, array in (out or {}).items():
             np.copyto(array, results[name])
             results[name] = array
@@ -48,11 +48,3 @@ class FakeEngine:
     def close(self) -> None:
         """Drop the handler."""
         self._handler = None
-
-    def __enter__(self) -> FakeEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,18 +1,19 @@
-"""The embedded default: ONNX Runtime on the CPU of any machine."""
+"""ONNX Runtime on the CPU of any machine: the default where there is no GPU."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import EngineOptions, Probe, Tensor, TensorSpec, Value, check_feeds, check_out
+from topos_rt.engines.contract import EngineOptions, Probe, Value, check_feeds, check_out
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError
+from topos_rt.support.arrays import Array, TensorSpec
+from topos_rt.support.closing import Closing
+from topos_rt.support.machine import usable_cores
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -24,12 +25,13 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(bool)": np.dtype(np.bool_),
 }
 _ERRORS_ONLY = 3
-PRECISIONS = ("fp32",)  # what a CPU is fast in
-flow_loop = None
+on_device = False
+builds = False
+precisions = ("fp32",)  # a CPU is fast in FP32
 
 
 def probe() -> Probe:
-    """Version of ONNX Runtime, and where it runs."""
+    """Return the version of ONNX Runtime and where it runs."""
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
@@ -39,12 +41,12 @@ def probe() -> Probe:
 
 
 def requirements(path: Path, options: EngineOptions) -> dict[str, int]:
-    """Nothing: there is no device."""
+    """Return nothing, since there is no device."""
     return {}
 
 
 def workspace() -> AbstractContextManager[None]:
-    """Sessions share nothing."""
+    """Return an empty context: sessions share nothing."""
     return nullcontext()
 
 
@@ -53,12 +55,7 @@ def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(path, options.threads or usable_cores())
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Closing):
     """An `Engine` over one inference session."""
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -89,7 +86,7 @@ class OnnxRuntimeEngine:
         self.outputs: dict[str, TensorSpec] = _specs(path.name, session.get_outputs())
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
         session = self._session
@@ -110,14 +107,6 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Drop the session."""
         self._session = None
-
-    def __enter__(self) -> OnnxRuntimeEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _errors() -> tuple[type[Exception], ...]:

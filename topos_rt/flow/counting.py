@@ -1,20 +1,25 @@
-"""How often a run evaluates the network, counted by a run on nothing: it holds for every solver."""
+"""How often a run evaluates the velocity and the network.
+
+All counts are taken from a run on empty arrays, so they hold for every solver of the table.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from topos_rt.errors import choose
 from topos_rt.flow.sampling import guided, sample
 from topos_rt.flow.settings import SamplerSettings
-from topos_rt.flow.solvers import SOLVERS, Array
+from topos_rt.flow.solvers import SOLVERS
+from topos_rt.support.arrays import Array
+
+_EMPTY = np.zeros(0, np.float32)
 
 
-def evaluations(solver: str, steps: int) -> int:
-    """How often a solver evaluates the velocity in that many steps. Raises OptionError for an unknown solver.
-
-    Counted in a run on nothing, so it holds for every solver of the table.
-    """
+def velocity_evaluations(solver: str, steps: int) -> int:
+    """Return how often a solver evaluates the velocity. Raises OptionError for an unknown solver."""
     times: list[float] = []
 
     def velocity(x: Array, t: float) -> Array:
@@ -22,32 +27,42 @@ def evaluations(solver: str, steps: int) -> int:
         return x
 
     grid = [1 - k / steps for k in range(steps + 1)]
-    for _ in choose(solver, SOLVERS, "solver")(velocity, np.zeros(0, np.float32), grid):
+    for _ in choose(solver, SOLVERS, "solver")(velocity, _EMPTY, grid):
         pass
     return len(times)
 
 
-def network_evaluations(settings: SamplerSettings) -> int:
-    """Forward passes of the network in one run; a guided evaluation with v_uncond is two.
+@dataclass
+class NetworkRuns:
+    """A `topos_rt.flow.sampling.Field` that counts its evaluations."""
 
-    Counted in a run on nothing, so it holds for every solver. Raises OptionError where the guidance is still
-    the model's own.
-    """
-    count = _Count()
-    for _ in sample(guided(count, settings), np.zeros(0, np.float32), settings):
-        pass
-    return count.passes
-
-
-class _Count:
-    """A `Field` that counts."""
-
-    passes = 0
+    unguided: int = 0
+    guided_runs: int = 0
 
     def conditional(self, x: Array, t: float) -> Array:
-        self.passes += 1
+        """Count an evaluation under the condition alone."""
+        self.unguided += 1
         return x
 
     def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
-        self.passes += 2
+        """Count an evaluation with and without the condition."""
+        self.guided_runs += 1
         return x, x
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of the network: a guided evaluation takes two."""
+        return self.unguided + 2 * self.guided_runs
+
+
+def network_runs(settings: SamplerSettings) -> NetworkRuns:
+    """Count the network's runs for one head. Raises OptionError where the guidance is the model's own."""
+    count = NetworkRuns()
+    for _ in sample(guided(count, settings), _EMPTY, settings):
+        pass
+    return count
+
+
+def network_evaluations(settings: SamplerSettings) -> int:
+    """Return the forward passes of the network for one head. Raises as `network_runs`."""
+    return network_runs(settings).passes

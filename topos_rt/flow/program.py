@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topos_rt.errors import OptionError
-from topos_rt.flow.counting import evaluations
+from topos_rt.flow.counting import velocity_evaluations
 from topos_rt.flow.sampling import guided, sample
 from topos_rt.flow.settings import SamplerSettings
-from topos_rt.flow.solvers import Array
+from topos_rt.support.arrays import Array
 
 MAX_TERMS = 4  # of one sum, as in `topos_rt.gpu.ops.flow_step`
 _EXACT = 1e-9  # how far a sum may be from a state, in any coordinate
@@ -62,7 +62,7 @@ def flow_program(settings: SamplerSettings) -> tuple[Evaluation, ...]:
 
     Raises OptionError where guidance is still the model's own, or a state needs more than MAX_TERMS arrays.
     """
-    trace = _Trace(1 + 2 * evaluations(settings.solver, settings.steps))
+    trace = _Trace(1 + 2 * velocity_evaluations(settings.solver, settings.steps))
     velocity = guided(trace, settings)
 
     def watched(x: Array, t: float) -> Array:

@@ -13,7 +13,8 @@ import numpy as np
 
 from topos_rt.errors import OptionError
 from topos_rt.flow.settings import SamplerSettings, check_seed
-from topos_rt.flow.solvers import SOLVERS, Array, Step, Velocity
+from topos_rt.flow.solvers import SOLVERS, Step, Velocity
+from topos_rt.support.arrays import Array
 
 _EDGE = 1e-9  # so that no grid's rounding decides whether guidance acts at an edge of its interval
 

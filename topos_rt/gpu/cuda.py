@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import Tensor, TensorSpec
+from topos_rt.support.arrays import Array, TensorSpec
+from topos_rt.support.closing import Closing
 
 OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
 DRIVER_TOO_OLD = "cudaErrorInsufficientDriver"
@@ -138,22 +138,7 @@ class _NothingCollected:
 _nothing_collected = _NothingCollected()
 
 
-class _Held:
-    """Something to give back, once."""
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-
-class Stream(_Held):
+class Stream(Closing):
     """A stream of its own, which does not wait for the default one."""
 
     def __init__(self) -> None:
@@ -164,12 +149,12 @@ class Stream(_Held):
         """For others' calls."""
         return int(self._stream)
 
-    def to_device(self, address: int, array: Tensor) -> None:
+    def to_device(self, address: int, array: Array) -> None:
         """Begin to copy a C-contiguous array, which must live and stay until `synchronize`."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
         _call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
 
-    def to_host(self, array: Tensor, address: int) -> None:
+    def to_host(self, array: Array, address: int) -> None:
         """Begin to copy into a C-contiguous array, which must live until `synchronize`."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         _call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
@@ -218,7 +203,7 @@ class Stream(_Held):
             _call("cudaStreamDestroy", stream)
 
 
-class Graph(_Held):
+class Graph(Closing):
     """Recorded work, ready to be launched as often as wanted."""
 
     def __init__(self, recorded: Any) -> None:
@@ -234,7 +219,7 @@ class Graph(_Held):
             _call("cudaGraphExecDestroy", executable)
 
 
-class Event(_Held):
+class Event(Closing):
     """A point in time on the device, once `Stream.record` was called and the stream has got there."""
 
     def __init__(self) -> None:
@@ -251,7 +236,7 @@ class Event(_Held):
             _call("cudaEventDestroy", handle)
 
 
-class Memory(_Held):
+class Memory(Closing):
     """A plain allocation on the GPU, aligned to 256 bytes; zero bytes are none, at address 0."""
 
     def __init__(self, size: int) -> None:
@@ -264,14 +249,14 @@ class Memory(_Held):
             _call("cudaFree", address)
 
 
-class Pinned(_Held):
+class Pinned(Closing):
     """An array in page-locked memory of the host, which the GPU copies from and to at full speed."""
 
     def __init__(self, spec: TensorSpec) -> None:
         size = int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
         self._address = int(_call("cudaMallocHost", size))
         memory: Any = (ctypes.c_byte * size).from_address(self._address)
-        self.array: Tensor = np.frombuffer(memory, spec.dtype).reshape(spec.shape)
+        self.array: Array = np.frombuffer(memory, spec.dtype).reshape(spec.shape)
 
     def close(self) -> None:
         """Free it; `array` must not be used any more."""

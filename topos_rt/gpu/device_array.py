@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import Tensor
 from topos_rt.errors import InputError
 from topos_rt.gpu import cuda
+from topos_rt.support.arrays import Array
+from topos_rt.support.closing import Closing
 
 NOWHERE = -1  # the device of an address that is none
 
@@ -63,7 +63,7 @@ class DeviceArray:
         return cls(address, shape, dtype, cuda.device_of(address) if address else NOWHERE)
 
 
-class Arena:
+class Arena(Closing):
     """Memory on the current GPU, allocated piece by piece and freed at once. A context manager."""
 
     def __init__(self, stream: cuda.Stream) -> None:
@@ -77,7 +77,7 @@ class Arena:
         memory: cuda.Memory = self._held.enter_context(cuda.Memory(made.nbytes))
         return DeviceArray(memory.address, shape, made.dtype, self.device)
 
-    def put(self, array: Tensor) -> DeviceArray:
+    def put(self, array: Array) -> DeviceArray:
         """A copy of an array of the host; waits for it."""
         array = np.ascontiguousarray(array)
         made = self.empty(array.shape, array.dtype)
@@ -86,7 +86,7 @@ class Arena:
             self._stream.synchronize()
         return made
 
-    def get(self, array: DeviceArray) -> Tensor:
+    def get(self, array: DeviceArray) -> Array:
         """A copy on the host; waits for it and for all that was begun before."""
         host = np.empty(array.shape, array.dtype)
         if array.nbytes:
@@ -97,14 +97,6 @@ class Arena:
     def close(self) -> None:
         """Free everything."""
         self._held.close()
-
-    def __enter__(self) -> Arena:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _dense_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:

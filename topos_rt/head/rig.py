@@ -41,7 +41,7 @@ _BINDING = "binding."  # before the names of a binding's arrays in a file
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """The head that a rig was made on, and what `topos_rt.head.rig_fit.fit` needs to carry it to another.
+    """The head that a rig was made on, and what `topos_rt.head.rig_fit.fit_rig` needs to carry it to another.
 
     Joint j lies at the sum of `joint_weight[a:b]` times the vertices `joint_index[a:b]`, with
     `a, b = joint_offsets[j : j + 2]`; its weights sum to one. Contacts of shape s, `contact_pairs[a:b]` with

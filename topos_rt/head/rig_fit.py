@@ -30,7 +30,7 @@ _RIGID = 0.1  # a part bends only where a rotation and a shift leave more than t
 _RIDGE = 0.2  # several contacts of one vertex may disagree, and the correction should be smooth
 
 
-def fit(rig: Rig, positions: np.ndarray) -> Rig:
+def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
     """The rig of a bundle, fitted to a head: joints regressed, blendshapes carried over, no binding.
 
     positions: [V,3] float, any units and place, the axes of the rig's template up to a rotation.
@@ -49,13 +49,13 @@ def fit(rig: Rig, positions: np.ndarray) -> Rig:
         return rig
     centre = positions.mean(0, dtype=np.float64)  # float32 would lose the shape of a head far from the origin
     head = (positions - centre).astype(np.float32)
-    plan = _plan(rig)
-    frames = plan.warp.frames(head)
-    at_vertices = (plan.warp.blend @ frames.reshape(len(frames), 9)).reshape(-1, 3, 3)
+    ready = _prepared(rig)
+    frames = ready.warp.frames(head)
+    at_vertices = (ready.warp.blend @ frames.reshape(len(frames), 9)).reshape(-1, 3, 3)
     delta = np.einsum("kij,kj->ki", at_vertices[rig.shape_index], rig.shape_delta)
-    for piece in plan.pieces:
+    for piece in ready.pieces:
         delta[piece.entries] = piece.moved(head, frames)
-    for meeting in plan.meetings:
+    for meeting in ready.meetings:
         delta[meeting.entries] += meeting.missing(head, at_vertices, delta[meeting.entries])
     joints = binding.joints(head) + centre
     return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None)
@@ -146,7 +146,7 @@ class _Meeting:
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class _Prepared:
     """All that fitting a rig needs and that no head changes."""
 
     warp: _Warp
@@ -155,7 +155,7 @@ class _Plan:
 
 
 @lru_cache(maxsize=4)
-def _plan(rig: Rig) -> _Plan:
+def _prepared(rig: Rig) -> _Prepared:
     assert rig.binding is not None
     template = rig.binding.template.astype(np.float64)
     radius = sphere_frame(template)[1]
@@ -169,7 +169,7 @@ def _plan(rig: Rig) -> _Plan:
         pairs = rig.binding.contact_pairs[slice(*contacts[shape : shape + 2])]
         if len(pairs):
             meetings.append(_meeting(rig, template, part, pairs, _MEETING * radius))
-    return _Plan(warp, pieces, meetings)
+    return _Prepared(warp, pieces, meetings)
 
 
 def _pieces(rig: Rig, template: np.ndarray, warp: _Warp, shape: slice) -> list[_Piece]:

@@ -6,8 +6,9 @@ The bundle is the one interface between `export/`, which writes it, and the runt
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
+import posixpath
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,39 +19,13 @@ from topos_rt.errors import BundleError, MeshInputError, choose
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
-from topos_rt.model.manifest import (
-    GRAPHS,
-    MANIFEST_NAME,
-    FileInfo,
-    FlowSpec,
-    FrameSpec,
-    GraphFiles,
-    ImageSpec,
-    LatentSpec,
-    Manifest,
-    PointSpec,
-    WeightsInfo,
-)
+from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
 from topos_rt.support.files import write_atomic
+from topos_rt.support.machine import sha256_of
 from topos_rt.support.strictjson import AGAIN
 
-__all__ = [
-    "GRAPHS",
-    "Bundle",
-    "FileInfo",
-    "FlowSpec",
-    "FrameSpec",
-    "GraphFiles",
-    "ImageSpec",
-    "LatentSpec",
-    "Manifest",
-    "PointSpec",
-    "WeightsInfo",
-    "known_bundles",
-    "write_manifest",
-]
-
 MAX_MANIFEST_BYTES = 1 << 20
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f])", re.DOTALL)
 _PACKAGED = Path(__file__).parents[1] / "bundles"
 
 
@@ -110,6 +85,11 @@ class Bundle:
             raise BundleError("FP16 graphs of the bundle", got="none", fix=f"{AGAIN}, or use fp32")
         return self.path / str(getattr(files, name))
 
+    def weights(self, graph: Path) -> Path | None:
+        """Return the file with the weights of an ONNX file of the bundle, None where it holds them itself."""
+        name = self.manifest.weight_files.get(graph.relative_to(self.path).as_posix())
+        return None if name is None else self.path / name
+
     @cached_property
     def hierarchy(self) -> Hierarchy:
         """The decoder's pyramid of graphs; read on first use, since running the networks does not need it."""
@@ -119,7 +99,7 @@ class Bundle:
 def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Manifest:
     """Finish a bundle: list every file in `directory` with its size and SHA-256, and write `manifest.json`.
 
-    Returns the manifest as written; the `files` of the one given are ignored.
+    Returns the manifest as written; `files` and `weight_files` of the given one are ignored.
 
     Raises:
         BundleError: the manifest names a file that is not there; a file is no plain file or has an odd name.
@@ -130,7 +110,9 @@ def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Man
     for name in sorted(_walk(root)):
         path = _inside(root, name)
         files[name] = FileInfo(path.stat().st_size, _sha256(path))
-    manifest = dataclasses.replace(manifest, files=files)
+    manifest = dataclasses.replace(manifest, files=files, weight_files={})
+    _check_references(manifest)
+    manifest = dataclasses.replace(manifest, weight_files=_weight_files(root, manifest))
     _check_references(manifest)
     text = manifest.to_json()
     Manifest.from_json(text)  # what this writes must be readable
@@ -183,6 +165,42 @@ def _check_files(path: Path, manifest: Manifest, hashes: bool) -> None:
             )
         if hashes and (found := _sha256(file)) != info.sha256:
             raise BundleError(f"sha256 of bundle file {name}", got=found, expected=info.sha256, fix=AGAIN)
+    if hashes and (held := _weight_files(path, manifest)) != manifest.weight_files:
+        name = min(name for name, _ in held.items() ^ manifest.weight_files.items())
+        raise BundleError(
+            f"file of the weights of graph {name}",
+            got=held.get(name, "none"),
+            expected=manifest.weight_files.get(name, "none"),
+            fix=AGAIN,
+        )
+
+
+def _weight_files(root: Path, manifest: Manifest) -> dict[str, str]:
+    """Return ONNX file -> the file of its weights, without the graphs that hold their own."""
+    found = {name: _weight_file(root, name) for name in manifest.graph_files()}
+    return {name: file for name, file in found.items() if file is not None}
+
+
+def _weight_file(root: Path, name: str) -> str | None:
+    """Return the file that a graph keeps its weights in, None for one that holds them itself.
+
+    A tensor in another file names it by the protobuf message {key: "location", value: NAME}. Wherever else
+    the bytes of that key appear, the graph is refused: no reference may go unnoticed.
+    """
+    data, folder = _inside(root, name).read_bytes(), posixpath.dirname(name)
+    uses, names = data.count(b"location"), set()
+    for at in _LOCATION.finditer(data):
+        location = data[at.end() : at.end() + at[1][0]].decode("ascii", "backslashreplace")
+        names.add(posixpath.normpath(posixpath.join(folder, location)))
+        uses -= 1
+    if uses or len(names) > 1:
+        raise BundleError(
+            f"weights of graph {name}",
+            got="references in another form" if uses else f"several files: {', '.join(sorted(names))[:200]}",
+            expected="weights inside the graph, or all in one file",
+            fix=AGAIN,
+        )
+    return names.pop() if names else None
 
 
 def _check_references(manifest: Manifest) -> None:
@@ -230,14 +248,10 @@ def _inside(root: Path, name: str) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb", buffering=0) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return sha256_of(path)
     except OSError as error:
         raise _unreadable(path.name, error) from error
-    return digest.hexdigest()
 
 
 def _unreadable(name: str, error: OSError) -> BundleError:

@@ -10,24 +10,24 @@ import sys
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import Tensor, TensorSpec, Value, check_feeds, check_out
+from topos_rt.engines.contract import Value, check_feeds, check_out
 from topos_rt.errors import BackendError, InputError
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena, DeviceArray
 from topos_rt.gpu.layers import padded
-from topos_rt.gpu.tables import Array
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.decoder_plan import Plan, make_plan, read_tensors
+from topos_rt.support.arrays import Array, TensorSpec
+from topos_rt.support.closing import Closing
 
 _ENGINE = "use the engine decoder"
 
 
-class _Decoder:
+class _Decoder(Closing):
     """What both share: an `Engine` with one input and one output."""
 
     def __init__(self, plan: Plan) -> None:
@@ -36,7 +36,7 @@ class _Decoder:
         self.outputs: Mapping[str, TensorSpec] = {"vertices": _spec(1, plan.vertices, plan.last.c_out)}
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
         check_feeds(self.inputs, feeds)
@@ -47,19 +47,11 @@ class _Decoder:
         self._decode(np.ascontiguousarray(feeds["latent"])[0], vertices[0])
         return {"vertices": vertices}
 
-    def _decode(self, latent: Tensor, vertices: Tensor) -> None:
+    def _decode(self, latent: Array, vertices: Array) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
         """See `Engine.close`."""  # nothing to give back, but for the memory of a GPU
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class NumpyDecoder(_Decoder):
@@ -82,10 +74,10 @@ class NumpyDecoder(_Decoder):
         """Of a bundle. Raises BundleError for one without the decoder's tensors."""
         return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
 
-    def _decode(self, latent: Tensor, vertices: Tensor) -> None:
+    def _decode(self, latent: Array, vertices: Array) -> None:
         np.copyto(vertices, self.decode(latent), casting="same_kind")
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Array) -> Array:
         """latent [N,D] FP32 -> [V,6], FP64 where features are."""
         plan, width = self._plan, padded(self._plan.latent[1])
         if plan.basis is not None:
@@ -96,7 +88,7 @@ class NumpyDecoder(_Decoder):
             packed = np.pad(latent[plan.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(
                 self._dtype
             )
-        slots: list[Tensor] = [packed] * 4
+        slots: list[Array] = [packed] * 4
         for step in plan.steps:
             residual = None if step.residual is None else slots[step.residual]
             slots[step.target] = ops.graph_conv(
@@ -243,7 +235,7 @@ class KernelDecoder(_Decoder):
             stream=stream,
         )
 
-    def _decode(self, latent: Tensor, vertices: Tensor) -> None:
+    def _decode(self, latent: Array, vertices: Array) -> None:
         try:
             with cuda.on_device(self._arena.device):
                 if self._held is not None:
@@ -278,7 +270,7 @@ class _Counted:
         self.bytes += made.nbytes
         return made
 
-    def put(self, array: Tensor) -> DeviceArray:
+    def put(self, array: Array) -> DeviceArray:
         return self.empty(array.shape, array.dtype)
 
 
@@ -293,7 +285,7 @@ def _buffers(plan: Plan, arena: Arena | _Counted) -> Buffers:
     )
 
 
-def _shaped(array: Array, shape: tuple[int, ...]) -> DeviceArray:
+def _shaped(array: Any, shape: tuple[int, ...]) -> DeviceArray:
     """The start of an array, in another shape."""
     return DeviceArray(array.address, shape, array.dtype, array.device)
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from topos_rt.flow.solvers import Array
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
 from topos_rt.head.rig import Rig
-from topos_rt.head.rig_fit import fit
+from topos_rt.head.rig_fit import fit_rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.manifest import FrameSpec
+from topos_rt.support.arrays import Array
 from topos_rt.support.similarity import Similarity
 
 
@@ -29,7 +29,7 @@ def place(
     if placement is None:
         positions *= np.float32(frame.radius_m)
     else:
-        positions, normals = placement.points(positions), placement.normals(normals)
+        positions, normals = placement.both(positions, normals)
     return HeadMesh(positions, unit_vectors(normals), topology)
 
 
@@ -39,7 +39,7 @@ def place_rig(rig: Rig, positions: np.ndarray, frame: FrameSpec, placement: Simi
     One without binding cannot be fitted: it only goes along with the placement.
     """
     if rig.binding is not None:
-        return fit(rig, positions)
+        return fit_rig(rig, positions)
     if placement is None:
         return rig
     turn = placement.rotation.T * (placement.scale / frame.radius_m)

@@ -21,7 +21,7 @@ from topos_rt.errors import BundleError
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 3
+VERSION = 4
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -163,10 +163,10 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 3. Raises BundleError for values that make no sense.
+    """The whole of `manifest.json`, version 4. Raises BundleError for values that make no sense.
 
-    All file names are relative to the bundle, with "/" between parts. `files` is empty only until
-    `topos_rt.model.bundle.write_manifest` fills it.
+    All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
+    only until `topos_rt.model.bundle.write_manifest` fills them.
     """
 
     name: str
@@ -185,6 +185,8 @@ class Manifest:
     # Graph -> floating-point operations of one run, a multiply-add being two: matrix products, convolutions
     # and attention. Counted at export, from the graphs; a runtime without an ONNX parser cannot.
     flops: Mapping[str, int]
+    # ONNX file -> the safetensors file that holds its weights; a graph that holds its own is left out.
+    weight_files: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileInfo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -199,10 +201,15 @@ class Manifest:
         for name in (*self.references(), *self.files):
             _check_name(name)
 
+    def graph_files(self) -> tuple[str, ...]:
+        """Return the names of all ONNX files, in FP32 and, where there are any, in FP16."""
+        forms = (self.graphs, self.graphs_fp16)
+        return tuple(name for graphs in forms if graphs for name in dataclasses.astuple(graphs))
+
     def references(self) -> Iterator[str]:
-        """Names of the files that the manifest gives a meaning to."""
-        for graphs in (self.graphs, self.graphs_fp16):
-            yield from dataclasses.astuple(graphs) if graphs else ()
+        """Yield the names of the files that the manifest gives a meaning to."""
+        yield from self.graph_files()
+        yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
         if self.rig is not None:
             yield self.rig

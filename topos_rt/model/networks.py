@@ -8,42 +8,49 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from topos_rt.engines import Engine, EngineOptions, TensorSpec, backend
-from topos_rt.engines.contract import BackendModule, FlowLoop, Recorder, Value
+from topos_rt.engines import Engine, EngineOptions, backend
+from topos_rt.engines.contract import Backend, Value, Workspace
 from topos_rt.errors import BackendError, BundleError, InputError, OptionError, choose
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
-from topos_rt.flow.solvers import Array
-from topos_rt.model.bundle import GRAPHS, Bundle
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.contracts import check_contracts
+from topos_rt.model.frame import network_cloud
+from topos_rt.model.manifest import GRAPHS
+from topos_rt.support.arrays import Array
+from topos_rt.support.closing import Closing
 
+if TYPE_CHECKING:
+    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
+    from topos_rt.model.recorded import FlowLoop
+
+T = TypeVar("T")
 Context: TypeAlias = Mapping[str, Value]  # keys and values [L,heads,T,hd] of every DiT block
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MOST_LOOPS = 4
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
-_Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-_ANY = -1
 
-# Who decodes latents: the backend's engine, or the class of `topos_rt.model.decoder` that does it with our
-# own ops.
-# "auto" is the kernels where they can be had, see `_own_decoder`: as measured on an H100, docs/kernels.md.
-DECODERS: dict[str, str | None] = {
-    "auto": "KernelDecoder", "engine": None, "kernels": "KernelDecoder", "numpy": "NumpyDecoder",
-}  # fmt: skip
+# The ways to decode latents -> what each means. The default follows from times on an H100: docs/kernels.md.
+DECODERS = {
+    "auto": "our kernels on a GPU in FP16, where they are built and fit the model, else the engine",
+    "engine": "the backend's engine",
+    "kernels": "our kernels on a GPU, in FP16",
+    "numpy": "the kernels' NumPy twins, on the CPU",
+}
 DEFAULT_DECODER = "auto"
 
 
-class Networks:
+class Networks(Closing):
     """Runs the graphs of one bundle.
 
-    Safe to use from several threads: a lock is held for one engine run at a time and never longer, so none is
-    held while a caller's code runs; whatever lies between two runs is the caller's own. What was opened and
-    is dropped without `close` is closed then: engines would go by themselves, what they share would not.
+    Networks are safe to use from several threads: a lock is held for one engine run at a time and never
+    longer, so none is held while a caller's code runs. Networks that `open` loaded close themselves when they
+    are dropped: engines would go by themselves, but what they share would not.
     """
 
     _opened = False  # by `open`; engines that a caller brought may be in use elsewhere
@@ -54,10 +61,10 @@ class Networks:
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] | None = dict(engines)
         self._held = ExitStack()  # what to close after the engines
-        self._record: Recorder | None = None
+        self._workspace: Workspace | None = None  # only where CUDA graphs are recorded
         self._loops: dict[SamplerSettings, FlowLoop] = {}
         self._modulations: dict[float, Value] = {}
-        _check_contract(bundle, self._engines)
+        check_contracts(bundle, self._engines)
 
     @classmethod
     def open(
@@ -69,28 +76,36 @@ class Networks:
         cuda_graph: bool = False,
         wrap: Wrap = lambda graph, engine: engine,
     ) -> Networks:
-        """Load the graphs with the backend `name`, the VAE's decoder with `decoder`, one of DECODERS.
+        """Load all graphs with the backend `name`; close what was loaded again if anything fails.
 
-        What was loaded is closed again if anything fails.
-        cuda_graph: `flow` is offered. wrap: what to use in place of the engine of a graph; closes that with
-        itself. Raises OptionError for a CUDA graph where there is no GPU.
+        Args:
+            decoder: one of DECODERS, for the VAE's decoder.
+            cuda_graph: whether to offer `flow`.
+            wrap: returns what to use in place of a graph's engine, which it closes with itself.
+
+        Raises:
+            OptionError: an unknown backend or decoder, or a CUDA graph where there is no GPU.
+            BundleError, BackendError, InputError: as `HeadPipeline.open`.
         """
-        module = backend(name)
-        if cuda_graph and module.flow_loop is None:
+        chosen = backend(name)
+        if cuda_graph and not chosen.on_device:
             raise OptionError("cuda_graph", got=f"the backend {name}", expected="one that runs on a GPU")
-        choose(decoder, DECODERS, "decoder")
 
         def load(graph: str) -> Engine:
-            own: Engine | None = _own_decoder(graph, decoder, bundle, module, options, "open")
-            return own or module.load(*engine_source(bundle, graph, module, options))
+            if graph == "vae_decoder":
+                own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.open(bundle))
+                if own is not None:
+                    return own
+            return chosen.load(*engine_source(bundle, graph, chosen, options))
 
         with ExitStack() as held, ExitStack() as stack:
-            options = dataclasses.replace(options, workspace=held.enter_context(module.workspace()))
+            workspace = held.enter_context(chosen.workspace())
+            options = dataclasses.replace(options, workspace=workspace)
             engines = {graph: wrap(graph, stack.enter_context(load(graph))) for graph in GRAPHS}
             networks = cls(bundle, engines)
             stack.pop_all()
             networks._held = held.pop_all()
-            networks._record = module.flow_loop if cuda_graph else None
+            networks._workspace = workspace if cuda_graph else None
             networks._opened = True
         return networks
 
@@ -98,38 +113,39 @@ class Networks:
     def requirements(
         bundle: Bundle, name: str, options: EngineOptions, decoder: str = DEFAULT_DECODER
     ) -> dict[str, dict[str, int]]:
-        """Graph -> bytes on the device by kind, before anything is loaded there; builds what is not built."""
-        module = backend(name)
-        choose(decoder, DECODERS, "decoder")
+        """Return graph -> bytes on the device by kind, before anything is loaded there.
 
-        def need(graph: str) -> dict[str, int]:
-            own = _own_decoder(graph, decoder, bundle, module, options, "requirements")
-            return (
-                own
-                if own is not None
-                else dict(module.requirements(*engine_source(bundle, graph, module, options)))
-            )
-
-        needs = {graph: need(graph) for graph in GRAPHS}
+        Engines that are not built yet are built. Raises the errors of `open`.
+        """
+        chosen, needs = backend(name), {}
+        own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.requirements(bundle))
+        for graph in GRAPHS:
+            if graph == "vae_decoder" and own is not None:
+                needs[graph] = own
+            else:
+                needs[graph] = dict(chosen.requirements(*engine_source(bundle, graph, chosen, options)))
         return {graph: kinds for graph, kinds in needs.items() if kinds}
 
     def encode_image(self, pixels: Array) -> Value:
-        """Pixels [1,3,H,W] in 0..1 -> condition tokens [1,T,C], where the backend keeps them."""
+        """Encode pixels [1,3,H,W] in 0..1 as condition tokens [1,T,C], which stay where they are computed."""
         tokens: Value = self._run("image_encoder", {"pixels": pixels}, ("tokens",))["tokens"]
         return tokens
 
     def context(self, tokens: Value) -> Context:
-        """Condition tokens [1,T,C] -> what every DiT block attends to; once per image."""
+        """Compute what every DiT block attends to from condition tokens [1,T,C], once per image."""
         return self._run("dit_context", {"tokens": tokens}, ("keys", "values"))
 
     def field(self, context: Context) -> BoundField:
-        """The DiT bound to a context; see `topos_rt.flow.sampling.Field`."""
+        """Bind the DiT to a context; see `topos_rt.flow.sampling.Field`."""
         return BoundField(self, context)
 
     def modulation(self, t: float) -> Value:
-        """What every DiT block does at time t, whatever the latent and image: [L,6,C], kept between calls."""
+        """Return [L,6,C], the modulation of every DiT block at time t, which is kept between calls.
+
+        It depends neither on the latent nor on the image. The least recently used is dropped first.
+        """
         with self._lock:
-            if t in self._modulations:  # put back last: the first is the longest unused
+            if t in self._modulations:  # put back last: the first is the least recently used
                 self._modulations[t] = self._modulations.pop(t)
                 return self._modulations[t]
         # Two threads may both come here; they compute the same.
@@ -143,49 +159,64 @@ class Networks:
         return made
 
     def decode(self, latent: Array) -> Array:
-        """Latent [1,N,D] -> positions | normals [V,6] in the networks' frame.
+        """Decode a latent [1,N,D] to positions | normals [V,6] in the networks' frame.
 
         Raises BackendError for values that are not finite.
         """
-        return _sound(self._run("vae_decoder", {"latent": latent})["vertices"][0])
+        return _finite(self._run("vae_decoder", {"latent": latent})["vertices"][0])
 
     @property
     def records(self) -> bool:
         """Whether `flow` is offered."""
-        return self._record is not None
+        return self._workspace is not None
 
     def flow(self, tokens: Value, start: Array, settings: SamplerSettings) -> Array:
-        """Condition tokens [1,T,C] and noise [1,N,D] -> vertices [V,6] as `decode` gives them, in one piece.
+        """Turn condition tokens [1,T,C] and noise [1,N,D] into vertices [V,6], as `decode` returns them.
 
-        What the settings make is recorded at their first use, and kept for the last few of them.
+        This launches one CUDA graph, which is recorded at the first use of the settings and kept for the last
+        few of them.
 
         Raises OptionError for a solver that cannot be recorded, BackendError.
         """
         with self._lock:
-            known = settings in self._loops
-        if not known:
+            recorded = settings in self._loops
+        if not recorded:
             program = flow_program(settings)
             modulations = {evaluation.t: self.modulation(evaluation.t) for evaluation in program}
         with self._lock:
-            if self._engines is None or self._record is None:
+            if self._engines is None or self._workspace is None:
                 raise InputError("this pipeline", got="closed, or opened without cuda_graph")
-            loop = self._loops.pop(settings, None)  # put back last: the first is the longest unused
-            if loop is None and not known:
-                loop = self._record(self._engines, program, modulations)
+            loop = self._loops.pop(settings, None)  # put back last: the first is the least recently used
+            if loop is None and not recorded:
+                from topos_rt.model.recorded import FlowLoop
+
+                loop = FlowLoop(self._engines, self._workspace, program, modulations)
             if loop is not None:
-                return self._go_through(loop, settings, tokens, start)
+                self._loops[settings] = loop
+                while len(self._loops) > _MOST_LOOPS:
+                    self._loops.pop(next(iter(self._loops))).close()
+                return _finite(loop.run(tokens, start)[0])
         return self.flow(tokens, start, settings)  # other threads have pushed it out meanwhile
 
-    def _go_through(self, loop: FlowLoop, settings: SamplerSettings, tokens: Value, start: Array) -> Array:
-        self._loops[settings] = loop
-        while len(self._loops) > _MOST_LOOPS:
-            self._loops.pop(next(iter(self._loops))).close()
-        return _sound(loop.run(tokens, start)[0])
-
     def encode_points(self, points: Array) -> tuple[Array, Array]:
-        """Points | normals [1,P,6] in the networks' frame -> mean and log-variance [1,N,D] of the latent."""
+        """Encode points | normals [1,P,6] in the networks' frame: mean and log-variance [1,N,D]."""
         outputs = self._run("vae_encoder", {"points": points})
         return outputs["mean"], outputs["logvar"]
+
+    def encode_head(self, points: Array, normals: Array, draws: int = 1) -> tuple[Array, Array]:
+        """Encode a head of radius 1, upright and facing +Z: mean and log-variance [1,N,D] of the latent.
+
+        points, normals: [draws * P,3], with P as the manifest says. The posteriors of the draws are averaged.
+        """
+        clouds = zip(np.split(points, draws), np.split(normals, draws), strict=True)
+        frame = self._manifest.frame
+        outputs = [self.encode_points(network_cloud(*cloud, frame)) for cloud in clouds]
+        means, logvars = zip(*outputs, strict=True)
+        return sum(means) / np.float32(draws), sum(logvars) / np.float32(draws)
+
+    def decode_head(self, latent: Array) -> Array:
+        """Decode a latent [1,N,D] to positions [V,3] of a head of radius 1, upright and facing +Z."""
+        return self.decode(latent)[:, :3] @ self._manifest.frame.rotation.T
 
     def close(self) -> None:
         """Close the engines, once the run in progress is over. May be called again."""
@@ -194,13 +225,13 @@ class Networks:
             for loop in self._loops.values():
                 loop.close()
             self._loops.clear()
-            self._modulations.clear()  # on a GPU they lie there
+            self._modulations.clear()  # on a GPU they lie in the engines' memory
             for engine in (engines or {}).values():
                 engine.close()
             self._held.close()
 
     def __del__(self) -> None:
-        if self._opened and not sys.is_finalizing():  # then the system takes all back
+        if self._opened and not sys.is_finalizing():  # at exit the system takes everything back
             self.close()
 
     def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:
@@ -210,22 +241,27 @@ class Networks:
             return self._engines[graph].run(feeds, keep=keep)
 
 
-def _own_decoder(
-    graph: str, decoder: str, bundle: Bundle, runs: BackendModule, options: EngineOptions, ask: str
-) -> Any:
-    """The answer of the class of `topos_rt.model.decoder` that a name stands for; None: it is the engine's
-    turn.
+def _with_own_decoder(
+    decoder: str,
+    bundle: Bundle,
+    chosen: Backend,
+    options: EngineOptions,
+    use: Callable[[type[KernelDecoder] | type[NumpyDecoder]], T],
+) -> T | None:
+    """Return `use` of the decoder class that one of DECODERS names, or None where the engine decodes.
 
-    "auto" is the kernels on a GPU and in their precision, FP16, where they are built and fit the model.
-    ask: its `open`, or its `requirements`.
+    "auto" falls back to the engine where `use` raises.
     """
-    kind, auto = DECODERS[decoder], decoder == "auto"
-    if graph != "vae_decoder" or kind is None or (auto and runs.flow_loop is None):
+    choose(decoder, DECODERS, "decoder")
+    auto = decoder == "auto"
+    if decoder == "engine" or (auto and not chosen.on_device):
         return None
-    if auto and engine_source(bundle, graph, runs, options)[1].precision != "fp16":
+    if auto and engine_source(bundle, "vae_decoder", chosen, options)[1].precision != "fp16":
         return None
+    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
+
     try:
-        return getattr(getattr(import_module("topos_rt.model.decoder"), kind), ask)(bundle)
+        return use(NumpyDecoder if decoder == "numpy" else KernelDecoder)
     except (BackendError, BundleError, InputError):
         if not auto:
             raise
@@ -233,18 +269,24 @@ def _own_decoder(
 
 
 def engine_source(
-    bundle: Bundle, graph: str, runs: BackendModule, options: EngineOptions
+    bundle: Bundle, graph: str, chosen: Backend, options: EngineOptions
 ) -> tuple[Path, EngineOptions]:
-    """What a backend loads a graph from: its file, and options with the precision settled and known digests.
+    """Return the ONNX file that a backend loads, and the options with precision, weights and hashes settled.
 
     Raises BundleError where FP16 is asked for and the bundle has none.
     """
-    precision = options.precision if options.precision in runs.PRECISIONS else None
+    precision = options.precision if options.precision in chosen.precisions else None
     if precision is None:
         has = {"fp16": bundle.manifest.graphs_fp16 is not None, "fp32": True}
-        precision = next(name for name in runs.PRECISIONS if has[name])
-    known = {bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()}
-    return bundle.graph(graph, precision), dataclasses.replace(options, precision=precision, known=known)
+        precision = next(name for name in chosen.precisions if has[name])
+    path = bundle.graph(graph, precision)
+    weights = bundle.weights(path)
+    return path, dataclasses.replace(
+        options,
+        precision=precision,
+        weights=() if weights is None else (weights,),
+        hashes={bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()},
+    )
 
 
 @dataclass(frozen=True)
@@ -255,20 +297,20 @@ class BoundField:
     context: Context
 
     def conditional(self, x: Array, t: float) -> Array:
-        """Velocity [1,N,D] of a latent [1,N,D] at time t."""
+        """Return the velocity [1,N,D] of a latent [1,N,D] at time t."""
         feeds = {"latent": x, "modulation": self.networks.modulation(t), **self.context}
         velocity: Array = self.networks._run("dit_step", feeds)["velocity"]
         return velocity
 
     def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
-        """(1 + w) v_cond - w v_uncond, and v_cond - v_uncond, each [1,N,D], from one engine run."""
+        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [1,N,D], from one engine run."""
         guidance = np.array([w], np.float32)
         feeds = {"latent": x, "modulation": self.networks.modulation(t), "guidance": guidance, **self.context}
         outputs = self.networks._run("dit_step_guided", feeds)
         return outputs["velocity"], outputs["difference"]
 
 
-def _sound(vertices: Array) -> Array:
+def _finite(vertices: Array) -> Array:
     if not np.isfinite(vertices).all():
         raise BackendError(
             "the networks made a mesh that is not finite",
@@ -276,55 +318,3 @@ def _sound(vertices: Array) -> Array:
             fix="try another seed, less guidance or another backend",
         )
     return vertices
-
-
-def _check_contract(bundle: Bundle, engines: Mapping[str, Engine]) -> None:
-    """Raise BundleError unless the graphs have the inputs and outputs that the manifest promises."""
-    if set(engines) != set(GRAPHS):
-        raise _mismatch("engines", ", ".join(sorted(engines)), ", ".join(GRAPHS))
-    for graph, (inputs, outputs) in _contracts(bundle).items():
-        _check_side(f"graph {graph}: input", engines[graph].inputs, inputs)
-        _check_side(f"graph {graph}: output", engines[graph].outputs, outputs)
-    for source in ("dit_context", "dit_modulation"):
-        for step in ("dit_step", "dit_step_guided"):
-            for name, spec in engines[source].outputs.items():
-                found = engines[step].inputs[name]
-                if found != spec:
-                    raise _mismatch(f"graph {step}: input {name!r}", found, f"{spec}, as {source} gives it")
-
-
-def _contracts(bundle: Bundle) -> dict[str, tuple[_Shapes, _Shapes]]:
-    """Graph -> shapes of its inputs and of its outputs; all are float32."""
-    m = bundle.manifest
-    pixels, tokens = (1, 3, m.image.height, m.image.width), (1, m.image.tokens, m.image.channels)
-    latent, vertices = (1, m.latent.tokens, m.latent.channels), (1, bundle.topology.num_vertices, 6)
-    per_block = (_ANY, _ANY, m.image.tokens, _ANY)
-    context: _Shapes = {"keys": per_block, "values": per_block}
-    modulation: _Shapes = {"modulation": (_ANY, 6, _ANY)}
-    step: _Shapes = {"latent": latent, **modulation, **context}
-    return {
-        "image_encoder": ({"pixels": pixels}, {"tokens": tokens}),
-        "dit_context": ({"tokens": tokens}, context),
-        "dit_modulation": ({"time": (1,)}, modulation),
-        "dit_step": (step, {"velocity": latent}),
-        "dit_step_guided": ({**step, "guidance": (1,)}, {"velocity": latent, "difference": latent}),
-        "vae_decoder": ({"latent": latent}, {"vertices": vertices}),
-        "vae_encoder": ({"points": (1, m.points.count, 6)}, {"mean": latent, "logvar": latent}),
-    }
-
-
-def _check_side(where: str, found: Mapping[str, TensorSpec], expected: _Shapes) -> None:
-    if set(found) != set(expected):
-        raise _mismatch(f"{where}s", ", ".join(sorted(found)), ", ".join(sorted(expected)))
-    for name, shape in expected.items():
-        spec = found[name]
-        fits = len(spec.shape) == len(shape) and all(
-            wanted in (_ANY, size) for size, wanted in zip(spec.shape, shape, strict=True)
-        )
-        if not fits or spec.dtype != np.float32:
-            wanted = ", ".join("any" if size == _ANY else str(size) for size in shape)
-            raise _mismatch(f"{where} {name!r}", spec, f"float32 [{wanted}], from the manifest and topology")
-
-
-def _mismatch(what: str, got: object, expected: object) -> BundleError:
-    return BundleError(what, got=got, expected=expected, fix="export the bundle again")

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import Enqueued, Tensor, Value
-from topos_rt.engines.tensorrt.memory import Workspace
+from topos_rt.engines.contract import Engine, Enqueued, Value, Workspace
 from topos_rt.errors import BackendError, InputError
 from topos_rt.flow.program import MAX_TERMS, Evaluation, Ref, weights_table
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena, DeviceArray
+from topos_rt.support.arrays import Array
+from topos_rt.support.closing import Closing
 
 STEPWISE = "open the pipeline without cuda_graph"
 
 
-class FlowLoop:
+class FlowLoop(Closing):
     """Tokens and noise in, vertices out, for one program. Its engines must not be run meanwhile.
 
     It holds memory of its own for all that lies between them: small next to the engines'.
@@ -32,19 +32,21 @@ class FlowLoop:
 
     def __init__(
         self,
-        engines: Mapping[str, Enqueued],
+        engines: Mapping[str, Engine],
         workspace: Workspace,
         program: Sequence[Evaluation],
         modulations: Mapping[float, Any],
     ) -> None:
         """Go through the program once, and record it the second time.
 
-        engines: of all graphs, on the GPU of the workspace. modulations: of every time of the program, there.
+        engines: one for each graph, on the GPU of the workspace. modulations: one for each time of the
+        program, on that GPU.
 
-        Raises BackendError where the kernels are not built, or CUDA or TensorRT fail.
+        Raises InputError for an engine that cannot be recorded, BackendError where the kernels are not built,
+        or CUDA or an engine fails.
         """
         ops.kernels()
-        self._engines, self._program = engines, program
+        self._engines, self._program = {graph: _enqueued(graph, e) for graph, e in engines.items()}, program
         self._modulations: dict[float, DeviceArray] = dict(modulations)
         self._stream, self._device = workspace.stream, workspace.device
         self._held: ExitStack | None = None
@@ -52,7 +54,8 @@ class FlowLoop:
             try:
                 self._allocate(held.enter_context(Arena(self._stream)))
                 vertices = engines["vae_decoder"].outputs["vertices"]
-                self._noise = held.enter_context(cuda.Pinned(engines["dit_step"].inputs["latent"])).array
+                latent = engines["dit_step"].inputs["latent"]
+                self._noise = held.enter_context(cuda.Pinned(latent)).array
                 self._vertices = held.enter_context(cuda.Pinned(vertices)).array
                 # Once before it is recorded: first launches load and compile code, which a recording may not.
                 self._enqueue()
@@ -65,7 +68,7 @@ class FlowLoop:
                 raise BackendError("the CUDA graph of the sampler", got=error, fix=STEPWISE) from error
             self._held = held.pop_all()
 
-    def run(self, tokens: Value, start: Tensor) -> Tensor:
+    def run(self, tokens: Value, start: Array) -> Array:
         """Tokens [1,T,C] and noise [1,N,D], float32 -> vertices [1,V,6]. Raises BackendError."""
         if self._held is None:
             raise InputError("the CUDA graph of the sampler", got="a call after close()")
@@ -147,10 +150,13 @@ class FlowLoop:
             with suppress(cuda.CudaError), cuda.on_device(self._device):  # as of a `Workspace`
                 held.close()
 
-    def __enter__(self) -> FlowLoop:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _enqueued(graph: str, engine: Engine) -> Enqueued:
+    if not isinstance(engine, Enqueued):
+        raise InputError(
+            f"a CUDA graph with {graph}",
+            got=type(engine).__name__,
+            expected="TensorRT's engines or kernels",
+            fix=STEPWISE,
+        )
+    return engine

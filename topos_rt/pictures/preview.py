@@ -12,7 +12,7 @@ import numpy as np
 from topos_rt.errors import OptionError
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.pictures.raster import rasterize
-from topos_rt.pictures.shading import Sitter, Surface
+from topos_rt.pictures.shading import Sitter, TurnedSitter
 
 VIEWS = ((0.0, 0.0), (-38.0, 0.0), (-90.0, 0.0))  # yaw and pitch of front, three-quarter, profile
 _TANGENT = 18.0 / 85.0  # of half the vertical angle of view
@@ -75,7 +75,7 @@ def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -
     hit = triangle >= 0
     corners = screen[:, 2].astype(np.float32)[sitter.triangles[triangle[hit]]]
     away[hit] = np.einsum("nk,nk->n", corners, weights[hit])
-    surface = Surface(sitter, turn, np.array([0, 0, distance]))
+    surface = TurnedSitter(sitter, turn, np.array([0, 0, distance]))
     return _resolve(surface, triangle, weights, away)
 
 
@@ -87,7 +87,9 @@ def _turn(yaw: float, pitch: float) -> np.ndarray:
     return (about_y @ about_x).astype(np.float32)
 
 
-def _resolve(surface: Surface, triangle: np.ndarray, weights: np.ndarray, away: np.ndarray) -> np.ndarray:
+def _resolve(
+    surface: TurnedSitter, triangle: np.ndarray, weights: np.ndarray, away: np.ndarray
+) -> np.ndarray:
     """Shade a pixel once where its samples lie on one surface, once per sample elsewhere; average."""
     parts = [np.s_[dy::_SAMPLES, dx::_SAMPLES] for dy in range(_SAMPLES) for dx in range(_SAMPLES)]
     nearest = np.minimum.reduce([away[part] for part in parts])

@@ -100,7 +100,7 @@ class Sitter:
         return cls(positions, normals, triangles, *np.split(attributes, (3, 4, 6), axis=1))
 
 
-class Surface:
+class TurnedSitter:
     """A sitter turned towards the camera, with all that shading needs at its vertices."""
 
     def __init__(self, sitter: Sitter, turn: np.ndarray, camera: np.ndarray) -> None:

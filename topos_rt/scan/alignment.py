@@ -58,34 +58,43 @@ def register(
     Returns:
         The similarity that takes the source to the target, and what is left: `residual` at that place.
     """
-    moved = start
+    moved, placed = start, _placed(source, start)
     for _ in range(iterations):
-        here, there = _pairs(source, target, moved, back)
+        here, there = _pairs(source, placed, target, back)
         if len(here) < _FEWEST:
             break
         if rotate:
             step = fit_similarity(here, there)
         else:
             step = fit_similarity(moved.points(here), there, rotate=False).after(moved)
-        change = np.abs(step.points(source.points) - moved.points(source.points)).max()
-        moved = step
-        if change < _SETTLED * moved.scale:
+        before, moved, placed = placed, step, _placed(source, step)
+        if np.abs(placed.points - before.points).max() < _SETTLED * moved.scale:
             break
-    return moved, residual(source, target, moved)
+    return moved, _left(placed, moved.scale * _radius(source.points), target)
 
 
 def residual(source: Samples, target: Target, moved: Similarity) -> float:
-    """How badly the source, moved, lies on the target: a share of the source's radius.
+    """Return how badly the source, moved, lies on the target: a share of the source's radius.
 
-    The mean over both ways of the trimmed distance between nearest points, where normals count as well.
+    It is the mean over both ways of the trimmed distance between nearest points, where normals count as well.
     """
-    scale = moved.scale * _radius(source.points)
+    return _left(_placed(source, moved), moved.scale * _radius(source.points), target)
+
+
+def _placed(source: Samples, moved: Similarity) -> Samples:
     assert source.normals is not None
-    points, normals = moved.points(source.points), moved.normals(source.normals)
-    ways = ((points, normals, target.tree, target.normals), (target.points, target.normals, None, normals))
+    return Samples(*moved.both(source.points, source.normals))
+
+
+def _left(placed: Samples, scale: float, target: Target) -> float:
+    assert placed.normals is not None
+    ways = (
+        (placed.points, placed.normals, target.tree, target.normals),
+        (target.points, target.normals, kd_tree(placed.points), placed.normals),
+    )
     parts = []
     for queries, own, tree, others in ways:
-        distance, ids = (kd_tree(points) if tree is None else tree).query(queries)
+        distance, ids = tree.query(queries)
         apart = np.linalg.norm(own - others[ids], axis=1)
         cost = np.sort(np.hypot(distance / scale, _NORMAL_WEIGHT * apart))
         parts.append(cost[: max(1, int(_KEPT * len(cost)))].mean())
@@ -134,17 +143,16 @@ def even_rotations(count: int) -> np.ndarray:
     return np.moveaxis(np.array(rows), -1, 0)
 
 
-def _pairs(source: Samples, target: Target, moved: Similarity, both: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the source as they are, and the points of the target they should come to."""
-    assert source.normals is not None
-    points, normals = moved.points(source.points), moved.normals(source.normals)
-    distances, ids = kd_tree(points).query(target.points)
-    near = _kept(distances, target.normals, normals[ids])
+def _pairs(source: Samples, placed: Samples, target: Target, both: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return points of the source, before it was placed, and the points of the target they should reach."""
+    assert placed.normals is not None
+    distances, ids = kd_tree(placed.points).query(target.points)
+    near = _kept(distances, target.normals, placed.normals[ids])
     here, there = source.points[ids[near]], target.points[near]
     if not both:
         return here, there
-    distances, ids = target.tree.query(points)
-    near = _kept(distances, normals, target.normals[ids])
+    distances, ids = target.tree.query(placed.points)
+    near = _kept(distances, placed.normals, target.normals[ids])
     return np.concatenate([source.points[near], here]), np.concatenate([target.points[ids[near]], there])
 
 

@@ -15,14 +15,13 @@ from functools import lru_cache
 import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
-from topos_rt.flow.solvers import Array
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.frame import network_cloud
 from topos_rt.model.networks import Networks
 from topos_rt.scan.alignment import Target, align, register
-from topos_rt.scan.points import boxed, random_subset
+from topos_rt.scan.points import boxed, checked_points, random_subset
 from topos_rt.scan.surface import Samples, Surface, kd_tree
 from topos_rt.scan.visible import outer_triangles
+from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity, sphere_frame
 
@@ -39,7 +38,7 @@ _WORST_ALIGNED = 0.12  # residual above which what was aligned is no head
 
 
 class Fit:
-    """Finds the latent of a scan, and where its head lies."""
+    """Finds the latent of a scan, and where its head lies; reports its stages to a tracker."""
 
     def __init__(self, bundle: Bundle, networks: Networks, tracker: Tracker) -> None:
         self._bundle = bundle
@@ -49,10 +48,11 @@ class Fit:
     def run(
         self, points: np.ndarray, normals: np.ndarray, passes: int, aligned: bool
     ) -> tuple[Array, Array, Similarity]:
-        """Mean and log-variance [1,N,D] of the posterior, and the place of the head that they decode to.
+        """Return mean and log-variance [1,N,D] of the posterior, and where the decoded head lies.
 
-        points, normals: [P,3] float64, normals of unit length. passes, aligned: see `HeadPipeline`.
+        Arguments and errors are those of `HeadPipeline.retopologize`; `aligned` is its `align`.
         """
+        points, normals = checked_points(points, normals)
         count = self._bundle.manifest.points.count
         if aligned or passes > 1:
             scan = Cloud(points, normals)
@@ -75,23 +75,13 @@ class Fit:
         return mean, logvar, placement
 
     def _encode(self, cloud: Samples, draws: int) -> tuple[Array, Array]:
-        """The posteriors of equal parts of a cloud, averaged."""
         assert cloud.normals is not None
-        frame = self._bundle.manifest.frame
         with self._tracker.stage("vae_encoder"):
-            outputs = [
-                self._networks.encode_points(network_cloud(points, normals, frame))
-                for points, normals in zip(
-                    np.split(cloud.points, draws), np.split(cloud.normals, draws), strict=True
-                )
-            ]
-            means, logvars = zip(*outputs, strict=True)
-            return sum(means) / np.float32(draws), sum(logvars) / np.float32(draws)
+            return self._networks.encode_head(cloud.points, cloud.normals, draws)
 
     def _decode(self, latent: Array) -> Surface:
         with self._tracker.stage("vae_decoder"):
-            positions = self._networks.decode(latent)[:, :3] @ self._bundle.manifest.frame.rotation.T
-        return Surface(positions, self._bundle.topology.triangles)
+            return Surface(self._networks.decode_head(latent), self._bundle.topology.triangles)
 
 
 def check_passes(passes: int) -> int:

@@ -15,11 +15,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is told: before every stage, and after every sampling step."""
+    """What a callback receives before every stage and after every sampling step."""
 
-    stage: str  # "image" (reading it), the graph that runs, "rig" (fitting it); "align", "register" of scans
+    # "image" (it is read), the name of a graph, "flow_graph" (context, all steps and decoder in one CUDA
+    # graph), "rig" (it is fitted); of scans also "align" and "register".
+    stage: str
     step: int  # sampling steps done
-    steps: int  # of all; 0 where nothing is sampled
+    steps: int  # of how many; 0 where nothing is sampled
     item: int = 0  # which head of a batch, from 0
     items: int = 1
 
@@ -28,7 +30,7 @@ Callback: TypeAlias = Callable[[Progress], object]  # returning False asks to st
 
 
 class Tracker:
-    """Times the stages of one head and tells a callback about them.
+    """Times the stages of one head and reports them to a callback.
 
     The callback is not timed, and runs while the pipeline holds no lock: it may use the pipeline itself.
     """
@@ -43,20 +45,23 @@ class Tracker:
         self._items = items
         self._done = 0
 
-    @property
-    def watched(self) -> bool:
-        """Whether somebody is told of every step."""
-        return self._callback is not None
-
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Around the work of one stage. Raises Cancelled if the callback says so."""
+        """Time the work inside as one stage. Raises Cancelled if the callback asks to stop before it."""
         self._report(name)
         with self._timed(name):
             yield
 
+    @contextmanager
+    def all_steps(self, name: str) -> Iterator[None]:
+        """Time the work inside as one stage in which all sampling steps are done. Raises as `stage`."""
+        with self.stage(name):
+            yield
+        self._done = self._steps
+        self._report(name)
+
     def each(self, name: str, steps: Iterable[T]) -> Iterator[T]:
-        """`steps`, with the time each takes to come counted as the stage `name`, and progress after each."""
+        """Yield `steps`, timed as the stage `name`, and report progress after each. Raises as `stage`."""
         self._report(name)
         iterator = iter(steps)
         while True:

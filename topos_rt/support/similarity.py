@@ -20,31 +20,35 @@ class Similarity:
 
     @classmethod
     def identity(cls) -> Similarity:
-        """What changes nothing."""
+        """Return the transform that changes nothing."""
         return cls(1.0, np.eye(3), np.zeros(3))
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """[n,3] points, moved."""
+        """Move points [n,3]."""
         return np.asarray(self.scale * (points @ self.rotation.T) + self.shift)
 
     def normals(self, normals: np.ndarray) -> np.ndarray:
-        """[n,3] directions, turned."""
+        """Turn directions [n,3]."""
         return np.asarray(normals @ self.rotation.T)
 
+    def both(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Move points and turn directions, [n,3] each."""
+        return self.points(points), self.normals(normals)
+
     def after(self, first: Similarity) -> Similarity:
-        """`first`, then this."""
+        """Return the transform that applies `first`, then this one."""
         rotation = self.rotation @ first.rotation
         return Similarity(self.scale * first.scale, rotation, self.points(first.shift[None])[0])
 
     @cached_property
     def inverse(self) -> Similarity:
-        """What takes it back."""
+        """The transform that undoes this one."""
         turn = self.rotation.T
         return Similarity(1 / self.scale, turn, -(turn @ self.shift) / self.scale)
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray, rotate: bool = True) -> Similarity:
-    """The similarity that takes [n,3] onto [n,3] with the least squares (Umeyama 1991, eq. 40 to 43).
+    """Return the similarity that takes [n,3] onto [n,3] with the least squares (Umeyama 1991, eq. 40 to 43).
 
     rotate: False for scale and shift alone. Raises MeshInputError where all points of one coincide.
     """
@@ -64,6 +68,6 @@ def fit_similarity(source: np.ndarray, target: np.ndarray, rotate: bool = True) 
 
 
 def sphere_frame(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre [3] (of the axis-aligned box) and radius (largest distance from it) of the networks' frame."""
+    """Return the centre [3] of the axis-aligned box around points [n,3], and the largest distance from it."""
     centre = (vertices.min(0) + vertices.max(0)) / 2
     return centre, float(np.linalg.norm(vertices - centre, axis=1).max())

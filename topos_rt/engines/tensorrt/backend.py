@@ -6,7 +6,7 @@ use. TensorRT builds them on the GPU they are for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,17 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.engines import onnx_weights
 from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found, warn
-from topos_rt.engines.contract import EngineOptions, Enqueued, Probe, Value
+from topos_rt.engines.contract import EngineOptions, Probe
 from topos_rt.engines.tensorrt.build import build, build_smallest
 from topos_rt.engines.tensorrt.engine import TensorRTEngine
 from topos_rt.engines.tensorrt.memory import Workspace
 from topos_rt.engines.tensorrt.plan import PlanRefused
-from topos_rt.errors import BackendError, Cancelled, InputError, MissingExtraError, OutputError, one_line
-from topos_rt.flow.program import Evaluation
+from topos_rt.errors import (
+    BackendError,
+    BundleError,
+    Cancelled,
+    InputError,
+    MissingExtraError,
+    OutputError,
+    one_line,
+)
 from topos_rt.gpu import cuda
-from topos_rt.model.recorded import STEPWISE, FlowLoop
+from topos_rt.support.machine import sha256_of
 
 RECIPE = 1  # of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
@@ -55,7 +61,9 @@ class TensorRT:
     flags: tuple[str, ...]
     needs_gpu: bool  # to build
 
-    PRECISIONS = ("fp16", "fp32")
+    on_device = True
+    builds = True
+    precisions = ("fp16", "fp32")
 
     def probe(self) -> Probe:
         """Package, driver and GPU. Raises nothing."""
@@ -145,20 +153,6 @@ class TensorRT:
         except cuda.CudaError as error:
             raise BackendError(f"the {self.name} backend", got=error, fix=_INSTALL_DRIVER) from error
 
-    def flow_loop(
-        self, engines: Mapping[str, Any], program: Sequence[Evaluation], modulations: Mapping[float, Value]
-    ) -> FlowLoop:
-        """A CUDA graph of the sampler. Raises BackendError, and InputError for engines that are not ours."""
-        for graph, engine in engines.items():
-            if not isinstance(engine, Enqueued):
-                raise InputError(
-                    f"a CUDA graph with {graph}",
-                    got=type(engine).__name__,
-                    expected="TensorRT's engines or kernels",
-                    fix=STEPWISE,
-                )
-        return FlowLoop(engines, engines["dit_step"].workspace, program, modulations)
-
     def load(self, path: Path, options: EngineOptions) -> TensorRTEngine:
         """Load an ONNX file through the cache of plans.
 
@@ -184,7 +178,18 @@ class TensorRT:
         return TensorRTEngine(trt, plan.key.graph, plan.data, kernels, options.workspace)
 
     def _key(self, trt: Any, path: Path, options: EngineOptions) -> EngineKey:
-        graph, weights = onnx_weights.digests(path, options.known)
+        def hashed(file: Path) -> str:
+            return options.hashes.get(file) or sha256_of(file)
+
+        try:
+            graph, weights = hashed(path), {file.name: hashed(file) for file in options.weights}
+        except OSError as error:
+            raise BundleError(
+                f"graph {path.name}",
+                got=error.strerror or error,
+                expected="an ONNX file with its weights beside it",
+                fix="export the bundle again",
+            ) from error
         capability = self._device().compute_capability if self.needs_gpu else PORTABLE
         precision = options.precision or "the graph's own precision"
         return EngineKey(

@@ -6,23 +6,24 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import DeviceTimes, Tensor, Value, check_feeds, check_out
+from topos_rt.engines.contract import DeviceTimes, Value, check_feeds, check_out
 from topos_rt.engines.tensorrt.build import Messages
-from topos_rt.engines.tensorrt.memory import Pool, Spans, Workspace, spec_bytes
+from topos_rt.engines.tensorrt.memory import Pool, Spans, Workspace
 from topos_rt.engines.tensorrt.plan import CPU, RuntimeCache, deserialize, specs
 from topos_rt.errors import BackendError, InputError
 from topos_rt.gpu import cuda
 from topos_rt.gpu.device_array import DeviceArray
+from topos_rt.support.arrays import Array
+from topos_rt.support.closing import Closing
 
 _STAGED_BYTES = 8 << 20  # what is larger is copied from and to the caller's array, without a pinned copy
 
 
-class TensorRTEngine:
+class TensorRTEngine(Closing):
     """An `Engine` over one plan.
 
     What is dropped without `close` is closed then.
@@ -76,7 +77,7 @@ class TensorRTEngine:
         self._bound: dict[str, int] = {}
         self._arena: int | None = None  # where the context has its activations
         self._buffers: dict[str, int] = {}
-        self._staged: dict[str, Tensor | None] = {}
+        self._staged: dict[str, Array | None] = {}
         self._pools: dict[str, Pool] = {}
         self._activations = int(self._engine.device_memory_size_v2)
         self._workspace.reserve(self._activations)  # now: better to fail here than in the first run
@@ -88,7 +89,7 @@ class TensorRTEngine:
             raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=CPU)
 
     def run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Value]:
         """See `Engine.run`. What is kept stays on the GPU until nobody holds it, or the engine is closed."""
         if self._context is None:
@@ -105,14 +106,14 @@ class TensorRTEngine:
             raise self._failed("run", error) from error
 
     def _run(
-        self, feeds: Mapping[str, Value], out: Mapping[str, Tensor], keep: Collection[str]
+        self, feeds: Mapping[str, Value], out: Mapping[str, Array], keep: Collection[str]
     ) -> dict[str, Value]:
         mark = self._spans.begin() if self._spans else _no_mark
         mark()
         # These hold what copies in flight read and write.
         sources = [self._upload(name, value) for name, value in feeds.items()]
         results: dict[str, Value] = {}
-        targets: dict[str, tuple[Tensor, Tensor]] = {}  # what is copied to, and what the caller gets
+        targets: dict[str, tuple[Array, Array]] = {}  # what is copied to, and what the caller gets
         for name, spec in self.outputs.items():
             if name in keep:
                 kept = self._pools.setdefault(name, Pool(spec, self._workspace.device)).take()
@@ -196,15 +197,15 @@ class TensorRTEngine:
     def _buffer(self, name: str) -> int:
         """Where an input or output lies that comes from or goes to the host; allocated at its first use."""
         if name not in self._buffers:
-            size = spec_bytes(self._specs[name])
-            self._buffers[name] = self._held.enter_context(cuda.Memory(size)).address
+            memory = cuda.Memory(self._specs[name].nbytes)
+            self._buffers[name] = self._held.enter_context(memory).address
         return self._buffers[name]
 
-    def _staging(self, name: str) -> Tensor | None:
+    def _staging(self, name: str) -> Array | None:
         """Its page-locked copy on the host, or None for what is too large for one."""
         if name not in self._staged:
             spec = self._specs[name]
-            small = spec_bytes(spec) <= _STAGED_BYTES
+            small = spec.nbytes <= _STAGED_BYTES
             self._staged[name] = self._held.enter_context(cuda.Pinned(spec)).array if small else None
         return self._staged[name]
 
@@ -245,14 +246,6 @@ class TensorRTEngine:
     def __del__(self) -> None:
         if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
             self.close()
-
-    def __enter__(self) -> TensorRTEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _failed(self, what: str, error: cuda.CudaError) -> BackendError:
         fix = CPU

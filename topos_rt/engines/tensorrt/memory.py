@@ -7,16 +7,15 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from types import TracebackType
 
-import numpy as np
-
-from topos_rt.engines.contract import DeviceTimes, TensorSpec
+from topos_rt.engines.contract import DeviceTimes
 from topos_rt.gpu import cuda
 from topos_rt.gpu.device_array import DeviceArray
+from topos_rt.support.arrays import TensorSpec
+from topos_rt.support.closing import Closing
 
 
-class Workspace:
+class Workspace(Closing):
     """What the engines of one pipeline share on a GPU, as their runs take turns: a stream, and the arena that
     their activations lie in. A context manager."""
 
@@ -45,14 +44,6 @@ class Workspace:
             with suppress(cuda.CudaError):
                 held.close()
 
-    def __enter__(self) -> Workspace:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class Pool:
     """Memory for one output that outlives the run; what nobody holds any more is used again."""
@@ -67,7 +58,7 @@ class Pool:
         if self._free:
             address = self._free.pop()
         else:
-            memory: cuda.Memory = self._held.enter_context(cuda.Memory(spec_bytes(self._spec)))
+            memory: cuda.Memory = self._held.enter_context(cuda.Memory(self._spec.nbytes))
             address = memory.address
         array = DeviceArray(address, self._spec.shape, self._spec.dtype, self._device)
         # Bound to the list, not to the pool: an array may outlive that.
@@ -106,8 +97,3 @@ class Spans:
     def close(self) -> None:
         """Destroy the events."""
         self._held.close()
-
-
-def spec_bytes(spec: TensorSpec) -> int:
-    """Size of a tensor."""
-    return int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from topos_rt.engines.cache import warn
-from topos_rt.engines.contract import TensorSpec
 from topos_rt.engines.tensorrt.build import Messages
 from topos_rt.errors import BackendError, OutputError
+from topos_rt.support.arrays import TensorSpec
 from topos_rt.support.files import write_atomic
 
 CPU = "use the backend onnxruntime"

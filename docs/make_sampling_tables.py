@@ -1,0 +1,55 @@
+"""Fill the tables of docs/sampling.md from `benchmarks/results/`: `python docs/make_sampling_tables.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pages import ROOT, Tables, read, rewrite, table
+
+from topos_rt.flow.settings import PRESETS
+
+PAGE = ROOT / "docs" / "sampling.md"
+
+
+def _sampler() -> str:
+    result = read("sampler_mini")
+    rows = []
+    for name, settings in PRESETS.items():
+        row = result["presets"][name]
+        warm = read(f"cpu_mini_{name}")["stages"]
+        rows.append(
+            [
+                f"`{name}`",
+                f"{settings.solver}, {settings.steps} steps, {_extras(row['settings'])}",
+                str(row["evaluations"]),
+                *(f"{row[f'{key}_mm']:.3f}" for key in ("mean", "p99", "max")),
+                f"{warm['dit_step']['p50']:.0f}",
+            ]
+        )
+    head = ["preset", "solver", "network evaluations", "mean, mm", "p99", "max", "sampling on CPU, ms"]
+    return table(head, rows)
+
+
+def _extras(settings: Mapping[str, Any]) -> str:
+    grid = "its own time grid" if settings["times"] else f"shift {settings['shift']:g}"
+    low, high = settings["interval"]
+    parts = [grid]
+    parts += [] if (low, high) == (0, 1) else [f"guidance for t in {low:g}…{high:g}"]
+    parts += [] if settings["reuse"] == 1 else [f"guidance anew every {settings['reuse']} evaluations"]
+    return ", ".join(parts)
+
+
+def _previews() -> str:
+    shown = (1, 2, 4, 6, 8, 11)
+    rows = []
+    for name in ("balanced", "fast"):
+        means = {row["step"]: row["mean_mm"] for row in read("sampler_mini")["previews"][name]}
+        rows.append([f"`{name}`", *(f"{means[step]:.1f}" if step in means else "" for step in shown)])
+    return table(["mean, mm, after step", *map(str, shown)], rows)
+
+
+TABLES: Tables = {"sampler": _sampler, "previews": _previews}
+
+if __name__ == "__main__":
+    rewrite(PAGE, TABLES)

@@ -1,0 +1,69 @@
+"""The inputs and outputs that each ONNX graph of a bundle must have, by the manifest and the topology."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from topos_rt.engines import Engine
+from topos_rt.errors import BundleError
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.manifest import GRAPHS
+from topos_rt.support.arrays import TensorSpec
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+ANY = -1  # a size that the manifest does not fix
+
+
+def check_contracts(bundle: Bundle, engines: Mapping[str, Engine]) -> None:
+    """Raise BundleError unless the engines have the inputs and outputs that the manifest promises."""
+    if set(engines) != set(GRAPHS):
+        raise _mismatch("engines", ", ".join(sorted(engines)), ", ".join(GRAPHS))
+    for graph, (inputs, outputs) in contracts(bundle).items():
+        _check_side(f"graph {graph}: input", engines[graph].inputs, inputs)
+        _check_side(f"graph {graph}: output", engines[graph].outputs, outputs)
+    for source in ("dit_context", "dit_modulation"):
+        for step in ("dit_step", "dit_step_guided"):
+            for name, spec in engines[source].outputs.items():
+                found = engines[step].inputs[name]
+                if found != spec:
+                    raise _mismatch(f"graph {step}: input {name!r}", found, f"{spec}, as {source} gives it")
+
+
+def contracts(bundle: Bundle) -> dict[str, tuple[Shapes, Shapes]]:
+    """Return graph -> (shapes of its inputs, shapes of its outputs); every tensor is float32."""
+    m = bundle.manifest
+    pixels, tokens = (1, 3, m.image.height, m.image.width), (1, m.image.tokens, m.image.channels)
+    latent, vertices = (1, m.latent.tokens, m.latent.channels), (1, bundle.topology.num_vertices, 6)
+    per_block = (ANY, ANY, m.image.tokens, ANY)
+    context: Shapes = {"keys": per_block, "values": per_block}
+    modulation: Shapes = {"modulation": (ANY, 6, ANY)}
+    step: Shapes = {"latent": latent, **modulation, **context}
+    return {
+        "image_encoder": ({"pixels": pixels}, {"tokens": tokens}),
+        "dit_context": ({"tokens": tokens}, context),
+        "dit_modulation": ({"time": (1,)}, modulation),
+        "dit_step": (step, {"velocity": latent}),
+        "dit_step_guided": ({**step, "guidance": (1,)}, {"velocity": latent, "difference": latent}),
+        "vae_decoder": ({"latent": latent}, {"vertices": vertices}),
+        "vae_encoder": ({"points": (1, m.points.count, 6)}, {"mean": latent, "logvar": latent}),
+    }
+
+
+def _check_side(where: str, found: Mapping[str, TensorSpec], expected: Shapes) -> None:
+    if set(found) != set(expected):
+        raise _mismatch(f"{where}s", ", ".join(sorted(found)), ", ".join(sorted(expected)))
+    for name, shape in expected.items():
+        spec = found[name]
+        fits = len(spec.shape) == len(shape) and all(
+            wanted in (ANY, size) for size, wanted in zip(spec.shape, shape, strict=True)
+        )
+        if not fits or spec.dtype != np.float32:
+            wanted = ", ".join("any" if size == ANY else str(size) for size in shape)
+            raise _mismatch(f"{where} {name!r}", spec, f"float32 [{wanted}], from the manifest and topology")
+
+
+def _mismatch(what: str, got: object, expected: object) -> BundleError:
+    return BundleError(what, got=got, expected=expected, fix="export the bundle again")

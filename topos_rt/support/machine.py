@@ -1,0 +1,37 @@
+"""Facts about this machine, found with the standard library alone: `topos-rt doctor` needs no more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+_SMI_TIMEOUT_S = 15
+_BLOCK = 1 << 20
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def nvidia_smi(fields: str, *options: str) -> list[str]:
+    """Return a line for each GPU, with the values of the comma-separated `fields` of `nvidia-smi`.
+
+    options: added to the format, such as "nounits".
+
+    Raises OSError where the program is missing, subprocess.SubprocessError where it fails or hangs.
+    """
+    words = ["nvidia-smi", f"--query-gpu={fields}", f"--format={','.join(('csv', 'noheader', *options))}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=_SMI_TIMEOUT_S, check=True)
+    return [line for line in done.stdout.splitlines() if line.strip()]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 lower-case hex digits. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
