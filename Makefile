@@ -4,6 +4,7 @@ VENV     ?= .venv
 PORTRAIT ?= examples/astronaut.jpg
 BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 CODE     := topos_rt models export training benchmarks
 
 .PHONY: help demo test lint format bench clean
@@ -21,7 +22,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/topos-rt generate $(PORTRAIT) -o out/head.glb --preview out/head.png
 
 test: $(VENV)/.test $(VENV)/.js lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

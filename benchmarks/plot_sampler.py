@@ -56,7 +56,7 @@ def _draw(result: dict[str, Any]) -> bytes:
         yscale="log",
         xlabel="network evaluations",
         ylabel="mean vertex distance to 1,000 steps, mm",
-        title=f"{result['model']}: {result['images']} held-out portraits × {result['seeds']} seeds"
+        title=f"{result['model']['name']}: {result['images']} held-out portraits × {result['seeds']} seeds"
         " (faint: screened on eight)",
     )
     for set_ticks, ticks in (

@@ -15,20 +15,24 @@ PAGE = ROOT / "docs" / "sampling.md"
 def _sampler() -> str:
     result = read("sampler_mini")
     rows = []
-    for name, settings in PRESETS.items():
-        row = result["presets"][name]
+    for name in PRESETS:
         warm = read(f"cpu_mini_{name}")["stages"]
+        rows.append([f"`{name}`", *_row(result["presets"][name]), f"{warm['dit_step']['p50']:.0f}"])
+    for name in ("balanced", "fast"):
         rows.append(
-            [
-                f"`{name}`",
-                f"{settings.solver}, {settings.steps} steps, {_extras(row['settings'])}",
-                str(row["evaluations"]),
-                *(f"{row[f'{key}_mm']:.3f}" for key in ("mean", "p99", "max")),
-                f"{warm['dit_step']['p50']:.0f}",
-            ]
+            [f"what the rule for `{name}` picks on these weights", *_row(result["by_rule"][name]), ""]
         )
     head = ["preset", "solver", "network evaluations", "mean, mm", "p99", "max", "sampling on CPU, ms"]
     return table(head, rows)
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    settings = row["settings"]
+    return [
+        f"{settings['solver']}, {settings['steps']} steps, {_extras(settings)}",
+        str(row["evaluations"]),
+        *(f"{row[f'{key}_mm']:.3f}" for key in ("mean", "p99", "max")),
+    ]
 
 
 def _extras(settings: Mapping[str, Any]) -> str:

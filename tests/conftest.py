@@ -1,11 +1,15 @@
+"""What all tests share, in one process or in several of pytest-xdist (`make test`)."""
+
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.gpu import host_gpu
@@ -16,6 +20,32 @@ from topos_rt.pipeline import HeadPipeline
 # A machine may be busy: no test is judged by its time.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1, …; None where tests run in one process
+# Files that take longest, which workers begin with so that they end together.
+LONGEST = (
+    "export/test_official.py", "gpu/test_kernels_build.py", "ptx/test_kernels.py", "model/test_decoder.py",
+    "export/test_forms.py", "export/test_onnx_files.py", "benchmarks/test_count_kernels.py",
+    "export/test_random.py", "model/test_recorded.py",
+)  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """Give each worker a core of its own: whatever counts cores then runs one thread.
+
+    Engines, PyTorch and BLAS of two workers, with a thread for each core each, would be in each other's way.
+    """
+    if WORKER and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +71,19 @@ def tiny_pipe(tiny_bundle: Path) -> Iterator[HeadPipeline]:
 
 
 @pytest.fixture(scope="session")
-def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The kernels built for the host, once for all tests."""
-    return host_gpu.load(host_gpu.build(tmp_path_factory.mktemp("kernels")))
+def host_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels built for the host, once for all tests of all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if WORKER else base) / "kernels"
+    with FileLock(f"{folder}.lock"):
+        folder.mkdir(exist_ok=True)
+        built = next(folder.glob("_kernels*"), None)
+        return built or host_gpu.build(folder)
+
+
+@pytest.fixture(scope="session")
+def host_module(host_kernels: Path) -> ModuleType:
+    return host_gpu.load(host_kernels)
 
 
 @pytest.fixture

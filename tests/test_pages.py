@@ -41,8 +41,7 @@ def test_every_result_is_of_the_model_that_ships(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_makes_a_result(name: str) -> None:
-    assert (RESULTS / f"{name}.json").is_file()
+def test_every_command_is_one_that_is_taken(name: str) -> None:
     command = COMMANDS[name].format(RESULTS / f"{name}.json").removesuffix(", on an H100")
     words = command.replace("topos-rt ", "python -m topos_rt ").split()
     parsed(words[1:])

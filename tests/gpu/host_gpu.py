@@ -12,6 +12,7 @@ import importlib.util
 import subprocess
 import sysconfig
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tests import needs
+from topos_rt.support.machine import usable_cores
 
 CSRC = Path(__file__).parents[2] / "csrc"
 # No fused products: sums are to be those of the twins on every processor.
@@ -32,18 +34,26 @@ def size_of(block: np.ndarray) -> int:
     return len(block) - 2 * _GUARD - 256
 
 
-def build(directory: Path, *more: str) -> Path:
-    """Compile csrc/ for the host into an extension module."""
+def build(directory: Path, *more: str, bindings: Path | None = None) -> Path:
+    """Compile csrc/ for the host into an extension module.
+
+    more: flags after those of every build. bindings: an object file of bindings.cpp, to take it as it is.
+    """
     import pybind11
 
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), pybind11.get_include())]
     compile_ = needs.compiler()
-    objects = []
-    for source in [*sorted(CSRC.glob("*.cu")), CSRC / "bindings.cpp"]:
-        objects.append(str(directory / f"{source.name}.o"))
-        words = [compile_, *_FLAGS, *more, *includes, "-x", "c++", "-c", str(source), "-o", objects[-1]]
+
+    def compiled(source: Path) -> str:
+        made = directory / f"{source.name}.o"
+        words = [compile_, *_FLAGS, *more, *includes, "-x", "c++", "-c", str(source), "-o", str(made)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+        return str(made)
+
+    sources = sorted(CSRC.glob("*.cu")) + ([] if bindings else [CSRC / "bindings.cpp"])
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        objects = [*pool.map(compiled, sources), *([str(bindings)] if bindings else [])]
     module = directory / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
     subprocess.run([compile_, "-shared", *more, *objects, "-o", str(module)], check=True)
     return module
