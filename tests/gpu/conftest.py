@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.gpu import host_gpu
 from topos_rt.errors import BackendError
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena
@@ -21,17 +19,6 @@ def gpu_missing() -> str | None:
         return None if cuda.device_count() else "no NVIDIA GPU"
     except (ImportError, BackendError, cuda.CudaError) as error:
         return str(error)
-
-
-@pytest.fixture
-def host(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[host_gpu.HostCuda]:
-    """The kernels on the host."""
-    fake = host_gpu.HostCuda(host_module)
-    monkeypatch.setattr(cuda, "runtime", lambda: fake)
-    monkeypatch.setattr(ops, "kernels", lambda: fake)
-    yield fake
-    for address in list(fake.blocks):
-        fake.check(address)
 
 
 @pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
