@@ -27,7 +27,7 @@ from topos_rt.model.decoder_plan import Plan, make_plan
 from topos_rt.support.files import write_atomic
 
 H200 = Ceilings(790.0, 4.3)  # bf16 GEMM and copy, measured; FP16 multiplies at the same rate
-OPS = ("graph_conv", "flow_step", "mesh_normals", "decoder")
+OPS = ("graph_conv", "flow_step", "decoder")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,7 +19,6 @@ from topos_rt import __version__
 from topos_rt.errors import one_line
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.layers import Layer
-from topos_rt.gpu.tables import Corners
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
 from topos_rt.model.decoder_plan import Plan, Step
 
@@ -248,23 +247,6 @@ def _flow_step(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep
     keep(_told("flow_step", lambda: _moved("flow_step", bench.time(work), moved, ceilings)))
 
 
-def _mesh_normals(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
-    rng, rows = np.random.default_rng(0), plan.vertices
-    # Each vertex with six triangles of vertices nearby, as a mesh has after renumbering.
-    near = np.arange(rows)[:, None] + rng.integers(1, 60, (rows, 2))
-    corners = Corners.of_triangles(rows, np.hstack([np.arange(rows)[:, None], near % rows]).repeat(2, 0))
-    positions = bench.put(rng.standard_normal((rows, 6)).astype(np.float32))
-    outs = bench.put(np.empty((rows, 3), np.float32)), bench.put(np.empty((rows, 3), np.float32))
-    moved = (rows * (6 + 6) * 4 + corners.offsets.nbytes + corners.wings.nbytes) / 1e6
-    placed = corners.placed(bench.put) if bench.gpu else corners
-    turn, centre = np.eye(3), np.zeros(3)
-
-    def work() -> None:
-        ops.mesh_normals(positions, placed, turn, 0.1, centre, outs=outs, stream=bench.stream)
-
-    keep(_told("mesh_normals", lambda: _moved("mesh_normals", bench.time(work), moved, ceilings)))
-
-
 def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
     floor = decoder_floors(plan, ceilings)["decoder"]
     latent = np.random.default_rng(0).standard_normal((1, *plan.latent)).astype(np.float32)
@@ -326,7 +308,7 @@ def _ours(
 
 
 _OPS: dict[str, Callable[[Bench, TOPOSVAE, Plan, Ceilings, Keep], None]] = {
-    "graph_conv": _graph_conv, "flow_step": _flow_step, "mesh_normals": _mesh_normals, "decoder": _decoder,
+    "graph_conv": _graph_conv, "flow_step": _flow_step, "decoder": _decoder,
 }  # fmt: skip
 
 

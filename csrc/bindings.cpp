@@ -72,18 +72,6 @@ void flow_step(const std::vector<Address>& terms, Address table, Address step, i
   check(topos::flow_step(args, stream_at(stream)));
 }
 
-void mesh_normals(Address positions, int pitch, int rows, Pair corners, const std::array<float, 9>& rotation,
-                  float scale, const std::array<float, 3>& centre, Pair outs, Address stream) {
-  topos::MeshNormals args{};
-  args.positions = at<float>(positions), args.pitch = pitch, args.rows = rows;
-  args.offsets = at<int32_t>(corners[0]), args.wings = at<int32_t>(corners[1]);
-  for (int i = 0; i < 9; ++i) args.rotation[i] = rotation[i];
-  for (int i = 0; i < 3; ++i) args.centre[i] = centre[i];
-  args.scale = scale;
-  args.out_positions = at<float>(outs[0]), args.out_normals = at<float>(outs[1]);
-  check(topos::mesh_normals(args, stream_at(stream)));
-}
-
 void pack_rows(Address x, Address source_rows, std::array<int, 3> sizes, Address out, Address stream) {
   const topos::PackRows args{at<float>(x), at<int32_t>(source_rows), sizes[0], sizes[1], sizes[2], at<void>(out)};
   check(topos::pack_rows(args, stream_at(stream)));
@@ -126,8 +114,6 @@ PYBIND11_MODULE(_kernels, m) {
         "residual"_a, "silu"_a, "out"_a, "out32"_a, "stream"_a);
   m.def("flow_step", &flow_step, "terms"_a, "table"_a, "step"_a, "steps"_a, "outs"_a, "half_out"_a, "size"_a,
         "stream"_a);
-  m.def("mesh_normals", &mesh_normals, "positions"_a, "pitch"_a, "rows"_a, "corners"_a, "rotation"_a, "scale"_a,
-        "centre"_a, "outs"_a, "stream"_a);
   m.def("pack_rows", &pack_rows, "x"_a, "source_rows"_a, "sizes"_a, "out"_a, "stream"_a);
   m.def("project", &project, "x"_a, "basis"_a, "sizes"_a, "coordinates"_a, "out"_a, "stream"_a);
 }

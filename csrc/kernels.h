@@ -107,24 +107,6 @@ struct FlowStep {
 };
 int flow_step(const FlowStep& args, Stream stream);
 
-// Area-weighted vertex normals, and positions in metres: out = scale * rotation * p + centre.
-//
-// Each vertex gathers its own triangles in a fixed order: no atomics, the same bits every time. Normals are those of
-// the given positions, rotated; vertices whose triangles cancel out or have no area get +Y.
-struct MeshNormals {
-  const float* positions;     // rows of `pitch` floats, the first three are xyz
-  int pitch;                  // >= 3
-  int rows;
-  const int32_t* offsets;     // [rows + 1] into `wings`
-  const int32_t* wings;       // [., 2] the other two corners of each triangle at a vertex, in its order
-  float rotation[9];          // row-major
-  float centre[3];
-  float scale;
-  float* out_positions;       // [rows, 3], or null; may be `positions` only where pitch is 3 and out_normals is null
-  float* out_normals;         // [rows, 3], or null
-};
-int mesh_normals(const MeshNormals& args, Stream stream);
-
 // out[i] = FP16 of x[source_rows[i]], with zeros up to c_out columns.
 struct PackRows {
   const float* x;               // [inputs, c_in] FP32

@@ -183,8 +183,8 @@ TOPOS_HD Half8 to_half8(const float (&sum)[8]) {
   return rounded;
 }
 
-// A product that is rounded before anything is added to it. Of a * b + c nvcc makes one operation with one rounding:
-// then a * b - b * a is not zero, and sums are not those of the host.
+// Rounds a product before anything is added to it. nvcc turns a * b + c into one operation with one rounding, whose
+// result is not that of the host.
 TOPOS_HD float product(float a, float b) {
 #ifdef __CUDA_ARCH__
   return __fmul_rn(a, b);

@@ -16,7 +16,7 @@ from tests.gpu.shapes import features, random_csr, random_graph, random_layer
 from topos_rt.gpu import ops
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import SLICES, WIDTHS
-from topos_rt.gpu.tables import Corners, Graph, Sources
+from topos_rt.gpu.tables import Graph, Sources
 
 
 class Heap:
@@ -77,9 +77,6 @@ def others(rng: np.random.Generator) -> None:
         ops.pack_rows(heap.put(x), 8, order, out=half)
         layer = random_layer(rng, 8, 6, 1, norm=False).placed(heap.put)
         ops.linear_out(half, layer, order, out=heap.poisoned((rows, 6), np.float32))
-        corners = Corners.of_triangles(rows, rng.integers(0, rows, (2 * rows, 3))).placed(heap.put)
-        outs = heap.poisoned((rows, 3), np.float32), heap.poisoned((rows, 3), np.float32)
-        ops.mesh_normals(heap.put(x), corners, np.eye(3), 1.0, np.zeros(3), outs=outs)
         terms = [heap.put(x) for _ in range(4)]
         table, step = heap.put(np.ones((2, 2, 4), np.float32)), heap.put(np.zeros(1, np.int32))
         ops.flow_step(terms, table, step, terms[:2], heap.poisoned((rows, 6), np.float16))

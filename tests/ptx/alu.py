@@ -26,8 +26,6 @@ def _fma(a: Any, b: Any, c: Any) -> Any:
 
 def _divide(a: Any, b: Any) -> Any:
     """Whole numbers are divided towards zero."""
-    if a.dtype.kind == "f":
-        return a / b
     b = np.where(b == 0, 1, b).astype(b.dtype)
     if a.dtype.kind == "u":
         return a // b
@@ -70,13 +68,11 @@ def _tanh(a: Any) -> Any:
 # Name without types -> function of operands of the instruction's type.
 PLAIN: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul.lo": np.multiply, "mul": np.multiply, "mul.rn": np.multiply,
-    "mad.lo": lambda a, b, c: a * b + c, "fma.rn": _fma, "div.rn": _divide, "div": _divide,
-    "neg": np.negative, "abs": np.abs, "min": np.fmin, "max": np.fmax,
+    "mad.lo": lambda a, b, c: a * b + c, "fma.rn": _fma, "div": _divide,
+    "neg": np.negative, "min": np.fmin, "max": np.fmax,
     "not": lambda a: ~a, "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
-    "bfi": _insert, "ex2.approx": _wide(np.exp2), "tanh.approx": _wide(_tanh), "sqrt.rn": np.sqrt,
-    "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)),
-    # Addresses are the same numbers in every space.
-    "cvta.to.global": lambda a: a, "cvta.to.shared": lambda a: a,
+    "bfi": _insert, "tanh.approx": _wide(_tanh), "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)),
+    "cvta.to.global": lambda a: a,  # addresses are the same numbers in every space
 }  # fmt: skip
 SHIFTS: dict[str, Callable[[Any, Any], Any]] = {"shl": _shift_left, "shr": _shift_right}
 _ORDERED: dict[str, Callable[[Any, Any], Any]] = {

@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.gpu import (
-    test_flow_step,
-    test_graph_conv,
-    test_graph_conv_tiled,
-    test_mesh_normals,
-    test_pack_rows,
-)
+from tests.gpu import test_flow_step, test_graph_conv, test_graph_conv_tiled, test_pack_rows
 from tests.gpu.shapes import features, random_graph, random_layer
 from tests.gpu.test_graph_conv_tiled import graph_of
 from tests.ptx.device import Machine
@@ -29,10 +23,6 @@ CASES: dict[str, Callable[[Any], None]] = {
     "linear_out": lambda arena: test_pack_rows.test_linear_out(arena, 130, 6, True),
     "flow_step": lambda arena: test_flow_step.test_steps(arena, 257, 4, 2),
     "a step outside": lambda arena: test_flow_step.test_a_step_outside_changes_nothing(arena, 3),
-    "mesh_normals": lambda arena: test_mesh_normals.test_random_meshes(arena, 129, 6),
-    "meshes of any size": lambda arena: test_mesh_normals.test_meshes_of_any_size(arena, 1e-20),
-    "no direction": test_mesh_normals.test_no_direction_is_up,
-    "not finite": test_mesh_normals.test_values_that_are_not_finite,
     "one type": lambda arena: test_graph_conv.test_one_type_is_a_linear_layer(arena, "itself"),
     "no neighbours": test_graph_conv.test_no_neighbours_anywhere,
     "one large degree": test_graph_conv.test_one_large_degree,

@@ -4,7 +4,7 @@ Arrays on a GPU are anything with `__cuda_array_interface__`: `topos_rt.gpu.devi
 Work is put on `stream` (a handle; 0: the default stream) and not waited for. Every function raises InputError
 for an array of another type, shape or layout than it needs, for arrays of the host and of a GPU together or
 of several GPUs, and BackendError where the kernels are not built or CUDA refuses. Indices are checked once,
-when `Graph` and `Corners` are made.
+when a `Graph` is made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from topos_rt.gpu import cuda, reference
 from topos_rt.gpu.checks import address, check, check_apart, check_out, device_of_all
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import VECTOR, Layer
-from topos_rt.gpu.tables import Array, Corners, Graph, check_rows
+from topos_rt.gpu.tables import Array, Graph, check_rows
 
 _F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
 _FLOATS = (_F16, _F32, np.dtype(np.float64))  # the twin computes in any; the kernels say what they take
@@ -205,61 +205,6 @@ def flow_step(
         stream,
     )
     return None
-
-
-def mesh_normals(
-    positions: Array,
-    corners: Corners,
-    rotation: np.ndarray,
-    scale: float,
-    centre: np.ndarray,
-    *,
-    outs: tuple[Array, Array] | None = None,
-    stream: int = 0,
-) -> tuple[Array, Array]:
-    """Positions in metres, scale * rotation p + centre, and area-weighted unit normals, rotated likewise.
-
-    Args:
-        positions: [V,3] FP32, or [V,C] with xyz first, as the decoder gives them.
-        corners: of the mesh's triangles; `placed` on the GPU of the positions.
-        rotation: [3,3], a rotation. scale: metres of one unit. centre: [3] metres. All of the host.
-        outs: two arrays [V,3] FP32; on a GPU they must be given, and may not overlap the positions.
-
-    Returns positions and normals, [V,3] FP32; vertices without a direction get +Y.
-    """
-    out_positions, out_normals = outs or (None, None)
-    device = device_of_all(positions, corners.offsets, out_positions, out_normals)
-    pitch = positions.shape[1] if len(positions.shape) == 2 else 0
-    if pitch < 3:
-        raise InputError("positions", got=f"shape {list(positions.shape)}", expected="[V,3] or wider")
-    positions = check("positions", positions, (_F32,), (corners.rows, pitch), device)
-    turn, middle = np.asarray(rotation, np.float32), np.asarray(centre, np.float32)
-    if turn.shape != (3, 3) or middle.shape != (3,):
-        raise InputError(
-            "rotation and centre",
-            got=f"{list(turn.shape)} and {list(middle.shape)}",
-            expected="[3,3] and [3]",
-        )
-    shape = (corners.rows, 3)
-    out_positions = check_out("outs[0]", out_positions, (_F32,), shape, device)
-    out_normals = check_out("outs[1]", out_normals, (_F32,), shape, device)
-    if device is None:
-        return reference.mesh_normals(positions, corners, turn, scale, middle, out_positions, out_normals)
-    for name, array in (("outs[0]", out_positions), ("outs[1]", out_normals)):
-        check_apart(name, array, positions=positions)
-    _run(
-        "mesh_normals",
-        address(positions),
-        pitch,
-        corners.rows,
-        (address(corners.offsets), address(corners.wings)),
-        turn.reshape(-1).tolist(),
-        float(scale),
-        middle.tolist(),
-        (address(out_positions), address(out_normals)),
-        stream,
-    )
-    return out_positions, out_normals
 
 
 def pack_rows(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.gpu.layers import GROUP_EPS, GROUPS, Layer
-from topos_rt.gpu.tables import Corners, Graph, Sources, degrees
+from topos_rt.gpu.tables import Graph, Sources, degrees
 
 
 def graph_conv(
@@ -87,34 +87,6 @@ def flow_step(
             with np.errstate(over="ignore"):  # infinite, as on the GPU
                 np.copyto(half_out, sums[0].astype(np.float16))
     step += 1
-
-
-def mesh_normals(
-    positions: np.ndarray,
-    corners: Corners,
-    rotation: np.ndarray,
-    scale: float,
-    centre: np.ndarray,
-    out_positions: np.ndarray | None = None,
-    out_normals: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """See `topos_rt.gpu.ops.mesh_normals`."""
-    from topos_rt.head.normals import unit_vectors
-
-    xyz = positions[:, :3].astype(np.float64)
-    here = np.repeat(np.arange(corners.rows), np.diff(corners.offsets))
-    sides = xyz[corners.wings] - xyz[here][:, None]
-    # Lengths of any size: only ratios at one vertex count.
-    reach = np.zeros(corners.rows)
-    np.maximum.at(reach, here, np.abs(sides).max((1, 2), initial=0.0))
-    sides /= np.where(reach > 0, reach, 1.0)[here][:, None, None]
-    areas = np.cross(sides[:, 0], sides[:, 1])
-    sums = np.stack([np.bincount(here, areas[:, axis], corners.rows) for axis in range(3)], 1)
-    metres = (xyz @ rotation.T.astype(np.float64)) * scale + centre
-    return (
-        _give(metres, np.dtype(np.float32), out_positions),
-        _give(unit_vectors(sums @ rotation.T), np.dtype(np.float32), out_normals),
-    )
 
 
 def pack_rows(

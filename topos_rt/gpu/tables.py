@@ -157,46 +157,6 @@ class Graph:
         return cls(n, n if inputs is None else inputs, tuple(types))
 
 
-@dataclass(frozen=True, eq=False)
-class Corners:
-    """The triangles at each vertex, as their other two corners in order.
-
-    Raises MeshInputError for tables that do not fit together or point outside.
-    """
-
-    rows: int
-    offsets: Array  # [rows + 1] int32
-    wings: Array  # [corners, 2] int32
-
-    def __post_init__(self) -> None:
-        check_offsets("corners: offsets", self.offsets, self.rows, len(self.wings))
-        if self.wings.ndim != 2 or self.wings.shape[1] != 2:
-            raise MeshInputError("corners: wings", got=f"shape {list(self.wings.shape)}", expected="[.,2]")
-        check_rows("corners: wings", self.wings.reshape(-1), self.wings.size, self.rows)
-
-    @classmethod
-    def of_triangles(cls, num_vertices: int, triangles: np.ndarray) -> Corners:
-        """Of triangles [F,3]: each vertex's in the order of F."""
-        triangles = np.asarray(triangles)
-        if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
-            raise MeshInputError(
-                "triangles", got=f"{triangles.dtype} {list(triangles.shape)}", expected="integers [F,3]"
-            )
-        if triangles.size and not 0 <= int(triangles.min()) <= int(triangles.max()) < num_vertices:
-            raise MeshInputError(
-                "triangles", got=f"{triangles.min()}..{triangles.max()}", expected=f"0..{num_vertices - 1}"
-            )
-        vertex = triangles.reshape(-1)
-        wings = np.stack([np.roll(triangles, -1, 1), np.roll(triangles, -2, 1)], -1).reshape(-1, 2)
-        order = np.argsort(vertex, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(vertex, minlength=num_vertices))])
-        return cls(num_vertices, offsets.astype(np.int32), np.ascontiguousarray(wings[order], np.int32))
-
-    def placed(self, put: Put) -> Corners:
-        """The same with its tables on a device."""
-        return _unchecked(self, offsets=put(self.offsets), wings=put(self.wings))
-
-
 def inverse(order: np.ndarray) -> np.ndarray:
     """[n] row -> vertex to vertex -> row."""
     rows = np.empty(len(order), np.int64)
