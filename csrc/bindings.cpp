@@ -61,14 +61,13 @@ void graph_conv(Address x, const std::vector<Pair>& edges, Address tiles, std::a
   check(topos::graph_conv_tiled(args, at<topos::TileTable>(tiles), stream_at(stream)));
 }
 
-void flow_step(const std::vector<Address>& terms, Address table, Address step, int steps,
-               const std::vector<Address>& outs, Address half_out, int64_t size, Address stream) {
+void flow_step(const std::vector<Address>& terms, Address table, Address step, int steps, Address out,
+               int64_t size, Address stream) {
   topos::FlowStep args{};
-  args.count = static_cast<int>(terms.size()), args.sums = static_cast<int>(outs.size());
+  args.count = static_cast<int>(terms.size());
   for (int i = 0; i < args.count; ++i) args.terms[i] = at<float>(terms[i]);
-  for (int i = 0; i < args.sums; ++i) args.outs[i] = at<float>(outs[i]);
   args.table = at<float>(table), args.step = at<int32_t>(step), args.steps = steps;
-  args.half_out = at<void>(half_out), args.size = size;
+  args.out = at<float>(out), args.size = size;
   check(topos::flow_step(args, stream_at(stream)));
 }
 
@@ -92,6 +91,7 @@ PYBIND11_MODULE(_kernels, m) {
       py::tuple(py::cast(std::vector<int>(std::begin(topos::kTiledWidths), std::end(topos::kTiledWidths))));
   m.attr("TILE") =
       py::make_tuple(topos::kTileRows, topos::kTileSources, topos::kTileSteps, sizeof(topos::TileTable));
+  m.attr("MAX_TERMS") = topos::kMaxTerms;
 #ifdef TOPOS_CUDA
   m.attr("CUDA_VERSION") = CUDART_VERSION;
   m.attr("ARCHITECTURES") = TOPOS_ARCHITECTURES;
@@ -112,8 +112,7 @@ PYBIND11_MODULE(_kernels, m) {
 #endif
   m.def("graph_conv", &graph_conv, "x"_a, "edges"_a, "tiles"_a, "sizes"_a, "weights"_a, "bias"_a, "norm"_a,
         "residual"_a, "silu"_a, "out"_a, "out32"_a, "stream"_a);
-  m.def("flow_step", &flow_step, "terms"_a, "table"_a, "step"_a, "steps"_a, "outs"_a, "half_out"_a, "size"_a,
-        "stream"_a);
+  m.def("flow_step", &flow_step, "terms"_a, "table"_a, "step"_a, "steps"_a, "out"_a, "size"_a, "stream"_a);
   m.def("pack_rows", &pack_rows, "x"_a, "source_rows"_a, "sizes"_a, "out"_a, "stream"_a);
   m.def("project", &project, "x"_a, "basis"_a, "sizes"_a, "coordinates"_a, "out"_a, "stream"_a);
 }

@@ -17,25 +17,16 @@ struct Body {
   TOPOS_HD void run(int block, unsigned char*) const {
     const int step = *args.step;
     if (step < 0 || step >= args.steps) return;
-    const float* weights = args.table + static_cast<int64_t>(step) * args.sums * args.count;
+    const float* weights = args.table + static_cast<int64_t>(step) * args.count;
     for_threads<kThreads>([&](int thread) {
       const int64_t i = static_cast<int64_t>(block) * kThreads + thread;
       if (i >= args.size) return;
-      // All terms are read before anything is written: an out may be a term.
-      float terms[kMaxTerms];
+      float sum = 0.0f;
       TOPOS_UNROLL
-      for (int k = 0; k < kMaxTerms; ++k) terms[k] = k < args.count ? args.terms[k][i] : 0.0f;
-      TOPOS_UNROLL
-      for (int j = 0; j < kMaxSums; ++j) {
-        if (j >= args.sums) break;
-        float sum = 0.0f;
-        TOPOS_UNROLL
-        for (int k = 0; k < kMaxTerms; ++k) {
-          if (k < args.count) sum += product(weights[j * args.count + k], terms[k]);
-        }
-        args.outs[j][i] = sum;
-        if (j == 0 && args.half_out) static_cast<Half*>(args.half_out)[i] = to_half(sum);
+      for (int k = 0; k < kMaxTerms; ++k) {
+        if (k < args.count) sum += product(weights[k], args.terms[k][i]);
       }
+      args.out[i] = sum;
     });
   }
 };

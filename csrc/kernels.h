@@ -24,7 +24,6 @@ inline constexpr int kChunk = 32;        // rows of a weight matrix that are pac
 inline constexpr int kWide = 128;        // from this width on: whole vectors of columns, means of groups taken off before
 inline constexpr int kMaxTypes = 2;
 inline constexpr int kMaxTerms = 4;
-inline constexpr int kMaxSums = 2;
 
 // The rows of x that a row of the output sums, for one edge type, as CSR.
 // offsets null: exactly one source a row, sources[i]. Both null: the row itself.
@@ -89,20 +88,18 @@ struct alignas(16) TileTable {
 // of `edges` only whether there are offsets.
 int graph_conv_tiled(const GraphConv& args, const TileTable* tiles, Stream stream);
 
-// outs[j] = sum_i table[step][j][i] * terms[i], in FP32, i ascending; step is read from the device.
+// out = sum_i table[step][i] * terms[i], in FP32, i ascending; step is read from the device.
 //
-// Guidance and a solver's update in one pass: the table holds their product for every step, so that a captured
-// graph serves all steps. An out may be one of the terms. After the last thread has read it, *step grows by one;
-// a step outside of 0..steps-1 leaves the outs as they are.
+// One launch is one sum of the sampler. The table holds the weights of every sum, guidance included, so that one
+// captured CUDA graph serves all steps. `out` may be one of the terms. Once every thread has read *step, it grows by
+// one; a step outside of 0..steps-1 leaves `out` as it is.
 struct FlowStep {
   const float* terms[kMaxTerms]; // [size] each, those past `count` unused
   int count;                     // 1..4
-  const float* table;            // [steps, sums, count]
+  const float* table;            // [steps, count]
   int32_t* step;                 // one number
   int steps;
-  float* outs[kMaxSums];         // [size] each
-  int sums;                      // 1 or 2
-  void* half_out;                // [size] FP16 copy of outs[0], or null
+  float* out;                    // [size]
   int64_t size;
 };
 int flow_step(const FlowStep& args, Stream stream);

@@ -78,8 +78,9 @@ def others(rng: np.random.Generator) -> None:
         layer = random_layer(rng, 8, 6, 1, norm=False).placed(heap.put)
         ops.linear_out(half, layer, order, out=heap.poisoned((rows, 6), np.float32))
         terms = [heap.put(x) for _ in range(4)]
-        table, step = heap.put(np.ones((2, 2, 4), np.float32)), heap.put(np.zeros(1, np.int32))
-        ops.flow_step(terms, table, step, terms[:2], heap.poisoned((rows, 6), np.float16))
+        table, step = heap.put(np.ones((2, 4), np.float32)), heap.put(np.zeros(1, np.int32))
+        ops.flow_step(terms, table, step, out=terms[0])
+        ops.flow_step(terms, table, step, out=heap.poisoned((rows, 6), np.float32))
         basis = heap.put(rng.standard_normal((7, rows)).astype(np.float32))
         flat = heap.put(x[:, 0])
         ops.project(flat, basis, scratch=heap.poisoned((7,), np.float32), out=flat)

@@ -21,7 +21,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "pack_rows": lambda arena: test_pack_rows.test_rows_in_another_order(arena, 37, 6),
     "project": lambda arena: test_pack_rows.test_projection(arena, 5, 129),
     "linear_out": lambda arena: test_pack_rows.test_linear_out(arena, 130, 6, True),
-    "flow_step": lambda arena: test_flow_step.test_steps(arena, 257, 4, 2),
+    "flow_step": lambda arena: test_flow_step.test_steps(arena, 257, 4, False),
     "a step outside": lambda arena: test_flow_step.test_a_step_outside_changes_nothing(arena, 3),
     "one type": lambda arena: test_graph_conv.test_one_type_is_a_linear_layer(arena, "itself"),
     "no neighbours": test_graph_conv.test_no_neighbours_anywhere,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import BackendError, InputError
+from topos_rt.flow.program import MAX_TERMS
 from topos_rt.gpu import cuda, reference
 from topos_rt.gpu.checks import address, check, check_apart, check_out, device_of_all
 from topos_rt.gpu.device_array import DeviceArray
@@ -25,8 +26,6 @@ from topos_rt.gpu.tables import Array, Graph, check_rows
 _F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
 _FLOATS = (_F16, _F32, np.dtype(np.float64))  # the twin computes in any; the kernels say what they take
 _MOST = 1 << 31
-MAX_TERMS = 4
-MAX_SUMS = 2
 
 
 def graph_conv(
@@ -151,47 +150,31 @@ def linear_out(
     return out
 
 
-def flow_step(
-    terms: Sequence[Array],
-    table: Array,
-    step: Array,
-    outs: Sequence[Array],
-    half_out: Array | None = None,
-    *,
-    stream: int = 0,
-) -> None:
-    """outs[j] = sum_i table[step, j, i] * terms[i], then step grows by one.
+def flow_step(terms: Sequence[Array], table: Array, step: Array, *, out: Array, stream: int = 0) -> None:
+    """out = sum_i table[step, i] * terms[i], then step grows by one.
 
-    A step of the sampler, guidance included, whose weights are looked up on the device: a captured graph
-    serves all steps. `topos_rt.flow.program` makes the tables. A step outside of the table changes nothing.
+    One sum of the sampler, guidance included, whose weights are looked up on the device, so that one captured
+    CUDA graph serves all steps. `topos_rt.flow.program` makes the tables. A step outside of the table leaves
+    `out` as it is.
 
     Args:
-        terms: 1 to 4 arrays of one shape, FP32. table: [steps, sums, terms] FP32. step: [1] int32.
-        outs: 1 or 2 arrays of the shape of the terms, FP32; each may be one of the terms.
-        half_out: FP16 copy of outs[0], or None.
+        terms: 1 to MAX_TERMS arrays of one shape, FP32.
+        table: [steps, terms] FP32.
+        step: [1] int32.
+        out: of the shape of the terms, FP32; it may be one of the terms.
     """
-    device = device_of_all(*terms, table, step, *outs, half_out)
-    if not 1 <= len(terms) <= MAX_TERMS or not 1 <= len(outs) <= MAX_SUMS:
-        raise InputError(
-            "flow_step",
-            got=f"{len(terms)} terms, {len(outs)} outs",
-            expected=f"1..{MAX_TERMS} terms, 1..{MAX_SUMS} outs",
-        )
+    device = device_of_all(*terms, table, step, out)
+    if not 1 <= len(terms) <= MAX_TERMS:
+        raise InputError("flow_step", got=f"{len(terms)} terms", expected=f"1..{MAX_TERMS} terms")
     shape = tuple(terms[0].shape)
     terms = [check(f"terms[{i}]", a, (_F32,), shape, device) for i, a in enumerate(terms)]
     steps = table.shape[0] if len(table.shape) else 0
-    table = check("table", table, (_F32,), (steps, len(outs), len(terms)), device)
+    table = check("table", table, (_F32,), (steps, len(terms)), device)
     step = check("step", step, (_I32,), (1,), device)
-    outs = [check_out(f"outs[{j}]", a, (_F32,), shape, device) for j, a in enumerate(outs)]
-    half_out = None if half_out is None else check_out("half_out", half_out, (_F16,), shape, device)
-    if len(outs) > 1 and outs[0] is outs[1]:
-        raise InputError("outs", got="the same array twice", expected="distinct arrays")
+    out = check_out("out", out, (_F32,), shape, device)
     if device is None:
-        return reference.flow_step(terms, table, step, outs, half_out)
-    for j, target in enumerate(outs):
-        others = {f"terms[{i}]": a for i, a in enumerate(terms) if a.address != target.address}
-        others |= {f"outs[{k}]": a for k, a in enumerate(outs[:j])}
-        check_apart(f"outs[{j}]", target, **others, half_out=half_out)
+        return reference.flow_step(terms, table, step, out)
+    check_apart("out", out, **{f"terms[{i}]": a for i, a in enumerate(terms) if a.address != out.address})
     size = int(np.prod(shape, dtype=np.int64))
     _run(
         "flow_step",
@@ -199,8 +182,7 @@ def flow_step(
         address(table),
         address(step),
         steps,
-        [address(a) for a in outs],
-        address(half_out),
+        address(out),
         size,
         stream,
     )

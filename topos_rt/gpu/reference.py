@@ -65,27 +65,14 @@ def linear_out(
     return _give(y, y.dtype, out)
 
 
-def flow_step(
-    terms: Sequence[np.ndarray],
-    table: np.ndarray,
-    step: np.ndarray,
-    outs: Sequence[np.ndarray],
-    half_out: np.ndarray | None = None,
-) -> None:
+def flow_step(terms: Sequence[np.ndarray], table: np.ndarray, step: np.ndarray, out: np.ndarray) -> None:
     """See `topos_rt.gpu.ops.flow_step`."""
     index = int(step[0])
     if 0 <= index < len(table):
-        sums = []
-        for weights in table[index]:
-            total = np.zeros_like(terms[0])
-            for weight, term in zip(weights, terms, strict=True):
-                total += weight * term
-            sums.append(total)
-        for out, value in zip(outs, sums, strict=True):
-            np.copyto(out, value)
-        if half_out is not None:
-            with np.errstate(over="ignore"):  # infinite, as on the GPU
-                np.copyto(half_out, sums[0].astype(np.float16))
+        total = np.zeros_like(terms[0])
+        for weight, term in zip(table[index], terms, strict=True):
+            total += weight * term
+        np.copyto(out, total)
     step += 1
 
 
