@@ -87,9 +87,9 @@ class HostCuda:
         if not callable(launcher):
             return launcher
 
-        def call(*arguments: Any) -> None:
+        def call(**arguments: Any) -> None:
             self.calls.append(name)
-            self._do(lambda: launcher(*arguments))
+            self._do(lambda: launcher(**arguments))
 
         return call
 

@@ -106,6 +106,13 @@ def test_sizes_are_those_of_the_kernels(host_module: Any) -> None:
     assert MAX_TERMS == host_module.MAX_TERMS
 
 
+def test_the_bindings_take_keywords_only(host_module: Any) -> None:
+    nothing = {"rows": 0, "c_in": 1, "c_out": 8, "out": 0, "stream": 0}
+    host_module.pack_rows(x=0, **nothing)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        host_module.pack_rows(0, **nothing)
+
+
 def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
     """Under AddressSanitizer: every width, ragged sizes, arrays of exactly the size they should have."""
     if host_gpu.compiler() is None:

@@ -48,9 +48,9 @@ def trt(monkeypatch: pytest.MonkeyPatch, host_module: Any, tmp_path: Path) -> It
     gpu.kernels = 0
 
     def launcher(name: str) -> Callable[..., None]:
-        def launch(*arguments: Any) -> None:
+        def launch(**arguments: Any) -> None:
             gpu.kernels += not gpu.recording
-            gpu.put(arguments[-1], lambda: getattr(host_module, name)(*arguments) and None)
+            gpu.put(arguments["stream"], lambda: getattr(host_module, name)(**arguments) and None)
 
         return launch
 
@@ -235,9 +235,9 @@ def test_nothing_is_collected_while_recording(trt: Any, tiny_bundle: Path) -> No
     seen = []
     begin = ops.kernels().flow_step
 
-    def flow_step(*arguments: Any) -> None:
+    def flow_step(**arguments: Any) -> None:
         seen.append((bool(trt.gpu.recording), gc.isenabled()))
-        begin(*arguments)
+        begin(**arguments)
 
     ops.kernels().flow_step = flow_step
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:

@@ -83,3 +83,8 @@ def check_apart(what: str, out: DeviceArray, **inputs: DeviceArray | None) -> No
 def address(array: Array | None) -> int:
     """Where a device's array lies; 0 for none."""
     return 0 if array is None else DeviceArray.view("array", array).address
+
+
+def addresses(**arrays: Array | None) -> dict[str, int]:
+    """`address` of each array, under its name."""
+    return {name: address(array) for name, array in arrays.items()}

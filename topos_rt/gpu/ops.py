@@ -18,7 +18,7 @@ import numpy as np
 from topos_rt.errors import BackendError, InputError
 from topos_rt.flow.program import MAX_TERMS
 from topos_rt.gpu import cuda, reference
-from topos_rt.gpu.checks import address, check, check_apart, check_out, device_of_all
+from topos_rt.gpu.checks import address, addresses, check, check_apart, check_out, device_of_all
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import VECTOR, Layer
 from topos_rt.gpu.tables import Array, Graph, check_rows
@@ -74,21 +74,15 @@ def graph_conv(
     check_apart("out", out, x=x, residual=residual)
     if layer.tiled and graph.tiles is None:
         raise InputError("layer: packed for tiles", got="a graph without", expected="graph.tiled(), placed")
-    sizes = (graph.rows, layer.c_in, layer.c_out)
     _run(
         "graph_conv",
-        address(x),
-        _edges(graph),
-        _tiles(graph) if layer.tiled else 0,
-        sizes,
-        address(layer.matrix),
-        address(layer.bias),
-        (address(layer.gamma), address(layer.beta)),
-        (address(residual), address(rows)),
-        silu,
-        address(out),
-        (0, 0, 0, 0),
-        stream,
+        edges=[(address(sources.offsets), address(sources.indices)) for sources in graph.types],
+        tiles=address(graph.tiles.tables) if layer.tiled and graph.tiles is not None else 0,
+        rows=graph.rows,
+        silu=silu,
+        stream=stream,
+        **_weights(layer),
+        **addresses(x=x, residual=residual, residual_rows=rows, out=out),
     )
     return out
 
@@ -134,18 +128,11 @@ def linear_out(
         return reference.linear_out(x, layer, places, scale, mean, out)
     _run(
         "graph_conv",
-        address(x),
-        [(0, 0)],
-        0,
-        (rows, layer.c_in, layer.c_out),
-        address(layer.matrix),
-        address(layer.bias),
-        (0, 0),
-        (0, 0),
-        False,
-        0,
-        (address(out), address(places), address(scale), address(mean)),
-        stream,
+        edges=[(0, 0)],
+        rows=rows,
+        stream=stream,
+        **_weights(layer),
+        **addresses(x=x, out32=out, out_rows=places, scale=scale, mean=mean),
     )
     return out
 
@@ -175,16 +162,13 @@ def flow_step(terms: Sequence[Array], table: Array, step: Array, *, out: Array, 
     if device is None:
         return reference.flow_step(terms, table, step, out)
     check_apart("out", out, **{f"terms[{i}]": a for i, a in enumerate(terms) if a.address != out.address})
-    size = int(np.prod(shape, dtype=np.int64))
     _run(
         "flow_step",
-        [address(a) for a in terms],
-        address(table),
-        address(step),
-        steps,
-        address(out),
-        size,
-        stream,
+        terms=[address(a) for a in terms],
+        steps=steps,
+        size=int(np.prod(shape, dtype=np.int64)),
+        stream=stream,
+        **addresses(table=table, step=step, out=out),
     )
     return None
 
@@ -207,7 +191,8 @@ def pack_rows(
         if rows is not None:
             check_rows("source_rows", rows, n, n)
         return reference.pack_rows(x, columns, rows, out)
-    _run("pack_rows", address(x), address(rows), (n, c, columns), address(out), stream)
+    places = addresses(x=x, source_rows=rows, out=out)
+    _run("pack_rows", rows=n, c_in=c, c_out=columns, stream=stream, **places)
     return out
 
 
@@ -227,7 +212,8 @@ def project(
     if device is None:
         return reference.project(x, basis, out)
     scratch = check_out("scratch", scratch, (_F32,), (directions,), device)
-    _run("project", address(x), address(basis), (directions, n), address(scratch), address(out), stream)
+    places = addresses(x=x, basis=basis, coordinates=scratch, out=out)
+    _run("project", directions=directions, size=n, stream=stream, **places)
     return out
 
 
@@ -249,10 +235,10 @@ def tiles_here() -> bool:
     return bool(kernels().TILED) and cuda.current_device().compute_capability == "9.0"
 
 
-def _run(name: str, *arguments: Any) -> None:
+def _run(name: str, **arguments: Any) -> None:
     launcher: Callable[..., None] = getattr(kernels(), name)
     try:
-        launcher(*arguments)
+        launcher(**arguments)
     except RuntimeError as error:
         raise BackendError(f"kernel {name}", got=error, fix="use the engine decoder") from error
 
@@ -281,9 +267,7 @@ def _tables(graph: Graph) -> list[Array | None]:
     return [array for sources in graph.types for array in (sources.offsets, sources.indices)]
 
 
-def _tiles(graph: Graph) -> int:
-    return 0 if graph.tiles is None else address(graph.tiles.tables)
-
-
-def _edges(graph: Graph) -> list[tuple[int, int]]:
-    return [(address(sources.offsets), address(sources.indices)) for sources in graph.types]
+def _weights(layer: Layer) -> dict[str, int]:
+    """What a launcher is told of a layer."""
+    there = addresses(weights=layer.matrix, bias=layer.bias, gamma=layer.gamma, beta=layer.beta)
+    return {"c_in": layer.c_in, "c_out": layer.c_out, **there}
