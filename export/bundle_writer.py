@@ -29,7 +29,7 @@ from topos_rt.model.bundle import (
     WeightsInfo,
     write_manifest,
 )
-from topos_rt.model.decoder_plan import PREFIX as DECODER_PREFIX
+from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
 from topos_rt.support.files import write_atomic
 
 

@@ -80,7 +80,7 @@ class HostCuda:
         self.blocks: dict[int, np.ndarray] = {}
         self.recording: list[Callable[[], Any]] | None = None
         self.calls: list[str] = []
-        self.graphs = 0
+        self.cuda_graphs = 0
 
     def __getattr__(self, name: str) -> Any:
         launcher = getattr(self.module, name)
@@ -150,7 +150,7 @@ class HostCuda:
 
     def cudaStreamEndCapture(self, stream: Any) -> Any:
         recorded, self.recording = self.recording, None
-        self.graphs += 1
+        self.cuda_graphs += 1
         return 0, recorded
 
     def cudaGraphInstantiate(self, recorded: Any, flags: int) -> Any:
@@ -160,7 +160,7 @@ class HostCuda:
         return (0,)
 
     def cudaGraphExecDestroy(self, executable: Any) -> Any:
-        self.graphs -= 1
+        self.cuda_graphs -= 1
         return (0,)
 
     def cudaGraphLaunch(self, executable: Any, stream: Any) -> Any:

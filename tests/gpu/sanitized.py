@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from tests.gpu import host_gpu
-from tests.gpu.shapes import features, random_csr, random_graph, random_layer
+from tests.gpu.shapes import features, random_csr, random_layer, random_neighbours
 from topos_rt.gpu import ops
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import SLICES, WIDTHS
-from topos_rt.gpu.tables import Graph, Sources
+from topos_rt.gpu.tables import Neighbours, Sources
 
 
 class Heap:
@@ -42,7 +42,7 @@ def graph_conv(rng: np.random.Generator) -> None:
             out = heap.poisoned((rows, width), np.float16)
             ops.graph_conv(
                 heap.put(features(rng, inputs, c_in)),
-                random_graph(rng, rows, inputs).placed(heap.put),
+                random_neighbours(rng, rows, inputs).placed(heap.put),
                 random_layer(rng, c_in, width, norm=norm).placed(heap.put),
                 heap.put(features(rng, 5, width)),
                 heap.put(residual_rows),
@@ -57,10 +57,10 @@ def graph_conv_tiled(rng: np.random.Generator) -> None:
             heap, inputs = Heap(), int(rng.integers(1, 40))
             layer = random_layer(rng, 128, width, types)
             single = Sources(None, rng.integers(0, inputs, rows).astype(np.int32))
-            graph = Graph(rows, inputs, (random_csr(rng, rows, inputs, 6), single)[:types]).tiled()
+            neighbours = Neighbours(rows, inputs, (random_csr(rng, rows, inputs, 6), single)[:types]).tiled()
             ops.graph_conv(
                 heap.put(features(rng, inputs, 128)),
-                graph.placed(heap.put),
+                neighbours.placed(heap.put),
                 layer.placed(heap.put, True),
                 heap.put(features(rng, rows, width)),
                 out=heap.poisoned((rows, width), np.float16),

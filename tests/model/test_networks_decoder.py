@@ -15,7 +15,7 @@ from topos_rt.errors import BundleError, OptionError
 from topos_rt.flow.sampling import noise
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-from topos_rt.model.decoder_plan import make_plan, read_tensors
+from topos_rt.model.decoder_steps import make_steps, read_tensors
 from topos_rt.model.networks import DECODERS
 
 
@@ -41,8 +41,8 @@ def test_decoders_agree(bundle: Path, host: Any) -> None:
     """The twin to rounding, the kernels as near as the twin with features in FP16."""
     opened = Bundle.open(bundle)
     latent = noise(3, (1, opened.manifest.latent.tokens, opened.manifest.latent.channels))
-    plan = make_plan(read_tensors(bundle), opened.hierarchy)
-    half = NumpyDecoder(plan, np.float16).decode(latent[0])
+    steps = make_steps(read_tensors(bundle), opened.hierarchy)
+    half = NumpyDecoder(steps, np.float16).decode(latent[0])
     found = {}
     for decoder in DECODERS:
         with HeadPipeline.open(opened, backend="onnxruntime", threads=1, decoder=decoder) as pipe:

@@ -23,7 +23,7 @@ from topos_rt.gpu import cuda
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle, Manifest, write_manifest
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-from topos_rt.model.decoder_plan import make_plan
+from topos_rt.model.decoder_steps import make_steps
 
 fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
 from topos_rt import HeadPipeline  # noqa: E402
@@ -96,9 +96,9 @@ def gnn(monkeypatch: pytest.MonkeyPatch) -> None:
         decoder_blocks=(2,),
         decoder_channel=(32, 16),
     )
-    plan = make_plan(decoder_tensors(vae.requires_grad_(False)), hierarchy)
+    steps = make_steps(decoder_tensors(vae.requires_grad_(False)), hierarchy)
     for decoder in (KernelDecoder, NumpyDecoder):
-        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(plan)))
+        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(steps)))
 
 
 def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.gpu import test_graph_conv, test_graph_conv_tiled
 from tests.gpu.shapes import features, random_layer
-from tests.gpu.test_graph_conv_tiled import graph_of
+from tests.gpu.test_graph_conv_tiled import neighbours_of
 from tests.ptx import alu
 from tests.ptx.device import Machine
 from tests.ptx.memory import Fault, Global, wavefronts
@@ -32,8 +32,8 @@ def instead(pattern: str, more: str, count: int = 0) -> Edit:
 def run(kernel: str, arena: Any, machine: Machine, edit: Edit = str, width: int = 128) -> np.ndarray:
     machine.edit = edit
     rng = np.random.default_rng(0)
-    x, graph, layer = features(rng, 30, 128), graph_of(rng, 70, 30), random_layer(rng, 128, width)
-    return RUNS[kernel](arena, x, graph, layer, features(rng, 70, width))
+    x, neighbours, layer = features(rng, 30, 128), neighbours_of(rng, 70, 30), random_layer(rng, 128, width)
+    return RUNS[kernel](arena, x, neighbours, layer, features(rng, 70, width))
 
 
 LACKS: dict[str, tuple[str, Edit, str]] = {

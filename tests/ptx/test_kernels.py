@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.gpu import test_flow_step, test_graph_conv, test_graph_conv_tiled, test_pack_rows
-from tests.gpu.shapes import features, random_graph, random_layer
-from tests.gpu.test_graph_conv_tiled import graph_of
+from tests.gpu.shapes import features, random_layer, random_neighbours
+from tests.gpu.test_graph_conv_tiled import neighbours_of
 from tests.ptx.device import Machine
 from topos_rt.gpu.layers import SLICES, WIDTHS
 
@@ -46,7 +46,9 @@ def test_graph_conv_of_every_width(arena: Any, machine: Machine, width: int, arc
     rows, inputs = 67, 40
     more = features(rng, 9, width), rng.integers(0, 9, rows).astype(np.int32)
     layer = random_layer(rng, 40, width, norm=width > 8)
-    test_graph_conv.compare(arena, features(rng, inputs, 40), random_graph(rng, rows, inputs), layer, *more)
+    test_graph_conv.compare(
+        arena, features(rng, inputs, 40), random_neighbours(rng, rows, inputs), layer, *more
+    )
     assert machine.launches[-1].counts["flop"] >= 2 * rows * 80 * width
 
 
@@ -56,10 +58,10 @@ def test_hoppers_kernel_of_every_width(arena: Any, machine: Machine, width: int,
     rng = np.random.default_rng([width, types])
     rows, inputs = 195, 40
     more = features(rng, 9, width), rng.integers(0, 9, rows).astype(np.int32)
-    graph, layer = graph_of(rng, rows, inputs, types), random_layer(rng, 128, width, types)
-    test_graph_conv_tiled.compare(arena, features(rng, inputs, 128), graph, layer, *more)
+    neighbours, layer = neighbours_of(rng, rows, inputs, types), random_layer(rng, 128, width, types)
+    test_graph_conv_tiled.compare(arena, features(rng, inputs, 128), neighbours, layer, *more)
     weights = 2 * 384 * (128 * types + 16) * width  # biases too
-    sums = 2 * 16 * 16 * 128 * int(graph.tiles.tables["steps"].sum()) * (width // SLICES[width])
+    sums = 2 * 16 * 16 * 128 * int(neighbours.tiles.tables["steps"].sum()) * (width // SLICES[width])
     assert machine.launches[-1].counts["flop"] == weights + sums
 
 
@@ -67,9 +69,9 @@ def test_hoppers_kernel_of_every_width(arena: Any, machine: Machine, width: int,
 @pytest.mark.parametrize("width", [48, 128])
 def test_the_same_bits_in_any_order_of_warps(arena: Any, machine: Machine, width: int, order: str) -> None:
     rng = np.random.default_rng(width)
-    x, graph, layer = features(rng, 30, 64), graph_of(rng, 70, 30), random_layer(rng, 64, width)
+    x, neighbours, layer = features(rng, 30, 64), neighbours_of(rng, 70, 30), random_layer(rng, 64, width)
     runs = [test_graph_conv.run, *([test_graph_conv_tiled.run] if width in SLICES else [])]
-    together = [run(arena, x, graph, layer) for run in runs]
+    together = [run(arena, x, neighbours, layer) for run in runs]
     machine.order = order
     for run, want in zip(runs, together, strict=True):
-        assert np.array_equal(run(arena, x, graph, layer), want)
+        assert np.array_equal(run(arena, x, neighbours, layer), want)

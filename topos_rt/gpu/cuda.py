@@ -192,10 +192,10 @@ class Stream(_Held):
         _call("cudaStreamSynchronize", self._stream)
 
     @contextmanager
-    def capture(self) -> Iterator[list[Graph]]:
+    def capture(self) -> Iterator[list[CudaGraph]]:
         """Record what is begun inside, in place of doing it; the list then holds the graph of it."""
         mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        recorded: list[Graph] = []
+        recorded: list[CudaGraph] = []
         with _nothing_collected:
             _call("cudaStreamBeginCapture", self._stream, mode)
             try:
@@ -205,9 +205,9 @@ class Stream(_Held):
                 with suppress(CudaError):
                     _call("cudaGraphDestroy", _call("cudaStreamEndCapture", self._stream))
                 raise
-            recorded.append(Graph(_call("cudaStreamEndCapture", self._stream)))
+            recorded.append(CudaGraph(_call("cudaStreamEndCapture", self._stream)))
 
-    def launch(self, graph: Graph) -> None:
+    def launch(self, graph: CudaGraph) -> None:
         """Begin to do all that a graph holds."""
         _call("cudaGraphLaunch", graph.executable, self._stream)
 
@@ -218,7 +218,7 @@ class Stream(_Held):
             _call("cudaStreamDestroy", stream)
 
 
-class Graph(_Held):
+class CudaGraph(_Held):
     """Recorded work, ready to be launched as often as wanted."""
 
     def __init__(self, recorded: Any) -> None:

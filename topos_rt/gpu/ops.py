@@ -1,10 +1,10 @@
-"""Checked entry of every kernel. The arrays choose the path: NumPy arrays the NumPy twin, a GPU's the kernel.
+"""The checked entry of every kernel. NumPy arrays go to the NumPy twin, arrays on a GPU to the kernel.
 
-Arrays on a GPU are anything with `__cuda_array_interface__`: `topos_rt.gpu.device_array`, PyTorch, CuPy.
-Work is put on `stream` (a handle; 0: the default stream) and not waited for. Every function raises InputError
-for an array of another type, shape or layout than it needs, for arrays of the host and of a GPU together or
-of several GPUs, and BackendError where the kernels are not built or CUDA refuses. Indices are checked once,
-when a `Graph` is made.
+An array on a GPU is anything with `__cuda_array_interface__`: `topos_rt.gpu.device_array`, PyTorch, CuPy. Its
+kernel is put on `stream` (a handle; 0 is the default stream) and not waited for. Every function raises
+InputError for an array of another type, shape or layout than it needs, and for arrays in different places
+(the host and a GPU, or two GPUs); it raises BackendError where the kernels are not built or CUDA refuses.
+Indices are checked once, when a `Neighbours` is made.
 """
 
 from __future__ import annotations
@@ -21,64 +21,66 @@ from topos_rt.gpu import cuda, reference
 from topos_rt.gpu.checks import address, addresses, check, check_apart, check_out, device_of_all
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import VECTOR, Layer
-from topos_rt.gpu.tables import Array, Graph, check_rows
+from topos_rt.gpu.tables import AnyArray, Neighbours, check_rows
 
 _F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
-_FLOATS = (_F16, _F32, np.dtype(np.float64))  # the twin computes in any; the kernels say what they take
+_FLOATS = (_F16, _F32, np.dtype(np.float64))  # what the twins compute in; each kernel takes one type
 _MOST = 1 << 31
 
 
 def graph_conv(
-    x: Array,
-    graph: Graph,
+    x: AnyArray,
+    neighbours: Neighbours,
     layer: Layer,
-    residual: Array | None = None,
-    residual_rows: Array | None = None,
+    residual: AnyArray | None = None,
+    residual_rows: AnyArray | None = None,
     silu: bool = True,
     *,
-    out: Array | None = None,
+    out: AnyArray | None = None,
     stream: int = 0,
-) -> Array:
+) -> AnyArray:
     """silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
 
     Args:
-        x: [graph.inputs, layer.c_in] FP16; on the host FP32 too.
-        graph, layer: of the host, or both `placed` on the GPU of x.
+        x: [neighbours.inputs, layer.c_in] FP16; on the host also FP32 or FP64.
+        neighbours, layer: both on the host, or both `placed` on the GPU of x.
         residual: [R, layer.c_out] of the type of x, or None.
-        residual_rows: [graph.rows] int32, which row of `residual` each row takes; None: its own, R = rows.
+        residual_rows: [neighbours.rows] int32, the row of `residual` that each row adds; None: its own.
         silu: whether a SiLU comes last.
-        out: [graph.rows, layer.c_out] of the type of x, overlapping no input; on a GPU it must be given.
+        out: [neighbours.rows, layer.c_out] of the type of x, overlapping no input; it must be given on a GPU.
 
     Returns `out`. Source: TOPOS (arXiv 2605.14594), `models/vae.py`.
     """
-    device = device_of_all(x, residual, residual_rows, out, layer.matrix, *_tables(graph))
-    _fit(graph, layer)
+    device = device_of_all(x, residual, residual_rows, out, layer.matrix, *_tables(neighbours))
+    _fit(neighbours, layer)
     dtype = (_F16,) if device is not None else _FLOATS
-    x = check("x", x, dtype, (graph.inputs, layer.c_in), device)
+    x = check("x", x, dtype, (neighbours.inputs, layer.c_in), device)
     same = (np.dtype(x.dtype),)
-    rows = (
-        None
-        if residual_rows is None
-        else check("residual_rows", residual_rows, (_I32,), (graph.rows,), device)
-    )
+    rows = residual_rows
+    if rows is not None:
+        rows = check("residual_rows", rows, (_I32,), (neighbours.rows,), device)
     if residual is not None:
-        known = len(residual) if rows is not None and len(residual.shape) else graph.rows
+        known = len(residual) if rows is not None and len(residual.shape) else neighbours.rows
         residual = check("residual", residual, same, (known, layer.c_out), device)
     elif rows is not None:
         raise InputError("residual_rows", got="rows", expected="None where there is no residual")
-    out = check_out("out", out, same, (graph.rows, layer.c_out), device)
+    out = check_out("out", out, same, (neighbours.rows, layer.c_out), device)
     if device is None:
         if rows is not None and residual is not None:
-            check_rows("residual_rows", rows, graph.rows, len(residual))
-        return reference.graph_conv(x, graph, layer, residual, rows, silu, out)
+            check_rows("residual_rows", rows, neighbours.rows, len(residual))
+        return reference.graph_conv(x, neighbours, layer, residual, rows, silu, out)
     check_apart("out", out, x=x, residual=residual)
-    if layer.tiled and graph.tiles is None:
-        raise InputError("layer: packed for tiles", got="a graph without", expected="graph.tiled(), placed")
+    if layer.tiled and neighbours.tiles is None:
+        raise InputError(
+            "layer: packed for tiles",
+            got="a gather table without tiles",
+            expected="neighbours.tiled(), placed",
+        )
     _run(
         "graph_conv",
-        edges=[(address(sources.offsets), address(sources.indices)) for sources in graph.types],
-        tiles=address(graph.tiles.tables) if layer.tiled and graph.tiles is not None else 0,
-        rows=graph.rows,
+        edges=[(address(sources.offsets), address(sources.indices)) for sources in neighbours.types],
+        tiles=address(neighbours.tiles.tables) if layer.tiled and neighbours.tiles is not None else 0,
+        rows=neighbours.rows,
         silu=silu,
         stream=stream,
         **_weights(layer),
@@ -88,23 +90,24 @@ def graph_conv(
 
 
 def linear_out(
-    x: Array,
+    x: AnyArray,
     layer: Layer,
-    out_rows: Array | None = None,
-    scale: Array | None = None,
-    mean: Array | None = None,
+    out_rows: AnyArray | None = None,
+    scale: AnyArray | None = None,
+    mean: AnyArray | None = None,
     *,
-    out: Array | None = None,
+    out: AnyArray | None = None,
     stream: int = 0,
-) -> Array:
-    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]; the kernel is graph_conv.
+) -> AnyArray:
+    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]. Its kernel is graph_conv.
 
     Args:
-        x: [rows, layer.c_in] FP16; on the host FP32 too. layer: of one type, without a norm.
+        x: [rows, layer.c_in] FP16; on the host also FP32 or FP64.
+        layer: one of a single type and without a norm.
         out_rows: [rows] int32, a permutation (checked on the host), or None.
         scale: [layer.c_out] FP32, or None: 1.
         mean: [rows, layer.c_out] FP32 in the order of `out`, or None: 0.
-        out: [rows, layer.c_out] FP32; on a GPU it must be given.
+        out: [rows, layer.c_out] FP32; it must be given on a GPU.
     """
     device = device_of_all(x, layer.matrix, out_rows, scale, mean, out)
     if layer.types != 1 or layer.gamma is not None:
@@ -137,12 +140,14 @@ def linear_out(
     return out
 
 
-def flow_step(terms: Sequence[Array], table: Array, step: Array, *, out: Array, stream: int = 0) -> None:
+def flow_step(
+    terms: Sequence[AnyArray], table: AnyArray, step: AnyArray, *, out: AnyArray, stream: int = 0
+) -> None:
     """out = sum_i table[step, i] * terms[i], then step grows by one.
 
-    One sum of the sampler, guidance included, whose weights are looked up on the device, so that one captured
-    CUDA graph serves all steps. `topos_rt.flow.program` makes the tables. A step outside of the table leaves
-    `out` as it is.
+    This is one sum of the sampler, guidance included. Its weights are looked up on the device, so that one
+    captured CUDA graph serves all steps; `topos_rt.flow.program` makes the table. A step outside of the table
+    leaves `out` as it is.
 
     Args:
         terms: 1 to MAX_TERMS arrays of one shape, FP32.
@@ -174,11 +179,19 @@ def flow_step(terms: Sequence[Array], table: Array, step: Array, *, out: Array, 
 
 
 def pack_rows(
-    x: Array, columns: int, source_rows: Array | None = None, *, out: Array | None = None, stream: int = 0
-) -> Array:
-    """FP16 of x[source_rows], with zeros up to `columns`.
+    x: AnyArray,
+    columns: int,
+    source_rows: AnyArray | None = None,
+    *,
+    out: AnyArray | None = None,
+    stream: int = 0,
+) -> AnyArray:
+    """Return x[source_rows] in FP16, with zeros up to `columns`.
 
-    x: [n,c] FP32, c <= columns. source_rows: [n] int32, or None. out: [n, columns] FP16; on a GPU given.
+    Args:
+        x: [n,c] FP32 with c <= columns.
+        source_rows: [n] int32, or None: the same rows.
+        out: [n, columns] FP16; it must be given on a GPU.
     """
     device = device_of_all(x, source_rows, out)
     if len(x.shape) != 2 or not 0 < x.shape[1] <= columns:
@@ -197,11 +210,20 @@ def pack_rows(
 
 
 def project(
-    x: Array, basis: Array, *, scratch: Array | None = None, out: Array | None = None, stream: int = 0
-) -> Array:
-    """The part of a vector in the span of orthonormal rows: basis^T (basis x).
+    x: AnyArray,
+    basis: AnyArray,
+    *,
+    scratch: AnyArray | None = None,
+    out: AnyArray | None = None,
+    stream: int = 0,
+) -> AnyArray:
+    """Return the part of a vector in the span of orthonormal rows: basis^T (basis x).
 
-    x: [n] FP32. basis: [k,n] FP32. On a GPU, scratch [k] FP32 and out [n] FP32 must be given; out may be x.
+    Args:
+        x: [n] FP32.
+        basis: [k,n] FP32.
+        scratch: [k] FP32; it must be given on a GPU.
+        out: [n] FP32; it may be x, and must be given on a GPU.
     """
     device = device_of_all(x, basis, scratch, out)
     n = int(np.prod(x.shape, dtype=np.int64))
@@ -218,7 +240,7 @@ def project(
 
 
 def kernels() -> Any:
-    """The compiled extension. Raises BackendError where it was not built."""
+    """Return the compiled extension. Raises BackendError where it was not built."""
     try:
         return import_module("topos_rt._kernels")
     except ImportError as error:
@@ -231,7 +253,7 @@ def kernels() -> Any:
 
 
 def tiles_here() -> bool:
-    """Whether the current GPU runs the kernels of graphs with tiles, and they were built for it."""
+    """Return whether the current GPU can run graph_conv_tiled, and it was built for that GPU."""
     return bool(kernels().TILED) and cuda.current_device().compute_capability == "9.0"
 
 
@@ -243,31 +265,31 @@ def _run(name: str, **arguments: Any) -> None:
         raise BackendError(f"kernel {name}", got=error, fix="use the engine decoder") from error
 
 
-def _fit(graph: Graph, layer: Layer) -> None:
-    if len(graph.types) != layer.types:
+def _fit(neighbours: Neighbours, layer: Layer) -> None:
+    if len(neighbours.types) != layer.types:
         raise InputError(
-            "graph and layer",
-            got=f"{len(graph.types)} and {layer.types} edge types",
+            "neighbours and layer",
+            got=f"{len(neighbours.types)} and {layer.types} edge types",
             expected="the same number",
         )
-    _addressable(graph.inputs, layer.c_in)
+    _addressable(neighbours.inputs, layer.c_in)
     if isinstance(layer.matrix, DeviceArray) and layer.c_in % VECTOR:
         raise InputError("layer", got=f"{layer.c_in} input channels", expected=f"a multiple of {VECTOR}")
 
 
 def _addressable(rows: int, columns: int) -> None:
-    """The kernel counts the numbers of x in 32 bits."""
+    """Raise InputError for more numbers in x than the kernel counts in 32 bits."""
     if rows * columns >= _MOST:
         raise InputError(
-            "x", got=f"{rows} x {columns} numbers", expected=f"less than {_MOST}", fix="split the graph"
+            "x", got=f"{rows} x {columns} numbers", expected=f"less than {_MOST}", fix="split the table"
         )
 
 
-def _tables(graph: Graph) -> list[Array | None]:
-    return [array for sources in graph.types for array in (sources.offsets, sources.indices)]
+def _tables(neighbours: Neighbours) -> list[AnyArray | None]:
+    return [array for sources in neighbours.types for array in (sources.offsets, sources.indices)]
 
 
 def _weights(layer: Layer) -> dict[str, int]:
-    """What a launcher is told of a layer."""
+    """Return the arguments of a launcher that describe a layer."""
     there = addresses(weights=layer.matrix, bias=layer.bias, gamma=layer.gamma, beta=layer.beta)
     return {"c_in": layer.c_in, "c_out": layer.c_out, **there}

@@ -20,9 +20,9 @@ from topos_rt.errors import BackendError, InputError
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena, DeviceArray
 from topos_rt.gpu.layers import padded
-from topos_rt.gpu.tables import Array
+from topos_rt.gpu.tables import AnyArray
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.decoder_plan import Plan, make_plan, read_tensors
+from topos_rt.model.decoder_steps import DecoderSteps, make_steps, read_tensors
 
 _ENGINE = "use the engine decoder"
 
@@ -30,10 +30,10 @@ _ENGINE = "use the engine decoder"
 class _Decoder:
     """What both share: an `Engine` with one input and one output."""
 
-    def __init__(self, plan: Plan) -> None:
-        tokens, channels = plan.latent
+    def __init__(self, steps: DecoderSteps) -> None:
+        tokens, channels = steps.latent
         self.inputs: Mapping[str, TensorSpec] = {"latent": _spec(1, tokens, channels)}
-        self.outputs: Mapping[str, TensorSpec] = {"vertices": _spec(1, plan.vertices, plan.last.c_out)}
+        self.outputs: Mapping[str, TensorSpec] = {"vertices": _spec(1, steps.vertices, steps.last.c_out)}
 
     def run(
         self, feeds: Mapping[str, Value], out: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
@@ -68,9 +68,9 @@ class NumpyDecoder(_Decoder):
     dtype: of the features between launches, FP32 (the default), FP64 for truth, or FP16 as on a GPU.
     """
 
-    def __init__(self, plan: Plan, dtype: Any = np.float32) -> None:
-        super().__init__(plan)
-        self._plan, self._dtype = plan, np.dtype(dtype)
+    def __init__(self, steps: DecoderSteps, dtype: Any = np.float32) -> None:
+        super().__init__(steps)
+        self._steps, self._dtype = steps, np.dtype(dtype)
 
     @staticmethod
     def requirements(bundle: Bundle) -> dict[str, int]:
@@ -80,29 +80,29 @@ class NumpyDecoder(_Decoder):
     @classmethod
     def open(cls, bundle: Bundle) -> NumpyDecoder:
         """Of a bundle. Raises BundleError for one without the decoder's tensors."""
-        return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+        return cls(make_steps(read_tensors(bundle.path), bundle.hierarchy))
 
     def _decode(self, latent: Tensor, vertices: Tensor) -> None:
         np.copyto(vertices, self.decode(latent), casting="same_kind")
 
     def decode(self, latent: Tensor) -> Tensor:
         """latent [N,D] FP32 -> [V,6], FP64 where features are."""
-        plan, width = self._plan, padded(self._plan.latent[1])
-        if plan.basis is not None:
-            latent = ops.project(latent.reshape(-1), plan.basis).reshape(plan.latent)
+        steps, width = self._steps, padded(self._steps.latent[1])
+        if steps.basis is not None:
+            latent = ops.project(latent.reshape(-1), steps.basis).reshape(steps.latent)
         if self._dtype == np.float16:
-            packed = ops.pack_rows(latent, width, plan.latent_rows)
+            packed = ops.pack_rows(latent, width, steps.latent_rows)
         else:
-            packed = np.pad(latent[plan.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(
+            packed = np.pad(latent[steps.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(
                 self._dtype
             )
         slots: list[Tensor] = [packed] * 4
-        for step in plan.steps:
+        for step in steps.convs:
             residual = None if step.residual is None else slots[step.residual]
             slots[step.target] = ops.graph_conv(
-                slots[step.source], step.graph, step.layer, residual, step.residual_rows, step.silu
+                slots[step.source], step.neighbours, step.layer, residual, step.residual_rows, step.silu
             )
-        return ops.linear_out(slots[plan.last_source], plan.last, plan.out_rows, plan.scale, plan.mean)
+        return ops.linear_out(slots[steps.last_source], steps.last, steps.out_rows, steps.scale, steps.mean)
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,12 @@ class KernelDecoder(_Decoder):
 
     _held: ExitStack | None = None  # also of one that was never made
 
-    def __init__(self, plan: Plan, record: bool = True, tiled: bool | None = None) -> None:
+    def __init__(self, steps: DecoderSteps, record: bool = True, tiled: bool | None = None) -> None:
         """record: as one CUDA graph; else each run launches kernel after kernel.
 
         tiled: by Hopper's kernel where it fits; None: if this GPU has it.
         """
-        super().__init__(plan)
+        super().__init__(steps)
         ops.kernels()
         with ExitStack() as held:
             try:
@@ -140,18 +140,18 @@ class KernelDecoder(_Decoder):
                 self.stream: cuda.Stream = held.enter_context(cuda.Stream())
                 arena: Arena = held.enter_context(Arena(self.stream))
                 self._arena = arena
-                self._plan = (plan.tiled() if tiled else plan).placed(arena.put)
-                self.buffers = _buffers(plan, arena)
+                self._steps = (steps.tiled() if tiled else steps).placed(arena.put)
+                self.buffers = _buffers(steps, arena)
                 self._pinned: cuda.Pinned = held.enter_context(cuda.Pinned(self.outputs["vertices"]))
                 b = self.buffers
                 # Once outside of the recording: first launches load code, which a capture may not.
                 self._launch_each(b.latent, b.vertices, self.stream)
                 self.stream.synchronize()
-                self._graph: cuda.Graph | None = None
+                self._cuda_graph: cuda.CudaGraph | None = None
                 if record:
                     with self.stream.capture() as recorded:
                         self._launch_each(b.latent, b.vertices, self.stream)
-                    self._graph = held.enter_context(recorded[0])
+                    self._cuda_graph = held.enter_context(recorded[0])
             except cuda.CudaError as error:
                 raise BackendError(
                     "the kernel decoder could not be set up", got=error, fix=_ENGINE
@@ -161,30 +161,30 @@ class KernelDecoder(_Decoder):
     @classmethod
     def open(cls, bundle: Bundle) -> KernelDecoder:
         """Of a bundle, on the current GPU. Raises BundleError for one without the decoder's tensors."""
-        return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+        return cls(make_steps(read_tensors(bundle.path), bundle.hierarchy))
 
     @staticmethod
     def requirements(bundle: Bundle) -> dict[str, int]:
         """Bytes on a GPU by kind, before anything is there. Raises as `open`, but needs no GPU."""
         ops.kernels()
-        plan, counted = make_plan(read_tensors(bundle.path), bundle.hierarchy), _Counted()
-        plan.tiled().placed(counted.put)
+        steps, counted = make_steps(read_tensors(bundle.path), bundle.hierarchy), _Counted()
+        steps.tiled().placed(counted.put)
         weights = counted.bytes
-        _buffers(plan, counted)
+        _buffers(steps, counted)
         return {"weights": weights, "buffers": counted.bytes - weights}
 
     @property
     def launches(self) -> int:
         """Kernels in one run."""
-        return len(self._plan.steps) + 2 + 2 * (self._plan.basis is not None)
+        return len(self._steps.convs) + 2 + 2 * (self._steps.basis is not None)
 
     def launch(self) -> None:
         """Begin to turn `buffers.latent` into `buffers.vertices`."""
         self._check_open()
-        if self._graph is None:
+        if self._cuda_graph is None:
             self._launch_each(self.buffers.latent, self.buffers.vertices, self.stream)
         else:
-            self.stream.launch(self._graph)
+            self.stream.launch(self._cuda_graph)
 
     @property
     def recordable(self) -> bool:
@@ -202,29 +202,29 @@ class KernelDecoder(_Decoder):
             raise InputError("this decoder is closed", got="a call after close()")
 
     def _launch_each(self, latent: DeviceArray, vertices: DeviceArray, on: cuda.Stream) -> None:
-        plan, b, stream = self._plan, self.buffers, on.handle
-        tokens, channels = plan.latent
+        steps, b, stream = self._steps, self.buffers, on.handle
+        tokens, channels = steps.latent
         width = padded(channels)
-        if plan.basis is not None:
+        if steps.basis is not None:
             flat = (tokens * channels,)
             ops.project(
                 _shaped(latent, flat),
-                plan.basis,
+                steps.basis,
                 scratch=b.coordinates,
                 out=_shaped(b.projected, flat),
                 stream=stream,
             )
             latent = b.projected
         ops.pack_rows(
-            latent, width, plan.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream
+            latent, width, steps.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream
         )
         held: list[DeviceArray] = [_shaped(b.slots[0], (tokens, width))] * len(b.slots)
-        for step in plan.steps:
-            target = _shaped(b.slots[step.target], (step.graph.rows, step.layer.c_out))
+        for step in steps.convs:
+            target = _shaped(b.slots[step.target], (step.neighbours.rows, step.layer.c_out))
             residual = None if step.residual is None else held[step.residual]
             ops.graph_conv(
                 held[step.source],
-                step.graph,
+                step.neighbours,
                 step.layer,
                 residual,
                 step.residual_rows,
@@ -234,11 +234,11 @@ class KernelDecoder(_Decoder):
             )
             held[step.target] = target
         ops.linear_out(
-            held[plan.last_source],
-            plan.last,
-            plan.out_rows,
-            plan.scale,
-            plan.mean,
+            held[steps.last_source],
+            steps.last,
+            steps.out_rows,
+            steps.scale,
+            steps.mean,
             out=vertices,
             stream=stream,
         )
@@ -282,18 +282,18 @@ class _Counted:
         return self.empty(array.shape, array.dtype)
 
 
-def _buffers(plan: Plan, arena: Arena | _Counted) -> Buffers:
-    tokens, channels = plan.latent
+def _buffers(steps: DecoderSteps, arena: Arena | _Counted) -> Buffers:
+    tokens, channels = steps.latent
     return Buffers(
         latent=arena.put(np.zeros((tokens, channels), np.float32)),
-        vertices=arena.empty((plan.vertices, plan.last.c_out), np.float32),
-        coordinates=None if plan.basis is None else arena.empty((len(plan.basis),), np.float32),
+        vertices=arena.empty((steps.vertices, steps.last.c_out), np.float32),
+        coordinates=None if steps.basis is None else arena.empty((len(steps.basis),), np.float32),
         projected=arena.empty((tokens, channels), np.float32),
-        slots=tuple(arena.empty((size,), np.float16) for size in plan.slot_sizes()),
+        slots=tuple(arena.empty((size,), np.float16) for size in steps.slot_sizes()),
     )
 
 
-def _shaped(array: Array, shape: tuple[int, ...]) -> DeviceArray:
+def _shaped(array: AnyArray, shape: tuple[int, ...]) -> DeviceArray:
     """The start of an array, in another shape."""
     return DeviceArray(array.address, shape, array.dtype, array.device)
 
