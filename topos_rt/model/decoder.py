@@ -1,7 +1,8 @@
-"""The VAE decoder on the kernels, as an engine: latent in, vertices out.
+"""The VAE decoder on our kernels, as an engine that turns a latent into vertices.
 
-The same sequence of `topos_rt.gpu.ops` runs on NumPy arrays (`NumpyDecoder`, the twin) and on a GPU
-(`KernelDecoder`: recorded once as a CUDA graph; between launches nothing is allocated or waited for).
+Two classes run the same sequence of `topos_rt.gpu.ops`: `NumpyDecoder`, the twin, on NumPy arrays, and
+`KernelDecoder` on a GPU. The latter records it once as a CUDA graph, and neither allocates nor waits between
+launches.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _ENGINE = "use the engine decoder"
 
 
 class _Decoder:
-    """What both share: an `Engine` with one input and one output."""
+    """The part that both decoders share: an `Engine` with one input and one output."""
 
     def __init__(self, steps: DecoderSteps) -> None:
         tokens, channels = steps.latent
@@ -51,7 +52,7 @@ class _Decoder:
         raise NotImplementedError
 
     def close(self) -> None:
-        """See `Engine.close`."""  # nothing to give back, but for the memory of a GPU
+        """See `Engine.close`."""  # only the decoder on a GPU holds anything
 
     def __enter__(self) -> Any:
         return self
@@ -63,9 +64,10 @@ class _Decoder:
 
 
 class NumpyDecoder(_Decoder):
-    """The decoder on the CPU, in NumPy: what the kernels are checked against.
+    """The decoder in NumPy, on the CPU. The kernels are checked against it.
 
-    dtype: of the features between launches, FP32 (the default), FP64 for truth, or FP16 as on a GPU.
+    dtype: the type of the features between launches. FP32 is the default, FP16 is what a GPU uses, and tests
+    take FP64 for the truth.
     """
 
     def __init__(self, steps: DecoderSteps, dtype: Any = np.float32) -> None:
@@ -74,19 +76,19 @@ class NumpyDecoder(_Decoder):
 
     @staticmethod
     def requirements(bundle: Bundle) -> dict[str, int]:
-        """Nothing: it runs on the CPU."""
+        """Return nothing, because it runs on the CPU."""
         return {}
 
     @classmethod
     def open(cls, bundle: Bundle) -> NumpyDecoder:
-        """Of a bundle. Raises BundleError for one without the decoder's tensors."""
+        """Open the decoder of a bundle. Raises BundleError for a bundle without the decoder's tensors."""
         return cls(make_steps(read_tensors(bundle.path), bundle.hierarchy))
 
     def _decode(self, latent: Tensor, vertices: Tensor) -> None:
         np.copyto(vertices, self.decode(latent), casting="same_kind")
 
     def decode(self, latent: Tensor) -> Tensor:
-        """latent [N,D] FP32 -> [V,6], FP64 where features are."""
+        """Decode a latent [N,D] FP32 to [V,6] FP32, or FP64 where the features are FP64."""
         steps, width = self._steps, padded(self._steps.latent[1])
         if steps.basis is not None:
             latent = ops.project(latent.reshape(-1), steps.basis).reshape(steps.latent)
@@ -107,30 +109,31 @@ class NumpyDecoder(_Decoder):
 
 @dataclass(frozen=True)
 class Buffers:
-    """Memory that a decoder runs in, on its GPU."""
+    """The memory of a decoder on its GPU."""
 
     latent: DeviceArray  # [N,D] FP32
     vertices: DeviceArray  # [V,6] FP32
-    coordinates: DeviceArray | None  # [K] FP32, of the projection
+    coordinates: DeviceArray | None  # [K] FP32, scratch of the projection
     projected: DeviceArray  # [N,D] FP32
     slots: tuple[DeviceArray, ...]  # flat FP16
 
 
 class KernelDecoder(_Decoder):
-    """The decoder on the current GPU, as an `Enqueued` engine; its `launch` is a run without the copies.
+    """The decoder on the current GPU, as an `Enqueued` engine. `launch` is a run without the copies.
 
-    What is dropped without `close` is closed then.
+    A decoder that is dropped without `close` closes itself.
 
     Raises BackendError where the kernels are not built or CUDA fails, InputError for channel widths that no
     kernel was compiled for.
     """
 
-    _held: ExitStack | None = None  # also of one that was never made
+    _held: ExitStack | None = None  # so that `close` also works where the constructor failed
 
     def __init__(self, steps: DecoderSteps, record: bool = True, tiled: bool | None = None) -> None:
-        """record: as one CUDA graph; else each run launches kernel after kernel.
+        """Upload everything, run once, and record.
 
-        tiled: by Hopper's kernel where it fits; None: if this GPU has it.
+        record: record one CUDA graph; otherwise each run launches kernel after kernel. tiled: use
+        graph_conv_tiled where it can run; None: if this GPU has it.
         """
         super().__init__(steps)
         ops.kernels()
@@ -144,7 +147,7 @@ class KernelDecoder(_Decoder):
                 self.buffers = _buffers(steps, arena)
                 self._pinned: cuda.Pinned = held.enter_context(cuda.Pinned(self.outputs["vertices"]))
                 b = self.buffers
-                # Once outside of the recording: first launches load code, which a capture may not.
+                # A first launch loads code, which is not allowed during a capture.
                 self._launch_each(b.latent, b.vertices, self.stream)
                 self.stream.synchronize()
                 self._cuda_graph: cuda.CudaGraph | None = None
@@ -160,12 +163,12 @@ class KernelDecoder(_Decoder):
 
     @classmethod
     def open(cls, bundle: Bundle) -> KernelDecoder:
-        """Of a bundle, on the current GPU. Raises BundleError for one without the decoder's tensors."""
+        """Open a bundle's decoder on the current GPU. Raises BundleError where its tensors are missing."""
         return cls(make_steps(read_tensors(bundle.path), bundle.hierarchy))
 
     @staticmethod
     def requirements(bundle: Bundle) -> dict[str, int]:
-        """Bytes on a GPU by kind, before anything is there. Raises as `open`, but needs no GPU."""
+        """Return the bytes that `open` would take on a GPU, by kind. Raises as it does, but needs no GPU."""
         ops.kernels()
         steps, counted = make_steps(read_tensors(bundle.path), bundle.hierarchy), _Counted()
         steps.tiled().placed(counted.put)
@@ -175,7 +178,7 @@ class KernelDecoder(_Decoder):
 
     @property
     def launches(self) -> int:
-        """Kernels in one run."""
+        """How many kernels one run launches."""
         return len(self._steps.convs) + 2 + 2 * (self._steps.basis is not None)
 
     def launch(self) -> None:
@@ -192,7 +195,7 @@ class KernelDecoder(_Decoder):
         return True
 
     def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
-        """See `Enqueued.enqueue`. One run at a time: what lies between the launches has one place."""
+        """See `Enqueued.enqueue`. Only one run may be under way, because all of them share the slots."""
         self._check_open()
         latent, vertices = arrays["latent"], arrays["vertices"]
         self._launch_each(_shaped(latent, latent.shape[1:]), _shaped(vertices, vertices.shape[1:]), stream)
@@ -256,19 +259,19 @@ class KernelDecoder(_Decoder):
         np.copyto(vertices, self._pinned.array[0])
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+        if not sys.is_finalizing():  # at exit the system frees everything, and CUDA may be gone
             self.close()
 
     def close(self) -> None:
-        """Give back all memory. May be called again."""
+        """Free all memory. It may be called again."""
         if self._held is not None:
             held, self._held = self._held, None
-            with suppress(cuda.CudaError):  # where CUDA has failed for good there is nothing to give back
+            with suppress(cuda.CudaError):  # after a fatal error of CUDA nothing can be freed
                 held.close()
 
 
 class _Counted:
-    """What an arena would take."""
+    """Counts the bytes that an arena would take."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -294,7 +297,7 @@ def _buffers(steps: DecoderSteps, arena: Arena | _Counted) -> Buffers:
 
 
 def _shaped(array: AnyArray, shape: tuple[int, ...]) -> DeviceArray:
-    """The start of an array, in another shape."""
+    """Return the start of an array in another shape."""
     return DeviceArray(array.address, shape, array.dtype, array.device)
 
 
