@@ -1,5 +1,5 @@
-// The launchers for Python: addresses as whole numbers, 0 for null. All checks are made before, in topos_rt/gpu/ops.py.
-// A status other than 0 is raised as RuntimeError.
+// The launchers, for Python. Addresses are integers, and 0 is null. topos_rt/gpu/ops.py makes all checks before it
+// calls them. A status other than 0 raises RuntimeError.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -41,7 +41,7 @@ void check(int status) {
 
 using Edges = std::array<Address, 2>;  // offsets, sources
 
-// tiles: of TileTable, for graph_conv_tiled; 0 asks for graph_conv.
+// tiles: address of the TileTables, for graph_conv_tiled; 0 asks for graph_conv.
 void graph_conv(Address x, const std::vector<Edges>& edges, Address tiles, int rows, int c_in, int c_out,
                 Address weights, Address bias, Address gamma, Address beta, Address residual, Address residual_rows,
                 bool silu, Address out, Address out32, Address out_rows, Address scale, Address mean, Address stream) {
@@ -110,7 +110,7 @@ PYBIND11_MODULE(_kernels, m) {
   }, "take"_a);
   m.def("reverse_warps", [](bool reverse) { topos::reverse_warps() = reverse; }, "reverse"_a);
 #endif
-  // Keywords only: so many addresses and sizes cannot be told apart by their places.
+  // They take keywords only, because nobody can tell so many addresses and sizes apart by their positions.
   m.def("graph_conv", &graph_conv, py::kw_only(), "x"_a, "edges"_a, "tiles"_a = 0, "rows"_a, "c_in"_a, "c_out"_a,
         "weights"_a, "bias"_a = 0, "gamma"_a = 0, "beta"_a = 0, "residual"_a = 0, "residual_rows"_a = 0,
         "silu"_a = false, "out"_a = 0, "out32"_a = 0, "out_rows"_a = 0, "scale"_a = 0, "mean"_a = 0, "stream"_a);

@@ -1,7 +1,7 @@
-// A step of the sampler as weighted sums, with the weights chosen on the device. See kernels.h.
+// Computes one weighted sum of the sampler, whose weights are chosen on the device. See kernels.h.
 //
-// This is the simplest kernel here and the template for the next: a body with its sizes as constants, one phase, a
-// launcher that turns arguments into blocks.
+// This is the simplest kernel here and the template for the next one: a body whose sizes are constants, one phase, and
+// a launcher that turns arguments into blocks.
 #include "launch.h"
 
 namespace topos {
@@ -31,7 +31,7 @@ struct Body {
   }
 };
 
-// A launch of its own: every block of the sums has read the step before it grows.
+// This is a launch of its own, so that every block of the sum has read the step before it grows.
 struct Advance {
   static constexpr int kThreads = kWarp;
   static constexpr int kBlocksPerSM = 1;
