@@ -1,6 +1,8 @@
-"""Run by test_build.py under AddressSanitizer: `python -m tests.gpu.sanitized MODULE`.
+"""Run all ops on the host; test_kernels_build.py does so under AddressSanitizer.
 
-Every array is an allocation of its own of exactly its size, so that one element too far is found.
+    python -m tests.gpu.sanitized MODULE
+
+Every array has an allocation of exactly its size, so that an access to one element too many is found.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from topos_rt.gpu.tables import Neighbours, Sources
 
 
 class Heap:
-    """Arrays of the host as arrays of a device."""
+    """Presents arrays of the host as arrays of a device."""
 
     def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""flow_step against its twin and against the solvers it stands for."""
+"""flow_step against its twin, and against the solvers whose steps it does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("in_place", [True, False])
 def test_steps(arena: Any, size: int, count: int, in_place: bool) -> None:
-    """The same bits as the twin, over all steps and past the last."""
+    """The kernel gives the same bits as the twin, over all steps and past the last."""
     rng = np.random.default_rng([size, count, in_place])
     table, terms = draw(rng, 3, count), [draw(rng, size) for _ in range(count)]
     there = [arena.put(t) for t in terms]

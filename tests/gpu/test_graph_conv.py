@@ -54,7 +54,7 @@ def compare(
 @pytest.mark.parametrize(("c_in", "c_out"), [*OFFICIAL, *MINI, *FIXTURE], ids=str)
 def test_widths(arena: Any, c_in: int, c_out: int) -> None:
     rng = np.random.default_rng([c_in, c_out])
-    rows, inputs = 75, 90  # a tile and a part of one, for every instance
+    rows, inputs = 75, 90  # every instance has a whole tile and a part of one
     residual = features(rng, 33, c_out)
     residual_rows = rng.integers(0, 33, rows).astype(np.int32)
     compare(
@@ -115,7 +115,7 @@ def test_one_type_is_a_linear_layer(arena: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["itself", "single", "csr"])
 def test_type_one_in_every_form(arena: Any, kind: str) -> None:
-    """Self-loops alone, seen through a cluster, and with coincident vertices."""
+    """The edges are self-loops alone, or seen through a cluster, or with coincident vertices."""
     rng = np.random.default_rng(6)
     rows, inputs = 70, 70 if kind == "itself" else 9
     second = {
@@ -128,7 +128,7 @@ def test_type_one_in_every_form(arena: Any, kind: str) -> None:
 
 
 def test_no_neighbours_anywhere(arena: Any) -> None:
-    """The bias is once per edge, so nothing is left but the norm's shift."""
+    """The bias is added once per edge, so nothing is left but the norm's shift."""
     rng = np.random.default_rng(7)
     empty = Sources(np.zeros(6, np.int32), np.zeros(0, np.int32))
     layer = random_layer(rng, 16, 16)
@@ -153,7 +153,7 @@ def test_large_and_small_values_through_the_norm(arena: Any) -> None:
 
 
 def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
-    """What lacks a barrier shows when the last warp goes first."""
+    """A missing barrier shows when the last warp goes first."""
     from topos_rt.gpu import cuda
     from topos_rt.gpu.device_array import Arena
 
@@ -172,7 +172,7 @@ def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
 
 
 def test_the_twin_by_hand() -> None:
-    """Two vertices, both types, one group norm's arithmetic written out."""
+    """The sums of two vertices with both types are written out."""
     x = np.float64([[1, 2], [3, 4]])
     neighbours = Neighbours(2, 2, (Sources(np.int32([0, 1, 1]), np.int32([1])), Sources()))
     matrix = np.float32([[1, 0], [0, 1], [10, 0], [0, 10]])

@@ -1,4 +1,4 @@
-"""Hopper's kernel of graph_conv, tile by tile, against the twin; the tables it reads."""
+"""graph_conv_tiled, Hopper's kernel, against the twin, and the tables that it reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTHS = [(64, 128), (128, 128), (256, 128), (256, 256), (64, 256), (512, 512), 
 
 @pytest.fixture
 def tiled(arena: Any) -> Any:
-    """Memory of a device that has the kernel."""
+    """The memory of a device that has the kernel."""
     if not ops.tiles_here():
         pytest.skip("not a GPU of compute capability 9.0, or not built for 9.0a")
     return arena
@@ -85,14 +85,14 @@ def test_every_part_may_be_left_out(tiled: Any, norm: bool, bias: bool, silu: bo
 
 
 def test_as_many_sources_as_a_tile_holds(tiled: Any) -> None:
-    """And as each 16 rows may have; one row has most of them, one the same source several times."""
+    """Each 16 rows have as many as they may, too; one row has most of them, one a source several times."""
     rng = np.random.default_rng(3)
     most, warps = 16 * TILE_STEPS, TILE_ROWS // 16
     parts = [rng.permutation(30 * warp + np.arange(most)) % TILE_SOURCES for warp in range(warps)]
     edges = np.concatenate(parts).astype(np.int32)
     edges[most - 8 : most] = edges[most - 8]
     cuts = np.sort(rng.integers(0, most, (warps, 15)), 1)
-    cuts[0] = np.arange(1, 16) + most - 24  # 105 edges in the first row, nine in the last
+    cuts[0] = np.arange(1, 16) + most - 24  # the first row has 105 edges, the last nine
     begins = np.hstack([np.zeros((warps, 1), int), cuts]) + most * np.arange(warps)[:, None]
     offsets = np.append(begins, len(edges)).astype(np.int32)
     neighbours = Neighbours(TILE_ROWS, TILE_SOURCES, (Sources(offsets, edges),)).tiled()
@@ -146,7 +146,7 @@ def test_tables_lead_to_the_same_sources(rows: int, inputs: int, seed: int) -> N
 
 
 def test_eight_sources_that_are_read_at_a_time_are_in_different_banks() -> None:
-    """As far as there are such."""
+    """This holds as far as there are enough different ones."""
     rows = 400
     near = (np.arange(rows)[:, None] + [-20, -1, 1, 20]) % rows  # a grid's neighbours
     csr = Sources(np.arange(0, 4 * rows + 1, 4).astype(np.int32), near.reshape(-1).astype(np.int32))
@@ -177,7 +177,7 @@ def test_tables_that_the_kernel_cannot_take(what: str) -> None:
 
 
 def test_packing_by_the_documented_layout() -> None:
-    """Numbers counted off by hand: blocks of 8 columns of 8 numbers each, as csrc/wgmma.h says."""
+    """The numbers are counted off by hand: blocks of 8 columns of 8 numbers each, as csrc/wgmma.h says."""
     c_in, n = 128, 256
     matrix = (np.arange(2 * c_in * n) % 2039).reshape(2 * c_in, n).astype(np.float32)
     bias = 1 + np.random.default_rng(0).random((2, n))

@@ -1,4 +1,4 @@
-"""Gather tables and layers for the kernels: built, checked once, in an order that keeps neighbours near."""
+"""Gather tables, layers, and the order of vertices that keeps neighbours near."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_local_order_is_a_permutation(n: int, seed: int) -> None:
 
 @pytest.mark.parametrize(("tile", "most"), [(TILE_ROWS, 1.4), (64, 1.7), (16, 2.3)])
 def test_local_order_keeps_tiles_together(tile: int, most: float) -> None:
-    """Of a bent grid in random order, a tile reads few rows but its own: a square of 192 would read 1.3."""
+    """A tile of a shuffled, bent grid reads few rows but its own; a square of 192 would read 1.3."""
     rng = np.random.default_rng(0)
     v, u = np.divmod(np.arange(60 * 64), 64)
     shuffled = rng.permutation(len(u))
     positions = np.stack([np.sin(u / 20), v / 20, np.cos(u / 20)], 1)[shuffled]
     row = np.empty_like(shuffled)
-    row[shuffled[local_order(positions)]] = np.arange(len(row))  # of a grid point
+    row[shuffled[local_order(positions)]] = np.arange(len(row))  # the row of each grid point
 
     def read(rows: np.ndarray) -> float:
         grid, tiles = rows.reshape(60, 64), [set[int]() for _ in range(len(rows) // tile)]
@@ -106,7 +106,7 @@ def test_bad_tables(case: str) -> None:
 
 
 def test_packing_by_the_documented_layout() -> None:
-    """Lane 4 g + t holds four of the eight rows from 8 t on for each half of a chunk, of column g."""
+    """For each half of a chunk, lane 4 g + t holds four of the eight rows from 8 t on, of column g."""
     k, n = 70, 22
     matrix = np.arange(k * n, dtype=np.float32).reshape(k, n) % 2039
     full = np.zeros((96, 24))
@@ -118,10 +118,10 @@ def test_packing_by_the_documented_layout() -> None:
 
 
 def test_wide_layers_have_their_columns_in_the_order_of_lanes() -> None:
-    """What a lane has of four tiles are eight neighbouring columns."""
+    """A lane's columns of four tiles are eight adjacent ones."""
     matrix = np.zeros((32, 128), np.float32)
     matrix[0] = np.arange(128)
-    packed = pack(matrix).reshape(4, 4, 2, 8, 4, 4)[:, :, 0, :, 0, 0]  # four tiles, tile, g: row 0
+    packed = pack(matrix).reshape(4, 4, 2, 8, 4, 4)[:, :, 0, :, 0, 0]  # row 0 by four tiles, tile, g
     for block, tile, g in np.ndindex(4, 4, 8):
         assert packed[block, tile, g] == block * 32 + g // 2 * 8 + tile * 2 + g % 2
 

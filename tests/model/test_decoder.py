@@ -1,4 +1,4 @@
-"""The whole decoder as launches: the twin against PyTorch, the kernels against FP64."""
+"""The whole decoder: the twin against PyTorch, the kernels against FP64."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hierarchy() -> Hierarchy:
 
 @pytest.fixture(scope="module")
 def mini() -> tuple[TOPOSVAE, Hierarchy, torch.Tensor]:
-    """The packaged model's sizes, offsets from a mean head and latent basis included, random weights."""
+    """A random VAE of the packaged model's sizes, with offsets from a mean head and a latent basis."""
     preset = random.mini()
     hierarchy = generate(preset.recipe).hierarchy
     vae, _, _ = random.draw(preset, hierarchy, 3)
@@ -65,7 +65,7 @@ def latent_of(steps: DecoderSteps, seed: int = 0) -> np.ndarray:
 
 
 def naive_decode(steps: DecoderSteps, latent: np.ndarray) -> np.ndarray:
-    """As `NumpyDecoder`, with FP16 after every operation."""
+    """Decode as `NumpyDecoder` does, but round to FP16 after every operation."""
     if steps.basis is not None:
         latent = reference.project(latent.reshape(-1), steps.basis).reshape(steps.latent)
     slots = [reference.pack_rows(latent, steps.convs[0].layer.c_in, steps.latent_rows)] * 4
@@ -98,7 +98,7 @@ def test_the_twin_gives_what_pytorch_gives_for_mini(mini: Any) -> None:
         want = vae.decode(projected)
     got = NumpyDecoder(steps).run({"latent": latent.numpy()})["vertices"]
     assert relative_rms(torch.from_numpy(got), want) <= 3e-6
-    # and not only because everything is near the mean head
+    # It is near not only because everything is near the mean head.
     offset = want - vae.output_mean
     assert relative_rms(torch.from_numpy(got) - vae.output_mean, offset) <= 1e-5
 
@@ -115,7 +115,7 @@ def test_the_kernels_are_as_near_for_mini(mini: Any, device: Any) -> None:
 
 
 def test_wide_layers_by_hoppers_kernel(hierarchy: Hierarchy, device: Any) -> None:
-    """Every width that it has, un-pooling and skips included; and the same decoder without it."""
+    """The decoder has every width of the kernel, un-pooling and skips, and also runs without it."""
     if not ops.tiles_here():
         pytest.skip("not a GPU of compute capability 9.0, or not built for 9.0a")
     torch.manual_seed(0)
@@ -126,14 +126,14 @@ def test_wide_layers_by_hoppers_kernel(hierarchy: Hierarchy, device: Any) -> Non
     check_kernels(steps, latent, zero=0.0)
     with KernelDecoder(steps) as chosen, KernelDecoder(steps, tiled=False) as plain:
         by_tiles = [step.layer.c_out for step in chosen._steps.convs if step.layer.tiled]
-        assert set(by_tiles) == {512, 256, 128} and len(by_tiles) == len(steps.convs) - 1  # but post_kl
+        assert set(by_tiles) == {512, 256, 128} and len(by_tiles) == len(steps.convs) - 1  # all but post_kl
         assert not any(step.layer.tiled for step in plain._steps.convs)
         found = [decoder.run({"latent": latent})["vertices"] for decoder in (chosen, plain)]
     assert 0 < np.linalg.norm(found[0] - found[1]) <= 3e-3 * np.linalg.norm(found[1])
 
 
 def check_kernels(steps: DecoderSteps, latent: np.ndarray | None, zero: Any) -> None:
-    """Twice through the recorded neighbours and once launch by launch: the same bits, near the truth."""
+    """Check that the recorded CUDA graph and single launches give the same bits, near the truth."""
     latent = latent_of(steps) if latent is None else latent
     truth = NumpyDecoder(steps, np.float64).decode(latent[0])
     plain = np.abs(naive_decode(steps, latent[0]) - truth)
@@ -151,12 +151,14 @@ def check_kernels(steps: DecoderSteps, latent: np.ndarray | None, zero: Any) -> 
 
 
 def test_nothing_is_allocated_or_waited_for_while_recording(hierarchy: Hierarchy, host: Any) -> None:
-    """The fake refuses both; and everything is given back."""
+    """The fake refuses both, and everything is freed at the end."""
     steps = make_steps(decoder_tensors(load_vae("", hierarchy)), hierarchy)
     decoder = KernelDecoder(steps)
     allocated = len(host.blocks)
     per_run = ["pack_rows", *["graph_conv"] * (len(steps.convs) + 1)]
-    assert host.calls == per_run * 2 and len(host.calls) == 2 * decoder.launches  # warm-up, recording
+    assert (
+        host.calls == per_run * 2 and len(host.calls) == 2 * decoder.launches
+    )  # the warm-up and the recording
     decoder.run({"latent": latent_of(steps)})
     assert len(host.calls) == 2 * decoder.launches and len(host.blocks) == allocated
     decoder.close()

@@ -26,6 +26,6 @@ def machine(host: host_gpu.HostCuda, host_module: ModuleType) -> Iterator[Machin
 
 @pytest.fixture
 def arena(machine: Machine) -> Iterator[Any]:
-    """Memory of that device."""
+    """The memory of that device."""
     with cuda.Stream() as stream, Arena(stream) as made:
         yield made

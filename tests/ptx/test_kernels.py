@@ -1,6 +1,6 @@
-"""What nvcc makes of csrc/, run instruction by instruction: right, and nothing for compute-sanitizer to find.
+"""The PTX of csrc/, run instruction by instruction, is right and has nothing for compute-sanitizer to find.
 
-Every access, barrier, copy in the background and wgmma is judged meanwhile: `tests.ptx.memory`, `tensor`.
+`tests.ptx.memory` and `tests.ptx.tensor` judge every access, barrier, copy in the background and wgmma.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def test_hoppers_kernel_of_every_width(arena: Any, machine: Machine, width: int,
     more = features(rng, 9, width), rng.integers(0, 9, rows).astype(np.int32)
     neighbours, layer = neighbours_of(rng, rows, inputs, types), random_layer(rng, 128, width, types)
     test_graph_conv_tiled.compare(arena, features(rng, inputs, 128), neighbours, layer, *more)
-    weights = 2 * 384 * (128 * types + 16) * width  # biases too
+    weights = 2 * 384 * (128 * types + 16) * width  # with the biases
     sums = 2 * 16 * 16 * 128 * int(neighbours.tiles.tables["steps"].sum()) * (width // SLICES[width])
     assert machine.launches[-1].counts["flop"] == weights + sums
 
