@@ -19,7 +19,7 @@ from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import write_manifest
-from topos_rt.model.decoder_plan import PREFIX as DECODER_PREFIX
+from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
 from topos_rt.model.manifest import (
     FlowSpec,
     FrameSpec,

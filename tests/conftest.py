@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.gpu import host_gpu
 from tests.tiny_bundle import write_tiny_bundle
+from topos_rt.gpu import cuda, ops
 from topos_rt.pipeline import HeadPipeline
 
 # A machine may be busy: no test is judged by its time.
@@ -45,3 +46,14 @@ def host_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     if host_gpu.compiler() is None:
         pytest.skip("no C++ compiler: the kernels cannot be built for the host")
     return host_gpu.load(host_gpu.build(tmp_path_factory.mktemp("kernels")))
+
+
+@pytest.fixture
+def host(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[host_gpu.HostCuda]:
+    """The kernels and their CUDA, on the host."""
+    fake = host_gpu.HostCuda(host_module)
+    monkeypatch.setattr(cuda, "runtime", lambda: fake)
+    monkeypatch.setattr(ops, "kernels", lambda: fake)
+    yield fake
+    for address in list(fake.blocks):
+        fake.check(address)

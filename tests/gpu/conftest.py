@@ -1,21 +1,19 @@
-"""Where the kernels run in these tests: on a GPU if there is one, and on the host always."""
+"""The devices of these tests: the host always, and a GPU if there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.gpu import host_gpu
 from topos_rt.errors import BackendError
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena
 
 
 def gpu_missing() -> str | None:
-    """Why the kernels cannot run on a GPU here, or None."""
+    """Return why the kernels cannot run on a GPU here, or None."""
     try:
         ops.kernels()
         return None if cuda.device_count() else "no NVIDIA GPU"
@@ -23,20 +21,9 @@ def gpu_missing() -> str | None:
         return str(error)
 
 
-@pytest.fixture
-def host(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[host_gpu.HostCuda]:
-    """The kernels on the host."""
-    fake = host_gpu.HostCuda(host_module)
-    monkeypatch.setattr(cuda, "runtime", lambda: fake)
-    monkeypatch.setattr(ops, "kernels", lambda: fake)
-    yield fake
-    for address in list(fake.blocks):
-        fake.check(address)
-
-
 @pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def arena(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Memory of the device that kernels run on."""
+    """The memory of the device that the kernels run on."""
     if request.param == "host":
         request.getfixturevalue("host")
     elif (why := gpu_missing()) is not None:

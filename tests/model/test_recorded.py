@@ -24,7 +24,7 @@ from topos_rt.gpu import cuda
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-from topos_rt.model.decoder_plan import make_plan
+from topos_rt.model.decoder_steps import make_steps
 from topos_rt.model.manifest import Manifest
 from topos_rt.support.progress import Progress
 
@@ -51,9 +51,9 @@ def trt(monkeypatch: pytest.MonkeyPatch, host_module: Any, tmp_path: Path) -> It
     gpu.kernels = 0
 
     def launcher(name: str) -> Callable[..., None]:
-        def launch(*arguments: Any) -> None:
+        def launch(**arguments: Any) -> None:
             gpu.kernels += not gpu.recording
-            gpu.put(arguments[-1], lambda: getattr(host_module, name)(*arguments) and None)
+            gpu.put(arguments["stream"], lambda: getattr(host_module, name)(**arguments) and None)
 
         return launch
 
@@ -99,9 +99,9 @@ def gnn(monkeypatch: pytest.MonkeyPatch) -> None:
         decoder_blocks=(2,),
         decoder_channel=(32, 16),
     )
-    plan = make_plan(decoder_tensors(vae.requires_grad_(False)), hierarchy)
+    steps = make_steps(decoder_tensors(vae.requires_grad_(False)), hierarchy)
     for decoder in (KernelDecoder, NumpyDecoder):
-        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(plan)))
+        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(steps)))
 
 
 def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None) -> None:
@@ -254,9 +254,9 @@ def test_nothing_is_collected_while_recording(trt: Any, tiny_bundle: Path) -> No
     seen = []
     begin = ops.kernels().flow_step
 
-    def flow_step(*arguments: Any) -> None:
+    def flow_step(**arguments: Any) -> None:
         seen.append((bool(trt.gpu.recording), gc.isenabled()))
-        begin(*arguments)
+        begin(**arguments)
 
     ops.kernels().flow_step = flow_step
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:

@@ -21,7 +21,7 @@ from topos_rt.flow.sampling import guided, sample
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.support.arrays import Array
 
-MAX_TERMS = 4  # of one sum, as in `topos_rt.gpu.ops.flow_step`
+MAX_TERMS = 4  # of one sum; csrc/kernels.h has the same as kMaxTerms
 _EXACT = 1e-9  # how far a sum may be from a state, in any coordinate
 
 
@@ -80,9 +80,9 @@ def flow_program(settings: SamplerSettings) -> tuple[Evaluation, ...]:
 
 
 def weights_table(program: Sequence[Evaluation]) -> np.ndarray:
-    """[sums, 1, MAX_TERMS] float32 weights of all sums in their order, zero where one has fewer terms."""
+    """[sums, MAX_TERMS] float32 weights of all sums in their order, zero where one has fewer terms."""
     rows = [[weight for _, weight in total.terms] for evaluation in program for total in evaluation.sums]
-    return np.array([[row + [0.0] * (MAX_TERMS - len(row))] for row in rows], np.float32)
+    return np.array([row + [0.0] * (MAX_TERMS - len(row)) for row in rows], np.float32)
 
 
 @dataclass(eq=False)

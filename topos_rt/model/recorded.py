@@ -115,9 +115,8 @@ class FlowLoop(Closing):
             for total in evaluation.sums:
                 terms = [self._slots[ref] for ref, _ in total.terms]
                 terms += [terms[0]] * (MAX_TERMS - len(terms))  # with the weight 0
-                ops.flow_step(
-                    terms, self._table, self._counter, [self._slots[total.target]], stream=self._stream.handle
-                )
+                target = self._slots[total.target]
+                ops.flow_step(terms, self._table, self._counter, out=target, stream=self._stream.handle)
         latent = self._slots[Ref("state", len(self._program))]
         self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded}, self._stream)
 
