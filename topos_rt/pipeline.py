@@ -42,7 +42,7 @@ class HeadPipeline(Closing):
     """
 
     def __init__(self, bundle: Bundle, networks: Networks, backend: str = "custom", reason: str = "") -> None:
-        """Take over loaded networks, as `open` does. `backend` goes into the metadata of the heads."""
+        """Take over networks that `open` or the caller loaded. `backend` goes into the metadata of heads."""
         self.bundle = bundle
         self.backend = backend
         self.backend_reason = reason
