@@ -13,7 +13,7 @@ from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.gpu import cuda, ops
 from topos_rt.pipeline import HeadPipeline
 
-# A machine may be busy: no test is judged by its time.
+# The machine may be busy, so no test fails for its time.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 

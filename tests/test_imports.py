@@ -17,7 +17,7 @@ TABLES = {
     "topos_rt/cli/main.py": "COMMANDS",
     "topos_rt/engines/__init__.py": "BACKENDS",
 }
-# Files that start a module of this package in a process of its own.
+# Files that start a module of this package in a new process.
 STARTERS = {"topos_rt/bench/cold.py"}
 # The names of file formats, which look like modules.
 FORMATS = {"topos_rt.bench"}
@@ -31,7 +31,7 @@ def name_of(path: Path) -> str:
 
 
 def is_module(name: str) -> bool:
-    """Whether a string such as "topos_rt.engines.onnxruntime" or "topos_rt.x:object" names a module here."""
+    """Return whether a string names a module here: "topos_rt.engines.onnxruntime", "topos_rt.x:object"."""
     parts = name.partition(":")[0].split(".")
     if parts[0] != "topos_rt" or len(parts) < 2 or not all(parts) or name in FORMATS:
         return False

@@ -1,4 +1,4 @@
-"""What the tests of engines share."""
+"""Fixtures that the tests of engines share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def graph(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A GPU on which everything is given back in the end."""
+    """Yield a fake GPU; check that everything on it is freed in the end."""
     fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
     made = fake_gpu.install(monkeypatch)
     yield made

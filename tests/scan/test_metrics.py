@@ -54,7 +54,7 @@ def test_parallel_squares_are_as_far_as_they_are(flip: bool) -> None:
     assert found.accuracy_mm == pytest.approx(1.5)
     assert found.completeness_mm == pytest.approx(1.5)
     assert found.chamfer_l2_mm2 == pytest.approx(2 * 1.5**2)
-    assert found.normal_consistency == pytest.approx(1)  # the cosine counts without its sign
+    assert found.normal_consistency == pytest.approx(1)  # the sign of the cosine does not count
     assert found.f_score == {"1": 0.0, "2": 1.0, "5": 1.0}
 
 
@@ -78,7 +78,7 @@ def test_half_of_a_surface_is_accurate_and_incomplete_and_judged_restricts_the_p
     found = compare(half, whole, samples=20_000)
     assert found.accuracy_mm == pytest.approx(0, abs=1e-9)
     assert found.precision["5"] == 1 and found.recall["5"] == pytest.approx(0.507, abs=0.02)
-    # the same half as the part that is judged: distances back are to the whole
+    # With that half as the part that is judged, distances from the truth are still to the whole.
     assert compare(whole, half, samples=2000, judged=half).max_mm < 1e-9
     assert compare(whole, half, samples=2000).max_mm > 100
 
