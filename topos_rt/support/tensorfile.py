@@ -26,9 +26,10 @@ def write_tensors(
 
 
 def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays and the metadata. The header is checked against the file's size before anything is read.
+    """Return all arrays and the metadata. The header is checked against the file's size before any is read.
 
-    Raises BundleError for a missing, truncated or foreign file, or number types that NumPy lacks.
+    Raises BundleError for a file that is missing, truncated or not safetensors, and for number types that
+    NumPy lacks.
     """
     from safetensors import SafetensorError, safe_open
 
