@@ -15,10 +15,10 @@ from topos_rt.head.topology import Topology
 DATA = Path(__file__).parent / "data"
 METADATA = {"seed": 7, "model": "cube", "weights": "none: a cube"}
 
-# Corner i has the bits of i as coordinates: x 1, y 2, z 4.
+# The bits of i are the coordinates of corner i: x 1, y 2, z 4.
 CORNERS = np.array([[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], np.float32) - np.float32(0.5)
 QUADS = [[4, 5, 7, 6], [5, 1, 3, 7], [1, 0, 2, 3], [0, 4, 6, 2], [6, 7, 3, 2], [0, 1, 5, 4]]
-# A strip of four sides (five columns of two), then the other UVs of the lid and the floor.
+# A strip of four sides (five columns of two), then the further corners of the lid and the floor.
 STRIP = [[column / 4, row / 3] for column in range(5) for row in (1, 2)]
 LIDS = [[0.0, 1.0], [0.25, 1.0], [0.0, 0.0], [0.25, 0.0]]
 QUAD_UVS = [[0, 2, 3, 1], [2, 4, 5, 3], [4, 6, 7, 5], [6, 8, 9, 7], [1, 3, 11, 10], [12, 13, 2, 0]]
@@ -34,7 +34,7 @@ def cube_topology(uvs: bool = True) -> Topology:
 
 
 def cube_rig() -> Rig:
-    """Return one joint and three shapes: one lifts the top, one does nothing, one moves every vertex."""
+    """Return a rig of one joint, with shapes that lift the top, do nothing and move every vertex."""
     return Rig(
         joint_names=("head",),
         joint_parents=np.array([-1]),
@@ -72,9 +72,9 @@ def ball(rings: int = 24, segments: int = 32, radius: float = 0.1) -> HeadMesh:
 
 
 def ball_rig(parts: bool = True) -> Rig:
-    """Return a rig for `ball()`: joints in the middle and near the top, and three shapes.
+    """Return a rig for `ball()`, with joints in the middle and near the top.
 
-    The shapes turn a cap in one piece, close a slit between two rows of vertices, and swell everything.
+    Its shapes turn a cap in one piece, close a slit between two rows of vertices, and swell everything.
     """
     head = ball()
     points = head.positions.astype(np.float64)
@@ -87,7 +87,7 @@ def ball_rig(parts: bool = True) -> Rig:
     shapes[0, cap] = points[cap] @ turn.T - points[cap]
     shapes[1, above], shapes[1, below] = middle - points[above], middle - points[below]
     shapes[2] = points * 0.1
-    # The whole part is listed, including the pole, which does not move.
+    # all vertices of the part are listed, even the pole, which stays where it is
     moved = [np.flatnonzero(cap), np.flatnonzero(shapes[1].any(1)), np.arange(len(points))]
     counts = [len(points), np.count_nonzero(cap)]
     binding = Binding(

@@ -15,7 +15,7 @@ SIZE = 32
 
 
 def smooth(height=48, width=48, channels=3):
-    """Return a uint8 picture without symmetry or fine detail: lossy formats and resizing change it little."""
+    """Return a uint8 picture without symmetry or fine detail: lossy formats and resizing hardly change it."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     planes = [x, y, 0.5 + 0.3 * np.sin(3 * x + 5 * y), 0.2 + 0.7 * x * (1 - y)]
     return np.rint(255 * np.stack(planes[:channels], axis=-1)).astype(np.uint8)
@@ -31,7 +31,7 @@ RGB = Image.fromarray(smooth())
 
 
 def pixels(source, height=SIZE, width=SIZE):
-    """Call `load_image` and check its result."""
+    """Return the result of `load_image`, checked."""
     result = load_image(source, height, width)
     assert result.shape == (1, 3, height, width)
     assert result.dtype == np.float32
@@ -43,7 +43,7 @@ def pixels(source, height=SIZE, width=SIZE):
 
 
 def png_header(width, height):
-    """Return the start of a PNG that claims a size and has no data to decode."""
+    """Return the start of a PNG that claims a size, with no data to decode."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"

@@ -1,7 +1,7 @@
-"""A complete bundle of a few kilobytes, with meaningless weights, for tests that need no trained model.
+"""A complete bundle of a few kilobytes with meaningless weights, for tests that need no trained model.
 
 `TinyModel` holds the weights and the graphs in NumPy (float64); `write_tiny_bundle` writes the same
-graphs as ONNX, with the weights in one safetensors file, as an exported bundle has them.
+graphs as ONNX, with the weights in one safetensors file, as in an exported bundle.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class TinyModel:
         return {"velocity": conditional + guidance * difference, "difference": difference}
 
     def velocity(self, x: np.ndarray, t: float, tokens: np.ndarray) -> np.ndarray:
-        """Return the velocity of the network in one piece, as a reference."""
+        """Return the velocity from the whole network in one call, as a reference."""
         return self.dit_step(x, **self.dit_modulation(np.array([t])), **self.dit_context(tokens))["velocity"]
 
     def _own(self, latent: np.ndarray, modulation: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ class TinyModel:
         return latent @ self.weights["dit_step.latent"] + moved.reshape(1, N, D)
 
     def _seen(self, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Return what the latent takes from keys and values [TOKENS, channels]: [1,N,D]."""
+        """Return what the latent gains from keys and values [TOKENS, channels]: [1,N,D]."""
         seen = keys.mean(0) @ self.weights["dit_step.keys"] + values.mean(0) @ self.weights["dit_step.values"]
         return seen.reshape(1, N, D)
 
@@ -147,7 +147,7 @@ class TinyModel:
         return {"mean": mean, "logvar": mean * self.weights["vae_encoder.scale"]}
 
     def engine(self, graph: str) -> FakeEngine:
-        """Return a graph as a fake engine."""
+        """Return the graph as a fake engine."""
 
         def handler(feeds: Mapping[str, Array]) -> dict[str, Array]:
             outputs = getattr(self, graph)(**feeds)
@@ -205,7 +205,7 @@ def manifest() -> Manifest:
 
 
 def flops() -> dict[str, int]:
-    """Return the operations of the products in `_nodes`, added up by hand."""
+    """Return the FLOPs of the products in `_nodes`, added up by hand."""
     per_token = BLOCKS * HEADS * HEAD_DIM
     own = BLOCKS * 6 * WIDTH * N * D + N * D * D
     step = 2 * (own + 2 * per_token * N * D)

@@ -30,7 +30,8 @@ def read_tensors(path: str | PathLike[str], prefix: str = "") -> tuple[dict[str,
 
     The header is checked against the file's size before anything is read.
 
-    Raises BundleError for a missing, truncated or foreign file, or number types that NumPy lacks.
+    Raises BundleError for a file that is missing, truncated or not safetensors, and for number types that
+    NumPy lacks.
     """
     from safetensors import SafetensorError, safe_open
 
