@@ -1,4 +1,7 @@
-"""The little of CUDA that engines need: devices, memory, one stream. All calls to CUDA are here."""
+"""The part of CUDA that we use: devices, memory, streams, events and CUDA graphs.
+
+All calls to CUDA are in this module.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +42,19 @@ class Device:
 
     @property
     def slug(self) -> str:
-        """The compute capability as part of a file name: "sm89"."""
+        """The compute capability as a part of file names, such as "sm89"."""
         return "sm" + self.compute_capability.replace(".", "")
 
 
 def runtime() -> Any:
-    """The module of NVIDIA's bindings that this one calls. Raises ImportError."""
+    """Return the module of NVIDIA's bindings that this one calls. Raises ImportError if it is missing."""
     from cuda.bindings import runtime as bindings
 
     return bindings
 
 
 def has_driver() -> bool:
-    """Whether there is a driver's library, whatever it can do; needs none of NVIDIA's packages."""
+    """Return whether a driver's library can be loaded, which needs none of NVIDIA's packages."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -60,22 +63,22 @@ def has_driver() -> bool:
 
 
 def driver_version() -> tuple[int, int]:
-    """The newest CUDA that the driver supports, such as (13, 0); (0, 0) without a driver."""
+    """Return the newest CUDA version that the driver supports, such as (13, 0); (0, 0) without a driver."""
     return _version(_call("cudaDriverGetVersion"))
 
 
 def runtime_version() -> tuple[int, int]:
-    """The CUDA that the bindings were made for."""
+    """Return the CUDA version that the bindings were made for."""
     return _version(_call("cudaRuntimeGetVersion"))
 
 
 def device_count() -> int:
-    """How many GPUs the driver shows. Raises CudaError without a driver that fits."""
+    """Return how many GPUs the driver shows. Raises CudaError without a suitable driver."""
     return int(_call("cudaGetDeviceCount"))
 
 
 def current_device() -> Device:
-    """The GPU of the calling thread."""
+    """Return the current GPU of the calling thread."""
     ordinal = int(_call("cudaGetDevice"))
     facts = _call("cudaGetDeviceProperties", ordinal)
     name = facts.name.decode(errors="replace").rstrip("\0")
@@ -83,13 +86,13 @@ def current_device() -> Device:
 
 
 def free_bytes() -> int:
-    """Memory that is free on the GPU of the calling thread."""
+    """Return the free bytes on the current GPU of the calling thread."""
     free, _ = _call("cudaMemGetInfo")
     return int(free)
 
 
 def device_of(address: int) -> int:
-    """The GPU whose memory lies at an address; -1 for memory of the host."""
+    """Return the ordinal of the GPU whose memory is at an address; -1 for host memory."""
     facts = _call("cudaPointerGetAttributes", address)
     kinds = runtime().cudaMemoryType
     on_host = (kinds.cudaMemoryTypeUnregistered, kinds.cudaMemoryTypeHost)
@@ -98,7 +101,7 @@ def device_of(address: int) -> int:
 
 @contextmanager
 def on_device(ordinal: int) -> Iterator[None]:
-    """Make a GPU that of the calling thread, for a while."""
+    """Make a GPU the current one of the calling thread inside the `with` block."""
     before = int(_call("cudaGetDevice"))
     if before == ordinal:
         yield
@@ -111,9 +114,10 @@ def on_device(ordinal: int) -> Iterator[None]:
 
 
 class _NothingCollected:
-    """No garbage collection: the memory of a dropped pipeline may not be freed by a thread that captures.
+    """Turns garbage collection off: a capturing thread must not free a dropped pipeline's memory.
 
-    Collection is on or off for all threads: the first to capture turns it off, the last one on again.
+    Collection is on or off for all threads: the first to capture turns it off, and the last to end turns it
+    on again.
     """
 
     def __init__(self) -> None:
@@ -139,46 +143,46 @@ _nothing_collected = _NothingCollected()
 
 
 class Stream(Closing):
-    """A stream of its own, which does not wait for the default one."""
+    """A CUDA stream that does not wait for the default stream."""
 
     def __init__(self) -> None:
         self._stream: Any = _call("cudaStreamCreateWithFlags", runtime().cudaStreamNonBlocking)
 
     @property
     def handle(self) -> int:
-        """For others' calls."""
+        """The `cudaStream_t` as an integer, for calls to other libraries."""
         return int(self._stream)
 
     def to_device(self, address: int, array: Array) -> None:
-        """Begin to copy a C-contiguous array, which must live and stay until `synchronize`."""
+        """Enqueue an upload of a C-contiguous array, which must live unchanged until `synchronize`."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
         _call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
 
     def to_host(self, array: Array, address: int) -> None:
-        """Begin to copy into a C-contiguous array, which must live until `synchronize`."""
+        """Enqueue a download into a C-contiguous array, which must live until `synchronize`."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         _call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
 
     def copy(self, target: int, source: int, size: int) -> None:
-        """Begin to copy bytes from one place on the device to another."""
+        """Enqueue a copy of `size` bytes from one address on the device to another."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
         _call("cudaMemcpyAsync", target, source, size, kind, self._stream)
 
     def record(self, event: Event) -> None:
-        """Have the device note the time when it gets here."""
+        """Enqueue an event, which records the time when the device reaches it."""
         _call("cudaEventRecord", event.handle, self._stream)
 
     def clear(self, address: int, size: int) -> None:
-        """Begin to set bytes on the GPU to zero."""
+        """Enqueue setting `size` bytes on the GPU to zero."""
         _call("cudaMemsetAsync", address, 0, size, self._stream)
 
     def synchronize(self) -> None:
-        """Wait for all that was begun."""
+        """Wait for all enqueued work."""
         _call("cudaStreamSynchronize", self._stream)
 
     @contextmanager
     def capture(self) -> Iterator[list[Graph]]:
-        """Record what is begun inside, in place of doing it; the list then holds the graph of it."""
+        """Capture the work enqueued inside instead of doing it; the list then holds its CUDA graph."""
         mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         recorded: list[Graph] = []
         with _nothing_collected:
@@ -186,14 +190,14 @@ class Stream(Closing):
             try:
                 yield recorded
             except BaseException:
-                # It must end in any case, but what it holds is of no use; the first error is the one to tell.
+                # The capture must end in any case, but its graph is useless; the first error is raised.
                 with suppress(CudaError):
                     _call("cudaGraphDestroy", _call("cudaStreamEndCapture", self._stream))
                 raise
             recorded.append(Graph(_call("cudaStreamEndCapture", self._stream)))
 
     def launch(self, graph: Graph) -> None:
-        """Begin to do all that a graph holds."""
+        """Enqueue all the work of a CUDA graph."""
         _call("cudaGraphLaunch", graph.executable, self._stream)
 
     def close(self) -> None:
@@ -204,7 +208,7 @@ class Stream(Closing):
 
 
 class Graph(Closing):
-    """Recorded work, ready to be launched as often as wanted."""
+    """A CUDA graph: captured work that can be launched any number of times."""
 
     def __init__(self, recorded: Any) -> None:
         try:
@@ -213,20 +217,20 @@ class Graph(Closing):
             _call("cudaGraphDestroy", recorded)
 
     def close(self) -> None:
-        """Destroy it."""
+        """Destroy the graph."""
         if self.executable is not None:
             executable, self.executable = self.executable, None
             _call("cudaGraphExecDestroy", executable)
 
 
 class Event(Closing):
-    """A point in time on the device, once `Stream.record` was called and the stream has got there."""
+    """A point in time on the device, once the stream has reached a call of `Stream.record`."""
 
     def __init__(self) -> None:
         self.handle: Any = _call("cudaEventCreate")
 
     def since(self, other: Event) -> float:
-        """Milliseconds from another event to this one; both must have happened."""
+        """Return the milliseconds from another event to this one; both must have happened."""
         return float(_call("cudaEventElapsedTime", other.handle, self.handle))
 
     def close(self) -> None:
@@ -237,20 +241,20 @@ class Event(Closing):
 
 
 class Memory(Closing):
-    """A plain allocation on the GPU, aligned to 256 bytes; zero bytes are none, at address 0."""
+    """An allocation on the GPU, aligned to 256 bytes. Zero bytes allocate nothing and have address 0."""
 
     def __init__(self, size: int) -> None:
         self.address = int(_call("cudaMalloc", size)) if size else 0
 
     def close(self) -> None:
-        """Free it."""
+        """Free the memory."""
         if self.address:
             address, self.address = self.address, 0
             _call("cudaFree", address)
 
 
 class Pinned(Closing):
-    """An array in page-locked memory of the host, which the GPU copies from and to at full speed."""
+    """An array in page-locked host memory, which the GPU reads and writes at full speed."""
 
     def __init__(self, spec: TensorSpec) -> None:
         size = int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
@@ -259,7 +263,7 @@ class Pinned(Closing):
         self.array: Array = np.frombuffer(memory, spec.dtype).reshape(spec.shape)
 
     def close(self) -> None:
-        """Free it; `array` must not be used any more."""
+        """Free the memory; `array` must not be used afterwards."""
         if self._address:
             address, self._address = self._address, 0
             _call("cudaFreeHost", address)
