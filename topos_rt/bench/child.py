@@ -1,6 +1,6 @@
 """`python -m topos_rt.bench.child JSON`: one fresh process up to its first heads, timed by its own clock.
 
-It prints one JSON object. Only `time` is imported before the clock starts.
+It prints one JSON object. Only the standard library is imported before the clock starts.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def measure(
         progress: a callback for engine builds, as in `HeadPipeline.open`.
     """
     about = machine.facts() | {"load_average_before": machine.load_average()}
-    # Fresh processes come first, so that they fail before the long part if they fail.
+    # Fresh processes come first, so that a failure there comes before the long part.
     fresh = cold.measure(request, choose_backend(request.backend)[0], repeats, tell) if repeats else []
     has_device = find_backend(choose_backend(request.backend)[0]).on_device
     free = machine.device_memory() if has_device else None
