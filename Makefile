@@ -1,4 +1,4 @@
-# The commands people and CI share.  make help lists them.
+# The commands that people and CI share; make help lists them.
 PYTHON   ?= python3
 VENV     ?= .venv
 PORTRAIT ?= examples/astronaut.jpg
@@ -52,7 +52,7 @@ $(VENV)/.test: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) 
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.runtime
 
-# The Khronos glTF validator; without node its test says that it was skipped.
+# This installs the Khronos glTF validator; without node its test is reported as skipped.
 $(VENV)/.js: tests/js/package-lock.json | $(BIN)/python
 	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund; \
 	else echo "npm not found: the glTF validator is not installed"; fi

@@ -1,9 +1,10 @@
-"""Times the sampling loop with the folded DiT against the plain one, on random weights of mini's size.
+"""Time the sampling loop with the folded DiT against the plain one, on random weights of mini's size.
 
     python -m benchmarks.bench_dit_step [--steps 50] [--rounds 8] [--json FILE]
 
-Both run in onnxruntime, turn by turn in the same process; A/A is the folded form against itself. One loop is
-the condition's context, where there is one, and `steps` guided Euler steps. Needs the extra `export`.
+Both run in onnxruntime, in turns in the same process; A/A is the folded form against itself. One loop
+consists of the condition's context, if there is one, and `steps` guided Euler steps. This needs the extra
+`export`.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _plain(
 def _folded(
     engines: dict[str, OnnxRuntimeEngine], x: np.ndarray, times: tuple[float, ...], tokens: np.ndarray
 ) -> np.ndarray:
-    """With the modulation made anew for every loop, though a pipeline keeps it."""
+    """Run one loop, computing the modulation again each time, although a pipeline keeps it."""
     context = engines["dit_context"].run({"tokens": tokens})
     w = np.array([GUIDANCE], np.float32)
     for t, t_next in itertools.pairwise(times):

@@ -76,7 +76,7 @@ def measure() -> dict[str, Any]:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Count, print and, where asked to, write."""
+    """Count and print, and write the counts if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.walk", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts")
     arguments = parser.parse_args(words)

@@ -41,7 +41,7 @@ def _counts() -> str:
         "of them different",
     ]
     chosen, lines = {}, []
-    for row in read("kernel_counts_official")["blocks"]:  # the last of a shape: with a residual
+    for row in read("kernel_counts_official")["blocks"]:  # the last block of a shape, the one with a residual
         types = 2 if ".conv_" in row["name"] else 1
         chosen[row["rows"], row["c_out"], types * row["c_in"], row["kernel"]] = row
     for (rows, columns, k, kernel), row in sorted(chosen.items()):
