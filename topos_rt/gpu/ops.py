@@ -39,7 +39,7 @@ def graph_conv(
     out: AnyArray | None = None,
     stream: int = 0,
 ) -> AnyArray:
-    """silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
+    """Compute silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
 
     Args:
         x: [neighbours.inputs, layer.c_in] FP16; on the host also FP32 or FP64.
@@ -99,7 +99,9 @@ def linear_out(
     out: AnyArray | None = None,
     stream: int = 0,
 ) -> AnyArray:
-    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]. Its kernel is graph_conv.
+    """Compute the last layer in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows].
+
+    The kernel is graph_conv.
 
     Args:
         x: [rows, layer.c_in] FP16; on the host also FP32 or FP64.
@@ -143,7 +145,7 @@ def linear_out(
 def flow_step(
     terms: Sequence[AnyArray], table: AnyArray, step: AnyArray, *, out: AnyArray, stream: int = 0
 ) -> None:
-    """out = sum_i table[step, i] * terms[i], then step grows by one.
+    """Compute out = sum_i table[step, i] * terms[i], then add one to step.
 
     This is one sum of the sampler, guidance included. Its weights are looked up on the device, so that one
     captured CUDA graph serves all steps; `topos_rt.flow.program` makes the table. A step outside of the table
