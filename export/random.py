@@ -17,6 +17,7 @@ from export.generated import Recipe, generate
 from export.release.config import ReleaseConfig
 from export.release.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
 from models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
+from models import mini as sizes
 from topos_rt.errors import OptionError, choose
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle, FlowSpec, FrameSpec, Manifest, WeightsInfo
@@ -55,30 +56,26 @@ def official() -> Preset:
 
 def decoder() -> Preset:
     """The official VAE behind networks of next to no work: for measurements of the decoder within a head."""
-    from models import mini as config
-
     small = {"model_channels": 192, "cond_channels": 192, "num_blocks": 2, "num_heads": 6}
     full = official()
     return dataclasses.replace(
-        full, dit=dict(full.dit) | small, image_encoder=config.IMAGE_ENCODER, image_size=config.IMAGE_SIZE
+        full, dit=dict(full.dit) | small, image_encoder=sizes.IMAGE_ENCODER, image_size=sizes.IMAGE_SIZE
     )
 
 
 def mini() -> Preset:
     """The packaged model: 4,538 vertices."""
-    from models import mini as config
-
-    stages = len(config.VAE["decoder_blocks"])
-    recipe = Recipe((32, 25, 35), config.NUM_LATENTS, stages, depth=6, width=0.6925)
+    stages = len(sizes.VAE["decoder_blocks"])
+    recipe = Recipe((32, 25, 35), sizes.NUM_LATENTS, stages, depth=6, width=0.6925)
     return Preset(
         recipe,
-        config.VAE,
-        config.DIT,
-        config.IMAGE_ENCODER,
-        config.CROPS,
-        config.IMAGE_SIZE,
-        config.POINTS,
-        0.139,
+        sizes.VAE,
+        sizes.DIT,
+        sizes.IMAGE_ENCODER,
+        sizes.CROPS,
+        sizes.IMAGE_SIZE,
+        sizes.POINTS,
+        sizes.RADIUS_M,
     )
 
 

@@ -121,9 +121,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(emb)[:, None].chunk(6, -1)
-        x = x + gate_a * self.self_attn(_norm(x) * (1 + scale_a) + shift_a)
+        x = x + gate_a * self.self_attn(norm(x) * (1 + scale_a) + shift_a)
         x = x + self.cross_attn(self.cross_norm(wide(x)), keys, values)
-        return x + gate_m * self.mlp(_norm(x) * (1 + scale_m) + shift_m)
+        return x + gate_m * self.mlp(norm(x) * (1 + scale_m) + shift_m)
 
 
 class SelfAttention(nn.Module):
@@ -210,5 +210,6 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _norm(x: Tensor) -> Tensor:
+def norm(x: Tensor) -> Tensor:
+    """Return the layer norm of x without parameters, taken in at least FP32."""
     return F.layer_norm(wide(x), x.shape[-1:], eps=1e-6)

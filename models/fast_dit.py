@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dit import Block, HeadRMSNorm, TOPOSDiT, merge_heads, split_heads, wide
+from models.dit import Block, HeadRMSNorm, TOPOSDiT, merge_heads, norm, split_heads, wide
 
 _SCALES = (1, 4)  # of a block's six modulation vectors, those that are used as 1 + s
 
@@ -125,13 +125,13 @@ class FastBlock(nn.Module):
 
     def forward(self, h: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(0)
-        h = h + gate_a * self._self_attention(_norm(h) * scale_a + shift_a)
+        h = h + gate_a * self._self_attention(norm(h) * scale_a + shift_a)
         seen, unseen = (h[:1], h[-1:]) if guided else (h, None)
-        (q,) = split_heads(self.to_q(_norm(seen)), 1, self.heads)
+        (q,) = split_heads(self.to_q(norm(seen)), 1, self.heads)
         out = F.scaled_dot_product_attention(q, keys[None], values[None], scale=1.0)
         seen = seen + self.from_image(merge_heads(out))
         h = (seen if unseen is None else torch.cat([seen, unseen])) + self.from_nothing
-        return h + gate_m * self.mlp(_norm(h) * scale_m + shift_m)
+        return h + gate_m * self.mlp(norm(h) * scale_m + shift_m)
 
     def _self_attention(self, x: Tensor) -> Tensor:
         q, k, v = split_heads(self.to_qkv(x), 3, self.heads)
@@ -160,7 +160,3 @@ def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linea
     if bias is not None:
         layer.bias.copy_(bias)
     return layer
-
-
-def _norm(x: Tensor) -> Tensor:
-    return F.layer_norm(wide(x), x.shape[-1:], eps=1e-6)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dit import merge_heads, split_heads
-from models.graph import NeighbourSum
+from models.neighbour_sum import NeighbourSum
 from topos_rt.head.hierarchy import Hierarchy, Level
 
 _GROUPS = 4

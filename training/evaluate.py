@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from models.mini import RADIUS_M
 from topos_rt import Bundle, HeadMesh, HeadPipeline, __version__
 from topos_rt.head.normals import vertex_normals
 from topos_rt.pictures.preview import render_view
@@ -117,7 +118,7 @@ class Defects:
         distance, nearest = cKDTree(mean[upper]).query(mean[lower])
         pairs = np.stack([lower, upper[nearest]], 1)
         opposite = (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(1) < -0.3
-        return pairs[opposite & (distance < 0.003 / 0.139)]
+        return pairs[opposite & (distance < 0.003 / RADIUS_M)]
 
     @staticmethod
     def _above_each_other(mean: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

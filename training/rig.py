@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.rig_binding import contacts, joined, moved_vertices, rigid_parts
-from topos_rt.head.rig import Binding, Rig
+from models.rig_binding import RigSource
+from topos_rt.head.rig import Rig
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.similarity import sphere_frame
 from training.heads import HeadModel
@@ -30,37 +30,15 @@ def make_rig(model: HeadModel, radius: float) -> Rig:
     """Skeleton, skin weights, blendshapes at the template head, centred and scaled to `radius` (metres)."""
     centre, own_radius = sphere_frame(model.template)
     scale = radius / own_radius
-    template = ((model.template - centre) * scale).astype(np.float32)
-    order = np.argsort(-model.skin, axis=1, kind="stable")[:, :4]
-    weights = np.take_along_axis(model.skin, order, 1)
-    weights = weights / weights.sum(1, keepdims=True)
-    shapes = model.action_deltas * scale
-    parts = rigid_parts(model.topology)
-    moved = [moved_vertices(shape, parts, _SHORTEST) for shape in shapes]
-    index, offsets = joined(moved)
-    pairs, contact_offsets = joined(contacts(template, shapes, model.action_names, parts))
-    joint_index, joint_weight = regressors(model)
-    binding = Binding(
-        template=template,
-        joint_index=joint_index.ravel(),
-        joint_weight=joint_weight.ravel(),
-        joint_offsets=np.arange(len(model.bones) + 1) * joint_index.shape[1],
-        contact_pairs=pairs,
-        contact_offsets=contact_offsets,
-        parts=parts,
-    )
-    return Rig(
+    return RigSource(
+        template=((model.template - centre) * scale).astype(np.float32),
         joint_names=model.bones,
         joint_parents=np.array(model.bone_parents, np.int32),
-        joint_positions=binding.joints(template),
-        skin_joints=order.astype(np.uint16),
-        skin_weights=weights.astype(np.float32),
+        held_by=list(zip(*regressors(model), strict=True)),
+        skin=model.skin,
         shape_names=model.action_names,
-        shape_index=index,
-        shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
-        shape_offsets=offsets,
-        binding=binding,
-    )
+        shapes=model.action_deltas * scale,
+    ).bind(model.topology, _SHORTEST)
 
 
 def regressors(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:

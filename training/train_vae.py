@@ -89,7 +89,7 @@ def loss_of(
     }
     total = sum((WEIGHTS[k] * v for k, v in terms.items()), torch.zeros(()))
     parts = {k: float(v.detach()) for k, v in terms.items()}
-    parts["mm"] = vertex_error_mm(got[..., :3].detach(), want, torch.full((len(want),), 0.139))
+    parts["mm"] = vertex_error_mm(got[..., :3].detach(), want, torch.full((len(want),), config.RADIUS_M))
     return total, parts
 
 

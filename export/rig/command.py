@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from export.rig.gltf import Character, read_character
-from models.rig_binding import contacts, joined, moved_vertices, near_regressor, rigid_parts
+from models.rig_binding import RigSource, near_regressor
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.formats.seams import split_seams
-from topos_rt.head.rig import Binding, Rig
+from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.files import check_writable
@@ -23,7 +23,6 @@ _UV_TOLERANCE = 1e-5
 _ROWS = 256
 # Offsets shorter than this share of the head's radius are not worth their bytes; 0.02 mm on a head.
 _SHORTEST = 1.5e-4
-_INFLUENCES = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,43 +76,20 @@ def make_rig(character: Character, topology: Topology) -> Rig:
     Raises MeshInputError where the character has another topology, or a joint cannot be held by the vertices.
     """
     source = match(character, topology)
-    template, shapes = character.positions[source], character.shapes[:, source]
-    radius = sphere_frame(template)[1]
-    order = np.argsort(-character.skin[source], axis=1, kind="stable")[:, :_INFLUENCES]
-    weights = np.take_along_axis(character.skin[source], order, 1)
-    pad = _INFLUENCES - order.shape[1]  # a skeleton of fewer joints
-    order, weights = (np.pad(array, ((0, 0), (0, pad))) for array in (order, weights))
-    weights /= weights.sum(1, keepdims=True)
-    parts = rigid_parts(topology)
-    moved = [moved_vertices(shape, parts, _SHORTEST * radius) for shape in shapes]
-    index, offsets = joined(moved)
-    pairs, contact_offsets = joined(contacts(template, shapes, character.shape_names, parts))
-    held = [
-        near_regressor(joint, template, np.flatnonzero(character.skin[source, number] > 0.5))
+    template, skin = character.positions[source], character.skin[source]
+    held_by = [
+        near_regressor(joint, template, np.flatnonzero(skin[:, number] > 0.5))
         for number, joint in enumerate(character.joint_positions)
     ]
-    joint_index, joint_offsets = joined([ids for ids, _ in held])
-    binding = Binding(
+    return RigSource(
         template=template,
-        joint_index=joint_index,
-        joint_weight=np.concatenate([w for _, w in held]),
-        joint_offsets=joint_offsets,
-        contact_pairs=pairs,
-        contact_offsets=contact_offsets,
-        parts=parts,
-    )
-    return Rig(
         joint_names=character.joint_names,
         joint_parents=character.joint_parents,
-        joint_positions=binding.joints(template.astype(np.float32)),
-        skin_joints=order,
-        skin_weights=weights,
+        held_by=held_by,
+        skin=skin,
         shape_names=character.shape_names,
-        shape_index=index,
-        shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
-        shape_offsets=offsets,
-        binding=binding,
-    )
+        shapes=character.shapes[:, source],
+    ).bind(topology, _SHORTEST * sphere_frame(template)[1])
 
 
 def match(character: Character, topology: Topology) -> np.ndarray:
