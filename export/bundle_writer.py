@@ -34,7 +34,7 @@ from topos_rt.support.files import write_atomic
 
 
 @dataclass(frozen=True)
-class Model:
+class BundleContents:
     """Everything a bundle is made of."""
 
     name: str
@@ -53,7 +53,9 @@ class Model:
     latent_basis: torch.Tensor | None = None  # [K,N*D], see export.onnx.graphs.VaeDecoderGraph
 
 
-def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage: bool = False) -> Manifest:
+def write_bundle(
+    contents: BundleContents, out: Path, texts: Mapping[str, str], half_storage: bool = False
+) -> Manifest:
     """Export, compare with PyTorch and write; `out` appears whole or not at all, and replaces only a bundle.
 
     texts: more files (name -> content), such as a model card. half_storage keeps large weights as FP16 on
@@ -73,7 +75,7 @@ def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        manifest = _write(model, staging, texts, half_storage)
+        manifest = _write(contents, staging, texts, half_storage)
         shutil.rmtree(out, ignore_errors=True)
         staging.rename(out)
     finally:
@@ -89,35 +91,37 @@ def round_to_half(*networks: torch.nn.Module) -> None:
                 parameter.data = parameter.data.half().float()
 
 
-def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage: bool) -> Manifest:
-    networks = model.encoder, model.dit, model.vae
-    graphs = build_graphs(*networks, model.image_size, model.points, model.latent_basis)
-    tensors = decoder_tensors(model.vae, model.latent_basis).items()
+def _write(
+    contents: BundleContents, directory: Path, texts: Mapping[str, str], half_storage: bool
+) -> Manifest:
+    networks = contents.encoder, contents.dit, contents.vae
+    graphs = build_graphs(*networks, contents.image_size, contents.points, contents.latent_basis)
+    tensors = decoder_tensors(contents.vae, contents.latent_basis).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
     files = write_graphs(graphs, directory, half_storage, named)
-    model.topology.save(directory / "topology.safetensors")
-    model.hierarchy.save(directory / "hierarchy.safetensors")
-    if model.rig is not None:
-        model.rig.save(directory / "rig.safetensors")
+    contents.topology.save(directory / "topology.safetensors")
+    contents.hierarchy.save(directory / "hierarchy.safetensors")
+    if contents.rig is not None:
+        contents.rig.save(directory / "rig.safetensors")
     for name, text in texts.items():
         write_atomic(directory / name, text.encode())
     tokens = graphs["dit_context"].inputs["tokens"].shape
     return write_manifest(
         directory,
         Manifest(
-            name=model.name,
-            description=model.description,
-            weights=model.weights,
+            name=contents.name,
+            description=contents.description,
+            weights=contents.weights,
             graphs=GraphFiles(**files),
             graphs_fp16=GraphFiles(**{graph: half_file(graph) for graph in files}),
             topology="topology.safetensors",
             hierarchy="hierarchy.safetensors",
-            rig=None if model.rig is None else "rig.safetensors",
-            image=ImageSpec(model.image_size, model.image_size, tokens[1], tokens[2]),
-            latent=LatentSpec(*model.dit.latent_shape),
-            points=PointSpec(model.points),
-            flow=model.flow,
-            frame=model.frame,
+            rig=None if contents.rig is None else "rig.safetensors",
+            image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),
+            latent=LatentSpec(*contents.dit.latent_shape),
+            points=PointSpec(contents.points),
+            flow=contents.flow,
+            frame=contents.frame,
             flops={graph: count(directory / file) for graph, file in files.items()},
         ),
     )

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.bundle_writer import Model, round_to_half, write_bundle
+from export.bundle_writer import BundleContents, round_to_half, write_bundle
 from export.generated import Recipe, generate
-from export.release.config import ReleaseConfig
-from export.release.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
+from export.options import add_export_options, check_points, describe
+from export.release.config import IMAGE_SIZE, POINTS, ReleaseConfig
 from models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
 from models import mini as sizes
 from topos_rt.errors import OptionError, choose
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `random` asks for."""
     parser.add_argument("--preset", required=True, choices=PRESETS, help="whose sizes the networks have")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default 0)")
-    add_export_options(parser)
+    add_export_options(parser, f"{POINTS}; {sizes.POINTS} for mini")
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
         round_to_half(vae, dit, encoder)
     parameters = sum(p.numel() for network in (vae, dit, encoder) for p in network.parameters())
     manifest = write_bundle(
-        Model(
+        BundleContents(
             name=f"random-{arguments.preset}",
             description=f"Random weights. {describe(head.topology, parameters, arguments.precision)}",
             encoder=encoder,

@@ -11,6 +11,8 @@ from typing import Any
 
 from topos_rt.errors import InputError
 
+IMAGE_SIZE = 518  # pixels along a side of the image encoder's picture
+POINTS = 8192  # points that the VAE encoder takes at a time
 _MAX_BYTES = 1 << 20
 _SECTIONS = ("SOLVER", "DATA", "MODEL", "LOSS", "SYS")
 # Read and checked; below are those that say nothing about the networks.

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from export.release.checkpoints import DIT, VAE, load_into, merge_hetero_linear, read_state
+from export.release.checkpoints import DIT, VAE, merge_hetero_linear, read_state
+from export.state_files import load_into
 from models import TOPOSDiT
 from topos_rt.errors import InputError
 
