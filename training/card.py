@@ -23,7 +23,7 @@ _ROWS = {
 
 
 def card(results: dict[str, Any], flow: FlowSpec) -> str:
-    """Markdown text; every number is taken from `results`."""
+    """Return the card as Markdown; every number in it is taken from `results`."""
     heads, mean = results["heads"], results["mean_head_mm"]
     vae, points = results["vae"]["error_mm"], results["vae"]["points"]
     columns = (

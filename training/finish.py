@@ -13,15 +13,14 @@ from pathlib import Path
 import torch
 
 from models.finished_run import FinishedRun
-from training.heads import HeadModel, normalise
+from training.heads import TRAIN_SEED, HeadModel, normalise
 from training.rig import make_rig
-from training.seeds import TRAIN_SEED
 from training.train_flow import SIGMA_MIN
 from training.train_vae import VAEData
 
-RADIUS_HEADS = 2000  # whose mean radius gives the bundle its unit
-SHOWN_HEADS = 12  # whose shape the levels of detail keep
-BASIS_HEADS = 4000  # whose latents span the latent basis
+RADIUS_HEADS = 2000  # their mean radius is the bundle's unit
+SHOWN_HEADS = 12  # the levels of detail keep their shape
+BASIS_HEADS = 4000  # their latents span the latent basis
 
 
 def finished(model: HeadModel, data: VAEData) -> FinishedRun:

@@ -12,7 +12,7 @@ import torch
 from models.mini import IMAGE_SIZE
 from tests.training.synthetic import egg
 from training import portraits
-from training.gbuffers import Painter
+from training.gbuffers import Painter, View
 from training.heads import HeadModel
 from training.lessons import what_is_seen
 from training.portraits import draw_set, open_set
@@ -55,7 +55,7 @@ def test_a_set_comes_back_in_the_order_of_its_heads(tmp_path: Path) -> None:
     rng = np.random.default_rng([3, 2])
     for row in range(4, 8):
         head = painter.with_expression(heads[row // 2], rng)
-        expected = painter.draw(head, portraits.View.random(rng), rng)
+        expected = painter.draw(head, View.random(rng), rng)
         assert np.array_equal(pictures.landmarks[row], expected.landmarks)
         seen = what_is_seen(*(torch.from_numpy(part[None]) for part in expected[:2]))[0]
         assert np.allclose(pictures.seen[row] / 127, seen, atol=0.5 / 127 + 1e-6)
