@@ -1,4 +1,4 @@
-"""Turn networks, a topology and some facts into a bundle, the directory that the runtime reads."""
+"""Write networks, a topology and some facts as a bundle, the directory that the runtime reads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from topos_rt.support.files import write_atomic
 
 @dataclass(frozen=True)
 class BundleContents:
-    """Everything a bundle is made of."""
+    """Everything that a bundle is made of."""
 
     name: str
     description: str
@@ -50,19 +50,19 @@ class BundleContents:
     frame: FrameSpec
     image_size: int
     points: int
-    latent_basis: torch.Tensor | None = None  # [K,N*D], see export.onnx.graphs.VaeDecoderGraph
+    latent_basis: torch.Tensor | None = None  # [K,N*D], see `VaeDecoderGraph`
 
 
 def write_bundle(
     contents: BundleContents, out: Path, texts: Mapping[str, str], half_storage: bool = False
 ) -> Manifest:
-    """Export, compare with PyTorch and write; `out` appears whole or not at all, and replaces only a bundle.
+    """Export, compare with PyTorch, and write `out`, which appears whole or not at all.
 
-    texts: more files (name -> content), such as a model card. half_storage keeps large weights as FP16 on
-    disk, cast back to FP32 when the graph is loaded; the networks must have been rounded likewise
-    (`round_to_half`), else the comparison fails.
+    texts: the contents of more files by name, such as a model card.
+    half_storage: keep large weights as FP16 on disk and cast them back to FP32 when a graph is loaded. The
+    networks must have been rounded likewise (`round_to_half`), else the comparison fails.
 
-    Raises OutputError when `out` holds something else, BackendError when a graph differs from PyTorch.
+    Raises OutputError when `out` holds anything but a bundle, BackendError when a graph differs from PyTorch.
     """
     if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
         raise OutputError(
@@ -84,7 +84,7 @@ def write_bundle(
 
 
 def round_to_half(*networks: torch.nn.Module) -> None:
-    """Round matrices to the nearest FP16 numbers, in place; vectors and buffers weigh little."""
+    """Round matrices to the nearest FP16 numbers, in place; vectors and buffers are small and stay."""
     for network in networks:
         for parameter in network.parameters():
             if parameter.dim() > 1:

@@ -9,7 +9,7 @@ from topos_rt.head.hierarchy import Level
 
 
 class NeighbourSum(nn.Module):
-    """Sum x [n,B,C] over the incoming edges of one type: [n,B,C] -> [n,B,C].
+    """Sums x [n,B,C] over every node's incoming edges of one type.
 
     The sum has two forms. Inference gathers through a padded table, which takes few and portable ONNX
     operators. Training multiplies by a sparse matrix, whose gradient is several times faster on a CPU.

@@ -1,4 +1,4 @@
-"""How a rig is bound to the head it was made on, so that the runtime can fit it to other heads.
+"""Bind a rig to the head it was made on, so that the runtime can fit it to other heads.
 
 A binding holds three things: joints as sums of vertices, the pairs of vertices that a shape brings into
 contact, and the parts of the mesh that move as one piece.

@@ -80,7 +80,7 @@ class View:
 
 
 class GBuffer(NamedTuple):
-    """What one view shows, S pixels square. `Painter.draw_views` stacks several along a first axis."""
+    """The buffers of one view, S pixels square. `Painter.draw_views` stacks several along a first axis."""
 
     normals: np.ndarray  # [S,S,3] int8, camera space, 127 is 1
     materials: np.ndarray  # [S,S] uint8

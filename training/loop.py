@@ -27,7 +27,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a run trains, and how fast it learns."""
+    """The length of a run and its rates."""
 
     minutes: float
     learning_rate: float  # of Adam

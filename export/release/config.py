@@ -1,4 +1,4 @@
-"""The release's YAML configuration: its keys under MODEL and DATA, with the released values as default."""
+"""Read the release's YAML configuration, its keys under MODEL and DATA; released values are the default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE_SIZE = 518  # pixels along a side of the image encoder's picture
 POINTS = 8192  # points that the VAE encoder takes at a time
 _MAX_BYTES = 1 << 20
 _SECTIONS = ("SOLVER", "DATA", "MODEL", "LOSS", "SYS")
-# Read and checked; below are those that say nothing about the networks.
+# These keys are read and checked. The unused ones below say nothing about the networks.
 _MODEL: dict[str, Any] = {
     "base_mesh": "./data/template.obj",
     "vae_out_channel": 6, "code_channel": 32, "num_latents": 1513, "width": 128, "num_encoder_layers": 8,
@@ -43,7 +43,7 @@ _DATA_UNUSED = {
     ),
     "test": ("test_pointcloud_path", "test_pointcloud_dir", "test_image_path", "test_image_dir", "seeds"),
 }  # fmt: skip
-# What the networks here are made for; the release has no other either.
+# The networks here are made for these values alone, and the release has no others.
 _FIXED = {
     "include_distance": False,
     "pe_mode": "ape",
@@ -51,12 +51,12 @@ _FIXED = {
     "vae_out_channel": 6,
     "point_feats": 3,
 }
-_GROUPS = 4  # of the decoder's group norms
+_GROUPS = 4  # number of groups in the decoder's group norms
 
 
 @dataclass(frozen=True)
 class TopologyFiles:
-    """File names inside the topology's directory, and how many cluster maps belong to it."""
+    """The file names inside the topology's directory, and the number of its cluster maps."""
 
     mesh: str
     vertices: str
@@ -67,17 +67,17 @@ class TopologyFiles:
 
 @dataclass(frozen=True)
 class ReleaseConfig:
-    """What the release's configuration says about the networks and their files."""
+    """The facts about the networks and their files in the release's configuration."""
 
     model: Mapping[str, Any]  # the keys of MODEL
     files: TopologyFiles
 
     @classmethod
     def load(cls, path: Path | None) -> ReleaseConfig:
-        """Read a YAML file; None: as released.
+        """Read a YAML file; None gives the released values.
 
-        As in the release, `dit_test.yaml` is laid over a `dit.yaml` beside it. SOLVER, LOSS and SYS are not
-        looked at. Raises InputError for unreadable files, unknown keys and values of a wrong type or size.
+        As in the release, `dit_test.yaml` is laid over a `dit.yaml` beside it. SOLVER, LOSS and SYS are
+        ignored. Raises InputError for unreadable files, unknown keys and values of a wrong type or size.
         """
         model, data = copy.deepcopy(_MODEL), dict(_DATA)
         if path is not None:
@@ -98,7 +98,7 @@ class ReleaseConfig:
 
     @property
     def vae(self) -> dict[str, Any]:
-        """Arguments of TOPOSVAE."""
+        """The arguments of TOPOSVAE."""
         same = (
             "num_latents",
             "width",
@@ -116,7 +116,7 @@ class ReleaseConfig:
 
     @property
     def dit(self) -> dict[str, Any]:
-        """Arguments of TOPOSDiT."""
+        """The arguments of TOPOSDiT."""
         same = (
             "model_channels",
             "num_latents",
@@ -156,7 +156,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(path: Path, tree: dict[str, Any], model: dict[str, Any], data: dict[str, Any]) -> None:
-    """Lay the values of one file over what is there."""
+    """Lay the values of one file over those that are there."""
     where = str(path)
     _known(tree, _SECTIONS, "", where)
     section = _section(tree, "MODEL", where)
@@ -166,7 +166,7 @@ def _merge(path: Path, tree: dict[str, Any], model: dict[str, Any], data: dict[s
             model[key] = _typed(value, _MODEL[key], f"MODEL.{key} in {where}")
     parts = _section(tree, "DATA", where)
     _known(parts, tuple(_DATA_UNUSED), "DATA.", where)
-    for name in ("train", "test"):  # inference takes `test`, so it comes last
+    for name in ("train", "test"):  # inference uses `test`, so it comes last
         part = _section(parts, name, where)
         _known(part, (*_DATA, *_DATA_UNUSED[name]), f"DATA.{name}.", where)
         for key in _DATA:
@@ -194,7 +194,7 @@ def _known(section: Mapping[str, Any], names: tuple[str, ...], prefix: str, wher
 
 
 def _typed(value: Any, like: Any, what: str) -> Any:
-    """`value`, if it is of the type of the released one."""
+    """Return `value`, if it has the type of the released one."""
     kinds: dict[type, tuple[str, Callable[[Any], bool]]] = {
         bool: ("true or false", lambda v: isinstance(v, bool)),
         int: ("a whole number > 0", lambda v: type(v) is int and v > 0),
@@ -207,7 +207,7 @@ def _typed(value: Any, like: Any, what: str) -> Any:
     }
     expected, fits = kinds[type(like)]
     if type(like) is float and isinstance(value, str):
-        value = _number(value)  # YAML 1.1 takes 1e-5 for a text
+        value = _number(value)  # YAML 1.1 reads 1e-5 as text
     if not fits(value):
         _refuse(what, value, expected)
     return value
@@ -221,7 +221,7 @@ def _number(text: str) -> float | str:
 
 
 def _check(model: Mapping[str, Any], source: str) -> None:
-    """What no network could be built with."""
+    """Refuse values with which no network can be built."""
     for key, value in _FIXED.items():
         if model[key] != value:
             _refuse(f"MODEL.{key} in {source}", model[key], f"{value}, as released")

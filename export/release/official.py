@@ -1,4 +1,4 @@
-"""`python -m export official`: the released TOPOS checkpoints as a bundle."""
+"""`python -m export official`: make a bundle from the released TOPOS checkpoints."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ LICENCE = (
     " DINOv2 weights: Apache-2.0, (c) Meta Platforms"
 )
 LICENCE_FILE = Path(__file__).with_name("LICENSE-TOPOS.txt")
-_HEAD_DIM = 64  # of every DINOv2
+_HEAD_DIM = 64  # channels of an attention head in every DINOv2
 _MATCHING = "pass the --config this checkpoint was trained with"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `official` asks for."""
+    """Add the options of `official`."""
     parser.add_argument("--vae", type=Path, required=True, metavar="F", help="TOPOS-VAE.model.pth")
     parser.add_argument("--dit", type=Path, required=True, metavar="F", help="TOPOS-DiT.model.pth")
     parser.add_argument(
@@ -56,13 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology", type=Path, required=True, metavar="DIR", help="the release's data folder"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="YAML", help="configs/dit.yaml, if it is not the released one"
+        "--config", type=Path, metavar="YAML", help="configs/dit.yaml, if yours is not the released one"
     )
     add_export_options(parser, f"{POINTS}")
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
-    """Read and check everything, export, and verify what was written."""
+    """Read and check everything, export it, and verify the bundle."""
     points = POINTS if arguments.points is None else arguments.points
     check_points(points)
     config = ReleaseConfig.load(arguments.config)
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
 
 
 def load_image_encoder(path: Path, channels: int) -> ImageEncoder:
-    """Meta's DINOv2 with registers, of any size whose checkpoint has the same keys.
+    """Load Meta's DINOv2 with registers, of any size whose checkpoint has the same keys.
 
     Raises InputError for another file, a network without registers, or one whose tokens do not fit the DiT.
     """

@@ -1,4 +1,4 @@
-"""The release's topology folder: mesh, template, edges and clusters, checked against each other."""
+"""Read the release's topology folder: mesh, template, edges and clusters, checked against each other."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from topos_rt.head.topology import Topology
 from topos_rt.support.similarity import sphere_frame
 
 FACES = "faces.npy"
-NOMINAL_RADIUS_M = 0.2  # head, neck and collar, when the template itself has no size
+NOMINAL_RADIUS_M = 0.2  # of head, neck and collar, for a mesh that does not say its units
 _SAME = "take all files of the folder from one release"
-_SHARED_EDGES = 0.9
-_NEAR = 0.02  # of the template's radius
-_COINCIDENT = 1e-3  # as large in any unit, a head has no edges left
-_SPREAD = 0.5  # members of a cluster, as a share of the whole mesh
+_SHARED_EDGES = 0.9  # least share of the edges that are sides of the mesh's polygons
+_NEAR = 0.02  # share of the template's radius
+_COINCIDENT = 1e-3  # a template with a smaller radius has lost its shape, whatever its unit
+_SPREAD = 0.5  # largest spread of a cluster's members, as a share of that of the whole mesh
 
 
 @dataclass(frozen=True, eq=False)
 class ReleaseTopology:
-    """A topology in the release's formats."""
+    """A topology that was read from the release's formats."""
 
     topology: Topology
     hierarchy: Hierarchy
     radius_m: float  # metres of one unit of the networks' frame
-    files: tuple[Path, ...]  # those that were read
+    files: tuple[Path, ...]  # the files that were read
 
 
 def read_topology(
     directory: Path, files: TopologyFiles, stages: int, note: Callable[[str], None]
 ) -> ReleaseTopology:
-    """Read and check the folder; the hierarchy is pooled with the user's own cluster maps.
+    """Read and check the folder, and pool the hierarchy with the user's own cluster maps.
 
-    stages: of the decoder. note: told, in one line each, what is unusual and allowed.
+    stages: number of stages of the decoder. note: is called with a line for everything unusual but allowed.
 
-    Raises MeshInputError: a missing, damaged or foreign file; indices out of range; degenerate polygons;
-    files of different meshes.
+    Raises MeshInputError for a missing, damaged or foreign file, indices out of range, degenerate polygons,
+    and files of different meshes.
     """
     if not directory.is_dir():
         raise MeshInputError(
@@ -144,7 +144,7 @@ def _read_clusters(path: Path, depth: int) -> list[np.ndarray]:
 
 
 def _check_faces(path: Path, topology: Topology) -> None:
-    """The networks do not need the triangles, but what the file says must be true of the mesh."""
+    """Check the triangles against the mesh; the networks do not need them."""
     faces = _read_ids(path, 3, "[F,3]")
     _check_range(faces, topology.num_vertices, path)
     same = (faces == faces[:, [1, 2, 0]]).any(1)
@@ -165,7 +165,7 @@ def _check_faces(path: Path, topology: Topology) -> None:
 
 
 def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
-    """Clusters join neighbours; in a map made for another mesh they join vertices from everywhere."""
+    """Refuse clusters that join vertices from everywhere: their map was made for another mesh."""
     for number in range(1, stages + 1):
         below, cluster = hierarchy.levels[number - 1].features[:, :3], hierarchy.levels[number].cluster
         crowded = np.bincount(cluster)[cluster] > 1
@@ -185,7 +185,7 @@ def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
 def _radius(
     mesh: MeshFile, vertices: np.ndarray, directory: Path, files: TopologyFiles, note: Callable[[str], None]
 ) -> float:
-    """Metres of one network unit, from the size of the mesh: the released one is in centimetres."""
+    """Return the metres of one network unit by the size of the mesh; the released one is in centimetres."""
     centre, radius = sphere_frame(mesh.positions)
     own_centre, own_radius = sphere_frame(vertices)
     apart = (mesh.positions - centre) / radius - (vertices - own_centre) / own_radius
@@ -224,7 +224,7 @@ def _read_ids(path: Path, columns: int, expected: str) -> np.ndarray:
 
 
 def _load(path: Path) -> Any:
-    """An array, or a dict of them. Pickled objects are refused: NumPy would run them."""
+    """Load an array or a dict of them. Pickled objects are refused, since NumPy would run them."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

@@ -1,4 +1,4 @@
-"""`python -m export rig`: a rig of your own, from a GLB with skin and morph targets on the same topology."""
+"""`python -m export rig`: make a rig from a GLB with skin and morph targets on the bundle's topology."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from topos_rt.support.similarity import sphere_frame
 _RIG_FILE = "rig.safetensors"
 _UV_TOLERANCE = 1e-5
 _ROWS = 256
-# Offsets shorter than this share of the head's radius are not worth their bytes; 0.02 mm on a head.
+# Offsets shorter than this share of the head's radius, 0.02 mm on a head, are not worth their bytes.
 _SHORTEST = 1.5e-4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `rig` asks for."""
+    """Add the options of `rig`."""
     parser.add_argument(
         "character",
         type=Path,
         metavar="CHARACTER.glb",
-        help="a head of the bundle's topology with skeleton, skin and morph targets",
+        help="head of the bundle's topology with skeleton, skin and morph targets",
     )
     parser.add_argument(
         "--bundle",
         required=True,
         metavar="BUNDLE",
-        help="the model whose topology it has: the name of a packaged one, or a directory",
+        help="model whose topology the character has: the name of a packaged one, or a directory",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the rig there (default: into the bundle)"
+        "--out", type=Path, metavar="FILE", help="file to write the rig to (default: into the bundle)"
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read, match, bind, write."""
+    """Read the character, match it to the topology, bind it, and write the rig."""
     bundle = Bundle.open(arguments.bundle)
     inside = arguments.out is None
     if inside and not Path(arguments.bundle).is_dir():
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def make_rig(character: Character, topology: Topology) -> Rig:
-    """The rig of a character, bound to the head that it is.
+    """Make the rig of a character, bound to the head that it is.
 
     Raises MeshInputError where the character has another topology, or a joint cannot be held by the vertices.
     """
@@ -93,11 +93,11 @@ def make_rig(character: Character, topology: Topology) -> Rig:
 
 
 def match(character: Character, topology: Topology) -> np.ndarray:
-    """[V] for each vertex of the topology, one of the character that stands for it.
+    """Return, for each vertex of the topology, a vertex of the character that stands for it: [V].
 
-    By order where the file has the topology's vertices, alone or with the copies our own GLBs have; else by
-    UVs, which survive the reordering that modelling programs do. Either way every triangle has to lie in a
-    polygon of the topology. Raises MeshInputError where it does not.
+    Vertices are matched by order where the file has those of the topology, alone or with the copies that our
+    own GLBs have; else by UVs, which survive the reordering that modelling programs do. Either way every
+    triangle has to lie in a polygon of the topology. Raises MeshInputError where it does not.
     """
     found = len(character.positions)
     copies = split_seams(topology).source
@@ -129,7 +129,7 @@ def match(character: Character, topology: Topology) -> np.ndarray:
 
 
 def _by_uv(uvs: np.ndarray, topology: Topology) -> np.ndarray:
-    """[W] the vertex of the topology that has each UV, -1 where none has."""
+    """Return the vertex of the topology that has each UV, or -1 where none has: [W]."""
     corners = topology.uvs[topology.polygon_uvs].astype(np.float64)
     known, first, same = np.unique(corners.round(6), axis=0, return_index=True, return_inverse=True)
     vertex = topology.polygon_vertices[first]
@@ -151,13 +151,13 @@ def _by_uv(uvs: np.ndarray, topology: Topology) -> np.ndarray:
 
 
 def _fits(triangles: np.ndarray, vertex: np.ndarray, topology: Topology) -> bool:
-    """Whether each triangle, its corners named by the topology's vertices, lies in one of its polygons."""
+    """Tell whether each triangle, its corners renamed by `vertex`, lies in a polygon of the topology."""
     count = topology.num_vertices
     sizes = topology.polygon_sizes.astype(np.int64)
     starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     within = np.arange(len(starts)) - starts
     keys = []
-    for step in range(1, int(sizes.max())):  # every corner with every other of its polygon
+    for step in range(1, int(sizes.max())):  # pair every corner with every other of its polygon
         other = starts + (within + step) % np.repeat(sizes, sizes)
         keys.append(topology.polygon_vertices * np.int64(count) + topology.polygon_vertices[other])
     corners = vertex[triangles]
