@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").partition(": ")[2]
         first = summary.partition("\n\n")[0].rstrip(".")
-        command = commands.add_parser(name, help=first, description=summary, allow_abbrev=False)
+        about = summary[:1].upper() + summary[1:]
+        command = commands.add_parser(name, help=first, description=about, allow_abbrev=False)
         module.add_arguments(command)
         if name in MAKERS:
             command.add_argument(

@@ -205,7 +205,11 @@ def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> 
 def main() -> None:
     parser = arguments(__doc__, minutes=110, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
     parser.add_argument("--weights", type=Path, metavar="DIR", help="weights of an earlier run to begin with")
-    parser.add_argument("--compile", action="store_true", help="a third faster; needs a C++ compiler")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the networks, which needs a C++ compiler; a step takes a quarter less time",
+    )
     args = parser.parse_args()
     join()
     torch.manual_seed(0)
