@@ -18,7 +18,7 @@ from tests.export.test_onnx_files import tiny_graphs
 from topos_rt.model.bundle import GRAPHS
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "Attention")
-# Half a unit in the last place of FP16 is 5e-4; a few products in a row.
+# Half a unit in the last place of FP16 is 5e-4, and a few products follow each other.
 TOLERANCE = 2e-3
 
 

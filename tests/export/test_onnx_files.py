@@ -1,4 +1,4 @@
-"""The graphs of tiny random networks as files: checked, static, lean, and equal to PyTorch."""
+"""The ONNX graphs of tiny random networks are valid, static, lean, and equal to PyTorch."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 
 def external(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, str, int, int]]:
-    """File, offset and length of every initializer outside of the graph."""
+    """Return file, offset and length of every initializer outside of the graph."""
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             entry = {item.key: item.value for item in tensor.external_data}

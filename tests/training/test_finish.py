@@ -137,7 +137,7 @@ def test_the_bundle_answers_as_the_trained_flow_does(
     state = {name: torch.from_numpy(array) for name, array in parts.items()}
     (velocity,) = answers(bundle, "dit_step", latent=latent, **state)
     want = flow.dit(latent, torch.tensor([600.0]), torch.from_numpy(tokens))
-    assert np.linalg.norm(velocity - want.numpy()) <= 5e-3 * float(want.norm())  # weights rounded when folded
+    assert np.linalg.norm(velocity - want.numpy()) <= 5e-3 * float(want.norm())  # rounded after folding
 
 
 def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> None:
