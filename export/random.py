@@ -67,16 +67,8 @@ def mini() -> Preset:
     """Return the sizes of the packaged model, which has 4,538 vertices."""
     stages = len(sizes.VAE["decoder_blocks"])
     recipe = Recipe((32, 25, 35), sizes.NUM_LATENTS, stages, depth=6, width=0.6925)
-    return Preset(
-        recipe,
-        sizes.VAE,
-        sizes.DIT,
-        sizes.IMAGE_ENCODER,
-        sizes.CROPS,
-        sizes.IMAGE_SIZE,
-        sizes.POINTS,
-        sizes.RADIUS_M,
-    )
+    networks = sizes.VAE, sizes.DIT, sizes.IMAGE_ENCODER, sizes.CROPS
+    return Preset(recipe, *networks, sizes.IMAGE_SIZE, sizes.POINTS, sizes.RADIUS_M)
 
 
 PRESETS = {"official": official, "mini": mini, "decoder": decoder}

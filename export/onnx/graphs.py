@@ -32,45 +32,37 @@ class ImageEncoderGraph(nn.Module):
         return self.image_encoder(pixels)
 
 
-class DitModulationGraph(nn.Module):
-    """Turns time [1], from 1 (noise) to 0 (data), into modulation [L,6,C]."""
+class _DitGraph(nn.Module):
+    """A part of the folded DiT, `dit`; the parts share its weights."""
 
     def __init__(self, dit: FastDiT) -> None:
         super().__init__()
         self.dit = dit
+
+
+class DitModulationGraph(_DitGraph):
+    """Turns time [1], from 1 (noise) to 0 (data), into modulation [L,6,C]."""
 
     def forward(self, time: Tensor) -> Tensor:
         return self.dit.modulation(time * TIME_SCALE)[0]
 
 
-class DitContextGraph(nn.Module):
+class DitContextGraph(_DitGraph):
     """Turns tokens [1,T,C] into keys and values [L,heads,T,head_dim]."""
-
-    def __init__(self, dit: FastDiT) -> None:
-        super().__init__()
-        self.dit = dit
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.dit.context(tokens[0])
 
 
-class DitStepGraph(nn.Module):
+class DitStepGraph(_DitGraph):
     """Computes the velocity [1,N,D] of a latent [1,N,D] from modulation, keys and values."""
-
-    def __init__(self, dit: FastDiT) -> None:
-        super().__init__()
-        self.dit = dit
 
     def forward(self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         return self.dit.step(latent, modulation, keys, values)
 
 
-class GuidedDitStepGraph(nn.Module):
+class GuidedDitStepGraph(_DitGraph):
     """Computes velocity and difference of `FastDiT.guided_step`, with the further input guidance [1]."""
-
-    def __init__(self, dit: FastDiT) -> None:
-        super().__init__()
-        self.dit = dit
 
     def forward(
         self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guidance: Tensor

@@ -45,12 +45,17 @@ _DATA_UNUSED = {
 }  # fmt: skip
 # The networks here are made for these values alone, and the release has no others.
 _FIXED = {
-    "include_distance": False,
-    "pe_mode": "ape",
-    "share_mod": False,
-    "vae_out_channel": 6,
-    "point_feats": 3,
-}
+    "include_distance": False, "pe_mode": "ape", "share_mod": False, "vae_out_channel": 6, "point_feats": 3
+}  # fmt: skip
+# The networks' arguments that have the same names in MODEL.
+_VAE_SAME = (
+    "num_latents", "width", "num_encoder_layers", "point_feats", "num_freqs", "include_pi", "decoder_blocks",
+    "decoder_channel",
+)  # fmt: skip
+_DIT_SAME = (
+    "model_channels", "num_latents", "cond_channels", "num_blocks", "num_heads", "mlp_ratio", "pe_mode",
+    "qk_rms_norm", "qk_rms_norm_cross", "share_mod",
+)  # fmt: skip
 _GROUPS = 4  # number of groups in the decoder's group norms
 
 
@@ -99,17 +104,7 @@ class ReleaseConfig:
     @property
     def vae(self) -> dict[str, Any]:
         """The arguments of TOPOSVAE."""
-        same = (
-            "num_latents",
-            "width",
-            "num_encoder_layers",
-            "point_feats",
-            "num_freqs",
-            "include_pi",
-            "decoder_blocks",
-            "decoder_channel",
-        )
-        return {name: self.model[name] for name in same} | {
+        return {name: self.model[name] for name in _VAE_SAME} | {
             "out_channels": self.model["vae_out_channel"],
             "code_channels": self.model["code_channel"],
         }
@@ -117,19 +112,7 @@ class ReleaseConfig:
     @property
     def dit(self) -> dict[str, Any]:
         """The arguments of TOPOSDiT."""
-        same = (
-            "model_channels",
-            "num_latents",
-            "cond_channels",
-            "num_blocks",
-            "num_heads",
-            "mlp_ratio",
-            "pe_mode",
-            "qk_rms_norm",
-            "qk_rms_norm_cross",
-            "share_mod",
-        )
-        return {name: self.model[name] for name in same} | {
+        return {name: self.model[name] for name in _DIT_SAME} | {
             "in_channels": self.model["df_in_channels"],
             "out_channels": self.model["df_out_channels"],
         }

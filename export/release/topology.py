@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -47,11 +47,8 @@ def read_topology(
     and files of different meshes.
     """
     if not directory.is_dir():
-        raise MeshInputError(
-            f"--topology {directory}",
-            got="no such directory",
-            expected="the release's data folder",
-            fix="check the path",
+        _refuse(
+            f"--topology {directory}", "no such directory", "the release's data folder", fix="check the path"
         )
     mesh = read_mesh(directory / files.mesh)
     vertices, normals = _read_template(directory / files.vertices, mesh, note)
@@ -77,22 +74,17 @@ def _read_template(path: Path, mesh: MeshFile, note: Callable[[str], None]) -> t
     for name in ("vertices", "normals"):
         array = _member(arrays, name, path)
         if array.dtype.kind != "f" or array.shape != (count, 3):
-            raise MeshInputError(
+            _refuse(
                 f"{path}: {name}",
-                got=f"{array.dtype} {list(array.shape)}",
-                expected=f"floating-point numbers [{count},3], as many as the mesh has vertices",
-                fix=_SAME,
+                f"{array.dtype} {list(array.shape)}",
+                f"floating-point numbers [{count},3], as many as the mesh has vertices",
             )
         if not np.isfinite(array).all():
-            raise MeshInputError(
-                f"{path}: {name}", got="NaN or infinite values", expected="finite numbers", fix=_SAME
-            )
+            _refuse(f"{path}: {name}", "NaN or infinite values", "finite numbers")
         found.append(array.astype(np.float32))
     centre, radius = sphere_frame(found[0])
     if radius < _COINCIDENT:
-        raise MeshInputError(
-            f"{path}: vertices", got=f"a radius of {radius:.3g}", expected="the template head", fix=_SAME
-        )
+        _refuse(f"{path}: vertices", f"a radius of {radius:.3g}", "the template head")
     if abs(radius - 1) > _NEAR:
         note(f"{path} is not sphere-normalised (radius {radius:.3g}); it is normalised here")
         found[0] = ((found[0] - centre) / radius).astype(np.float32)
@@ -107,20 +99,18 @@ def _read_edges(path: Path, topology: Topology, note: Callable[[str], None]) -> 
     back = np.sort(edges[:, 1].astype(np.int64) * count + edges[:, 0])
     whole = len(np.unique(key)) == len(key) and np.array_equal(key, back)
     if not whole or bool((edges[:, 0] == edges[:, 1]).any()):
-        raise MeshInputError(
+        _refuse(
             str(path),
-            got="loops, repeated edges, or edges in one direction only",
-            expected="every edge once in each direction",
-            fix=_SAME,
+            "loops, repeated edges, or edges in one direction only",
+            "every edge once in each direction",
         )
     sides = topology.edges[:, 0] * count + topology.edges[:, 1]
     shared = len(np.intersect1d(key, sides)) / max(len(key), len(sides))
     if shared < _SHARED_EDGES:
-        raise MeshInputError(
+        _refuse(
             str(path),
-            got=f"edges of which {shared:.0%} are sides of the mesh's polygons",
-            expected="the sides of its polygons",
-            fix=_SAME,
+            f"edges of which {shared:.0%} are sides of the mesh's polygons",
+            "the sides of its polygons",
         )
     if shared < 1:
         note(f"{path} differs from the sides of the mesh's polygons; its edges are used, as in the release")
@@ -133,11 +123,10 @@ def _read_clusters(path: Path, depth: int) -> list[np.ndarray]:
     for level in range(1, depth + 1):
         array = _member(arrays, f"depth{level}", path)
         if array.dtype.kind not in "iu" or array.ndim != 1:
-            raise MeshInputError(
+            _refuse(
                 f"{path}: depth{level}",
-                got=f"{array.dtype} {list(array.shape)}",
-                expected="whole numbers, one for each node of the level below",
-                fix=_SAME,
+                f"{array.dtype} {list(array.shape)}",
+                "whole numbers, one for each node of the level below",
             )
         maps.append(array)
     return maps
@@ -149,19 +138,9 @@ def _check_faces(path: Path, topology: Topology) -> None:
     _check_range(faces, topology.num_vertices, path)
     same = (faces == faces[:, [1, 2, 0]]).any(1)
     if same.any():
-        raise MeshInputError(
-            f"{path}: face {int(np.argmax(same))}",
-            got="the same vertex twice",
-            expected="three different vertices",
-            fix=_SAME,
-        )
+        _refuse(f"{path}: face {int(np.argmax(same))}", "the same vertex twice", "three different vertices")
     if len(faces) != len(topology.triangles):
-        raise MeshInputError(
-            str(path),
-            got=f"{len(faces)} triangles",
-            expected=f"{len(topology.triangles)}, as the mesh has",
-            fix=_SAME,
-        )
+        _refuse(str(path), f"{len(faces)} triangles", f"{len(topology.triangles)}, as the mesh has")
 
 
 def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
@@ -173,10 +152,10 @@ def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
             apart = below[crowded] - hierarchy.levels[number].features[cluster[crowded], :3]
             whole = below - below.mean(0)
             if np.sqrt((apart**2).sum(1).mean()) > _SPREAD * np.sqrt((whole**2).sum(1).mean()):
-                raise MeshInputError(
+                _refuse(
                     f"{path}: depth{number}",
-                    got="clusters of vertices far apart",
-                    expected="clusters of neighbours",
+                    "clusters of vertices far apart",
+                    "clusters of neighbours",
                     fix="use the cluster file made for this mesh",
                 )
             return
@@ -205,21 +184,16 @@ def _radius(
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     loaded = _load(path)
     if isinstance(loaded, np.ndarray):
-        raise MeshInputError(str(path), got="a single array", expected="an .npz archive", fix=_SAME)
+        _refuse(str(path), "a single array", "an .npz archive")
     return loaded
 
 
 def _read_ids(path: Path, columns: int, expected: str) -> np.ndarray:
     array = _load(path)
     if not isinstance(array, np.ndarray):
-        raise MeshInputError(str(path), got="an .npz archive", expected="an .npy array", fix=_SAME)
+        _refuse(str(path), "an .npz archive", "an .npy array")
     if array.dtype.kind not in "iu" or array.ndim != 2 or array.shape[1] != columns or not len(array):
-        raise MeshInputError(
-            str(path),
-            got=f"{array.dtype} {list(array.shape)}",
-            expected=f"whole numbers {expected}",
-            fix=_SAME,
-        )
+        _refuse(str(path), f"{array.dtype} {list(array.shape)}", f"whole numbers {expected}")
     return array
 
 
@@ -249,18 +223,15 @@ def _load(path: Path) -> Any:
 
 def _member(arrays: dict[str, np.ndarray], name: str, path: Path) -> np.ndarray:
     if name not in arrays:
-        raise MeshInputError(
-            str(path),
-            got=f"the arrays {', '.join(sorted(arrays)[:10]) or '(none)'}",
-            expected=f"one called {name}",
-            fix=_SAME,
-        )
+        _refuse(str(path), f"the arrays {', '.join(sorted(arrays)[:10]) or '(none)'}", f"one called {name}")
     return arrays[name]
 
 
 def _check_range(ids: np.ndarray, count: int, path: Path) -> None:
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= count:
-        raise MeshInputError(
-            f"{path}: vertex ids", got=f"{low}..{high}", expected=f"0..{count - 1}", fix=_SAME
-        )
+        _refuse(f"{path}: vertex ids", f"{low}..{high}", f"0..{count - 1}")
+
+
+def _refuse(what: str, got: object, expected: str, fix: str = _SAME) -> NoReturn:
+    raise MeshInputError(what, got=got, expected=expected, fix=fix)
