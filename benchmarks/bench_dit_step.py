@@ -25,7 +25,7 @@ import torch
 from export import random
 from export.generated import generate
 from export.onnx.files import write_graphs
-from export.onnx.graphs import Graph, PlainDitStepGraph, build_graphs
+from export.onnx.graphs import OnnxGraph, PlainDitStepGraph, build_graphs
 from models import FastDiT
 from topos_rt import __version__
 from topos_rt.engines import EngineOptions
@@ -70,7 +70,7 @@ def _loops(folder: Path, steps: int, options: EngineOptions) -> tuple[dict[str, 
     start = noise(0, (1, *plain.latent_shape))
     inputs = {"latent": torch.from_numpy(start), "time": torch.tensor([0.5]), "tokens": tokens}
     graphs = {name: graph for name, graph in graphs.items() if name.startswith("dit_")}
-    graphs["plain"] = Graph(PlainDitStepGraph(plain), inputs, ("velocity",))
+    graphs["plain"] = OnnxGraph(PlainDitStepGraph(plain), inputs, ("velocity",))
     files = write_graphs(graphs, folder)
     engines = {name: load(folder / file, options) for name, file in files.items()}
     times, condition = time_grid(steps), tokens.numpy()
