@@ -8,12 +8,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 
 from topos_rt.errors import OutputError
+from topos_rt.support.closing import Closing
 
 _TYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int16": "I16",
@@ -31,7 +31,7 @@ class _Entry:
     length: int
 
 
-class WeightsFile:
+class WeightsFile(Closing):
     """Collects tensors in a spool file beside `path`, from which `finish` writes the file itself.
 
     Equal tensors are stored once, except those that must be found by their names (`keep`). Leaving the
@@ -48,12 +48,8 @@ class WeightsFile:
         self._entries: dict[str, _Entry] = {}
         self._by_digest: dict[bytes, str] = {}
 
-    def __enter__(self) -> WeightsFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Remove the spool."""
         with contextlib.suppress(OSError):  # a full disk has been reported already
             self._spool.close()
         self._spool_path.unlink(missing_ok=True)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TypeVar
-
 from topos_rt.engines import Engine
+from topos_rt.support.closing import Closing
 
-T = TypeVar("T", bound="WrappedEngine")
 
-
-class WrappedEngine:
+class WrappedEngine(Closing):
     """Everything of an `Engine` but `run`, passed on to the engine inside."""
 
     def __init__(self, inner: Engine) -> None:
@@ -20,11 +16,3 @@ class WrappedEngine:
     def close(self) -> None:
         """Close the engine inside."""
         self.inner.close()
-
-    def __enter__(self: T) -> T:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -28,6 +27,7 @@ from topos_rt.errors import InputError
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
+from topos_rt.support.machine import sha256_of
 
 DINO_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_reg4_pretrain.pth"
 ORIGIN = (
@@ -203,7 +203,7 @@ def _tell(config: ReleaseConfig) -> None:
 def _provenance(inputs: Mapping[str, Path], config: ReleaseConfig, precision: str) -> str:
     files = {}
     for role, path in inputs.items():
-        files[role] = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        files[role] = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
     made_with = {"topos_rt": __version__, "torch": torch.__version__, "onnx": onnx.__version__}
     tree = {
         "inputs": files,
@@ -212,14 +212,6 @@ def _provenance(inputs: Mapping[str, Path], config: ReleaseConfig, precision: st
         "made_with": made_with,
     }
     return json.dumps(tree, indent=2) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _note(text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tests.meshes import ball
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.scan.metrics import compare, vertex_errors
+from topos_rt.scan.read import read_scan
 from topos_rt.scan.surface import Surface
 
 NO_TRIANGLES = np.zeros((0, 3), np.int64)
@@ -115,3 +118,13 @@ def test_vertex_errors() -> None:
     assert (found.mean_mm, found.max_mm) == (pytest.approx(0.03), pytest.approx(3))
     with pytest.raises(MeshInputError, match="two heads of one topology"):
         vertex_errors(truth, truth[1:])
+
+
+def test_heads_and_scans_are_compared_as_their_surfaces(tmp_path: Path) -> None:
+    head = ball()
+    head.save(tmp_path / "head.obj")
+    scan, surface = read_scan(tmp_path / "head.obj"), Surface(head.positions, head.triangles)
+    assert compare(head, scan, samples=500) == compare(surface, scan.surface, samples=500)
+    assert compare(head, scan, samples=500).max_mm < 1e-3
+    with pytest.raises(MeshInputError, match="shape to compare: got ndarray; expected a head or a scan"):
+        compare(head.positions, scan)  # type: ignore[arg-type]

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.scan.read import Scan
 from topos_rt.scan.surface import Samples, Surface
 
+Shape: TypeAlias = Surface | HeadMesh | Scan
 SAMPLES = 30_000
 THRESHOLDS_MM = (1.0, 2.0, 5.0)
 
@@ -42,15 +45,15 @@ class Comparison:
 
 
 def compare(
-    predicted: Surface,
-    truth: Surface,
+    predicted: Shape,
+    truth: Shape,
     *,
     samples: int = SAMPLES,
     thresholds_mm: Sequence[float] = THRESHOLDS_MM,
     seed: int = 0,
     judged: Surface | None = None,
 ) -> Comparison:
-    """Compare two surfaces, in metres.
+    """Compare two shapes, in metres: heads, scans or surfaces.
 
     judged: the part of the prediction that its points are drawn from, where the truth cannot have the rest:
     no scan has the inside of a mouth. Distances from the truth are still measured to the whole prediction.
@@ -60,8 +63,10 @@ def compare(
     between the normals of a point and of the nearest on the other surface, both ways): Mescheder et al. 2019,
     Occupancy Networks. F-score: Knapitsch et al. 2017, Tanks and Temples.
 
-    Raises OptionError for samples or thresholds that are not positive, MissingExtraError without SciPy.
+    Raises OptionError for samples or thresholds that are not positive, MeshInputError for any other object,
+    MissingExtraError without SciPy.
     """
+    predicted, truth = _surface(predicted), _surface(truth)
     if not samples > 0 or not thresholds_mm or not all(0 < t < np.inf for t in thresholds_mm):
         raise OptionError(
             "samples and thresholds", got=f"{samples}, {list(thresholds_mm)}", expected="positive numbers"
@@ -84,6 +89,18 @@ def compare(
         f_score={t: _harmonic(precision[t], recall[t]) for t in precision},
         samples=(len(out.points), len(back.points)),
     )
+
+
+def _surface(shape: Shape) -> Surface:
+    if isinstance(shape, HeadMesh):
+        return Surface(shape.positions, shape.triangles)
+    if isinstance(shape, Scan):
+        return shape.surface
+    if not isinstance(shape, Surface):
+        raise MeshInputError(
+            "shape to compare", got=type(shape).__name__, expected="a head or a scan", fix="see read_scan"
+        )
+    return shape
 
 
 @dataclass(frozen=True)
