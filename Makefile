@@ -52,8 +52,8 @@ $(VENV)/.test: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) 
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.runtime
 
-# This installs the Khronos glTF validator; without node its test is reported as skipped.
+# The Khronos glTF validator and three.js; without them their tests skip, or fail in CI.
 $(VENV)/.js: tests/js/package-lock.json | $(BIN)/python
 	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund; \
-	else echo "npm not found: the glTF validator is not installed"; fi
+	else echo "npm not found: the glTF validator and three.js are not installed"; fi
 	@touch $@

@@ -100,6 +100,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "version": VERSION,
         "command": f"python -m benchmarks.baseline_official --preset {arguments.preset} "
         f"--steps {arguments.steps} --rounds {arguments.rounds}",
+        "model": None,
         "preset": arguments.preset,
         "weights": "random",
         "solver": "euler",

@@ -136,6 +136,7 @@ def _about(arguments: argparse.Namespace) -> dict[str, Any]:
             "backend": probe().detail,
             "threads": arguments.threads,
         },
+        "model": None,
         "weights": "random",
         "guidance": GUIDANCE,
         "solver": "euler",

@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.report import report
 from topos_rt.bench.machine import facts, gpu_state
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
+from topos_rt.bench.work import model_facts
 from topos_rt.errors import BackendError, BundleError, OptionError
 from topos_rt.pipeline import HeadPipeline
 
@@ -79,8 +80,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 print(f"{name}: does not run here: {error}", flush=True)
         samples, moved = _by_turns(pipes, arguments.rounds, sampling)
         pipe = pipes["steps"]
-        model = pipe.bundle.manifest.name
-        what = {"backend": pipe.backend, "reason": pipe.backend_reason, "model": model}
+        what = {"backend": pipe.backend, "reason": pipe.backend_reason, "model": model_facts(pipe.bundle)}
     medians = {name: float(np.median(values)) for name, values in samples.items()}
     detail = ", ".join(f"{name} {ms:.2f} ms (first {first[name]:.0f})" for name, ms in medians.items())
     print(detail, flush=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt import Bundle, __version__
+from topos_rt.bench.work import model_facts
 from topos_rt.scan.metrics import compare
 from topos_rt.scan.surface import Surface
 from topos_rt.support.files import write_atomic
@@ -56,6 +57,7 @@ def main() -> None:
     bundle, heads = Bundle.open(args.model), HeadModel.load().sample(args.heads, EVALUATION_SEED)
     result = {
         "topos_rt": __version__,
+        "model": model_facts(bundle),
         "heads": len(heads),
         "samples": SAMPLES,
         "vertices": bundle.topology.num_vertices,

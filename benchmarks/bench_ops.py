@@ -68,7 +68,8 @@ def main(argv: list[str] | None = None) -> None:
         options = f"--floors --preset {arguments.preset}"
         result = {
             "command": f"python -m benchmarks.bench_ops {options}"
-            f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}"
+            f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}",
+            "model": None,
         }
         result |= decoder_floors(steps, ceilings)
         _print_floors(result)
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen = [f"--op {op}" for op in arguments.op or ()] + [f"--step {name}" for name in arguments.step]
     words = ["--ours"] if arguments.ours else []
     options = " ".join([f"--preset {arguments.preset} --runs {arguments.runs}", *words, *chosen])
-    result = {"command": f"python -m benchmarks.bench_ops {options}"}
+    result = {"command": f"python -m benchmarks.bench_ops {options}", "model": None}
 
     def keep(found: dict[str, Any]) -> None:
         _write(arguments.json, result | found)

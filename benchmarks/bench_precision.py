@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.bench_sampler import held_out_portraits, summary
 from export.compare.fp16_emulation import Emulated, emulated_form
 from topos_rt import Bundle, HeadPipeline, __version__
+from topos_rt.bench.work import model_facts
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
 from topos_rt.model.manifest import GRAPHS
@@ -65,10 +66,9 @@ def main() -> None:
     result = {
         "command": f"python -m benchmarks.bench_precision --images {arguments.images}",
         "topos_rt": __version__,
-        "model": arguments.model,
+        "model": model_facts(bundle),
         "settings": SETTINGS,
         "images": arguments.images,
-        "weights_sha256": bundle.manifest.files["weights.safetensors"].sha256,
         "fp16_in": rows,
         "target_p99_mm": TARGET_MM,
         "largest_magnitude": {graph: engine.largest for graph, engine in emulated.items()},

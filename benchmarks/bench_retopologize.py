@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.scans import KINDS, TrueHead, outside
 from topos_rt import HeadMesh, HeadPipeline, __version__
+from topos_rt.bench.work import model_facts
 from topos_rt.errors import MeshInputError
 from topos_rt.head.normals import unit_vectors
 from topos_rt.model.frame import network_cloud
@@ -179,7 +180,7 @@ def main() -> None:
             "topos_rt": __version__,
             "backend": pipe.backend,
             "machine": platform.machine(),
-            "weights_sha256": pipe.bundle.manifest.files["weights.safetensors"].sha256,
+            "model": model_facts(pipe.bundle),
             "heads": len(heads),
             "samples": SAMPLES,
             "target_mm": TARGET_MM,

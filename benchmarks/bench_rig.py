@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt import __version__
+from topos_rt.bench.work import model_facts
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit_rig
@@ -207,12 +208,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULT)
     arguments = parser.parse_args()
     bundle = Bundle.open("mini")
-    assert bundle.rig is not None and bundle.manifest.rig is not None
-    about = {
-        "topos_rt": __version__,
-        "machine": platform.machine(),
-        "rig_sha256": bundle.manifest.files[bundle.manifest.rig].sha256,
-    }
+    assert bundle.rig is not None
+    about = {"topos_rt": __version__, "machine": platform.machine(), "model": model_facts(bundle)}
     result = measure(HeadModel.load(), bundle.rig, bundle.manifest.frame.radius_m, arguments.heads)
     write_atomic(arguments.json, (json.dumps(about | result, indent=2) + "\n").encode(), parents=True)
     print(json.dumps(result, indent=2))

@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.time_grids import best_grids
-from topos_rt import HeadPipeline, __version__
+from topos_rt import Bundle, HeadPipeline, __version__
+from topos_rt.bench.work import model_facts
 from topos_rt.flow.counting import network_evaluations
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
-from topos_rt.flow.settings import SamplerSettings
+from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS, Step
 from topos_rt.support.files import write_atomic
 
@@ -82,12 +83,12 @@ def main() -> None:
         varied = [s for row in _front(rough, KEPT_PER_COUNT) for s in _variants(_settings(row))]
         rough += _measure(pool, varied, screened, truths)
         chosen = [_settings(row) for row in _front(rough, KEPT_PER_COUNT)]
-        rows = _measure(pool, [SamplerSettings(50), SamplerSettings(25), *chosen], items, truths)
-        presets = _presets(rows)
-        previews = {name: _previews(pool, _settings(row), items) for name, row in presets.items()}
+        rows = _measure(pool, [*PRESETS.values(), SamplerSettings(25), *chosen], items, truths)
+        previews = {name: _previews(pool, settings, items) for name, settings in PRESETS.items()}
+    own = {name: next(row for row in rows if _settings(row) == s) for name, s in PRESETS.items()}
     result = {
-        "command": "python -m benchmarks.bench_sampler",
-        "model": arguments.model,
+        "command": f"python -m benchmarks.bench_sampler --images {arguments.images}",
+        "model": model_facts(Bundle.open(arguments.model)),
         "images": arguments.images,
         "seeds": arguments.seeds,
         "truth": f"{TRUTH_STEPS} Euler steps, full guidance, FP32",
@@ -95,7 +96,8 @@ def main() -> None:
         "temperature": 1.0,
         "machine": {"system": platform.platform(), "topos_rt": __version__},
         "minutes": round((time.perf_counter() - start) / 60, 1),
-        "presets": presets,
+        "presets": own,
+        "by_rule": _presets(rows),
         "previews": previews,
         "measured": rows,
         "screened": rough,
@@ -103,8 +105,9 @@ def main() -> None:
     write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
     for row in sorted(rows, key=lambda row: row["evaluations"]):
         print(_line(row))
-    for name, row in presets.items():
-        print(f"{name:<10}{_line(row)}")
+    for title, presets in (("", own), ("by rule: ", result["by_rule"])):
+        for name, row in presets.items():
+            print(f"{title}{name:<10}{_line(row)}")
 
 
 def held_out_portraits(model: str, count: int) -> np.ndarray:

@@ -27,7 +27,9 @@ import numpy as np
 from benchmarks.report import report
 from topos_rt.bench.machine import facts, load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
+from topos_rt.bench.work import model_facts
 from topos_rt.errors import OptionError
+from topos_rt.model.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
@@ -90,6 +92,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "format": "topos_rt.startup",
         "version": 1,
+        "model": model_facts(Bundle.open("mini")),
         "commits": {key: _commit(root) for key, root in roots.items()},
         "machine": facts() | {"load_average_before": load},
         "ms": rows,

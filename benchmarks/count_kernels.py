@@ -65,7 +65,8 @@ def count(preset: str) -> dict[str, Any]:
                 module.record(partial(_middle, machine))
                 _launch(step, tiled)
                 rows.append(_row(step, tiled, machine.launches[-1]))
-    return {"command": f"python -m benchmarks.count_kernels --preset {preset}", "blocks": rows}
+    command = f"python -m benchmarks.count_kernels --preset {preset}"
+    return {"command": command, "model": None, "blocks": rows}
 
 
 def _middle(machine: Machine, source: str, type_: str, blocks: int, *rest: Any) -> None:

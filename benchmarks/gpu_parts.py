@@ -25,9 +25,9 @@ _MARGIN_S = 5.0  # that a part keeps of its box to write down what it has got
 OUT_OF_TIME = 124  # as the command `timeout` says it
 _NO_TESTS = 5  # of pytest: nothing was there to run
 # One process each: after an illegal access nothing works any more in a process.
-_TESTS = ("ops/test_pack_rows.py", "ops/test_flow_step.py", "ops/test_graph_conv.py",
-          "ops/test_graph_conv_tiled.py", "ops/test_decoder.py",
-          "backends")  # fmt: skip
+_TESTS = ("gpu/test_pack_rows.py", "gpu/test_flow_step.py", "gpu/test_graph_conv.py",
+          "gpu/test_graph_conv_tiled.py", "model/test_decoder.py", "model/test_recorded.py",
+          "engines")  # fmt: skip
 _SANITIZED = "test_widths or test_linear_out or test_rows_in_another_order"
 
 
@@ -116,7 +116,7 @@ def build(task: Task) -> Iterator[Named]:
 def tests(task: Task) -> Iterator[Named]:
     words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short", "--maxfail=20"]
     # With no GPU these skip; that they are found at all is what a rehearsal shows.
-    places = ("backends",) if task.rehearse else _TESTS
+    places = ("engines",) if task.rehearse else _TESTS
     commands = {
         Path(place).stem: partial(task.command, [*words, f"tests/{place}"], keep=2 * _TAIL)
         for place in places

@@ -99,6 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
     result: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
+        "model": None,  # results of parts name theirs
         "rehearsed": arguments.rehearse,
         "started": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "parts": {},

@@ -202,6 +202,7 @@ def _off_the_list(results: Path) -> list[str]:
     plans, errors = _read(results / "plans_h100.json"), _read(results / "errors_h100_mini.json")
     if plans is None or errors is None:
         return []
+    plans = plans["plans"]
     right = [name for name, row in plans.items() if row["works"]]
     verdicts = sorted({row["validity"] for row in plans.values()})
     graphs = errors["graphs"]
@@ -217,7 +218,7 @@ def _off_the_list(results: Path) -> list[str]:
         "An H100 is not on TensorRT-RTX's list of GPUs, so this is a use that NVIDIA does not support. The"
         f" library calls plans for {', '.join(plans)} {' and '.join(verdicts)}, but loads them, and"
         f" {len(right)} of {len(plans)} compute the right product (`plans_h100.json`).\n",
-        f"There, {errors['seeds']} heads of `{errors['model']}` in {errors['precision']}, of"
+        f"There, {errors['seeds']} heads of `{errors['model']['name']}` in {errors['precision']}, of"
         f" {errors['settings']['steps']} steps, differ from {errors['against']} by {heads['mean_mm']:.2f} mm"
         f" on average and {heads['p99_mm']:.2f} mm at the 99th percentile. The tensor furthest off is"
         f" {worst[1]}, by {worst[0]:.1e} (`errors_h100_mini.json`).\n",

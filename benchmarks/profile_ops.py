@@ -67,7 +67,7 @@ def profile(preset: str, steps: list[str]) -> dict[str, Any]:
         launches[name] = parts(rows)
         shares = ", ".join(f"{part} {row['share']:.0%}" for part, row in launches[name]["parts"].items())
         print(f"{name}: {launches[name]['instructions']} instructions; {shares}", flush=True)
-    return {"command": f"ncu {' '.join(how)}", "preset": preset, "launches": launches}
+    return {"command": f"ncu {' '.join(how)}", "model": None, "preset": preset, "launches": launches}
 
 
 def kernels(lines: Iterable[str]) -> Iterator[list[Row]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.report import report
 from topos_rt.bench.session import Request, Session, opened
+from topos_rt.bench.work import model_facts
 from topos_rt.errors import OptionError
 from topos_rt.model.manifest import GRAPHS
 
@@ -55,7 +56,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "backend": other.pipeline.backend,
             "reason": other.pipeline.backend_reason,
             "precision": other.options.precision,
-            "model": other.pipeline.bundle.manifest.name,
+            "model": model_facts(other.pipeline.bundle),
         }
     heads = {
         "mean_mm": float(moved.mean()),

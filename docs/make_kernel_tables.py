@@ -111,7 +111,7 @@ def _heads() -> str:
         low, high = result["compared"][1]["interval"]
         lines.append(
             [
-                f"`{result['model']}`",
+                f"`{result['model']['name']}`",
                 *(f"{row['p50']:.2f}" for row in result["ms"].values()),
                 f"{result['compared'][1]['ratio']:.2f} ({low:.2f} to {high:.2f})",
             ]

@@ -4,19 +4,81 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from topos_rt.bench.work import model_digest
+from topos_rt.flow.settings import PRESETS
+from topos_rt.model.bundle import Bundle
 from topos_rt.support.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 Tables = Mapping[str, Callable[[], str]]
+# Result -> what measures it anew, {} being its file: all that depend on `mini`, to be run for new weights.
+COMMANDS = {
+    "compare_mini_cpu": "python -m export compare mini --json {}",
+    **{
+        f"cpu_mini_{preset}": f"topos-rt bench examples/astronaut.jpg --preset {preset} -o {{}}"
+        for preset in PRESETS
+    },
+    "errors_h100_mini": "python -m benchmarks.gpu_run precision, on an H100",
+    "fp16_mini": "python -m benchmarks.bench_precision --json {}",
+    "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",
+    "lods_mini": "python -m benchmarks.bench_lods --json {}",
+    "mini_quality": "python -m training.evaluate --bundle topos_rt/bundles/mini --json {}",
+    "retopologize_mini": "python -m benchmarks.bench_retopologize --json {}",
+    "rig_mini": "python -m benchmarks.bench_rig --json {}",
+    "sampler_mini": "python -m benchmarks.bench_sampler --images 16 --json {}",
+    "startup_cpu": "python -m benchmarks.bench_startup --against CHECKOUT --json {}",
+}
 
 
 def read(name: str) -> Any:
-    """Return a result from `benchmarks/results/`, by its name without suffix."""
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    """Return a result of `benchmarks/results/`, by its name without suffix.
+
+    Raises ValueError for a result of another model than the bundled one, see `fault`.
+    """
+    result = json.loads((RESULTS / f"{name}.json").read_text())
+    if found := fault(result):
+        command = COMMANDS.get(name, "measure it again").format(f"benchmarks/results/{name}.json")
+        raise ValueError(f"{name}.json: {found}; fix: {command}")
+    return result
+
+
+def fault(result: Any) -> str | None:
+    """Return why a page may not quote a result, or None.
+
+    Every result says of which model it is, at its key "model": what `topos_rt.bench.work.model_facts` makes
+    of a bundle; null, or "random…", where no trained weights take part. The digest of `mini` has to be that
+    of the bundle in the package.
+    """
+    models = list(_models(result))
+    if not models:
+        return 'got no key "model"; expected the model that was measured, or null where weights do not matter'
+    for model in models:
+        if isinstance(model, dict) and model["name"] == "mini" and model["sha256"] != bundled_digest():
+            return f"got model {model['sha256'][:12]}; expected the bundled {bundled_digest()[:12]}"
+        if isinstance(model, str) and not model.startswith("random"):
+            return f"got model {model!r} without its digest"
+    return None
+
+
+@cache
+def bundled_digest() -> str:
+    """Return the digest of the model that ships."""
+    return model_digest(Bundle.open("mini"))
+
+
+def _models(found: Any) -> Iterator[Any]:
+    """Yield what stands at every key "model" of a JSON value."""
+    if isinstance(found, dict):
+        yield from [found["model"]] if "model" in found else []
+        yield from (model for value in found.values() for model in _models(value))
+    elif isinstance(found, list):
+        yield from (model for value in found for model in _models(value))
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import topos_rt
+from tests import needs
 from topos_rt.cli import doctor
 
 if sys.version_info >= (3, 11):
@@ -165,10 +166,51 @@ def test_torch_is_held_by_the_constraints():
     assert "-c constraints.txt" in (ROOT / "Makefile").read_text()
 
 
+CI = ROOT / ".ci" / "run"
+
+
 def test_ci_runs_what_people_run():
-    script = ROOT / ".ci" / "run"
-    assert os.access(script, os.X_OK)
-    assert script.read_text().splitlines()[-1] == "make test"
+    assert os.access(CI, os.X_OK)
+    assert CI.read_text().splitlines()[-1] == "make test"
+
+
+def ci(tmp_path, *present):
+    """Run .ci/run where only these commands are there, each of which tells its words; what they told."""
+    told = tmp_path / "told"
+    script = f'#!/bin/bash\necho "CI=$CI" "${{0##*/}}" "$@" >> {told}\n'
+    for name in present:
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname"))
+    (tmp_path / "bash").symlink_to(shutil.which("bash"))
+    environment = {"PATH": str(tmp_path)}
+    done = subprocess.run(
+        ["/bin/bash", str(CI)], env=environment, capture_output=True, text=True, check=False
+    )
+    lines = told.read_text().splitlines() if told.exists() else []
+    return done, lines
+
+
+TOOLS = ("nvcc", "g++", "node", "npm", "chromium", "make", "apt-get")
+
+
+def test_ci_installs_nothing_that_is_there(tmp_path):
+    done, told = ci(tmp_path, *TOOLS)
+    assert done.returncode == 0 and told == ["CI=true make test"], done.stderr
+
+
+def test_ci_installs_what_is_missing(tmp_path):
+    done, told = ci(tmp_path, *(set(TOOLS) - {"node", "chromium"}))
+    assert done.returncode == 0, done.stderr
+    update, install, make = told
+    assert update.startswith("CI=true apt-get update") and make == "CI=true make test"
+    assert set(install.split()) >= {"install", "chromium", "nodejs"} and "g++" not in install
+
+
+def test_ci_says_what_it_cannot_install(tmp_path):
+    done, told = ci(tmp_path, *(set(TOOLS) - {"nvcc"}))
+    assert done.returncode == 1 and not told
+    assert "error: nvcc was not found; fix: install the CUDA Toolkit 13.0" in done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -177,10 +219,7 @@ def wheel(tmp_path_factory):
 
     tests/gpu/test_kernels_build.py builds the one with the kernels.
     """
-    if importlib.util.find_spec("scikit_build_core") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("scikit-build-core is not installed")
-        pytest.skip("scikit-build-core is not installed: pip install -e '.[test]'")
+    needs.module("scikit_build_core")
     directory = tmp_path_factory.mktemp("wheel")
     words = [
         "wheel",

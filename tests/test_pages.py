@@ -1,6 +1,10 @@
-"""The tables of every page are those that the scripts in docs/ make from the results."""
+"""The tables of pages are those that the scripts in docs/ make from results of the model that ships."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
 
 import make_architecture
 import make_backend_tables
@@ -10,8 +14,11 @@ import make_rig_tables
 import make_rooms
 import make_sampling_tables
 import make_tables
+import pages
 import pytest
-from pages import filled, read, table
+from pages import COMMANDS, RESULTS, bundled_digest, fault, filled, read, table
+
+from tests.benchmarks.command_lines import parsed
 
 SCRIPTS = [
     make_architecture, make_backend_tables, make_kernel_tables, make_retopology_tables, make_rig_tables,
@@ -20,9 +27,58 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
-def test_the_tables_are_those_of_the_results(script) -> None:
+def test_the_tables_are_those_of_the_results(script: Any) -> None:
     text = script.PAGE.read_text()
     assert filled(text, script.TABLES) == text, f"run python docs/{script.__name__}.py"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.json")))
+def test_every_result_is_of_the_model_that_ships(name: str) -> None:
+    """Those of earlier weights belong into results/earlier/, where no page reads."""
+    result = read(name)
+    of_mini = any(isinstance(model, dict) and model["name"] == "mini" for model in pages._models(result))
+    assert of_mini == (name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_makes_a_result(name: str) -> None:
+    assert (RESULTS / f"{name}.json").is_file()
+    command = COMMANDS[name].format(RESULTS / f"{name}.json").removesuffix(", on an H100")
+    words = command.replace("topos-rt ", "python -m topos_rt ").split()
+    parsed(words[1:])
+
+
+OWN = {"name": "mini", "sha256": bundled_digest()}
+OLD = {"name": "mini", "sha256": "0" * 64}
+STALE = "got model 000000000000"
+FAULTS: dict[str, tuple[Any, str | None]] = {
+    "of the bundled model": ({"model": OWN}, None),
+    "of topos-rt bench": ({"settings": {"model": OWN}}, None),
+    "of no weights": ({"model": None}, None),
+    "of random weights": ({"model": "random-official"}, None),
+    "of another model": ({"model": {"name": "random-official", "sha256": "0" * 64}}, None),
+    "of older weights": ({"model": OLD}, f"{STALE}; expected the bundled {bundled_digest()[:12]}"),
+    "a part of older weights": ({"model": None, "parts": [{"result": {"model": OLD}}]}, STALE),
+    "without a digest": ({"model": "mini"}, "got model 'mini' without its digest"),
+    "that does not say": ({"ms": {"head": 1}}, 'got no key "model"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_what_a_page_may_not_quote(case: str) -> None:
+    result, message = FAULTS[case]
+    found = fault(result)
+    assert found is None if message is None else found is not None and found.startswith(message)
+
+
+def test_a_stale_result_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    (tmp_path / "lods_mini.json").write_text(json.dumps({"model": OLD}))
+    with pytest.raises(
+        ValueError, match=r"lods_mini\.json: got model 0+; expected .*; fix: python -m"
+    ) as error:
+        read("lods_mini")
+    assert str(error.value).endswith("bench_lods --json benchmarks/results/lods_mini.json")
 
 
 PLACES = {

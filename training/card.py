@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from topos_rt.bench.work import model_digest
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.manifest import FlowSpec
 from topos_rt.support.files import write_atomic
@@ -85,12 +86,12 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()
-    manifest = Bundle.open(args.bundle).manifest
+    bundle = Bundle.open(args.bundle)
     results = json.loads(args.results.read_text())
-    if results["weights_sha256"] != manifest.files["weights.safetensors"].sha256:
-        parser.error("--results: measured on other weights than this bundle's; run training.evaluate again")
-    write_atomic(args.bundle / "MODEL_CARD.md", card(results, manifest.flow).encode())
-    write_manifest(args.bundle, manifest)
+    if results["model"]["sha256"] != model_digest(bundle):
+        parser.error("--results: measured on another model than this bundle's; run training.evaluate again")
+    write_atomic(args.bundle / "MODEL_CARD.md", card(results, bundle.manifest.flow).encode())
+    write_manifest(args.bundle, bundle.manifest)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from models.mini import RADIUS_M
 from topos_rt import Bundle, HeadMesh, HeadPipeline, __version__
+from topos_rt.bench.work import model_facts
 from topos_rt.head.normals import vertex_normals
 from topos_rt.pictures.preview import render_view
 from topos_rt.support.files import write_atomic
@@ -221,7 +222,7 @@ def main() -> None:
             "topos_rt": __version__,
             "backend": pipe.backend,
             "machine": platform.machine(),
-            "weights_sha256": pipe.bundle.manifest.files["weights.safetensors"].sha256,
+            "model": model_facts(pipe.bundle),
         }
     write_atomic(args.json, (json.dumps(about | result, indent=2) + "\n").encode(), parents=True)
 

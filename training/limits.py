@@ -49,8 +49,8 @@ def main() -> None:
         errors = {f"{px:g}": round(_error(train, held_out, chosen, face, px), 2) for px in PIXELS}
         rows.append({"landmarks": name, "count": int(inside.sum()), "mm_by_pixels_off": errors})
         print(rows[-1], flush=True)
-    result = {"image_size": config.IMAGE_SIZE, "components": PROBE_COMPONENTS, "limits": rows}
-    write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+    about = {"model": None, "image_size": config.IMAGE_SIZE, "components": PROBE_COMPONENTS}
+    write_atomic(args.json, (json.dumps(about | {"limits": rows}, indent=2) + "\n").encode(), parents=True)
 
 
 def _error(train: Data, held_out: Data, chosen: Tensor, face: Tensor, pixels_off: float) -> float:

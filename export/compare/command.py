@@ -23,6 +23,7 @@ import numpy as np
 from export.compare.fp16_emulation import LARGEST_FP16, Emulated, emulated_form, naive_form
 from export.onnx.example_feeds import SETTINGS, example_feeds
 from topos_rt import __version__
+from topos_rt.bench.work import model_facts
 from topos_rt.engines import BUILDERS, Engine, EngineOptions, backend
 from topos_rt.errors import MissingExtraError, choose
 from topos_rt.model.bundle import Bundle
@@ -134,9 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
             "command": f"python -m export compare {bundle.manifest.name} --a {arguments.a} --b {b_name}",
             "topos_rt": __version__,
             "polygraphy": polygraphy,
-            "model": bundle.manifest.name,
+            "model": model_facts(bundle),
             **told,
-            "weights_sha256": bundle.manifest.files["weights.safetensors"].sha256,
             "image": arguments.image.name,
             "seed": arguments.seed,
             "sampling": SETTINGS,

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from benchmarks import count_kernels
-from tests.gpu import host_gpu
+from tests import needs
 from tests.gpu.shapes import random_layer
-from tests.ptx.device import NVCC
 from topos_rt.gpu import cuda
 from topos_rt.gpu.tables import Neighbours
 from topos_rt.model.decoder_steps import Step
 
 
-@pytest.mark.skipif(NVCC is None or host_gpu.compiler() is None, reason="no nvcc or no C++ compiler")
 def test_a_linear_layer_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.nvcc()
+    needs.compiler()
     layer = random_layer(np.random.default_rng(0), 64, 128, 1)
     steps = SimpleNamespace(convs=[Step("linear", Neighbours.identity(400).tiled(), layer, 0, 1)])
     steps.tiled = lambda: steps

@@ -1,4 +1,4 @@
-"""The GPU session on a CPU: boxes, failures, what is kept. The parts themselves are rehearsed by hand."""
+"""The GPU session on a CPU: boxes, failures, what is kept; test_gpu_parts.py has the parts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import gpu_parts, gpu_plans, gpu_run, stage_errors
 from benchmarks.gpu_parts import PARTS, Task, line
+from tests import needs
 
 FAKE = '''
 import time
@@ -215,7 +216,7 @@ def test_no_engine_runs_here(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_plan_is_tried() -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
+    trt = needs.module("tensorrt_rtx")
     found = dict(gpu_plans.tried())
     assert set(found) == {
         "plan_portable",

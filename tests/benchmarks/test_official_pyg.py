@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-if os.environ.get("CI") != "true":  # there its absence is a failure
-    pytest.importorskip("torch_geometric", reason="needs: pip install 'topos-rt[baselines]'")
+from tests import needs
+
+needs.module("torch_geometric")
 from benchmarks.baseline_official import main
 from benchmarks.official_loop import MODES, Official, in_mode
 from benchmarks.official_pyg import OfficialDecoder
@@ -103,7 +102,7 @@ def test_bad_usage(words: list[str], message: str, capsys: pytest.CaptureFixture
     assert message in capsys.readouterr().out
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_modes_of_a_gpu_are_refused_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    needs.machine(not torch.cuda.is_available(), "there is a GPU")
     assert main(["--modes", "eager_fp32,graph_bf16"]) == 2
     assert "mode graph_bf16: got no GPU; expected one of: eager_fp32, eager_bf16" in capsys.readouterr().out

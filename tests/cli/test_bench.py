@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests import needs
 from tests import tiny_bundle as tiny
 from tests.sample_pictures import RGB, encode
 from topos_rt.bench import ceilings, session
@@ -275,7 +276,7 @@ def test_a_failure_in_a_fresh_process_is_told(run, own_bundle, monkeypatch):
 
 def test_on_a_gpu(measured, monkeypatch, tmp_path):
     """A fake device gives all of it: events, transfers, clocks, memory."""
-    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     trt = fake_gpu.install(monkeypatch)
     answer = "Imaginary RTX 1, 580.1, P0, 1500, 9000, 2000, 90.5, 200.0, 60, 512"
     monkeypatch.setattr(

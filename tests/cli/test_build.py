@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import weakref
 
 import pytest
 
+from tests import needs
 from topos_rt.cli import build
 from topos_rt.cli.console import Console
 from topos_rt.cli.main import main
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.manifest import GRAPHS, Manifest
 
-if os.environ.get("CI") != "true":  # there its absence is a failure
-    pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
+needs.module("tensorrt_rtx")
 
 
 @pytest.fixture
@@ -144,7 +143,6 @@ def test_a_backend_must_be_named(capfd):
 
 def test_full_tensorrt_says_what_it_lacks(run):
     code, _, err = run(backend="tensorrt")
-    if code == 0:
-        pytest.skip("TensorRT works here")
+    needs.machine(code != 0, "TensorRT works here")
     assert code == 2
     assert "pip install 'topos-rt[tensorrt]'" in err[-1] or "needs an NVIDIA GPU" in err[-1]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import needs
 from tests.sample_pictures import BAD_FILES, RGB, encode
 from tests.support.test_files import System
 from topos_rt import __version__
@@ -299,8 +300,8 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (helped, running.communicate()[1], running.returncode) == ("", "", 1)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_standard_output_that_is_full(tiny_bundle):
+    needs.machine(Path("/dev/full").exists(), "there is no /dev/full")
     with open("/dev/full", "w") as full:
         running = process("info", str(tiny_bundle), "--json", stdout=full)
         err = running.communicate()[1]

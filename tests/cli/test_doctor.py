@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from topos_rt import engines as backends
 from topos_rt.cli import doctor
 from topos_rt.cli.main import main
@@ -131,7 +132,7 @@ def test_a_cache_that_cannot_be_written_to(one_model, monkeypatch, tmp_path, exa
 
 
 def test_a_machine_with_a_gpu(one_model, monkeypatch, examine):
-    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     fake_gpu.install(monkeypatch)
     _, found, text = examine()
     assert found["auto"]["backend"] == "tensorrt-rtx"
@@ -140,7 +141,7 @@ def test_a_machine_with_a_gpu(one_model, monkeypatch, examine):
 
 
 def test_each_backend_that_does_not_work_has_one_remedy(one_model, monkeypatch, examine):
-    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     fake_gpu.install(monkeypatch).gpu.driver = 0
     code, found, text = examine()
     assert (code, found["auto"]["backend"], found["problems"]) == (0, "onnxruntime", [])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import needs
 from tests.engines import graphs
 from topos_rt.engines import EngineOptions
 
@@ -25,7 +26,7 @@ def graph(tmp_path: Path) -> Path:
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Yield a fake GPU; check that everything on it is freed in the end."""
-    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     made = fake_gpu.install(monkeypatch)
     yield made
     gpu = made.gpu

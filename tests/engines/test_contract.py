@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests import needs
 from topos_rt import engines as backends
 from topos_rt.engines import BACKENDS, BUILDERS, Engine, EngineOptions, Probe, backend, choose_backend, survey
 from topos_rt.engines import onnxruntime as onnxruntime_backend
@@ -86,9 +87,7 @@ def engine(
         with MAKERS[name](tmp_path) as made:
             yield made
         return
-    pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
-    from tests.engines import fake_gpu
-
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     trt = fake_gpu.install(monkeypatch, full=name == "tensorrt")
     with MAKERS[name](tmp_path) as made:
         yield made
@@ -286,8 +285,7 @@ def test_bad_threads(threads: Any) -> None:
 
 def test_auto_does_not_load_tensorrt_without_a_driver() -> None:
     """Loading it would be the longest part of a start on a CPU."""
-    if cuda.has_driver():
-        pytest.skip("there is a driver here")
+    needs.machine(not cuda.has_driver(), "there is a driver")
     code = "import sys; from topos_rt import engines; print(engines.choose_backend()[0], *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     name, *modules = done.stdout.split()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from onnx import helper
 
+from tests import needs
 from tests.engines import graphs
 from topos_rt.engines import EngineOptions, backend, builder
 from topos_rt.engines.cache import EngineCache, EngineCacheWarning
@@ -26,9 +27,7 @@ from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS, GraphFiles
 from topos_rt.model.networks import engine_source
 
-if os.environ.get("CI") != "true":  # in CI it must be installed
-    pytest.importorskip("tensorrt_rtx", reason="needs: pip install 'topos-rt[test]'")
-import tensorrt_rtx
+tensorrt_rtx = needs.module("tensorrt_rtx")
 
 RTX = builder("tensorrt-rtx")
 

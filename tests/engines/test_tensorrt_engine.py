@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import needs
 from tests.engines import graphs
 
-fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
-from topos_rt.engines import EngineOptions, Probe, builder, choose_backend  # noqa: E402
-from topos_rt.engines.cache import EngineCache, EngineCacheWarning  # noqa: E402
-from topos_rt.engines.tensorrt import backend as tensorrt  # noqa: E402
-from topos_rt.engines.tensorrt import engine as tensorrt_engine  # noqa: E402
-from topos_rt.engines.tensorrt import plan as tensorrt_plan  # noqa: E402
-from topos_rt.errors import BackendError, InputError, MissingExtraError, ToposError  # noqa: E402
-from topos_rt.gpu import cuda  # noqa: E402
-from topos_rt.pipeline import HeadPipeline  # noqa: E402
+fake_gpu = needs.module("tests.engines.fake_gpu")
+from topos_rt.engines import EngineOptions, Probe, builder, choose_backend
+from topos_rt.engines.cache import EngineCache, EngineCacheWarning
+from topos_rt.engines.tensorrt import backend as tensorrt
+from topos_rt.engines.tensorrt import engine as tensorrt_engine
+from topos_rt.engines.tensorrt import plan as tensorrt_plan
+from topos_rt.errors import BackendError, InputError, MissingExtraError, ToposError
+from topos_rt.gpu import cuda
+from topos_rt.pipeline import HeadPipeline
 
 RTX, FULL = builder("tensorrt-rtx"), builder("tensorrt")
 X = np.float32([1, -2, 3, 0.5])
@@ -324,8 +325,7 @@ def test_no_gpu_at_load(trt: Any, graph: Path, options: EngineOptions, case: str
 
 def test_this_machine_as_it_is(graph: Path, options: EngineOptions) -> None:
     probe = RTX.probe()
-    if probe.error is None:
-        pytest.skip("there is a GPU")
+    needs.machine(probe.error is not None, "there is a GPU")
     with pytest.raises(ToposError) as caught:
         RTX.load(graph, options)
     assert str(caught.value) == str(probe.error)
@@ -382,8 +382,8 @@ def test_memory_can_be_asked_for(trt: Any) -> None:
 @pytest.mark.parametrize("chosen", [RTX, FULL], ids=lambda chosen: chosen.name)
 @pytest.mark.parametrize("half", [True, False])
 def test_on_a_real_gpu(chosen: Any, half: bool, tmp_path: Path, options: EngineOptions) -> None:
-    if (probe := chosen.probe()).error is not None:
-        pytest.skip(probe.detail)
+    probe = chosen.probe()
+    needs.machine(probe.error is None, probe.detail)
     path = graphs.product(tmp_path / "g.onnx", half)
     x = np.random.default_rng(1).standard_normal((2, 8)).astype(np.float32)
     w = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float16 if half else np.float32)

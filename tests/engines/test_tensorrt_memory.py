@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
-from topos_rt.engines import EngineOptions, builder  # noqa: E402
-from topos_rt.errors import BackendError, InputError  # noqa: E402
-from topos_rt.pipeline import HeadPipeline  # noqa: E402
+from tests import needs
+
+fake_gpu = needs.module("tests.engines.fake_gpu")
+from topos_rt.engines import EngineOptions, builder
+from topos_rt.errors import BackendError, InputError
+from topos_rt.pipeline import HeadPipeline
 
 RTX = builder("tensorrt-rtx")
 X = np.float32([1, -2, 3, 0.5])

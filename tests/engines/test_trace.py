@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
-from topos_rt.bench import ceilings  # noqa: E402
-from topos_rt.bench.watch import FIELDS, Watched  # noqa: E402
-from topos_rt.engines import EngineOptions, builder  # noqa: E402
-from topos_rt.engines.contract import DeviceTimes, Traced  # noqa: E402
-from topos_rt.errors import BackendError  # noqa: E402
-from topos_rt.gpu import cuda  # noqa: E402
+from tests import needs
+
+fake_gpu = needs.module("tests.engines.fake_gpu")
+from topos_rt.bench import ceilings
+from topos_rt.bench.watch import FIELDS, Watched
+from topos_rt.engines import EngineOptions, builder
+from topos_rt.engines.contract import DeviceTimes, Traced
+from topos_rt.errors import BackendError
+from topos_rt.gpu import cuda
 
 RTX = builder("tensorrt-rtx")
 X = np.float32([1, -2, 3, 0.5])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,8 +14,9 @@ import onnx
 import onnx.helper
 import pytest
 
-if os.environ.get("CI") != "true":  # there its absence is a failure
-    pytest.importorskip("polygraphy", reason="needs: pip install 'topos-rt[test]'")
+from tests import needs
+
+needs.module("polygraphy")
 from export.__main__ import main
 from export.compare import command as compare
 from export.compare.command import REFERENCES, RUNNERS, Runner
@@ -253,8 +253,7 @@ def test_every_graph_without_a_gpu(run: Any, halved: Path) -> None:
 
 def test_what_needs_a_gpu_is_said_in_one_line(run: Any, halved: Path) -> None:
     code, told, report = run(halved, "--graph", "vae_decoder")
-    if "tensorrt" in report["b"]:
-        pytest.skip("there is a GPU")
+    needs.machine("tensorrt" not in report["b"], "there is a GPU")
     assert code == 0 and report["b"].startswith("onnxruntime-fp16")
     (line,) = (line for line in told.splitlines() if "GPU" in line)
     assert "need an NVIDIA GPU, there with --b tensorrt-rtx or tensorrt; here tensorrt-rtx: " in line
@@ -305,7 +304,7 @@ def test_built_plans_on_a_gpu_that_is_not_there(
     run: Any, halved: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
     """Take the path of --b tensorrt-rtx: real plans, our runner, and a fake GPU that computes in FP32."""
-    fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
+    fake_gpu = needs.module("tests.engines.fake_gpu")
     trt = fake_gpu.install(monkeypatch)
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path / "cache"))
     code, told, report = run(halved, "--graph", "vae_decoder", "dit_step_guided")
@@ -355,8 +354,7 @@ def test_bundles_that_cannot_be_compared(run: Any, tiny_bundle: Path) -> None:
 
 def test_an_engine_that_does_not_run_here(run: Any, halved: Path) -> None:
     code, told, _ = run(halved, "--b", "tensorrt")
-    if code == 0:
-        pytest.skip("TensorRT works here")
+    needs.machine(code != 0, "TensorRT works here")
     assert code == 2
     assert "pip install 'topos-rt[tensorrt]'" in told or "needs an NVIDIA GPU" in told
 

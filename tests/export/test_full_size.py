@@ -26,6 +26,7 @@ from export.onnx.graphs import build_graphs
 from models import FastDiT
 from tests.engines import graphs
 from tests.export.release_files import save_checkpoints, write_topology
+from topos_rt.bench.work import model_facts
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 
@@ -77,6 +78,7 @@ def test_full_size(kind: str, precision: str, tmp_path: Path) -> None:
     errors = relative_errors(bundle) if (kind, precision) == ("random", "fp32") else None
     result = {
         "command": f"python -m export {arguments[0]} (full size) --precision {precision}",
+        "model": model_facts(bundle),
         "cores": len(os.sched_getaffinity(0)),
         "seconds": round(seconds, 1),
         "peak_gib": round(gib, 2),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests import needs
 from tests.meshes import CORNERS, DATA, ball, ball_rig, bundled_head, cube, cube_rig, cube_topology
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.formats import ExportOptions, write_glb
@@ -319,7 +320,7 @@ def test_a_ball_comes_back() -> None:
 
 def test_trimesh_reads_the_same_vertices(tmp_path: Path) -> None:
     """An independent reader sees the order, positions and triangles of a rigged head."""
-    trimesh = pytest.importorskip("trimesh")
+    trimesh = needs.module("trimesh")
     head = bundled_head()
     head.save(tmp_path / "head.glb")
     (read,) = trimesh.load(tmp_path / "head.glb", process=False).geometry.values()

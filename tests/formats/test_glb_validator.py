@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import needs
 from tests.meshes import ball, ball_rig, bundled_head, cube
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig_fit import fit_rig
@@ -38,10 +37,7 @@ def heads() -> dict[str, HeadMesh]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    node = shutil.which("node")
-    lacking = "node is not installed" if node is None else "run `npm ci` in tests/js"
-    if node is None or not (JS / "node_modules" / "gltf-validator").exists():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"glTF validator: {lacking}")
+    node = needs.node_package("gltf-validator")
     directory = tmp_path_factory.mktemp("glb")
     paths = []
     for name, head in heads().items():

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import needs
 from tests.meshes import ball, cube
 from topos_rt.errors import MeshInputError, MissingExtraError
 from topos_rt.formats import ExportOptions, write_obj
@@ -234,8 +235,8 @@ def test_paths_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_mesh(str(tmp_path / "missing.obj"))
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    needs.machine(hasattr(os, "mkfifo"), "there are no named pipes")
     os.mkfifo(tmp_path / "pipe.obj")
     with pytest.raises(MeshInputError, match="a device or pipe"):
         read_mesh(tmp_path / "pipe.obj")
@@ -262,7 +263,7 @@ def test_other_formats_need_trimesh(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("suffix", [".ply", ".off", ".glb", ".stl"])
 def test_formats_of_trimesh(suffix: str, tmp_path: Path) -> None:
-    trimesh = pytest.importorskip("trimesh")
+    trimesh = needs.module("trimesh")
     head = ball()
     trimesh.Trimesh(head.positions, head.triangles, process=False).export(tmp_path / f"ball{suffix}")
     mesh = read_mesh(tmp_path / f"ball{suffix}")
@@ -277,7 +278,7 @@ def test_formats_of_trimesh(suffix: str, tmp_path: Path) -> None:
 
 
 def test_a_glb_keeps_uvs_and_the_normals_it_stores(tmp_path: Path) -> None:
-    pytest.importorskip("trimesh")
+    needs.module("trimesh")
     head = cube()
     head.save(tmp_path / "cube.glb")
     mesh = read_mesh(tmp_path / "cube.glb")
@@ -289,7 +290,7 @@ def test_a_glb_keeps_uvs_and_the_normals_it_stores(tmp_path: Path) -> None:
 
 
 def test_a_trimesh_is_taken_over() -> None:
-    trimesh = pytest.importorskip("trimesh")
+    trimesh = needs.module("trimesh")
     box = trimesh.creation.box()
     mesh = read_mesh(box)
     assert np.array_equal(mesh.topology.triangles, box.faces)
@@ -299,7 +300,7 @@ def test_a_trimesh_is_taken_over() -> None:
 
 
 def test_a_scene_is_put_together_in_place() -> None:
-    trimesh = pytest.importorskip("trimesh")
+    trimesh = needs.module("trimesh")
     sphere, scene = trimesh.creation.icosphere(subdivisions=2), trimesh.Scene()
     mapped = sphere.copy()
     mapped.visual = trimesh.visual.TextureVisuals(uv=np.full((len(sphere.vertices), 2), 0.25))
@@ -334,7 +335,7 @@ BAD_OTHERS = {
 
 @pytest.mark.parametrize("name", BAD_OTHERS)
 def test_bad_files_of_other_formats(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("trimesh")
+    needs.module("trimesh")
     text, message = BAD_OTHERS[name]
     (tmp_path / name).write_text(text)
     with pytest.raises(MeshInputError, match=message):

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests import needs
 from tests.meshes import CORNERS, DATA, QUAD_UVS, QUADS, ball, cube, cube_topology
 from topos_rt.formats import ExportOptions, write_obj
 
@@ -64,7 +65,7 @@ def test_positions_come_back_exactly(positions: np.ndarray) -> None:
 
 
 def test_trimesh_reads_the_same_vertices(tmp_path: Path) -> None:
-    trimesh = pytest.importorskip("trimesh")
+    trimesh = needs.module("trimesh")
     for head in (ball(), cube()):
         head.save(tmp_path / "head.obj")
         read = trimesh.load(tmp_path / "head.obj", process=False, maintain_order=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import needs
 from tests.meshes import CORNERS, QUADS, ball, bundled_head, cube
 from topos_rt.formats import ExportOptions, write_ply
 from topos_rt.head.mesh import HeadMesh
@@ -58,7 +59,7 @@ def test_odd_metadata_stays_on_its_line() -> None:
 
 @pytest.mark.parametrize("head", [cube(), ball(), bundled_head()], ids=["cube", "ball", "mini"])
 def test_trimesh_reads_the_same_mesh(tmp_path: Path, head: HeadMesh) -> None:
-    trimesh = pytest.importorskip("trimesh")
+    trimesh = needs.module("trimesh")
     head.save(tmp_path / "head.ply")
     read = trimesh.load(tmp_path / "head.ply", process=False)
     assert np.array_equal(read.vertices.astype(np.float32), head.positions)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.formats.three_js import JS, lacking, look
+from tests import needs
+from tests.formats.three_js import JS, browser, look
 from tests.meshes import bundled_head
 from topos_rt.formats import write_glb
 from topos_rt.formats.morphs import morphs
@@ -68,9 +68,8 @@ def seen() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def three() -> dict[str, Any]:
-    reason = lacking()
-    if reason:
-        (pytest.fail if os.environ.get("CI_THREE_JS") else pytest.skip)(f"three.js: {reason}")
+    needs.node_package("three")
+    needs.tool("Chromium", browser(), "install it, or name it in TOPOS_RT_CHROMIUM")
     return seen()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import needs
 from tests.meshes import CORNERS, QUAD_UVS, QUADS, ball, ball_rig, bundled_head, cube, cube_rig, cube_topology
 from topos_rt.errors import MissingExtraError
 from topos_rt.formats import ExportOptions, write_usd, write_usda
@@ -17,7 +18,7 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig_fit import fit_rig
 
-pxr = pytest.importorskip("pxr", reason="usd-core is not installed")
+pxr = needs.module("pxr")
 
 
 def rigged_ball() -> HeadMesh:

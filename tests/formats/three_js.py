@@ -27,13 +27,6 @@ def browser() -> str | None:
     return named or next((path for path in map(shutil.which, _BROWSERS) if path), None)
 
 
-def lacking() -> str | None:
-    """Return why three.js cannot be run here, or None."""
-    if not (JS / "node_modules" / "three").exists():
-        return "run `npm ci` in tests/js"
-    return None if browser() else "no Chromium: install one, or name it in TOPOS_RT_CHROMIUM"
-
-
 def look(glb: bytes, job: dict[str, Any], timeout: float = 240) -> dict[str, bytes]:
     """Return what viewer.js sends for a GLB and a job. Raises RuntimeError with its message if it fails."""
     results: dict[str, bytes] = {}

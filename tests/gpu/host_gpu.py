@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
-import shutil
 import subprocess
 import sysconfig
 from collections.abc import Callable
@@ -19,6 +17,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from tests import needs
 
 CSRC = Path(__file__).parents[2] / "csrc"
 # Products are not fused, so that sums are those of the twins on every processor.
@@ -32,17 +32,12 @@ def size_of(block: np.ndarray) -> int:
     return len(block) - 2 * _GUARD - 256
 
 
-def compiler() -> str | None:
-    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
-
-
 def build(directory: Path, *more: str) -> Path:
     """Compile csrc/ for the host into an extension module."""
     import pybind11
 
     includes = [f"-I{path}" for path in (sysconfig.get_path("include"), pybind11.get_include())]
-    compile_ = compiler()
-    assert compile_ is not None
+    compile_ = needs.compiler()
     objects = []
     for source in [*sorted(CSRC.glob("*.cu")), CSRC / "bindings.cpp"]:
         objects.append(str(directory / f"{source.name}.o"))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import needs
 from tests.gpu import test_graph_conv
 from tests.gpu.shapes import features, random_csr, random_layer
 from topos_rt.errors import InputError
@@ -26,8 +27,7 @@ WIDTHS = [(64, 128), (128, 128), (256, 128), (256, 256), (64, 256), (512, 512), 
 @pytest.fixture
 def tiled(arena: Any) -> Any:
     """The memory of a device that has the kernel."""
-    if not ops.tiles_here():
-        pytest.skip("not a GPU of compute capability 9.0, or not built for 9.0a")
+    needs.machine(ops.tiles_here(), "not a GPU of compute capability 9.0, or not built for 9.0a")
     return arena
 
 

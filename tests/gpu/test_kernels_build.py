@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import needs
 from tests.gpu import host_gpu
 from tests.gpu.host_gpu import CSRC
 from topos_rt.flow.program import MAX_TERMS
@@ -22,8 +21,6 @@ from topos_rt.gpu.layers import SLICES, WIDTHS
 from topos_rt.gpu.tables import TILE_ROWS, TILE_SOURCES, TILE_STEPS, TILE_TABLE
 
 ROOT = CSRC.parent
-NVCC = shutil.which("nvcc")
-needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc was not found")
 SOURCES = sorted(path.name for path in CSRC.glob("*.cu"))
 KERNELS = {
     "graph_conv.cu": len(WIDTHS), "graph_conv_tiled.cu": 8 * len(SLICES), "flow_step.cu": 2, "project.cu": 2,
@@ -43,12 +40,11 @@ def resources(text: str) -> list[tuple[str, str, int, int, int]]:
     ]
 
 
-@needs_nvcc
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_warnings_and_no_spills(source: str, tmp_path: Path) -> None:
     """This compiles for the oldest architecture that is supported and for Hopper."""
     words = [
-        str(NVCC),
+        needs.nvcc(),
         "-std=c++17",
         "-O3",
         "-Xptxas=-v",
@@ -74,7 +70,6 @@ def test_no_warnings_and_no_spills(source: str, tmp_path: Path) -> None:
         assert registers <= 255
 
 
-@needs_nvcc
 def test_products_that_must_be_rounded(tmp_path: Path) -> None:
     """nvcc fuses a * b + c unless told not to, and the host that the other tests run on never does.
 
@@ -82,7 +77,7 @@ def test_products_that_must_be_rounded(tmp_path: Path) -> None:
     """
     ptx = tmp_path / "out.ptx"
     source = str(CSRC / "flow_step.cu")
-    words = [str(NVCC), "-std=c++17", "-O3", "-arch=sm_90", "-ptx", source, "-o", str(ptx)]
+    words = [needs.nvcc(), "-std=c++17", "-O3", "-arch=sm_90", "-ptx", source, "-o", str(ptx)]
     subprocess.run(words, check=True)
     text = ptx.read_text()
     assert text.count("mul.rn.f32") >= 4 and text.count("fma.rn.f32") == 0
@@ -114,13 +109,9 @@ def test_the_bindings_take_keywords_only(host_module: Any) -> None:
 
 def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
     """AddressSanitizer watches every width with ragged sizes and arrays of exactly the right size."""
-    if host_gpu.compiler() is None:
-        pytest.skip("no C++ compiler: the kernels cannot be built for the host")
-    library = subprocess.run(
-        [str(host_gpu.compiler()), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if not os.path.isabs(library):
-        pytest.skip("AddressSanitizer is not installed")
+    words = [needs.compiler(), "-print-file-name=libasan.so"]
+    library = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    needs.tool("AddressSanitizer", os.path.isabs(library), "install libasan, which comes with gcc")
     module = host_gpu.build(
         tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"
     )
@@ -136,20 +127,17 @@ def test_memory_is_not_read_or_written_past_its_end(tmp_path: Path) -> None:
     assert done.stdout.split() == ["clean"]
 
 
-@needs_nvcc
-@pytest.mark.skipif(
-    os.environ.get("CI") != "true", reason="not CI: nobody has installed the package for certain"
-)
 def test_the_installed_package_has_the_kernels_where_nvcc_is() -> None:
     """An installation falls back to pure Python when the build fails; CI must notice."""
+    needs.machine(needs.in_ci(), "not CI: nobody has installed the package for certain")
+    needs.nvcc()
     assert ops.kernels().WIDTHS == WIDTHS
 
 
-@needs_nvcc
 @pytest.mark.slow
 def test_the_wheel_has_the_kernels_where_nvcc_is(tmp_path: Path) -> None:
-    if importlib.util.find_spec("scikit_build_core") is None:
-        pytest.skip("scikit-build-core is not installed: pip install -e '.[test]'")
+    needs.nvcc()
+    needs.module("scikit_build_core")
     words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
     done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests import needs
 from tests.meshes import CORNERS, QUADS, ball, cube, cube_rig, cube_topology
 from topos_rt.errors import MeshInputError, OptionError, OutputError
 from topos_rt.head.mesh import HeadMesh
@@ -48,7 +49,7 @@ def test_arrays_are_writable_copies_that_dlpack_takes() -> None:
 
 
 def test_torch_takes_the_arrays_without_a_copy() -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs.module("torch")
     positions = cube().arrays()["positions"]
     tensor = torch.from_dlpack(positions)
     tensor[0, 0] = 5

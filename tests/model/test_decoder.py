@@ -16,6 +16,7 @@ from export import random
 from export.generated import generate
 from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
+from tests import needs
 from tests.export.parity import DATA, META, SETS, load_vae, relative_rms
 from tests.gpu.shapes import naive
 from topos_rt.errors import BundleError, InputError
@@ -51,13 +52,10 @@ def mini() -> tuple[TOPOSVAE, Hierarchy, torch.Tensor]:
 
 @pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> Iterator[Any]:
-    from tests.gpu.conftest import gpu_missing
-
     if request.param == "host":
         yield request.getfixturevalue("host")
-    elif (why := gpu_missing()) is not None:
-        pytest.skip(why)
     else:
+        needs.gpu()
         yield None
 
 
@@ -117,8 +115,7 @@ def test_the_kernels_are_as_near_for_mini(mini: Any, device: Any) -> None:
 
 def test_wide_layers_by_hoppers_kernel(hierarchy: Hierarchy, device: Any) -> None:
     """The decoder has every width of the kernel, un-pooling and skips, and also runs without it."""
-    if not ops.tiles_here():
-        pytest.skip("not a GPU of compute capability 9.0, or not built for 9.0a")
+    needs.machine(ops.tiles_here(), "not a GPU of compute capability 9.0, or not built for 9.0a")
     torch.manual_seed(0)
     sizes = {"decoder_blocks": (1, 1, 1, 1), "decoder_channel": (512, 512, 256, 256, 128)}
     vae = TOPOSVAE(hierarchy, code_channels=8, width=32, num_encoder_layers=1, **sizes)

@@ -20,6 +20,7 @@ import torch
 from benchmarks import bench_graph
 from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
+from tests import needs
 from tests import tiny_bundle as tiny
 from tests.fakes import same
 from topos_rt.gpu import cuda
@@ -30,10 +31,10 @@ from topos_rt.model.decoder_steps import make_steps
 from topos_rt.model.manifest import Manifest
 from topos_rt.support.progress import Progress
 
-fake_gpu = pytest.importorskip("tests.engines.fake_gpu", reason="needs: pip install 'topos-rt[test]'")
-from topos_rt import HeadPipeline  # noqa: E402
-from topos_rt.errors import BackendError, Cancelled, InputError, OptionError  # noqa: E402
-from topos_rt.gpu import ops  # noqa: E402
+fake_gpu = needs.module("tests.engines.fake_gpu")
+from topos_rt import HeadPipeline
+from topos_rt.errors import BackendError, Cancelled, InputError, OptionError
+from topos_rt.gpu import ops
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 errors = fake_gpu.real.cudaError_t
@@ -319,8 +320,8 @@ def test_the_benchmark_goes_on_without_our_decoder(trt: Any, tiny_bundle: Path, 
 def test_on_a_real_gpu(tiny_bundle: Path, case: str) -> None:
     from topos_rt.engines import builder
 
-    if (probe := builder("tensorrt-rtx").probe()).error is not None:
-        pytest.skip(probe.detail)
+    probe = builder("tensorrt-rtx").probe()
+    needs.machine(probe.error is None, probe.detail)
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx") as pipe:
         expected = pipe(IMAGE, seed=3, **SETTINGS[case])
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:

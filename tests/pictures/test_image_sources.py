@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests import needs
 from tests.sample_pictures import BAD_FILES, RGB, SIZE, animation, encode, pixels, smooth
 from topos_rt.errors import ImageError
 from topos_rt.pictures import image as image_module
@@ -128,8 +129,8 @@ def test_file_below_a_file(tmp_path):
         load_image(tmp_path / "a.png" / "b.png", SIZE, SIZE)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    needs.machine(hasattr(os, "mkfifo"), "there are no named pipes")
     os.mkfifo(tmp_path / "face.png")
     with pytest.raises(ImageError, match="a device or pipe"):
         load_image(tmp_path / "face.png", SIZE, SIZE)

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from tests import needs
 from tests.gpu import host_gpu
-from tests.ptx.device import NVCC, Machine
+from tests.ptx.device import Machine
 from topos_rt.gpu import cuda
 from topos_rt.gpu.device_array import Arena
 
 
 @pytest.fixture
 def machine(host: host_gpu.HostCuda, host_module: ModuleType) -> Iterator[Machine]:
-    if NVCC is None:
-        pytest.skip("nvcc was not found")
+    needs.nvcc()
     made = Machine(host)
     host_module.record(made)
     yield made

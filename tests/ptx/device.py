@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -12,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from tests import needs
 from tests.gpu import host_gpu
 from tests.ptx.machine import Block
 from tests.ptx.memory import Global
 from tests.ptx.source import Kernel, kernel_of
 
-NVCC = shutil.which("nvcc")
 _TYPE = re.compile(r"N5topos12_GLOBAL__N_1(.*)E")  # the typeid of a class in an anonymous namespace
 
 
@@ -26,7 +25,7 @@ def compiled(source: str, architecture: str) -> str:
     """Compile a source of csrc/ to PTX."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "out.ptx"
-        words = [str(NVCC), "-std=c++17", "-O3", f"-arch={architecture}", "-ptx", source, "-o", str(path)]
+        words = [needs.nvcc(), "-std=c++17", "-O3", f"-arch={architecture}", "-ptx", source, "-o", str(path)]
         subprocess.run(words, check=True)
         return path.read_text()
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import needs
 from topos_rt.errors import OutputError
 from topos_rt.support import files
 from topos_rt.support.files import check_writable, write_atomic
@@ -148,8 +149,8 @@ def test_a_refusal_by_the_system_leaves_the_old_file(tmp_path, monkeypatch, call
     assert names(tmp_path) == ["head.glb"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_disk_that_fills_up_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    needs.machine(Path("/dev/full").exists(), "there is no /dev/full")
     path = tmp_path / "head.glb"
     path.write_bytes(b"old")
 

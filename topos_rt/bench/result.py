@@ -15,7 +15,7 @@ from topos_rt.bench.roofline import roofline
 from topos_rt.bench.session import Request, Samples, Session, Tell, opened
 from topos_rt.bench.stats import Row, summary
 from topos_rt.bench.watch import FIELDS, Watched
-from topos_rt.bench.work import evaluations, io_bytes, model_digest, runs_per_head, settings_of
+from topos_rt.bench.work import evaluations, io_bytes, model_facts, runs_per_head, settings_of
 from topos_rt.engines import backend as find_backend
 from topos_rt.engines import choose_backend
 from topos_rt.engines.contract import BuildCallback
@@ -119,16 +119,10 @@ def _sizes(session: Session) -> dict[str, int]:
 
 
 def _settings(session: Session, settings: SamplerSettings) -> dict[str, Any]:
-    bundle, metadata = session.pipeline.bundle, session.metadata
-    manifest = bundle.manifest
+    metadata = session.metadata
     sampling = {name: metadata[name] for name in ("preset", *SamplerSettings.__dataclass_fields__)}
     return {
-        "model": {
-            "name": manifest.name,
-            "sha256": model_digest(bundle),
-            "weights": manifest.weights.note,
-            "kind": manifest.weights.kind,
-        },
+        "model": model_facts(session.pipeline.bundle),
         "backend": session.pipeline.backend,
         "precision": session.options.precision,
         "threads": session.options.threads or usable_cores(),

@@ -47,6 +47,17 @@ def model_digest(bundle: Bundle) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
+def model_facts(bundle: Bundle) -> dict[str, str | None]:
+    """Return what a result says of the model that it was measured with."""
+    weights = bundle.manifest.weights
+    return {
+        "name": bundle.manifest.name,
+        "sha256": model_digest(bundle),
+        "weights": weights.note,
+        "kind": weights.kind,
+    }
+
+
 def settings_of(metadata: Mapping[str, Any]) -> SamplerSettings:
     """Return the settings recorded in a head's metadata."""
     return SamplerSettings(**{name: metadata[name] for name in SamplerSettings.__dataclass_fields__})

@@ -1,0 +1,80 @@
+"""What a test needs of the machine. Nothing else in tests/ may skip; tests/test_needs.py checks that.
+
+A tool or a package that can be installed skips the test where it is missing, and fails it in CI
+(CI=true), which has to have all of them. What the machine is, such as one with a GPU, only skips.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import pytest
+
+from topos_rt.errors import BackendError
+from topos_rt.gpu import cuda, ops
+
+JS = Path(__file__).parent / "js"
+Found = TypeVar("Found")
+
+
+def in_ci() -> bool:
+    """Return whether this is a run in CI, where everything that can be installed is."""
+    return os.environ.get("CI") == "true"
+
+
+def tool(what: str, found: Found | None, fix: str) -> Found:
+    """Return what was found of a tool; where that is nothing, skip the test, or fail it in CI."""
+    if not found:
+        _missing(f"{what} was not found; fix: {fix}")
+    return found
+
+
+def module(name: str) -> Any:
+    """Import a module, one of ours included, whose packages the extra `test` has."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        _missing(f"no module {error.name}; fix: pip install -c constraints.txt -e '.[test]'")
+
+
+def nvcc() -> str:
+    """Return the path of CUDA's compiler."""
+    return tool("nvcc", shutil.which("nvcc"), "install the CUDA Toolkit 13.0 and put its bin/ on PATH")
+
+
+def compiler() -> str:
+    """Return the path of a C++ compiler; $CXX names one."""
+    found = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    return tool("a C++ compiler", found, "install g++ or clang++")
+
+
+def node_package(name: str) -> str:
+    """Return the path of Node.js, which has the package `name`."""
+    node = tool("Node.js", shutil.which("node"), "install Node.js and npm")
+    tool(f"the npm package {name}", (JS / "node_modules" / name).is_dir(), "run `npm ci` in tests/js")
+    return node
+
+
+def machine(fits: object, reason: str) -> None:
+    """Skip the test, in CI too, on a machine that it is not for."""
+    if not fits:
+        pytest.skip(reason, allow_module_level=True)
+
+
+def gpu() -> None:
+    """Skip the test, in CI too, where our kernels have no GPU to run on."""
+    try:
+        ops.kernels()
+        machine(cuda.device_count(), "no NVIDIA GPU")
+    except (ImportError, BackendError, cuda.CudaError) as error:
+        machine(False, str(error))
+
+
+def _missing(reason: str) -> NoReturn:
+    if in_ci():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason, allow_module_level=True)
