@@ -1,4 +1,4 @@
-# The commands people and CI share.  make help lists them.
+# The commands that people and CI share; make help lists them.
 PYTHON   ?= python3
 VENV     ?= .venv
 PORTRAIT ?= examples/astronaut.jpg

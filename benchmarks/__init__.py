@@ -1,1 +1,1 @@
-"""Measurements of speed and quality; results as JSON in `results/`."""
+"""Measurements of speed and quality. The results are JSON files in `results/`."""

@@ -1,10 +1,10 @@
-"""Times the official algorithm in PyTorch against topos_rt: same weights, same inputs, same steps, by turns.
+"""Time the official algorithm in PyTorch against topos_rt: same weights, inputs and steps, in turns.
 
     python -m benchmarks.baseline_official --json benchmarks/results/baseline_mini_cpu.json [--preset mini]
 
-The weights are random, as the time does not depend on them. Ours is `HeadPipeline`, with every exact saving
+The weights are random, since the time does not depend on them. Ours is `HeadPipeline` with every exact saving
 and the release's 50 Euler steps; its stages are those of a head, without reading the picture. S is the time
-of a mode over ours. Needs the extras `export` and `baselines`.
+of a mode over ours. This needs the extras `export` and `baselines`.
 """
 
 from __future__ import annotations
@@ -41,16 +41,18 @@ _LEAST_ROUNDS = 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print a table, write the JSON. Returns the exit code."""
+    """Measure, print a table and write the JSON. Return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--preset", default="mini", help=f"sizes: one of {', '.join(random.PRESETS)}")
     parser.add_argument("--bundle", type=Path, help="made by 'export random' of that preset, to save time")
-    parser.add_argument("--backend", default="auto", help="of topos_rt")
+    parser.add_argument("--backend", default="auto", help="the backend of topos_rt")
     parser.add_argument("--modes", help=f"some of: {', '.join(MODES)} (default: all that work here)")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=20, help="heads of each mode")
-    parser.add_argument("--seconds", type=float, help=f"then no new round, after {_LEAST_ROUNDS}")
-    parser.add_argument("--without-ours", action="store_true", help="where ours has no GPU and they have")
+    parser.add_argument("--seconds", type=float, help=f"start no new round then, after {_LEAST_ROUNDS}")
+    parser.add_argument(
+        "--without-ours", action="store_true", help="leave topos_rt out where only PyTorch can use the GPU"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The JSON object. Raises OptionError for arguments out of range."""
+    """Measure, and return the JSON object. Raises OptionError for arguments out of range."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for name, top in (("steps", MAX_STEPS), ("rounds", 10_000)):
         value = getattr(arguments, name)
@@ -133,8 +135,8 @@ def _networks(preset: random.Preset) -> dict[str, Any]:
 
 
 def _bundle(preset: str, out: Path) -> Path:
-    """What `python -m export random` writes, with the same weights."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # what it remarks about itself is no news
+    """Write what `python -m export random` writes, with the same weights. Return its directory."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # its warnings do not concern the user
     parser = argparse.ArgumentParser()
     random.add_arguments(parser)
     parser.add_argument("--out", type=Path)
@@ -178,7 +180,7 @@ def _inputs(preset: random.Preset, dit: Any, picture: np.ndarray) -> tuple[torch
 def _first(
     runners: Mapping[str, Any], inputs: tuple[torch.Tensor, torch.Tensor], failed: dict[str, str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """Two heads of each: positions and seconds of the first. What cannot goes to `failed` with the reason."""
+    """Make two heads with each, and return positions and seconds of the first. Failures go to `failed`."""
     positions, first = {}, {}
     for name, runner in runners.items():
         begin = time.perf_counter()
@@ -186,7 +188,7 @@ def _first(
             made = runner.head(*inputs)[..., :3].double()
             seconds = time.perf_counter() - begin
             runner.head(*inputs)
-        except Exception as error:  # noqa: BLE001 - of PyTorch, its compiler, a capture: the others go on
+        except Exception as error:  # noqa: BLE001 - PyTorch, its compiler or a capture failed: others go on
             failed[name] = _told(name, error)
             continue
         positions[name], first[name] = made, seconds
@@ -205,7 +207,7 @@ def _told(name: str, error: Exception) -> str:
 def _by_turns(
     runners: Mapping[str, Any], inputs: tuple[torch.Tensor, torch.Tensor], rounds: int, stop: float
 ) -> dict[str, dict[str, list[float]]]:
-    """Every runner once a round, in an order that turns: milliseconds of each stage."""
+    """Run every runner once a round, rotating the order. Return the milliseconds of each stage."""
     samples: dict[str, dict[str, list[float]]] = {name: {s: [] for s in STAGES} for name in runners}
     names = list(runners)
     for turn in range(rounds):
@@ -224,7 +226,7 @@ def _rows(
     positions: Mapping[str, torch.Tensor],
     first: Mapping[str, float],
 ) -> dict[str, Any]:
-    """S is the time over ours, or over that of the first mode where ours was left out."""
+    """Return a row for each runner. S is its time over ours, or over the first mode's without ours."""
     base = OURS if OURS in samples else next(iter(samples))
     truth, ours, result = positions[base], samples[base]["head"], {}
     for name, stages in samples.items():

@@ -1,9 +1,10 @@
-"""Times the sampling loop with the folded DiT against the plain one, on random weights of mini's size.
+"""Time the sampling loop with the folded DiT against the plain one, on random weights of mini's size.
 
     python -m benchmarks.bench_dit_step [--steps 50] [--rounds 8] [--json FILE]
 
-Both run in onnxruntime, turn by turn in the same process; A/A is the folded form against itself. One loop is
-the condition's context, where there is one, and `steps` guided Euler steps. Needs the extra `export`.
+Both run in onnxruntime, in turns in the same process; A/A is the folded form against itself. One loop
+consists of the condition's context, if there is one, and `steps` guided Euler steps. This needs the extra
+`export`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from export import random
 from export.generated import generate
 from export.onnx.files import write_graphs
-from export.onnx.graphs import Graph, PlainDitStepGraph, build_graphs
+from export.onnx.graphs import OnnxGraph, PlainDitStepGraph, build_graphs
 from models import FastDiT
 from topos_rt import __version__
 from topos_rt.engines import EngineOptions
@@ -69,7 +70,7 @@ def _loops(folder: Path, steps: int, options: EngineOptions) -> tuple[dict[str, 
     start = noise(0, (1, *plain.latent_shape))
     inputs = {"latent": torch.from_numpy(start), "time": torch.tensor([0.5]), "tokens": tokens}
     graphs = {name: graph for name, graph in graphs.items() if name.startswith("dit_")}
-    graphs["plain"] = Graph(PlainDitStepGraph(plain), inputs, ("velocity",))
+    graphs["plain"] = OnnxGraph(PlainDitStepGraph(plain), inputs, ("velocity",))
     files = write_graphs(graphs, folder)
     engines = {name: load(folder / file, options) for name, file in files.items()}
     times, condition = time_grid(steps), tokens.numpy()
@@ -93,7 +94,7 @@ def _plain(
 def _folded(
     engines: dict[str, OnnxRuntimeEngine], x: np.ndarray, times: tuple[float, ...], tokens: np.ndarray
 ) -> np.ndarray:
-    """With the modulation made anew for every loop, though a pipeline keeps it."""
+    """Run one loop, computing the modulation again each time, although a pipeline keeps it."""
     context = engines["dit_context"].run({"tokens": tokens})
     w = np.array([GUIDANCE], np.float32)
     for t, t_next in itertools.pairwise(times):

@@ -1,10 +1,11 @@
-"""Heads by one CUDA graph against heads step by step: the same model, backend and settings, by turns.
+"""Time heads made by one CUDA graph against heads made step by step: same model and settings, in turns.
 
     python -m benchmarks.bench_graph --backend tensorrt-rtx --json FILE [--model mini] [--preset balanced]
 
-Also by one graph with our own kernels for a decoder in place of the backend's engine. A head is timed from
-pixels in memory to vertices in memory. The first of each is told apart: there the graph is recorded. Needs a
-GPU and the kernels; what does not run here is told and left out, but for heads step by step.
+A third mode is one CUDA graph with our own kernels as the decoder instead of the backend's engine. A head is
+timed from pixels in memory to vertices in memory. The first head of each mode is reported apart, since it
+captures the CUDA graph. This needs a GPU and the kernels; modes that do not run here are reported and left
+out, except heads step by step, which must run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from topos_rt.bench.work import model_facts
 from topos_rt.errors import BackendError, BundleError, OptionError
 from topos_rt.pipeline import HeadPipeline
 
-# name -> arguments of a pipeline
+# Name -> arguments of a pipeline.
 MODES: dict[str, dict[str, Any]] = {
     "steps": {"decoder": "engine"}, "graph": {"cuda_graph": True, "decoder": "engine"},
     "graph_kernels": {"cuda_graph": True, "decoder": "kernels"},
@@ -36,7 +37,7 @@ _PICTURE = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print a table, write the JSON. Returns the exit code."""
+    """Measure, print a table and write the JSON. Return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--backend", default="tensorrt-rtx")
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The JSON object. Raises OptionError for arguments that cannot be, and where there is no GPU."""
+    """Measure, and return the JSON object. Raises OptionError for invalid arguments or a CPU backend."""
     if not 1 <= arguments.rounds <= 10_000:
         raise OptionError("--rounds", got=arguments.rounds, expected="a whole number from 1 to 10000")
     sampling: dict[str, Any] = {"preset": arguments.preset, "guidance": arguments.guidance}
@@ -101,7 +102,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def _by_turns(
     pipes: Mapping[str, HeadPipeline], rounds: int, sampling: Mapping[str, Any]
 ) -> tuple[dict[str, list[float]], dict[tuple[str, str], float]]:
-    """Times of each in milliseconds, and how far apart a vertex of two that are compared is, in mm."""
+    """Return the milliseconds of each mode, and the largest vertex distance of each compared pair, in mm."""
     for pipe in pipes.values():
         for seed in range(_WARM):
             _head(pipe, seed, sampling)
@@ -125,7 +126,7 @@ def _head(pipe: HeadPipeline, seed: int, sampling: Mapping[str, Any]) -> tuple[f
 
 
 def _comparison(a: str, b: str, samples: Mapping[str, list[float]]) -> dict[str, Any]:
-    """What `b` takes of the time of `a`; an interval where there are samples enough for one."""
+    """Return the time of `b` over that of `a`, with an interval if there are enough samples for one."""
     interval = None
     if len(samples[a]) >= MIN_COMPARED:
         found = difference(samples[a], samples[b], interleaved=True)

@@ -1,4 +1,4 @@
-"""How far the levels of detail lie from the full head, over held-out synthetic heads.
+"""Measure how far the levels of detail are from the full head, over held-out synthetic heads.
 
 python -m benchmarks.bench_lods [--heads 30] [--json benchmarks/results/lods_mini.json]
 """
@@ -24,7 +24,7 @@ SAMPLES = 10_000
 
 
 def measure(bundle: Bundle, heads: np.ndarray) -> dict[str, Any]:
-    """Level -> sizes, and surface distances in mm, both ways together, over all heads."""
+    """Return level -> its sizes, and its surface distances over all heads in mm, both ways combined."""
     result = {}
     for level, lod in enumerate(bundle.topology.lods, 1):
         found = [

@@ -1,12 +1,13 @@
-"""The kernels: what they must move and multiply, and how long they take on a GPU.
+"""Time the kernels on a GPU, or compute what they must move and multiply.
 
     python -m benchmarks.bench_ops --floors [--preset official|mini] [--json FILE]
     python -m benchmarks.bench_ops [--op graph_conv] [--ours] [--preset official|mini] [--json FILE]
 
---floors is arithmetic and needs no GPU: bytes, FLOPs and the shortest time of every launch of the decoder,
-for the ceilings given with --tflops and --tbytes (default: one H200 as measured). Without it everything runs
-on the current GPU, beside the forms that other libraries offer, against ceilings measured in the same run;
-that needs PyTorch with CUDA. --rehearse does all of it on the CPU, to find typos. Needs the extra `export`.
+With --floors nothing runs and no GPU is needed: it computes the bytes, the FLOPs and the shortest time of
+every launch of the decoder, for the ceilings given with --tflops and --tbytes (default: one H200 as
+measured). Without it, everything runs on the current GPU, beside the forms that other libraries offer,
+against ceilings measured in the same run; that needs PyTorch with CUDA. --rehearse does all of it on the CPU,
+to find typos. The extra `export` is needed in any case.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from export import random
 from export.generated import generate
 from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
-from topos_rt.model.decoder_plan import Plan, make_plan
+from topos_rt.model.decoder_steps import DecoderSteps, make_steps
 from topos_rt.support.files import write_atomic
 
-H200 = Ceilings(790.0, 4.3)  # bf16 GEMM and copy, measured; FP16 multiplies at the same rate
-OPS = ("graph_conv", "flow_step", "mesh_normals", "decoder")
+H200 = Ceilings(790.0, 4.3)  # a BF16 GEMM and a copy, measured; FP16 multiplies at the same rate
+OPS = ("graph_conv", "flow_step", "decoder")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if not (arguments.tflops > 0 and arguments.tbytes > 0 and arguments.runs > 0):
         parser.error("--tflops, --tbytes, --runs: expected more than 0")
-    vae, plan = decoder_of(arguments.preset)
-    if unknown := set(arguments.step) - {step.name for step in plan.steps}:
+    vae, steps = decoder_of(arguments.preset)
+    if unknown := set(arguments.step) - {step.name for step in steps.convs}:
         parser.error(f"--step: no step {', '.join(sorted(unknown))}; --floors lists them")
     result: dict[str, Any]
     if arguments.floors:
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
             f" --tflops {ceilings.tflops:g} --tbytes {ceilings.tbytes:g}",
             "model": None,
         }
-        result |= decoder_floors(plan, ceilings)
+        result |= decoder_floors(steps, ceilings)
         _print_floors(result)
         return _write(arguments.json, result)
     from benchmarks.op_timings import Bench, failures, measure
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with torch.inference_mode():
         bench = Bench(arguments.rehearse, arguments.runs, not arguments.ours, arguments.step)
-        result |= measure(vae, plan, arguments.op or OPS, bench, keep)
+        result |= measure(vae, steps, arguments.op or OPS, bench, keep)
     _write(arguments.json, result)
     if failed := failures(result):
         raise SystemExit(f"bench_ops: {len(failed)} failed: {'; '.join(failed)}")
@@ -96,12 +97,12 @@ def _write(path: Path | None, result: dict[str, Any]) -> None:
         write_atomic(path, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
 
 
-def decoder_of(preset: str) -> tuple[TOPOSVAE, Plan]:
-    """A decoder of a preset's sizes with random weights: times do not depend on the values."""
+def decoder_of(preset: str) -> tuple[TOPOSVAE, DecoderSteps]:
+    """Return a decoder of a preset's sizes. Its weights are random, because times do not depend on them."""
     sizes = random.PRESETS[preset]()
     hierarchy = generate(sizes.recipe).hierarchy
     vae = TOPOSVAE(hierarchy, **sizes.vae).requires_grad_(False).eval()
-    return vae, make_plan(decoder_tensors(vae), hierarchy)
+    return vae, make_steps(decoder_tensors(vae), hierarchy)
 
 
 def _print_floors(result: dict[str, Any]) -> None:

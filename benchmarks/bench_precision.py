@@ -1,10 +1,10 @@
-"""What FP16 engines cost in accuracy, without a GPU: vertices in millimetres against FP32.
+"""Measure what FP16 engines cost in accuracy, without a GPU: vertex distances to FP32 in millimetres.
 
     python -m benchmarks.bench_precision --json benchmarks/results/fp16_mini.json [--images 8]
 
-The FP16 forms of a bundle's graphs are emulated on the CPU (`export.compare.fp16_emulation`). Each stage
-alone, then all together, as the release samples: 50 Euler steps, w = 3. Pictures are held-out renders. Needs
-the extra `training`, which draws them.
+The FP16 forms of a bundle's graphs are emulated on the CPU (`export.compare.fp16_emulation`), first in each
+stage alone, then in all together, with the release's sampling: 50 Euler steps, w = 3. The pictures are
+held-out renders; drawing them needs the extra `training`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ STAGES = {
     "vae_decoder": ("vae_decoder",),
     "all": GRAPHS,
 }
-# As the release samples: guidance makes errors several times larger, whatever a model's own.
+# The release's settings, whatever a model's own are, because guidance makes errors several times larger.
 SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature": 1.0}
 TARGET_MM = 0.05  # of the 99th percentile
 
 
 def main() -> None:
-    """Measure, print a table, write the JSON."""
+    """Measure, print a table and write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--images", type=int, default=8)
@@ -86,7 +86,7 @@ def _load_emulated(bundle: Bundle, folder: Path, options: EngineOptions) -> dict
 
 
 def _heads(bundle: Bundle, engines: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
-    """[images,V,3] mm"""
+    """Return the vertices of a head of each image, [images,V,3] in mm."""
     pipe = HeadPipeline(bundle, Networks(bundle, engines))
     heads = (pipe(image, seed=i, **SETTINGS) for i, image in enumerate(images))
     return 1000 * np.stack([head.positions for head in heads])

@@ -1,4 +1,4 @@
-"""How near retopologized heads come to known ones, over held-out synthetic heads and kinds of scans.
+"""Measure how close retopologized heads come to known ones, over held-out synthetic heads and kinds of scans.
 
 python -m benchmarks.bench_retopologize [--heads 50] [--json benchmarks/results/retopologize_mini.json]
 """
@@ -41,7 +41,7 @@ _SELECTION_HEADS = 16
 
 
 def measure(pipe: HeadPipeline, true: TrueHead, scan: Scan, head: HeadMesh) -> dict[str, float]:
-    """Distances between the outsides' points and the other's whole surface, and between like vertices, mm."""
+    """Return distances in mm: from each outside to the other's whole surface, and between like vertices."""
     made = Surface(head.positions, true.triangles)
     shown = Surface(head.positions, outer_part(pipe.bundle))
     out = compare(made, true.whole, samples=SAMPLES, judged=shown)
@@ -59,7 +59,7 @@ def measure(pipe: HeadPipeline, true: TrueHead, scan: Scan, head: HeadMesh) -> d
 
 
 def of_kinds(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
-    """Kind -> number of passes -> what `summary` says."""
+    """Return kind -> number of passes -> the result of `summary`."""
     result: dict[str, Any] = {}
     for kind, make in KINDS.items():
         rows = defaultdict(list)
@@ -74,7 +74,7 @@ def of_kinds(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
 
 
 def turned(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
-    """Outsides in random orientations, places and sizes, with align=True; measured after turning back."""
+    """Fit outsides at random orientations and places with align=True, and measure them after turning back."""
     draw, rows, degrees, refused = np.random.default_rng(0), [], [], 0
     for true in heads:
         scan = read_scan(outside(true, draw))
@@ -102,7 +102,7 @@ def turned(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
 
 
 def of_selections(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, Any]:
-    """One pass from 2,048 points chosen in different ways: mean surface distance in mm."""
+    """Return the mean surface distance in mm after one pass, for different ways to choose the points."""
     count = pipe.bundle.manifest.points.count
     result: dict[str, Any] = {}
     for kind in ("the model's own mesh", "outside only"):
@@ -123,7 +123,7 @@ def of_selections(pipe: HeadPipeline, heads: Sequence[TrueHead]) -> dict[str, An
 
 
 def farthest_points(points: np.ndarray, count: int, among: int = 10_000) -> np.ndarray:
-    """Ids of points each the farthest from those before (Eldar et al. 1997), from the first `among`."""
+    """Return ids among the first `among` points, each farthest from those before (Eldar et al. 1997)."""
     few = points[:among]
     chosen, distance = [0], np.full(len(few), np.inf)
     while len(chosen) < count:
@@ -145,7 +145,7 @@ def _once(pipe: HeadPipeline, true: TrueHead, scan: Scan, sets: Sequence[np.ndar
 
 
 def summary(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Means over heads; of the surface distance also the worst head."""
+    """Return the means over heads, and the surface distance of the worst head."""
     if not rows:
         return {}
     means = {name: _mean([row[name] for row in rows]) for name in rows[0]}

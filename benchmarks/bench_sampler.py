@@ -1,12 +1,12 @@
-"""Measures how far cheaper samplers move the heads of `mini`, and picks the presets from that by rule.
+"""Measure how far cheaper samplers move the heads of `mini`, and pick the presets from that by rule.
 
     python -m benchmarks.bench_sampler --json benchmarks/results/sampler_mini.json [--workers 2]
 
 The truth is a run of 1,000 Euler steps with full guidance, in FP32. Errors are vertex distances to it in
-millimetres, over held-out portraits and two seeds each. All combinations are screened on a few portraits;
-those that lie on the front there are measured on all. `balanced` is the cheapest whose mean, 99th percentile
-and maximum are all below those of the release's own 50 Euler steps, `fast` the cheapest with a mean of at
-most 0.5 mm. Needs the extra `training`, which draws the portraits.
+millimetres, over held-out portraits with two seeds each. All combinations are screened on a few portraits;
+those on the front there are measured on all. `balanced` is the cheapest one whose mean, 99th percentile and
+maximum are all below those of the release's own 50 Euler steps, `fast` the cheapest one with a mean of at
+most 0.5 mm. Drawing the portraits needs the extra `training`.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from topos_rt.flow.solvers import SOLVERS, Step
 from topos_rt.support.files import write_atomic
 
 TRUTH_STEPS = 1000
-GUIDANCE = 3.0  # the release's, at temperature 1, whatever a model's own: presets are for all models
-KNOTS = 100  # of the truth's steps, kept for the time grids
+GUIDANCE = 3.0  # the release's, at temperature 1, not the model's own: presets are for all models
+KNOTS = 100  # how many of the truth's steps are kept for the time grids
 FAST_MM = 0.5
 STEPS = (4, 5, 6, 8, 9, 10, 12, 14, 16, 20)
 SHIFTS = (1.0, 2.0, 3.0)
 INTERVALS = ((0.0, 1.0), (0.1, 1.0), (0.2, 1.0), (0.4, 1.0), (0.0, 0.9), (0.1, 0.9))
 REUSES = (1, 2, 3)
 SCREENED_ITEMS = 8
-KEPT_PER_COUNT = 2  # of the screened, for each number of evaluations
+KEPT_PER_COUNT = 2  # how many of the screened are kept for each number of evaluations
 
 _pipe: HeadPipeline | None = None
 _images: np.ndarray | None = None
@@ -56,7 +56,7 @@ class Item(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What an item is measured against, and what the time grids are made from."""
+    """The run that an item is measured against, and from which the time grids are made."""
 
     vertices: np.ndarray  # [V,3] mm
     states: np.ndarray  # [KNOTS+1,N*D]
@@ -64,7 +64,7 @@ class Truth(NamedTuple):
 
 
 def main() -> None:
-    """Run the benchmark, print the front and the presets."""
+    """Run the benchmark, and print the front and the presets."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--images", type=int, default=32)
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def held_out_portraits(model: str, count: int) -> np.ndarray:
-    """[count,size,size,3] uint8 renders of heads that no training saw."""
+    """Return [count,size,size,3] uint8 renders of heads that training never saw."""
     from training.evaluate import portraits
     from training.heads import HeadModel
 
@@ -152,14 +152,14 @@ def _truth(item: Item) -> Truth:
 
 
 def _errors(task: tuple[Item, np.ndarray, list[SamplerSettings]]) -> np.ndarray:
-    """[settings,V] mm"""
+    """Return the errors of one item, [settings,V] in mm."""
     item, truth, settings = task
     got = (_millimetres(_steps(item, s)[-1].x_next) for s in settings)
     return np.stack([np.linalg.norm(vertices - truth, axis=1) for vertices in got]).astype(np.float32)
 
 
 def _preview_errors(task: tuple[Item, SamplerSettings]) -> np.ndarray:
-    """[steps,V] mm, each step's estimate against the last state of the same run."""
+    """Return [steps,V] in mm: each step's estimate against the last state of the same run."""
     assert _pipe is not None
     item, settings = task
     steps, sigma_min = _steps(item, settings), _pipe.bundle.manifest.flow.sigma_min
@@ -183,7 +183,7 @@ def _row(settings: SamplerSettings, errors: np.ndarray) -> dict[str, Any]:
 
 
 def summary(errors: np.ndarray, decimals: int = 4) -> dict[str, float]:
-    """Of errors in mm, of any shape."""
+    """Return mean, p99 and max of errors in mm, of any shape."""
     numbers = {"mean": errors.mean(), "p99": np.percentile(errors, 99), "max": errors.max()}
     return {f"{name}_mm": round(float(value), decimals) for name, value in numbers.items()}
 
@@ -209,7 +209,7 @@ def _candidates(grids: dict[int, tuple[float, ...]]) -> list[SamplerSettings]:
 
 
 def _variants(settings: SamplerSettings) -> list[SamplerSettings]:
-    """With less guidance; an interval that holds all evaluations is no variant."""
+    """Return the same settings with less guidance; an interval that leaves nothing out is no variant."""
     every = [
         dataclasses.replace(settings, interval=interval, reuse=reuse)
         for interval, reuse in itertools.product(INTERVALS, REUSES)
@@ -222,7 +222,7 @@ def _cost(settings: SamplerSettings) -> int:
 
 
 def _front(rows: Sequence[dict[str, Any]], kept: int) -> list[dict[str, Any]]:
-    """The best rows of each number of evaluations, as long as they beat all cheaper ones."""
+    """Return the best rows of each number of evaluations that beat all cheaper rows."""
     front: list[dict[str, Any]] = []
     best = float("inf")
     by_cost = sorted(rows, key=lambda row: (row["evaluations"], row["mean_mm"]))
@@ -234,7 +234,7 @@ def _front(rows: Sequence[dict[str, Any]], kept: int) -> list[dict[str, Any]]:
 
 
 def _presets(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By the rules of the module's docstring; a preset no row qualifies for is left out."""
+    """Pick the presets by the rules above; a preset for which no row qualifies is left out."""
     own = rows[0]
     measures = ("mean_mm", "p99_mm", "max_mm")
     free = [row for row in rows[1:] if all(row[m] < own[m] for m in measures)]

@@ -1,10 +1,11 @@
-"""Times starts of Python with topos_rt: nothing, an import, the command line, a whole `generate`.
+"""Time how long Python and topos_rt take to start: nothing, an import, the command line, a whole `generate`.
 
     python -m benchmarks.bench_startup --json FILE [--against CHECKOUT] [--rounds 20]
 
-Every start is a fresh process, timed from outside; its files are in the system's cache. With --against, the
-sources of another checkout run by turns with these. What the imports of `generate` cost is listed by package
-(`python -X importtime`, each package's own modules; this slows the start down and is measured apart).
+Every start is a fresh process, timed from outside, with its files in the system's cache. With --against, the
+sources of another checkout run in turns with these. The cost of the imports of `generate` is listed by
+package (`python -X importtime`, each package's own modules; this slows the start down, so it is measured
+separately).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s*([\w.]+)")
 
 
 def starts(folder: Path) -> dict[str, list[str]]:
-    """What is started, by name."""
+    """Return name -> the arguments of Python for that start."""
     generate = ["generate", str(PORTRAIT), "--preset", "fast", "-o", str(folder / "head.glb")]
     return {
         "python": ["-c", "pass"],
@@ -50,7 +51,7 @@ def starts(folder: Path) -> dict[str, list[str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print a table, write the JSON. Returns the exit code."""
+    """Measure, print a table and write the JSON. Return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="root of another version's sources")
     parser.add_argument("--rounds", type=int, default=20, help=f"starts of each; {MIN_COMPARED} to compare")
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The JSON object. Raises OptionError for arguments that cannot be."""
+    """Measure, and return the JSON object. Raises OptionError for invalid arguments."""
     if not 1 <= arguments.rounds <= 1000:
         raise OptionError("--rounds", got=arguments.rounds, expected="a whole number from 1 to 1000")
     roots = {HERE: ROOT} | ({OTHER: arguments.against.resolve()} if arguments.against else {})
@@ -100,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_origin(root: Path) -> None:
-    """An editable installation comes before every path: it would be measured in place of the checkout."""
+    """Check that Python imports the checkout: an editable installation would be measured instead of it."""
     program = "import importlib.util as u, sys; sys.stdout.write(u.find_spec('topos_rt').origin)"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -123,7 +124,7 @@ def _by_turns(
     words: list[str], roots: Mapping[str, Path], rounds: int, bytecode: Path
 ) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {key: [] for key in roots}
-    for turn in range(-1, rounds):  # the first fills the caches
+    for turn in range(-1, rounds):  # the first round fills the caches and is not counted
         for key in list(roots)[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             _start(roots[key], words, bytecode)
@@ -133,7 +134,7 @@ def _by_turns(
 
 
 def _start(root: Path, words: list[str], bytecode: Path) -> str:
-    # Bytecode is kept beside nobody's sources: the checkouts stay as they are.
+    # Bytecode is kept elsewhere, so that the checkouts stay as they are.
     kept = {"PYTHONPATH": str(root), "PYTHONPYCACHEPREFIX": str(bytecode)}
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | kept
     done = subprocess.run(
@@ -147,7 +148,7 @@ def _start(root: Path, words: list[str], bytecode: Path) -> str:
 
 
 def _imports(root: Path, words: list[str], bytecode: Path) -> dict[str, float]:
-    """Package -> milliseconds in its own modules, the costliest first; medians of three starts."""
+    """Return package -> milliseconds in its own modules, the costliest first: medians of three starts."""
     runs = []
     for _ in range(3):
         cost: defaultdict[str, float] = defaultdict(float)

@@ -1,10 +1,11 @@
-"""What graph convolutions of a decoder do on a multiprocessor, counted: a block of each launch, run as PTX.
+"""Count what a decoder's graph convolutions do on a multiprocessor, by running a block of each launch as PTX.
 
     python -m benchmarks.count_kernels [--preset official|mini] [--json FILE]
 
-No GPU is needed, and nothing is timed: the clocks that a block keeps each part of a multiprocessor of
-Hopper busy, bank conflicts, sectors asked of the L2 cache, how many of them differ. Instructions are of PTX,
-of which ptxas leaves some out. Needs nvcc, a C++ compiler and the extra `test`.
+No GPU is needed, and nothing is timed. It counts for how many clocks a block keeps each part of a Hopper
+multiprocessor busy, bank conflicts, the sectors asked of the L2 cache, and how many of those differ.
+Instructions are those of PTX, some of which ptxas removes. It needs nvcc, a C++ compiler and the extra
+`test`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from tests.gpu import host_gpu
 from tests.ptx.device import Launch, Machine
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena
-from topos_rt.model.decoder_plan import Step
+from topos_rt.model.decoder_steps import Step
 
-_FLOP_PER_CLOCK = 4096  # of a multiprocessor of Hopper, FP16: 989 TFLOP/s at 1.83 GHz on 132
-_SCHEDULERS = 4  # of a multiprocessor: instructions of warps that it begins in a clock
+_FLOP_PER_CLOCK = 4096  # of a Hopper multiprocessor in FP16: 989 TFLOP/s at 1.83 GHz on 132 of them
+_SCHEDULERS = 4  # warp instructions that a multiprocessor issues in a clock
 _ISSUED = ("arithmetic", "memory", "copy", "shuffle", "control", "tensor")
 
 
@@ -44,9 +45,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def count(preset: str) -> dict[str, Any]:
-    """The JSON object: for each shape of launch, what its middle block does, by each kernel."""
-    _, plan = decoder_of(preset)
-    shapes = {(id(s.graph), s.layer.c_in, s.layer.c_out, s.residual is None): s for s in plan.tiled().steps}
+    """Return the JSON object: for each shape of launch and each kernel, what the middle block does."""
+    _, steps = decoder_of(preset)
+    shapes = {
+        (id(s.neighbours), s.layer.c_in, s.layer.c_out, s.residual is None): s for s in steps.tiled().convs
+    }
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         module = host_gpu.load(host_gpu.build(Path(directory)))
@@ -72,20 +75,20 @@ def _middle(machine: Machine, source: str, type_: str, blocks: int, *rest: Any) 
 
 
 def _launch(step: Step, tiled: bool) -> None:
-    rng, graph, layer = np.random.default_rng(0), step.graph, step.layer
+    rng, neighbours, layer = np.random.default_rng(0), step.neighbours, step.layer
     with cuda.Stream() as stream, Arena(stream) as arena:
-        put, features = arena.put, _features(rng, graph.inputs, layer.c_in)
-        rows = graph.rows if step.residual_rows is None else int(step.residual_rows.max()) + 1
+        put, features = arena.put, _features(rng, neighbours.inputs, layer.c_in)
+        rows = neighbours.rows if step.residual_rows is None else int(step.residual_rows.max()) + 1
         residual = None if step.residual is None else put(_features(rng, rows, layer.c_out))
         residual_rows = None if step.residual_rows is None or residual is None else put(step.residual_rows)
         ops.graph_conv(
             put(features),
-            graph.placed(put),
+            neighbours.placed(put),
             layer.placed(put, tiled),
             residual,
             residual_rows,
             step.silu,
-            out=arena.empty((graph.rows, layer.c_out), np.float16),
+            out=arena.empty((neighbours.rows, layer.c_out), np.float16),
         )
 
 
@@ -97,7 +100,7 @@ def _row(step: Step, tiled: bool, launch: Launch) -> dict[str, Any]:
     counts = launch.counts
     row: dict[str, Any] = {
         "name": step.name,
-        "rows": step.graph.rows,
+        "rows": step.neighbours.rows,
         "c_in": step.layer.c_in,
         "c_out": step.layer.c_out,
         "kernel": "graph_conv_tiled" if tiled else "graph_conv",

@@ -1,4 +1,4 @@
-"""Which plans of TensorRT-RTX a GPU takes that is not on its list: portable ones, or those for one GPU."""
+"""Find which plans of TensorRT-RTX run on a GPU that it does not list: portable ones or those for one GPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from topos_rt.engines.tensorrt.plan import RuntimeCache, specs
 from topos_rt.gpu import cuda
 
 Named = tuple[str, dict[str, Any]]
-_SIDE = 64  # of a product of FP16 matrices: what is compiled on first use must be compiled
+_SIDE = 64  # of an FP16 matrix product, whose kernels are compiled on first use
 
 
 def tried() -> Iterator[Named]:
-    """A plan for each compute capability that there are plans for: what is said and what becomes of it."""
+    """Yield, for a plan of each compute capability, what TensorRT-RTX says about it and whether it works."""
     try:
         import tensorrt_rtx as trt
     except (ImportError, OSError) as error:
@@ -36,7 +36,7 @@ def _one(trt: Any, name: str) -> dict[str, Any]:
         runtime = trt.Runtime(messages.logger)
         verdict, bits = runtime.get_engine_validity(plan)
         told |= {"validity": verdict.name, "bits": int(bits)}
-        engine = runtime.deserialize_cuda_engine(plan)  # whatever was said of it
+        engine = runtime.deserialize_cuda_engine(plan)  # whatever the verdict is
         if engine is None:
             raise RuntimeError("it is not loaded")
         told["stage"] = "run"
@@ -67,7 +67,7 @@ def _plan(trt: Any, messages: Messages, name: str) -> bytes:
 
 
 def _run(trt: Any, engine: Any) -> float:
-    """Relative RMS of x w, against FP64."""
+    """Return the relative RMS error of x w, against FP64."""
     jit = RuntimeCache(trt, engine, None)
     context = jit.create_context()
     if context is None:

@@ -1,4 +1,4 @@
-"""What a GPU machine is, whether TensorRT runs on it, and the ceilings of the day."""
+"""Facts about a GPU machine: what it is, whether TensorRT runs on it, and its ceilings of the day."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RUNS = 20
 
 
 def probe() -> Iterator[Named]:
-    """The machine, each ceiling, each TensorRT."""
+    """Yield the results for the machine, each ceiling and each TensorRT."""
     yield "machine", facts() | {"torch": torch.__version__, "torch_cuda": torch.version.cuda}
     yield "gpu", {"state": gpu_state(), **_cuda()}
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -38,14 +38,14 @@ def probe() -> Iterator[Named]:
             yield f"gemm_{name}", _told(partial(_gemm, name, dtype, device))
     yield "copy", _told(partial(_copy, device))
     yield "gpu_after", {"state": gpu_state()}
-    # Last: on a GPU that it is not made for it may take the process down.
+    # TensorRT comes last: on a GPU it is not made for, it may crash the process.
     for name in _FLAVOURS:
         yield name, _tensorrt(name)
     yield from gpu_plans.tried()
 
 
 def _tensorrt(name: str) -> dict[str, Any]:
-    """Versions, and what it says of running here: its own words where it refuses."""
+    """Return versions, whether TensorRT runs here and, if it refuses, its own message."""
     versions = {
         found.metadata["Name"]: found.version
         for found in metadata.distributions()
@@ -83,7 +83,7 @@ def _gemm(name: str, dtype: torch.dtype, device: str) -> dict[str, Any]:
     one = torch.ones((), device=device)
 
     def product() -> torch.Tensor:
-        if name == "fp8":  # the second operand must lie column by column
+        if name == "fp8":  # the second operand must be column-major
             return torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16)
         return a @ b
 
@@ -119,7 +119,7 @@ def _timed(work: Callable[[], Any], device: str) -> Any:
 
 
 def _told(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """One ceiling that this machine's PyTorch does not do is no reason to lose the others."""
+    """Return the result of `work`, or its error, so that one missing operation does not lose the others."""
     try:
         return work()
     except (RuntimeError, NotImplementedError, ValueError) as error:

@@ -47,14 +47,14 @@ def main() -> None:
 
 
 def page(results: Path) -> str:
-    """The page that the results make."""
+    """Return the page made from the results."""
     scripts = table(["command", "measures"], [[f"`{name}`", what] for name, what in SCRIPTS.items()])
     sections = (f"## {title}\n\n{make(results)}" for title, make in SECTIONS.items())
     return "\n".join([HEAD, scripts, *sections])
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     head = list(head)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
@@ -137,7 +137,7 @@ def _baseline(results: Path) -> str:
 
 
 def baseline_table(result: Mapping[str, Any]) -> str:
-    """Modes of PyTorch and ours."""
+    """Return the table of PyTorch's modes and ours, with a line about it."""
     rows = []
     for name, row in result["modes"].items():
         interval = row["s_interval"]
@@ -198,7 +198,7 @@ def _gpu(results: Path) -> str:
 
 
 def _off_the_list(results: Path) -> list[str]:
-    """TensorRT-RTX on a GPU that it has no plans for by its own list."""
+    """Return paragraphs on TensorRT-RTX with a GPU that is not on its list."""
     plans, errors = _read(results / "plans_h100.json"), _read(results / "errors_h100_mini.json")
     if plans is None or errors is None:
         return []
@@ -229,7 +229,7 @@ _STATES = {0: "done", None: "cut off"}  # None: the session ended while it ran
 
 
 def gpu_section(result: Mapping[str, Any]) -> str:
-    """One session on a GPU: what ran, with a line for each result, and the baselines in full."""
+    """Return the section of one session on a GPU: a line for each result, and the baselines in full."""
     from benchmarks.gpu_parts import line
 
     rows, tables = [], []

@@ -1,7 +1,7 @@
-"""A head as the release makes it, in PyTorch: the plain DiT twice a step, and the edge by edge decoder.
+"""The release's way of making a head in PyTorch: the plain DiT twice a step, and the edge-by-edge decoder.
 
-Every step embeds the time, modulates, and projects keys and values of the image anew; the unconditional half
-is a forward pass of its own over zeros. The modes are what one gets from PyTorch by asking.
+Every step embeds the time, modulates, and projects the image's keys and values again; the unconditional half
+is a separate forward pass over zeros. The modes are what PyTorch offers without changes to the code.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]  # x, t, dt, t
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to run PyTorch. The sampler's state stays FP32, and so does the decoder, but for TF32."""
+    """One way to run PyTorch. The sampler's state and the decoder stay FP32, apart from TF32."""
 
     meaning: str
-    dtype: torch.dtype = torch.float32  # of products in image encoder and DiT; norms and sums stay FP32
+    dtype: torch.dtype = torch.float32  # of products in the image encoder and DiT; norms and sums stay FP32
     tf32: bool = False
     compiled: bool = False
     graph: bool = False
@@ -62,7 +62,7 @@ class Official:
 
     @torch.inference_mode()
     def head(self, pixels: Tensor, start: Tensor) -> Tensor:
-        """pixels [1,3,H,W], start [1,N,D] on the host -> vertices [1,V,6] on the host, FP32."""
+        """Return FP32 vertices [1,V,6] from pixels [1,3,H,W] and start [1,N,D], all on the host."""
         self._set_tf32()
         clock = _Clock(self.device, self.ms)
         with self._narrow():
@@ -86,7 +86,7 @@ class Official:
         torch.backends.cudnn.allow_tf32 = self.mode.tf32
 
     def _narrow(self) -> torch.autocast:
-        """Operands of products become `dtype`; weights are already. Nothing to do in FP32."""
+        """Return a context that casts operands of products to the mode's dtype; weights have it already."""
         dtype = self.mode.dtype
         return torch.autocast(
             self.device.type, torch.bfloat16, enabled=dtype != torch.float32, cache_enabled=False
@@ -127,7 +127,7 @@ class Official:
 
 
 class _Clock:
-    """Milliseconds between laps; the device is waited for at each."""
+    """A clock that notes the milliseconds between laps, and waits for the device at each."""
 
     def __init__(self, device: torch.device, ms: dict[str, float]) -> None:
         self._device, self._ms = device, ms
@@ -144,7 +144,7 @@ class _Clock:
 
 
 def in_mode(module: nn.Module, mode: Mode, device: torch.device) -> nn.Module:
-    """A copy of an image encoder or DiT for a mode: weights of products in its dtype."""
+    """Return a copy of an image encoder or DiT for a mode, with the weights of products in its dtype."""
     made = copy.deepcopy(module).to(device).eval()
     for layer in made.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):

@@ -1,8 +1,8 @@
 """The official decoder as released: PyTorch Geometric's message passing, edge by edge.
 
-Nothing is saved here: un-pooled features are gathered for every edge, a linear map of the edge's type is
-applied to each, and the results are scattered to the targets. `models.TOPOSVAE` is the same function
-with the neighbours summed first. Source: TOPOS (arXiv 2605.14594). Needs the extra `baselines`.
+It has no savings: un-pooled features are gathered for every edge, the linear map of the edge's type is
+applied to each, and the results are scattered to the targets. `models.TOPOSVAE` is the same function with the
+neighbours summed first. Source: TOPOS (arXiv 2605.14594). This needs the extra `baselines`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GROUPS, _GROUP_EPS = 4, 1e-3
 
 
 class OfficialDecoder(nn.Module):
-    """latent [1,N,D] -> vertices [1,V,6], with the parameters of `vae`, which it shares."""
+    """A map from a latent [1,N,D] to vertices [1,V,6], which shares the parameters of `vae`."""
 
     clusters: list[Tensor]
 
@@ -50,7 +50,7 @@ class OfficialDecoder(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Un-pool, then residual blocks at the finer level."""
+    """Un-pooling, then residual blocks at the finer level."""
 
     cluster: Tensor
     edges: Tensor
@@ -83,7 +83,7 @@ class _Block(nn.Module):
 
 
 class _TypedConv(MessagePassing):
-    """y_i = sum over incoming edges of (W_type x_j + b_type), each edge on its own."""
+    """y_i = sum over incoming edges of (W_type x_j + b_type), computed edge by edge."""
 
     def __init__(self, conv: Any) -> None:
         super().__init__(aggr="add")

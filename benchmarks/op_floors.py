@@ -1,4 +1,4 @@
-"""The least that the decoder's launches must move and multiply: arithmetic from its plan."""
+"""The least that the decoder's launches must move and multiply, by arithmetic alone."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from topos_rt.gpu.layers import SLICES, Layer, padded
-from topos_rt.gpu.tables import Graph, degrees
-from topos_rt.model.decoder_plan import Plan
+from topos_rt.gpu.tables import Neighbours, degrees
+from topos_rt.model.decoder_steps import DecoderSteps
 
 _HALF, _WIDE, _INDEX = 2, 4, 4  # bytes
-_BLOCK_ROWS = {256: 128, 8: 128}  # by width, see csrc/graph_conv.cu; of all others 64
+_BLOCK_ROWS = {256: 128, 8: 128}  # by width, as in csrc/graph_conv.cu; all others take 64
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a GPU can do at most."""
+    """The most that a GPU can do."""
 
     tflops: float  # FP16 products, FP32 sums
     tbytes: float  # per second, of its memory
 
 
-def decoder_floors(plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
-    """Every launch of graph_conv, and the whole.
+def decoder_floors(steps: DecoderSteps, ceilings: Ceilings) -> dict[str, Any]:
+    """Return the floors of every launch of graph_conv, and of the whole decoder.
 
-    mbytes: each array once, as if all of it came from memory; features fit the L2 cache of large GPUs, so
-    less may do. l2_mbytes: what graph_conv asks of the L2 cache, a row for every edge and the weights for
-    every block; l2_mbytes_tiled: the same of graph_conv_tiled where it can run, else as before. floor_us: the
-    longer of multiplying and moving.
+    mbytes counts each array once, as if all of it came from memory; features fit the L2 cache of large GPUs,
+    so less may do. l2_mbytes is what graph_conv asks of the L2 cache, a row for every edge and the weights
+    for every block. l2_mbytes_tiled is the same for graph_conv_tiled where that can run, and otherwise
+    l2_mbytes. floor_us is the longer of multiplying and moving.
     """
-    steps = [(s.name, s.graph, s.layer, s.residual is not None, _HALF) for s in plan.tiled().steps]
-    rows = steps[-1][1].rows
-    steps.append(("header.1", Graph.each(rows), plan.last, plan.mean is not None, _WIDE))
-    launches = [_launch(*step, ceilings) for step in steps]
+    launches = [
+        _launch(step.name, step.neighbours, step.layer, step.residual is not None, _HALF, ceilings)
+        for step in steps.tiled().convs
+    ]
+    last = Neighbours.identity(steps.vertices)
+    launches.append(_launch("header.1", last, steps.last, steps.mean is not None, _WIDE, ceilings))
 
     def total(key: str) -> float:
         return float(sum(row[key] for row in launches))
@@ -41,33 +43,35 @@ def decoder_floors(plan: Plan, ceilings: Ceilings) -> dict[str, Any]:
     return {
         "ceilings": {"tflops": ceilings.tflops, "tbytes": ceilings.tbytes},
         "launches": launches,
-        "decoder": {"launches": len(launches) + 1 + 2 * (plan.basis is not None)}
+        "decoder": {"launches": len(launches) + 1 + 2 * (steps.basis is not None)}
         | {k: total(k) for k in keys},
     }
 
 
 def _launch(
-    name: str, graph: Graph, layer: Layer, residual: bool, out_bytes: int, ceilings: Ceilings
+    name: str, neighbours: Neighbours, layer: Layer, residual: bool, out_bytes: int, ceilings: Ceilings
 ) -> dict[str, Any]:
     k, n = layer.types * layer.c_in, layer.c_out
-    edges = [int(d.sum()) for d in degrees(graph)]
-    tables = sum(0 if t is None else len(t) for s in graph.types for t in (s.offsets, s.indices)) * _INDEX
-    weights, outputs = k * n * _HALF, graph.rows * n * out_bytes
-    more = graph.rows * n * _HALF * residual
-    moved = graph.inputs * layer.c_in * _HALF + tables + weights + outputs + more
+    edges = [int(d.sum()) for d in degrees(neighbours)]
+    tables = (
+        sum(0 if t is None else len(t) for s in neighbours.types for t in (s.offsets, s.indices)) * _INDEX
+    )
+    weights, outputs = k * n * _HALF, neighbours.rows * n * out_bytes
+    more = neighbours.rows * n * _HALF * residual
+    moved = neighbours.inputs * layer.c_in * _HALF + tables + weights + outputs + more
     gathered = sum(edges) * layer.c_in * _HALF
-    blocks = -(-graph.rows // _BLOCK_ROWS.get(padded(n), 64))
+    blocks = -(-neighbours.rows // _BLOCK_ROWS.get(padded(n), 64))
     l2 = gathered + tables + blocks * weights + outputs + more
-    tiles, reads, l2_tiled = graph.tiles if layer.tileable else None, None, l2
+    tiles, reads, l2_tiled = neighbours.tiles if layer.tileable else None, None, l2
     if tiles is not None:
         slices, count, reads = n // SLICES[n], len(tiles.tables), tiles.reads
         staged = reads * layer.c_in * _HALF
         l2_tiled = slices * (staged + tiles.tables.nbytes) + count * weights + outputs + more
-    flop = 2.0 * graph.rows * k * n
+    flop = 2.0 * neighbours.rows * k * n
     multiply, move = flop / ceilings.tflops / 1e6, moved / ceilings.tbytes / 1e6
     return {
         "name": name,
-        "rows": graph.rows,
+        "rows": neighbours.rows,
         "k": k,
         "n": n,
         "edges": edges,

@@ -1,4 +1,4 @@
-"""A graph convolution in the forms that other libraries offer, for the timings of ours to stand beside."""
+"""Graph convolutions in the forms that other libraries offer, to compare the timings of ours with."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topos_rt.model.decoder_plan import Step
+from topos_rt.model.decoder_steps import Step
 
 if TYPE_CHECKING:
     from benchmarks.op_timings import Bench, Inputs, Turned
 
 
 def torch_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, Turned]:
-    """The same layer per edge as PyTorch Geometric does it, by sparse products, and compiled. All in FP16."""
-    graph, layer, half = step.graph, step.layer, torch.float16
+    """Return a layer in several FP16 forms: per edge like PyTorch Geometric, sparse, gathered, compiled."""
+    neighbours, layer, half = step.neighbours, step.layer, torch.float16
     there = [tuple(None if array is None else bench.tensor(array) for array in pair) for pair in inputs]
     rows = None if step.residual_rows is None else bench.tensor(step.residual_rows.astype(np.int64))
     weight = bench.tensor(layer.matrix).to(half).unflatten(0, (layer.types, -1))
@@ -28,20 +28,20 @@ def torch_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str,
     if layer.gamma is not None and layer.beta is not None:
         norm = bench.tensor(layer.gamma).to(half), bench.tensor(layer.beta).to(half)
     ends, matrices, tables = [], [], []
-    for sources in graph.types:
-        source = np.arange(graph.rows) if sources.indices is None else sources.indices.astype(np.int64)
-        degree = np.ones(graph.rows, int) if sources.offsets is None else np.diff(sources.offsets)
-        target = np.repeat(np.arange(graph.rows), degree)
+    for sources in neighbours.types:
+        source = np.arange(neighbours.rows) if sources.indices is None else sources.indices.astype(np.int64)
+        degree = np.ones(neighbours.rows, int) if sources.offsets is None else np.diff(sources.offsets)
+        target = np.repeat(np.arange(neighbours.rows), degree)
         ends.append((bench.tensor(source), bench.tensor(target)))
-        # sparse products of FP16 do not exist everywhere: FP32 there
-        shape = (graph.rows, graph.inputs)
+        # FP32, because not every PyTorch has sparse products of FP16
+        shape = (neighbours.rows, neighbours.inputs)
         places = torch.stack([ends[-1][1], ends[-1][0]])
         ones = torch.ones(len(source), device=bench.device)
         matrices.append(torch.sparse_coo_tensor(places, ones, shape).coalesce().to_sparse_csr())
-        table = np.full((graph.rows, int(degree.max())), graph.inputs, np.int64)
+        table = np.full((neighbours.rows, int(degree.max())), neighbours.inputs, np.int64)
         table[target, np.arange(len(target)) - np.repeat(np.cumsum(degree) - degree, degree)] = source
         tables.append(bench.tensor(table))
-    degrees = torch.stack([torch.bincount(t, minlength=graph.rows) for _, t in ends], 1).to(half)
+    degrees = torch.stack([torch.bincount(t, minlength=neighbours.rows) for _, t in ends], 1).to(half)
 
     def rest(y: Tensor, residual: Tensor | None) -> Tensor:
         if norm is not None:
@@ -51,7 +51,7 @@ def torch_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str,
         return torch.nn.functional.silu(y) if step.silu else y
 
     def per_edge(x: Tensor, residual: Tensor | None) -> Tensor:
-        y = torch.zeros(graph.rows, layer.c_out, dtype=half, device=bench.device)
+        y = torch.zeros(neighbours.rows, layer.c_out, dtype=half, device=bench.device)
         for (source, target), w, b in zip(ends, weight, bias.to(half), strict=True):
             y.index_add_(0, target, x[source] @ w + b)
         return rest(y, residual)
@@ -67,7 +67,7 @@ def torch_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str,
 
     forms: dict[str, Any] = {"per edge": per_edge, "sparse": sparse, "gathered": gathered}
     if bench.gpu:
-        # Not "max-autotune": that takes minutes. Static, or the second topology would be compiled for any.
+        # "max-autotune" would take minutes. Without dynamic=False the second topology gets dynamic sizes.
         forms["compiled"] = torch.compile(gathered, dynamic=False)
 
     def turned(form: Callable[..., Any]) -> Turned:

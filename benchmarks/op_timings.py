@@ -1,4 +1,4 @@
-"""Times the kernels on a GPU beside the forms of other libraries, or rehearses all of it on the CPU."""
+"""Time the kernels on a GPU beside the forms of other libraries, or rehearse all of it on the CPU."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from topos_rt import __version__
 from topos_rt.errors import one_line
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.layers import Layer
-from topos_rt.gpu.tables import Corners
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-from topos_rt.model.decoder_plan import Plan, Step
+from topos_rt.model.decoder_steps import DecoderSteps, Step
 
 _GEMM, _COPY_BYTES = 8192, 1 << 30
-_STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")  # of the two finest levels: beside other libraries' forms
+# Steps of the two finest levels that are timed beside other libraries' forms.
+_STEPS = ("resblks.1.conv_a", "resblks.1.conv_b")
 _WARM = 20
-_BATCH = 25  # runs that wait behind one delay: the queue of a stream has room for about a thousand launches
-_SLEEP_HZ, _LONGEST_SLEEP_S = 2e9, 1.0  # of torch.cuda._sleep: no less than the clock of the multiprocessors
-_ROW = 20  # launches in a row, without the gaps that a single one is timed with
-_SETS = 5  # of arrays that a row goes through: more than any cache holds
+_BATCH = 25  # runs that wait behind one delay; a stream's queue has room for about a thousand launches
+_SLEEP_HZ, _LONGEST_SLEEP_S = 2e9, 1.0  # torch.cuda._sleep counts clocks; no multiprocessor has more a second
+_ROW = 20  # launches in a row, so that the gaps around a single one are not timed
+_SETS = 5  # sets of arrays that a row goes through, more than any cache holds
 Work = Callable[[], Any]
 Turned = Callable[[int], Any]  # which set of arrays
 Inputs = tuple[np.ndarray, np.ndarray | None]  # x, residual
@@ -37,10 +37,10 @@ Keep = Callable[[dict[str, Any]], None]
 
 
 class Bench:
-    """Runs work and times it: by CUDA events on a GPU; by the host's clock in a rehearsal."""
+    """Runs work and times it, by CUDA events on a GPU and by the host's clock in a rehearsal."""
 
     def __init__(self, rehearse: bool, runs: int, others: bool = True, steps: Sequence[str] = ()) -> None:
-        """others: also the forms of other libraries. steps: names of graph convolutions, none: each shape."""
+        """others: time other libraries' forms too. steps: names of graph convolutions; none: each shape."""
         self.device = torch.device("cpu" if rehearse else "cuda")
         self.others, self.steps = others, steps
         self.runs = runs
@@ -51,14 +51,14 @@ class Bench:
         return int(torch.cuda.current_stream().cuda_stream) if self.gpu else 0
 
     def put(self, array: np.ndarray) -> Any:
-        """For our ops: an array on the device."""
+        """Return an array on the device, for our ops."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device) if self.gpu else array
 
     def tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def time(self, work: Work, clock: bool = False) -> dict[str, float]:
-        """Microseconds: min, p50, p90, p99, n, after warming up. clock: of the host, for work that waits."""
+        """Return microseconds (min, p50, p90, p99) and n. clock: time by the host, for work that waits."""
         for _ in range(min(_WARM, self.runs)):
             work()
         times = self._events(work) if self.gpu and not clock else self._clock(work)
@@ -79,7 +79,7 @@ class Bench:
         work()
         enqueue = time.perf_counter() - start
         for first in range(0, self.runs, _BATCH):
-            # Our launches take the host longer than the GPU: behind a delay the events see the GPU alone.
+            # Our launches take the host longer than the GPU. Behind a delay the events time the GPU alone.
             seconds = min(2 * _BATCH * enqueue, _LONGEST_SLEEP_S)
             torch.cuda._sleep(int(_SLEEP_HZ * seconds))
             for begin, end in marks[first : first + _BATCH]:
@@ -90,14 +90,14 @@ class Bench:
         return [1e3 * float(begin.elapsed_time(end)) for begin, end in marks]
 
     def in_a_row(self, work: Turned) -> dict[str, float]:
-        """Microseconds of one of many in a CUDA graph, as a decoder's launches are; work takes turns."""
+        """Return microseconds of one launch among many in a CUDA graph, as in a decoder."""
         if not self.gpu:
             return self.time(lambda: work(0))
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="relaxed"):
+        cuda_graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(cuda_graph, capture_error_mode="relaxed"):
             for turn in range(_ROW):
                 work(turn)
-        times = self.time(graph.replay)
+        times = self.time(cuda_graph.replay)
         return {key: value if key == "n" else value / _ROW for key, value in times.items()}
 
     def _clock(self, work: Work) -> list[float]:
@@ -109,8 +109,10 @@ class Bench:
         return times
 
 
-def measure(vae: TOPOSVAE, plan: Plan, names: Sequence[str], bench: Bench, keep: Keep) -> dict[str, Any]:
-    """All that was asked for, with the ceilings of the same run. keep: given the result as it grows."""
+def measure(
+    vae: TOPOSVAE, steps: DecoderSteps, names: Sequence[str], bench: Bench, keep: Keep
+) -> dict[str, Any]:
+    """Measure all that was asked for, and the ceilings. keep: called with the result as it grows."""
     if bench.gpu and not torch.cuda.is_available():
         raise SystemExit(
             "bench_ops: got no GPU that PyTorch can use; expected one; fix: --floors or --rehearse"
@@ -126,12 +128,12 @@ def measure(vae: TOPOSVAE, plan: Plan, names: Sequence[str], bench: Bench, keep:
             found.update(more)
             keep(result)
 
-        _OPS[name](bench, vae, plan, Ceilings(**ceilings), grown)
+        _OPS[name](bench, vae, steps, Ceilings(**ceilings), grown)
     return result
 
 
 def failures(result: Any, path: str = "") -> list[str]:
-    """What of a result is an error, by where it is."""
+    """List the errors in a result, each with its place."""
     if not isinstance(result, dict):
         return []
     if "error" in result:
@@ -140,7 +142,7 @@ def failures(result: Any, path: str = "") -> list[str]:
 
 
 def _told(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """One form that fails is no reason to lose the others."""
+    """Do the work; turn an exception into a result, so that one form that fails does not lose the others."""
     try:
         return work()
     except Exception as error:  # noqa: BLE001 - of any library
@@ -148,13 +150,13 @@ def _told(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {one_line(str(error))[:400]}"}
 
 
-def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
-    floors = {row["name"]: row for row in decoder_floors(plan, ceilings)["launches"]}
-    stages = max(int(step.name.split(".")[1]) for step in plan.steps if step.name.startswith("decoder."))
+def _graph_conv(bench: Bench, vae: TOPOSVAE, steps: DecoderSteps, ceilings: Ceilings, keep: Keep) -> None:
+    floors = {row["name"]: row for row in decoder_floors(steps, ceilings)["launches"]}
+    stages = max(int(step.name.split(".")[1]) for step in steps.convs if step.name.startswith("decoder."))
     wanted = {f"decoder.{stage}.{name}" for stage in (stages - 1, stages) for name in _STEPS}
     shapes = set()
-    for step in plan.tiled().steps:
-        shape = id(step.graph), step.layer.c_in, step.layer.c_out
+    for step in steps.tiled().convs:
+        shape = id(step.neighbours), step.layer.c_in, step.layer.c_out
         if step.name in bench.steps or (not bench.steps and (step.name in wanted or shape not in shapes)):
             others = step.name in bench.steps or step.name in wanted
             _one_conv(bench, step, floors[step.name], keep, bench.others and others)
@@ -162,22 +164,22 @@ def _graph_conv(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, kee
 
 
 def inputs_of(step: Step, turn: int) -> Inputs:
-    """x, and the residual if the step has one."""
+    """Draw x, and the residual if the step has one."""
     rng = np.random.default_rng(turn)
-    x = rng.standard_normal((step.graph.inputs, step.layer.c_in)).astype(np.float16)
+    x = rng.standard_normal((step.neighbours.inputs, step.layer.c_in)).astype(np.float16)
     if step.residual is None:
         return x, None
-    rows = step.graph.rows if step.residual_rows is None else int(step.residual_rows.max()) + 1
+    rows = step.neighbours.rows if step.residual_rows is None else int(step.residual_rows.max()) + 1
     return x, rng.standard_normal((rows, step.layer.c_out)).astype(np.float16)
 
 
 def our_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, Turned]:
-    """The kernel of all GPUs, and Hopper's where it is."""
+    """Return graph_conv, and graph_conv_tiled where it can run."""
     there = [tuple(None if array is None else bench.put(array) for array in pair) for pair in inputs]
-    outs = [bench.put(np.full((step.graph.rows, step.layer.c_out), np.nan, np.float16)) for _ in inputs]
+    outs = [bench.put(np.full((step.neighbours.rows, step.layer.c_out), np.nan, np.float16)) for _ in inputs]
     rows = None if step.residual_rows is None else bench.put(step.residual_rows)
     forms: dict[str, Turned] = {}
-    graph = step.graph.placed(bench.put) if bench.gpu else step.graph
+    neighbours = step.neighbours.placed(bench.put) if bench.gpu else step.neighbours
     here = step.by_tiles and (not bench.gpu or ops.tiles_here())
     for name, tiled in {"ours": False, "ours, tiled": True}.items():
         if tiled and not here:
@@ -186,8 +188,8 @@ def our_convs(bench: Bench, step: Step, inputs: Sequence[Inputs]) -> dict[str, T
 
         def ours(turn: int, layer: Layer = layer) -> Any:
             (x, residual), out = there[turn % len(there)], outs[turn % len(there)]
-            ops.graph_conv(x, graph, layer, residual, rows, step.silu, out=out, stream=bench.stream)
-            return out  # not what the op returns: of an array on a GPU it knows no more than the address
+            ops.graph_conv(x, neighbours, layer, residual, rows, step.silu, out=out, stream=bench.stream)
+            return out  # the op returns a DeviceArray, which NumPy cannot read
 
         forms[name] = ours
     return forms
@@ -197,7 +199,7 @@ def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, other
     inputs = [inputs_of(step, turn) for turn in range(_SETS if bench.gpu else 1)]
     x, residual = (None if array is None else array.astype(np.float64) for array in inputs[0])
     assert x is not None
-    truth = ops.graph_conv(x, step.graph, step.layer, residual, step.residual_rows, step.silu)
+    truth = ops.graph_conv(x, step.neighbours, step.layer, residual, step.residual_rows, step.silu)
     row: dict[str, Any] = {"floor_us": floor["floor_us"], "bound": floor["bound"], "us": {}}
 
     def one(name: str, work: Turned) -> dict[str, Any]:
@@ -234,40 +236,23 @@ def _one_conv(bench: Bench, step: Step, floor: dict[str, Any], keep: Keep, other
         keep({step.name: row})
 
 
-def _flow_step(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
-    size, rng = plan.latent[0] * plan.latent[1], np.random.default_rng(0)
+def _flow_step(bench: Bench, vae: TOPOSVAE, steps: DecoderSteps, ceilings: Ceilings, keep: Keep) -> None:
+    size, rng = steps.latent[0] * steps.latent[1], np.random.default_rng(0)
     terms = [bench.put(rng.standard_normal(size).astype(np.float32)) for _ in range(4)]
-    # A row for every run: past the last there is nothing to do. Small weights: the sums are terms again.
-    table = bench.put(rng.uniform(-0.25, 0.25, (2 * bench.runs + _WARM, 2, 4)).astype(np.float32))
-    step, half = bench.put(np.zeros(1, np.int32)), bench.put(np.zeros(size, np.float16))
-    moved = size * (4 * 4 + 2 * 4 + 2) / 1e6
+    # The table has a row for every run, because past its end there is nothing to do. Weights are small,
+    # because each sum is a term of the next.
+    table = bench.put(rng.uniform(-0.25, 0.25, (2 * bench.runs + _WARM, 4)).astype(np.float32))
+    step, moved = bench.put(np.zeros(1, np.int32)), size * (4 + 1) * 4 / 1e6
 
     def work() -> None:
-        ops.flow_step(terms, table, step, terms[:2], half, stream=bench.stream)
+        ops.flow_step(terms, table, step, out=terms[0], stream=bench.stream)
 
     keep(_told("flow_step", lambda: _moved("flow_step", bench.time(work), moved, ceilings)))
 
 
-def _mesh_normals(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
-    rng, rows = np.random.default_rng(0), plan.vertices
-    # Each vertex with six triangles of vertices nearby, as a mesh has after renumbering.
-    near = np.arange(rows)[:, None] + rng.integers(1, 60, (rows, 2))
-    corners = Corners.of_triangles(rows, np.hstack([np.arange(rows)[:, None], near % rows]).repeat(2, 0))
-    positions = bench.put(rng.standard_normal((rows, 6)).astype(np.float32))
-    outs = bench.put(np.empty((rows, 3), np.float32)), bench.put(np.empty((rows, 3), np.float32))
-    moved = (rows * (6 + 6) * 4 + corners.offsets.nbytes + corners.wings.nbytes) / 1e6
-    placed = corners.placed(bench.put) if bench.gpu else corners
-    turn, centre = np.eye(3), np.zeros(3)
-
-    def work() -> None:
-        ops.mesh_normals(positions, placed, turn, 0.1, centre, outs=outs, stream=bench.stream)
-
-    keep(_told("mesh_normals", lambda: _moved("mesh_normals", bench.time(work), moved, ceilings)))
-
-
-def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: Keep) -> None:
-    floor = decoder_floors(plan, ceilings)["decoder"]
-    latent = np.random.default_rng(0).standard_normal((1, *plan.latent)).astype(np.float32)
+def _decoder(bench: Bench, vae: TOPOSVAE, steps: DecoderSteps, ceilings: Ceilings, keep: Keep) -> None:
+    floor = decoder_floors(steps, ceilings)["decoder"]
+    latent = np.random.default_rng(0).standard_normal((1, *steps.latent)).astype(np.float32)
     found: dict[str, Any] = {}
 
     def tell(name: str, measured: Callable[[], dict[str, float]]) -> None:
@@ -281,19 +266,20 @@ def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: 
         keep({"floor_us": floor["floor_us"], "us": found})
 
     if bench.gpu:
-        tell("ours, from and to the host", lambda: _ours(bench, plan, latent, "run"))
-        tell("ours, waited for", lambda: _ours(bench, plan, latent, "launch"))
-        tell("ours, by events", lambda: _ours(bench, plan, latent, "events"))
-        tell("not tiled, by events", lambda: _ours(bench, plan, latent, "events", tiled=False))
+        tell("ours, from and to the host", lambda: _ours(bench, steps, latent, "run"))
+        tell("ours, waited for", lambda: _ours(bench, steps, latent, "launch"))
+        tell("ours, by events", lambda: _ours(bench, steps, latent, "events"))
+        tell("not tiled, by events", lambda: _ours(bench, steps, latent, "events", tiled=False))
     else:
-        twin = NumpyDecoder(plan)
+        twin = NumpyDecoder(steps)
         tell("twin", lambda: bench.time(lambda: twin.run({"latent": latent})))
     if not bench.others:
         return
     given = torch.from_numpy(latent).to(bench.device)
     with torch.inference_mode():
         module = vae.to(bench.device)
-        for part in vae.modules():  # shared tables that `to` leaves on the host, for every call to copy
+        # `to` leaves the shared tables on the host, and every call would copy them.
+        for part in vae.modules():
             for sums in getattr(part, "_sums", ()):
                 sums.table = sums.table.to(bench.device)
         tell("PyTorch, FP32", lambda: bench.time(lambda: module.decode(given)))
@@ -305,10 +291,10 @@ def _decoder(bench: Bench, vae: TOPOSVAE, plan: Plan, ceilings: Ceilings, keep: 
 
 
 def _ours(
-    bench: Bench, plan: Plan, latent: np.ndarray, how: str, tiled: bool | None = None
+    bench: Bench, steps: DecoderSteps, latent: np.ndarray, how: str, tiled: bool | None = None
 ) -> dict[str, float]:
-    """The decoder on the kernels: `run` as it is, a launch waited for, or that by its own stream's events."""
-    with KernelDecoder(plan, tiled=tiled) as decoder, cuda.Event() as begin, cuda.Event() as end:
+    """Time the decoder on the kernels: `run`, or `launch` with a wait, or `launch` by its stream's events."""
+    with KernelDecoder(steps, tiled=tiled) as decoder, cuda.Event() as begin, cuda.Event() as end:
         decoder.run({"latent": latent})
 
         def launch() -> float:
@@ -325,8 +311,8 @@ def _ours(
         return bench.summary([launch() for _ in range(bench.runs)])
 
 
-_OPS: dict[str, Callable[[Bench, TOPOSVAE, Plan, Ceilings, Keep], None]] = {
-    "graph_conv": _graph_conv, "flow_step": _flow_step, "mesh_normals": _mesh_normals, "decoder": _decoder,
+_OPS: dict[str, Callable[[Bench, TOPOSVAE, DecoderSteps, Ceilings, Keep], None]] = {
+    "graph_conv": _graph_conv, "flow_step": _flow_step, "decoder": _decoder,
 }  # fmt: skip
 
 
@@ -337,7 +323,7 @@ def _moved(name: str, times: dict[str, float], mbytes: float, ceilings: Ceilings
 
 
 def _ceilings(bench: Bench) -> dict[str, float]:
-    """A large product of random FP16 matrices, and a copy."""
+    """Measure a large product of random FP16 matrices, and a copy."""
     n, size = (_GEMM, _COPY_BYTES) if bench.gpu else (512, 1 << 24)
     dtype = torch.float16 if bench.gpu else torch.float32
     a, b = (torch.randn(n, n, device=bench.device, dtype=dtype) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Draws the frontier that `bench_sampler` measured.
+"""Draw the frontier that `bench_sampler` measured.
 
 python -m benchmarks.plot_sampler benchmarks/results/sampler_mini.json docs/images/sampler_frontier.png
 """
@@ -25,7 +25,7 @@ _COLOURS = {name: _PALETTE(i) for i, name in enumerate(SOLVERS)}
 
 
 def main() -> None:
-    """Read the JSON, write the PNG."""
+    """Read the JSON and write the PNG."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("picture", type=Path)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.profile_ops [--step decoder.2.resblks.1.conv_a] [--preset official] [--json FILE]
 
-Runs itself under `ncu`, without touching the clocks and with what the caches hold, and tells for each kernel
-how its samples are divided, by where the instruction is in the code: before the first product with the
-weights, from there to the last one, behind it; and for what warps waited there. Needs a GPU, PyTorch with
-CUDA, `ncu` on the PATH and the extra `export`.
+The script runs itself under `ncu`, which leaves the clocks and the caches alone. For each kernel it reports
+how the samples divide between three parts of the code (before the first product with the weights, from there
+to the last one, after it), and what the warps waited for in each. It needs a GPU, PyTorch with CUDA, `ncu` on
+the PATH and the extra `export`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from topos_rt.errors import OptionError, one_line
 STEPS = ("decoder.2.resblks.1.conv_a", "decoder.2.resblks.1.conv_b", "decoder.3.resblks.1.conv_b")
 _SECTIONS = ("SpeedOfLight", "SourceCounters", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats")
 _PRODUCTS = ("HGMMA", "HMMA")  # the first of them that a kernel has multiplies with its weights
-_MOST = 4  # reasons to wait that are told of a part
+_MOST = 4  # reasons to wait that are reported for a part
 Row = dict[str, str]
 
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def profile(preset: str, steps: list[str]) -> dict[str, Any]:
-    """The JSON object. Raises OptionError where there is no ncu, or it fails."""
+    """Return the JSON object. Raises OptionError where ncu is missing or fails."""
     program = shutil.which("ncu")
     if program is None:
         raise OptionError("profile_ops", got="no ncu on the PATH", expected="Nsight Compute")
@@ -71,7 +71,7 @@ def profile(preset: str, steps: list[str]) -> dict[str, Any]:
 
 
 def kernels(lines: Iterable[str]) -> Iterator[list[Row]]:
-    """The instructions of each launch in the source page of a report, as CSV; some are in it twice."""
+    """Yield the instructions of each launch from a report's source page, as CSV; some are in it twice."""
     head: list[str] | None = None
     rows: list[Row] = []
     last: list[Row] = []
@@ -87,7 +87,7 @@ def kernels(lines: Iterable[str]) -> Iterator[list[Row]]:
 
 
 def parts(rows: list[Row]) -> dict[str, Any]:
-    """How a kernel's samples are divided before, between and behind its products."""
+    """Divide a kernel's samples into those before, between and after its products."""
     kinds = [row["Source"].split(".")[0].split()[-1:] for row in rows]
     found_at = ([n for n, kind in enumerate(kinds) if kind == [product]] for product in _PRODUCTS)
     places = next(filter(None, found_at), [0])
@@ -124,17 +124,17 @@ def _run(words: list[str]) -> str:
     return done.stdout
 
 
-def _launch(preset: str, steps: list[str]) -> None:
-    """Each step by each kernel, once while the profiler looks."""
+def _launch(preset: str, names: list[str]) -> None:
+    """Run each step by each kernel, once while the profiler looks."""
     import torch
 
     from benchmarks.bench_ops import decoder_of
     from benchmarks.op_timings import Bench, inputs_of, our_convs
 
-    plan, bench = decoder_of(preset)[1].tiled(), Bench(rehearse=False, runs=3)
-    known = {step.name: step for step in plan.steps}
+    steps, bench = decoder_of(preset)[1].tiled(), Bench(rehearse=False, runs=3)
+    known = {step.name: step for step in steps.convs}
     works = [
-        work for name in steps for work in our_convs(bench, known[name], [inputs_of(known[name], 0)]).values()
+        work for name in names for work in our_convs(bench, known[name], [inputs_of(known[name], 0)]).values()
     ]
     for work in 3 * works:
         work(0)

@@ -1,4 +1,4 @@
-"""How a benchmark's script ends: its result as JSON, or one line of what is wrong."""
+"""The end of a benchmark's script: its result as JSON, or one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from topos_rt.support.files import check_writable, write_atomic
 
 
 def report(measure: Callable[[], dict[str, Any]], path: Path | None) -> int:
-    """Measure, and write the JSON where a path is given. Returns the exit code.
+    """Measure, and write the JSON if a path is given. Return the exit code.
 
-    Whether it can be written is seen before anything is measured.
+    A path that cannot be written is found before anything is measured.
     """
     try:
         if path:

@@ -13,13 +13,13 @@ from topos_rt.scan.surface import Surface, kd_tree
 
 NOISE_M = 0.0005
 CLOUD_POINTS = 20_000
-NECK_SHARE = 0.12  # of the height, cut off below
+NECK_SHARE = 0.12  # of the height, cut off at the bottom
 VOXEL_M = 0.0025
 
 
 @dataclass(frozen=True, eq=False)
 class TrueHead:
-    """One head of the model's topology, and which of its triangles show from outside."""
+    """A head of the model's topology, and which of its triangles are visible from outside."""
 
     positions: np.ndarray  # [V,3] metres
     triangles: np.ndarray  # [F,3]
@@ -45,7 +45,7 @@ def subdivided(head: TrueHead, draw: np.random.Generator) -> Any:
 
 
 def decimated(share: float) -> Callable[[TrueHead, np.random.Generator], Any]:
-    """By quadric errors, to a share of the triangles."""
+    """Return a function that decimates a head by quadric errors to a share of its triangles."""
 
     def make(head: TrueHead, draw: np.random.Generator) -> Any:
         import fast_simplification
@@ -57,12 +57,12 @@ def decimated(share: float) -> Callable[[TrueHead, np.random.Generator], Any]:
 
 
 def outside(head: TrueHead, draw: np.random.Generator) -> Any:
-    """Open where the eyes, nostrils and lips lead inside."""
+    """Return the outside, which is open where the eyes, nostrils and lips lead inside."""
     return _mesh(head.positions, head.triangles[head.outside])
 
 
 def remeshed(head: TrueHead, draw: np.random.Generator) -> Any:
-    """The outside by marching cubes on the signed distance to its points (Hoppe et al. 1992)."""
+    """Return the outside by marching cubes on the signed distance to its points (Hoppe et al. 1992)."""
     from skimage.measure import marching_cubes
 
     points, normals = head.outer.sample(200_000, 3)
@@ -71,7 +71,7 @@ def remeshed(head: TrueHead, draw: np.random.Generator) -> Any:
     counts = np.ceil((points.max(0) + 3 * VOXEL_M - low) / VOXEL_M).astype(int)
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), -1).reshape(-1, 3)
     places = low + VOXEL_M * grid
-    # further off, on the open sides, the sign means nothing
+    # Farther away, on the open sides, the sign means nothing.
     reach = 1.8 * VOXEL_M
     distances, ids = kd_tree(points).query(places, distance_upper_bound=reach)
     near = np.isfinite(distances)
@@ -92,7 +92,7 @@ def neck_cut(head: TrueHead, draw: np.random.Generator) -> Any:
 
 
 def noisy_cloud(head: TrueHead, draw: np.random.Generator) -> Any:
-    """Points of the outside with noise and without normals."""
+    """Return points of the outside, with noise and without normals."""
     import trimesh
 
     points = head.outer.sample(CLOUD_POINTS, 4).points

@@ -1,9 +1,10 @@
-"""How far a backend's engines are from onnxruntime in FP32, graph by graph and on the final vertices.
+"""Measure how far a backend's engines are from onnxruntime in FP32, graph by graph and on the final vertices.
 
     python -m benchmarks.stage_errors --backend tensorrt-rtx --precision fp16 --json FILE [--model mini]
 
-Every graph gets what it was given in a head of the reference, so that no error is passed on; then whole heads
-of both are compared, as the release samples: 50 Euler steps, w = 3. Outputs are checked against NaN.
+Every graph gets the inputs it had in a head of the reference, so that no error is passed on. Then whole heads
+of both are compared with the release's sampling: 50 Euler steps, w = 3. Output buffers start as NaN, so that
+values left unwritten are found.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SETTINGS: dict[str, Any] = {"preset": "reference", "guidance": 3.0, "temperature
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print a table, write the JSON. Returns the exit code."""
+    """Measure, print a table and write the JSON. Return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--backend", default="auto")
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The JSON object. Raises OptionError for arguments that cannot be."""
+    """Measure, and return the JSON object. Raises OptionError for invalid arguments."""
     if not 1 <= arguments.seeds <= 1000:
         raise OptionError("--seeds", got=arguments.seeds, expected="a whole number from 1 to 1000")
     sampling = SETTINGS | {"steps": arguments.steps}
@@ -94,7 +95,7 @@ def _graph(reference: Session, other: Session, graph: str) -> dict[str, Any]:
 
 
 def _moved(reference: Session, other: Session, seed: int) -> np.ndarray:
-    """[V] distances in millimetres between the heads of a seed."""
+    """Return [V] distances in millimetres between the two heads of a seed."""
     picture = np.random.default_rng(seed).integers(0, 256, (256, 256, 3), np.uint8)
     first, second = (
         session.pipeline(picture, seed=seed, **session.request.sampling).positions

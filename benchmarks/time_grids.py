@@ -1,4 +1,4 @@
-"""Time grids made for a model: where on a known trajectory a few steps are best spent."""
+"""Time grids made for a model: where on a known trajectory a few steps are best placed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _DECIMALS = 4
 def best_grids(
     times: np.ndarray, states: np.ndarray, velocities: np.ndarray, steps: tuple[int, ...]
 ) -> dict[int, tuple[float, ...]]:
-    """For each number of steps, the grid whose Euler steps stay nearest to the trajectories.
+    """Return for each number of steps the grid whose Euler steps stay closest to the trajectories.
 
-    times [M] from 1 to 0 are those to choose from; states and velocities [n,M,K] lie on n trajectories. The
-    cost of a step from i to j is the mean square of x_j - (x_i + (t_j - t_i) v_i), its local error; dynamic
-    programming finds the cheapest way of so many steps from the first time to the last.
+    times [M] from 1 to 0 are the candidates; states and velocities [n,M,K] lie on n trajectories. The cost of
+    a step from i to j is its local error, the mean square of x_j - (x_i + (t_j - t_i) v_i). Dynamic
+    programming finds the cheapest path with the given number of steps from the first time to the last.
     """
     local = np.full((len(times), len(times)), np.inf)
     for i in range(len(times) - 1):

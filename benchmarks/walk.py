@@ -76,7 +76,7 @@ def measure() -> dict[str, Any]:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Count, print and, where asked to, write."""
+    """Count and print, and write the counts if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.walk", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts")
     arguments = parser.parse_args(words)
@@ -85,7 +85,8 @@ def main(words: list[str] | None = None) -> None:
         print(f"{name}: {row['files']} files, {row['file_changes']} changes", end="; ")
         print(f"{row['rooms']} rooms, {row['room_changes']} changes")
     if arguments.json is not None:
-        write_atomic(arguments.json, (json.dumps(found, indent=1) + "\n").encode(), parents=True)
+        result = {"model": None, **found}  # the way is the same for all weights
+        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
 
 
 if __name__ == "__main__":

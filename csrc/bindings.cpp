@@ -1,5 +1,5 @@
-// The launchers for Python: addresses as whole numbers, 0 for null. All checks are made before, in topos_rt/gpu/ops.py.
-// A status other than 0 is raised as RuntimeError.
+// The launchers, for Python. Addresses are integers, and 0 is null. topos_rt/gpu/ops.py makes all checks before it
+// calls them. A status other than 0 raises RuntimeError.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -39,58 +39,45 @@ void check(int status) {
 #endif
 }
 
-using Pair = std::array<Address, 2>;  // offsets, sources
+using Edges = std::array<Address, 2>;  // offsets, sources
 
-// tiles: of TileTable, for the kernel that needs them; 0: the other.
-void graph_conv(Address x, const std::vector<Pair>& edges, Address tiles, std::array<int, 3> sizes,
-                Address weights, Address bias, Pair norm, Pair residual, bool silu, Address out,
-                std::array<Address, 4> out32, Address stream) {
+// tiles: address of the TileTables, for graph_conv_tiled; 0 asks for graph_conv.
+void graph_conv(Address x, const std::vector<Edges>& edges, Address tiles, int rows, int c_in, int c_out,
+                Address weights, Address bias, Address gamma, Address beta, Address residual, Address residual_rows,
+                bool silu, Address out, Address out32, Address out_rows, Address scale, Address mean, Address stream) {
   topos::GraphConv args{};
   args.x = at<void>(x);
   args.types = static_cast<int>(edges.size());
   for (int i = 0; i < args.types; ++i) args.edges[i] = {at<int32_t>(edges[i][0]), at<int32_t>(edges[i][1])};
-  args.rows = sizes[0], args.c_in = sizes[1], args.c_out = sizes[2];
+  args.rows = rows, args.c_in = c_in, args.c_out = c_out;
   args.weights = at<void>(weights), args.bias = at<float>(bias);
-  args.gamma = at<float>(norm[0]), args.beta = at<float>(norm[1]);
-  args.residual = at<void>(residual[0]), args.residual_rows = at<int32_t>(residual[1]);
+  args.gamma = at<float>(gamma), args.beta = at<float>(beta);
+  args.residual = at<void>(residual), args.residual_rows = at<int32_t>(residual_rows);
   args.silu = silu;
   args.out = at<void>(out);
-  args.out32 = at<float>(out32[0]), args.out_rows = at<int32_t>(out32[1]);
-  args.scale = at<float>(out32[2]), args.mean = at<float>(out32[3]);
+  args.out32 = at<float>(out32), args.out_rows = at<int32_t>(out_rows);
+  args.scale = at<float>(scale), args.mean = at<float>(mean);
   if (!tiles) return check(topos::graph_conv(args, stream_at(stream)));
   check(topos::graph_conv_tiled(args, at<topos::TileTable>(tiles), stream_at(stream)));
 }
 
-void flow_step(const std::vector<Address>& terms, Address table, Address step, int steps,
-               const std::vector<Address>& outs, Address half_out, int64_t size, Address stream) {
+void flow_step(const std::vector<Address>& terms, Address table, Address step, int steps, Address out, int64_t size,
+               Address stream) {
   topos::FlowStep args{};
-  args.count = static_cast<int>(terms.size()), args.sums = static_cast<int>(outs.size());
+  args.count = static_cast<int>(terms.size());
   for (int i = 0; i < args.count; ++i) args.terms[i] = at<float>(terms[i]);
-  for (int i = 0; i < args.sums; ++i) args.outs[i] = at<float>(outs[i]);
   args.table = at<float>(table), args.step = at<int32_t>(step), args.steps = steps;
-  args.half_out = at<void>(half_out), args.size = size;
+  args.out = at<float>(out), args.size = size;
   check(topos::flow_step(args, stream_at(stream)));
 }
 
-void mesh_normals(Address positions, int pitch, int rows, Pair corners, const std::array<float, 9>& rotation,
-                  float scale, const std::array<float, 3>& centre, Pair outs, Address stream) {
-  topos::MeshNormals args{};
-  args.positions = at<float>(positions), args.pitch = pitch, args.rows = rows;
-  args.offsets = at<int32_t>(corners[0]), args.wings = at<int32_t>(corners[1]);
-  for (int i = 0; i < 9; ++i) args.rotation[i] = rotation[i];
-  for (int i = 0; i < 3; ++i) args.centre[i] = centre[i];
-  args.scale = scale;
-  args.out_positions = at<float>(outs[0]), args.out_normals = at<float>(outs[1]);
-  check(topos::mesh_normals(args, stream_at(stream)));
-}
-
-void pack_rows(Address x, Address source_rows, std::array<int, 3> sizes, Address out, Address stream) {
-  const topos::PackRows args{at<float>(x), at<int32_t>(source_rows), sizes[0], sizes[1], sizes[2], at<void>(out)};
+void pack_rows(Address x, Address source_rows, int rows, int c_in, int c_out, Address out, Address stream) {
+  const topos::PackRows args{at<float>(x), at<int32_t>(source_rows), rows, c_in, c_out, at<void>(out)};
   check(topos::pack_rows(args, stream_at(stream)));
 }
 
-void project(Address x, Address basis, std::array<int, 2> sizes, Address coordinates, Address out, Address stream) {
-  const topos::Project args{at<float>(x),           at<float>(basis), sizes[0], sizes[1],
+void project(Address x, Address basis, int directions, int size, Address coordinates, Address out, Address stream) {
+  const topos::Project args{at<float>(x),           at<float>(basis), directions, size,
                             at<float>(coordinates), at<float>(out)};
   check(topos::project(args, stream_at(stream)));
 }
@@ -104,6 +91,7 @@ PYBIND11_MODULE(_kernels, m) {
       py::tuple(py::cast(std::vector<int>(std::begin(topos::kTiledWidths), std::end(topos::kTiledWidths))));
   m.attr("TILE") =
       py::make_tuple(topos::kTileRows, topos::kTileSources, topos::kTileSteps, sizeof(topos::TileTable));
+  m.attr("MAX_TERMS") = topos::kMaxTerms;
 #ifdef TOPOS_CUDA
   m.attr("CUDA_VERSION") = CUDART_VERSION;
   m.attr("ARCHITECTURES") = TOPOS_ARCHITECTURES;
@@ -122,12 +110,14 @@ PYBIND11_MODULE(_kernels, m) {
   }, "take"_a);
   m.def("reverse_warps", [](bool reverse) { topos::reverse_warps() = reverse; }, "reverse"_a);
 #endif
-  m.def("graph_conv", &graph_conv, "x"_a, "edges"_a, "tiles"_a, "sizes"_a, "weights"_a, "bias"_a, "norm"_a,
-        "residual"_a, "silu"_a, "out"_a, "out32"_a, "stream"_a);
-  m.def("flow_step", &flow_step, "terms"_a, "table"_a, "step"_a, "steps"_a, "outs"_a, "half_out"_a, "size"_a,
+  // They take keywords only, because nobody can tell so many addresses and sizes apart by their positions.
+  m.def("graph_conv", &graph_conv, py::kw_only(), "x"_a, "edges"_a, "tiles"_a = 0, "rows"_a, "c_in"_a, "c_out"_a,
+        "weights"_a, "bias"_a = 0, "gamma"_a = 0, "beta"_a = 0, "residual"_a = 0, "residual_rows"_a = 0,
+        "silu"_a = false, "out"_a = 0, "out32"_a = 0, "out_rows"_a = 0, "scale"_a = 0, "mean"_a = 0, "stream"_a);
+  m.def("flow_step", &flow_step, py::kw_only(), "terms"_a, "table"_a, "step"_a, "steps"_a, "out"_a, "size"_a,
         "stream"_a);
-  m.def("mesh_normals", &mesh_normals, "positions"_a, "pitch"_a, "rows"_a, "corners"_a, "rotation"_a, "scale"_a,
-        "centre"_a, "outs"_a, "stream"_a);
-  m.def("pack_rows", &pack_rows, "x"_a, "source_rows"_a, "sizes"_a, "out"_a, "stream"_a);
-  m.def("project", &project, "x"_a, "basis"_a, "sizes"_a, "coordinates"_a, "out"_a, "stream"_a);
+  m.def("pack_rows", &pack_rows, py::kw_only(), "x"_a, "source_rows"_a = 0, "rows"_a, "c_in"_a, "c_out"_a, "out"_a,
+        "stream"_a);
+  m.def("project", &project, py::kw_only(), "x"_a, "basis"_a, "directions"_a, "size"_a, "coordinates"_a, "out"_a,
+        "stream"_a);
 }

@@ -1,5 +1,5 @@
-// What follows a graph convolution's product, on sums in the tensor cores' fragments: biases, group norm, residual,
-// SiLU, and the way out. The form for Hopper has one of its own, and shares the numbers.
+// The operations that follow a graph convolution's product, on sums in the tensor cores' fragments: biases, group norm,
+// residual, SiLU and the store. graph_conv_tiled.cu has its own form of them, but the same functions of one number.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 
 namespace topos {
 
-// tanh.approx: one operation of the special-function unit where an exponential and a quotient take two and a branch.
+// tanh.approx is one operation of the special-function unit, where an exponential and a quotient are two and a branch.
 // Its relative error of 2^-11 is that of FP16, in which the result is kept.
 TOPOS_HD float tanh_of(float z) {
 #ifdef __CUDA_ARCH__
@@ -21,7 +21,7 @@ TOPOS_HD float tanh_of(float z) {
 #endif
 }
 
-// silu(2 h): z / (1 + exp(-z)) = z / 2 (1 + tanh(z / 2)).
+// Returns silu(2 h), because z / (1 + exp(-z)) = z / 2 (1 + tanh(z / 2)).
 TOPOS_HD float silu_of_half(float h) { return h * tanh_of(h) + h; }
 
 TOPOS_HD float inverse_root(float z) {
@@ -32,17 +32,18 @@ TOPOS_HD float inverse_root(float z) {
 #endif
 }
 
-// Consecutive numbers, moved as whole vectors.
+// Consecutive numbers, which are moved as whole vectors.
 template <class T, int Count>
 struct alignas(sizeof(T) * Count < 16 ? sizeof(T) * Count : 16) Run {
   T at[Count];
 };
 
-// The sums of a block of kRows x kColumns, 16 rows x 8 columns a fragment: a warp has RowTiles x ColumnTiles of them,
-// RowWarps x ColumnWarps warps lie beside each other. GroupSize: columns of a group of the norm; whole groups only.
+// The sums of a block of kRows x kColumns. A fragment is 16 rows x 8 columns, a warp has RowTiles x ColumnTiles of
+// them, and RowWarps x ColumnWarps warps lie side by side. GroupSize: columns of a group of the norm; a block has whole
+// groups.
 //
-// A lane holds two neighbouring columns of every tile. Where a warp has four tiles or more, the weights' columns are
-// in another order (topos_rt.gpu.layers.pack): then what it holds of four tiles are eight neighbouring columns, 16 bytes.
+// A lane holds two adjacent columns of every tile. Where a warp has four tiles or more, the weights' columns are in
+// another order (topos_rt.gpu.layers.pack), in which a lane's columns of four tiles are eight adjacent ones, 16 bytes.
 template <int RowTiles, int ColumnTiles, int RowWarps, int ColumnWarps, int GroupSize>
 struct Sums {
   static constexpr int kWarps = RowWarps * ColumnWarps;
@@ -51,15 +52,15 @@ struct Sums {
   static constexpr int kRunTiles = ColumnTiles % 4 == 0 ? 4 : 1;
   static constexpr int kRun = 2 * kRunTiles;
   static constexpr int kWarpColumns = 8 * ColumnTiles;
-  static constexpr int kWarpGroups = kWarpColumns > GroupSize ? kWarpColumns / GroupSize : 1;  // that a warp is in
-  static constexpr int kGroupWarps = kWarpColumns > GroupSize ? 1 : GroupSize / kWarpColumns;  // that a group is in
+  static constexpr int kWarpGroups = kWarpColumns > GroupSize ? kWarpColumns / GroupSize : 1;  // of a warp
+  static constexpr int kGroupWarps = kWarpColumns > GroupSize ? 1 : GroupSize / kWarpColumns;  // of a group
   static_assert(kWarpColumns * kGroupWarps == GroupSize * kWarpGroups, "groups begin where a warp's columns do");
   static_assert(GroupSize % kRun == 0 || kRun == 2, "a run is in one group");
   static constexpr int kPartials = kGroupWarps > 1 ? ColumnWarps * kRows * kWarpGroups : 0;  // floats, twice
 
   struct State {  // of one warp
     PerLane<FragmentD> d[RowTiles][ColumnTiles];
-    PerLane<float> group[RowTiles][2][kWarpGroups];  // sums of a row's group
+    PerLane<float> group[RowTiles][2][kWarpGroups];  // one number for each group of a row
   };
 
   const GraphConv& args;
@@ -87,16 +88,16 @@ struct Sums {
   using Floats = Run<float, kRun>;
   using Halves = Run<Half2, kRun / 2>;
 
-  // Row in the block of registers 2 * upper and 2 * upper + 1 of a fragment.
+  // Returns the row in the block of registers 2 * upper and 2 * upper + 1 of a fragment.
   static TOPOS_HD int row_of(int warp, int lane, int i, int upper) {
     return (warp / ColumnWarps * RowTiles + i) * 16 + lane / 4 + 8 * upper;
   }
-  // First of the columns of a run, of all of the layer's.
+  // Returns the first column of a run, among all of the layer.
   TOPOS_HD int column_of(int warp, int lane, int run) const {
     return first_column + (warp % ColumnWarps) * kWarpColumns + run * 8 * kRunTiles + lane % 4 * kRun;
   }
 
-  // Calls begin(first column), and what it gives with (row in the block, values of the run), for all that a lane has.
+  // Calls begin(first column) for each run of a lane, and what that returns with (row in the block, values of the run).
   template <class F>
   TOPOS_HD void for_runs(State& state, int warp, int lane, F begin) const {
     TOPOS_UNROLL
@@ -123,7 +124,7 @@ struct Sums {
     }
   }
 
-  // Once per edge, so degree times; in FP32.
+  // Adds the bias once per edge, which is degree times, in FP32.
   TOPOS_HD void add_bias(State& state, int warp) const {
     TOPOS_UNROLL
     for (int type = 0; type < kMaxTypes; ++type) {
@@ -141,8 +142,9 @@ struct Sums {
     }
   }
 
-  // Of wide layers, weights and biases have no mean in a group (topos_rt.gpu.layers.centred), so neither have these sums. In
-  // others it goes first, then the squares around it: the sum of squares alone would cancel.
+  // In wide layers weights and biases have no mean in a group (topos_rt.gpu.layers.centred), so neither have these
+  // sums. In others it is subtracted before the squares are summed: the mean of the squares less the square of the
+  // mean would cancel.
   TOPOS_HD void normalise(PerWarp<State, kWarps>& state) const {
     constexpr float share = 1.0f / static_cast<float>(GroupSize);
     if (kColumns < kWide) {
@@ -173,12 +175,12 @@ struct Sums {
     });
   }
 
-  // Which of a warp's groups a tile is in; where tiles are divided between groups, which a lane's part of it is in.
+  // Returns the group of a tile among those of the warp, or of a lane's part of it where groups divide tiles.
   static TOPOS_HD int group_of(int lane, int j) {
     return (GroupSize % 8 ? 8 * j + lane % 4 * 2 : 8 * j) / GroupSize;
   }
 
-  // Calls work(value, the number kept for its row and group).
+  // Calls work(value, the number that `group` holds for its row and group).
   template <class F>
   TOPOS_HD void for_values(State& state, F work) const {
     for_lanes([&](int lane) {
@@ -201,8 +203,8 @@ struct Sums {
     });
   }
 
-  // Leaves in state.group the sum of value(z) over each row's groups. Where several warps have part in a group, their
-  // sums go through shared memory and are added in the order of the warps.
+  // Leaves in state.group the sums of value(z) over each row's groups. Where several warps share a group, their sums go
+  // through shared memory and are added in the order of the warps.
   template <class F>
   TOPOS_HD void sum_groups(PerWarp<State, kWarps>& state, float* shared, F value) const {
     for_warps<kWarps>([&](int warp) {
@@ -246,7 +248,7 @@ struct Sums {
             for (int part = 0; part < kGroupWarps; ++part) {
               sum += shared[((from + part) * kRows + row_of(warp, lane, i, upper)) * kWarpGroups];
             }
-            state[warp].group[i][upper][0][lane] = sum;  // kGroupWarps > 1: a warp has part in one group
+            state[warp].group[i][upper][0][lane] = sum;  // with kGroupWarps > 1 a warp is in one group
           }
         }
       });

@@ -1,7 +1,7 @@
-// A step of the sampler as weighted sums, with the weights chosen on the device. See kernels.h.
+// Computes one weighted sum of the sampler, whose weights are chosen on the device. See kernels.h.
 //
-// This is the simplest kernel here and the template for the next: a body with its sizes as constants, one phase, a
-// launcher that turns arguments into blocks.
+// This is the simplest kernel here and the template for the next one: a body whose sizes are constants, one phase, and
+// a launcher that turns arguments into blocks.
 #include "launch.h"
 
 namespace topos {
@@ -17,30 +17,21 @@ struct Body {
   TOPOS_HD void run(int block, unsigned char*) const {
     const int step = *args.step;
     if (step < 0 || step >= args.steps) return;
-    const float* weights = args.table + static_cast<int64_t>(step) * args.sums * args.count;
+    const float* weights = args.table + static_cast<int64_t>(step) * args.count;
     for_threads<kThreads>([&](int thread) {
       const int64_t i = static_cast<int64_t>(block) * kThreads + thread;
       if (i >= args.size) return;
-      // All terms are read before anything is written: an out may be a term.
-      float terms[kMaxTerms];
+      float sum = 0.0f;
       TOPOS_UNROLL
-      for (int k = 0; k < kMaxTerms; ++k) terms[k] = k < args.count ? args.terms[k][i] : 0.0f;
-      TOPOS_UNROLL
-      for (int j = 0; j < kMaxSums; ++j) {
-        if (j >= args.sums) break;
-        float sum = 0.0f;
-        TOPOS_UNROLL
-        for (int k = 0; k < kMaxTerms; ++k) {
-          if (k < args.count) sum += product(weights[j * args.count + k], terms[k]);
-        }
-        args.outs[j][i] = sum;
-        if (j == 0 && args.half_out) static_cast<Half*>(args.half_out)[i] = to_half(sum);
+      for (int k = 0; k < kMaxTerms; ++k) {
+        if (k < args.count) sum += product(weights[k], args.terms[k][i]);
       }
+      args.out[i] = sum;
     });
   }
 };
 
-// A launch of its own: every block of the sums has read the step before it grows.
+// This is a launch of its own, so that every block of the sum has read the step before it grows.
 struct Advance {
   static constexpr int kThreads = kWarp;
   static constexpr int kBlocksPerSM = 1;

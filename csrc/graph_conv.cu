@@ -1,10 +1,10 @@
-// Graph convolution over a fixed topology, with everything that follows it. See kernels.h.
+// Computes a graph convolution over a fixed topology, with everything that follows it. See kernels.h.
 //
-// A block takes kRows rows of the output and all of its columns, so that the group norm stays inside the block. The
+// A block takes kRows rows of the output and all of their columns, so that the group norm stays inside the block. The
 // product [S_0 | S_1] [W_0; W_1] runs over chunks of 32 columns of S. While the tensor cores multiply one chunk, the
-// neighbours of the next are gathered into registers and the weights of the one after are copied in the background:
-// one barrier a chunk. Weights lie in global memory in the order of fragments, so that a chunk is one straight copy
-// and a lane finds its operands side by side.
+// neighbours of the next are gathered into registers and the weights of the one after are copied in the background, so
+// that a chunk needs one barrier. Weights lie in global memory in the order of fragments, so that a chunk is one
+// straight copy and a lane finds its operands side by side.
 //
 // Source of the maths: TOPOS (arXiv 2605.14594), models/vae.py.
 #include "epilogue.h"
@@ -31,7 +31,7 @@ TOPOS_HD Half8 load8(const Half* p) {
 #endif
 }
 
-// Where a row's sources of one type are. last < 0: it is the one row `first`, not a range of the table.
+// The range of the table that holds a row's sources of one type. With last < 0 there is one source, the row `first`.
 struct Range {
   int first, last;
 };
@@ -42,11 +42,11 @@ TOPOS_HD Range range_of(const Sources& edges, int row, bool exists) {
   return Range{edges.sources ? edges.sources[row] : row, -1};
 }
 
-// The sum of eight columns over a row's sources, in FP32, in the order of the table.
+// Sums eight columns over a row's sources in FP32, in the order of the table.
 TOPOS_HD Half8 gather(const Half* x, int c_in, int column, const Range& range, const int32_t* sources) {
   if (range.last < 0) return load8(x + range.first * c_in + column);
   float sum[kVector] = {};
-  TOPOS_ROLLED  // the compiler would go on unrolling, and run out of registers
+  TOPOS_ROLLED  // unrolled, the loop would need more registers than there are
   for (int e = range.first; e < range.last; e += kBatch) {
     Half8 rows[kBatch];
     TOPOS_UNROLL
@@ -61,21 +61,22 @@ TOPOS_HD Half8 gather(const Half* x, int c_in, int column, const Range& range, c
   return to_half8(sum);
 }
 
-// RowTiles, ColumnTiles: tiles of 16 rows and of 8 columns that one warp multiplies. RowWarps x ColumnWarps warps.
+// RowTiles, ColumnTiles: tiles of 16 rows and of 8 columns that one warp multiplies. A block has RowWarps x ColumnWarps
+// warps.
 template <int RowTiles, int ColumnTiles, int RowWarps, int ColumnWarps, int Stages, int BlocksPerSM>
 struct Body {
-  // A layer with a norm has all the columns of its instance.
+  // A layer with a norm has exactly the columns of its instance.
   using Out = Sums<RowTiles, ColumnTiles, RowWarps, ColumnWarps, 8 * ColumnTiles * ColumnWarps / kGroups>;
   static constexpr int kWarps = Out::kWarps;
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kBlocksPerSM = BlocksPerSM;
   static constexpr int kRows = Out::kRows;
-  static constexpr int kTasks = kRows * kVectors / kThreads;  // 16-byte vectors of S that a thread gathers a chunk
+  static constexpr int kTasks = kRows * kVectors / kThreads;  // 16-byte vectors of a chunk that a thread gathers
   static_assert(kTasks * kThreads == kRows * kVectors, "every vector has a thread");
 
-  // Shared memory.
-  static constexpr int kTile = kRows * kChunk;            // Half: one chunk of S
-  static constexpr int kStage = Out::kColumns / 8 * kWarp;  // Half8: one chunk of weights
+  // The layout of shared memory.
+  static constexpr int kTile = kRows * kChunk;            // in Half: one chunk of S
+  static constexpr int kStage = Out::kColumns / 8 * kWarp;  // in Half8: one chunk of weights
   static constexpr int kWeightsAt = 2 * kTile * static_cast<int>(sizeof(Half));
   static constexpr int kPartialsAt = kWeightsAt + Stages * kStage * static_cast<int>(sizeof(Half8));
   static constexpr int kDegreesAt = kPartialsAt + 2 * Out::kPartials * static_cast<int>(sizeof(float));
@@ -110,7 +111,7 @@ struct Body {
     });
     for (int chunk = 0; chunk < chunks; ++chunk) {
       copy_wait<Stages - 2>();
-      sync();  // this chunk is whole, and nobody reads what is overwritten next
+      sync();  // now this chunk is complete, and nobody reads what is overwritten next
       for_warps<kWarps>([&](int warp) {
         copy_weights(warp, chunk + Stages - 1, chunks, weights);
         PerLane<Gathered> next;
@@ -141,7 +142,7 @@ struct Body {
     });
   }
 
-  // Closes a batch also where there is nothing to copy, so that `copy_wait` counts right at the end.
+  // Closes a batch even where there is nothing to copy, so that `copy_wait` still counts right at the end.
   TOPOS_HD void copy_weights(int warp, int chunk, int chunks, Half8* weights) const {
     if (chunk < chunks) {
       const Half8* from = static_cast<const Half8*>(args.weights) + static_cast<int64_t>(chunk) * kStage;
@@ -161,7 +162,7 @@ struct Body {
       if (type) column -= args.c_in;
       TOPOS_UNROLL
       for (int task = 0; task < kTasks; ++task) {
-        Half8 vector = {};  // also of what lies past the last column
+        Half8 vector = {};  // zeros past the last column
         if (type < args.types && column < args.c_in) {
           const Range range = type ? ranges[lane].range[task][1] : ranges[lane].range[task][0];
           const int32_t* sources = type ? args.edges[1].sources : args.edges[0].sources;
@@ -182,7 +183,7 @@ struct Body {
     });
   }
 
-  // A lane's eight columns of a row serve both halves of a chunk: the order of the weights' rows is made for it.
+  // A lane's eight columns of a row serve both halves of a chunk; the order of the weights' rows is made for that.
   TOPOS_HD void multiply(typename Out::State& state, int warp, const Half* tile, const Half8* weights) const {
     const Half* rows = tile + warp / ColumnWarps * RowTiles * 16 * kChunk;
     const Half4* columns = reinterpret_cast<const Half4*>(weights + warp % ColumnWarps * ColumnTiles * kWarp);
@@ -215,10 +216,10 @@ int launch_instance(const GraphConv& args, Stream stream) {
 
 }  // namespace
 
-// One line for each width, 8 warps each. What limits the wide ones is the way of weights and rows from the L2 cache, so
-// they take as many rows as their registers hold: 64 of 512 columns, 128 of 256.
+// There is one line for each width, with 8 warps each. Traffic of weights and rows from the L2 cache limits the wide
+// ones, so they take as many rows as their registers hold: 64 of 512 columns, 128 of 256.
 int graph_conv(const GraphConv& args, Stream stream) {
-  if (args.c_out % 8 && args.c_out > 96) return kUnsupported;  // a lane of the wide ones has whole vectors
+  if (args.c_out % 8 && args.c_out > 96) return kUnsupported;  // lanes of the wide ones have whole vectors
   switch ((args.c_out + 7) / 8 * 8) {
     case 8: return launch_instance<Body<1, 1, 8, 1, 3, 2>>(args, stream);
     case 16: return launch_instance<Body<1, 1, 4, 2, 3, 2>>(args, stream);

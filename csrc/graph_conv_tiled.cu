@@ -1,13 +1,14 @@
-// Graph convolution for Hopper (compute capability 9.0), tile by tile. See kernels.h.
+// Computes a graph convolution on Hopper (compute capability 9.0), tile by tile. See kernels.h.
 //
 // A block takes kTileRows rows of the output and the columns of whole groups of the norm. The rows of x that a tile
-// reads are known: a third of its edges. Window by window of 64 columns each of them is copied to shared memory once,
-// together with the weights of all types, one window ahead. Sums over neighbours are products too, with ones and zeros:
-// exact, and what a lane has of the result is what it needs of A for the product with the weights. While a warpgroup
-// sums, the others multiply.
+// reads are known, and are a third of its edges. In windows of 64 columns, each of them is copied to shared memory
+// once, together with the weights of all types, one window ahead. Sums over neighbours are products as well, with ones
+// and zeros. They are exact, and a lane's part of the sums is its part of A for the product with the weights. While one
+// warpgroup sums, the others multiply.
 //
-// What is left then is short, because all of it is straight code that runs once: biases are one more product, with a
-// row's degrees for A; the mean of a group is not there (packing.centred); the residual came with the last window.
+// The rest must be short, because it is straight code that runs once. So biases are one more product, whose A is the
+// degrees of the rows; there is no mean to subtract (topos_rt.gpu.layers.centred); and the residual is copied together
+// with the last window.
 //
 // Source of the maths: TOPOS (arXiv 2605.14594), models/vae.py.
 #include "epilogue.h"
@@ -17,8 +18,9 @@
 namespace topos {
 namespace {
 
-// Columns: of a block. Slices: blocks that share the columns of a tile. Types: of edges. Residual, Silu: whether there
-// is one; as branches they would divide the straight code at the end, and the compiler would not find registers for it.
+// Columns: columns of a block. Slices: blocks that share the columns of a tile. Types: edge types. Residual, Silu:
+// whether there is one. As branches they would divide the straight code at the end, for which the compiler would then
+// not find enough registers.
 template <int Columns, int Slices, int Types, bool Residual, bool Silu>
 struct Body {
   static constexpr int kWarps = kTileRows / 16;
@@ -26,21 +28,21 @@ struct Body {
   static constexpr int kBlocksPerSM = 1;
   static constexpr int kVector = 8;            // FP16 numbers in 16 bytes
   static constexpr int kVectorBytes = 16;
-  static constexpr int kSlabs = kWindow / 16;  // of weights, one for each instruction, and for each type
-  static constexpr int kSourceBytes = kWindow * static_cast<int>(sizeof(Half));  // of a window of a row of x
-  // Columns of x that are summed at a time, in tiles of eight: as registers allow.
+  static constexpr int kSlabs = kWindow / 16;  // slabs of weights for each type; an instruction takes one
+  static constexpr int kSourceBytes = kWindow * static_cast<int>(sizeof(Half));  // a row of x in a window
+  // Tiles of eight columns of x that are summed at a time, as many as registers allow.
   static constexpr int kSumTiles = Columns > 128 ? 2 : 4, kSumSlabs = kSumTiles / 2, kParts = kSlabs / kSumSlabs;
-  static constexpr float kHalf = Silu ? 0.5f : 1.0f;  // of what a SiLU follows: silu_of_half
+  static constexpr float kHalf = Silu ? 0.5f : 1.0f;  // silu_of_half takes half of its argument
   static constexpr int kOut = Columns * Slices, kGroupSize = kOut / kGroups, kBlockGroups = Columns / kGroupSize;
   static constexpr int kGroupTiles = kGroupSize / 8;
-  static constexpr int kRunTiles = 4, kGroupRuns = kGroupTiles / kRunTiles;  // see Sums: a run is a whole vector
+  static constexpr int kRunTiles = 4, kGroupRuns = kGroupTiles / kRunTiles;  // a run is a whole vector, as in Sums
 
-  // Shared memory, in bytes: two stages, each of a window's weights and rows of x; the last is followed by a stage of
-  // biases and residuals.
-  static constexpr int kSlab = 16 * Columns;  // Half: what one instruction multiplies with
+  // The layout of shared memory, in bytes. There are two stages, each with a window's weights and rows of x. After the
+  // last window, a stage holds biases and residuals.
+  static constexpr int kSlab = 16 * Columns;  // in Half: the weights that one instruction takes
   static constexpr int kSlabBytes = kSlab * static_cast<int>(sizeof(Half));
   static constexpr int kWeights = Types * kSlabs * kSlabBytes;
-  static constexpr int kRowBytes = Columns * static_cast<int>(sizeof(Half));  // of the residual
+  static constexpr int kRowBytes = Columns * static_cast<int>(sizeof(Half));  // a row of the residual
   static constexpr int kWindows = kWeights + kTileSources * kSourceBytes;
   static constexpr int kTail = kSlabBytes + kTileRows * kRowBytes;
   static constexpr int kStages = 2, kStage = kWindows > kTail ? kWindows : kTail;
@@ -54,7 +56,7 @@ struct Body {
   };
   struct Block {
     const TileTable* table;
-    int column;                   // its first
+    int column;                   // the first of the block
     const unsigned char* weights;
   };
 
@@ -83,7 +85,7 @@ struct Body {
       copy_wait<0>();
       share_with_tensor_cores();
       wgmma_wait<0>();
-      sync();  // this window is whole, and of the last one nothing is read any more
+      sync();  // now this window is complete, and nobody reads the last one any more
       for_warps<kWarps>([&](int warp) {
         unsigned char* next = shared + (window + 1) % kStages * kStage;
         if (window + 1 < windows) {
@@ -111,17 +113,17 @@ struct Body {
   }
 
  private:
-  // Whole vectors, side by side.
+  // Copies whole vectors, side by side.
   static TOPOS_HD void copy(int warp, unsigned char* to, const void* from, int bytes) {
     for_lanes([&](int lane) {
-      TOPOS_ROLLED  // unrolled, addresses would hold registers all the time
+      TOPOS_ROLLED  // unrolled, the addresses would occupy registers all the time
       for (int i = (warp * kWarp + lane) * kVectorBytes; i < bytes; i += kThreads * kVectorBytes) {
         copy16_async(to + i, static_cast<const unsigned char*>(from) + i);
       }
     });
   }
 
-  // The norm's factors, halved where a SiLU of twice the result follows; the sums, which begin at zero.
+  // Loads the norm's factors, halved where silu_of_half follows, and sets the sums to zero.
   TOPOS_HD void begin(int warp, const Block& block, float* norm, State& state) const {
     for_lanes([&](int lane) {
       const int column = warp * kWarp + lane;
@@ -138,13 +140,13 @@ struct Body {
   static constexpr int kRounds = (kTileSources + kRowsAtOnce - 1) / kRowsAtOnce;
   static_assert(kRowsAtOnce % kRowVectors == 0, "a thread's vectors all go to the same place of their rows");
 
-  // Where a vector of a slot is: vectors of a row change places with each other, in another way in each of eight rows.
-  // So eight rows that are read at a time, a vector of each, are in different banks if their slots differ modulo 8.
+  // Returns the offset of a vector of a slot. The vectors of a row are permuted, differently in each of eight rows, so
+  // that reading one vector of each of eight rows meets no bank twice if their slots differ modulo 8.
   static TOPOS_HD int place_in_window(int slot, int vector) {
     return slot * kSourceBytes + (vector ^ slot % kRowVectors) * kVectorBytes;
   }
 
-  // AtOnce: sources in flight, where their numbers come from far away.
+  // AtOnce: how many sources a thread looks up at once; they may come from global memory.
   template <int AtOnce>
   TOPOS_HD void copy_rows(int warp, const int32_t* sources, int count, int window, unsigned char* stage) const {
     const Half* x = static_cast<const Half*>(args.x) + window * kWindow;
@@ -167,8 +169,8 @@ struct Body {
     });
   }
 
-  // Of the residual four lanes read 64 bytes of a row, eight lanes at a time: they change places with the next 64 in
-  // every second row.
+  // Returns the offset of a byte of the residual. Eight lanes read at a time, four of them 64 bytes of one row; so in
+  // every second row these 64 bytes and the next 64 are swapped.
   static TOPOS_HD int place_of(int row, int byte) { return row * kRowBytes + (byte ^ row % 2 * 64); }
 
   TOPOS_HD void copy_residual(int warp, int first, const Block& block, unsigned char* to) const {
@@ -179,7 +181,7 @@ struct Body {
       const int thread = warp * kWarp + lane, column = thread % kVectors * kVector;
       TOPOS_ROLLED
       for (int local = thread / kVectors; local < kTileRows; local += kRows) {
-        const int row = min_of(first + local, args.rows - 1);  // past the last: something to read
+        const int row = min_of(first + local, args.rows - 1);  // past the last row any row will do
         const int64_t source = args.residual_rows ? args.residual_rows[row] : row;
         copy16_async(to + place_of(local, column * static_cast<int>(sizeof(Half))),
                      from + source * kOut + column);
@@ -195,11 +197,11 @@ struct Body {
     PerLane<FragmentA> a[kSumSlabs];
     TOPOS_UNROLL
     for (int part = 0; part < Types * kParts; ++part) {
-      const int type = part / kParts, first = part % kParts * kSumSlabs;  // slab of the window
+      const int type = part / kParts, first = part % kParts * kSumSlabs;  // its first slab in the window
       if (args.edges[type].offsets) {
         PerLane<FragmentD> sums[kSumTiles];
         sum(warp, table, 2 * first, rows, sums);
-        wgmma_wait<0>();  // A of the part before is free
+        wgmma_wait<0>();  // now the registers of the last A are free
         round_sums(sums, a);
       } else {
         wgmma_wait<0>();
@@ -214,7 +216,7 @@ struct Body {
     }
   }
 
-  // Sums over sources, some columns of them from `vector` on: they are B from shared memory, A is ones and zeros.
+  // Sums the columns from `vector` on over the sources, which are B in shared memory; A is ones and zeros.
   static TOPOS_HD void sum(int warp, const TileTable& table, int vector, const unsigned char* rows,
                            PerLane<FragmentD> (&sums)[kSumTiles]) {
     for_lanes([&](int lane) {
@@ -243,7 +245,7 @@ struct Body {
     }
   }
 
-  // Two tiles of eight columns, from `vector` on, of 16 slots, those of lanes 0 to 15 and 16 to 31.
+  // Loads two tiles of eight columns, from `vector` on, for the 16 slots that lanes 0 to 15 hold, and again 16 to 31.
   template <bool Transposed>
   static TOPOS_HD PerLane<FragmentA> tiles(const unsigned char* rows, const PerLane<int>& slots, int vector) {
     PerLane<const unsigned char*> at;
@@ -254,7 +256,7 @@ struct Body {
   }
 
   static TOPOS_HD FragmentA ones_of(uint32_t bits) {
-    constexpr uint32_t kOne = 0x3c00;  // in FP16
+    constexpr uint32_t kOne = 0x3c00;  // one in FP16
     const uint32_t spread = (bits & 15) | (bits & 0xf0) << 12;
     FragmentA ones;
     TOPOS_UNROLL
@@ -262,7 +264,7 @@ struct Body {
     return ones;
   }
 
-  // What a lane has of D is what it needs of A.
+  // Rounds D to A: a lane's part of the one is its part of the other.
   static TOPOS_HD void round_sums(const PerLane<FragmentD> (&sums)[kSumTiles], PerLane<FragmentA> (&a)[kSumSlabs]) {
     for_lanes([&](int lane) {
       TOPOS_UNROLL
@@ -276,7 +278,7 @@ struct Body {
     });
   }
 
-  // Exactly one source a row: nothing to sum.
+  // Loads A where each row has exactly one source, so that there is nothing to sum.
   static TOPOS_HD void load(int warp, const TileTable& table, int type, int vector, const unsigned char* rows,
                             PerLane<FragmentA> (&a)[kSumSlabs]) {
     PerLane<int> slots;
@@ -285,11 +287,11 @@ struct Body {
     for (int slab = 0; slab < kSumSlabs; ++slab) a[slab] = tiles<false>(rows, slots, vector + 2 * slab);
   }
 
-  // Row in the tile of registers 2 * upper and 2 * upper + 1 of a fragment.
+  // Returns the row in the tile of registers 2 * upper and 2 * upper + 1 of a fragment.
   static TOPOS_HD int row_of(int warp, int lane, int upper) { return warp * 16 + lane / 4 + 8 * upper; }
 
-  // Degree times bias, once per edge: degrees are whole numbers, which FP16 has, and a bias is the sum of two rows of
-  // the slab, what FP16 holds of it and what is left.
+  // Adds the bias once per edge, as degree times bias. FP16 holds degrees exactly, and each bias is the sum of two rows
+  // of the slab: the bias rounded to FP16, and the remainder.
   TOPOS_HD void add_bias(int warp, const TileTable& table, const unsigned char* slab, State& state) const {
     PerLane<FragmentA> a[1];
     for_lanes([&](int lane) {
@@ -307,7 +309,7 @@ struct Body {
     wgmma_commit();
   }
 
-  // One over the deviation of a row's group, around a mean of zero; one where there is no norm.
+  // Computes one over the deviation of a row's group, whose mean is zero; one where there is no norm.
   TOPOS_HD void scale_of(const State& state, int group, int upper, PerLane<float>& scale) const {
     constexpr float share = 1.0f / static_cast<float>(kGroupSize);
     for_lanes([&](int lane) {
@@ -322,7 +324,7 @@ struct Body {
     for_lanes([&](int lane) { scale[lane] = args.gamma ? inverse_root(share * scale[lane] + kGroupEps) : 1.0f; });
   }
 
-  // Norm, residual, SiLU, and out; group by group, and in it by runs of eight neighbouring columns a lane.
+  // Applies norm, residual and SiLU, and stores the result: group by group, in runs of eight adjacent columns a lane.
   TOPOS_HD void finish(int warp, int first, const Block& block, const float* norm, const unsigned char* residual,
                        State& state) const {
     TOPOS_UNROLL
@@ -387,8 +389,9 @@ int launch_columns(const GraphConv& args, const TileTable* tiles, Stream stream)
 
 }  // namespace
 
-// One line for each width. A tile of 192 rows makes one wave of blocks of the official sizes on 132 multiprocessors:
-// 126 of 24,049 rows; 512 columns take a fourth, one group of the norm, each, or 29 tiles would leave most idle.
+// There is one line for each width. With tiles of 192 rows the official sizes are one wave of blocks on 132
+// multiprocessors: 24,049 rows are 126 blocks. Blocks of 512 columns take a quarter of them each, one group of the
+// norm, because 29 tiles would leave most multiprocessors idle.
 int graph_conv_tiled(const GraphConv& args, const TileTable* tiles, Stream stream) {
   if (args.c_in % kWindow) return kUnsupported;
   switch (args.c_out) {

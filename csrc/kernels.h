@@ -1,12 +1,12 @@
-// Every launcher of the package: what it computes, shapes, types, aliasing.
+// Every launcher of the package: what it computes, and the shapes, types and aliasing of its arrays.
 //
-// Rules for all of them. Pointers are device addresses. Arrays are dense and row-major, rows of FP16 arrays and all
-// of a layer's (weights, bias, gamma, beta) start at multiples of 16 bytes, everything else is aligned to its element.
-// Nothing is allocated and nothing is waited for: work is put on `stream`, so every launcher may be captured into a
-// CUDA graph. The status is 0, a cudaError_t (positive), or kUnsupported. Indices are trusted here; whoever makes the
-// tables checks them, once (topos_rt/gpu/tables.py). Zero rows are no work and no error.
+// These rules hold for all of them. Pointers are device addresses. Arrays are dense and row-major. Rows of FP16 arrays
+// and all arrays of a layer (weights, bias, gamma, beta) start at multiples of 16 bytes; every other array is aligned
+// to its element. A launcher puts its work on `stream` and neither allocates nor waits, so it may be captured into a
+// CUDA graph. The status is 0, a cudaError_t (positive), or kUnsupported. Indices are trusted here, because
+// topos_rt/gpu/tables.py checks them once, when it makes the tables. Zero rows are no work and no error.
 //
-// The same sources build for the host (see launch.h): the tests run these launchers on machines without a GPU.
+// The same sources build for the host (see launch.h), so the tests run these launchers on machines without a GPU.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +21,12 @@ inline constexpr int kUnsupported = -1;  // a width that no instance was compile
 inline constexpr int kGroups = 4;        // of the group norm, as released
 inline constexpr float kGroupEps = 1e-3f;
 inline constexpr int kChunk = 32;        // rows of a weight matrix that are packed, copied and multiplied together
-inline constexpr int kWide = 128;        // from this width on: whole vectors of columns, means of groups taken off before
+inline constexpr int kWide = 128;        // from this width on a lane has whole vectors of columns; layers are centred
 inline constexpr int kMaxTypes = 2;
 inline constexpr int kMaxTerms = 4;
-inline constexpr int kMaxSums = 2;
 
 // The rows of x that a row of the output sums, for one edge type, as CSR.
-// offsets null: exactly one source a row, sources[i]. Both null: the row itself.
+// Where offsets is null, each row has exactly one source, sources[i]; where both are null, it is the row itself.
 struct Sources {
   const int32_t* offsets;  // [rows + 1]
   const int32_t* sources;  // [offsets[rows]]
@@ -35,9 +34,9 @@ struct Sources {
 
 // y = silu(norm(sum_t (sum of x over sources of type t) W_t + degree_t b_t) + residual), each part optional.
 //
-// One pass over the vertices: neighbours are summed in FP32 and rounded to FP16, tensor cores multiply with FP32
-// accumulation, everything after stays in FP32 registers. A linear layer is the case types = 1 without offsets.
-// Un-pooling costs nothing: tables that go through cluster[neighbour] read the coarser level's features.
+// It takes one pass over the vertices. Neighbours are summed in FP32 and rounded to FP16, tensor cores multiply with
+// FP32 accumulation, and everything after that stays in FP32 registers. A linear layer is the case types = 1 without
+// offsets. Un-pooling costs nothing: a gather table that goes through cluster[neighbour] reads the coarser level.
 struct GraphConv {
   const void* x;                // [inputs, c_in] FP16; c_in a multiple of 8
   Sources edges[kMaxTypes];
@@ -45,14 +44,14 @@ struct GraphConv {
   int rows, c_in, c_out;        // c_out: even, and one of kWidths when rounded up to 8; inputs * c_in < 2^31
   const void* weights;          // FP16 [W_0; W_1] in the order of fragments, see topos_rt.gpu.layers.pack
   const float* bias;            // [types, c_out] or null
-  const float* gamma;           // [c_out] of the group norm, or null: no norm. With one, and kWide columns or more, no
-                                // row of the weights or biases has a mean in a group: see topos_rt.gpu.layers.centred
-  const float* beta;            // [c_out], with gamma
+  const float* gamma;           // [c_out] of the group norm, or null: no norm. With a norm and kWide columns or more,
+                                // weights and biases must have no mean in a group: see topos_rt.gpu.layers.centred
+  const float* beta;            // [c_out] where there is gamma
   const void* residual;         // [., c_out] FP16, or null
-  const int32_t* residual_rows; // [rows] row of `residual` for each row; null: the same
+  const int32_t* residual_rows; // [rows] row of `residual` for each row; null: the same row
   int silu;                     // whether a SiLU comes last
-  void* out;                    // [rows, c_out] FP16, or null; overlaps no input
-  // Or, for the last layer, in place of `out`: out32[r] = y * scale + mean[r], with r = out_rows[row].
+  void* out;                    // [rows, c_out] FP16, or null; it must overlap no input
+  // The last layer has these in place of `out`: out32[r] = y * scale + mean[r], with r = out_rows[row].
   float* out32;                 // [rows, c_out]
   const int32_t* out_rows;      // [rows], or null: the same row
   const float* scale;           // [c_out], or null: 1
@@ -64,68 +63,48 @@ int graph_conv(const GraphConv& args, Stream stream);
 inline constexpr int kTileRows = 192;
 inline constexpr int kTileSources = 352;  // different rows of x that a tile may read
 inline constexpr int kTileWarps = kTileRows / 16;
-inline constexpr int kTileSteps = 8;      // of 16 sources that 16 rows may read
+inline constexpr int kTileSteps = 8;      // steps, of 16 sources each, that 16 rows may take
 inline constexpr int kWindow = 2 * kChunk;
 inline constexpr int kTiledWidths[] = {128, 256, 512};
 
-// What each kTileRows rows of the output read, made once per topology (topos_rt.gpu.tables.Graph.tiled): one such table for
-// every tile, copied as a whole. Of the types at most one has other than exactly one source a row; its sums are products
-// with ones: for each 16 rows, the sources that they read, and which row reads which. So a number that is not finite
-// spreads to all 16 rows whose sources it is among.
+// What a tile of kTileRows rows of the output reads. topos_rt.gpu.tables.Neighbours.tiled makes one such table for
+// every tile, once per topology, and a block copies its table as a whole. At most one of the types may have other than
+// exactly one source a row. Its sums are products with ones: the table holds the sources that each 16 rows read, and
+// which row reads which. So a number that is not finite spreads to all 16 rows as soon as one of them reads it.
 struct alignas(16) TileTable {
-  int32_t sources[kTileSources];                  // rows of x, each once; where one is here is its slot
-  int32_t count;                                  // of sources
-  int32_t first;                                  // row of the output
-  uint16_t steps[kTileWarps];                     // of 16 sources
-  uint16_t slots[kTileWarps][16 * kTileSteps];    // of the sources of 16 rows
+  int32_t sources[kTileSources];                  // rows of x, each once; the position of a row here is its slot
+  int32_t count;                                  // how many sources there are
+  int32_t first;                                  // first row of the output
+  uint16_t steps[kTileWarps];                     // how many steps of 16 sources each 16 rows take
+  uint16_t slots[kTileWarps][16 * kTileSteps];    // the slots of those sources
   uint8_t ones[kTileWarps][kTileSteps][32];       // for each lane, which numbers of its part of A are one: bit r + 4 h
                                                   // for half h of register r (csrc/mma.h)
   uint16_t degrees[kTileRows];                    // how many sources a row sums
-  uint16_t single[kMaxTypes][kTileRows];          // the slot of each row's source, of types with exactly one
+  uint16_t single[kMaxTypes][kTileRows];          // the slot of each row's source, for types with exactly one
 };
 
-// The same as graph_conv, on GPUs of compute capability 9.0 and built for 9.0a only. c_in: a multiple of kWindow;
-// c_out: one of kTiledWidths; weights and biases in the order of topos_rt.gpu.layers.pack_tiled. `bias` is not read, and
-// of `edges` only whether there are offsets.
+// Computes the same as graph_conv, on GPUs of compute capability 9.0 and only where it was built for 9.0a. c_in must be
+// a multiple of kWindow and c_out one of kTiledWidths; weights and biases are in the order of
+// topos_rt.gpu.layers.pack_tiled. `bias` is not read, and of `edges` only whether there are offsets.
 int graph_conv_tiled(const GraphConv& args, const TileTable* tiles, Stream stream);
 
-// outs[j] = sum_i table[step][j][i] * terms[i], in FP32, i ascending; step is read from the device.
+// out = sum_i table[step][i] * terms[i] in FP32, with i ascending; step is read from the device.
 //
-// Guidance and a solver's update in one pass: the table holds their product for every step, so that a captured
-// graph serves all steps. An out may be one of the terms. After the last thread has read it, *step grows by one;
-// a step outside of 0..steps-1 leaves the outs as they are.
+// One launch is one sum of the sampler. The table holds the weights of every sum, guidance included, so that one
+// captured CUDA graph serves all steps. `out` may be one of the terms. Once every thread has read *step, it grows by
+// one; a step outside of 0..steps-1 leaves `out` as it is.
 struct FlowStep {
-  const float* terms[kMaxTerms]; // [size] each, those past `count` unused
+  const float* terms[kMaxTerms]; // [size] each; those past `count` are unused
   int count;                     // 1..4
-  const float* table;            // [steps, sums, count]
+  const float* table;            // [steps, count]
   int32_t* step;                 // one number
   int steps;
-  float* outs[kMaxSums];         // [size] each
-  int sums;                      // 1 or 2
-  void* half_out;                // [size] FP16 copy of outs[0], or null
+  float* out;                    // [size]
   int64_t size;
 };
 int flow_step(const FlowStep& args, Stream stream);
 
-// Area-weighted vertex normals, and positions in metres: out = scale * rotation * p + centre.
-//
-// Each vertex gathers its own triangles in a fixed order: no atomics, the same bits every time. Normals are those of
-// the given positions, rotated; vertices whose triangles cancel out or have no area get +Y.
-struct MeshNormals {
-  const float* positions;     // rows of `pitch` floats, the first three are xyz
-  int pitch;                  // >= 3
-  int rows;
-  const int32_t* offsets;     // [rows + 1] into `wings`
-  const int32_t* wings;       // [., 2] the other two corners of each triangle at a vertex, in its order
-  float rotation[9];          // row-major
-  float centre[3];
-  float scale;
-  float* out_positions;       // [rows, 3], or null; may be `positions` only where pitch is 3 and out_normals is null
-  float* out_normals;         // [rows, 3], or null
-};
-int mesh_normals(const MeshNormals& args, Stream stream);
-
-// out[i] = FP16 of x[source_rows[i]], with zeros up to c_out columns.
+// out[i] = x[source_rows[i]] in FP16, with zeros up to c_out columns.
 struct PackRows {
   const float* x;               // [inputs, c_in] FP32
   const int32_t* source_rows;   // [rows], or null: the same row
@@ -134,7 +113,7 @@ struct PackRows {
 };
 int pack_rows(const PackRows& args, Stream stream);
 
-// out = basis^T (basis x): the part of a vector that lies in a few orthonormal directions. FP32, fixed order.
+// out = basis^T (basis x), the part of a vector that lies in a few orthonormal directions, in FP32 and a fixed order.
 struct Project {
   const float* x;       // [size]
   const float* basis;   // [directions, size]

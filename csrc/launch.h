@@ -1,7 +1,7 @@
 // Runs a body over a grid of blocks: `body.run(block, shared)`, with Body::kThreads threads each.
 //
-// nvcc makes a kernel of it. Any other compiler makes loops: blocks one after the other, shared memory filled with
-// NaNs before each and fenced by guard bytes, so that what is read before it is written shows in the result.
+// nvcc compiles it as a kernel. Any other compiler makes a loop over the blocks: before each, shared memory is filled
+// with NaNs and fenced by guard bytes, so that the result shows a read of what was not written.
 #pragma once
 
 #include "kernels.h"
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(Body::kThreads, Body::kBlocksPerSM) kernel(con
   body.run(static_cast<int>(blockIdx.x), shared);
 }
 
-inline constexpr int kPlainShared = 48 << 10;  // what a block gets without asking
+inline constexpr int kPlainShared = 48 << 10;  // a block gets so much without asking for it
 
 template <class Body>
 int launch(const Body& body, int64_t blocks, Stream stream) {
@@ -42,15 +42,15 @@ int launch(const Body& body, int64_t blocks, Stream stream) {
     how.stream = stream;
     status = cudaLaunchKernelEx(&how, kernel<Body>, body);
   }
-  // Told now, so that no later call finds it as CUDA's last error and takes it for its own.
+  // This clears CUDA's last error, or a later call would take it for its own.
   if (status != cudaSuccess) cudaGetLastError();
   return status;
 }
 #else
 inline constexpr int kGuard = 64;
 
-// Takes launches in place of the loops, if set: source, type of the body, blocks, threads, shared memory, the body and
-// its size. So tests run what nvcc makes of the same body, with the arguments of the same launcher.
+// Takes launches in place of the loops, if it is set: the source, the type of the body, blocks, threads, shared memory,
+// the body and its size. With it, tests run the PTX of the same body with the arguments of the same launcher.
 using Recorder = std::function<void(const char*, const char*, int64_t, int, int, const void*, size_t)>;
 inline Recorder& recorder() {
   static Recorder set;

@@ -1,10 +1,10 @@
-// The tensor cores' tile: D[16,8] += A[16,16] B[16,8], FP16 in, FP32 sums.
+// The tensor cores' product of a tile, D[16,8] += A[16,16] B[16,8], with FP16 operands and FP32 sums.
 //
-// Which lane holds what (PTX ISA, "Matrix Fragments for mma.m16n8k16"), with g = lane / 4 and t = lane % 4:
+// A lane holds these numbers (PTX ISA, "Matrix Fragments for mma.m16n8k16"), with g = lane / 4 and t = lane % 4:
 //   A, 4 registers of two FP16: register r, half h is row g + 8 (r % 2), column 2 t + h + 8 (r / 2)
 //   B, 2 registers of two FP16: register r, half h is row 2 t + h + 8 r, column g
 //   D, 4 registers of one FP32: register r is row g + 8 (r / 2), column 2 t + r % 2
-// The host takes the fragments apart by the same rules, so a wrong layout is a wrong result there too.
+// The host takes fragments apart by the same rules, so a wrong layout gives a wrong result there too.
 #pragma once
 
 #include "portable.h"
@@ -21,8 +21,8 @@ struct FragmentD {
   float reg[4];
 };
 
-// A of both halves of 32 columns from eight neighbouring columns, 8 t to 8 t + 7, of the rows g and g + 8: columns are
-// taken by the multiplication in another order than they lie in, and the weights' rows are packed in that order too.
+// Makes A of both halves of 32 columns from eight adjacent columns, 8 t to 8 t + 7, of the rows g and g + 8. So the
+// multiplication takes columns in another order than they lie in, and the weights' rows are packed in that order too.
 TOPOS_HD void put_rows(PerLane<FragmentA> (&a)[2], int lane, const Half8& row, const Half8& row8) {
   TOPOS_UNROLL
   for (int half = 0; half < 2; ++half) {
@@ -31,7 +31,7 @@ TOPOS_HD void put_rows(PerLane<FragmentA> (&a)[2], int lane, const Half8& row, c
   }
 }
 
-// B of one half, packed as topos_rt.gpu.layers.pack does: lanes side by side.
+// Loads B of one half from weights that topos_rt.gpu.layers.pack has packed, where lanes lie side by side.
 TOPOS_HD FragmentB load_b(const Half4* own) { return FragmentB{{own->pair[0], own->pair[1]}}; }
 
 TOPOS_HD void mma(PerLane<FragmentD>& d, const PerLane<FragmentA>& a, const PerLane<FragmentB>& b) {
@@ -69,8 +69,9 @@ TOPOS_HD void mma(PerLane<FragmentD>& d, const PerLane<FragmentA>& a, const PerL
 #endif
 }
 
-// Four tiles of 8 x 8 from shared memory, one to a register: lane 8 i + r says where row r of tile i begins, 16 bytes.
-// A lane gets two neighbours of row lane / 4, as in A; transposed, of column lane / 4, as in B ("ldmatrix").
+// Loads four tiles of 8 x 8 numbers from shared memory, one to a register ("ldmatrix"). Lane 8 i + r gives the address
+// of row r of tile i, which is 16 bytes. A lane gets two adjacent numbers of row lane / 4, as in A; transposed, it gets
+// two of column lane / 4, as in B.
 template <bool Transposed>
 TOPOS_HD void load_tiles(PerLane<FragmentA>& to, const PerLane<const unsigned char*>& rows) {
 #ifdef __CUDA_ARCH__

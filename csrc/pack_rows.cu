@@ -1,4 +1,4 @@
-// FP32 rows to FP16 rows in another order. See kernels.h.
+// Packs FP32 rows as FP16 rows in another order. See kernels.h.
 #include "launch.h"
 
 namespace topos {

@@ -1,8 +1,8 @@
-// What lets one kernel body run on the device and, warp after warp, on the host.
+// The functions with which one kernel body runs on the device and, warp after warp, on the host.
 //
-// A body is written as phases: `for_warps` / `for_lanes` say who works, `sync` ends a phase. On the device those
-// loops are this thread's one turn; on the host they are loops, so the tests run the very index maths, tile
-// remainders and order of operations that the GPU will. State that outlives a phase is a PerWarp of PerLane.
+// A body is written as phases: `for_warps` and `for_lanes` say which threads work, and `sync` ends a phase. On the
+// device a thread takes its one turn of those loops. On the host they are real loops, so that the tests run the same
+// index maths, tile remainders and order of operations as the GPU. State that outlives a phase is a PerWarp of PerLane.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ namespace topos {
 inline constexpr int kWarp = 32;
 
 #ifndef __CUDA_ARCH__
-// Turns the order of warps round: a body whose result depends on it misses a sync.
+// Reverses the order of the warps. If a body's result depends on it, a sync is missing.
 inline bool& reverse_warps() {
   static bool reverse = false;
   return reverse;
@@ -35,7 +35,7 @@ inline bool& reverse_warps() {
 #endif
 
 template <class T, int Count>
-struct Spread {  // one T for each of Count workers; on the device each holds its own
+struct Spread {  // one T for each of Count workers; on the device each of them holds its own
 #ifdef __CUDA_ARCH__
   T own;
   TOPOS_HD T& operator[](int) { return own; }
@@ -80,11 +80,11 @@ TOPOS_HD void sync() {
 #endif
 }
 
-// FP16 as bits: the same type on both sides.
+// FP16 as bits, so that host and device have the same type.
 struct Half {
   uint16_t bits;
 };
-struct Half2 {  // two in a register, the first below
+struct Half2 {  // two numbers in a register, the first in its lower half
   uint32_t bits;
 };
 struct alignas(8) Half4 {
@@ -95,7 +95,7 @@ struct alignas(16) Half8 {
 };
 static_assert(sizeof(Half8) == 16, "a vector of eight");
 
-// Several numbers at once, where p is aligned for that.
+// Loads several numbers at once; p must be aligned for that.
 template <class R, class T>
 TOPOS_HD R load_run(const T* p) {
   return *reinterpret_cast<const R*>(p);
@@ -121,7 +121,7 @@ TOPOS_HD float to_float(Half h) {
 #endif
 }
 
-// Round to nearest, ties to even.
+// Rounds to nearest, ties to even.
 TOPOS_HD Half to_half(float value) {
 #ifdef __CUDA_ARCH__
   return Half{__half_as_ushort(__float2half_rn(value))};
@@ -130,7 +130,7 @@ TOPOS_HD Half to_half(float value) {
   std::memcpy(&bits, &value, 4);
   const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return Half{uint16_t(sign | 0x7e00u)};
-  if (magnitude >= 0x477ff000u) return Half{uint16_t(sign | 0x7c00u)};  // what rounds to 65536 and more
+  if (magnitude >= 0x477ff000u) return Half{uint16_t(sign | 0x7c00u)};  // it rounds to 65536 or more
   if (magnitude < 0x38800000u) {  // subnormal: adding 0.5 puts the last kept bit where floats round
     const float shifted = bits_to_float(magnitude) + 0.5f;
     uint32_t moved;
@@ -183,8 +183,8 @@ TOPOS_HD Half8 to_half8(const float (&sum)[8]) {
   return rounded;
 }
 
-// A product that is rounded before anything is added to it. Of a * b + c nvcc makes one operation with one rounding:
-// then a * b - b * a is not zero, and sums are not those of the host.
+// Rounds a product before anything is added to it. nvcc turns a * b + c into one operation with one rounding, whose
+// result is not that of the host.
 TOPOS_HD float product(float a, float b) {
 #ifdef __CUDA_ARCH__
   return __fmul_rn(a, b);
@@ -193,7 +193,7 @@ TOPOS_HD float product(float a, float b) {
 #endif
 }
 
-// The four lanes that share a row of a fragment each get the sum of the four, always added in the same order.
+// Gives each of the four lanes that share a row of a fragment the sum of the four, always added in the same order.
 TOPOS_HD void quad_sum(PerLane<float>& values) {
 #ifdef __CUDA_ARCH__
   values.own += __shfl_xor_sync(0xffffffffu, values.own, 1);
@@ -206,7 +206,7 @@ TOPOS_HD void quad_sum(PerLane<float>& values) {
 #endif
 }
 
-// The whole warp gets the sum of its values: a butterfly, the same tree on both sides.
+// Gives every lane of a warp the sum of the warp's values, by a butterfly that is the same on host and device.
 TOPOS_HD void warp_sum(PerLane<float>& values) {
 #ifdef __CUDA_ARCH__
   TOPOS_UNROLL
@@ -219,8 +219,8 @@ TOPOS_HD void warp_sum(PerLane<float>& values) {
 #endif
 }
 
-// A copy of 16 bytes from global to shared memory that goes on in the background; `commit` closes a batch, and
-// `wait` returns when at most `Left` of this thread's batches are still under way. The host copies at once.
+// Begins to copy 16 bytes from global to shared memory in the background. `copy_commit` closes a batch, and `copy_wait`
+// returns when at most `Left` of this thread's batches are still under way. The host copies at once.
 TOPOS_HD void copy16_async(void* shared, const void* global) {
 #ifdef __CUDA_ARCH__
   const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));

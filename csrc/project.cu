@@ -1,10 +1,10 @@
-// The part of a vector in the span of a few orthonormal rows. See kernels.h.
+// Projects a vector on the span of a few orthonormal rows. See kernels.h.
 #include "launch.h"
 
 namespace topos {
 namespace {
 
-// A warp for each direction; lanes stride over the vector, then add up in a fixed tree.
+// Each direction has a warp, whose lanes stride over the vector and then add up in a fixed tree.
 struct Coordinates {
   static constexpr int kWarps = 4;
   static constexpr int kThreads = kWarps * kWarp;

@@ -1,8 +1,10 @@
-// Hopper's tensor cores: D[64,N] += A[64,16] B[16,N] by a warpgroup, four warps of 16 rows each, in the background.
-// A lies in registers, as for mma.m16n8k16; D too, N / 8 fragments side by side (PTX ISA, "wgmma.mma_async").
+// The product of Hopper's tensor cores, D[64,N] += A[64,16] B[16,N]. A warpgroup of four warps, each with 16 rows, does
+// it in the background. A lies in registers as for mma.m16n8k16, and so does D, as N / 8 fragments side by side (PTX
+// ISA, "wgmma.mma_async").
 //
-// B lies in shared memory without a swizzle, K-major: blocks of 8 columns x 8 rows, 128 bytes, column after column.
-// The two blocks along K follow each other, then come those of the next columns. The host reads B by the same rules.
+// B lies in shared memory, K-major and without a swizzle: in blocks of 8 columns x 8 rows, 128 bytes, column after
+// column. The two blocks along K follow each other; then come those of the next columns. The host reads B by the same
+// rules.
 #pragma once
 
 #include "mma.h"
@@ -13,7 +15,7 @@
 
 namespace topos {
 
-inline constexpr int kCore = 64;                          // Half: one block of B
+inline constexpr int kCore = 64;                          // numbers in a block of B
 inline constexpr int kLeading = kCore * sizeof(Half);     // bytes from block to block along K
 inline constexpr int kStride = 2 * kCore * sizeof(Half);  // and along N
 
@@ -23,7 +25,7 @@ TOPOS_HD uint64_t matrix_descriptor(const Half* b) {
   return (address & 0x3ffff) >> 4 | uint64_t(kLeading >> 4) << 16 | uint64_t(kStride >> 4) << 32;
 }
 
-// Operands of the instruction: four registers of a fragment, of four fragments, of sixteen; and their numbers.
+// The instruction's operands: the four registers of one fragment, of four, of sixteen; and the operands' numbers.
 #define TOPOS_D1(j) "+f"(d[j].own.reg[0]), "+f"(d[j].own.reg[1]), "+f"(d[j].own.reg[2]), "+f"(d[j].own.reg[3])
 #define TOPOS_D4(j) TOPOS_D1(j), TOPOS_D1(j + 1), TOPOS_D1(j + 2), TOPOS_D1(j + 3)
 #define TOPOS_D16(j) TOPOS_D4(j), TOPOS_D4(j + 4), TOPOS_D4(j + 8), TOPOS_D4(j + 12)
@@ -58,14 +60,15 @@ TOPOS_HD void wgmma_columns(PerLane<FragmentD> (&d)[32], const uint32_t* a, uint
 #undef TOPOS_A
 #endif
 
-// Begins to add a b to d: of this warp's 16 rows. The registers of a and d, and b, are the tensor cores' until a wait.
+// Begins to add a b to d, for this warp's 16 rows. Until a wait, the registers of a and d and the memory of b belong to
+// the tensor cores.
 template <int ColumnTiles>
 TOPOS_HD void wgmma(PerLane<FragmentD> (&d)[ColumnTiles], const PerLane<FragmentA>& a, const Half* b) {
 #ifdef TOPOS_WGMMA
   wgmma_columns(d, reinterpret_cast<const uint32_t*>(a.own.reg), matrix_descriptor(b));
 #elif defined(__CUDA_ARCH__)
   (void)d, (void)a, (void)b;
-  __trap();  // compiled for another GPU: no launcher comes here
+  __trap();  // this was compiled for another GPU, where no launcher comes here
 #else
   for (int j = 0; j < ColumnTiles; ++j) {
     PerLane<FragmentB> own;
@@ -78,8 +81,8 @@ TOPOS_HD void wgmma(PerLane<FragmentD> (&d)[ColumnTiles], const PerLane<Fragment
 #endif
 }
 
-// Before a batch with these a: what the registers of a and d were given is there for the tensor cores. Constants too: the
-// compiler would write them where it pleases.
+// Begins a batch: makes what was written to the registers of a and d visible to the tensor cores. The empty assembly
+// makes the compiler write the registers of a before, even those that hold constants.
 template <int Count>
 TOPOS_HD void wgmma_begin(PerLane<FragmentA> (&a)[Count]) {
 #ifdef TOPOS_WGMMA
@@ -98,14 +101,14 @@ TOPOS_HD void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
 }
-// Until at most `Left` batches of this warp are under way.
+// Waits until at most `Left` batches of this warp are under way.
 template <int Left>
 TOPOS_HD void wgmma_wait() {
 #ifdef TOPOS_WGMMA
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
 #endif
 }
-// After the last wait: the compiler may not have read d before.
+// Ends the work on d after the last wait: keeps the compiler from reading d before it.
 template <int ColumnTiles>
 TOPOS_HD void wgmma_end(PerLane<FragmentD> (&d)[ColumnTiles]) {
 #ifdef TOPOS_WGMMA
@@ -119,7 +122,7 @@ TOPOS_HD void wgmma_end(PerLane<FragmentD> (&d)[ColumnTiles]) {
 #endif
 }
 
-// What this thread has written to shared memory is there for the tensor cores too, after the next barrier.
+// Makes what this thread has written to shared memory visible to the tensor cores, after the next barrier.
 TOPOS_HD void share_with_tensor_cores() {
 #ifdef TOPOS_WGMMA
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

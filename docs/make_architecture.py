@@ -1,8 +1,8 @@
 """Draw docs/architecture.md from the code: `python docs/make_architecture.py`.
 
-The drawing is a record. The bundled model makes heads of a picture and of a scan; meanwhile a tracker tells
-which stage is running, wrapped engines tell which ONNX graph, and a profiler sees the rooms whose code runs.
-Names and shapes of tensors are those that the runtime checks every bundle against.
+The drawing is a record. The bundled model makes heads from a picture and from a scan; meanwhile a tracker
+reports which stage is running, wrapped engines report which ONNX graph, and a profiler sees the rooms whose
+code runs. The tensors' names and shapes are those that the runtime checks every bundle against.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from topos_rt.support.progress import Tracker
 T = TypeVar("T")
 
 PAGE = ROOT / "docs" / "architecture.md"
-# Guidance acts in part of the steps only, so that both ONNX graphs of a step run.
+# Guidance acts only in some of the steps, so that both ONNX graphs of a step run.
 _SAMPLING: dict[str, Any] = {"preset": "balanced", "guidance": 3.0, "interval": (0.0, 0.8)}
 _PASSES = 3
-_COLUMNS = {0: "a head", 1: "its next seed", 3: f"a scan, {_PASSES} passes"}  # numbers of calls
+_COLUMNS = {0: "a head", 1: "its next seed", 3: f"a scan, {_PASSES} passes"}  # by the call's number
 _EVERYWHERE = {"pipeline", "support", "errors"}  # these say nothing about a stage
 
 
 @dataclass
 class Call:
-    """One head, as it was made."""
+    """The record of how one head was made."""
 
-    stages: list[str] = field(default_factory=list)  # as they begin
+    stages: list[str] = field(default_factory=list)  # in the order in which they begin
     runs: Counter[str] = field(default_factory=Counter)  # of each ONNX graph
 
 
 class Watch:
-    """What a pipeline does while heads are made."""
+    """The record of what a pipeline does while it makes heads."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.graphs: dict[str, list[str]] = {}  # stage -> its ONNX graphs, in the order of their first runs
         self.rooms: dict[str, set[str]] = {}  # stage -> the rooms whose code runs in it
-        self.stage = ""  # the one that is running
+        self.stage = ""  # the stage that is running
 
     def tracker(self, *arguments: Any) -> Tracker:
-        """A tracker of stages that tells of them here."""
+        """Return a tracker that records the stages here."""
         watch, call = self, Call()
         watch.calls.append(call)
 
@@ -90,7 +90,7 @@ class Watch:
             self.stage = ""
 
     def engine(self, graph: str, engine: Any) -> Any:
-        """An engine that tells of its runs here."""
+        """Return an engine that records its runs here."""
 
         def run(feeds: Any, out: Any = None, keep: Any = ()) -> Any:
             seen = self.graphs.setdefault(self.stage, [])
@@ -101,7 +101,7 @@ class Watch:
         return SimpleNamespace(inputs=engine.inputs, outputs=engine.outputs, run=run, close=engine.close)
 
     def profile(self, frame: FrameType, event: str, _: object) -> None:
-        """Note whose code runs: for `sys.setprofile`."""
+        """Record which room's code runs; a callback for `sys.setprofile`."""
         file = frame.f_code.co_filename
         if self.stage and event == "call" and file.startswith(str(PACKAGE)):
             room = Path(file).relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -110,7 +110,7 @@ class Watch:
 
 @lru_cache
 def watched() -> Watch:
-    """Two heads of one picture, then two of a scan: one as it lies, one whose orientation is looked for."""
+    """Return the record of two heads from a picture and two from a scan, the second with `align`."""
     watch, bundle = Watch(), Bundle.open("mini")
     networks = Networks.open(bundle, "onnxruntime", EngineOptions(), decoder="engine", wrap=watch.engine)
     with HeadPipeline(bundle, networks) as pipe, patch.object(pipeline, "Tracker", watch.tracker):
@@ -127,7 +127,7 @@ def watched() -> Watch:
 
 @lru_cache
 def contracts() -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """ONNX graph -> its inputs and its outputs, as name -> shape in letters."""
+    """Return ONNX graph -> its inputs and its outputs, each as name -> shape in letters."""
     sizes = {
         "image": SimpleNamespace(height="H", width="W", tokens="T", channels="C"),
         "latent": SimpleNamespace(tokens="N", channels="D"),
@@ -150,7 +150,7 @@ def contracts() -> dict[str, tuple[dict[str, str], dict[str, str]]]:
 
 
 def _tensors(stage: str, side: int) -> dict[str, str]:
-    """Inputs (side 0) or outputs (side 1) of a stage's ONNX graphs, without what they give each other."""
+    """Return the inputs (side 0) or outputs (side 1) of a stage's ONNX graphs, but not what they exchange."""
     graphs = watched().graphs.get(stage, [])
     own = [contracts()[graph] for graph in graphs]
     passed = {name for graph in own for name in graph[1 - side]}
@@ -158,14 +158,14 @@ def _tensors(stage: str, side: int) -> dict[str, str]:
 
 
 def _carried(before: str, after: str) -> str:
-    """What goes from one stage to the next: the tensors that both know, else those that one of them does."""
+    """Return what goes from a stage to the next: the tensors that both have, else those of one."""
     out, into = _tensors(before, 1), _tensors(after, 0)
     both = {name: shape for name, shape in out.items() if name in into}
     return _named(both or into or out)
 
 
 def _named(tensors: dict[str, str]) -> str:
-    """Names by shape: "keys, values [·,·,T,·]"."""
+    """Return the names grouped by shape, as in "keys, values [·,·,T,·]"."""
     shapes: dict[str, list[str]] = {}
     for name, shape in tensors.items():
         shapes.setdefault(shape, []).append(name)
@@ -173,10 +173,10 @@ def _named(tensors: dict[str, str]) -> str:
 
 
 def _way() -> str:
-    """The stages and what goes between them, as a Mermaid flowchart."""
+    """Return the stages and what goes between them as a Mermaid flowchart."""
     first, again, *scans = (call.stages for call in watched().calls)
     steps = list(dict.fromkeys(step for call in watched().calls for step in pairwise(call.stages)))
-    lines = [f"scan([scan]) --> {stages[0]}" for stages in scans]  # first, so that its encoder is drawn high
+    lines = [f"scan([scan]) --> {stages[0]}" for stages in scans]  # first, so that its encoder is at the top
     lines.append(f"portrait([portrait]) --> {first[0]}")
     lines.append(f'seed([seed]) -- "noise {contracts()["vae_decoder"][0]["latent"]}" --> {again[0]}')
     lines += [_box(stage) for stage in dict.fromkeys(name for step in steps for name in step)]
@@ -187,7 +187,7 @@ def _way() -> str:
 
 
 def _box(stage: str) -> str:
-    """A stage, the ONNX graphs it runs beside that of its own name, and the rooms of its code."""
+    """Return the box of a stage: its name, any other ONNX graphs that it runs, and the rooms of its code."""
     graphs = [f"+ {graph}" for graph in watched().graphs.get(stage, []) if graph != stage]
     places = ", ".join(_in_order(watched().rooms[stage] - _EVERYWHERE))
     return f'{stage}["{"<br/>".join([stage, *graphs, f"in {places}"])}"]'
@@ -198,7 +198,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _graphs() -> str:
-    """Every ONNX graph: where it runs, its tensors and how often."""
+    """Return the table of ONNX graphs: their tensors, and how often each runs."""
     rows = []
     for graph, (inputs, outputs) in contracts().items():
         runs = [str(watched().calls[number].runs[graph] or "") for number in _COLUMNS]
@@ -207,7 +207,7 @@ def _graphs() -> str:
 
 
 def _sizes() -> str:
-    """What the letters stand for in the bundled model."""
+    """Return the table of what the letters stand for in the bundled model."""
     bundle = Bundle.open("mini")
     image, latent = bundle.manifest.image, bundle.manifest.latent
     sizes = {
@@ -218,7 +218,7 @@ def _sizes() -> str:
 
 
 def _rooms() -> str:
-    """Who imports whom."""
+    """Return the table of which room imports which."""
     order, found = rooms(), imports()
     level = {room: number for number, layer in enumerate(layers()) for room in layer}
     rows = []

@@ -1,4 +1,4 @@
-"""Draw docs/images/gallery.png, heads of the bundled model by expressions: `python docs/make_gallery.py`."""
+"""Draw docs/images/gallery.png, expressions of the bundled model's heads: `python docs/make_gallery.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images" / "gallery.png"
 SIZE = 250, 200  # height and width of a picture
 YAW = -18.0
-# Blendshapes, and turns of joints in radians.
+# Weights of blendshapes, and rotations of joints in radians.
 EXPRESSIONS: dict[str, tuple[dict[str, float], dict[str, tuple[float, float, float]]]] = {
     "neutral": ({}, {}),
     "smile": (
@@ -31,11 +31,11 @@ EXPRESSIONS: dict[str, tuple[dict[str, float], dict[str, tuple[float, float, flo
 }  # fmt: skip
 # A picture and a seed for each row.
 HEADS = (("astronaut.jpg", 0), ("astronaut.jpg", 5), ("hopper.jpg", 0), ("hopper.jpg", 2))
-TEMPERATURE = 1.0  # more variety than mini's own; what the flow was trained with
+TEMPERATURE = 1.0  # the flow was trained with this; it gives more variety than mini's default
 
 
 def main() -> None:
-    """One row for each head, one column for each expression."""
+    """Draw one row for each head and one column for each expression."""
     with HeadPipeline.open("mini") as pipe:
         heads = [pipe(ROOT / "examples" / name, seed=seed, temperature=TEMPERATURE) for name, seed in HEADS]
     rows = [np.concatenate(expressions(head), 1) for head in heads]
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def expressions(head: HeadMesh) -> list[np.ndarray]:
-    """[SIZE,3] uint8 pictures of a head, all from one camera."""
+    """Return [*SIZE,3] uint8 pictures of a head, all from one camera."""
     return [render_view(head.posed(shapes, turns), YAW, 0, SIZE) for shapes, turns in EXPRESSIONS.values()]
 
 

@@ -18,7 +18,7 @@ HEIGHT = 400
 
 
 def main() -> None:
-    """demo.png: the demo's portrait and preview. photographs.png: every example and two seeds of its head."""
+    """Draw demo.png, the demo's portrait and preview, and photographs.png, every example and two heads."""
     portraits = sorted((ROOT / "examples").glob("*.jpg"))
     with HeadPipeline.open("mini") as pipe:
         heads = {path: pipe(path, seed=[0, 1]) for path in portraits}
@@ -29,20 +29,20 @@ def main() -> None:
 
 
 def picture(path: Path) -> np.ndarray:
-    """The portrait as the pipeline sees it: its centre square, at our height."""
+    """Return a portrait, which must be square, at our height."""
     image = Image.open(path).convert("RGB")
     return np.asarray(image.resize((HEIGHT, HEIGHT), Image.Resampling.LANCZOS))
 
 
 def views(heads: list[HeadMesh]) -> list[np.ndarray]:
-    """Seed 0 from the front and from the side, seed 1 from the front."""
+    """Draw seed 0 from the front and from the side, seed 1 from the front."""
     first, second = heads
     size = (HEIGHT, HEIGHT * 4 // 5)
     return [render_view(first, 0, 0, size), render_view(first, -50, 0, size), render_view(second, 0, 0, size)]
 
 
 def save(name: str, parts: list[np.ndarray]) -> None:
-    """Side by side, as PNG."""
+    """Write pictures side by side, as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(parts, 1)).save(buffer, "PNG", optimize=True)
     write_atomic(IMAGES / name, buffer.getvalue(), parents=True)

@@ -1,4 +1,4 @@
-"""Fill the table of docs/kernels.md from `benchmarks/results/`: `python docs/make_kernel_tables.py`."""
+"""Fill the tables of docs/kernels.md from `benchmarks/results/`: `python docs/make_kernel_tables.py`."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def _counts() -> str:
         "instructions",
         "bank conflicts",
         "KB through L2",
-        "of them different",
+        "distinct KB",
     ]
     chosen, lines = {}, []
-    for row in read("kernel_counts_official")["blocks"]:  # the last of a shape: with a residual
+    for row in read("kernel_counts_official")["blocks"]:  # the last of each shape has a residual
         types = 2 if ".conv_" in row["name"] else 1
         chosen[row["rows"], row["c_out"], types * row["c_in"], row["kernel"]] = row
     for (rows, columns, k, kernel), row in sorted(chosen.items()):
@@ -104,7 +104,7 @@ def _decoders() -> str:
 
 
 def _heads() -> str:
-    head = ["model", "step by step, ms", "one graph, ms", "with our decoder, ms", "of one graph's time"]
+    head = ["model", "step by step, ms", "one CUDA graph, ms", "with our decoder, ms", "ratio of the two"]
     lines = []
     for name in ("graph_h100_decoder", "graph_h100_mini"):
         result = read(name)

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "topos_rt"
 
 @lru_cache
 def layers() -> list[list[str]]:
-    """The rooms that exist, the highest first; rooms of one layer stand together."""
+    """Return the rooms that exist, the highest layer first, with the rooms of a layer in one list."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     rule = next(contract["layers"] for contract in contracts if contract.get("containers") == ["topos_rt"])
     names = [re.findall(r"\b[a-z]\w*", line) for line in rule]  # not __main__
@@ -30,12 +30,12 @@ def layers() -> list[list[str]]:
 
 
 def rooms() -> list[str]:
-    """The rooms in the order of `layers`."""
+    """Return the rooms in the order of `layers`."""
     return [room for layer in layers() for room in layer]
 
 
 def imports() -> dict[str, set[str]]:
-    """Room -> the other rooms that its files import, at the top or in a function; type hints do not count."""
+    """Return room -> the rooms that its files import, in functions too, but not under TYPE_CHECKING."""
     found: dict[str, set[str]] = {room: set() for room in rooms()}
     for path in PACKAGE.rglob("*.py"):
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")

@@ -39,7 +39,7 @@ def _speed() -> str:
 
 
 def _fresh(result: Any) -> Any:
-    """Lap -> statistics, of fresh processes without a warm-up."""
+    """Return lap -> statistics of fresh processes without a warm-up."""
     return next(state["ms"] for state in result["cold"] if not state["warmed_up"])
 
 

@@ -1,4 +1,4 @@
-"""Tables in pages, each between `<!-- name -->` and `<!-- /name -->`. No number in one is written by hand."""
+"""Tables in pages, each between `<!-- name -->` and `<!-- /name -->`. No number in them is hand-written."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def _models(found: Any) -> Iterator[Any]:
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """In Markdown."""
+    """Return a Markdown table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def filled(page: str, tables: Tables) -> str:
-    """A page with every table made anew. Raises ValueError where a table has no place, or several."""
+    """Return a page with every table made again. Raises ValueError if a table has no place, or several."""
     for name, make in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         page, count = pattern.subn(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", page)
@@ -97,5 +97,5 @@ def filled(page: str, tables: Tables) -> str:
 
 
 def rewrite(path: Path, tables: Tables) -> None:
-    """Write a page where a number has changed."""
+    """Fill a page's tables, and write the page."""
     write_atomic(path, filled(path.read_text(), tables).encode())

@@ -1,1 +1,1 @@
-"""PyTorch side of topos_rt: networks, checkpoint import, ONNX export. The runtime never imports it."""
+"""Make bundles: import checkpoints, export ONNX graphs, and compare engines. The runtime never imports it."""

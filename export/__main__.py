@@ -1,4 +1,4 @@
-"""Make model bundles, `python -m export official|random|mini … --out BUNDLE`; measure, compare, rig them."""
+"""Make model bundles; measure them, compare their engines, and give them rigs and levels of detail."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare,
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 engines differ or one failed, 2 bad input."""
+    """Run a command. Return its exit code: 0 done, 1 engines differ or one failed, 2 bad input."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").partition(": ")[2]
         first = summary.partition("\n\n")[0].rstrip(".")
-        command = commands.add_parser(name, help=first, description=summary, allow_abbrev=False)
+        about = summary[:1].upper() + summary[1:]
+        command = commands.add_parser(name, help=first, description=about, allow_abbrev=False)
         module.add_arguments(command)
         if name in MAKERS:
             command.add_argument(
-                "--out", type=Path, required=True, metavar="BUNDLE", help="directory to write"
+                "--out",
+                type=Path,
+                required=True,
+                metavar="BUNDLE",
+                help="directory to write; an old bundle there is replaced",
             )
     arguments = parser.parse_args(argv)
     _hush()
@@ -55,7 +60,7 @@ def _make(module: ModuleType, arguments: argparse.Namespace) -> None:
 
 
 def _hush() -> None:
-    """What PyTorch and its exporter remark about themselves says nothing about the user's files."""
+    """Silence the remarks of PyTorch and its exporter, which say nothing about the user's files."""
     warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
     warnings.filterwarnings("ignore", message="Sparse")
     for name in ("torch.onnx", "onnxscript"):

@@ -1,4 +1,4 @@
-"""Turn networks, a topology and some facts into a bundle, the directory that the runtime reads."""
+"""Write networks, a topology and some facts as a bundle, the directory that the runtime reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import write_manifest
-from topos_rt.model.decoder_plan import PREFIX as DECODER_PREFIX
+from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
 from topos_rt.model.manifest import (
     FlowSpec,
     FrameSpec,
@@ -34,8 +34,8 @@ from topos_rt.support.files import write_atomic
 
 
 @dataclass(frozen=True)
-class Model:
-    """Everything a bundle is made of."""
+class BundleContents:
+    """Everything that a bundle is made of."""
 
     name: str
     description: str
@@ -50,17 +50,19 @@ class Model:
     frame: FrameSpec
     image_size: int
     points: int
-    latent_basis: torch.Tensor | None = None  # [K,N*D], see export.onnx.graphs.VaeDecoderGraph
+    latent_basis: torch.Tensor | None = None  # [K,N*D], see `VaeDecoderGraph`
 
 
-def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage: bool = False) -> Manifest:
-    """Export, compare with PyTorch and write; `out` appears whole or not at all, and replaces only a bundle.
+def write_bundle(
+    contents: BundleContents, out: Path, texts: Mapping[str, str], half_storage: bool = False
+) -> Manifest:
+    """Export, compare with PyTorch, and write `out`, which appears whole or not at all.
 
-    texts: more files (name -> content), such as a model card. half_storage keeps large weights as FP16 on
-    disk, cast back to FP32 when the graph is loaded; the networks must have been rounded likewise
-    (`round_to_half`), else the comparison fails.
+    texts: the contents of more files by name, such as a model card.
+    half_storage: keep large weights as FP16 on disk and cast them back to FP32 when a graph is loaded. The
+    networks must have been rounded likewise (`round_to_half`), else the comparison fails.
 
-    Raises OutputError when `out` holds something else, BackendError when a graph differs from PyTorch.
+    Raises OutputError when `out` holds anything but a bundle, BackendError when a graph differs from PyTorch.
     """
     if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
         raise OutputError(
@@ -73,7 +75,7 @@ def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        manifest = _write(model, staging, texts, half_storage)
+        manifest = _write(contents, staging, texts, half_storage)
         shutil.rmtree(out, ignore_errors=True)
         staging.rename(out)
     finally:
@@ -82,42 +84,44 @@ def write_bundle(model: Model, out: Path, texts: Mapping[str, str], half_storage
 
 
 def round_to_half(*networks: torch.nn.Module) -> None:
-    """Round matrices to the nearest FP16 numbers, in place; vectors and buffers weigh little."""
+    """Round matrices to the nearest FP16 numbers, in place; vectors and buffers are small and stay."""
     for network in networks:
         for parameter in network.parameters():
             if parameter.dim() > 1:
                 parameter.data = parameter.data.half().float()
 
 
-def _write(model: Model, directory: Path, texts: Mapping[str, str], half_storage: bool) -> Manifest:
-    networks = model.encoder, model.dit, model.vae
-    graphs = build_graphs(*networks, model.image_size, model.points, model.latent_basis)
-    tensors = decoder_tensors(model.vae, model.latent_basis).items()
+def _write(
+    contents: BundleContents, directory: Path, texts: Mapping[str, str], half_storage: bool
+) -> Manifest:
+    networks = contents.encoder, contents.dit, contents.vae
+    graphs = build_graphs(*networks, contents.image_size, contents.points, contents.latent_basis)
+    tensors = decoder_tensors(contents.vae, contents.latent_basis).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
     files = write_graphs(graphs, directory, half_storage, named)
-    model.topology.save(directory / "topology.safetensors")
-    model.hierarchy.save(directory / "hierarchy.safetensors")
-    if model.rig is not None:
-        model.rig.save(directory / "rig.safetensors")
+    contents.topology.save(directory / "topology.safetensors")
+    contents.hierarchy.save(directory / "hierarchy.safetensors")
+    if contents.rig is not None:
+        contents.rig.save(directory / "rig.safetensors")
     for name, text in texts.items():
         write_atomic(directory / name, text.encode())
     tokens = graphs["dit_context"].inputs["tokens"].shape
     return write_manifest(
         directory,
         Manifest(
-            name=model.name,
-            description=model.description,
-            weights=model.weights,
+            name=contents.name,
+            description=contents.description,
+            weights=contents.weights,
             graphs=GraphFiles(**files),
             graphs_fp16=GraphFiles(**{graph: half_file(graph) for graph in files}),
             topology="topology.safetensors",
             hierarchy="hierarchy.safetensors",
-            rig=None if model.rig is None else "rig.safetensors",
-            image=ImageSpec(model.image_size, model.image_size, tokens[1], tokens[2]),
-            latent=LatentSpec(*model.dit.latent_shape),
-            points=PointSpec(model.points),
-            flow=model.flow,
-            frame=model.frame,
+            rig=None if contents.rig is None else "rig.safetensors",
+            image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),
+            latent=LatentSpec(*contents.dit.latent_shape),
+            points=PointSpec(contents.points),
+            flow=contents.flow,
+            frame=contents.frame,
             flops={graph: count(directory / file) for graph, file in files.items()},
         ),
     )

@@ -1,4 +1,4 @@
-"""Head-like meshes of a wanted size, made from nothing: the topology of bundles with random weights."""
+"""Make head-like meshes of a wanted size from nothing, as the topology of bundles with random weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from topos_rt.head.normals import vertex_normals
 from topos_rt.head.topology import Topology
 from topos_rt.support.similarity import sphere_frame
 
-# Every so many quads one is cut in two: real heads have some vertices of valence 5 as well.
+# One quad in so many is cut in two, because real heads have some vertices of valence 5 as well.
 _CUT_EVERY = 50
-_NOSE = np.array([0.0, -0.1, 0.995])  # direction of its tip; it also shows which way the head faces
-# A head that is its own mirror image has as many nodes left as right, and odd counts would be out of reach.
+_NOSE = np.array([0.0, -0.1, 0.995])  # direction of the tip, which shows which way the head faces
+# A head that is its own mirror image has as many nodes left as right, so heads bend to reach odd counts.
 _BENDS = (0.04, 0.02, 0.03, 0.05, 0.06, 0.07, 0.08)
 _WIDTHS = (0.35, 0.95)
 _CANDIDATES = 1000
@@ -24,18 +24,18 @@ _CANDIDATES = 1000
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to generate: quads across a box that is blown up to a head, open below."""
+    """The size of a head, which is a box, open below, that is blown up."""
 
-    quads: tuple[int, int, int]  # along x, y and z
-    latents: int  # nodes of level `stages`
+    quads: tuple[int, int, int]  # quads along x, y and z
+    latents: int  # wanted number of nodes of level `stages`
     stages: int
-    depth: int  # of the voxel grids: the first has cells of 2 / 2**depth
-    width: float  # x : y : z = width : 1 : 1.2 width; where the search for `latents` begins
+    depth: int  # the first voxel grid has cells of 2 / 2**depth
+    width: float  # x : y : z = width : 1 : 1.2 width, where the search for `latents` begins
 
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """A generated head."""
+    """A generated head and its hierarchy."""
 
     topology: Topology
     hierarchy: Hierarchy
@@ -43,7 +43,7 @@ class Generated:
 
 
 def generate(recipe: Recipe) -> Generated:
-    """The mesh of a recipe, as near to its width as gives exactly the wanted latents.
+    """Make the head of a recipe, with the width nearest to the recipe's that gives exactly its latents.
 
     Clusters are the release's voxel grids. Raises ValueError when no width gives the wanted count.
     """
@@ -58,7 +58,7 @@ def generate(recipe: Recipe) -> Generated:
 
 
 def _widths(start: float) -> Iterator[float]:
-    """`start` and then its neighbours, ever farther away."""
+    """Yield `start` and then its neighbours, ever farther away."""
     for i in range(_CANDIDATES):
         width = start + (i + 1) // 2 * (-1) ** i * 2.5e-4
         if _WIDTHS[0] <= width <= _WIDTHS[1]:
@@ -66,7 +66,7 @@ def _widths(start: float) -> Iterator[float]:
 
 
 def _nodes(positions: np.ndarray, depth: int, levels: int) -> int:
-    """How many nodes the last of so many levels has; only positions matter to voxel grids."""
+    """Count the nodes of level `levels`; only positions matter to voxel grids."""
     for level in range(levels):
         cluster = voxel_cluster(positions, 2.0 / 2**depth * 2**level)
         counts = np.bincount(cluster)[:, None]
@@ -76,8 +76,8 @@ def _nodes(positions: np.ndarray, depth: int, levels: int) -> int:
 
 
 def _blown_up(lattice: np.ndarray, quads: tuple[int, int, int], width: float, bend: float) -> np.ndarray:
-    """Lattice points of the box -> points of a head [V,3] in the sphere-normalised frame."""
-    cube = np.tan((lattice / np.array(quads) * 2 - 1) * (np.pi / 4))  # even angles, not even distances
+    """Turn the box's lattice points into points of a head [V,3] in the sphere-normalised frame."""
+    cube = np.tan((lattice / np.array(quads) * 2 - 1) * (np.pi / 4))  # even angles instead of even distances
     direction = cube / np.linalg.norm(cube, axis=1, keepdims=True)
     points = direction * np.array([width, 1.0, 1.2 * width])
     apart = np.linalg.norm(direction - _NOSE, axis=1)
@@ -88,11 +88,11 @@ def _blown_up(lattice: np.ndarray, quads: tuple[int, int, int], width: float, be
 
 
 def _open_box(x: int, y: int, z: int) -> tuple[np.ndarray, Topology]:
-    """The surface of a box of x * y * z cells without its bottom: lattice points [V,3] and quads.
+    """Return the surface of a box of x * y * z cells without its bottom: lattice points [V,3] and quads.
 
     V = (x+1)(z+1) + 2y(x+z). Each side is a UV island of its own.
     """
-    sides = [  # origin, direction of rows, direction of columns: their product points outwards
+    sides = [  # origin, directions of rows and columns, whose product points outwards; their counts
         ((0, 0, z), (1, 0, 0), (0, 1, 0), x, y),
         ((x, 0, 0), (-1, 0, 0), (0, 1, 0), x, y),
         ((x, 0, z), (0, 0, -1), (0, 1, 0), z, y),

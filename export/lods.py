@@ -1,4 +1,4 @@
-"""`python -m export lods`: give a bundle levels of detail, made once per topology by half-edge collapses."""
+"""`python -m export lods`: give a bundle levels of detail, made by half-edge collapses."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.files import check_writable
 
-SHARES = (0.5, 0.25)  # of the triangles, for levels 1, 2 …
-LOCKED_REGIONS = ("lips", "eyelids", "eyes")  # whose borders stay as they are
-# Blendshapes whose full poses count as heads of their own: what they bend needs its vertices.
+SHARES = (0.5, 0.25)  # shares of the triangles that levels 1, 2 … keep
+LOCKED_REGIONS = ("lips", "eyelids", "eyes")  # the borders of these regions stay as they are
+# The full poses of these blendshapes count as heads of their own, so that parts which bend keep vertices.
 POSES = (
     "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel", "eyeBlinkLeft", "eyeBlinkRight",
     "browInnerUp", "tongueOut",
 )  # fmt: skip
-_TURNED = 0.2  # cosine between a triangle's normal before and after a collapse, at least
-_THIN = 0.02  # of a triangle's area to that of an equilateral one on its longest side, at least
-_THINNER = 0.5  # or this share of what it was: thin triangles may stay as thin as they are
-_BOUNDARY_WEIGHT = 10.0  # of the planes that stand on open boundaries
+_TURNED = 0.2  # least cosine between a triangle's normals before and after a collapse
+_THIN = 0.02  # least of twice a triangle's area over its longest side squared
+_THINNER = 0.5  # or least share of what that was before: thin triangles may stay thin
+_BOUNDARY_WEIGHT = 10.0  # weight of the planes that stand on open boundaries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `lods` asks for."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's directory; it is changed")
+    """Add the options of `lods`."""
+    parser.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="directory of the bundle, which is changed"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make the levels for the bundle's mean head, store them in its topology, renew the manifest."""
+    """Make the levels for the bundle's mean head, store them in its topology, and renew the manifest."""
     bundle = Bundle.open(arguments.bundle)
     manifest, path = bundle.manifest, bundle.path / bundle.manifest.topology
     check_writable(path)
@@ -48,9 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def with_lods(topology: Topology, heads: np.ndarray, rig: Rig | None) -> Topology:
-    """The topology with levels of detail.
+    """Return the topology with levels of detail.
 
-    heads: [P,V,3] of the size of the rig, which adds the poses of its blendshapes `POSES`.
+    heads: [P,V,3] in the units of the rig, which adds the poses of its blendshapes `POSES`.
     """
     names = () if rig is None else rig.shape_names
     poses = [heads.mean(0) + rig.shape(name) for name in POSES if rig is not None and name in names]
@@ -59,21 +61,21 @@ def with_lods(topology: Topology, heads: np.ndarray, rig: Rig | None) -> Topolog
 
 
 def make_lods(topology: Topology, heads: np.ndarray, shares: Sequence[float] = SHARES) -> tuple[Lod, ...]:
-    """Levels with the given shares of the triangles, each made from the one before.
+    """Make levels with the given shares of the triangles, each from the one before.
 
-    Half-edge collapses, cheapest first, take a vertex u into its neighbour v, which stays where it is: a
-    level's vertices are some of the level above. The cost is the quadric error (Garland & Heckbert 1997,
-    Surface Simplification Using Quadric Error Metrics) that v's place has in the planes u has stood for,
-    summed over the heads: what moves, or differs between them, keeps its vertices. A collapse is forbidden
-    where it would
+    A half-edge collapse takes a vertex u into its neighbour v, which stays where it is, so the vertices of a
+    level are some of those of the level above. The cheapest collapse comes first. Its cost is the quadric
+    error (Garland & Heckbert 1997, Surface Simplification Using Quadric Error Metrics) of v's place in the
+    planes that u stands for, summed over the heads, so that parts which move or differ keep their vertices. A
+    collapse is forbidden where it would
 
-    - tear or fold the surface: link condition (Dey et al. 1999), turned or thin triangles in any head;
+    - tear or fold the surface: it must meet the link condition (Dey et al. 1999), and may neither turn a
+      triangle nor make it thin, in any head;
     - move a UV seam: each of u's UVs must have one of v's across a shared edge;
-    - move what must stay: open boundaries, and the borders of LOCKED_REGIONS; other borders move only along
-      themselves.
+    - move an open boundary or the border of one of LOCKED_REGIONS. Other borders move only along themselves.
 
-    heads: [P,V,3], what to keep the shape of: heads and poses of the topology, of about the same size. The
-    same input gives the same levels. A level keeps more triangles where nothing more may be collapsed.
+    heads: [P,V,3], the heads and poses, of about the same size, whose shape is kept. The same input gives the
+    same levels. A level keeps more triangles than its share where nothing more may be collapsed.
     """
     work = _Collapse(topology, np.asarray(heads, np.float64))
     aims = [round(share * len(topology.triangles)) for share in shares]
@@ -81,7 +83,7 @@ def make_lods(topology: Topology, heads: np.ndarray, shares: Sequence[float] = S
 
 
 class _Collapse:
-    """A triangle mesh on its way down."""
+    """A triangle mesh that is being collapsed."""
 
     def __init__(self, topology: Topology, heads: np.ndarray) -> None:
         self._heads = np.ascontiguousarray(heads.transpose(1, 0, 2))  # [V,P,3]
@@ -98,12 +100,12 @@ class _Collapse:
         self._boundary = self._on_boundary()
         self._mark, self._border, self._locked = self._regions(topology)
         self._quadrics = self._first_quadrics()
-        self._queue: list[tuple[float, int, int, int]] = []  # cost, u, v, version of u when it was reckoned
+        self._queue: list[tuple[float, int, int, int]] = []  # cost, u, v, version of u at that time
         for vertex in range(topology.num_vertices):
             self._push(vertex)
 
     def down_to(self, aim: int) -> Lod:
-        """Collapse until `aim` triangles are left, or nothing may be collapsed."""
+        """Collapse until `aim` triangles are left or nothing more may be collapsed."""
         left = int(self._alive.sum())
         while left > aim and self._queue:
             _, u, v, version = heapq.heappop(self._queue)
@@ -118,7 +120,7 @@ class _Collapse:
         return Lod(vertices, triangles.reshape(-1, 3), uvs)
 
     def _on_boundary(self) -> np.ndarray:
-        """[V] bool: ends of edges that have one triangle (or more than two) beside them."""
+        """Mark [V] the ends of edges that have one triangle, or more than two, beside them."""
         sides = np.sort(self._triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), 1)
         edges, counts = np.unique(sides, axis=0, return_counts=True)
         self._open = {(int(a), int(b)) for a, b in edges[counts != 2]}
@@ -127,7 +129,7 @@ class _Collapse:
         return marked
 
     def _regions(self, topology: Topology) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each vertex: its regions as bits, whether a neighbour has others, whether it must stay."""
+        """Return each vertex's regions as bits, whether a neighbour has others, and whether it must stay."""
         count = topology.num_vertices
         mark, locking = np.zeros(count, np.int64), np.zeros(count, np.int64)
         for bit, (name, ids) in enumerate(sorted(topology.regions.items())):
@@ -141,7 +143,10 @@ class _Collapse:
         return mark, border, locked
 
     def _first_quadrics(self) -> np.ndarray:
-        """[V,P,10] the planes of the triangles at each vertex, weighted by area; upper triangle of 4x4."""
+        """Return the quadrics [V,P,10] of the triangles at each vertex, weighted by area.
+
+        The ten numbers are the upper triangle of a symmetric 4x4 matrix.
+        """
         quadrics = np.zeros((len(self._around), self._heads.shape[1], 10))
         corners = self._heads[self._triangles]  # [F,3,P,3]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -167,7 +172,7 @@ class _Collapse:
         return found
 
     def _push(self, u: int) -> None:
-        """Queue what u may collapse into, by cost."""
+        """Queue the collapses of u into its neighbours, by cost."""
         if self._locked[u]:
             return
         others = [
@@ -182,7 +187,7 @@ class _Collapse:
             heapq.heappush(self._queue, (cost, u, v, int(self._version[u])))
 
     def _allowed(self, u: int, v: int) -> dict[int, int] | None:
-        """u's UV ids -> v's, where u may collapse into v; else None."""
+        """Return v's UV id for each of u's where u may collapse into v, else None."""
         shared = self._around[u] & self._around[v]
         tips = {int(i) for t in shared for i in self._triangles[t]} - {u, v}
         if len(shared) != 2 or len(tips) != 2 or self._neighbours(u) & self._neighbours(v) != tips:
@@ -202,7 +207,7 @@ class _Collapse:
         return wedges if self._stays_sound(moved, at, v) else None
 
     def _stays_sound(self, moved: np.ndarray, at: np.ndarray, v: int) -> bool:
-        """Whether no triangle turns over or gets thin in any head when its corner moves to v."""
+        """Tell whether no triangle turns over or gets thin in any head when its corner moves to v."""
         ids = self._triangles[moved]
         before, square_before = self._normals(ids)
         after, square_after = self._normals(np.where(at, v, ids))
@@ -215,13 +220,13 @@ class _Collapse:
         return bool((cosine >= _TURNED).all() and sound.all())
 
     def _normals(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[n,P,3] normals of twice the area's length, and [n,P] the longest side squared."""
+        """Return normals [n,P,3] as long as twice the area, and the longest side squared [n,P]."""
         a, b, c = self._heads[ids].transpose(1, 0, 2, 3)
         longest = np.maximum.reduce([((x - y) ** 2).sum(2) for x, y in ((a, b), (b, c), (c, a))])
         return np.cross(b - a, c - a), np.maximum(longest, 1e-30)
 
     def _apply(self, u: int, v: int, wedges: dict[int, int]) -> int:
-        """Collapse; returns how many triangles that took away."""
+        """Collapse u into v, and return the number of triangles that this removes."""
         gone = self._around[u] & self._around[v]
         for t in gone:
             self._alive[t] = False
@@ -235,7 +240,7 @@ class _Collapse:
         self._around[u] = set()
         self._quadrics[v] += self._quadrics[u]
         self._version[u] += 1
-        # v has new costs, its neighbours have new neighbours, and what was forbidden may be allowed now
+        # v has new costs, its neighbours have new neighbours, and a forbidden collapse may now be allowed.
         for vertex in sorted({v} | self._neighbours(v)):
             self._version[vertex] += 1
             self._push(vertex)
@@ -243,7 +248,7 @@ class _Collapse:
 
 
 def _plane_quadrics(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """[...,10] of the planes through points [...,3] with unit normals [...,3]."""
+    """Return the quadrics [...,10] of the planes through points [...,3] with unit normals [...,3]."""
     offset = -(normals * points).sum(-1, keepdims=True)
     plane = np.concatenate([normals, offset], -1)
     rows, columns = np.triu_indices(4)
@@ -251,7 +256,7 @@ def _plane_quadrics(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _costs(quadric: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """[n] error of a vertex with quadrics [P,10] at places [n,P,3], summed over the heads."""
+    """Return the errors [n] of a vertex with quadrics [P,10] at places [n,P,3], summed over the heads."""
     full = np.concatenate([places, np.ones_like(places[..., :1])], -1)
     rows, columns = np.triu_indices(4)
     twice = np.where(rows == columns, 1.0, 2.0)

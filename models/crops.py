@@ -1,8 +1,8 @@
 """An image encoder that looks at a portrait several times, each time moved a little.
 
-Multi-crop testing (Krizhevsky et al. 2012), for a network that is conditioned on tokens: those of all crops
-are one set. Attention over a set repeated k times is the mean over its copies, so a network trained on one
-crop reads k of them as it is, and what the encoder gets wrong by chance in one of them counts a kth.
+This is multi-crop testing (Krizhevsky et al. 2012) for a network that is conditioned on tokens: the tokens of
+all crops form one set. Attention over a set repeated k times is the mean over its copies, so a network that
+was trained on one crop can read k of them unchanged, and a chance error in one crop counts a kth.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from models.image_encoder import ImageEncoder
 
 
 class Crop(NamedTuple):
-    """Where a crop lies in the picture, which is 2 wide and 2 high."""
+    """The place of a crop in the picture, which is 2 wide and 2 high."""
 
     turn: float = 0.0  # degrees
-    scale: float = 1.0  # of its side to the picture's
+    scale: float = 1.0  # side of the crop as a share of the picture's
     right: float = 0.0
     down: float = 0.0
 
 
 class CroppedEncoder(nn.Module):
-    """pixels [B,3,H,W] RGB in 0..1 -> tokens of all crops [B,K*T,C], crop after crop.
+    """Turns pixels [B,3,H,W], RGB in 0..1, into the tokens [B,K*T,C] of all K crops, one after the other.
 
-    What a crop shows beyond the picture is its reflection, as in training.
+    Beyond the picture a crop shows its reflection, as in training.
     """
 
     grids: Tensor

@@ -12,20 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TIME_SCALE = 1000.0  # the network's time runs 0..1000, ours 0..1
+TIME_SCALE = 1000.0  # the network's time runs from 0 to 1000, ours from 0 to 1
 _TIME_FREQUENCIES = 256
 _MAX_PERIOD = 10000.0
 
 
 class TOPOSDiT(nn.Module):
-    """Velocity network v(x, t, cond).
+    """The velocity network v(x, t, cond).
 
-    Arguments carry the release's configuration names. Only what the release uses exists: absolute position
-    embedding (`pe_mode="ape"`) and per-block modulation (`share_mod=False`); anything else is a ValueError.
+    Arguments carry the release's configuration names. Only the options that the release uses exist: absolute
+    position embedding (`pe_mode="ape"`) and modulation per block (`share_mod=False`). Others are ValueErrors.
     """
 
     pos_emb: Tensor  # [N,C]
-    blocks: Any  # nn.ModuleList of Block: torch's own annotations do not say of what
+    blocks: Any  # nn.ModuleList of Block, which torch's own annotations cannot express
 
     def __init__(
         self,
@@ -61,20 +61,20 @@ class TOPOSDiT(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, int]:
-        """[N, D]."""
+        """Tokens and channels of a latent, [N, D]."""
         return len(self.pos_emb), self.input_layer.in_features
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """x [B,N,D], t [B] in 0..1000, cond [B,T,C] -> velocity [B,N,D]."""
+        """Return the velocity [B,N,D] at x [B,N,D], t [B] in 0..1000 and cond [B,T,C]."""
         return self.step(x, t, *self.context(cond))
 
     def context(self, cond: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [L,B,heads,T,head_dim] of every block's cross-attention; t and x do not matter."""
+        """Return keys and values [L,B,heads,T,head_dim] of every block's cross-attention to cond [B,T,C]."""
         pairs = [block.cross_attn.keys_values(cond) for block in self.blocks]
         return torch.stack([k for k, _ in pairs]), torch.stack([v for _, v in pairs])
 
     def step(self, x: Tensor, t: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """One evaluation with the keys and values of `context`."""
+        """Evaluate the network once, with the keys and values of `context`."""
         emb = self.t_embedder(t)
         h = self.input_layer(x) + self.pos_emb
         for i, block in enumerate(self.blocks):
@@ -83,7 +83,7 @@ class TOPOSDiT(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    """t [B] -> [B,C]: 256 sinusoids (cosines first), Linear, SiLU, Linear."""
+    """Embeds t [B] as [B,C]: 256 sinusoids, cosines first, then Linear, SiLU and Linear."""
 
     frequencies: Tensor
 
@@ -101,7 +101,7 @@ class TimestepEmbedder(nn.Module):
 
 
 class Block(nn.Module):
-    """adaLN self-attention, plain cross-attention, adaLN MLP."""
+    """Self-attention with adaLN, cross-attention without, and an MLP with adaLN."""
 
     def __init__(
         self,
@@ -121,9 +121,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(emb)[:, None].chunk(6, -1)
-        x = x + gate_a * self.self_attn(_norm(x) * (1 + scale_a) + shift_a)
+        x = x + gate_a * self.self_attn(norm(x) * (1 + scale_a) + shift_a)
         x = x + self.cross_attn(self.cross_norm(wide(x)), keys, values)
-        return x + gate_m * self.mlp(_norm(x) * (1 + scale_m) + shift_m)
+        return x + gate_m * self.mlp(norm(x) * (1 + scale_m) + shift_m)
 
 
 class SelfAttention(nn.Module):
@@ -165,7 +165,7 @@ class CrossAttention(nn.Module):
 
 
 class HeadRMSNorm(nn.Module):
-    """x / |x| * sqrt(head_dim) * gamma, per head, in FP32 or wider. x: [B,heads,N,head_dim]."""
+    """Scales x [B,heads,N,head_dim] to x / |x| * sqrt(head_dim) * gamma for each head, in FP32 or wider."""
 
     def __init__(self, heads: int, dim: int) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class HeadRMSNorm(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, tanh-GELU, Linear."""
+    """Two linear layers with a tanh-GELU between them."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class Mlp(nn.Module):
 
 
 def position_table(tokens: int, channels: int) -> Tensor:
-    """[tokens, channels] sinusoids of the token index: sines, then cosines, base 10000."""
+    """Return sinusoids [tokens,channels] of the token index: sines, then cosines, with base 10000."""
     half = channels // 2
     frequencies = 1.0 / _MAX_PERIOD ** (torch.arange(half, dtype=torch.float32) / half)
     angle = torch.outer(torch.arange(tokens, dtype=torch.float32), frequencies)
@@ -196,19 +196,20 @@ def position_table(tokens: int, channels: int) -> Tensor:
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """[B,N,parts*C] -> parts tensors [B,heads,N,C/heads]."""
+    """Split x [B,N,parts*C] into `parts` tensors [B,heads,N,C/heads]."""
     return x.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """[B,heads,N,head_dim] -> [B,N,C]."""
+    """Merge x [B,heads,N,head_dim] to [B,N,C]."""
     return x.transpose(1, 2).flatten(2)
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in at least FP32, in which norms are taken."""
+    """Return x in at least FP32, in which norms are taken."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _norm(x: Tensor) -> Tensor:
+def norm(x: Tensor) -> Tensor:
+    """Return the layer norm of x without parameters, taken in at least FP32."""
     return F.layer_norm(wide(x), x.shape[-1:], eps=1e-6)

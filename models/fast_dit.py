@@ -1,17 +1,17 @@
-"""The DiT with everything taken out of its step that does not change between steps or guidance halves.
+"""The DiT, with everything taken out of its step that does not change between steps or guidance halves.
 
-Exact in algebra: the same function as `TOPOSDiT`, which stays the reference. `TOPOSDiT` answers
-(x, t, condition); here the work is split by what it depends on:
+It is the same function in exact arithmetic as `TOPOSDiT`, which stays the reference. `TOPOSDiT` takes the
+latent, the time and the condition together; here the work is split by what it depends on:
 
-- on the time alone, `modulation`: the time embedding and every block's adaLN, once for a time grid;
-- on the image alone, `context`: keys and values of every block's cross-attention, one product for all;
-- on the latent, `step`: what is left. With guidance both halves run as a batch of two.
+- `modulation` depends on the time alone: the time embedding and every block's adaLN, once for a time grid;
+- `context` depends on the image alone: keys and values of every block's cross-attention, in one product;
+- `step` is the rest, which depends on the latent. With guidance both halves run as a batch of two.
 
-Under the negative condition, all zero, every key and every value of a block is the same, so its
-cross-attention is a constant, W_o b_v + b_o, which as a bias serves both halves. Until the first
-cross-attention the halves are equal and are computed once. Biases of the cross-attention's keys shift all
-scores of a query alike and cancel. The affine norm before its queries, and its scale, fold into their
-weights; the two gains of the self-attention's norms, and its scale, into one vector.
+Under the negative condition, which is all zeros, every key and every value of a block is the same. So its
+cross-attention is a constant, W_o b_v + b_o, which serves both halves as a bias. Until the first
+cross-attention the halves are equal and are computed once. The biases of the cross-attention's keys shift all
+scores of a query alike and cancel. The affine norm before its queries, and its scale, fold into the weights
+of the queries. The two gains of the self-attention's norms, and its scale, fold into one vector.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dit import Block, HeadRMSNorm, TOPOSDiT, merge_heads, split_heads, wide
+from models.dit import Block, HeadRMSNorm, TOPOSDiT, merge_heads, norm, split_heads, wide
 
-_SCALES = (1, 4)  # of a block's six modulation vectors, those that are used as 1 + s
+_SCALES = (1, 4)  # the ones of a block's six modulation vectors that are used as 1 + s
 
 
 class FastDiT(nn.Module):
-    """See above. Takes a DiT as released: norms on the self-attention's queries and keys only.
+    """A folded DiT, made from one as released: with norms on the queries and keys of self-attention only.
 
-    The parameters are those of `dit`, folded in float64 and rounded to its own precision once.
+    The parameters of `dit` are folded in float64, and rounded once to their own precision.
     """
 
-    table: Tensor  # [N,C] position table plus input bias
+    table: Tensor  # [N,C], the position table plus the input bias
     blocks: Any  # nn.ModuleList of FastBlock
 
     def __init__(self, dit: TOPOSDiT) -> None:
@@ -64,26 +64,30 @@ class FastDiT(nn.Module):
             self.out_layer = _linear(dit.out_layer.weight, dit.out_layer.bias, dtype)
 
     def modulation(self, t: Tensor) -> Tensor:
-        """t [S] in 0..1000 -> [S,blocks,6,C]: shift, 1 + scale and gate of the attention, then of the MLP."""
+        """Return the modulation vectors [S,blocks,6,C] at times t [S] in 0..1000.
+
+        The six are shift, 1 + scale and gate of the attention, then those of the MLP.
+        """
         vectors = self.adaLN_modulation(F.silu(self.t_embedder(t)))
         return vectors.unflatten(-1, (self.depth, 6, self.channels))
 
     def context(self, cond: Tensor) -> tuple[Tensor, Tensor]:
-        """cond [T,C] -> keys and values [blocks,heads,T,head_dim], each without its bias."""
+        """Return keys and values [blocks,heads,T,head_dim] of cond [T,C], each without its bias."""
         both = self.to_kv(cond).unflatten(-1, (2, self.depth, self.heads, -1)).permute(1, 2, 3, 0, 4)
         keys, values = both.unbind(0)
         return keys, values
 
     def step(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """x [1,N,D], modulation [blocks,6,C], keys and values of `context` -> velocity [1,N,D]."""
+        """Return the velocity [1,N,D] at x [1,N,D], with modulation [blocks,6,C] and what `context` gave."""
         return self.out_layer(self._hidden(x, modulation, keys, values, guided=False))
 
     def guided_step(
         self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Like `step`; -> (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [1,N,D]. w: [1].
+        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [1,N,D], for the inputs of `step`.
 
-        Both are linear in the normalised hidden states, so the halves are combined before the last layer.
+        w: the guidance weight, [1]. Both results are linear in the normalised hidden states, so the halves
+        are combined before the last layer.
         """
         conditional, unconditional = self._hidden(x, modulation, keys, values, guided=True).split(1)
         difference = conditional - unconditional
@@ -98,7 +102,7 @@ class FastDiT(nn.Module):
 
 
 class FastBlock(nn.Module):
-    """One block; the batch is one latent, or the conditional and the unconditional one."""
+    """One block. Its batch is one latent, or the conditional and the unconditional one."""
 
     gain: Tensor  # [heads,1,head_dim]
 
@@ -110,7 +114,7 @@ class FastBlock(nn.Module):
         qk_weight, v_weight = own.to_qkv.weight.double().tensor_split([2 * heads * head_dim])
         qk_bias, v_bias = own.to_qkv.bias.double().tensor_split([2 * heads * head_dim])
         self.to_qkv = _linear(torch.cat([qk_weight, v_weight]), torch.cat([qk_bias, 0 * v_bias]), dtype)
-        # normalised q and k each carry sqrt(head_dim), the scores divide by it once
+        # Normalised q and k each carry a factor sqrt(head_dim), and the scores divide by it once.
         gains: list[Any] = [own.q_rms_norm, own.k_rms_norm]
         gain = gains[0].gamma.double() * gains[1].gamma.double() * head_dim**0.5
         self.register_buffer("gain", gain[:, None].to(dtype))
@@ -125,13 +129,13 @@ class FastBlock(nn.Module):
 
     def forward(self, h: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(0)
-        h = h + gate_a * self._self_attention(_norm(h) * scale_a + shift_a)
+        h = h + gate_a * self._self_attention(norm(h) * scale_a + shift_a)
         seen, unseen = (h[:1], h[-1:]) if guided else (h, None)
-        (q,) = split_heads(self.to_q(_norm(seen)), 1, self.heads)
+        (q,) = split_heads(self.to_q(norm(seen)), 1, self.heads)
         out = F.scaled_dot_product_attention(q, keys[None], values[None], scale=1.0)
         seen = seen + self.from_image(merge_heads(out))
         h = (seen if unseen is None else torch.cat([seen, unseen])) + self.from_nothing
-        return h + gate_m * self.mlp(_norm(h) * scale_m + shift_m)
+        return h + gate_m * self.mlp(norm(h) * scale_m + shift_m)
 
     def _self_attention(self, x: Tensor) -> Tensor:
         q, k, v = split_heads(self.to_qkv(x), 3, self.heads)
@@ -141,7 +145,7 @@ class FastBlock(nn.Module):
 
 
 def _joined_modulation(dit: TOPOSDiT) -> tuple[Tensor, Tensor]:
-    """Every block's adaLN as one linear layer, the ones of 1 + scale in its bias."""
+    """Join the adaLN of all blocks into one linear layer, whose bias holds the ones of 1 + scale."""
     layers = [block.adaLN_modulation[1] for block in dit.blocks]
     biases = torch.stack([layer.bias.double() for layer in layers]).unflatten(1, (6, -1)).clone()
     biases[:, list(_SCALES)] += 1
@@ -149,7 +153,7 @@ def _joined_modulation(dit: TOPOSDiT) -> tuple[Tensor, Tensor]:
 
 
 def _through(layer: nn.Linear, bias: Tensor) -> Tensor:
-    """What a constant `bias` on a linear layer's input makes of its own bias."""
+    """Return the bias of a linear layer whose input is shifted by the constant `bias`."""
     return layer.weight.double() @ bias + layer.bias.double()
 
 
@@ -160,7 +164,3 @@ def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linea
     if bias is not None:
         layer.bias.copy_(bias)
     return layer
-
-
-def _norm(x: Tensor) -> Tensor:
-    return F.layer_norm(wide(x), x.shape[-1:], eps=1e-6)

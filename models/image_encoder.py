@@ -19,11 +19,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageEncoder(nn.Module):
-    """Pixels -> class, register and patch tokens: those before the last norm, then a norm without parameters.
+    """Turns pixels into class, register and patch tokens, and norms them without the last layer's parameters.
 
-    Arguments carry DINOv2's names. `stem_channels` (not in DINOv2) puts convolutions of stride 2 before the
-    patch embedding, which makes training from scratch much shorter (arXiv 2106.14881), and `stem_blocks`
-    that many residual pairs of convolutions after each of them: they say where in a patch something is.
+    Arguments carry DINOv2's names, except two that it does not have. `stem_channels` puts convolutions of
+    stride 2 before the patch embedding, which makes training from scratch much shorter (arXiv 2106.14881).
+    `stem_blocks` puts so many residual pairs of convolutions after each of them, which say where in a patch
+    something is.
     """
 
     def __init__(
@@ -44,24 +45,26 @@ class ImageEncoder(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
         self.pos_embed = nn.Parameter(torch.randn(1, 1 + self.grid**2, embed_dim) * 0.02)
         self.register_tokens = nn.Parameter(torch.randn(1, num_register_tokens, embed_dim) * 0.02)
-        self.mask_token = nn.Parameter(torch.zeros(1, embed_dim))  # in the checkpoint, unused at inference
+        self.mask_token = nn.Parameter(
+            torch.zeros(1, embed_dim)
+        )  # it is in the checkpoint, but unused at inference
         self.patch_embed = _PatchEmbed(embed_dim, patch_size, stem_channels, stem_blocks)
         hidden = int(embed_dim * mlp_ratio)
         self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, hidden) for _ in range(depth))
-        self.norm = nn.LayerNorm(embed_dim, eps=1e-6)  # likewise: the condition is taken before it
+        self.norm = nn.LayerNorm(embed_dim, eps=1e-6)  # unused too: the condition is taken before it
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels [B,3,H,W] RGB in 0..1 -> condition tokens [B,T,C]."""
+        """Return the condition tokens [B,T,C] of pixels [B,3,H,W], RGB in 0..1."""
         mean, std = (pixels.new_tensor(c)[:, None, None] for c in (IMAGENET_MEAN, IMAGENET_STD))
         return self.tokens((pixels - mean) / std)
 
     def tokens(self, image: Tensor) -> Tensor:
-        """image [B,3,H,W], ImageNet-normalised -> [B,T,C]."""
+        """Return the condition tokens [B,T,C] of an image [B,3,H,W] that is ImageNet-normalised."""
         x = self.prenorm(image)
         return F.layer_norm(x, x.shape[-1:])
 
     def prenorm(self, image: Tensor) -> Tensor:
-        """`x_prenorm` of the release: class, registers, patches."""
+        """Return the `x_prenorm` of the release: class, register and patch tokens."""
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         rows, columns = (side // self.patch_size for side in image.shape[2:])
         classes, registers = (t.expand(len(image), -1, -1) for t in (self.cls_token, self.register_tokens))
@@ -72,7 +75,7 @@ class ImageEncoder(nn.Module):
         return x
 
     def position(self, rows: int, columns: int) -> Tensor:
-        """[1, 1+rows*columns, C]; resized bicubically with antialias to other grids than the trained one."""
+        """Return the position table [1,1+rows*columns,C], resized bicubically if the grid is another."""
         if (rows, columns) == (self.grid, self.grid):
             return self.pos_embed
         table = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)

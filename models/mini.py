@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from models import Crop
+from models.crops import Crop
 
 NUM_LATENTS = 167
 POINTS = 2048
 IMAGE_SIZE = 128
+RADIUS_M = 0.139  # metres of one unit of the networks' frame; the mean radius of the training heads, rounded
 
 VAE: dict[str, Any] = {
     "code_channels": 6, "width": 96, "num_encoder_layers": 3, "perceiver_heads": 4, "perceiver_dim_head": 32,
@@ -22,7 +23,7 @@ DIT: dict[str, Any] = {
     "in_channels": 6, "out_channels": 6, "model_channels": 192, "num_latents": NUM_LATENTS,
     "cond_channels": 192, "num_blocks": 4, "num_heads": 6,
 }  # fmt: skip
-# What a portrait is read from, at once; the networks are trained on one at a time.
+# The exported encoder reads a portrait from all of these at once; training shows the networks one at a time.
 CROPS = (
     Crop(), Crop(turn=5, scale=0.94, right=0.06, down=0.06),
     Crop(turn=-5, scale=1.06, right=-0.06, down=-0.06),

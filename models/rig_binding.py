@@ -1,30 +1,88 @@
-"""What lets a rig be fitted to other heads: joints from vertices, contacts of shapes, rigid parts."""
+"""Bind a rig to the head it was made on, so that the runtime can fit it to other heads.
+
+A binding holds three things: joints as sums of vertices, the pairs of vertices that a shape brings into
+contact, and the parts of the mesh that move as one piece.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError
+from topos_rt.head.rig import Binding, Rig
 from topos_rt.head.topology import Topology
 from topos_rt.support.similarity import sphere_frame
 
-# Shares of the template's radius; on `mini` 1.8 mm and 4.2 mm.
+# Distances as shares of the template's radius; on `mini` they are 1.8 mm and 4.2 mm.
 _TOGETHER = 0.013
 _APART = 0.03
 _CLOSING = 0.35  # a contact leaves at most this share of the distance at rest
 _CLOSING_NAMES = re.compile("blink|wink|eyes?_?clos", re.IGNORECASE)
 _FEWEST_CONTACTS = 6  # fewer are chance
 _ROWS = 512
-_NEAR = (16, 32, 64, 256)  # how many vertices may be asked to hold a joint
+_NEAR = (16, 32, 64, 256)  # numbers of vertices that are tried in turn to hold a joint
+_INFLUENCES = 4  # joints that move a vertex
+
+
+@dataclass(frozen=True, eq=False)
+class RigSource:
+    """A head with a skeleton and blendshapes, all dense and in the head's own units, before it is bound."""
+
+    template: np.ndarray  # [V,3]
+    joint_names: tuple[str, ...]
+    joint_parents: np.ndarray  # [J], -1 for a root
+    held_by: Sequence[tuple[np.ndarray, np.ndarray]]  # vertex ids [n] and weights [n] that give each joint
+    skin: np.ndarray  # [V,J]
+    shape_names: tuple[str, ...]
+    shapes: np.ndarray  # [S,V,3] offsets from the template
+
+    def bind(self, topology: Topology, shortest: float) -> Rig:
+        """Return the rig with its binding.
+
+        Each vertex keeps its four largest skin weights. Offsets of `shortest` or less are dropped.
+        """
+        order = np.argsort(-self.skin, axis=1, kind="stable")[:, :_INFLUENCES]
+        weights = np.take_along_axis(self.skin, order, 1)
+        pad = _INFLUENCES - order.shape[1]  # a skeleton may have fewer joints
+        order, weights = (np.pad(array, ((0, 0), (0, pad))) for array in (order, weights))
+        weights /= weights.sum(1, keepdims=True)
+        parts = rigid_parts(topology)
+        moved = [_moved_vertices(shape, parts, shortest) for shape in self.shapes]
+        index, offsets = _joined(moved)
+        pairs, contact_offsets = _joined(contacts(self.template, self.shapes, self.shape_names, parts))
+        joint_index, joint_offsets = _joined([ids for ids, _ in self.held_by])
+        binding = Binding(
+            template=self.template,
+            joint_index=joint_index,
+            joint_weight=np.concatenate([weights for _, weights in self.held_by]),
+            joint_offsets=joint_offsets,
+            contact_pairs=pairs,
+            contact_offsets=contact_offsets,
+            parts=parts,
+        )
+        return Rig(
+            joint_names=self.joint_names,
+            joint_parents=self.joint_parents,
+            joint_positions=binding.joints(binding.template),
+            skin_joints=order,
+            skin_weights=weights,
+            shape_names=self.shape_names,
+            shape_index=index,
+            shape_delta=np.concatenate([shape[ids] for shape, ids in zip(self.shapes, moved, strict=True)]),
+            shape_offsets=offsets,
+            binding=binding,
+        )
 
 
 def rigid_parts(topology: Topology) -> np.ndarray:
-    """[V] uint8: 0 for the largest connected part of the mesh and for loose vertices, 1, 2 … for the others.
+    """Number the connected parts of a mesh: [V] uint8, 0 for the largest part and for loose vertices.
 
-    Separate pieces inside a head are eyeballs, teeth and tongues. Raises MeshInputError for more than 255.
+    The separate pieces inside a head are eyeballs, teeth and tongues. Raises MeshInputError for more than 255
+    of them.
     """
     labels = np.arange(topology.num_vertices)
     source, target = topology.edges.T
@@ -47,11 +105,11 @@ def rigid_parts(topology: Topology) -> np.ndarray:
 def contacts(
     template: np.ndarray, shapes: np.ndarray, names: Sequence[str], parts: np.ndarray
 ) -> list[np.ndarray]:
-    """For each shape [S,V,3] the pairs [c,2] of skin vertices, apart at rest, that it brings together.
+    """Find, for each shape [S,V,3], the pairs [c,2] of skin vertices, apart at rest, that it brings together.
 
-    Only shapes named for closing something by themselves have any: others bring vertices together by chance,
-    or, as mouthClose, are meant to be added to another shape. Each vertex is paired with the nearest of those
-    it came near to; a pair is listed once.
+    Only shapes that are named for closing something by themselves have contacts: others bring vertices
+    together by chance or, like mouthClose, are meant to be added to another shape. Each vertex is paired with
+    the nearest of those it came near to, and a pair is listed once.
     """
     radius, none = sphere_frame(template)[1], np.zeros((0, 2), np.int64)
     return [
@@ -77,10 +135,10 @@ def _meeting(template: np.ndarray, shape: np.ndarray, skin: np.ndarray, radius: 
     return found if len(found) >= _FEWEST_CONTACTS else found[:0]
 
 
-def moved_vertices(shape: np.ndarray, parts: np.ndarray, shortest: float) -> np.ndarray:
-    """Ids of the vertices that a shape [V,3] moves by more than `shortest`, and of all parts that hold one.
+def _moved_vertices(shape: np.ndarray, parts: np.ndarray, shortest: float) -> np.ndarray:
+    """List the vertices that a shape [V,3] moves by more than `shortest`, and all of every part it moves.
 
-    A part that turns on one head may turn about another point on the next: none of it may be left out.
+    A part that turns on one head may turn about another point on the next, so none of it may be left out.
     """
     moved = np.linalg.norm(shape, axis=1) > shortest
     touched = np.unique(parts[moved & (parts > 0)])
@@ -90,10 +148,10 @@ def moved_vertices(shape: np.ndarray, parts: np.ndarray, shortest: float) -> np.
 def near_regressor(
     joint: np.ndarray, template: np.ndarray, preferred: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and their weights that give a joint [3] on this one head: the affine weights of least norm.
+    """Return vertex ids and weights that give a joint [3] on this one head: affine weights of least norm.
 
-    preferred: vertex ids to choose from first, those the joint moves. Of a single head nothing better can be
-    known; weights of least norm move the joint with the middle of the vertices around it.
+    preferred: vertex ids to choose from first, those that the joint moves. A single head does not say more;
+    weights of least norm move the joint with the middle of the vertices around it.
     Raises MeshInputError where even 256 vertices lie in a plane that the joint is not in.
     """
     everyone = np.arange(len(template))
@@ -118,6 +176,6 @@ def near_regressor(
     )
 
 
-def joined(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """One array of all, and the offsets [n+1] int32 where each begins."""
+def _joined(lists: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Concatenate the arrays, and return the offsets [n+1] int32 at which each begins."""
     return np.concatenate(lists), np.cumsum([0, *map(len, lists)]).astype(np.int32)

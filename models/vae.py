@@ -1,4 +1,4 @@
-"""TOPOS-VAE: a Perceiver Resampler reads a point cloud, a hierarchical GNN writes the fixed mesh.
+"""TOPOS-VAE: a Perceiver Resampler reads a point cloud, and a hierarchical GNN writes the fixed mesh.
 
 Source: TOPOS (arXiv 2605.14594) and its released `TOPOS-VAE.model.pth`, whose key names and layouts are kept.
 """
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dit import merge_heads, split_heads
-from models.graph import NeighbourSum
+from models.neighbour_sum import NeighbourSum
 from topos_rt.head.hierarchy import Hierarchy, Level
 
 _GROUPS = 4
@@ -24,11 +24,12 @@ Sums: TypeAlias = tuple[NeighbourSum, NeighbourSum]  # over edges of type 0 and 
 
 
 class TOPOSVAE(nn.Module):
-    """Point cloud -> latent [N,D] -> vertices [V,6] (position | normal), all in the sphere-normalised frame.
+    """Encodes point clouds as latents [N,D], and decodes them as vertices [V,6], position | normal.
 
-    Arguments carry the release's configuration names; the number of latents is the number of nodes of
-    `hierarchy.levels[len(decoder_blocks)]`. `predict_offset` (not in the release) adds buffers `output_mean`
-    [V,6] and `output_scale` [6]: the network then predicts the scaled difference from a mean head.
+    Points and vertices are in the sphere-normalised frame. Arguments carry the release's configuration names;
+    the number of latents is the number of nodes of `hierarchy.levels[len(decoder_blocks)]`. `predict_offset`,
+    which is not in the release, adds buffers `output_mean` [V,6] and `output_scale` [6]: the network then
+    predicts the scaled difference from a mean head.
     """
 
     output_mean: Tensor
@@ -86,14 +87,14 @@ class TOPOSVAE(nn.Module):
             self.register_buffer("output_scale", torch.ones(out_channels))
 
     def encode(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """points [B,P,6] (position | unit normal) -> posterior mean and log-variance, each [B,N,D]."""
+        """Return posterior mean and log-variance, each [B,N,D], of points [B,P,6], position | unit normal."""
         tokens = self.data_proj(torch.cat([self.fourier(points[..., :3]), points[..., 3:]], -1))
         mean, logvar = self.pre_kl(self.encoder(tokens)).chunk(2, -1)
         return mean, logvar.clamp(*_LOGVAR_RANGE)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """latent [B,N,D] -> [B,V,6] (position | normal, the normal not made unit)."""
-        # [N,B,C]: the graph axis first, so that a neighbour sum is one product
+        """Return vertices [B,V,6] of a latent [B,N,D]: position | normal, the normal not of unit length."""
+        # [N,B,C]: nodes come first, so that a neighbour sum is one product
         x = self.post_kl(latent).transpose(0, 1)
         for stage in self.decoder:
             x = stage(x)
@@ -104,7 +105,7 @@ class TOPOSVAE(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    """xyz -> [xyz, sin, cos] with frequencies 2^0.. ; the frequencies of x first, then y, then z."""
+    """Turns xyz into [xyz, sin, cos] with frequencies 2^0, 2^1 …; those of x come first, then y, then z."""
 
     frequencies: Tensor
 
@@ -120,7 +121,7 @@ class FourierFeatures(nn.Module):
 
 
 class PerceiverResampler(nn.Module):
-    """Learned queries attend to [points ; queries]."""
+    """Learned queries that attend to [points ; queries]."""
 
     layers: Any  # nn.ModuleList of pairs of an attention and a feed-forward layer
 
@@ -161,7 +162,7 @@ class PerceiverAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """LayerNorm, Linear (x4), GELU (erf), Linear."""
+    """LayerNorm, a linear layer to four times the width, GELU (erf), and a linear layer back."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -173,7 +174,7 @@ class FeedForward(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Un-pool to a finer level, then residual blocks there."""
+    """Unpooling to a finer level, then residual blocks on it."""
 
     cluster: Tensor  # [n] -> node of the coarser level
 
@@ -195,7 +196,7 @@ class DecoderStage(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """conv, norm, SiLU, conv, norm, plus the input, SiLU."""
+    """Convolution, norm, SiLU, convolution, norm; then SiLU of the sum with the input."""
 
     def __init__(self, sums: Sums, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -211,10 +212,10 @@ class ResidualBlock(nn.Module):
 
 
 class GraphConv(nn.Module):
-    """y_i = sum over incoming edges of (W_type x_j + b_type), then group norm.
+    """Convolution on the mesh graph: y_i = sum over incoming edges of (W_type x_j + b_type), then group norm.
 
     Summing the neighbours of each type first makes it one matrix product, [sum_0 | sum_1] [W_0 ; W_1],
-    plus degree_0 b_0 + degree_1 b_1: no tensor has the size of the edges.
+    plus degree_0 b_0 + degree_1 b_1, so that no tensor has the size of the edges.
     """
 
     conv: Any  # nested nn.ModuleDict, as the release's keys have it
@@ -225,20 +226,20 @@ class GraphConv(nn.Module):
         self.conv = nn.ModuleDict({"conv": nn.ModuleDict({"lin": HeteroLinear(channels_in, channels_out)})})
         self.gn = VertexGroupNorm(channels_out)
         self._sums = sums  # a tuple hides the shared modules from this one's children
-        # Buffers registered here follow .to(), while the shared sums belong to nobody.
+        # A buffer here follows .to(), which the shared sums, children of no module, do not.
         degrees = torch.stack([s.degree for s in sums], -1)[:, None]
         self.register_buffer("degrees", degrees, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         linear: HeteroLinear = self.conv["conv"]["lin"]
-        # the biases as two more rows: apart, they would be folded into a constant of the size of the output
+        # Biases are two more rows: added apart they would be folded into a constant as large as the output.
         degrees = self.degrees.to(x.dtype).expand(-1, x.shape[1], -1)
         summed = torch.cat([*(s(x, self.training) for s in self._sums), degrees], -1)
         return self.gn(summed @ torch.cat([linear.weight.flatten(0, 1), linear.bias]))
 
 
 class HeteroLinear(nn.Module):
-    """Parameters of two linear maps, in PyTorch Geometric's layout: weight [2,in,out], bias [2,out]."""
+    """The parameters of two linear maps in PyTorch Geometric's layout: weight [2,in,out], bias [2,out]."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -248,7 +249,7 @@ class HeteroLinear(nn.Module):
 
 
 class VertexGroupNorm(nn.Module):
-    """Group norm of each vertex on its own: 4 groups of channels, eps 1e-3."""
+    """Group norm of each vertex on its own, with 4 groups of channels and eps 1e-3."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -261,7 +262,7 @@ class VertexGroupNorm(nn.Module):
 
 
 class _HeaderNorm(nn.Module):
-    """Linear without bias, group norm, SiLU."""
+    """A linear layer without bias, group norm and SiLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

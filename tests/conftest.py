@@ -17,7 +17,7 @@ from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.gpu import cuda, ops
 from topos_rt.pipeline import HeadPipeline
 
-# A machine may be busy: no test is judged by its time.
+# The machine may be busy, so no test fails for its time.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
@@ -88,7 +88,7 @@ def host_module(host_kernels: Path) -> ModuleType:
 
 @pytest.fixture
 def host(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[host_gpu.HostCuda]:
-    """The kernels on the host."""
+    """The kernels and their CUDA, on the host."""
     fake = host_gpu.HostCuda(host_module)
     monkeypatch.setattr(cuda, "runtime", lambda: fake)
     monkeypatch.setattr(ops, "kernels", lambda: fake)

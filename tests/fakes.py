@@ -1,4 +1,4 @@
-"""The tiny model as a pipeline of fake engines, some of them watched."""
+"""The tiny model as a pipeline of fake engines, some of which count their runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Counting:
             assert self._busy.acquire(blocking=False), "two runs of one engine overlap"
             try:
                 self.runs += 1
-                time.sleep(0.0005)  # gives other threads a chance to get in
+                time.sleep(0.0005)  # gives other threads a chance to interfere
                 return inner.run(feeds)
             finally:
                 self._busy.release()
@@ -46,7 +46,7 @@ class Counting:
 
 
 def in_metres(vertices: np.ndarray) -> np.ndarray:
-    """From the tiny network's axes, +Z up and -Y forward: x, y, z -> x, z, -y."""
+    """Return vertices of the tiny network (+Z up, -Y forward) in metres and in our axes: x, z, -y."""
     turned = np.stack([vertices[:, i] * s for i, s in ((0, 1), (2, 1), (1, -1), (3, 1), (5, 1), (4, -1))], 1)
     turned[:, :3] *= 0.125
     turned[:, 3:] /= np.linalg.norm(turned[:, 3:], axis=1, keepdims=True)
@@ -54,7 +54,7 @@ def in_metres(vertices: np.ndarray) -> np.ndarray:
 
 
 def same(one: HeadMesh, other: HeadMesh) -> bool:
-    """Whether two heads are equal to the last bit, but for their timings."""
+    """Whether two heads are bit-identical, apart from their timings."""
     return (
         np.array_equal(one.positions, other.positions)
         and np.array_equal(one.normals, other.normals)

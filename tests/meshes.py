@@ -1,4 +1,4 @@
-"""Small heads to test with. `python -m tests.meshes` writes the golden files of the exporters anew."""
+"""Small heads for tests. `python -m tests.meshes` rewrites the golden files of the exporters."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from topos_rt.head.topology import Topology
 DATA = Path(__file__).parent / "data"
 METADATA = {"seed": 7, "model": "cube", "weights": "none: a cube"}
 
-# Corner i has the bits of i as coordinates: x 1, y 2, z 4.
+# The bits of i are the coordinates of corner i: x 1, y 2, z 4.
 CORNERS = np.array([[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], np.float32) - np.float32(0.5)
 QUADS = [[4, 5, 7, 6], [5, 1, 3, 7], [1, 0, 2, 3], [0, 4, 6, 2], [6, 7, 3, 2], [0, 1, 5, 4]]
-# A strip of four sides (five columns of two), then what the lid and the floor need besides.
+# A strip of four sides (five columns of two), then the further corners of the lid and the floor.
 STRIP = [[column / 4, row / 3] for column in range(5) for row in (1, 2)]
 LIDS = [[0.0, 1.0], [0.25, 1.0], [0.0, 0.0], [0.25, 0.0]]
 QUAD_UVS = [[0, 2, 3, 1], [2, 4, 5, 3], [4, 6, 7, 5], [6, 8, 9, 7], [1, 3, 11, 10], [12, 13, 2, 0]]
 
-# Heights of two rows of a ball's vertices.
+# The heights of two rows of vertices of a ball.
 SLIT = tuple(0.1 * np.cos(np.pi * row / 24) for row in (10, 14))
 
 
@@ -34,7 +34,7 @@ def cube_topology(uvs: bool = True) -> Topology:
 
 
 def cube_rig() -> Rig:
-    """One joint; a shape that lifts the top, one that does nothing, one that moves every vertex."""
+    """Return a rig of one joint, with shapes that lift the top, do nothing and move every vertex."""
     return Rig(
         joint_names=("head",),
         joint_parents=np.array([-1]),
@@ -49,13 +49,13 @@ def cube_rig() -> Rig:
 
 
 def cube(*, uvs: bool = True, rig: bool = False, topology: Topology | None = None) -> HeadMesh:
-    """A cube of 1 m around the origin."""
+    """Return a cube of 1 m around the origin."""
     normals = np.sign(CORNERS) * np.float32(3**-0.5)
     return HeadMesh(CORNERS, normals, topology or cube_topology(uvs), cube_rig() if rig else None, METADATA)
 
 
 def ball(rings: int = 24, segments: int = 32, radius: float = 0.1) -> HeadMesh:
-    """A sphere of quads and triangles."""
+    """Return a sphere of quads and triangles."""
     polar = np.linspace(0, np.pi, rings + 1)[1:-1, None]
     around = np.arange(segments) * (2 * np.pi / segments)
     x, y, z = np.sin(polar) * np.sin(around), np.cos(polar) + 0 * around, np.sin(polar) * np.cos(around)
@@ -72,8 +72,10 @@ def ball(rings: int = 24, segments: int = 32, radius: float = 0.1) -> HeadMesh:
 
 
 def ball_rig(parts: bool = True) -> Rig:
-    """For `ball()`: joints in the middle and near the top; shapes that turn a cap in one piece, close a slit
-    between two rows of vertices, and swell everything."""
+    """Return a rig for `ball()`, with joints in the middle and near the top.
+
+    Its shapes turn a cap in one piece, close a slit between two rows of vertices, and swell everything.
+    """
     head = ball()
     points = head.positions.astype(np.float64)
     cap = points[:, 1] > 0.07
@@ -85,7 +87,7 @@ def ball_rig(parts: bool = True) -> Rig:
     shapes[0, cap] = points[cap] @ turn.T - points[cap]
     shapes[1, above], shapes[1, below] = middle - points[above], middle - points[below]
     shapes[2] = points * 0.1
-    # all of the part is listed, the pole as well, which stays where it is
+    # all vertices of the part are listed, even the pole, which stays where it is
     moved = [np.flatnonzero(cap), np.flatnonzero(shapes[1].any(1)), np.arange(len(points))]
     counts = [len(points), np.count_nonzero(cap)]
     binding = Binding(
@@ -115,7 +117,7 @@ def ball_rig(parts: bool = True) -> Rig:
 
 
 def bundled_head() -> HeadMesh:
-    """The template of the bundled model, with its rig."""
+    """Return the template of the bundled model, with its rig."""
     from topos_rt.model.bundle import Bundle
 
     bundle = Bundle.open("mini", verify=False)

@@ -1,4 +1,4 @@
-"""Heads of `mini` that must stay as they are, and whether this machine rounds as the recording one did.
+"""Heads of `mini` that must not change, and whether this machine rounds as the recording one did.
 
 `python -m tests.same_heads` records them in `tests/data/heads.json`: do so only with a change that is meant
 to change heads.
@@ -26,13 +26,13 @@ CALLS: dict[str, dict[str, Any]] = {
     "heun in an interval": {"solver": "heun", "steps": 3, "guidance": 1.5, "interval": (0.2, 0.9)},
     "own times": {"solver": "dpmpp_2m", "times": [1, 0.7, 0.2, 0], "seed": 2**40},
 }
-_SAMPLE = 97  # every so many vertices stand in the record
+_SAMPLE = 97  # the record has every 97th vertex
 
 
 def arithmetic() -> str:
-    """Hash what onnxruntime and NumPy compute here: bytes of heads can agree only where this does.
+    """Hash what onnxruntime and NumPy compute here: the bytes of heads can only agree where this agrees.
 
-    Processors, and versions of the libraries, differ in the last bits of sums. Nothing of topos_rt is used.
+    Processors and versions of the libraries differ in the last bits of sums. Nothing here uses topos_rt.
     """
     draw, digest = np.random.default_rng(0), hashlib.sha256()
     options = onnxruntime.SessionOptions()
@@ -55,7 +55,7 @@ def arithmetic() -> str:
 
 
 def heads(open_pipeline: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
-    """Yield names and heads: portraits by several ways to sample, the same head laid over its own points."""
+    """Yield names and heads: portraits sampled in several ways, and a head laid over its own points."""
     with open_pipeline() as pipe:
         for portrait in PORTRAITS:
             for name, call in CALLS.items():

@@ -1,4 +1,4 @@
-"""Pictures to test with, good and bad."""
+"""Good and bad pictures for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZE = 32
 
 
 def smooth(height=48, width=48, channels=3):
-    """A picture without symmetry or fine detail: lossy formats and resizing change it little. uint8."""
+    """Return a uint8 picture without symmetry or fine detail: lossy formats and resizing hardly change it."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     planes = [x, y, 0.5 + 0.3 * np.sin(3 * x + 5 * y), 0.2 + 0.7 * x * (1 - y)]
     return np.rint(255 * np.stack(planes[:channels], axis=-1)).astype(np.uint8)
@@ -31,7 +31,7 @@ RGB = Image.fromarray(smooth())
 
 
 def pixels(source, height=SIZE, width=SIZE):
-    """`load_image`, whose result is checked."""
+    """Return the result of `load_image`, checked."""
     result = load_image(source, height, width)
     assert result.shape == (1, 3, height, width)
     assert result.dtype == np.float32
@@ -43,7 +43,7 @@ def pixels(source, height=SIZE, width=SIZE):
 
 
 def png_header(width, height):
-    """The start of a PNG that claims a size; there is nothing behind it to decode."""
+    """Return the start of a PNG that claims a size, with no data to decode."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -59,7 +59,7 @@ def animation(file_format):
     return encode(frames[0], file_format, save_all=True, append_images=frames[1:])
 
 
-# name -> the bytes of a file that is refused, and a part of the message that says why
+# Name -> the bytes of a file that is refused, and a part of the error message.
 BAD_FILES = {
     "empty": (b"", "an empty file"),
     "not an image": (b"#!/bin/sh\necho hello\n" * 20, "a file that is not a picture"),

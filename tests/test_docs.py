@@ -1,4 +1,4 @@
-"""The pages keep their word: links, files, commands and Python in them are real."""
+"""What the pages say is true: their links, files, commands and Python code are real."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ each_page = pytest.mark.parametrize("page", PAGES)
 
 
 def spans(page: str) -> list[str]:
-    """What stands between single back quotes."""
+    """Return the texts between single backquotes."""
     return re.findall(r"`([^`\n]+)`", FENCED.sub("", PAGES[page]))
 
 
 def code_lines(page: str) -> Iterator[str]:
-    """Lines of indented and of fenced code, Python aside, without comments; continued ones in one piece."""
+    """Yield the lines of indented and fenced code but for Python, continued ones joined, without comments."""
     text = FENCED.sub(lambda found: "" if found[1] == "python" else "\n" + indented(found[2]), PAGES[page])
     for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("    ") and (code := re.split(r"\s#\s|\s{3,}", line.strip())[0]):
@@ -58,19 +58,19 @@ def indented(text: str) -> str:
 
 
 def commands(page: str) -> list[str]:
-    """Command lines of ours: those on lines of their own, and inline ones that have arguments."""
+    """Return our command lines: those that fill a line, and inline ones with arguments."""
     lines = [re.sub(r"^\.venv/bin/", "", line) for line in code_lines(page)]
     inline = [span for span in spans(page) if re.match(r"topos-rt \w+ \S", span)]
     return [line for line in (*lines, *inline) if line.startswith("topos-rt ")]
 
 
 def blocks(page: str) -> list[str]:
-    """Fenced Python."""
+    """Return the blocks of fenced Python."""
     return [code for language, code in FENCED.findall(PAGES[page]) if language == "python"]
 
 
 def slugs(path: Path) -> set[str]:
-    """The anchors that GitHub makes of a page's headings."""
+    """Return the anchors that GitHub makes from the headings of a page."""
     titles = re.findall(r"^#+ (.*)", FENCED.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 

@@ -1,4 +1,4 @@
-"""The bundled model, end to end: what the README promises of it."""
+"""The bundled model, end to end: what the README promises."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_stream_ends_at_the_head_of_a_call(pipe: HeadPipeline) -> None:
 
 
 def test_a_head_survives_retopology(pipe: HeadPipeline, heads: dict[tuple[str, int], HeadMesh]) -> None:
-    """Its own vertices as a point cloud come back near themselves: encoder, frames and decoder agree."""
+    """A head laid over its own vertices comes out close to them: encoder, frames and decoder agree."""
     head = heads[PORTRAITS[0].stem, 0]
     back = pipe.retopologize(head.positions, head.normals)
     far = np.linalg.norm(head.positions - head.positions.mean(0), axis=1).mean() * 1000

@@ -52,7 +52,7 @@ PUBLIC = [
     "read_scan",
     "render_preview",
 ]
-# Import names, by how they may be used: anywhere, or inside the function that needs the extra.
+# Import names by where they may be used: anywhere, or only inside the function that needs the extra.
 DEPENDENCIES = {"filelock", "numpy", "onnxruntime", "PIL", "platformdirs", "safetensors"}
 OPTIONAL = {"cuda", "matplotlib", "pxr", "scipy", "tensorrt", "tensorrt_rtx", "trimesh"}
 
@@ -112,7 +112,7 @@ def test_the_whole_runtime_loads_without_torch():
 
 
 def imports(tree, top_only=False):
-    """Roots of the modules a file imports, those under `if TYPE_CHECKING` aside."""
+    """Yield the roots of the modules that a file imports, except those under `if TYPE_CHECKING`."""
     skipped = {
         id(inner)
         for node in ast.walk(tree)
@@ -217,7 +217,7 @@ def test_ci_says_what_it_cannot_install(tmp_path):
 def wheel(tmp_path_factory):
     """The pure Python wheel of this checkout, built by the build tools of the extra `test`.
 
-    tests/gpu/test_kernels_build.py has the one with the kernels.
+    tests/gpu/test_kernels_build.py builds the one with the kernels.
     """
     needs.module("scikit_build_core")
     directory = tmp_path_factory.mktemp("wheel")

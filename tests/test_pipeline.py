@@ -1,4 +1,4 @@
-"""Heads of a pipeline: against float64, by seeds, images and options; loading, closing."""
+"""Heads of a pipeline against float64 and by seeds, images and options; loading and closing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from topos_rt.pipeline import HeadPipeline
 
 
 def reference(image: np.ndarray, seed: int, steps: int, w: float, shift: float = 1.0) -> np.ndarray:
-    """The whole way in float64: [V,6] positions | normals of the head."""
+    """Compute a head in float64, from image to decoder: [V,6] positions | normals."""
     model = tiny.TinyModel()
     tokens = model.image_encoder(load_image(image, tiny.SIDE, tiny.SIDE))["tokens"]
     x = tiny.FLOW.temperature * np.float64(noise(seed, (1, tiny.N, tiny.D)))
@@ -199,7 +199,7 @@ def test_a_bad_image(tiny_pipe: HeadPipeline, tmp_path: Path) -> None:
 
 
 def test_sampling_options_reach_the_sampler(tiny_bundle: Path) -> None:
-    """The engine runs are those the settings imply, and the head says what they were."""
+    """The engines run as often as the settings imply, and the head's metadata has the settings."""
     plain, full = Counting("dit_step"), Counting("dit_step_guided")
     used = fake_pipeline(tiny_bundle, dit_step=plain.engine, dit_step_guided=full.engine)
     head = used(IMAGE, steps=10, shift=1, interval=(0.3, 0.7), reuse=2, solver="ab2")

@@ -1,4 +1,4 @@
-"""Estimates while sampling, progress and cancellation, and several threads at once."""
+"""Estimates during sampling, progress and cancellation, and several threads at once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_first_preview_is_the_decoded_clean_estimate(tiny_pipe: HeadPipeline
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_streams_to_the_head_of_a_call(tiny_pipe: HeadPipeline, solver: str) -> None:
-    even = {"preset": "reference", "steps": 24}  # equal Euler steps, but for the solver
+    even = {"preset": "reference", "steps": 24}  # equal steps; the solver replaces the preset's
     heads = list(tiny_pipe.stream(IMAGE, solver=solver, **even))
     final = tiny_pipe(IMAGE, solver=solver, **even)
     assert len(heads) == 24 and same(heads[-1], final)
@@ -91,7 +91,7 @@ def test_a_stream_of_one_step_is_the_head(tiny_pipe: HeadPipeline) -> None:
 
 
 def test_streams_and_calls_interleave(tiny_pipe: HeadPipeline) -> None:
-    """An open stream holds no lock: the same thread may call, stream again, and drop the stream half-way."""
+    """An open stream holds no lock: the same thread may call, stream again, and drop the stream halfway."""
     expected = [list(tiny_pipe.stream(image, seed=1, steps=4)) for image in (IMAGE, OTHER)]
     first, second = (tiny_pipe.stream(image, seed=1, steps=4) for image in (IMAGE, OTHER))
     for one, other in zip(first, second, strict=True):
@@ -100,7 +100,7 @@ def test_streams_and_calls_interleave(tiny_pipe: HeadPipeline) -> None:
     dropped = tiny_pipe.stream(IMAGE)
     next(dropped)
     dropped.close()  # type: ignore[attr-defined]
-    next(tiny_pipe.stream(IMAGE))  # and one that nobody closes
+    next(tiny_pipe.stream(IMAGE))  # a second one, which nobody closes
     assert same(tiny_pipe(IMAGE, seed=1, steps=4), tiny_pipe(IMAGE, seed=1, steps=4))
 
 

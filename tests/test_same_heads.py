@@ -1,6 +1,6 @@
 """`mini` makes the heads that it made when `tests/data/heads.json` was recorded.
 
-The record is older than the rooms of `topos_rt/`: it holds what the code before the move wrote.
+The record is older than the rooms of `topos_rt/`: the code before that move wrote it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests import needs, same_heads
 from topos_rt import HeadMesh, HeadPipeline
 from topos_rt.formats import EXPORTERS, ExportOptions
 
-SAME_M = 1e-5  # metres: what another processor's rounding may move a vertex
+SAME_M = 1e-5  # metres: how far the rounding of another processor may move a vertex
 WRITERS: dict[str, Callable[[HeadMesh], bytes]] = {
     "glb": lambda head: EXPORTERS["glb"](head, ExportOptions()),
     "glb, level of detail 1": lambda head: EXPORTERS["glb"](head.lod(1), ExportOptions()),

@@ -1,7 +1,7 @@
-"""A whole bundle in some kilobytes, with weights that mean nothing, for tests that need no trained model.
+"""A complete bundle of a few kilobytes with meaningless weights, for tests that need no trained model.
 
 `TinyModel` holds the weights and the graphs in NumPy (float64); `write_tiny_bundle` writes the same
-graphs as ONNX, with the weights in one safetensors file, as an exported bundle has them.
+graphs as ONNX, with the weights in one safetensors file, as in an exported bundle.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from topos_rt.support.arrays import Array, TensorSpec
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
-SIDE, TOKENS, CHANNELS = 32, 4, 5  # image; the encoder's patches are SIDE / 2
+SIDE, TOKENS, CHANNELS = 32, 4, 5  # image; the encoder's patches have SIDE / 2 pixels a side
 N, D = 6, 3  # latent
 BLOCKS, HEADS, HEAD_DIM = 2, 1, 4
 WIDTH = 2  # of the modulation
@@ -126,7 +126,7 @@ class TinyModel:
         return {"velocity": conditional + guidance * difference, "difference": difference}
 
     def velocity(self, x: np.ndarray, t: float, tokens: np.ndarray) -> np.ndarray:
-        """The network unsplit, for references."""
+        """Return the velocity from the whole network in one call, as a reference."""
         return self.dit_step(x, **self.dit_modulation(np.array([t])), **self.dit_context(tokens))["velocity"]
 
     def _own(self, latent: np.ndarray, modulation: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ class TinyModel:
         return latent @ self.weights["dit_step.latent"] + moved.reshape(1, N, D)
 
     def _seen(self, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """keys, values [TOKENS, channels]"""
+        """Return what the latent gains from keys and values [TOKENS, channels]: [1,N,D]."""
         seen = keys.mean(0) @ self.weights["dit_step.keys"] + values.mean(0) @ self.weights["dit_step.values"]
         return seen.reshape(1, N, D)
 
@@ -147,7 +147,7 @@ class TinyModel:
         return {"mean": mean, "logvar": mean * self.weights["vae_encoder.scale"]}
 
     def engine(self, graph: str) -> FakeEngine:
-        """The graph as a fake engine."""
+        """Return the graph as a fake engine."""
 
         def handler(feeds: Mapping[str, Array]) -> dict[str, Array]:
             outputs = getattr(self, graph)(**feeds)
@@ -162,7 +162,7 @@ def specs(shapes: Shapes) -> dict[str, TensorSpec]:
 
 
 def engines() -> dict[str, FakeEngine]:
-    """The graphs as fake engines."""
+    """Return the graphs as fake engines."""
     model = TinyModel()
     return {graph: model.engine(graph) for graph in SHAPES}
 
@@ -205,7 +205,7 @@ def manifest() -> Manifest:
 
 
 def flops() -> dict[str, int]:
-    """Of the products in `_nodes`, added up by hand."""
+    """Return the FLOPs of the products in `_nodes`, added up by hand."""
     per_token = BLOCKS * HEADS * HEAD_DIM
     own = BLOCKS * 6 * WIDTH * N * D + N * D * D
     step = 2 * (own + 2 * per_token * N * D)
@@ -309,7 +309,7 @@ def _reshape(source: str, target: str, shape: tuple[int, ...]) -> list[onnx.Node
 
 
 def _external(name: str, array: np.ndarray, data: bytes) -> onnx.TensorProto:
-    """A reference to the array `name` inside the safetensors file `data`."""
+    """Return a reference to the array `name` inside the safetensors file `data`."""
     header_size = int.from_bytes(data[:8], "little")
     start, end = json.loads(data[8 : 8 + header_size])[name]["data_offsets"]
     tensor = onnx.TensorProto(

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose.
 
     Exception
       ToposError                     anything below; what most callers catch
@@ -8,12 +8,12 @@
           OptionError                an unknown name or a value out of range: preset, solver, seed, steps …
           OutputError                an output that cannot be written: permissions, full disk, no directory
           BundleError                a model bundle that fails verification
-          MissingExtraError          an optional dependency is needed and absent
+          MissingExtraError          an optional dependency that is needed but not installed
         BackendError (RuntimeError)  an engine failed; command line exit code 1
         Cancelled                    a progress callback asked to stop
 
-All of them are built alike, and print as one line that says what is wrong, what was met, what was expected
-and what to do:
+All take the same arguments and print as one line that says what is wrong, what was found, what was expected
+and how to fix it:
 
     raise OptionError("unknown solver", got="'eular'", expected="one of: euler", fix="did you mean 'euler'?")
     OptionError: unknown solver: got 'eular'; expected one of: euler; fix: did you mean 'euler'?
@@ -30,16 +30,15 @@ T = TypeVar("T")
 
 
 class ToposError(Exception):
-    """Base of every error raised by topos_rt on purpose.
+    """The base class of every error that topos_rt raises on purpose.
 
     Args:
-        what: what is wrong, a short clause without a final stop.
-        got: what was met.
+        what: what is wrong, a short clause without a full stop.
+        got: what was found.
         expected: what would have been right.
         fix: what to do about it.
 
-    The four parts stay readable as attributes of the same names; `str()` joins those that were given into one
-    line.
+    The arguments are also attributes of the same names; `str()` joins those that were given into one line.
     """
 
     exit_code: ClassVar[int] = 1
@@ -85,11 +84,11 @@ class BundleError(InputError):
 
 
 class MissingExtraError(InputError):
-    """An optional dependency is needed and absent."""
+    """An optional dependency that is needed but not installed."""
 
     @classmethod
     def needs(cls, what: str, extra: str) -> MissingExtraError:
-        """The error for a feature `what` whose dependencies come with the extra `extra`."""
+        """Return the error for a feature `what` whose dependencies come with the extra `extra`."""
         return cls(f"{what} needs an optional dependency", fix=f"pip install 'topos-rt[{extra}]'")
 
 
@@ -102,7 +101,7 @@ class Cancelled(ToposError):
 
 
 def choose(name: str, table: Mapping[str, T], kind: str) -> T:
-    """The entry of `table` called `name`.
+    """Return the entry of `table` called `name`.
 
     Args:
         name: what the caller asked for.
@@ -110,7 +109,7 @@ def choose(name: str, table: Mapping[str, T], kind: str) -> T:
         kind: what the table holds, for the message: "solver", "preset", "backend".
 
     Raises:
-        OptionError: `name` is not in the table; the message lists the choices and the nearest of them.
+        OptionError: `name` is not in the table; the message lists the choices and suggests the nearest.
     """
     if isinstance(name, str) and name in table:
         return table[name]
@@ -124,6 +123,6 @@ def choose(name: str, table: Mapping[str, T], kind: str) -> T:
 
 
 def one_line(text: str) -> str:
-    """`text` on one printable line: line breaks become spaces, control characters are escaped."""
+    """Return `text` as one printable line: line breaks become spaces, control characters are escaped."""
     text = re.sub(r"\s*[\r\n\v\f\u0085\u2028\u2029]+\s*", " ", text.strip())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,4 +1,4 @@
-"""What a caller may ask of a pipeline at once: one image or several, one seed or several."""
+"""The arguments of one call of a pipeline: one image or several, one seed or several."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from topos_rt.pictures.image import ImageSource
     from topos_rt.support.progress import Callback
 
-# Of ImageSource; but to a type checker a list of paths is no list of ImageSource.
+# The items are ImageSource, but type checkers do not take a list of paths for a list of ImageSource.
 Images: TypeAlias = list[Any] | tuple[Any, ...]
 Seeds: TypeAlias = list[int] | tuple[int, ...]
 Job: TypeAlias = "tuple[ImageSource, list[int]]"  # one image with its seeds
 
 
 class Sampling(TypedDict, total=False):
-    """The keyword arguments of `topos_rt.flow.settings.resolve`: how to sample."""
+    """The keyword arguments of `topos_rt.flow.settings.resolve`, which say how to sample."""
 
     preset: str
     steps: int | None
@@ -34,18 +34,18 @@ class Sampling(TypedDict, total=False):
 
 
 class Options(Sampling, total=False):
-    """The keyword arguments of a pipeline's call that stay the same over a batch."""
+    """The keyword arguments of a pipeline's call that are the same for a whole batch."""
 
     callback: Callback | None
     stepwise: bool
 
 
 def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], bool]:
-    """Each image with its seeds, and whether one head was asked for rather than a list.
+    """Return each image with its seeds, and whether one head was asked for rather than a list.
 
-    Several images take one seed for all, or one each; one image takes any number of seeds.
+    Several images take one seed for all or one each; one image takes any number of seeds.
 
-    Raises OptionError for a seed out of range, or lists of different lengths.
+    Raises OptionError for a seed out of range or for lists of different lengths.
     """
     several = isinstance(seed, list | tuple)
     seeds = [check_seed(k) for k in seed] if isinstance(seed, list | tuple) else [check_seed(seed)]
@@ -60,9 +60,9 @@ def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], boo
 
 
 def preview_steps(previews: Sequence[int] | None, steps: int) -> frozenset[int]:
-    """The steps, counted from 1, after which an estimate is decoded; None is every step.
+    """Return the steps, counted from 1, after which an estimate is decoded; None means every step.
 
-    Raises OptionError for what is no list of whole numbers from 1 to `steps`.
+    Raises OptionError unless `previews` holds only whole numbers from 1 to `steps`.
     """
     every = range(1, steps + 1)
     try:

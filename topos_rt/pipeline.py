@@ -1,4 +1,4 @@
-"""From a portrait, or a point cloud, to a head. This module alone knows the order of the stages."""
+"""The way from a portrait, or a point cloud, to a head. Only this module knows the order of the stages."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class HeadPipeline(Closing):
     """A loaded model, which turns portraits and scans into heads.
 
     A pipeline may be used from several threads: each call has its own state, and engine runs take turns.
-    Heads are float32, metres, +Y up, facing +Z. The same seed, model, backend and settings give the same
+    Heads are float32, in metres, +Y up, facing +Z. The same seed, model, backend and settings give the same
     head.
     """
 
     def __init__(self, bundle: Bundle, networks: Networks, backend: str = "custom", reason: str = "") -> None:
-        """Take over loaded networks; `HeadPipeline.open` loads them. Heads carry the name of the backend."""
+        """Take over networks that `open` or the caller loaded. `backend` goes into the metadata of heads."""
         self.bundle = bundle
         self.backend = backend
         self.backend_reason = reason
@@ -65,24 +65,26 @@ class HeadPipeline(Closing):
 
         Args:
             model: "mini", the directory of a bundle, or a `Bundle`.
-            backend: "auto" takes the best that works here; `backend_reason` says which and why.
-            threads: for work on the CPU; None: as many as there are usable cores.
-            precision: "fp16" or "fp32", where a backend offers both; None: FP16 where the model has it.
-            cache: where built engines are kept; None: a directory of the user's own.
-            progress: receives the graph and the share done, 0 to 1, while an engine is built.
-            decoder: what decodes latents to vertices: "engine", the backend's; "kernels", our own on a GPU,
-                in FP16; "numpy"; "auto", the kernels where they can be had, else the engine.
+            backend: "auto" takes the best one that works here; the pipeline's `backend_reason` says why.
+            threads: the number of CPU threads; None uses every usable core.
+            precision: "fp16" or "fp32", where a backend offers both; None takes FP16 where the model has it.
+            cache: the directory that keeps built engines; None is the user's cache directory.
+            progress: receives the graph and the share done, 0 to 1, while an engine is built. Returning False
+                cancels the build.
+            decoder: what decodes latents to vertices: "engine" is the backend's engine, "kernels" our CUDA
+                kernels in FP16, "numpy" their NumPy twins; "auto" takes the kernels where they are available,
+                else the engine.
             cuda_graph: on a GPU, make a head from the image's tokens by launching one CUDA graph, which is
-                recorded at the first use of its settings. `stream`, and calls with `stepwise`, launch each
-                step on its own all the same.
+                recorded at the first use of its settings. `stream`, and calls with `stepwise`, still launch
+                each step on its own.
 
         Raises:
-            BundleError: no such bundle, it fails verification, its graphs are not as its manifest says, or it
-                lacks what the precision or decoder needs.
+            BundleError: there is no such bundle, it fails verification, its graphs are not what its manifest
+                says, or it lacks what the precision or decoder needs.
             OptionError: an unknown backend, precision or decoder, a number of threads out of range, or a CUDA
                 graph where there is no GPU.
             InputError: the backend asked for does not work here (MissingExtraError: it is not installed).
-            BackendError: none works here, or this one fails.
+            BackendError: no backend works here, or this one fails.
             Cancelled: `progress` returned False.
         """
         kept = None if cache is None else Path(cache)
@@ -103,9 +105,9 @@ class HeadPipeline(Closing):
     ) -> dict[str, dict[str, int]]:
         """Return the bytes on the GPU by graph and kind, before anything is loaded there.
 
-        The kinds are "weights", "activations" (graphs share one arena, as large as the largest),
-        "inputs_outputs", and "buffers" of a decoder of our own. A backend on the CPU has none. Engines that
-        are not built yet are built. Arguments and errors are those of `open`.
+        The kinds are "weights", "activations" (all graphs share one arena, sized for the largest),
+        "inputs_outputs" and, where our kernels decode, "buffers". A CPU backend needs none. Engines that are
+        not built yet are built. Arguments and errors are those of `open`.
         """
         options = EngineOptions(None, precision, None if cache is None else Path(cache), progress=progress)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
@@ -132,26 +134,28 @@ class HeadPipeline(Closing):
         """Turn a portrait into a head.
 
         Args:
-            image: what `load_image` takes, or a list of that.
-            seed: 0 <= seed < 2**64; or a list: one for each image, or several heads of one image.
-            callback: receives the `Progress`; returning False cancels, and what it raises is raised here.
-            stepwise: of a pipeline with a CUDA graph: launch each step on its own, so that the callback is
-                called, and may cancel, after each; otherwise all steps are one stage. Without a CUDA graph it
-                changes nothing. Heads may differ in the last bits.
+            image: anything that `load_image` takes, or a list of such.
+            seed: 0 <= seed < 2**64, or a list: one seed for each image, or several for one image.
+            callback: receives the `Progress`. Returning False cancels; what it raises propagates.
+            stepwise: with a CUDA graph, launch each step on its own, so that the callback is called, and may
+                cancel, after each step; otherwise all steps are one stage. Heads may differ in the last bits.
+                Without a CUDA graph this changes nothing.
             preset: "reference" (as released), "balanced" (the default) or "fast"; the arguments below replace
                 its values, and None keeps them.
-            steps, solver: how many, and one of `topos_rt.SOLVERS`.
-            shift: more than 1 spends more steps near the noise.
+            steps, solver: the number of steps, and one of `topos_rt.SOLVERS`.
+            shift: a value above 1 spends more steps near the noise.
             times: steps + 1 times that fall from 1 to 0, in place of steps and shift.
-            guidance: w of (1 + w) v_cond - w v_uncond; None: the model's own; 0 turns it off: half the work.
-            interval: (lo, hi), the times at which guidance acts, from 0 to 1; elsewhere: half the work.
-            temperature: scale of the noise to start from, 0 to 2; None: the model's own. 1 samples as
-                trained; less makes the heads of different seeds more alike, and nearer to the likeliest.
-            reuse: v_cond - v_uncond is computed at every reuse-th guided evaluation: between, half the work.
+            guidance: w in (1 + w) v_cond - w v_uncond. None is the model's own; 0 turns guidance off, which
+                halves the work.
+            interval: (lo, hi), the times, from 0 to 1, at which guidance acts; elsewhere the work is halved.
+            temperature: scale of the initial noise, 0 to 2; None is the model's own. 1 samples as trained;
+                less makes the heads of different seeds more alike, and nearer to the most likely one.
+            reuse: compute v_cond - v_uncond only at every reuse-th guided evaluation; the others take half
+                the work.
 
         Returns:
             A head, or a list of heads where a list was given, each equal to that of a single call. `timings`
-            are the seconds of each stage done for that head, and their "total".
+            holds the seconds of each stage done for that head, and their "total".
 
         Raises:
             ImageError, OptionError: the image or an option cannot be used.
@@ -171,10 +175,10 @@ class HeadPipeline(Closing):
         stepwise: bool = False,
         **sampling: Unpack[Sampling],
     ) -> Iterator[HeadMesh]:
-        """Yield the heads of a call one by one, as they are made: none waits in memory for the last.
+        """Yield the heads of a call one by one, as they are made, so that none is kept until the last.
 
-        Arguments and errors are those of a call; options are checked at once, an error ends the iteration.
-        Nothing is locked between heads: the pipeline may be used, and the iterator dropped, at any time.
+        Arguments and errors are those of a call. Options are checked at once; an error ends the iteration.
+        No lock is held between heads: the pipeline may be used, and the iterator dropped, at any time.
         """
         return self._each(jobs(image, seed)[0], callback, stepwise, sampling)
 
@@ -189,10 +193,10 @@ class HeadPipeline(Closing):
     ) -> Iterator[HeadMesh]:
         """Yield a decoded estimate of the head after each sampling step; the last is the head of a call.
 
-        `previews` are the numbers, 1 to steps, of the steps to decode an estimate after; None: every one.
-        Estimates carry "preview_step" in their metadata and no rig. Each step is launched on its own. Nothing
-        is locked between heads: the pipeline may be used, and the iterator dropped, at any time. Arguments
-        and errors are those of a call; options are checked at once.
+        `previews` lists the steps, 1 to steps, after which an estimate is decoded; None means every step.
+        Estimates have "preview_step" in their metadata and no rig. Each step is launched on its own. No lock
+        is held between heads: the pipeline may be used, and the iterator dropped, at any time. Arguments and
+        errors are those of a call; options are checked at once.
         """
         settings, metadata = self._settle(sampling)
         job, tracker = (image, [check_seed(seed)]), Tracker(callback, settings.steps)
@@ -209,21 +213,21 @@ class HeadPipeline(Closing):
         passes: int = DEFAULT_PASSES,
         callback: Callback | None = None,
     ) -> HeadMesh:
-        """Lay the model's topology over a scanned or modelled head, where that lies and in its size.
+        """Lay the model's topology over a scanned or modelled head, in its place and size.
 
         Args:
             points: [P,3] on the head's surface, metres, +Y up, facing +Z, P >= 16; ten thousand or more are
-                best. `topos_rt.read_scan` takes them from files.
-            normals: [P,3] outward, of any length but zero.
-            seed: None takes the mean of the VAE's posterior, a seed a sample of it as the release does.
-            align: the orientation is unknown: find it first. The head comes out as it lies; "rotation" in its
-                metadata, [3,3], is what turned it from upright and facing +Z.
-            passes: 1 encodes the points as they are; each more lays the head over the scan and encodes again
-                what both make together (see `topos_rt.scan.fit`). More than 1, and align, need SciPy.
+                best. `topos_rt.read_scan` reads them from files.
+            normals: [P,3], outward, of any length but zero.
+            seed: None takes the mean of the VAE's posterior; a seed takes a sample, as the release does.
+            align: find the orientation first, where it is unknown. The head keeps the orientation of the
+                points; "rotation" in its metadata, [3,3], turns an upright head that faces +Z into it.
+            passes: 1 encodes the points as they are; each further pass lays the head over the scan and
+                encodes the two combined (see `topos_rt.scan.fit`). More than 1, and align, need SciPy.
             callback: as in a call; called before every stage.
 
         Raises:
-            MeshInputError: points or normals that cannot be used, or, with align, that are no head.
+            MeshInputError: the points or normals cannot be used or, with align, are not a head.
             OptionError: a seed or number of passes out of range.
             MissingExtraError: SciPy is not installed.
             Cancelled: the callback returned False.
@@ -243,13 +247,13 @@ class HeadPipeline(Closing):
     def warm_up(self, **sampling: Unpack[Sampling]) -> None:
         """Run every graph once, so that no later call pays for first-time work.
 
-        A CUDA graph is recorded for each way to sample: give that of later calls, as in a call.
+        A CUDA graph is recorded for each way to sample: pass the sampling arguments of the later calls.
 
         Raises OptionError, BackendError.
         """
         settings, _ = self._settle(sampling)
         grey = np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8)
-        # One evaluation with guidance, one without.
+        # One evaluation has guidance and one has none, so that both graphs of a step run.
         self(grey, stepwise=True, preset="reference", steps=2, guidance=1.0, reuse=2)
         points = noise(0, (MIN_POINTS, 3))
         self.retopologize(points, points, passes=1)
@@ -257,7 +261,7 @@ class HeadPipeline(Closing):
             next(self._heads((grey, [0]), settings, {}, iter([Tracker()]), one_launch=True))
 
     def close(self) -> None:
-        """Give back what the engines hold. Later calls raise InputError."""
+        """Free what the engines hold. Later calls raise InputError."""
         self._networks.close()
 
     def _each(
@@ -282,9 +286,9 @@ class HeadPipeline(Closing):
         previews: Collection[int] = (),
         one_launch: bool = False,
     ) -> Iterator[HeadMesh]:
-        """Yield the head of each seed of one image; before each, its estimate after the steps in `previews`.
+        """Yield the head of each seed of one image, preceded by its estimates after the steps in `previews`.
 
-        one_launch: make each head by one CUDA graph, without estimates.
+        one_launch: make each head with one CUDA graph, without estimates.
         """
         (source, seeds), tokens, context = job, None, None
         manifest = self.bundle.manifest
@@ -329,7 +333,7 @@ class HeadPipeline(Closing):
     ) -> HeadMesh:
         manifest, rig = self.bundle.manifest, None
         head = place(vertices, manifest.frame, self.bundle.topology, placement)
-        # Nobody animates an estimate: the time is better spent on the next step.
+        # Nobody animates an estimate, so the time is better spent on the next step.
         if self.bundle.rig is not None and "preview_step" not in metadata:
             with tracker.stage("rig"):
                 rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
@@ -365,8 +369,8 @@ def generate(
 ) -> HeadMesh:
     """Load a model and turn one portrait into one head; a `HeadPipeline` loads it once for many calls.
 
-    model, backend, threads, precision and cache are those of `HeadPipeline.open`, all other arguments those
-    of a pipeline's call. Raises the errors of both.
+    model, backend, threads, precision and cache are those of `HeadPipeline.open`; all other arguments are
+    those of a pipeline's call. Raises the errors of both.
     """
     with HeadPipeline.open(model, backend, threads, precision=precision, cache=cache) as pipe:
         return pipe(image, seed=seed, **options)

@@ -1,1 +1,1 @@
-"""How the bundled `mini` model was made: synthetic heads, rendered portraits, two training loops."""
+"""Train the bundled model `mini` on synthetic heads and rendered portraits."""

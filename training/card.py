@@ -25,17 +25,11 @@ _ROWS = {
 
 
 def card(results: dict[str, Any], flow: FlowSpec) -> str:
-    """Markdown text; every number is taken from `results`."""
+    """Return the card as Markdown; every number in it is taken from `results`."""
     heads, mean = results["heads"], results["mean_head_mm"]
     vae, points = results["vae"]["error_mm"], results["vae"]["points"]
-    columns = (
-        "",
-        "mean",
-        "p99",
-        f"right head nearest of {heads}",
-        "folded faces",
-        "lips / lids crossing (vertices)",
-    )
+    nearest, crossing = f"right head nearest of {heads}", "lips / lids crossing (vertices)"
+    columns = ("", "mean", "p99", nearest, "folded faces", crossing)
     rows = [
         f"| {label} | {results[name]['error_mm']['mean']:.2f} | {results[name]['error_mm']['p99']:.2f} |"
         f" {results[name]['nearest_is_right']:.0%} | {results[name]['folded_faces']} |"

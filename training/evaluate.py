@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from models.mini import RADIUS_M
 from topos_rt import Bundle, HeadMesh, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.head.normals import vertex_normals
 from topos_rt.pictures.preview import render_view
 from topos_rt.support.files import write_atomic
-from training.gbuffers import Painter, View
+from training.gbuffers import Painter
 from training.geometry import MeshGeometry
 from training.heads import HeadModel, normalise
-from training.shading import shade
+from training.shading import shade, to_bytes
 
-EVALUATION_SEED = 555_001  # neither the training nor the loops' own held-out heads
+EVALUATION_SEED = 555_001  # draws neither the training heads nor those that the loops hold out
 HEADS = 100
 SETTINGS: dict[str, dict[str, Any]] = {
     "reference": {"preset": "reference"},
@@ -41,22 +42,20 @@ CREASE_HEADS, CREASE_SHARE = 500, 0.02
 
 
 def portraits(model: HeadModel, heads: np.ndarray, size: int) -> np.ndarray:
-    """[n,size,size,3] uint8 renders, camera, light and all else drawn as in training."""
+    """Render heads [n,V,3] as [n,size,size,3] uint8, with random camera and light as in training."""
     painter, rng = Painter(model), np.random.default_rng(EVALUATION_SEED)
-    drawn = [painter.draw(painter.with_expression(head, rng), View.random(rng), rng) for head in heads]
-    normals = torch.from_numpy(np.stack([view.normals for view in drawn]))
-    materials = torch.from_numpy(np.stack([view.materials for view in drawn]))
-    pixels = shade(normals, materials, size, torch.Generator().manual_seed(EVALUATION_SEED))
-    return (pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    drawn = painter.draw_views(heads, 1, rng)
+    surface = torch.from_numpy(drawn.normals), torch.from_numpy(drawn.materials)
+    return to_bytes(shade(*surface, size, torch.Generator().manual_seed(EVALUATION_SEED)).permute(0, 2, 3, 1))
 
 
 def distances_mm(got: np.ndarray, want: np.ndarray, radius: float) -> np.ndarray:
-    """[V] vertex distances between heads in the networks' frame, at a head's own radius (metres)."""
+    """Return the vertex distances [V] of heads in the networks' frame, at one head's radius in metres."""
     return np.linalg.norm(got - want, axis=-1) * radius * 1000
 
 
 def summary(errors: np.ndarray) -> dict[str, float]:
-    """errors [n,V] mm -> over all vertices and heads."""
+    """Summarise errors [n,V] in mm over all vertices and heads."""
     return {
         "mean": round(float(errors.mean()), 3),
         "rms": round(float(np.sqrt((errors**2).mean())), 3),
@@ -67,20 +66,21 @@ def summary(errors: np.ndarray) -> dict[str, float]:
 
 
 def retrieval(got: np.ndarray, want: np.ndarray) -> float:
-    """Share of heads whose nearest (mean vertex distance) true head is their own."""
+    """Return the share of heads whose nearest true head, by mean vertex distance, is their own."""
     table = np.stack([np.linalg.norm(got - head, axis=-1).mean(1) for head in want], 1)
     return float((table.argmin(1) == np.arange(len(got))).mean())
 
 
 class Defects:
-    """Counts what a fixed topology must never show: folded faces, lids or lips through each other.
+    """Counts what a fixed topology must never show: folded faces, and lids or lips through each other.
 
-    Extreme true heads fold a face or two themselves; only what their own truth does not show counts. Nor do
-    the few faces that one true head in fifty folds, such as one at the root of the tongue: they are creases.
+    Extreme true heads fold a face or two themselves, so only what the head's own truth does not show counts.
+    Creases do not count either: they are the few faces that one true head in fifty folds, such as one at the
+    root of the tongue.
     """
 
     def __init__(self, model: HeadModel, heads: np.ndarray) -> None:
-        """heads [n,V,3] true ones in the networks' frame, some hundreds."""
+        """heads: [n,V,3], some hundreds of true heads in the networks' frame."""
         mean = heads.mean(0)
         self._triangles = model.topology.triangles
         self._creased = np.zeros(len(self._triangles), bool)
@@ -88,11 +88,13 @@ class Defects:
         lips = model.topology.regions["lips"]
         above = mean[lips, 1] > np.median(mean[lips, 1])
         self._lips = self._facing(mean, lips[~above], lips[above])
-        upper, lower = (self._moved_by(model, bone) for bone in ("orbicularis03", "orbicularis04"))
+        upper, lower = (
+            np.flatnonzero(model.bone_weight(bone) > 0.5) for bone in ("orbicularis03", "orbicularis04")
+        )
         self._lids = self._above_each_other(mean, lower, upper)
 
     def count(self, got: np.ndarray, want: np.ndarray, radius: float) -> dict[str, int]:
-        """Of one head [V,3] against the true one, both in the networks' frame."""
+        """Count the defects of one head [V,3] against the true one, both in the networks' frame."""
         folded = self._folded(got) & ~self._folded(want)
         tolerance = PENETRATION_MM / 1000 / radius
         crossings = {
@@ -102,32 +104,27 @@ class Defects:
         return {"folded_faces": int(folded.sum()), **crossings}
 
     def _folded(self, positions: np.ndarray) -> np.ndarray:
-        """[F] bool: faces that look against the surface around them."""
+        """Mark the faces [F] that look against the surface around them."""
         a, b, c = positions[self._triangles].transpose(1, 0, 2)
         around = vertex_normals(positions, self._triangles)[self._triangles].sum(1)
         return ((np.cross(b - a, c - a) * around).sum(1) < 0) & ~self._creased
 
-    @staticmethod
-    def _moved_by(model: HeadModel, bone: str) -> np.ndarray:
-        weight = model.skin[:, [name.startswith(bone) for name in model.bones]].sum(1)
-        return np.flatnonzero(weight > 0.5)
-
     def _facing(self, mean: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        """[n,2] lip vertices that lie opposite each other, at most 3 mm apart."""
+        """Pair lip vertices [n,2] that lie opposite each other, at most 3 mm apart."""
         normals = vertex_normals(mean, self._triangles)
         distance, nearest = cKDTree(mean[upper]).query(mean[lower])
         pairs = np.stack([lower, upper[nearest]], 1)
         opposite = (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(1) < -0.3
-        return pairs[opposite & (distance < 0.003 / 0.139)]
+        return pairs[opposite & (distance < 0.003 / RADIUS_M)]
 
     @staticmethod
     def _above_each_other(mean: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        """[n,2] each lower lid vertex and the upper one at the same side and depth."""
+        """Pair each lower lid vertex with the upper one at the same side and depth: [n,2]."""
         _, nearest = cKDTree(mean[upper][:, [0, 2]]).query(mean[lower][:, [0, 2]])
         return np.stack([lower, upper[nearest]], 1)
 
     def _lip_gaps(self, positions: np.ndarray) -> np.ndarray:
-        """How far above the lower lip the upper one lies, along the lower one's normal."""
+        """Return how far the upper lip lies above the lower one, along the lower one's normal."""
         normals = vertex_normals(positions, self._triangles)
         low, up = self._lips.T
         return ((positions[up] - positions[low]) * normals[low]).sum(1)
@@ -138,7 +135,7 @@ class Defects:
 
 
 def measure(pipe: HeadPipeline, model: HeadModel, picture: Path | None) -> dict[str, Any]:
-    """Everything the model card quotes."""
+    """Measure everything that the model card quotes; `picture` is where to draw some of the heads."""
     heads = model.sample(HEADS, EVALUATION_SEED)
     truth, radii = normalise(heads)
     known = normalise(model.sample(2000, seed=0))[0]
@@ -186,7 +183,7 @@ def _reconstruction(
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
     count = pipe.bundle.manifest.points.count
     clouds = geometry.sample_surface(torch.from_numpy(truth), count, generator).numpy()
-    networks = pipe._networks  # below the pipeline, which would fit a frame of its own to the points
+    networks = pipe._networks  # the pipeline itself would fit a frame of its own to the points
     got = np.stack([networks.decode(networks.encode_points(cloud[None])[0])[:, :3] for cloud in clouds])
     return {"points": clouds.shape[1], "error_mm": summary(_errors(got, truth, radii))}
 
@@ -194,7 +191,7 @@ def _reconstruction(
 def _picture(
     pipe: HeadPipeline, model: HeadModel, images: np.ndarray, got: np.ndarray, truth: np.ndarray, path: Path
 ) -> None:
-    """Rows of portrait, generated head, true head."""
+    """Draw rows of a portrait, the generated head and the true head."""
     from PIL import Image
 
     def view(positions: np.ndarray) -> np.ndarray:

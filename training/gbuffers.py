@@ -1,6 +1,6 @@
-"""Random views of synthetic heads as G-buffers: what is seen where, before light and colour.
+"""Draw random views of synthetic heads as G-buffers, which say what is seen where before light and colour.
 
-Geometry is drawn once; `training.shading` lights and colours the same buffers anew in every batch.
+Geometry is drawn once, and `training.shading` lights and colours the same buffers several times.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from topos_rt.head.normals import vertex_normals
 from topos_rt.pictures.raster import rasterize
 from training.heads import HeadModel
 
-LANDMARKS = 128  # vertices whose place in the picture is kept
+LANDMARKS = 128  # number of vertices whose place in the picture is kept
 SIZE = 168  # pixels; shading resamples to the network's 128, which smooths the edges
 
 
 class Material(IntEnum):
-    """Per-pixel labels."""
+    """The label of a pixel."""
 
     BACKGROUND = 0
     SKIN = 1
@@ -35,7 +35,7 @@ class Material(IntEnum):
     BEARD = 10
 
 
-# Facial actions a portrait may show; the target stays the neutral head.
+# A portrait may show these facial actions; its target stays the neutral head.
 _EXPRESSIONS = {
     "smile": ("mouthSmileLeft", "mouthSmileRight", "cheekSquintLeft", "cheekSquintRight"),
     "jaw": ("jawOpen",),
@@ -50,23 +50,23 @@ _EXPRESSION_MAX = {
 }  # fmt: skip
 
 
-Part: TypeAlias = tuple[np.ndarray, np.ndarray, Material]  # vertices [v,3], triangles [f,3] and what it is
+Part: TypeAlias = tuple[np.ndarray, np.ndarray, Material]  # vertices [v,3], triangles [f,3], material
 
 
 @dataclass(frozen=True)
 class View:
-    """A camera around the head: degrees, metres, and the head's place in the square picture."""
+    """A camera around the head, in degrees and metres, and the head's place in the square picture."""
 
     yaw: float
     pitch: float
     roll: float
     distance: float
-    height: float  # of the head, as a part of the picture's
+    height: float  # height of the head as a share of the picture's
     shift: tuple[float, float]
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> View:
-        """Mostly frontal within 30 degrees, portrait distances, heads that fill two thirds to all of it."""
+        """Draw a mostly frontal view at a portrait's distance, whose head fills 62 to 92 % of the height."""
         height = rng.uniform(0.62, 0.92)
         room = (1 - height) / 3 + 0.02
         return cls(
@@ -80,40 +80,40 @@ class View:
 
 
 class GBuffer(NamedTuple):
-    """One view."""
+    """The buffers of one view, S pixels square. `Painter.draw_views` stacks several along a first axis."""
 
     normals: np.ndarray  # [S,S,3] int8, camera space, 127 is 1
     materials: np.ndarray  # [S,S] uint8
-    landmarks: np.ndarray  # [LANDMARKS,2] float16, x right and y down, -1..1 inside the picture; seen or not
+    landmarks: np.ndarray  # [LANDMARKS,2] float16, x right, y down, -1..1 in the picture; hidden ones too
 
 
 class Painter:
-    """Masks of one head model, and the drawing of G-buffers."""
+    """Draws the heads of one head model as G-buffers."""
 
     def __init__(self, model: HeadModel) -> None:
         self.model = model
         self.triangles = model.topology.triangles
-        template = model.template - (model.template.min(0) + model.template.max(0)) / 2
+        template = centred(model.template)
         self._lips = np.isin(np.arange(len(template)), model.topology.regions["lips"]).astype(np.float32)
-        self._tongue = _weight(model, "tongue")
-        # a band 9 to 18 mm above the eyes, open over the nose, where the brow bones move the skin
+        self._tongue = model.bone_weight("tongue")
+        # Brows are a band 9 to 18 mm above the eyes, open over the nose, where the brow bones move the skin.
         band = 1 - np.abs(template[:, 1] - 0.0275) / 0.006
         apart = np.clip((np.abs(template[:, 0]) - 0.009) / 0.004, 0, 1)
-        self._brows = np.clip(_weight(model, "oculi01") / 0.25, 0, 1) * np.clip(2 * band, 0, 1) * apart
-        # a plane from the top of the forehead to the nape; ears stay outside
+        self._brows = np.clip(model.bone_weight("oculi01") / 0.25, 0, 1) * np.clip(2 * band, 0, 1) * apart
+        # The scalp lies above a plane from the top of the forehead to the nape; the ears stay outside.
         scalp = (template[:, 1] - 0.035 - 0.9 * (template[:, 2] - 0.02)) / 0.02
         scalp[np.abs(template[:, 0]) > 0.078] = 0
         self._scalp = np.clip(scalp, 0, 1)
         self._scalp_triangles = self.triangles[(self._scalp[self.triangles] > 0).all(1)]
         low, ahead = (-0.03 - template[:, 1]) / 0.015, (template[:, 2] - 0.02) / 0.02
         self._beard = np.clip(low, 0, 1) * np.clip(ahead, 0, 1)
-        self._eyes = [np.flatnonzero(_weight(model, name) > 0.5) for name in ("eye.L", "eye.R")]
+        self._eyes = [np.flatnonzero(model.bone_weight(name) > 0.5) for name in ("eye.L", "eye.R")]
         self._is_eye = np.isin(np.arange(len(template)), np.concatenate(self._eyes))
         self._is_mouth = self._tongue > 0.5
         self.landmarks = _spread_out(template, np.flatnonzero(~self._is_eye & ~self._is_mouth), LANDMARKS)
 
     def with_expression(self, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """[V,3] -> the head with up to three facial actions, half of the time."""
+        """Return the head [V,3] with up to three facial actions in six of ten cases, else as it is."""
         if rng.random() < 0.4:
             return head
         out = head.copy()
@@ -124,9 +124,18 @@ class Painter:
                 out += amount * rng.uniform(0.8, 1.2) * delta
         return out
 
+    def draw_views(self, heads: np.ndarray, views: int, rng: np.random.Generator) -> GBuffer:
+        """Draw `views` random views of each head [n,V,3], and stack them: n*views rows in every array."""
+        drawn = [
+            self.draw(self.with_expression(head, rng), View.random(rng), rng)
+            for head in heads
+            for _ in range(views)
+        ]
+        return GBuffer(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
+
     def draw(self, head: np.ndarray, view: View, rng: np.random.Generator) -> GBuffer:
-        """head [V,3] metres -> what the camera sees of it."""
-        head = head - (head.min(0) + head.max(0)) / 2
+        """Draw what the camera sees of a head [V,3] in metres."""
+        head = centred(head)
         parts = [(head, self.triangles, Material.SKIN)]
         parts += self._hair(head, rng) if rng.random() < 0.85 else []
         parts += [_torso(head, rng)] if rng.random() < 0.8 else []
@@ -177,7 +186,7 @@ class Painter:
         return out
 
     def _hair(self, head: np.ndarray, rng: np.random.Generator) -> list[Part]:
-        """A shell over the scalp and, at times, a curtain behind the face: hair hides the skull."""
+        """Make a shell over the scalp and, at times, a curtain behind the face: hair hides the skull."""
         thickness = rng.choice([0.003, rng.uniform(0.005, 0.05)], p=[0.25, 0.75])
         phase, frequency = rng.uniform(0, 6.3, 3), rng.normal(0, 25, (3, 3))
         bumps = 1 + 0.25 * np.sin(head @ frequency + phase).sum(1)
@@ -189,7 +198,7 @@ class Painter:
 
 
 def _spread_out(points: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
-    """[count] candidate ids, each the farthest from all before it."""
+    """Choose `count` candidate ids, each the farthest from all that were chosen before it."""
     chosen = [int(candidates[0])]
     nearest = np.linalg.norm(points[candidates] - points[chosen[0]], axis=1)
     while len(chosen) < count:
@@ -198,12 +207,13 @@ def _spread_out(points: np.ndarray, candidates: np.ndarray, count: int) -> np.nd
     return np.array(chosen)
 
 
-def _weight(model: HeadModel, prefix: str) -> np.ndarray:
-    return model.skin[:, [bone.startswith(prefix) for bone in model.bones]].sum(1)
+def centred(points: np.ndarray) -> np.ndarray:
+    """Move points [V,3] so that the middle of their bounding box is the origin."""
+    return points - (points.min(0) + points.max(0)) / 2
 
 
 def _grid(rows: int, columns: int) -> np.ndarray:
-    """Two-sided triangles of a [rows, columns] grid of vertices."""
+    """Return the triangles of a [rows, columns] grid of vertices, each with both orientations."""
     base = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).reshape(-1)
     front = np.concatenate(
         [
@@ -215,7 +225,7 @@ def _grid(rows: int, columns: int) -> np.ndarray:
 
 
 def _curtain(head: np.ndarray, rng: np.random.Generator) -> Part:
-    """Long hair: a wavy band around the back and sides of the head, open to the front."""
+    """Make long hair: a wavy band around the back and sides of the head, open to the front."""
     open_angle = rng.uniform(0.9, 1.5)
     angle = np.linspace(open_angle, 2 * np.pi - open_angle, 40)
     top, bottom = rng.uniform(0.03, 0.08), -rng.uniform(0.05, 0.22)
@@ -229,7 +239,7 @@ def _curtain(head: np.ndarray, rng: np.random.Generator) -> Part:
 
 
 def _torso(head: np.ndarray, rng: np.random.Generator) -> Part:
-    """Shoulders: an ellipsoid below the neck."""
+    """Make shoulders: an ellipsoid below the neck."""
     theta, phi = np.meshgrid(np.linspace(0, np.pi, 14), np.linspace(0, 2 * np.pi, 28), indexing="ij")
     radii = np.array([rng.uniform(0.16, 0.26), rng.uniform(0.10, 0.16), rng.uniform(0.09, 0.15)])
     centre = np.array([0, head[:, 1].min() - radii[1] + rng.uniform(0.0, 0.04), rng.uniform(-0.06, -0.01)])
@@ -246,7 +256,7 @@ def _rotation(view: View) -> np.ndarray:
 
 
 def _project(turned: np.ndarray, head_vertices: int, view: View) -> np.ndarray:
-    """Perspective, scaled so that the head itself (the first vertices) has the wished height and place."""
+    """Project so that the head itself, the first `head_vertices`, has the view's height and place."""
     depth = view.distance - turned[:, 2]
     x, y = turned[:, 0] / depth, -turned[:, 1] / depth
     top, bottom = y[:head_vertices].min(), y[:head_vertices].max()

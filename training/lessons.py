@@ -1,7 +1,7 @@
-"""Easy lessons beside the flow: linear probes that make the image encoder see, dropped after training.
+"""Easy lessons beside the flow: linear probes that make the image encoder see, and that export drops.
 
-Asked for shape alone it learns nothing for thousands of steps. So its tokens must also tell where landmarks
-are and what every patch shows.
+An encoder that is trained for shape alone learns nothing for thousands of steps. So its tokens must also say
+where landmarks are and what every patch shows.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from training.gbuffers import LANDMARKS, Material
 PROBE_COMPONENTS = 64
 DENSE_WEIGHT = 3.0
 PLACES_WEIGHT = 20.0
-FIRST_PATCH = 5  # after the class and register tokens
+FIRST_PATCH = 5  # index of the first patch token, after the class and register tokens
 GRID = config.IMAGE_SIZE // config.IMAGE_ENCODER["patch_size"]
 CELLS_PER_PATCH = 2
-# Mean normal and shares of these materials in every cell of every patch.
+# A cell of a patch is described by its mean normal (three channels) and the shares of these materials.
 SEEN: tuple[tuple[Material, ...], ...] = (
     (), (), (), (Material.SKIN, Material.BEARD), (Material.LIPS,), (Material.BROWS,),
     (Material.SCLERA, Material.IRIS, Material.PUPIL), (Material.HAIR,), (Material.CLOTHES,))  # fmt: skip
@@ -27,7 +27,7 @@ SEEN_CHANNELS = len(SEEN) * CELLS_PER_PATCH**2
 
 
 def what_is_seen(normals: Tensor, materials: Tensor) -> Tensor:
-    """G-buffers -> [B, patches, SEEN_CHANNELS] targets of the dense probe, in -1..1."""
+    """Return the targets [B,patches,SEEN_CHANNELS] of the dense probe, in -1..1, for G-buffers."""
     groups = torch.tensor([[float(kind in kinds) for kinds in SEEN[3:]] for kind in Material])
     maps = torch.cat([normals / 127, groups[materials.long()]], -1).permute(0, 3, 1, 2)
     cells = F.adaptive_avg_pool2d(maps, GRID * CELLS_PER_PATCH)
@@ -35,7 +35,7 @@ def what_is_seen(normals: Tensor, materials: Tensor) -> Tensor:
 
 
 class Lessons(nn.Module):
-    """Probes of tokens [B,T,C]."""
+    """The probes of tokens [B,T,C]."""
 
     components: Tensor  # [PROBE_COMPONENTS, N*6]
     deviation: Tensor  # [PROBE_COMPONENTS]
@@ -53,31 +53,31 @@ class Lessons(nn.Module):
         self.register_buffer("centres", torch.stack([columns, rows], -1).view(-1, 1, 2), persistent=False)
 
     def fit(self, anchors: Tensor) -> None:
-        """Principal directions of the training anchors [n,N,6]."""
+        """Set the principal directions from the training anchors [n,N,6]."""
         _, values, directions = torch.pca_lowrank(anchors.flatten(1), PROBE_COMPONENTS, niter=4)
         self.components.copy_(directions.T)
         self.deviation.copy_(values / len(anchors) ** 0.5)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """-> principal components of the anchors [B,PROBE_COMPONENTS], at unit variance."""
+        """Predict the principal components [B,PROBE_COMPONENTS] of the anchors, at unit variance."""
         return self.shape(torch.cat([tokens[:, 0], tokens[:, FIRST_PATCH:].mean(1)], -1))
 
     def places(self, tokens: Tensor) -> Tensor:
-        """-> landmarks [B,LANDMARKS,2] in the picture: every patch votes for a place with a confidence.
+        """Predict the landmarks [B,LANDMARKS,2]: every patch votes for a place with a confidence.
 
-        Votes are relative to the patch, so that what finds a nose in one place finds it in all.
+        Votes are relative to the patch, so that weights which find a nose in one place find it everywhere.
         """
         votes = self.landmarks(tokens[:, FIRST_PATCH:]).unflatten(-1, (LANDMARKS, 3))
         confidence = votes[..., :1].softmax(1)
         return (confidence * (self.centres + votes[..., 1:] * 2 / GRID)).sum(1)
 
     def losses(self, tokens: Tensor, anchors: Tensor, seen: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
-        """What the tokens must tell: the head's shape, where its landmarks are, what every patch shows.
+        """Return the losses for the head's shape, the places of its landmarks, and what every patch shows.
 
-        anchors [B,N,6], seen as `what_is_seen` has it, landmarks [B,LANDMARKS,2] in -1..1.
+        anchors: [B,N,6]. seen: as `what_is_seen` returns it. landmarks: [B,LANDMARKS,2] in -1..1.
         """
         wanted = (anchors.flatten(1) @ self.components.T) / self.deviation
-        # between deviation and variance, which would leave nothing to all but the first few components
+        # Weights lie between deviation and variance, which would leave almost nothing to later components.
         weights = self.deviation**1.5 / (self.deviation**1.5).sum()
         return {
             "shape": ((self.read(tokens) - wanted).square() * weights).sum(1).mean(),

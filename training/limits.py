@@ -1,9 +1,9 @@
-"""How much of a head's shape landmarks in the picture tell, by how exact they are: what bounds `mini`.
+"""Measure how much of a head's shape landmarks in the picture tell, by how exact they are: it bounds `mini`.
 
     python -m training.limits --portraits runs/mini --json benchmarks/results/landmark_limits.json
 
-A ridge regression from true landmarks, with noise added, to shape, over the training portraits; the errors
-are those of the held-out ones. It says how well an encoder must see before a certain error can be reached.
+A ridge regression from the true landmarks of the training portraits, with noise added, to shape is measured
+on the held-out ones. It says how well an encoder must see before a certain error can be reached.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor
 
 from models import mini as config
 from topos_rt.support.files import write_atomic
-from training.gbuffers import Painter
+from training.gbuffers import Painter, centred
 from training.heads import HeadModel
 from training.lessons import PROBE_COMPONENTS
 from training.train_flow import Data
 from training.train_vae import VAEData, vertex_error_mm
 
 PIXELS = (0.0, 0.5, 1.0, 1.5)
-HEADS = 10_000  # the most to fit to
+HEADS = 10_000  # most heads to fit to
 _RIDGE = 3.0
 
 
@@ -40,9 +40,8 @@ def main() -> None:
     offsets = VAEData(model).offsets
     train = Data.open(args.portraits, "train", offsets)
     held_out = Data.open(args.portraits, "held_out", offsets)
-    template = model.template - (model.template.min(0) + model.template.max(0)) / 2
-    at = template[Painter(model).landmarks]
-    face = torch.from_numpy((at[:, 2] > 0.05) & (np.abs(at[:, 0]) < 0.06))  # fixes place and size
+    at = centred(model.template)[Painter(model).landmarks]
+    face = torch.from_numpy((at[:, 2] > 0.05) & (np.abs(at[:, 0]) < 0.06))  # these fix place and size
     sets = {"all": at[:, 2] > -1, "front and sides": at[:, 2] > -0.02, "face and forehead": at[:, 2] > 0.02}
     rows: list[dict[str, Any]] = []
     for name, inside in sets.items():
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def _error(train: Data, held_out: Data, chosen: Tensor, face: Tensor, pixels_off: float) -> float:
-    """Mean vertex error in mm on the held-out heads."""
+    """Return the mean vertex error in mm on the held-out heads."""
     generator = torch.Generator().manual_seed(0)
     known, asked = (
         _normalised(data, face, pixels_off, generator)[: HEADS * data.views, chosen].flatten(1)
@@ -76,8 +75,8 @@ def _error(train: Data, held_out: Data, chosen: Tensor, face: Tensor, pixels_off
 
 
 def _normalised(data: Data, face: Tensor, pixels_off: float, generator: torch.Generator) -> Tensor:
-    """[n,L,2] landmarks with noise, moved and scaled so that the face's have mean 0 and deviation 1."""
-    places = torch.from_numpy(data.pictures.landmarks[:].astype(np.float32))
+    """Return noisy landmarks [n,L,2], moved and scaled to mean 0 and deviation 1 of those on the face."""
+    places = torch.from_numpy(data.portraits.landmarks[:].astype(np.float32))
     places = places + pixels_off * 2 / config.IMAGE_SIZE * torch.randn(places.shape, generator=generator)
     centre = places[:, face].mean(1, keepdim=True)
     size = (places[:, face] - centre).square().mean((1, 2), keepdim=True).sqrt()

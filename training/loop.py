@@ -1,13 +1,14 @@
-"""What both training loops share: a time budget, a schedule, checkpoints to resume from, a JSON log."""
+"""The training loop of both networks: a time budget, a schedule, checkpoints to resume from, a JSON log."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,26 +16,27 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.muon import Muon
 
-COOLDOWN = 0.75  # share of the budget in which the learning rates fall
+COOLDOWN = 0.75  # share of the budget during which the learning rates fall
 Metrics = dict[str, float]
 Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and how fast to train."""
+    """The length of a run and its rates."""
 
     minutes: float
-    learning_rate: float  # Adam's
-    matrix_rate: float  # Muon's
+    learning_rate: float  # of Adam
+    matrix_rate: float  # of Muon
     warmup_steps: int = 100
     evaluate_every_s: float = 600.0
     log_every_steps: int = 50
     weight_decay: float = 0.01
-    ema_decay: float = 0.995  # of the averaged weights, the ones that are evaluated and kept
+    ema_decay: float = 0.995  # decay of the averaged weights, which are evaluated and kept
 
 
 def train(
@@ -47,18 +49,18 @@ def train(
     resume: bool = False,
     ends: tuple[str, ...] = (),
 ) -> Metrics:
-    """Train until the budget is spent. Returns the last held-out metrics.
+    """Train until the budget is spent, and return the last held-out metrics.
 
-    step: from the share of the budget spent to a batch's loss and its parts.
-    ends: prefixes of the names of the first and last layers. Their weights, like all vectors, are Adam's; the
-    matrices between them are Muon's, which needs less than half of Adam's steps here.
+    step: takes the share of the budget that is spent, and returns a batch's loss and its parts.
+    ends: prefixes of the names of the first and last layers. Adam trains their weights and all vectors; Muon,
+    which needs less than half of Adam's steps here, trains the matrices between them.
+
     The learning rates hold, then fall to nothing over the last part of the *time* budget, so that a run ends
-    annealed on any machine.
-    Writes `<name>.pt` (weights, average, optimiser, elapsed time), from which `resume` goes on, and
-    `<name>.jsonl`. Under torchrun every process learns from batches of its own, and all take the same steps;
-    only the first one's metrics are returned.
+    annealed on any machine. The loop writes `<name>.pt` (weights, their average, optimisers, elapsed time),
+    from which `resume` goes on, and `<name>.jsonl`. Under torchrun every process learns from batches of its
+    own, all take the same steps, and only the first one returns metrics.
     """
-    first = rank() == 0  # of several processes, the one that keeps the time, evaluates, logs and saves
+    first = rank() == 0  # the process that keeps the time, evaluates, logs and saves
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint, log = directory / f"{name}.pt", directory / f"{name}.jsonl"
     optimisers = _optimisers(module, budget, ends)
@@ -92,7 +94,7 @@ def train(
             loss.backward()
             _average_gradients(module)
             norm = nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            if not torch.isfinite(norm):  # one bad batch must not end a long run
+            if not torch.isfinite(norm):  # skip the batch: a bad one must not end a long run
                 continue
             for optimiser in optimisers:
                 optimiser.step()
@@ -136,18 +138,28 @@ def join() -> None:
         dist.init_process_group("gloo")
 
 
+@contextlib.contextmanager
+def bfloat16(x: Tensor) -> Iterator[None]:
+    """Compute in bf16 on the device of x, with plain attention.
+
+    On a CPU that is twice as fast as the backward pass of the fused attention kernel.
+    """
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast(x.device.type, torch.bfloat16):
+        yield
+
+
 def rank() -> int:
-    """Number of this process among those that train together."""
+    """Return the number of this process among those that train together."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def _agreed(seconds: float) -> float:
-    """The first process's time: all must take the same number of steps."""
+    """Return the first process's time, because all must take the same number of steps."""
     if not dist.is_initialized():
         return seconds
-    told = torch.tensor([seconds], dtype=torch.float64)
-    dist.broadcast(told, 0)
-    return float(told)
+    shared = torch.tensor([seconds], dtype=torch.float64)
+    dist.broadcast(shared, 0)
+    return float(shared)
 
 
 def _average_gradients(module: nn.Module) -> None:
@@ -162,7 +174,7 @@ def _average_gradients(module: nn.Module) -> None:
 
 
 def _optimisers(module: nn.Module, budget: Budget, ends: tuple[str, ...]) -> list[torch.optim.Optimizer]:
-    """Muon for the inner matrices, Adam for the rest; only matrices decay."""
+    """Make Muon for the inner matrices and Adam for the rest; only matrices decay."""
     matrices: list[nn.Parameter] = []
     decaying: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -184,7 +196,10 @@ def _optimisers(module: nn.Module, budget: Budget, ends: tuple[str, ...]) -> lis
 def arguments(
     about: str | None, *, minutes: float, batch: int, learning_rate: float, matrix_rate: float
 ) -> argparse.ArgumentParser:
-    """The options of every training loop, with its own defaults; `about` is the module's docstring."""
+    """Return a parser of the options that both loops have, with the loop's own defaults.
+
+    about: the docstring of the loop's module, whose first line describes the command.
+    """
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=minutes)
@@ -196,7 +211,7 @@ def arguments(
 
 
 def load_weights(module: nn.Module, directory: Path, name: str) -> None:
-    """The averaged weights of a finished or interrupted run."""
+    """Load the averaged weights of a finished or interrupted run."""
     module.load_state_dict(torch.load(directory / f"{name}.pt", weights_only=True)["average"])
 
 

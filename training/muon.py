@@ -1,8 +1,8 @@
-"""Muon: momentum whose every matrix is replaced by its nearest orthogonal one.
+"""Muon, an optimiser that replaces the momentum of each matrix by the nearest orthogonal matrix.
 
-Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the step size of
-Liu et al. 2025 (arXiv 2502.16982), at which rates tuned for Adam fit. `torch.optim.Muon` takes single
-matrices only, the decoder's weights are stacks of two.
+Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the step size is that
+of Liu et al. 2025 (arXiv 2502.16982), with which rates tuned for Adam fit. `torch.optim.Muon` takes single
+matrices only, and the decoder's weights are stacks of two.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 _ITERATIONS = 5
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic; singular values end within 0.7..1.2
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic; singular values end within 0.7..1.2
 _ADAM_RMS = 0.2  # root mean square of Adam's updates
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights [..., rows, columns] between a network's first and last layer; the rest is Adam's."""
+    """Optimises weights [..., rows, columns] between a network's first and last layers; Adam has the rest."""
 
     def __init__(
         self, weights: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.01
@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """[..., rows, columns] -> about U V^T of each one's singular value decomposition (Newton-Schulz)."""
+    """Return about U V^T of the singular value decomposition of each matrix, by Newton-Schulz iterations."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = (matrices.mT if tall else matrices).bfloat16()
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)

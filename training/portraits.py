@@ -2,8 +2,8 @@
 
     python -m training.portraits --out runs/mini [--heads 8000] [--views 2] [--lights 3]
 
-Geometry is drawn once a view, as a G-buffer; every view is lit, coloured and degraded several times. Doing
-the latter in every training step instead would cost as much as the network.
+The geometry of a view is drawn once, as a G-buffer, which is lit, coloured and degraded several times. Doing
+the latter in every training step would cost as much as the network.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ import numpy as np
 import torch
 
 from models.mini import IMAGE_SIZE
-from training.gbuffers import LANDMARKS, Painter, View
-from training.heads import HeadModel
+from training.gbuffers import LANDMARKS, Painter
+from training.heads import HELD_OUT_SEED, TRAIN_SEED, HeadModel
 from training.lessons import GRID, SEEN_CHANNELS, what_is_seen
-from training.seeds import HELD_OUT_SEED, TRAIN_SEED
-from training.shading import shade
+from training.shading import shade, to_bytes
 
 HELD_OUT_PORTRAITS = 200
-_CHUNK = 100  # heads a task
-_BLOCK = 50_000  # heads sampled together; ten gigabytes are taken for the time
+_CHUNK = 100  # heads in one task
+_BLOCK = 50_000  # heads that are sampled together, which takes ten gigabytes for a while
 _painter: Painter | None = None
 
 
 class Portraits(NamedTuple):
-    """Arrays of a set, n views."""
+    """The arrays of a set of n views."""
 
     pixels: np.ndarray  # [n,lights,3,S,S] uint8
     seen: np.ndarray  # [n,patches,SEEN_CHANNELS] int8, 127 is 1
@@ -38,7 +37,7 @@ class Portraits(NamedTuple):
 
 
 def open_set(directory: Path, name: str) -> tuple[Portraits, np.ndarray]:
-    """Memory-mapped portraits and their heads [m,V,3] (float32, metres): n/m views of one after the other."""
+    """Map a set's portraits and heads [m,V,3] (float32, metres); n/m views of one head follow each other."""
     heads, *arrays = (
         np.load(directory / f"{name}_{field}.npy", mmap_mode="r") for field in ("heads", *Portraits._fields)
     )
@@ -48,9 +47,10 @@ def open_set(directory: Path, name: str) -> tuple[Portraits, np.ndarray]:
 def draw_set(
     directory: Path, name: str, heads: int, views: int, lights: int, seed: int, workers: int
 ) -> None:
-    """`heads` heads, `views` portraits of each, one after the other, in `lights` lights.
+    """Draw `views` portraits of each of `heads` heads, each in `lights` lights, and write the set.
 
-    Every block of heads has a seed of its own, counted up from `seed`.
+    The portraits of a head follow each other. Every block of heads has a seed of its own, counted up from
+    `seed`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     model = HeadModel.load()
@@ -89,21 +89,12 @@ def _draw_chunk(task: tuple[np.ndarray, int, int, int, int]) -> tuple[int, Portr
     heads, views, lights, seed, first = task
     assert _painter is not None
     rng = np.random.default_rng([seed, first])
-    drawn = [
-        _painter.draw(_painter.with_expression(head, rng), View.random(rng), rng)
-        for head in heads
-        for _ in range(views)
-    ]
-    normals, materials = (
-        torch.from_numpy(np.stack([getattr(g, field) for g in drawn])) for field in ("normals", "materials")
-    )
+    drawn = _painter.draw_views(heads, views, rng)
+    surface = torch.from_numpy(drawn.normals), torch.from_numpy(drawn.materials)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
-    lit = [
-        (shade(normals, materials, IMAGE_SIZE, generator) * 255).round().to(torch.uint8).numpy()
-        for _ in range(lights)
-    ]
-    seen = (what_is_seen(normals, materials) * 127).round().to(torch.int8).numpy()
-    return first, Portraits(np.stack(lit, 1), seen, np.stack([g.landmarks for g in drawn]))
+    lit = [to_bytes(shade(*surface, IMAGE_SIZE, generator)) for _ in range(lights)]
+    seen = (what_is_seen(*surface) * 127).round().to(torch.int8).numpy()
+    return first, Portraits(np.stack(lit, 1), seen, drawn.landmarks)
 
 
 def main() -> None:

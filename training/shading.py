@@ -1,4 +1,4 @@
-"""Light, colour and camera faults for batches of G-buffers: domain randomisation in torch, on CPU or GPU."""
+"""Light and colour batches of G-buffers, and add a camera's faults: domain randomisation in torch."""
 
 from __future__ import annotations
 
@@ -11,32 +11,20 @@ from torch import Tensor
 
 from training.gbuffers import Material
 
-_SKIN_TONES = torch.tensor(
-    [
-        [0.98, 0.84, 0.76],
-        [0.93, 0.74, 0.62],
-        [0.82, 0.60, 0.46],
-        [0.62, 0.42, 0.30],
-        [0.45, 0.29, 0.20],
-        [0.28, 0.18, 0.13],
-    ]
-)
-_HAIR_TONES = torch.tensor(
-    [
-        [0.05, 0.04, 0.04],
-        [0.16, 0.10, 0.07],
-        [0.32, 0.20, 0.12],
-        [0.62, 0.48, 0.30],
-        [0.45, 0.20, 0.10],
-        [0.65, 0.64, 0.62],
-    ]
-)
+_SKIN_TONES = torch.tensor([
+    [0.98, 0.84, 0.76], [0.93, 0.74, 0.62], [0.82, 0.60, 0.46],
+    [0.62, 0.42, 0.30], [0.45, 0.29, 0.20], [0.28, 0.18, 0.13],
+])  # fmt: skip
+_HAIR_TONES = torch.tensor([
+    [0.05, 0.04, 0.04], [0.16, 0.10, 0.07], [0.32, 0.20, 0.12],
+    [0.62, 0.48, 0.30], [0.45, 0.20, 0.10], [0.65, 0.64, 0.62],
+])  # fmt: skip
 _IRIS_TONES = torch.tensor([[0.20, 0.12, 0.07], [0.30, 0.22, 0.12], [0.30, 0.42, 0.52], [0.30, 0.40, 0.28]])
 _JPEG_SHARE = 0.3
 
 
 def shade(normals: Tensor, materials: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """normals [B,S,S,3] int8, materials [B,S,S] uint8 -> portraits [B,3,size,size] float32 in 0..1."""
+    """Return portraits [B,3,size,size] float32 in 0..1 of normals [B,S,S,3] int8, materials [B,S,S] uint8."""
     batch, side = materials.shape[:2]
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -74,8 +62,13 @@ def shade(normals: Tensor, materials: Tensor, size: int, generator: torch.Genera
     return _jpeg(image.clamp(0, 1), generator)
 
 
+def to_bytes(image: Tensor) -> np.ndarray:
+    """Return values in 0..1, of any shape, as uint8."""
+    return (image * 255).round().to(torch.uint8).cpu().numpy()
+
+
 def _palette(batch: int, generator: torch.Generator) -> Tensor:
-    """[B, materials, 3] random colours per subject."""
+    """Draw colours [B,materials,3] for each subject."""
 
     def tone(table: Tensor) -> Tensor:
         weights = torch.rand(batch, len(table), generator=generator) ** 6
@@ -104,7 +97,7 @@ def _palette(batch: int, generator: torch.Generator) -> Tensor:
 
 
 def _light(normal: Tensor, glossy: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-    """[B,3,S,S]: ambient from above and below, three coloured directional lights with highlights.
+    """Draw light [B,3,S,S]: ambient light, and three coloured directional lights with highlights.
 
     glossy: [B,1,S,S], the share of the highlights that is seen.
     """
@@ -127,7 +120,7 @@ def _light(normal: Tensor, glossy: Tensor, batch: int, generator: torch.Generato
 
 
 def _backdrop(batch: int, side: int, generator: torch.Generator) -> Tensor:
-    """Plain, graded or cluttered."""
+    """Draw a backdrop that is plain, graded or cluttered."""
     base = torch.rand(batch, 3, 1, 1, generator=generator)
     clutter = torch.rand(batch, 1, 1, 1, generator=generator) ** 2
     coarse, fine = (_noise(batch, 3, side, cells, generator) - 0.5 for cells in (4, 16))
@@ -138,7 +131,7 @@ def _backdrop(batch: int, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _occlude(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Now and then an ellipse (a hand, a microphone, a strand of hair) hides a part."""
+    """Hide a part of one picture in five by an ellipse, as a hand or a microphone would."""
     batch, _, side, _ = image.shape
     axis = torch.linspace(-1, 1, side)
     centre, radius = torch.rand(2, batch, 2, 1, 1, generator=generator)
@@ -156,14 +149,13 @@ def _noise(batch: int, channels: int, side: int, cells: int, generator: torch.Ge
 
 
 def _jpeg(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Compress some of the batch for real."""
+    """Compress some of the batch as JPEG, in place."""
     from PIL import Image
 
     chosen = torch.nonzero(torch.rand(len(image), generator=generator) < _JPEG_SHARE)[:, 0].tolist()
     qualities = torch.randint(25, 95, (len(image),), generator=generator).tolist()
     for i in chosen:
-        pixels = (image[i].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=qualities[i])
+        Image.fromarray(to_bytes(image[i].permute(1, 2, 0))).save(buffer, "JPEG", quality=qualities[i])
         image[i] = torch.from_numpy(np.asarray(Image.open(buffer), np.float32)).permute(2, 0, 1) / 255
     return image

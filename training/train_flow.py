@@ -1,8 +1,8 @@
-"""Train `mini`'s image encoder and flow transformer: rendered portraits -> anchors of their neutral heads.
+"""Train `mini`'s image encoder and flow transformer on rendered portraits and anchors of their neutral heads.
 
     python -m training.train_flow --out runs/mini [--minutes 110] [--resume]
 
-First the encoder alone learns to see (`training.lessons`), then both learn the flow.
+First the encoder alone learns to see (`training/lessons.py`), then both learn the flow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models import ImageEncoder, TOPOSDiT
 from models import mini as config
@@ -22,60 +21,60 @@ from training.augment import moved, random_maps
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
 from training.lessons import Lessons
-from training.loop import Budget, Metrics, arguments, join, load_weights, rank, train
-from training.portraits import HELD_OUT_PORTRAITS, open_set
-from training.portraits import Portraits as Pictures
+from training.loop import Budget, Metrics, arguments, bfloat16, join, load_weights, rank, train
+from training.portraits import HELD_OUT_PORTRAITS, Portraits, open_set
 from training.train_vae import VAEData, vertex_error_mm
 
 SIGMA_MIN = 1e-5
-LESSONS_ONLY_SHARE = 0.6  # of the time budget
-MOVED_SHARE = 0.85  # of the time budget: in the rest pictures are as drawn, as they are in use
-FLOW_EVERY = 2  # the transformer sees every second portrait of a batch: it costs three times the encoder
+LESSONS_ONLY_SHARE = 0.6  # share of the time budget before the flow is learned
+MOVED_SHARE = 0.85  # share of the time budget with moved pictures; afterwards they are as in use, unmoved
+FLOW_EVERY = 2  # the transformer, which costs three times the encoder, sees every second portrait of a batch
 DROP_CONDITION = 0.1
-FITTED_HEADS = 4000  # to which evaluation fits its linear map from anchors to heads
-# Heads vary in some twenty directions, latents have a thousand values: all but a little noise leaves a head
-# plain to see. What must be learned, reading it from the picture, happens near t = 1.
+FITTED_HEADS = 4000  # heads to which evaluation fits its linear map from anchors
+# Heads vary in some twenty directions and latents have a thousand values, so a head can be made out under all
+# but the strongest noise. The network learns to read it from the picture only near t = 1.
 TIME_SHIFT = 1.2
 PURE_NOISE_SHARE = 0.25
 ENDS = ("encoder.patch_embed", "lessons", "dit.input_layer", "dit.out_layer")
 
 
 class Batch(NamedTuple):
-    """What one step learns from."""
+    """The data that one step learns from."""
 
     pixels: Tensor  # [B,3,H,W] 0..1
     anchors: Tensor  # [B,N,6]
     seen: Tensor  # [B,patches,SEEN_CHANNELS], see `what_is_seen`
-    landmarks: Tensor  # [B,LANDMARKS,2] places in the picture
+    landmarks: Tensor  # [B,LANDMARKS,2] places in the picture, -1..1
 
 
 @dataclass(frozen=True)
 class Data:
     """Portraits and the anchors of their heads."""
 
-    pictures: Pictures
+    portraits: Portraits
     heads: np.ndarray  # [m,V,3] metres
     anchors: Tensor  # [m,N,6]
 
     @classmethod
     def open(cls, directory: Path, name: str, offsets: NodeOffsets) -> Data:
-        pictures, heads = open_set(directory, name)
+        """Open the set that `training.portraits` drew, and compute the anchors of its heads."""
+        portraits, heads = open_set(directory, name)
         chunks = (heads[i : i + 256] for i in range(0, len(heads), 256))
-        return cls(pictures, heads, torch.cat([offsets(torch.from_numpy(normalise(c)[0])) for c in chunks]))
+        return cls(portraits, heads, torch.cat([offsets(torch.from_numpy(normalise(c)[0])) for c in chunks]))
 
     @property
     def views(self) -> int:
-        """How many portraits of a head follow each other."""
-        return len(self.pictures.pixels) // len(self.heads)
+        """The number of portraits of one head, which follow each other."""
+        return len(self.portraits.pixels) // len(self.heads)
 
     def normalised(self, count: int) -> tuple[Tensor, Tensor]:
-        """The first heads [count,V,3] in the networks' frame, and their radii [count] in metres."""
+        """Return the first heads [count,V,3] in the networks' frame, and their radii [count] in metres."""
         positions, radii = normalise(self.heads[:count])
         return torch.from_numpy(positions), torch.from_numpy(radii)
 
     def batch(self, ids: np.ndarray, lights: np.ndarray) -> Batch:
-        """The portraits `ids`, each in one of its lights."""
-        pixels, seen, landmarks = self.pictures
+        """Return the portraits `ids`, each in the light that `lights` gives."""
+        pixels, seen, landmarks = self.portraits
         return Batch(
             torch.from_numpy(pixels[ids, lights]).float() / 255,
             self.anchors[ids // self.views],
@@ -84,9 +83,9 @@ class Data:
         )
 
     def random(self, count: int, rng: np.random.Generator, moving: bool) -> Batch:
-        """A training batch, brighter or more coloured than drawn; moved and noisier if `moving`."""
-        portraits, lights = self.pictures.pixels.shape[:2]
-        batch = self.batch(np.sort(rng.integers(0, portraits, count)), rng.integers(0, lights, count))
+        """Draw a training batch with random brightness and colour, and with moves and noise if `moving`."""
+        total, lights = self.portraits.pixels.shape[:2]
+        batch = self.batch(np.sort(rng.integers(0, total, count)), rng.integers(0, lights, count))
         gain = rng.uniform(0.8, 1.2, (count, 1, 1, 1)) * rng.uniform(0.94, 1.06, (count, 3, 1, 1))
         batch = batch._replace(pixels=(batch.pixels * torch.from_numpy(gain.astype(np.float32))).clamp(0, 1))
         return _moved(batch, rng) if moving else batch
@@ -101,7 +100,7 @@ def _moved(batch: Batch, rng: np.random.Generator) -> Batch:
 
 
 class FlowModel(nn.Module):
-    """The two networks that are kept, and the lessons that are not."""
+    """The two networks that a bundle holds, and the lessons, which it does not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +112,7 @@ class FlowModel(nn.Module):
 
 
 def start_weights(model: FlowModel) -> None:
-    """Modulation, residuals, output at zero: blocks start as identities. Positions that can be told apart."""
+    """Start blocks as identities, with modulation, residuals and output at zero, and positions as waves."""
     with torch.no_grad():
         model.encoder.pos_embed[:, 1:] = plane_waves(model.encoder.grid, model.encoder.pos_embed.shape[-1])
     for module in model.modules():
@@ -131,7 +130,7 @@ def start_weights(model: FlowModel) -> None:
 
 
 def plane_waves(grid: int, channels: int) -> Tensor:
-    """[grid*grid, channels] sines and cosines of row and column, as loud as the patches' own embedding.
+    """Return sines and cosines of row and column, [grid*grid, channels], as loud as the patches' embedding.
 
     Meta's encoder starts its position embedding at 0.02 and has weeks to learn it; ours has minutes.
     """
@@ -143,27 +142,27 @@ def plane_waves(grid: int, channels: int) -> Tensor:
 
 
 def draw_times(count: int, generator: torch.Generator) -> Tensor:
-    """[count] logit-normal times, some of them replaced by 1."""
+    """Draw logit-normal times [count], of which some are replaced by 1."""
     times = torch.sigmoid(torch.randn(count, generator=generator) + TIME_SHIFT)
     pure = torch.rand(count, generator=generator) < PURE_NOISE_SHARE
     return torch.where(pure, torch.ones_like(times), times)
 
 
 def flow_loss(model: FlowModel, tokens: Tensor, anchors: Tensor, generator: torch.Generator) -> Tensor:
-    """Rectified-flow loss with dropped conditions."""
+    """Return the rectified-flow loss; some portraits lose their condition."""
     batch = len(anchors)
     t = draw_times(batch, generator)[:, None, None]
     noise = torch.randn(anchors.shape, generator=generator)
     x = (1 - t) * anchors + (SIGMA_MIN + (1 - SIGMA_MIN) * t) * noise
     kept = (torch.rand(batch, 1, 1, generator=generator) >= DROP_CONDITION).float()
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast(x.device.type, torch.bfloat16):
+    with bfloat16(x):
         velocity = model.dit(x, 1000 * t[:, 0, 0], tokens * kept)
     return (velocity.float() - ((1 - SIGMA_MIN) * noise - anchors)).square().mean()
 
 
 @torch.no_grad()
 def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, seed: int = 0) -> Tensor:
-    """Euler with guidance, batched; the runtime's sampler is the judge, this one only watches training."""
+    """Sample latents [B,N,6] by guided Euler steps. It watches training; users run the runtime's sampler."""
     x = torch.randn(len(tokens), config.NUM_LATENTS, 6, generator=torch.Generator().manual_seed(seed))
     none = torch.zeros_like(tokens)
     for i in range(steps):
@@ -176,7 +175,7 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, s
 
 
 def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> Metrics:
-    """Held-out vertex errors of the lessons and of sampled anchors, by a linear map fitted to `training`."""
+    """Return held-out vertex errors of the lessons and of samples, by a linear map fitted to `training`."""
     lessons = model.lessons
     known, _ = training.normalised(FITTED_HEADS)
     truth, radii = held_out.normalised(len(held_out.heads))
@@ -206,7 +205,11 @@ def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> 
 def main() -> None:
     parser = arguments(__doc__, minutes=110, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
     parser.add_argument("--weights", type=Path, metavar="DIR", help="weights of an earlier run to begin with")
-    parser.add_argument("--compile", action="store_true", help="a third faster; needs a C++ compiler")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the networks, which needs a C++ compiler; a step takes a quarter less time",
+    )
     args = parser.parse_args()
     join()
     torch.manual_seed(0)
@@ -225,7 +228,7 @@ def main() -> None:
 
     def step(done: float) -> tuple[Tensor, Metrics]:
         batch = training.random(args.batch, rng, moving=done < MOVED_SHARE)
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast(batch.pixels.device.type, torch.bfloat16):
+        with bfloat16(batch.pixels):
             tokens = flow.encoder(batch.pixels)
         tokens = tokens.float()
         losses = flow.lessons.losses(tokens, batch.anchors, batch.seen, batch.landmarks)

@@ -1,4 +1,4 @@
-"""Train `mini`'s VAE: surface points of synthetic heads -> latent -> the same heads.
+"""Train `mini`'s VAE to encode surface points of synthetic heads, and to decode the same heads.
 
 python -m training.train_vae --out runs/mini [--minutes 90] [--resume]
 """
@@ -10,22 +10,20 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models import TOPOSVAE
 from models import mini as config
 from training.geometry import MeshGeometry, surface_losses
-from training.heads import HeadModel, normalise
+from training.heads import HELD_OUT_SEED, TRAIN_SEED, HeadModel, normalise
 from training.latents import NodeOffsets
-from training.loop import Budget, Metrics, arguments, train
-from training.seeds import HELD_OUT_SEED, TRAIN_SEED
+from training.loop import Budget, Metrics, arguments, bfloat16, train
 
 # The release's loss weights, and one of ours that keeps the code where it started.
 WEIGHTS = {
     "mse": 2.0, "l1": 2.0, "face_normal": 1.0, "face_angle": 5.0, "edge_curvature": 5.0, "kl": 1e-3,
     "anchor": 5.0,
 }  # fmt: skip
-# Share of the time in which both halves learn against the anchor only (see training.latents).
+# Share of the time in which both halves learn against the anchor alone (see training/latents.py).
 ANCHORED_SHARE = 0.6
 ANCHOR_NOISE = 0.1
 ENDS = ("data_proj", "pre_kl", "post_kl", "header.1")
@@ -33,7 +31,7 @@ TRAIN_HEADS, HELD_OUT_HEADS = 16_000, 200
 
 
 class VAEData:
-    """Heads in the networks' frame, their mean and spread, and the geometry tables."""
+    """Training and held-out heads in the networks' frame, their mean and spread, and their geometry."""
 
     def __init__(self, model: HeadModel, heads: int = TRAIN_HEADS) -> None:
         self.positions = torch.from_numpy(normalise(model.sample(heads, TRAIN_SEED))[0])
@@ -50,7 +48,7 @@ class VAEData:
 
 
 def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
-    """A fresh VAE whose queries start at the embedding of their own node and attend to what is near it."""
+    """Make a VAE whose queries start at the embedding of their own node and attend to the points near it."""
     vae = TOPOSVAE(model.hierarchy, **config.VAE)
     vae.output_mean.copy_(torch.cat([data.mean, data.mean_normals], 1))
     vae.output_scale.copy_(data.scale)
@@ -70,10 +68,11 @@ def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
 def loss_of(
     vae: TOPOSVAE, data: VAEData, want: Tensor, points: Tensor, anchored: bool
 ) -> tuple[Tensor, Metrics]:
-    """All terms on the scaled offsets. The decoder reads noisy anchors (`anchored`) or posterior samples."""
-    # Plain attention in bf16 is twice as fast here as the fused kernel's backward pass on a CPU.
-    # The decoder stays in FP32: geometry is read to 0.1 mm.
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast(points.device.type, torch.bfloat16):
+    """Return the loss and its terms on the scaled offsets; `mm` among them is the vertex error.
+
+    The decoder reads noisy anchors if `anchored`, else samples of the posterior.
+    """
+    with bfloat16(points):  # the decoder stays in FP32: geometry is read to 0.1 mm
         mean, logvar = (value.float() for value in vae.encode(points))
     anchor = data.offsets(want)
     noise = torch.randn_like(anchor)
@@ -89,17 +88,17 @@ def loss_of(
     }
     total = sum((WEIGHTS[k] * v for k, v in terms.items()), torch.zeros(()))
     parts = {k: float(v.detach()) for k, v in terms.items()}
-    parts["mm"] = vertex_error_mm(got[..., :3].detach(), want, torch.full((len(want),), 0.139))
+    parts["mm"] = vertex_error_mm(got[..., :3].detach(), want, torch.full((len(want),), config.RADIUS_M))
     return total, parts
 
 
 def vertex_error_mm(got: Tensor, want: Tensor, radii: Tensor) -> float:
-    """Mean vertex distance in mm with each head's own scale restored."""
+    """Return the mean vertex distance in mm, with each head's own radius (metres) restored."""
     return float(((got - want).norm(dim=-1).mean(1) * radii).mean() * 1000)
 
 
 def evaluate(vae: TOPOSVAE, data: VAEData) -> Metrics:
-    """Held-out reconstruction from the posterior mean, without autocast."""
+    """Return the held-out error of reconstruction from the posterior mean, in FP32."""
     generator = torch.Generator().manual_seed(0)
     points = data.geometry.sample_surface(data.held_out, config.POINTS, generator)
     got = torch.cat([vae.decode(vae.encode(chunk)[0]) for chunk in points.split(20)])[..., :3]

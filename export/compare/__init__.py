@@ -1,1 +1,1 @@
-"""Comparing the engines of a bundle with each other."""
+"""Compare the engines of a bundle with each other."""

@@ -1,9 +1,9 @@
-"""`python -m export compare BUNDLE`: how far engines of its graphs are off, and whether that is too far.
+"""`python -m export compare`: measure how far the engines of a bundle's graphs are off, and judge it.
 
-Two engines of each run on what it gets between a portrait and a head; NVIDIA's Polygraphy measures and
-judges. Limits are measured: an FP16 engine may be off from the reference by twice what the same roundings
-cost when done in FP32 on a CPU. That emulation in turn may be off by twice what FP16 throughout costs, and an
-FP32 engine by 1e-5 of the values. Exit code 0: all within their limits; 1: not.
+Two engines of each graph run on what the graph is fed between a portrait and a head; NVIDIA's Polygraphy
+measures and judges. The limits are measured too: an FP16 engine may differ from the reference by twice what
+the same roundings cost in FP32 on a CPU. That emulation in turn may differ by twice what FP16 throughout
+costs, and an FP32 engine by 1e-5 of the values. The exit code is 0 where all are within their limits, else 1.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 PORTRAIT = Path(__file__).parents[2] / "examples/astronaut.jpg"
-_WORTH_TELLING = 0.5  # of FP16's range
-_POSITIONS = "vertices"  # the output whose first three columns are positions
+_WORTH_TELLING = 0.5  # share of FP16's range from which a line says how large the values are
+_POSITIONS = "vertices"  # name of the output whose first three columns are positions
 
 
 @dataclass(frozen=True)
 class Runner:
-    """One way to run a graph."""
+    """A way to run a graph."""
 
     backend: str
-    precision: str  # of the form it starts from
+    precision: str  # precision of the bundle's form that it runs or changes
     what: str
-    form: Callable[[Path, Path], None] | None = None  # writes the graph that is run; None: the form itself
-    yardstick: Runner | None = None  # its error, doubled, is the limit; None: it computes in FP32
+    form: Callable[[Path, Path], None] | None = None  # writes the graph to run; None: it runs the form itself
+    yardstick: Runner | None = None  # twice its error is the limit; None for FP32
 
 
 _NAIVE = Runner("onnxruntime", "fp32", "every value rounded to FP16", naive_form)
@@ -66,26 +66,26 @@ REFERENCES = {name: runner for name, runner in RUNNERS.items() if runner.yardsti
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `compare` asks for."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's directory, or mini")
+    """Add the options of `compare`."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="directory of a bundle, or mini")
     parser.add_argument(
         "--graph",
         metavar="NAME",
         nargs="+",
         action="extend",
-        help=f"which graphs (default: all of {', '.join(GRAPHS)})",
+        help=f"graphs to compare (default: all of {', '.join(GRAPHS)})",
     )
     parser.add_argument(
         "--a",
         metavar="RUNNER",
         default="onnxruntime",
-        help=f"the reference, in FP32: {'|'.join(REFERENCES)} (default: %(default)s)",
+        help=f"reference, in FP32: {'|'.join(REFERENCES)} (default: %(default)s)",
     )
     parser.add_argument(
         "--b",
         metavar="RUNNER",
         default=AUTO,
-        help=f"what is judged: {'|'.join(RUNNERS)} (default: FP16 engines where a GPU runs "
+        help=f"runner to judge: {'|'.join(RUNNERS)} (default: FP16 engines where a GPU runs "
         "them, else onnxruntime-fp16)",
     )
     parser.add_argument(
@@ -93,15 +93,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         default=PORTRAIT,
-        help=f"the portrait (default: {PORTRAIT.parent.name}/{PORTRAIT.name})",
+        help=f"portrait to take the inputs from (default: {PORTRAIT.parent.name}/{PORTRAIT.name})",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    parser.add_argument("--threads", type=int, metavar="N", help="on the CPU (default: all cores)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads (default: all cores)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of every run to FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare and print a table. Returns the exit code: 0 all within their limits, 1 not.
+    """Compare, and print a table. Return the exit code: 0 all within their limits, 1 not.
 
     Raises ToposError for what cannot be compared here, before any work where that can be known.
     """
@@ -155,11 +155,11 @@ def compare_graph(
     options: EngineOptions,
     folder: Path,
 ) -> dict[str, Any]:
-    """Judge the second runner by the first, its reference, on `feeds`; the graph's part of the report.
+    """Judge the second runner by the first, its reference, on `feeds`; return the graph's part of the report.
 
-    folder: for emulated forms and their weights, which one folder keeps once for all graphs.
+    folder: a place for emulated forms and their weights, which all graphs share.
 
-    Raises BackendError where an engine fails, what `topos_rt.engines` raise where one cannot be loaded.
+    Raises BackendError where an engine fails, and what `topos_rt.engines` raise where one cannot be loaded.
     """
     from export.compare.judge import judge
 
@@ -176,7 +176,7 @@ def compare_graph(
     largest = max((engine.largest for engine in emulated), default=0.0)
     if largest:
         row["largest_cast_to_fp16"] = largest
-        # The emulation goes on beyond FP16's range; what it stands for does not.
+        # The emulation goes on beyond FP16's range, where an engine cannot.
         row["agree"] &= b.form is None or largest <= LARGEST_FP16
     return row | {"outputs": outputs}
 
@@ -214,7 +214,7 @@ def _facts(verdict: Verdict, radius_m: float) -> dict[str, Any]:
 
 
 def _lines(graph: str, row: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each output: the worst of its runs in each column."""
+    """Yield a line for each output, with the worst of its runs in each column."""
     for name, facts in row["outputs"].items():
 
         def worst(key: str, form: str = ".2e", facts: list[dict[str, Any]] = facts) -> str:
@@ -245,7 +245,7 @@ def _row(*cells: str) -> str:
 
 
 def _settle(name: str) -> tuple[str, str]:
-    """What --b means here, and a line on what is missing."""
+    """Return the runner that --b means here, and a line on what is missing."""
     if name != AUTO:
         choose(name, {AUTO: "", **RUNNERS}, "runner")
         return name, ""

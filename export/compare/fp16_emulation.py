@@ -1,11 +1,11 @@
-"""FP16 on a CPU: graphs computed in FP32 with values rounded as FP16 rounds.
+"""Emulate FP16 on a CPU, by ONNX graphs that compute in FP32 and round values as FP16 does.
 
-onnxruntime cannot show what FP16 costs on a CPU: it has no such kernels there, computes in FP32, and drops
+onnxruntime cannot show what FP16 costs on a CPU: it has no FP16 kernels there, computes in FP32, and drops
 the casts in between. So every cast to FP16 becomes Veltkamp's splitting, three FP32 operations that keep the
-leading 11 bits. The range of FP16 is not emulated; the output `LARGEST` says how far it is from being left.
+leading 11 bits. The range of FP16 is not emulated; the output `LARGEST` says how near its end values come.
 
-`emulated_form` rounds what a graph's FP16 form rounds, and nothing else: what an engine should do.
-`naive_form` rounds every value of the FP32 form: what a graph in FP16 throughout would do.
+`emulated_form` rounds what a graph's FP16 form rounds and nothing else, as an engine should.
+`naive_form` rounds every value of the FP32 form, as a graph in FP16 throughout would.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,47 +22,35 @@ import onnx.helper
 import onnx.numpy_helper
 from onnx import TensorProto
 
+from export.onnx.wrapped_engine import WrappedEngine
 from topos_rt.engines import Engine
 from topos_rt.engines.contract import Value
-from topos_rt.support.arrays import Array, TensorSpec
+from topos_rt.support.arrays import Array
 
 _SPLIT = np.array(2**13 + 1, np.float32)  # FP32 has 24 bits, FP16 has 11
-LARGEST = "largest"  # the added output: the largest magnitude that was cast to FP16
+LARGEST = "largest"  # name of the added output, the largest magnitude that was cast to FP16
 LARGEST_FP16 = 65504.0
 
 
-class Emulated:
-    """An `Engine` over one over an emulated form: keeps `LARGEST` as `largest`, and gives the rest."""
+class Emulated(WrappedEngine):
+    """An engine of an emulated form, which keeps the output `LARGEST` to itself as `largest`."""
 
     def __init__(self, inner: Engine) -> None:
-        self._inner = inner
-        self.inputs = inner.inputs
-        self.outputs: dict[str, TensorSpec] = {k: v for k, v in inner.outputs.items() if k != LARGEST}
+        super().__init__(inner)
+        self.outputs = {name: spec for name, spec in inner.outputs.items() if name != LARGEST}
         self.largest = 0.0  # over all runs
 
     def run(
         self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
-        results = self._inner.run(feeds, out, keep)
+        results = self.inner.run(feeds, out, keep)
         self.largest = max(self.largest, float(results.pop(LARGEST, 0.0)))
         return results
 
-    def close(self) -> None:
-        """Drop the engine."""
-        self._inner.close()
-
-    def __enter__(self) -> Emulated:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def emulated_form(half: Path, target: Path) -> None:
-    """Write the FP16 form `half` of a graph at `target`, rounding in FP32, with its weights beside it."""
+    """Write to `target` the graph of an FP16 form, rounding in FP32, with its weights beside it."""
     model = onnx.load(half, load_external_data=False)
     graph = model.graph
     narrow = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
@@ -91,9 +78,9 @@ def emulated_form(half: Path, target: Path) -> None:
 
 
 def naive_form(plain: Path, target: Path) -> None:
-    """Write the FP32 form `plain` of a graph at `target`, every value rounded; its weights beside it.
+    """Write to `target` the graph of an FP32 form with every value rounded, and with its weights beside it.
 
-    Inputs, weights, constants and the result of each operator: as if all of it ran in FP16.
+    Inputs, weights, constants and the result of each operator are rounded, as if all of it ran in FP16.
     """
     model = onnx.load(plain, load_external_data=False)
     graph = model.graph
@@ -133,7 +120,7 @@ def _write(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], source: Path
 
 
 def _bring(source: Path, target: Path) -> None:
-    """Gigabytes at the released size: a second name for the file, where the disk has such."""
+    """Link the file, which has gigabytes at the released size, or copy it where the disk has no links."""
     if target.exists():
         return
     try:
@@ -151,7 +138,7 @@ def _widened(name: str) -> onnx.NodeProto:
 
 
 def _rounded(source: str, target: str) -> list[onnx.NodeProto]:
-    """target = source to 11 bits: with c = (2^13 + 1) x, that is c - (c - x)."""
+    """Round x to 11 bits: c - (c - x) with c = (2^13 + 1) x."""
     big, rest = f"{target}.big", f"{target}.rest"
     return [
         _make("Mul", [source, "split"], [big]),

@@ -1,7 +1,7 @@
-"""Two runs of one graph compared by Polygraphy, NVIDIA's tool for that: measures and verdicts are its own.
+"""Compare two engines of one graph with Polygraphy, NVIDIA's tool for it, which measures and judges.
 
-Its runners drive engines their own way, and its names and types of inputs are matched by likeness. Here it
-runs `topos_rt`'s own engines, which is what users run, and only those whose specs agree exactly.
+Polygraphy's own runners drive engines their own way, and match names and types of inputs by likeness. Here it
+runs the engines of `topos_rt`, which users run, and only those whose specs agree exactly.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from topos_rt.support.arrays import Array, TensorSpec
 
 Specs: TypeAlias = tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]
 
-FACTOR = 2.0  # how far an engine's error may exceed that of its yardstick
-FLOOR = 1e-5  # or this part of the reference, for what is FP32: as `export.onnx.files` asks of a graph
+FACTOR = 2.0  # an engine's error may be this many times that of its yardstick
+FLOOR = 1e-5  # or this share of the reference's values, as `export/onnx/files.py` asks of an FP32 graph
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Of one output in one run, against the reference."""
+    """Errors of one output in one run, against the reference."""
 
     max_abs: float
     mean_abs: float
@@ -40,11 +40,11 @@ class Errors:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One output of one run."""
+    """The judgement of one output of one run."""
 
     name: str
     errors: Errors
-    limits: Errors  # on max_abs and l2; on mean_abs infinite
+    limits: Errors  # infinite for mean_abs, which is not judged
     reference_l2: float
     passed: bool
     reference: Array
@@ -52,30 +52,30 @@ class Verdict:
 
     @property
     def relative_rms(self) -> float:
-        """Norm of the difference over norm of the reference; of a reference of zeros: infinite, or 0."""
+        """Norm of the difference over norm of the reference; for a reference of zeros, infinite or 0."""
         return _ratio(self.errors.l2, self.reference_l2)
 
     @property
     def relative_rms_limit(self) -> float:
-        """What `relative_rms` may be."""
+        """The limit on `relative_rms`."""
         return _ratio(self.limits.l2, self.reference_l2)
 
     @property
     def of_limit(self) -> float:
-        """The larger of the judged errors as a part of its limit; more than 1 fails."""
+        """The larger of the judged errors as a share of its limit; more than 1 fails."""
         parts = [_ratio(self.errors.l2, self.limits.l2), _ratio(self.errors.max_abs, self.limits.max_abs)]
         return math.nan if any(math.isnan(part) for part in parts) else max(parts)
 
 
 class EngineRunner(BaseRunner):
-    """An engine as Polygraphy sees it, open while it is active. `like`: one whose specs it must have."""
+    """An engine as Polygraphy sees it, open while it is active; its specs must be those of `like`."""
 
     def __init__(self, name: str, load: Callable[[], Engine], like: EngineRunner | None = None) -> None:
         super().__init__(name=name)
         self._load, self._like = load, like
         self._held = ExitStack()
         self._engine: Engine | None = None
-        self.specs: Specs = ({}, {})  # known once it was active
+        self.specs: Specs = ({}, {})  # inputs and outputs, known once it was active
 
     def activate_impl(self) -> None:
         """Load the engine. Raises BackendError where its inputs or outputs are not those of `like`."""
@@ -87,14 +87,14 @@ class EngineRunner(BaseRunner):
             self._engine, self._held = engine, stack.pop_all()
 
     def get_input_metadata_impl(self) -> Any:
-        """Names, types and shapes."""
+        """Return names, types and shapes of the inputs."""
         metadata = TensorMetadata()
         for name, spec in self.specs[0].items():
             metadata.add(name, spec.dtype, spec.shape)
         return metadata
 
     def infer_impl(self, feed_dict: Mapping[str, Array]) -> dict[str, Array]:
-        """Run it once."""
+        """Run the engine once."""
         assert self._engine is not None
         start = time.perf_counter()
         results = self._engine.run(feed_dict)
@@ -102,7 +102,7 @@ class EngineRunner(BaseRunner):
         return results
 
     def deactivate_impl(self) -> None:
-        """Close it."""
+        """Close the engine."""
         self._engine = None
         self._held.close()
 
@@ -113,17 +113,17 @@ def judge(
     yardstick: Callable[[], Engine] | None,
     feeds: Sequence[Mapping[str, Array]],
 ) -> list[dict[str, Verdict]]:
-    """Run all on the same inputs, one engine open at a time, and compare the candidate with the reference.
+    """Run all engines on the same inputs, one open at a time, and compare the candidate with the reference.
 
-    Each output of each run passes where both its largest error and its RMS error are at most FACTOR times the
-    yardstick's in the same run, or FLOOR of the reference's own largest value and RMS; NaN never passes.
+    An output passes where its largest error and its RMS error are both at most FACTOR times the yardstick's
+    in the same run, or at most FLOOR times the reference's own largest value and RMS. NaN never passes.
 
     Args:
-        yardstick: makes the error to expect; None where none is expected but that of FP32.
+        yardstick: loads the engine whose error is expected; None where only that of FP32 is.
         feeds: inputs by name, for each run.
 
     Returns:
-        Output name -> verdict, for each run.
+        For each run, the verdicts by the name of the output.
 
     Raises:
         BackendError: the engines' inputs or outputs differ, one fails, or the reference is not finite.
@@ -132,7 +132,7 @@ def judge(
     runners = [first, EngineRunner("candidate", candidate, first)]
     if yardstick is not None:
         runners.append(EngineRunner("yardstick", yardstick, first))
-    # It prints on stdout, and NumPy warns of infinities in what it then calls a mismatch.
+    # Polygraphy prints on stdout, and NumPy warns of infinities, which Polygraphy then calls a mismatch.
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL), np.errstate(all="ignore"):
         results = Comparator.run(runners, data_loader=[dict(feed) for feed in feeds])
         return [_judge_one(run) for run in results.split()]
@@ -165,7 +165,7 @@ def _judge_one(run: RunResults) -> dict[str, Verdict]:
 
 
 def _compare(run: RunResults, name: str, limits: Mapping[str, Errors]) -> dict[str, tuple[Errors, bool]]:
-    """Polygraphy's measures of a runner against the reference, and whether it says that all are in limits."""
+    """Return Polygraphy's measures of a runner against the reference, and whether they are in the limits."""
     most = {key: limit.max_abs for key, limit in limits.items()} | {"": math.inf}
     l2 = {key: limit.l2 for key, limit in limits.items()} | {"": math.inf}
     functions = [SimpleCompareFunc(atol=most, rtol=-1.0, check_error_stat="max"), L2CompareFunc(l2)]

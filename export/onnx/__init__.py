@@ -1,1 +1,1 @@
-"""PyTorch networks to ONNX graphs and the weights file that they share."""
+"""Turn PyTorch networks into ONNX graphs and the weights file that they share."""

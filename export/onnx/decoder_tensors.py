@@ -1,4 +1,4 @@
-"""The decoder's tensors by name, for the kernels; the graphs' own names say nothing once they are folded."""
+"""Name the decoder's tensors for the kernels: exported graphs fold them, and lose their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARTS = ("post_kl.", "decoder.", "header.", "output_mean", "output_scale")
 
 
 def decoder_tensors(vae: TOPOSVAE, latent_basis: Tensor | None = None) -> dict[str, np.ndarray]:
-    """Everything that `vae.decode` needs but the hierarchy, named as in the release's state dict.
+    """Return all that `vae.decode` needs except the hierarchy, named as in the release's state dict.
 
     latent_basis: see `export.onnx.graphs.VaeDecoderGraph`.
     """

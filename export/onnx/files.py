@@ -1,4 +1,4 @@
-"""Write PyTorch modules as ONNX graphs whose weights lie once, in one safetensors file beside them."""
+"""Write PyTorch modules as ONNX graphs that share one safetensors file, in which each weight lies once."""
 
 from __future__ import annotations
 
@@ -13,38 +13,37 @@ import onnx_ir
 import torch
 
 from export.onnx.forms import EXPORTED_OPSET, half_form, plain_form
-from export.onnx.graphs import Graph
+from export.onnx.graphs import OnnxGraph
 from export.onnx.weights_file import WeightsFile
 from topos_rt.errors import BackendError
 from topos_rt.support.files import write_atomic
 
 WEIGHTS = "weights.safetensors"
-# Smaller constants stay in the graph: shapes and axes must be readable without the weights.
+# Constants up to this size stay in the ONNX file: shapes and axes must be readable without the weights.
 _INLINE_BYTES = 1024
 _TOLERANCE = 1e-5
 
 
 def write_graphs(
-    graphs: Mapping[str, Graph],
+    graphs: Mapping[str, OnnxGraph],
     directory: Path,
     half_storage: bool = False,
     named: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, str]:
-    """Export, check and write all graphs, and their FP16 forms as `half_file` names them.
+    """Export, check and write all graphs in both forms; return the file name of each graph's FP32 form.
 
-    named: tensors to keep in the weights file under these names, whatever the graphs make of them; what a
+    `half_file` names the FP16 forms. Weights go to disk graph by graph, so that memory holds no more than the
+    networks and one graph.
+
+    named: tensors to keep in the weights file under these names, whatever the graphs make of them. What a
     graph holds in the same form is not stored again.
+    half_storage: keep large FP32 weights that FP16 holds exactly as FP16, with a Cast behind them.
 
-    Returns graph name -> file name of the FP32 form.
-
-    Weights go to disk graph by graph, so that no more is held than the networks and one graph.
-    half_storage: large FP32 weights that FP16 holds exactly are kept as FP16, with a Cast behind them.
-
-    Raises BackendError when a graph differs from PyTorch as onnxruntime runs it, OutputError when the disk is
-    full or not writable.
+    Raises BackendError when a graph in onnxruntime differs from PyTorch, OutputError when the disk is full or
+    not writable.
     """
     with WeightsFile(directory / WEIGHTS) as weights:
-        for name, array in (named or {}).items():  # first: the name is that of whoever comes first
+        for name, array in (named or {}).items():  # before the graphs: an equal tensor keeps its first name
             half = _exact_half(array) if half_storage else None
             weights.keep(name, array if half is None else half)
         models = {name: _export(graph, name, weights, half_storage) for name, graph in graphs.items()}
@@ -65,12 +64,15 @@ def write_graphs(
 
 
 def half_file(name: str) -> str:
-    """The file name of a graph's FP16 form."""
+    """Return the file name of a graph's FP16 form."""
     return f"{name}.fp16.onnx"
 
 
-def compare(graph: Graph, path: Path) -> float:
-    """Largest relative RMS between onnxruntime and PyTorch on the example inputs; BackendError above 1e-5."""
+def compare(graph: OnnxGraph, path: Path) -> float:
+    """Return the largest relative RMS between onnxruntime and PyTorch on the example inputs.
+
+    Raises BackendError where it is above 1e-5.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -85,8 +87,8 @@ def compare(graph: Graph, path: Path) -> float:
     return error
 
 
-def _export(graph: Graph, prefix: str, weights: WeightsFile, half_storage: bool) -> onnx.ModelProto:
-    """The graph with its large constants in `weights`; their keys are left in their place."""
+def _export(graph: OnnxGraph, prefix: str, weights: WeightsFile, half_storage: bool) -> onnx.ModelProto:
+    """Export a graph, and move its large constants to `weights`; their keys are left in their place."""
     graph.module.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
@@ -108,7 +110,7 @@ def _export(graph: Graph, prefix: str, weights: WeightsFile, half_storage: bool)
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what names this machine or bloats the file: stack traces, doc strings, exporter metadata."""
+    """Drop what names the machine or bloats the file: stack traces, doc strings, exporter metadata."""
     del model.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "topos_rt", "", ""
     graph = model.graph
@@ -121,7 +123,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _pool_weights(model: onnx_ir.Model, prefix: str, weights: WeightsFile, half_storage: bool) -> set[str]:
-    """Move large constants into `weights`. Returns the names of those that are FP16 there, FP32 here."""
+    """Move large constants into `weights`; return the names of those that are FP16 there and FP32 here."""
     halved = set()
     for name, value in model.graph.initializers.items():
         constant = value.const_value
@@ -132,7 +134,7 @@ def _pool_weights(model: onnx_ir.Model, prefix: str, weights: WeightsFile, half_
         if half is not None:
             halved.add(name)
         stored = array if half is None else half
-        # At once: protobuf could not hold the largest graphs with their weights inside.
+        # Weights leave the model at once, since protobuf could not hold the largest graphs with them inside.
         key = weights.add(f"{prefix}.{name}", stored)
         dtype, shape = onnx_ir.DataType.from_numpy(stored.dtype), onnx_ir.Shape(stored.shape)
         value.const_value = onnx_ir.ExternalTensor(key, None, None, dtype, shape=shape, name=name)
@@ -140,7 +142,7 @@ def _pool_weights(model: onnx_ir.Model, prefix: str, weights: WeightsFile, half_
 
 
 def _exact_half(array: np.ndarray) -> np.ndarray | None:
-    """FP32 values as FP16, where FP16 holds them exactly."""
+    """Return FP32 values as FP16 where FP16 holds them exactly, else None."""
     if array.dtype != np.float32:
         return None
     with np.errstate(over="ignore"):

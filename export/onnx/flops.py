@@ -1,4 +1,4 @@
-"""`python -m export flops BUNDLE`: floating-point operations of a bundle's graphs, from the ONNX files."""
+"""`python -m export flops`: count the floating-point operations of a bundle's ONNX graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from topos_rt.flow.settings import MAX_STEPS
 from topos_rt.model.bundle import Bundle
 
 Shape = tuple[int, ...]
-# How often a graph runs for one head, by steps, guided throughout. The VAE encoder has no part in that.
+# How often a graph runs for one head of so many steps, all guided. The VAE encoder does not run at all.
 RUNS: Mapping[str, Callable[[int], int]] = {
     "image_encoder": lambda steps: 1,
     "dit_modulation": lambda steps: steps,
@@ -27,14 +27,16 @@ RUNS: Mapping[str, Callable[[int], int]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `flops` asks for."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's directory, or mini")
-    parser.add_argument("--steps", type=int, default=50, help="sampling steps of one head (default 50)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    """Add the options of `flops`."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="directory of a bundle, or mini")
+    parser.add_argument(
+        "--steps", type=int, default=50, help="number of sampling steps of one head (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print FLOPs of each graph, and of one head."""
+    """Print the FLOPs of each graph and of one head."""
     if not 1 <= arguments.steps <= MAX_STEPS:
         raise OptionError("--steps", got=arguments.steps, expected=f"a whole number from 1 to {MAX_STEPS}")
     bundle = Bundle.open(arguments.bundle)
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def count_bundle(bundle: Bundle, steps: int) -> dict[str, Any]:
-    """FLOPs of every graph once, of guided sampling (the graphs of the DiT), and of one head in all."""
+    """Count the FLOPs of one run of every graph, of guided sampling (the DiT's graphs), and of one head."""
     names = [*RUNS, "dit_step", "vae_encoder"]
     graphs = {name: count(bundle.graph(name)) for name in names}
     head = {name: runs(steps) * graphs[name] for name, runs in RUNS.items()}
@@ -65,10 +67,11 @@ def count_bundle(bundle: Bundle, steps: int) -> dict[str, Any]:
 
 
 def count(path: Path) -> int:
-    """FLOPs of the matrix products, convolutions and attention in one ONNX file; 1 multiply-add is 2.
+    """Count the FLOPs of the matrix products, convolutions and attention in one ONNX file.
 
-    What is element by element (norms, activations, softmax) is not counted: by its FLOPs it is under 1 %, and
-    its cost is memory traffic. Raises BundleError where a shape is not static.
+    A multiply-add counts as 2. Operators that work element by element (norms, activations, softmax) are not
+    counted: they are under 1 % of the FLOPs, and their cost is memory traffic. Raises BundleError where a
+    shape is not static.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False), data_prop=True)
     graph = model.graph
@@ -105,7 +108,7 @@ def _conv(node: onnx.NodeProto, inputs: list[Shape], output: Shape) -> int:
 
 
 def _attention(node: onnx.NodeProto, inputs: list[Shape], output: Shape) -> int:
-    """Opset 23 with 4D inputs [B,heads,length,head_dim]: scores, then the weighted sum."""
+    """Count scores and weighted sum of opset 23's Attention, with inputs [B,heads,length,head_dim]."""
     query, key = inputs[:2]
     return math.prod(query) * key[2] + math.prod(output) * key[2]
 

@@ -1,16 +1,17 @@
-"""The two forms of an exported graph: plain FP32, and one with FP16 operands.
+"""Make the two forms of an exported ONNX graph: the plain one in FP32, and one with FP16 operands.
 
 TensorRT keeps to the types it is given, so precision is decided here. In the FP16 form matrix products,
-convolutions and attention take FP16 operands; all else stays FP32: norms, activations, biases, sums over
+convolutions and attention take FP16 operands. All else stays FP32: norms, activations, biases, sums over
 neighbours, the residual stream, inputs and outputs. So the sampler's state is FP32 on every backend, and a
 product rounds its operands once. Fused attention keeps the statistics of its softmax in FP32 by itself.
 
-What stays FP32 altogether is little work with much leverage (`_KEPT`): the whole time embedding and
-modulation, run once a time grid, as its error enters every block of a step; the first and last layers, whose
-values are pixels, latents, velocities and coordinates, read to 0.01 mm; the projection on the latent basis.
+Some products stay FP32 as well, because they are little work and their errors count (`_KEPT`): the time
+embedding and modulation, which run once for a time grid and enter every block of a step; the first and last
+layers, whose values are pixels, latents, velocities and coordinates that are read to 0.01 mm; and the
+projection on the latent basis.
 
 The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 only, and onnxruntime
-before 1.23 not at all, so the plain form writes it out; on a CPU that is as fast.
+before 1.23 has none, so the plain form writes attention out. On a CPU that is as fast.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import onnx.helper
 from onnx import TensorProto
 
 EXPORTED_OPSET = 23  # the first with Attention
-PLAIN_OPSET = 20  # what the plain form needs: of its operators, later versions added types only
+PLAIN_OPSET = 20  # enough for the plain form: later versions of its operators only added types
 _HALF_OPS = ("MatMul", "Gemm", "Conv", "Attention")
-_SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter says which module a node comes from
+_SCOPES = "pkg.torch.onnx.name_scopes"  # the key under which the exporter says which module a node comes from
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
     r"|image_encoder\.(encoder\.)?patch_embed"
@@ -33,7 +34,7 @@ _KEPT = re.compile(
 
 
 def plain_form(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with attention as two products and a softmax."""
+    """Return a copy in which attention is two products and a softmax."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     nodes: list[onnx.NodeProto] = []
@@ -52,10 +53,10 @@ def plain_form(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def half_form(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which the large products are FP16.
+    """Return a copy in which the large products are FP16.
 
-    Weights are shared with the plain form: one stored as FP16 is used as it is, others get a Cast, which
-    engine builders fold away.
+    It shares its weights with the plain form. A weight that is stored as FP16 is used as it is; others get a
+    Cast, which engine builders fold away.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
@@ -76,12 +77,15 @@ def half_form(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes += [node, _cast(node.output[0], wide, TensorProto.FLOAT)]
     del graph.node[:]
     graph.node.extend(_read(nodes, {output.name for output in graph.output}))
-    del graph.value_info[:]  # types of the plain form
+    del graph.value_info[:]  # these are the types of the plain form
     return half
 
 
 def _written_out(node: onnx.NodeProto, widths: Mapping[str, int]) -> list[onnx.NodeProto]:
-    """Softmax(scale q k^T) v for q, k, v [B,heads,length,head_dim]; widths: name -> size of the last axis."""
+    """Write out softmax(scale q k^T) v for q, k, v [B,heads,length,head_dim].
+
+    widths: the size of the last axis of each tensor, by name.
+    """
     q, k, v = node.input
     (out,) = node.output
     given = [a.f for a in node.attribute if a.name == "scale"]
@@ -109,7 +113,7 @@ def _kept(node: onnx.NodeProto) -> bool:
 
 
 def _widens(node: onnx.NodeProto) -> bool:
-    """Whether this is the Cast behind a weight that is stored as FP16."""
+    """Tell whether a node is the Cast behind a weight that is stored as FP16."""
     return node.op_type == "Cast" and node.input[0].endswith(".fp16")
 
 
@@ -118,7 +122,7 @@ def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
 
 
 def _read(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
-    """Those nodes whose outputs are read: no cast back to FP32 is left that nothing needs."""
+    """Keep the nodes whose outputs are read, so that no cast back to FP32 is left that nothing needs."""
     wanted = set(wanted)
     kept = []
     for node in reversed(nodes):

@@ -1,4 +1,4 @@
-"""The graphs of a bundle: what each takes and gives, and the PyTorch code behind it."""
+"""The ONNX graphs of a bundle: their inputs and outputs, and the PyTorch module behind each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from models.dit import TIME_SCALE
 
 
 @dataclass(frozen=True)
-class Graph:
-    """One graph: example inputs by name (they fix the static shapes), and output names."""
+class OnnxGraph:
+    """A module to export, example inputs by name, which fix the shapes, and the names of its outputs."""
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
@@ -22,7 +22,7 @@ class Graph:
 
 
 class ImageEncoderGraph(nn.Module):
-    """pixels [1,3,H,W] in 0..1 -> tokens [1,T,C]."""
+    """Turns pixels [1,3,H,W] in 0..1 into tokens [1,T,C]."""
 
     def __init__(self, encoder: AnyImageEncoder) -> None:
         super().__init__()
@@ -32,45 +32,37 @@ class ImageEncoderGraph(nn.Module):
         return self.image_encoder(pixels)
 
 
-class DitModulationGraph(nn.Module):
-    """time [1] from 1 (noise) to 0 (data) -> modulation [L,6,C]."""
+class _DitGraph(nn.Module):
+    """A part of the folded DiT, `dit`; the parts share its weights."""
 
     def __init__(self, dit: FastDiT) -> None:
         super().__init__()
         self.dit = dit
+
+
+class DitModulationGraph(_DitGraph):
+    """Turns time [1], from 1 (noise) to 0 (data), into modulation [L,6,C]."""
 
     def forward(self, time: Tensor) -> Tensor:
         return self.dit.modulation(time * TIME_SCALE)[0]
 
 
-class DitContextGraph(nn.Module):
-    """tokens [1,T,C] -> keys, values [L,heads,T,head_dim]."""
-
-    def __init__(self, dit: FastDiT) -> None:
-        super().__init__()
-        self.dit = dit
+class DitContextGraph(_DitGraph):
+    """Turns tokens [1,T,C] into keys and values [L,heads,T,head_dim]."""
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.dit.context(tokens[0])
 
 
-class DitStepGraph(nn.Module):
-    """latent [1,N,D], modulation, keys, values -> velocity [1,N,D]."""
-
-    def __init__(self, dit: FastDiT) -> None:
-        super().__init__()
-        self.dit = dit
+class DitStepGraph(_DitGraph):
+    """Computes the velocity [1,N,D] of a latent [1,N,D] from modulation, keys and values."""
 
     def forward(self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         return self.dit.step(latent, modulation, keys, values)
 
 
-class GuidedDitStepGraph(nn.Module):
-    """The same and guidance [1] -> velocity and difference, see `FastDiT.guided_step`."""
-
-    def __init__(self, dit: FastDiT) -> None:
-        super().__init__()
-        self.dit = dit
+class GuidedDitStepGraph(_DitGraph):
+    """Computes velocity and difference of `FastDiT.guided_step`, with the further input guidance [1]."""
 
     def forward(
         self, latent: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guidance: Tensor
@@ -79,9 +71,9 @@ class GuidedDitStepGraph(nn.Module):
 
 
 class PlainDitStepGraph(nn.Module):
-    """latent [1,N,D], time [1], tokens [1,T,C] -> velocity [1,N,D]: nothing saved.
+    """Computes the velocity [1,N,D] of latent [1,N,D], time [1] and tokens [1,T,C] by the DiT as released.
 
-    In no bundle; what the saving is proved and measured against.
+    No bundle holds this graph. The graphs of `FastDiT` are checked and timed against it.
     """
 
     def __init__(self, dit: TOPOSDiT) -> None:
@@ -93,11 +85,11 @@ class PlainDitStepGraph(nn.Module):
 
 
 class VaeDecoderGraph(nn.Module):
-    """latent [1,N,D] -> vertices [1,V,6].
+    """Turns a latent [1,N,D] into vertices [1,V,6].
 
-    latent_basis [K,N*D]: orthonormal directions in which the training heads' latents vary. Given, a latent
-    is projected on them first: what a small, little trained flow leaves of its noise lies mostly outside them
-    and would show as bumps. The release has no such step.
+    latent_basis [K,N*D] are orthonormal directions in which the latents of the training heads vary. A latent
+    is projected on them first, where they are given: the noise that a small, little trained flow leaves lies
+    mostly outside them and would show as bumps. The release has no such step.
     """
 
     latent_basis: Tensor | None
@@ -114,7 +106,7 @@ class VaeDecoderGraph(nn.Module):
 
 
 class VaeEncoderGraph(nn.Module):
-    """points [1,P,6] -> posterior mean and log-variance [1,N,D]."""
+    """Turns points [1,P,6] into the posterior's mean and log-variance [1,N,D]."""
 
     def __init__(self, vae: TOPOSVAE) -> None:
         super().__init__()
@@ -131,8 +123,8 @@ def build_graphs(
     image_size: int,
     points: int,
     latent_basis: Tensor | None = None,
-) -> dict[str, Graph]:
-    """All of them, by their names in the manifest, with random example inputs of the right sizes.
+) -> dict[str, OnnxGraph]:
+    """Return all graphs by their names in the manifest, with random example inputs of the right sizes.
 
     latent_basis: see `VaeDecoderGraph`.
     """
@@ -141,7 +133,7 @@ def build_graphs(
     def example(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    # Smooth as pictures are: where a crop lies is rounded, and noise would show it.
+    # The picture is smooth, as real ones are: in noise the rounding of a crop's place would show.
     coarse = torch.rand(1, 3, 9, 9, generator=generator)
     pixels = nn.functional.interpolate(coarse, (image_size, image_size), mode="bilinear", align_corners=True)
     time = torch.tensor([0.7])
@@ -154,11 +146,11 @@ def build_graphs(
     step = {"latent": latent, "modulation": modulation, "keys": keys, "values": values}
     guided = step | {"guidance": torch.tensor([3.0])}
     return {
-        "image_encoder": Graph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
-        "dit_modulation": Graph(DitModulationGraph(dit), {"time": time}, ("modulation",)),
-        "dit_context": Graph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
-        "dit_step": Graph(DitStepGraph(dit), step, ("velocity",)),
-        "dit_step_guided": Graph(GuidedDitStepGraph(dit), guided, ("velocity", "difference")),
-        "vae_decoder": Graph(VaeDecoderGraph(vae, latent_basis), {"latent": latent}, ("vertices",)),
-        "vae_encoder": Graph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
+        "image_encoder": OnnxGraph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
+        "dit_modulation": OnnxGraph(DitModulationGraph(dit), {"time": time}, ("modulation",)),
+        "dit_context": OnnxGraph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
+        "dit_step": OnnxGraph(DitStepGraph(dit), step, ("velocity",)),
+        "dit_step_guided": OnnxGraph(GuidedDitStepGraph(dit), guided, ("velocity", "difference")),
+        "vae_decoder": OnnxGraph(VaeDecoderGraph(vae, latent_basis), {"latent": latent}, ("vertices",)),
+        "vae_encoder": OnnxGraph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
     }

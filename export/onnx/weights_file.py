@@ -1,4 +1,4 @@
-"""One safetensors file, written tensor by tensor: the weights of a model need not be in memory at once."""
+"""Write one safetensors file tensor by tensor, so that no model must be in memory as a whole."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 
 from topos_rt.errors import OutputError
+from topos_rt.support.closing import Closing
 
 _TYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int16": "I16",
@@ -27,16 +27,15 @@ _BLOCK = 1 << 24
 class _Entry:
     dtype: np.dtype
     shape: tuple[int, ...]
-    position: int  # in the spool
+    position: int  # offset in the spool
     length: int
 
 
-class WeightsFile:
-    """Collects tensors in a spool beside `path`; `finish` writes the file itself.
+class WeightsFile(Closing):
+    """Collects tensors in a spool file beside `path`, from which `finish` writes the file itself.
 
-    Equal tensors are kept once, but for those that are to be found by their names (`keep`).
-
-    A context manager: leaving it removes the spool. Raises OutputError when the disk is full or not writable.
+    Equal tensors are stored once, except those that must be found by their names (`keep`). Leaving the
+    context removes the spool. Raises OutputError when the disk is full or not writable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,18 +48,14 @@ class WeightsFile:
         self._entries: dict[str, _Entry] = {}
         self._by_digest: dict[bytes, str] = {}
 
-    def __enter__(self) -> WeightsFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):  # of a full disk, which has been told
+    def close(self) -> None:
+        """Remove the spool."""
+        with contextlib.suppress(OSError):  # a full disk has been reported already
             self._spool.close()
         self._spool_path.unlink(missing_ok=True)
 
     def add(self, name: str, array: np.ndarray) -> str:
-        """Store one tensor. Returns its key: `name`, or that of an equal tensor stored before."""
+        """Store one tensor. Return its key: `name`, or the key of an equal tensor stored before."""
         array = np.asarray(array, order="C")
         key = self._by_digest.setdefault(_digest(array), name)
         if key == name:
@@ -68,7 +63,7 @@ class WeightsFile:
         return key
 
     def keep(self, name: str, array: np.ndarray) -> None:
-        """Store one tensor as `name`, whatever else equals it: biases that are added up train to be equal."""
+        """Store one tensor as `name` even if another equals it: biases that are added up train alike."""
         array = np.asarray(array, order="C")
         self._by_digest.setdefault(_digest(array), name)
         self._store(name, array)
@@ -81,8 +76,8 @@ class WeightsFile:
             raise _refused(self.path, error) from error
 
     def finish(self) -> dict[str, tuple[int, int]]:
-        """Write the file. Returns key -> (offset in the file, bytes)."""
-        # The order of the safetensors library: widest types first, so that every tensor is aligned.
+        """Write the file. Return the offset and length in bytes of each key's tensor."""
+        # The widest types come first, as in the safetensors library, so that every tensor is aligned.
         order = sorted(self._entries, key=lambda key: (-self._entries[key].dtype.itemsize, key))
         header: dict[str, dict[str, object]] = {}
         places: dict[str, tuple[int, int]] = {}
@@ -120,7 +115,7 @@ def _bytes(array: np.ndarray) -> memoryview:
 
 
 def _digest(array: np.ndarray) -> bytes:
-    """Of the values, their type and shape."""
+    """Hash the values with their type and shape."""
     digest = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
     digest.update(_bytes(array))
     return digest.digest()

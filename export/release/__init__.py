@@ -1,1 +1,1 @@
-"""Importing the released TOPOS checkpoints and topology files."""
+"""Import the released TOPOS checkpoints and topology files."""

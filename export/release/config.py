@@ -1,4 +1,4 @@
-"""The release's YAML configuration: its keys under MODEL and DATA, with the released values as default."""
+"""Read the release's YAML configuration, its keys under MODEL and DATA; released values are the default."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 
 from topos_rt.errors import InputError
 
+IMAGE_SIZE = 518  # pixels along a side of the image encoder's picture
+POINTS = 8192  # points that the VAE encoder takes at a time
 _MAX_BYTES = 1 << 20
 _SECTIONS = ("SOLVER", "DATA", "MODEL", "LOSS", "SYS")
-# Read and checked; below are those that say nothing about the networks.
+# These keys are read and checked. The unused ones below say nothing about the networks.
 _MODEL: dict[str, Any] = {
     "base_mesh": "./data/template.obj",
     "vae_out_channel": 6, "code_channel": 32, "num_latents": 1513, "width": 128, "num_encoder_layers": 8,
@@ -41,20 +43,25 @@ _DATA_UNUSED = {
     ),
     "test": ("test_pointcloud_path", "test_pointcloud_dir", "test_image_path", "test_image_dir", "seeds"),
 }  # fmt: skip
-# What the networks here are made for; the release has no other either.
+# The networks here are made for these values alone, and the release has no others.
 _FIXED = {
-    "include_distance": False,
-    "pe_mode": "ape",
-    "share_mod": False,
-    "vae_out_channel": 6,
-    "point_feats": 3,
-}
-_GROUPS = 4  # of the decoder's group norms
+    "include_distance": False, "pe_mode": "ape", "share_mod": False, "vae_out_channel": 6, "point_feats": 3
+}  # fmt: skip
+# The networks' arguments that have the same names in MODEL.
+_VAE_SAME = (
+    "num_latents", "width", "num_encoder_layers", "point_feats", "num_freqs", "include_pi", "decoder_blocks",
+    "decoder_channel",
+)  # fmt: skip
+_DIT_SAME = (
+    "model_channels", "num_latents", "cond_channels", "num_blocks", "num_heads", "mlp_ratio", "pe_mode",
+    "qk_rms_norm", "qk_rms_norm_cross", "share_mod",
+)  # fmt: skip
+_GROUPS = 4  # number of groups in the decoder's group norms
 
 
 @dataclass(frozen=True)
 class TopologyFiles:
-    """File names inside the topology's directory, and how many cluster maps belong to it."""
+    """The file names inside the topology's directory, and the number of its cluster maps."""
 
     mesh: str
     vertices: str
@@ -65,17 +72,17 @@ class TopologyFiles:
 
 @dataclass(frozen=True)
 class ReleaseConfig:
-    """What the release's configuration says about the networks and their files."""
+    """The facts about the networks and their files in the release's configuration."""
 
     model: Mapping[str, Any]  # the keys of MODEL
     files: TopologyFiles
 
     @classmethod
     def load(cls, path: Path | None) -> ReleaseConfig:
-        """Read a YAML file; None: as released.
+        """Read a YAML file; None gives the released values.
 
-        As in the release, `dit_test.yaml` is laid over a `dit.yaml` beside it. SOLVER, LOSS and SYS are not
-        looked at. Raises InputError for unreadable files, unknown keys and values of a wrong type or size.
+        As in the release, `dit_test.yaml` is laid over a `dit.yaml` beside it. SOLVER, LOSS and SYS are
+        ignored. Raises InputError for unreadable files, unknown keys and values of a wrong type or size.
         """
         model, data = copy.deepcopy(_MODEL), dict(_DATA)
         if path is not None:
@@ -96,38 +103,16 @@ class ReleaseConfig:
 
     @property
     def vae(self) -> dict[str, Any]:
-        """Arguments of TOPOSVAE."""
-        same = (
-            "num_latents",
-            "width",
-            "num_encoder_layers",
-            "point_feats",
-            "num_freqs",
-            "include_pi",
-            "decoder_blocks",
-            "decoder_channel",
-        )
-        return {name: self.model[name] for name in same} | {
+        """The arguments of TOPOSVAE."""
+        return {name: self.model[name] for name in _VAE_SAME} | {
             "out_channels": self.model["vae_out_channel"],
             "code_channels": self.model["code_channel"],
         }
 
     @property
     def dit(self) -> dict[str, Any]:
-        """Arguments of TOPOSDiT."""
-        same = (
-            "model_channels",
-            "num_latents",
-            "cond_channels",
-            "num_blocks",
-            "num_heads",
-            "mlp_ratio",
-            "pe_mode",
-            "qk_rms_norm",
-            "qk_rms_norm_cross",
-            "share_mod",
-        )
-        return {name: self.model[name] for name in same} | {
+        """The arguments of TOPOSDiT."""
+        return {name: self.model[name] for name in _DIT_SAME} | {
             "in_channels": self.model["df_in_channels"],
             "out_channels": self.model["df_out_channels"],
         }
@@ -154,7 +139,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(path: Path, tree: dict[str, Any], model: dict[str, Any], data: dict[str, Any]) -> None:
-    """Lay the values of one file over what is there."""
+    """Lay the values of one file over those that are there."""
     where = str(path)
     _known(tree, _SECTIONS, "", where)
     section = _section(tree, "MODEL", where)
@@ -164,7 +149,7 @@ def _merge(path: Path, tree: dict[str, Any], model: dict[str, Any], data: dict[s
             model[key] = _typed(value, _MODEL[key], f"MODEL.{key} in {where}")
     parts = _section(tree, "DATA", where)
     _known(parts, tuple(_DATA_UNUSED), "DATA.", where)
-    for name in ("train", "test"):  # inference takes `test`, so it comes last
+    for name in ("train", "test"):  # inference uses `test`, so it comes last
         part = _section(parts, name, where)
         _known(part, (*_DATA, *_DATA_UNUSED[name]), f"DATA.{name}.", where)
         for key in _DATA:
@@ -192,7 +177,7 @@ def _known(section: Mapping[str, Any], names: tuple[str, ...], prefix: str, wher
 
 
 def _typed(value: Any, like: Any, what: str) -> Any:
-    """`value`, if it is of the type of the released one."""
+    """Return `value`, if it has the type of the released one."""
     kinds: dict[type, tuple[str, Callable[[Any], bool]]] = {
         bool: ("true or false", lambda v: isinstance(v, bool)),
         int: ("a whole number > 0", lambda v: type(v) is int and v > 0),
@@ -205,7 +190,7 @@ def _typed(value: Any, like: Any, what: str) -> Any:
     }
     expected, fits = kinds[type(like)]
     if type(like) is float and isinstance(value, str):
-        value = _number(value)  # YAML 1.1 takes 1e-5 for a text
+        value = _number(value)  # YAML 1.1 reads 1e-5 as text
     if not fits(value):
         _refuse(what, value, expected)
     return value
@@ -219,7 +204,7 @@ def _number(text: str) -> float | str:
 
 
 def _check(model: Mapping[str, Any], source: str) -> None:
-    """What no network could be built with."""
+    """Refuse values with which no network can be built."""
     for key, value in _FIXED.items():
         if model[key] != value:
             _refuse(f"MODEL.{key} in {source}", model[key], f"{value}, as released")

@@ -1,9 +1,8 @@
-"""`python -m export official`: the released TOPOS checkpoints as a bundle."""
+"""`python -m export official`: make a bundle from the released TOPOS checkpoints."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -15,22 +14,21 @@ import onnx
 import torch
 from torch import Tensor
 
-from export.bundle_writer import Model, round_to_half, write_bundle
+from export.bundle_writer import BundleContents, round_to_half, write_bundle
+from export.options import add_export_options, check_points, describe
 from export.release import checkpoints
-from export.release.checkpoints import load_into, read_state
-from export.release.config import ReleaseConfig
+from export.release.checkpoints import read_state
+from export.release.config import IMAGE_SIZE, POINTS, ReleaseConfig
 from export.release.topology import read_topology
+from export.state_files import load_into
 from models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from topos_rt import __version__
-from topos_rt.errors import InputError, OptionError
+from topos_rt.errors import InputError
 from topos_rt.head.hierarchy import Hierarchy
-from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
+from topos_rt.support.machine import sha256_of
 
-IMAGE_SIZE = 518
-POINTS = 8192
-PRECISIONS = ("fp32", "fp16")
 DINO_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_reg4_pretrain.pth"
 ORIGIN = (
     "TOPOS-VAE and TOPOS-DiT as released by their authors (Xiong et al. 2026, arXiv 2605.14594) and Meta's"
@@ -41,12 +39,12 @@ LICENCE = (
     " DINOv2 weights: Apache-2.0, (c) Meta Platforms"
 )
 LICENCE_FILE = Path(__file__).with_name("LICENSE-TOPOS.txt")
-_HEAD_DIM = 64  # of every DINOv2
+_HEAD_DIM = 64  # channels of an attention head in every DINOv2
 _MATCHING = "pass the --config this checkpoint was trained with"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `official` asks for."""
+    """Add the options of `official`."""
     parser.add_argument("--vae", type=Path, required=True, metavar="F", help="TOPOS-VAE.model.pth")
     parser.add_argument("--dit", type=Path, required=True, metavar="F", help="TOPOS-DiT.model.pth")
     parser.add_argument(
@@ -59,29 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology", type=Path, required=True, metavar="DIR", help="the release's data folder"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="YAML", help="configs/dit.yaml, if it is not the released one"
+        "--config", type=Path, metavar="YAML", help="configs/dit.yaml, if yours is not the released one"
     )
-    add_export_options(parser)
-
-
-def add_export_options(parser: argparse.ArgumentParser) -> None:
-    """What `official` and `random` share."""
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp32",
-        help="of stored weights; fp16 halves the files and rounds the weights (default fp32)",
-    )
-    parser.add_argument(
-        "--points",
-        type=int,
-        metavar="N",
-        help=f"points the VAE encoder takes at a time (default {POINTS}; mini: 2048)",
-    )
+    add_export_options(parser, f"{POINTS}")
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
-    """Read and check everything, export, and verify what was written."""
+    """Read and check everything, export it, and verify the bundle."""
     points = POINTS if arguments.points is None else arguments.points
     check_points(points)
     config = ReleaseConfig.load(arguments.config)
@@ -104,7 +86,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
         "LICENSE-TOPOS.txt": LICENCE_FILE.read_text(encoding="utf-8"),
     }
     manifest = write_bundle(
-        Model(
+        BundleContents(
             name="official",
             description=describe(head.topology, parameters, arguments.precision),
             encoder=encoder,
@@ -127,22 +109,8 @@ def run(arguments: argparse.Namespace) -> Manifest:
     return manifest
 
 
-def check_points(points: int) -> None:
-    """Raise OptionError for a number of points that makes no sense."""
-    if not 16 <= points <= 1 << 20:
-        raise OptionError("--points", got=points, expected="16 to 1048576")
-
-
-def describe(topology: Topology, parameters: int, precision: str) -> str:
-    """One line for people."""
-    return (
-        f"TOPOS with {parameters / 1e6:,.1f} M parameters on a topology of {topology.num_vertices:,} vertices"
-        f" and {len(topology.polygon_sizes):,} polygons; weights stored as {precision.upper()}"
-    )
-
-
 def load_image_encoder(path: Path, channels: int) -> ImageEncoder:
-    """Meta's DINOv2 with registers, of any size whose checkpoint has the same keys.
+    """Load Meta's DINOv2 with registers, of any size whose checkpoint has the same keys.
 
     Raises InputError for another file, a network without registers, or one whose tokens do not fit the DiT.
     """
@@ -235,7 +203,7 @@ def _tell(config: ReleaseConfig) -> None:
 def _provenance(inputs: Mapping[str, Path], config: ReleaseConfig, precision: str) -> str:
     files = {}
     for role, path in inputs.items():
-        files[role] = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        files[role] = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
     made_with = {"topos_rt": __version__, "torch": torch.__version__, "onnx": onnx.__version__}
     tree = {
         "inputs": files,
@@ -244,14 +212,6 @@ def _provenance(inputs: Mapping[str, Path], config: ReleaseConfig, precision: st
         "made_with": made_with,
     }
     return json.dumps(tree, indent=2) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The release's topology folder: mesh, template, edges and clusters, checked against each other."""
+"""Read the release's topology folder: mesh, template, edges and clusters, checked against each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -18,40 +18,37 @@ from topos_rt.head.topology import Topology
 from topos_rt.support.similarity import sphere_frame
 
 FACES = "faces.npy"
-NOMINAL_RADIUS_M = 0.2  # head, neck and collar, when the template itself has no size
+NOMINAL_RADIUS_M = 0.2  # of head, neck and collar, for a mesh that does not say its units
 _SAME = "take all files of the folder from one release"
-_SHARED_EDGES = 0.9
-_NEAR = 0.02  # of the template's radius
-_COINCIDENT = 1e-3  # as large in any unit, a head has no edges left
-_SPREAD = 0.5  # members of a cluster, as a share of the whole mesh
+_SHARED_EDGES = 0.9  # least share of the edges that are sides of the mesh's polygons
+_NEAR = 0.02  # share of the template's radius
+_COINCIDENT = 1e-3  # a template with a smaller radius has lost its shape, whatever its unit
+_SPREAD = 0.5  # largest spread of a cluster's members, as a share of that of the whole mesh
 
 
 @dataclass(frozen=True, eq=False)
 class ReleaseTopology:
-    """A topology in the release's formats."""
+    """A topology that was read from the release's formats."""
 
     topology: Topology
     hierarchy: Hierarchy
     radius_m: float  # metres of one unit of the networks' frame
-    files: tuple[Path, ...]  # those that were read
+    files: tuple[Path, ...]  # the files that were read
 
 
 def read_topology(
     directory: Path, files: TopologyFiles, stages: int, note: Callable[[str], None]
 ) -> ReleaseTopology:
-    """Read and check the folder; the hierarchy is pooled with the user's own cluster maps.
+    """Read and check the folder, and pool the hierarchy with the user's own cluster maps.
 
-    stages: of the decoder. note: told, in one line each, what is unusual and allowed.
+    stages: number of stages of the decoder. note: is called with a line for everything unusual but allowed.
 
-    Raises MeshInputError: a missing, damaged or foreign file; indices out of range; degenerate polygons;
-    files of different meshes.
+    Raises MeshInputError for a missing, damaged or foreign file, indices out of range, degenerate polygons,
+    and files of different meshes.
     """
     if not directory.is_dir():
-        raise MeshInputError(
-            f"--topology {directory}",
-            got="no such directory",
-            expected="the release's data folder",
-            fix="check the path",
+        _refuse(
+            f"--topology {directory}", "no such directory", "the release's data folder", fix="check the path"
         )
     mesh = read_mesh(directory / files.mesh)
     vertices, normals = _read_template(directory / files.vertices, mesh, note)
@@ -77,22 +74,17 @@ def _read_template(path: Path, mesh: MeshFile, note: Callable[[str], None]) -> t
     for name in ("vertices", "normals"):
         array = _member(arrays, name, path)
         if array.dtype.kind != "f" or array.shape != (count, 3):
-            raise MeshInputError(
+            _refuse(
                 f"{path}: {name}",
-                got=f"{array.dtype} {list(array.shape)}",
-                expected=f"floating-point numbers [{count},3], as many as the mesh has vertices",
-                fix=_SAME,
+                f"{array.dtype} {list(array.shape)}",
+                f"floating-point numbers [{count},3], as many as the mesh has vertices",
             )
         if not np.isfinite(array).all():
-            raise MeshInputError(
-                f"{path}: {name}", got="NaN or infinite values", expected="finite numbers", fix=_SAME
-            )
+            _refuse(f"{path}: {name}", "NaN or infinite values", "finite numbers")
         found.append(array.astype(np.float32))
     centre, radius = sphere_frame(found[0])
     if radius < _COINCIDENT:
-        raise MeshInputError(
-            f"{path}: vertices", got=f"a radius of {radius:.3g}", expected="the template head", fix=_SAME
-        )
+        _refuse(f"{path}: vertices", f"a radius of {radius:.3g}", "the template head")
     if abs(radius - 1) > _NEAR:
         note(f"{path} is not sphere-normalised (radius {radius:.3g}); it is normalised here")
         found[0] = ((found[0] - centre) / radius).astype(np.float32)
@@ -107,20 +99,18 @@ def _read_edges(path: Path, topology: Topology, note: Callable[[str], None]) -> 
     back = np.sort(edges[:, 1].astype(np.int64) * count + edges[:, 0])
     whole = len(np.unique(key)) == len(key) and np.array_equal(key, back)
     if not whole or bool((edges[:, 0] == edges[:, 1]).any()):
-        raise MeshInputError(
+        _refuse(
             str(path),
-            got="loops, repeated edges, or edges in one direction only",
-            expected="every edge once in each direction",
-            fix=_SAME,
+            "loops, repeated edges, or edges in one direction only",
+            "every edge once in each direction",
         )
     sides = topology.edges[:, 0] * count + topology.edges[:, 1]
     shared = len(np.intersect1d(key, sides)) / max(len(key), len(sides))
     if shared < _SHARED_EDGES:
-        raise MeshInputError(
+        _refuse(
             str(path),
-            got=f"edges of which {shared:.0%} are sides of the mesh's polygons",
-            expected="the sides of its polygons",
-            fix=_SAME,
+            f"edges of which {shared:.0%} are sides of the mesh's polygons",
+            "the sides of its polygons",
         )
     if shared < 1:
         note(f"{path} differs from the sides of the mesh's polygons; its edges are used, as in the release")
@@ -133,39 +123,28 @@ def _read_clusters(path: Path, depth: int) -> list[np.ndarray]:
     for level in range(1, depth + 1):
         array = _member(arrays, f"depth{level}", path)
         if array.dtype.kind not in "iu" or array.ndim != 1:
-            raise MeshInputError(
+            _refuse(
                 f"{path}: depth{level}",
-                got=f"{array.dtype} {list(array.shape)}",
-                expected="whole numbers, one for each node of the level below",
-                fix=_SAME,
+                f"{array.dtype} {list(array.shape)}",
+                "whole numbers, one for each node of the level below",
             )
         maps.append(array)
     return maps
 
 
 def _check_faces(path: Path, topology: Topology) -> None:
-    """The networks do not need the triangles, but what the file says must be true of the mesh."""
+    """Check the triangles against the mesh; the networks do not need them."""
     faces = _read_ids(path, 3, "[F,3]")
     _check_range(faces, topology.num_vertices, path)
     same = (faces == faces[:, [1, 2, 0]]).any(1)
     if same.any():
-        raise MeshInputError(
-            f"{path}: face {int(np.argmax(same))}",
-            got="the same vertex twice",
-            expected="three different vertices",
-            fix=_SAME,
-        )
+        _refuse(f"{path}: face {int(np.argmax(same))}", "the same vertex twice", "three different vertices")
     if len(faces) != len(topology.triangles):
-        raise MeshInputError(
-            str(path),
-            got=f"{len(faces)} triangles",
-            expected=f"{len(topology.triangles)}, as the mesh has",
-            fix=_SAME,
-        )
+        _refuse(str(path), f"{len(faces)} triangles", f"{len(topology.triangles)}, as the mesh has")
 
 
 def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
-    """Clusters join neighbours; in a map made for another mesh they join vertices from everywhere."""
+    """Refuse clusters that join vertices from everywhere: their map was made for another mesh."""
     for number in range(1, stages + 1):
         below, cluster = hierarchy.levels[number - 1].features[:, :3], hierarchy.levels[number].cluster
         crowded = np.bincount(cluster)[cluster] > 1
@@ -173,10 +152,10 @@ def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
             apart = below[crowded] - hierarchy.levels[number].features[cluster[crowded], :3]
             whole = below - below.mean(0)
             if np.sqrt((apart**2).sum(1).mean()) > _SPREAD * np.sqrt((whole**2).sum(1).mean()):
-                raise MeshInputError(
+                _refuse(
                     f"{path}: depth{number}",
-                    got="clusters of vertices far apart",
-                    expected="clusters of neighbours",
+                    "clusters of vertices far apart",
+                    "clusters of neighbours",
                     fix="use the cluster file made for this mesh",
                 )
             return
@@ -185,7 +164,7 @@ def _check_spread(hierarchy: Hierarchy, path: Path, stages: int) -> None:
 def _radius(
     mesh: MeshFile, vertices: np.ndarray, directory: Path, files: TopologyFiles, note: Callable[[str], None]
 ) -> float:
-    """Metres of one network unit, from the size of the mesh: the released one is in centimetres."""
+    """Return the metres of one network unit by the size of the mesh; the released one is in centimetres."""
     centre, radius = sphere_frame(mesh.positions)
     own_centre, own_radius = sphere_frame(vertices)
     apart = (mesh.positions - centre) / radius - (vertices - own_centre) / own_radius
@@ -205,26 +184,21 @@ def _radius(
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     loaded = _load(path)
     if isinstance(loaded, np.ndarray):
-        raise MeshInputError(str(path), got="a single array", expected="an .npz archive", fix=_SAME)
+        _refuse(str(path), "a single array", "an .npz archive")
     return loaded
 
 
 def _read_ids(path: Path, columns: int, expected: str) -> np.ndarray:
     array = _load(path)
     if not isinstance(array, np.ndarray):
-        raise MeshInputError(str(path), got="an .npz archive", expected="an .npy array", fix=_SAME)
+        _refuse(str(path), "an .npz archive", "an .npy array")
     if array.dtype.kind not in "iu" or array.ndim != 2 or array.shape[1] != columns or not len(array):
-        raise MeshInputError(
-            str(path),
-            got=f"{array.dtype} {list(array.shape)}",
-            expected=f"whole numbers {expected}",
-            fix=_SAME,
-        )
+        _refuse(str(path), f"{array.dtype} {list(array.shape)}", f"whole numbers {expected}")
     return array
 
 
 def _load(path: Path) -> Any:
-    """An array, or a dict of them. Pickled objects are refused: NumPy would run them."""
+    """Load an array or a dict of them. Pickled objects are refused, since NumPy would run them."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -249,18 +223,15 @@ def _load(path: Path) -> Any:
 
 def _member(arrays: dict[str, np.ndarray], name: str, path: Path) -> np.ndarray:
     if name not in arrays:
-        raise MeshInputError(
-            str(path),
-            got=f"the arrays {', '.join(sorted(arrays)[:10]) or '(none)'}",
-            expected=f"one called {name}",
-            fix=_SAME,
-        )
+        _refuse(str(path), f"the arrays {', '.join(sorted(arrays)[:10]) or '(none)'}", f"one called {name}")
     return arrays[name]
 
 
 def _check_range(ids: np.ndarray, count: int, path: Path) -> None:
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= count:
-        raise MeshInputError(
-            f"{path}: vertex ids", got=f"{low}..{high}", expected=f"0..{count - 1}", fix=_SAME
-        )
+        _refuse(f"{path}: vertex ids", f"{low}..{high}", f"0..{count - 1}")
+
+
+def _refuse(what: str, got: object, expected: str, fix: str = _SAME) -> NoReturn:
+    raise MeshInputError(what, got=got, expected=expected, fix=fix)

@@ -1,1 +1,1 @@
-"""Bringing a rig of one's own into a bundle."""
+"""Bring a rig of one's own into a bundle."""

@@ -1,4 +1,4 @@
-"""`python -m export rig`: a rig of your own, from a GLB with skin and morph targets on the same topology."""
+"""`python -m export rig`: make a rig from a GLB with skin and morph targets on the bundle's topology."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from export.rig.gltf import Character, read_character
-from models.rig_binding import contacts, joined, moved_vertices, near_regressor, rigid_parts
+from models.rig_binding import RigSource, near_regressor
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.formats.seams import split_seams
-from topos_rt.head.rig import Binding, Rig
+from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.files import check_writable
@@ -21,32 +21,31 @@ from topos_rt.support.similarity import sphere_frame
 _RIG_FILE = "rig.safetensors"
 _UV_TOLERANCE = 1e-5
 _ROWS = 256
-# Offsets shorter than this share of the head's radius are not worth their bytes; 0.02 mm on a head.
+# Offsets shorter than this share of the head's radius, 0.02 mm on a head, are not worth their bytes.
 _SHORTEST = 1.5e-4
-_INFLUENCES = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `rig` asks for."""
+    """Add the options of `rig`."""
     parser.add_argument(
         "character",
         type=Path,
         metavar="CHARACTER.glb",
-        help="a head of the bundle's topology with skeleton, skin and morph targets",
+        help="head of the bundle's topology with skeleton, skin and morph targets",
     )
     parser.add_argument(
         "--bundle",
         required=True,
         metavar="BUNDLE",
-        help="the model whose topology it has: the name of a packaged one, or a directory",
+        help="model whose topology the character has: the name of a packaged one, or a directory",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the rig there (default: into the bundle)"
+        "--out", type=Path, metavar="FILE", help="file to write the rig to (default: into the bundle)"
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read, match, bind, write."""
+    """Read the character, match it to the topology, bind it, and write the rig."""
     bundle = Bundle.open(arguments.bundle)
     inside = arguments.out is None
     if inside and not Path(arguments.bundle).is_dir():
@@ -72,56 +71,33 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def make_rig(character: Character, topology: Topology) -> Rig:
-    """The rig of a character, bound to the head that it is.
+    """Make the rig of a character, bound to the head that it is.
 
     Raises MeshInputError where the character has another topology, or a joint cannot be held by the vertices.
     """
     source = match(character, topology)
-    template, shapes = character.positions[source], character.shapes[:, source]
-    radius = sphere_frame(template)[1]
-    order = np.argsort(-character.skin[source], axis=1, kind="stable")[:, :_INFLUENCES]
-    weights = np.take_along_axis(character.skin[source], order, 1)
-    pad = _INFLUENCES - order.shape[1]  # a skeleton of fewer joints
-    order, weights = (np.pad(array, ((0, 0), (0, pad))) for array in (order, weights))
-    weights /= weights.sum(1, keepdims=True)
-    parts = rigid_parts(topology)
-    moved = [moved_vertices(shape, parts, _SHORTEST * radius) for shape in shapes]
-    index, offsets = joined(moved)
-    pairs, contact_offsets = joined(contacts(template, shapes, character.shape_names, parts))
-    held = [
-        near_regressor(joint, template, np.flatnonzero(character.skin[source, number] > 0.5))
+    template, skin = character.positions[source], character.skin[source]
+    held_by = [
+        near_regressor(joint, template, np.flatnonzero(skin[:, number] > 0.5))
         for number, joint in enumerate(character.joint_positions)
     ]
-    joint_index, joint_offsets = joined([ids for ids, _ in held])
-    binding = Binding(
+    return RigSource(
         template=template,
-        joint_index=joint_index,
-        joint_weight=np.concatenate([w for _, w in held]),
-        joint_offsets=joint_offsets,
-        contact_pairs=pairs,
-        contact_offsets=contact_offsets,
-        parts=parts,
-    )
-    return Rig(
         joint_names=character.joint_names,
         joint_parents=character.joint_parents,
-        joint_positions=binding.joints(template.astype(np.float32)),
-        skin_joints=order,
-        skin_weights=weights,
+        held_by=held_by,
+        skin=skin,
         shape_names=character.shape_names,
-        shape_index=index,
-        shape_delta=np.concatenate([shape[ids] for shape, ids in zip(shapes, moved, strict=True)]),
-        shape_offsets=offsets,
-        binding=binding,
-    )
+        shapes=character.shapes[:, source],
+    ).bind(topology, _SHORTEST * sphere_frame(template)[1])
 
 
 def match(character: Character, topology: Topology) -> np.ndarray:
-    """[V] for each vertex of the topology, one of the character that stands for it.
+    """Return, for each vertex of the topology, a vertex of the character that stands for it: [V].
 
-    By order where the file has the topology's vertices, alone or with the copies our own GLBs have; else by
-    UVs, which survive the reordering that modelling programs do. Either way every triangle has to lie in a
-    polygon of the topology. Raises MeshInputError where it does not.
+    Vertices are matched by order where the file has those of the topology, alone or with the copies that our
+    own GLBs have; else by UVs, which survive the reordering that modelling programs do. Either way every
+    triangle has to lie in a polygon of the topology. Raises MeshInputError where it does not.
     """
     found = len(character.positions)
     copies = split_seams(topology).source
@@ -153,7 +129,7 @@ def match(character: Character, topology: Topology) -> np.ndarray:
 
 
 def _by_uv(uvs: np.ndarray, topology: Topology) -> np.ndarray:
-    """[W] the vertex of the topology that has each UV, -1 where none has."""
+    """Return the vertex of the topology that has each UV, or -1 where none has: [W]."""
     corners = topology.uvs[topology.polygon_uvs].astype(np.float64)
     known, first, same = np.unique(corners.round(6), axis=0, return_index=True, return_inverse=True)
     vertex = topology.polygon_vertices[first]
@@ -175,13 +151,13 @@ def _by_uv(uvs: np.ndarray, topology: Topology) -> np.ndarray:
 
 
 def _fits(triangles: np.ndarray, vertex: np.ndarray, topology: Topology) -> bool:
-    """Whether each triangle, its corners named by the topology's vertices, lies in one of its polygons."""
+    """Tell whether each triangle, its corners renamed by `vertex`, lies in a polygon of the topology."""
     count = topology.num_vertices
     sizes = topology.polygon_sizes.astype(np.int64)
     starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     within = np.arange(len(starts)) - starts
     keys = []
-    for step in range(1, int(sizes.max())):  # every corner with every other of its polygon
+    for step in range(1, int(sizes.max())):  # pair every corner with every other of its polygon
         other = starts + (within + step) % np.repeat(sizes, sizes)
         keys.append(topology.polygon_vertices * np.int64(count) + topology.polygon_vertices[other])
     corners = vertex[triangles]

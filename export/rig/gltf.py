@@ -1,4 +1,4 @@
-"""What a rig needs from a GLB: one skinned mesh with morph targets. Source: the glTF 2.0 specification."""
+"""Read the one skinned mesh with morph targets from a GLB. Source: the glTF 2.0 specification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from topos_rt.errors import MeshInputError
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _MAX_BYTES = 512 * 2**20
-# What a file that is not as the specification says makes of reading it.
+# Reading a file that breaks the specification may raise any of these.
 _DAMAGE = (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError, struct.error)
 
 
@@ -35,7 +35,10 @@ class Character:
 
 
 def read_character(path: Path) -> Character:
-    """Raises MeshInputError for a file that cannot be read or has no one mesh with skin and morph targets."""
+    """Read a GLB.
+
+    Raises MeshInputError for a file that cannot be read, or without one mesh that has skin and morph targets.
+    """
     what = f"cannot use {path}"
     try:
         size = path.stat().st_size
@@ -110,7 +113,7 @@ class _Reader:
         )
 
     def _mesh_node(self) -> dict[str, Any]:
-        """The one node that has a mesh and a skin."""
+        """Return the one node that has a mesh and a skin."""
         nodes = self._json.get("nodes", [])
         if not any("mesh" in node for node in nodes):
             self._refuse("no mesh", "a skinned mesh")
@@ -156,7 +159,7 @@ class _Reader:
         }
 
     def _skeleton(self, skin: dict[str, Any]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, list[int]]:
-        """Names, parents and positions of the joints, parents first, and their places in the skin's order."""
+        """Return names, parents and positions of the joints, parents first, and their places in the skin."""
         nodes, joints = self._json["nodes"], skin["joints"]
         above = {child: i for i, node in enumerate(nodes) for child in node.get("children", [])}
         place = {node: i for i, node in enumerate(joints)}
@@ -170,12 +173,14 @@ class _Reader:
             parents.append(place[known[0]] if known else -1)
             depth.append(len(known))
         order = list(range(len(joints)))
-        if any(parent >= joint for joint, parent in enumerate(parents)):  # else the file's order is as good
+        if any(parent >= joint for joint, parent in enumerate(parents)):  # else the file's order will do
             order.sort(key=lambda joint: depth[joint])
         rank = {joint: i for i, joint in enumerate(order)} | {-1: -1}
         if "inverseBindMatrices" in skin:
             binds = self._values(skin["inverseBindMatrices"]).reshape(-1, 4, 4)
-            places = np.linalg.inv(binds)[:, 3, :3]  # columns come first: the last row is the translation
+            places = np.linalg.inv(binds)[
+                :, 3, :3
+            ]  # matrices are stored by columns: the last row is the translation
         else:
             self._refuse("a skin without inverse bind matrices", "the bind pose of every joint")
         names = [str(nodes[joints[joint]].get("name", f"joint{joint}")) for joint in order]
@@ -183,7 +188,7 @@ class _Reader:
         return (tuple(names), np.array([rank[parents[joint]] for joint in order]), places[order], order)
 
     def _values(self, index: int) -> np.ndarray:
-        """[n] or [n,width] float64 of an accessor: strided, normalised or sparse."""
+        """Return the values [n] or [n,width] float64 of an accessor: strided, normalised or sparse."""
         accessor = self._json["accessors"][index]
         component, count, width = accessor["componentType"], accessor["count"], _WIDTHS[accessor["type"]]
         values = np.zeros((count, width))

@@ -1,4 +1,4 @@
-"""A whole result with made-up numbers, for the tests of what reads one."""
+"""A complete result with made-up numbers, for tests of the code that reads results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GPU = {"name": "Imaginary RTX 1", "sm_mhz": 2000.0, "temperature_c": 60.0, "held
 
 
 def made(head: float = 100.0, spread: float = 0.005, seed: int = 0) -> dict[str, Any]:
-    """On a GPU, calm and steady; heads near `head` ms."""
+    """Return a result of a calm, steady GPU with heads near `head` ms."""
     rng = np.random.default_rng(seed)
     samples = {
         "head": list(head * (1 + spread * rng.standard_normal(60))),

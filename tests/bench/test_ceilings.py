@@ -1,6 +1,6 @@
 """The ceilings: the products are products, and the rates follow from the times.
 
-`python -m tests.bench.test_ceilings` writes the models of the products anew.
+`python -m tests.bench.test_ceilings` rewrites the models of the products.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PRODUCTS = [("fp32", CPU_SIZES[0]), ("fp32", DEVICE_SIZES[0]), ("fp16", DEVICE_S
 
 
 def product(precision: str, side: int) -> bytes:
-    """An ONNX model y = a b of square matrices."""
+    """Return an ONNX model y = a b of square matrices."""
     a, b, y = (helper.make_tensor_value_info(name, ELEMENTS[precision], [side, side]) for name in "aby")
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["y"])], "gemm", [a, b], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

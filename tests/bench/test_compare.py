@@ -31,7 +31,7 @@ def test_a_machine_that_drifted_as_much_proves_nothing() -> None:
     b["ceilings"]["gemm"]["ms"]["p50"] = 2.2
     found = compare_results(made(), b, 0.0)
     assert found["drift"] == pytest.approx(0.1) and found["slower"] == []
-    b["settings"]["precision"] = "fp32"  # another ceiling: it says nothing about the machine
+    b["settings"]["precision"] = "fp32"  # a different ceiling, which says nothing about the machine
     found = compare_results(made(), b, 0.0)
     assert found["drift"] == 0 and found["slower"] == ["head"]
     assert found["differs"] == {"settings.precision": ["fp16", "fp32"]}

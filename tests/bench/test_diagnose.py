@@ -1,4 +1,4 @@
-"""Every line of the diagnosis is there where it should be, and nowhere else."""
+"""Every line of the diagnosis appears where it should, and nowhere else."""
 
 from __future__ import annotations
 

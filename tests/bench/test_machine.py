@@ -1,4 +1,4 @@
-"""What is told of the machine, and nvidia-smi's answers read."""
+"""The facts about the machine, and the parsing of nvidia-smi's answers."""
 
 from __future__ import annotations
 

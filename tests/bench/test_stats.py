@@ -1,4 +1,4 @@
-"""Statistics against hand-made numbers, and verdicts on times whose truth is known."""
+"""Statistics against numbers worked out by hand, and verdicts on times whose truth is known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_one_sample_has_no_spread() -> None:
 
 
 def drawn(seed: int, slower: float = 0.0, runs: int = 100) -> np.ndarray:
-    """Times near 10 ms that vary by 3 %, with a slow tail."""
+    """Return times near 10 ms that vary by 3 %, with a slow tail."""
     rng = np.random.default_rng(seed)
     tail = rng.exponential(0.3, runs) * (rng.random(runs) < 0.1)
     return (1 + slower) * (10 + 0.3 * rng.standard_normal(runs) + tail)
@@ -60,7 +60,7 @@ def test_the_change_is_that_of_the_medians() -> None:
 
 
 def test_turns_take_out_what_disturbs_both() -> None:
-    """A machine that slows down by half on the way: 3 % between the two show only when they took turns."""
+    """On a machine that slows down by half, a difference of 3 % shows only if the two took turns."""
     drift = np.linspace(1, 1.5, 200).repeat(1)
     a = drift * drawn(1, runs=200)
     b = drift * drawn(2, 0.03, runs=200)

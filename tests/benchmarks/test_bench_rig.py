@@ -14,7 +14,7 @@ from training.rig import make_rig
 
 
 def rig() -> Rig:
-    """Of the egg, with parts 2 and 3 for eyes and the two contacts of a blink."""
+    """Return a rig of the egg, with parts 2 and 3 as eyes and the two contacts of a blink."""
     made = make_rig(egg(), 0.139)
     binding = made.binding
     assert binding is not None
@@ -65,9 +65,9 @@ def test_lids_left_open_and_bent_eyes_are_seen() -> None:
     delta = own.shape_delta.copy()
     a, b = own.binding.contact_pairs[0]
     way = (head[a] - head[b]) / np.linalg.norm(head[a] - head[b])
-    delta[a] += 0.002 * way  # of the first shape
+    delta[a] += 0.002 * way  # the first shape
     eye = np.flatnonzero(own.binding.parts == 2)[0]
-    delta[2 * own.num_vertices + eye] += [0.003, 0, 0]  # of the third
+    delta[2 * own.num_vertices + eye] += [0.003, 0, 0]  # the third shape
     found = Judge(egg(), own).measure(head, dataclasses.replace(own, shape_delta=delta))
     assert found["lids"] == pytest.approx([2, 0], abs=1e-3)
     assert 1 < found["eyes"].max() <= 3.01 and found["stretch"][0] > 0

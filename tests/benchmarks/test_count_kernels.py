@@ -11,17 +11,17 @@ from benchmarks import count_kernels
 from tests import needs
 from tests.gpu.shapes import random_layer
 from topos_rt.gpu import cuda
-from topos_rt.gpu.tables import Graph
-from topos_rt.model.decoder_plan import Step
+from topos_rt.gpu.tables import Neighbours
+from topos_rt.model.decoder_steps import Step
 
 
 def test_a_linear_layer_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     needs.nvcc()
     needs.compiler()
     layer = random_layer(np.random.default_rng(0), 64, 128, 1)
-    plan = SimpleNamespace(steps=[Step("linear", Graph.each(400).tiled(), layer, 0, 1)])
-    plan.tiled = lambda: plan
-    monkeypatch.setattr(count_kernels, "decoder_of", lambda preset: (None, plan))
+    steps = SimpleNamespace(convs=[Step("linear", Neighbours.identity(400).tiled(), layer, 0, 1)])
+    steps.tiled = lambda: steps
+    monkeypatch.setattr(count_kernels, "decoder_of", lambda preset: (None, steps))
     before = cuda.runtime
     plain, tiled = count_kernels.count("mini")["blocks"]
     assert cuda.runtime is before

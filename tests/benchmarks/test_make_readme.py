@@ -1,4 +1,4 @@
-"""benchmarks/README.md is the page that the results make; and the page of results that are not there yet."""
+"""benchmarks/README.md is the page made from the results, and absent results get a page too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official decoder edge by edge, against the official outputs and our own form; the loop around it."""
+"""The official edge-by-edge decoder against the official outputs and our own form, and the loop around it."""
 
 from __future__ import annotations
 

@@ -14,23 +14,23 @@ from export import random
 from export.generated import generate
 from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
-from topos_rt.model.decoder_plan import Plan, make_plan
+from topos_rt.model.decoder_steps import DecoderSteps, make_steps
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def steps() -> DecoderSteps:
     preset = random.mini()
     hierarchy = generate(preset.recipe).hierarchy
-    return make_plan(decoder_tensors(TOPOSVAE(hierarchy, **preset.vae)), hierarchy)
+    return make_steps(decoder_tensors(TOPOSVAE(hierarchy, **preset.vae)), hierarchy)
 
 
-def test_one_launch_by_hand(plan: Plan) -> None:
-    result = decoder_floors(plan, Ceilings(100.0, 1.0))
+def test_one_launch_by_hand(steps: DecoderSteps) -> None:
+    result = decoder_floors(steps, Ceilings(100.0, 1.0))
     row = next(row for row in result["launches"] if row["name"] == "decoder.3.resblks.1.conv_b")
-    step = next(step for step in plan.steps if step.name == row["name"])
-    rows, edges = step.graph.rows, len(step.graph.types[0].indices)
+    step = next(step for step in steps.convs if step.name == row["name"])
+    rows, edges = step.neighbours.rows, len(step.neighbours.types[0].indices)
     assert (row["k"], row["n"], row["edges"]) == (64, 32, [edges, rows])
     assert row["gflop"] == pytest.approx(2e-9 * rows * 64 * 32)
     assert row["gflop_per_edge"] == pytest.approx(2e-9 * (edges + rows) * 32 * 32)
@@ -39,13 +39,13 @@ def test_one_launch_by_hand(plan: Plan) -> None:
     assert row["floor_us"] == pytest.approx(max(row["gflop"] / 100 * 1e3, row["mbytes"]))
 
 
-def test_the_whole_is_the_sum(plan: Plan) -> None:
-    result = decoder_floors(plan, Ceilings(790.0, 4.3))
-    flop = sum(2e-9 * s.graph.rows * s.layer.matrix.size for s in plan.steps)
-    flop += 2e-9 * plan.vertices * plan.last.matrix.size
+def test_the_whole_is_the_sum(steps: DecoderSteps) -> None:
+    result = decoder_floors(steps, Ceilings(790.0, 4.3))
+    flop = sum(2e-9 * s.neighbours.rows * s.layer.matrix.size for s in steps.convs)
+    flop += 2e-9 * steps.vertices * steps.last.matrix.size
     assert result["decoder"]["gflop"] == pytest.approx(flop)
-    assert result["decoder"]["launches"] == len(plan.steps) + 2
-    faster = decoder_floors(plan, Ceilings(2 * 790.0, 2 * 4.3))
+    assert result["decoder"]["launches"] == len(steps.convs) + 2
+    faster = decoder_floors(steps, Ceilings(2 * 790.0, 2 * 4.3))
     assert faster["decoder"]["floor_us"] == pytest.approx(result["decoder"]["floor_us"] / 2)
     assert np.isfinite(list(result["decoder"].values())).all()
 

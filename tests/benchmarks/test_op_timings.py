@@ -13,11 +13,11 @@ from topos_rt.gpu.device_array import DeviceArray
 
 
 def test_what_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(bench: Any, vae: Any, plan: Any, ceilings: Any, keep: Any) -> None:
+    def broken(bench: Any, vae: Any, steps: Any, ceilings: Any, keep: Any) -> None:
         keep({"us": {"ours": {"p50": 1.0}}})
         keep({"us": {"ours": {"p50": 1.0}, "theirs": op_timings._told("theirs", lambda: {"p50": 1 / 0})}})
 
-    def sound(bench: Any, vae: Any, plan: Any, ceilings: Any, keep: Any) -> None:
+    def sound(bench: Any, vae: Any, steps: Any, ceilings: Any, keep: Any) -> None:
         keep({"p50": ceilings.tflops})
 
     monkeypatch.setattr(op_timings, "_OPS", {"broken": broken, "sound": sound})

@@ -1,4 +1,4 @@
-"""How the sampler benchmark picks time grids, the front and the presets; without a model."""
+"""How the sampler benchmark picks time grids, the front and the presets. This needs no model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMES = np.linspace(1, 0, 9)
 
 
 def trajectories(bend: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
-    """x(t) = t + tanh(bend (t - 0.7)) times n amounts, and its derivative: curved around t = 0.7."""
+    """Return x(t) = t + tanh(bend (t - 0.7)) times n amounts, and its derivative: a curve around t = 0.7."""
     amount = np.random.default_rng(0).uniform(0.5, 2, (3, 1, 4))
     t = TIMES[None, :, None]
     return (t + np.tanh(bend * (t - 0.7))) * amount, (1 + bend / np.cosh(bend * (t - 0.7)) ** 2) * amount
@@ -41,7 +41,7 @@ def test_no_grid_is_better_than_the_best(steps: int) -> None:
     states, velocities = trajectories()
     grid = best_grids(TIMES, states, velocities, (steps,))[steps]
     assert grid[0] == 1 and grid[-1] == 0 and len(grid) == steps + 1
-    SamplerSettings(steps, times=grid)  # falls strictly
+    SamplerSettings(steps, times=grid)  # raises unless the times fall strictly
     inner = itertools.combinations(TIMES[1:-1], steps - 1)
     best = min(cost((1.0, *map(float, times), 0.0), states, velocities) for times in inner)
     assert cost(grid, states, velocities) == pytest.approx(best, rel=1e-9)

@@ -1,4 +1,4 @@
-"""Times of starts: what is started works, and another checkout takes turns."""
+"""The times of starts: every start works, and another checkout runs in turns with this one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.bench_startup import ROOT, main
 
 
 def test_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All starts are those of this checkout, so that all are tried."""
+    """Both checkouts are this one, so that every start is tried."""
     started = []
     start = bench_startup._start
 
@@ -28,7 +28,7 @@ def test_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(path.read_text())
     assert list(found["ms"]) == list(bench_startup.starts(tmp_path))
     ms = {name: row["this"]["p50"] for name, row in found["ms"].items()}
-    assert len(started) == 5 * 2 * 2 + 2 * 3  # starts, checkouts, the first and one round; then imports
+    assert len(started) == 5 * 2 * 2 + 2 * 3  # starts x checkouts x (first and one round), then imports
     assert 0 < ms["python"] < ms["topos-rt generate"]
     assert all(set(row) == {"this", "against"} for row in found["ms"].values())
     assert found["imports_ms"]["this"]["numpy"] > 0 and "topos_rt" in found["imports_ms"]["this"]
@@ -53,5 +53,5 @@ def test_a_start_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "topos_rt" / "__init__.py").write_text("raise SystemExit('broken')")
     assert main(["--rounds", "1", "--against", str(tmp_path)]) == 2
     told = capsys.readouterr().out
-    # where topos-rt is installed from this checkout, nothing else can be started
+    # If topos-rt is installed from this checkout, no other checkout can be started.
     assert "a start failed: got ['broken']" in told or "in which topos-rt is not installed" in told

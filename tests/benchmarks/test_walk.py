@@ -1,4 +1,4 @@
-"""The walks through the rooms are no longer than those on record."""
+"""The walks through the rooms are no longer than the recorded ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def test_changes_are_counted() -> None:
     files = ["pipeline.py", "support/progress.py", "scan/fit.py", "scan/surface.py", "pipeline.py"]
     found = walk.counted(files)
     assert (found["files"], found["file_changes"]) == (4, 4)
-    assert (found["rooms"], found["room_changes"]) == (2, 2)  # support is no room
+    assert (found["rooms"], found["room_changes"]) == (2, 2)  # `support` does not count as a room
 
 
 def test_no_walk_is_longer_than_on_record() -> None:
-    """`python -m benchmarks.walk --json benchmarks/results/walk.json` records them anew."""
+    """To record them again: `python -m benchmarks.walk --json benchmarks/results/walk.json`."""
     record = json.loads(RECORD.read_text())
     for name, found in walk.measure().items():
         assert found["room_changes"] <= record[name]["room_changes"], name

@@ -1,4 +1,4 @@
-"""`topos-rt bench` on a small bundle: on this CPU, in fresh processes, and on a GPU that is not there."""
+"""`topos-rt bench` on a small bundle: on this CPU, in fresh processes, and on a fake GPU."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(tiny_bundle, capfd):
 
 @pytest.fixture
 def measured(run, tmp_path):
-    """A result's file and what it holds."""
+    """A function that measures, and returns a result's file and what it holds."""
 
     def measured(*words, name="a.json") -> tuple[Path, dict[str, Any]]:
         path = tmp_path / name
@@ -74,7 +74,7 @@ def test_heads(measured):
     assert roof["rho"] == pytest.approx(roof["floor_ms"] / found["stages"]["head"]["p50"])
     assert found["cold"] == [] and found["device"] == {"before": None, "after": None}
     assert found["memory"]["peak_host_bytes"] > 1 << 20
-    # a head is the sum of its stages, run by run
+    # In every run, a head is the sum of its stages.
     kept = found["samples_ms"]
     parts = [sum(kept[name][k] for name in STAGES[:7]) for k in range(20)]
     assert parts == pytest.approx(kept["head"], abs=1e-3)
@@ -159,7 +159,7 @@ def test_a_plot(run, tmp_path, words):
 
 
 def calm(path: Path, name: str, ms: float) -> Path:
-    """The result with made-up times: those of a small model on a busy machine prove nothing."""
+    """Write the result with made-up times, since those of a small model on a busy machine prove nothing."""
     tree = json.loads(path.read_text())
     times = [ms * (1 + 0.001 * (k % 3)) for k in range(20)]
     tree["samples_ms"] = dict.fromkeys(tree["samples_ms"], times)
@@ -183,7 +183,7 @@ def test_the_exit_code_is_for_ci(run, measured, tmp_path):
 
 
 def test_both_run_anew(run, measured, monkeypatch):
-    """Heads have made-up times, which only what runs here can see."""
+    """Heads have made-up times here, which only new runs can have."""
     first, _ = measured("--solver", "euler", name="first.json")
     second, _ = measured("--solver", "ab2", name="second.json")
     order = []
@@ -275,7 +275,7 @@ def test_a_failure_in_a_fresh_process_is_told(run, own_bundle, monkeypatch):
 
 
 def test_on_a_gpu(measured, monkeypatch, tmp_path):
-    """All of it on a fake device: events, transfers, clocks, memory."""
+    """A fake device gives all of it: events, transfers, clocks, memory."""
     fake_gpu = needs.module("tests.engines.fake_gpu")
     trt = fake_gpu.install(monkeypatch)
     answer = "Imaginary RTX 1, 580.1, P0, 1500, 9000, 2000, 90.5, 200.0, 60, 512"

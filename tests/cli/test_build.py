@@ -58,7 +58,7 @@ def test_json(run, tiny_bundle):
 
 
 def test_one_plan_is_held_at_a_time(run, monkeypatch):
-    """At the released size each takes a gigabyte."""
+    """At the released size each plan takes a gigabyte."""
     plans, make = [], build._plan
 
     def watched(*arguments):
@@ -72,7 +72,7 @@ def test_one_plan_is_held_at_a_time(run, monkeypatch):
 
 
 def with_half_graphs(path):
-    """Say that the bundle's graphs are its FP16 ones too."""
+    """Let the manifest list the bundle's graphs as its FP16 graphs too."""
     manifest = Manifest.from_json((path / "manifest.json").read_text())
     write_manifest(path, dataclasses.replace(manifest, graphs_fp16=manifest.graphs))
     return path

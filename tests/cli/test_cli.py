@@ -47,7 +47,7 @@ def everything(directory):
 
 @pytest.fixture
 def refused(here, tiny_bundle, capfd):
-    """Run what must be refused: exit code 2, one line, no output, nothing left behind. Returns the line."""
+    """Run what must be refused: exit code 2, one line, no output, no files left. Return the line."""
 
     def refused(words, model=None):
         before = everything(here)

@@ -1,4 +1,4 @@
-"""The console: a bar that leaves no trace, and JSON alone on stdout."""
+"""The console: the progress bar leaves no trace, and with --json stdout has nothing but JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
         return True
 
     def screen(self):
-        """What is to be seen in the end: each carriage return writes over the line."""
+        """Return the lines that are visible at the end: each carriage return writes over the line."""
         lines = []
         for line in self.getvalue().split("\n"):
             shown = ""
@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    # The module's own view: pytest puts its streams into sys anew before every test.
+    # Only the module's `sys` is patched: pytest replaces the streams of the real one before every test.
     terminal = Terminal()
     monkeypatch.setattr(module, "sys", SimpleNamespace(stdout=io.StringIO(), stderr=terminal))
     monkeypatch.setattr(module, "_REDRAW_S", 0.0)

@@ -103,7 +103,7 @@ def test_the_engines_that_are_kept(one_model, examine):
     cache.store(damaged, b"plan", BUILD)
     (cache.directory / f"{damaged.stem}.plan").write_bytes(b"")
     code, found, text = examine()
-    assert (code, found["problems"]) == (0, [])  # a damaged one is built anew, and told of then
+    assert (code, found["problems"]) == (0, [])  # a damaged engine is rebuilt, and reported then
     kept = found["engine_cache"]
     assert kept["path"] == str(cache.directory)
     assert kept["bytes"] == sum(path.stat().st_size for path in cache.directory.iterdir())
@@ -128,7 +128,7 @@ def test_a_cache_that_cannot_be_written_to(one_model, monkeypatch, tmp_path, exa
     assert "cannot write to the engine cache" in found["engine_cache"]["fault"]
     assert "name another directory with --cache or TOPOS_RT_CACHE" in text
     works = any(found["backends"][name]["works"] for name in BUILDERS)
-    assert len(found["problems"]) == works  # news only where engines would be kept
+    assert len(found["problems"]) == works  # a problem only if a backend here would cache engines
 
 
 def test_a_machine_with_a_gpu(one_model, monkeypatch, examine):
@@ -211,7 +211,7 @@ def test_a_missing_dependency(tmp_path, absent):
     assert first["problem"].startswith(f"{name} cannot be imported: ")
     assert first["fix"].startswith("pip install ")
     assert first["fix"].endswith(name)
-    assert "Traceback" not in done.stderr  # onnxruntime's own, if it were tried without numpy
+    assert "Traceback" not in done.stderr  # onnxruntime prints one if it is tried without numpy
     if absent in ("numpy", "onnxruntime", "safetensors"):
         assert done.returncode == 1
 

@@ -1,4 +1,4 @@
-"""`topos-rt generate`, on a small bundle with weights that mean nothing and on the bundled model."""
+"""`topos-rt generate`, on a small bundle with random weights and on the bundled model."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_preview(run):
     assert out[1] == "new/head.png  preview"
     with Image.open("new/head.png") as picture:
         picture.load()
-        assert np.ptp(np.asarray(picture.convert("L"))) > 50  # something is to be seen
+        assert np.ptp(np.asarray(picture.convert("L"))) > 50  # the picture is not empty
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_a_failing_engine_is_our_failure(run, monkeypatch):
 
 @pytest.fixture
 def decoding(monkeypatch):
-    """Make the decoder raise in its n-th run."""
+    """Return a function that makes the decoder raise in its n-th run."""
 
     def decoding(number, error):
         real, runs = Networks.decode, []
@@ -315,7 +315,7 @@ def test_files_with_names_that_are_hard_to_print(run, name):
 
 
 def on_a_terminal(words):
-    """What the command shows when stderr is a terminal, and its exit code."""
+    """Run the command with a terminal as stderr. Return what it shows, and its exit code."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "topos_rt", *words],

@@ -1,4 +1,4 @@
-"""Where heads are written."""
+"""The paths that heads are written to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of engines share."""
+"""Fixtures that the tests of engines share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def graph(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A GPU on which everything is given back in the end."""
+    """Yield a fake GPU; check that everything on it is freed in the end."""
     fake_gpu = needs.module("tests.engines.fake_gpu")
     made = fake_gpu.install(monkeypatch)
     yield made

@@ -1,9 +1,9 @@
-"""A GPU that is not there: NVIDIA's CUDA bindings and TensorRT's runtime, faked below our own code.
+"""A fake GPU: NVIDIA's CUDA bindings and TensorRT's runtime, faked below our own code.
 
-`FakeCuda` stands for `cuda.bindings.runtime`: addresses are real memory of the host, filled with junk when
-allocated; what is put on a stream happens when the stream is waited for and no sooner; every use of memory is
-checked against what is allocated. `FakeTensorRT` is the real module, real builder included, but for its
-runtime, whose engines run the ONNX file their plan was built from in onnxruntime.
+`FakeCuda` replaces `cuda.bindings.runtime`. Its addresses are real memory of the host, filled with junk when
+allocated; work on a stream is done when the stream is waited for, and no sooner; every use of memory is
+checked against what is allocated. `FakeTensorRT` is the real module with its real builder, except for the
+runtime, whose engines run the ONNX file that their plan was built from in onnxruntime.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from topos_rt.engines.cache import BuildReport
 from topos_rt.engines.tensorrt import backend as tensorrt
 from topos_rt.gpu import cuda
 
-# SHA-256 of a plan -> the ONNX it was built from; kept from test to test as plans in a cache are.
+# SHA-256 of a plan -> the ONNX it was built from; kept from test to test, as plans in a cache are.
 GRAPHS: dict[str, Path | bytes] = {}
 OK = real.cudaError_t.cudaSuccess
 INVALID = real.cudaError_t.cudaErrorInvalidValue
@@ -59,10 +59,10 @@ class FakeCuda:
         self.streams: dict[int, list[Callable[[], Any]]] = {}
         self.events: dict[int, float] = {}
         self.fail: dict[str, Any] = {}  # function -> status that it returns
-        self.recording: dict[int, list[Callable[[], Any]]] = {}  # what streams record, in place of doing it
+        self.recording: dict[int, list[Callable[[], Any]]] = {}  # what streams record instead of doing it
         self.graphs = 0
-        self.lost = False  # whether what is on a stream comes to nothing
-        self.copied = 0  # to the device, in bytes
+        self.lost = False  # whether work on a stream is never done
+        self.copied = 0  # bytes, to the device
 
     def __getattribute__(self, name: str) -> Any:
         found = object.__getattribute__(self, name)
@@ -170,7 +170,7 @@ class FakeCuda:
         return (OK,)
 
     def put(self, stream: Any, work: Callable[[], Any]) -> None:
-        """On a stream, or into what it records."""
+        """Put work on a stream, or into what it records."""
         self.recording.get(int(stream), self.streams[int(stream)]).append(work)
 
     def cudaStreamBeginCapture(self, stream: Any, mode: Any) -> Any:
@@ -199,7 +199,7 @@ class FakeCuda:
         return (OK,)
 
     def holds(self, address: int, size: int) -> bool:
-        """Whether the device has allocated these bytes."""
+        """Return whether these bytes are allocated on the device."""
         return any(0 <= address - start <= block.nbytes - size for start, block in self.memory.items())
 
     @staticmethod
@@ -210,7 +210,7 @@ class FakeCuda:
 
 
 class FakeTensorRT:
-    """`tensorrt_rtx`, but for its runtime; with `full` it lacks what only TensorRT-RTX has."""
+    """`tensorrt_rtx` with a fake runtime; with `full` it lacks what only TensorRT-RTX has."""
 
     def __init__(self, gpu: FakeCuda, full: bool = False) -> None:
         self.gpu = gpu
@@ -219,7 +219,7 @@ class FakeTensorRT:
         self.fail = ""  # what fails: "deserialize", "context", "bind", "execute", "kernel", "capture"
         self.runtime_cache = b"kernels"
         self.scratch = 4096
-        self.live: list[str] = []  # what TensorRT objects exist
+        self.live: list[str] = []  # the TensorRT objects that exist
         self.Runtime = partial(FakeRuntime if full else FakeRtxRuntime, self)
 
     def __getattr__(self, name: str) -> Any:

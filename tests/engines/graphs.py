@@ -1,4 +1,4 @@
-"""Small ONNX files for the tests of what builds engines."""
+"""Small ONNX files for the tests of engines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], ends: dict[str, Any], stored: Any = ()) -> Path:
-    """A graph of float tensors; `ends` are the shapes of "x" and "y"."""
+    """Write a graph of float tensors; `ends` are the shapes of "x" and "y"."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ends[name]) for name in "xy")
     graph = helper.make_graph(nodes, "g", [x], [y], list(stored))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -22,18 +22,18 @@ def save(path: Path, nodes: list[onnx.NodeProto], ends: dict[str, Any], stored: 
 
 
 def negation(path: Path, size: int = 4) -> Path:
-    """y = -x"""
+    """Write the graph y = -x."""
     return save(path, [helper.make_node("Neg", ["x"], ["y"])], {"x": [size], "y": [size]})
 
 
 def negation_bytes(size: int) -> bytes:
-    """The content of that file."""
+    """Return the content of that file."""
     with tempfile.TemporaryDirectory() as directory:
         return negation(Path(directory) / "g.onnx", size).read_bytes()
 
 
 def product(path: Path, half: bool, weights: str | None = None) -> Path:
-    """y = x @ w, of FP16 operands if `half`; w lies in the file `weights`, if named, which is written too."""
+    """Write the graph y = x @ w, in FP16 if `half`, with w in a second file if `weights` names one."""
     w = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float16 if half else np.float32)
     tensor = numpy_helper.from_array(w, "w")
     if weights is not None:
@@ -51,13 +51,13 @@ def product(path: Path, half: bool, weights: str | None = None) -> Path:
     return save(path, nodes, ends, [tensor])
 
 
-# What TensorRT makes of the operators that multiply.
+# ONNX operator that multiplies -> TensorRT's kind of layer.
 _KINDS = {"MatMul": "MATRIX_MULTIPLY", "Gemm": "MATRIX_MULTIPLY", "Conv": "CONVOLUTION",
           "Attention": "ATTENTION_INPUT"}  # fmt: skip
 
 
 def products(path: Path) -> tuple[Counter[str], Counter[str]]:
-    """Products of FP16 operands and of FP32 operands in an ONNX file, counted by TensorRT's kind of layer."""
+    """Count the products of FP16 and of FP32 operands in an ONNX file by TensorRT's kind of layer."""
     graph = onnx.load(path, load_external_data=False).graph
     half = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
@@ -74,7 +74,7 @@ def products(path: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def external(name: str, location: str, shape: list[int], kind: int = TensorProto.FLOAT) -> onnx.TensorProto:
-    """A tensor kept in another file."""
+    """Return a tensor whose data are in another file."""
     tensor = onnx.TensorProto(name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
     return tensor

@@ -32,7 +32,7 @@ B = np.float32([1, 10, 100])
 
 
 def write_graph(path: Path, shape: list[Any] | None = None, location: str | None = None) -> Path:
-    """sum = a + b, product = a * b; with `location`, b is an initializer in that external file."""
+    """Write sum = a + b, product = a * b; with `location`, b is an initializer in that external file."""
     sizes = shape or [2, 3]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in ("a", "sum", "product")]
     b = helper.make_tensor_value_info("b", TensorProto.FLOAT, [3])
@@ -65,7 +65,7 @@ def make_fake(directory: Path) -> Engine:
 
 
 def make_tensorrt(name: str, directory: Path) -> Engine:
-    """The real builder and the real runner, on a GPU that is not there."""
+    """Use the real builder and the real runner, on a fake GPU."""
     options = EngineOptions(cache=directory.parent / "engines")
     return backend(name).load(write_graph(directory / "g.onnx"), options)
 
@@ -284,7 +284,7 @@ def test_bad_threads(threads: Any) -> None:
 
 
 def test_auto_does_not_load_tensorrt_without_a_driver() -> None:
-    """That alone would be the longest part of a start on a CPU."""
+    """Loading it would be the longest part of a start on a CPU."""
     needs.machine(not cuda.has_driver(), "there is a driver")
     code = "import sys; from topos_rt import engines; print(engines.choose_backend()[0], *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

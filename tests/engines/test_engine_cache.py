@@ -139,7 +139,7 @@ def test_what_is_damaged_or_foreign_is_told_once_and_never_used(cache: EngineCac
 
 
 def test_a_plan_without_a_sidecar_is_not_used(cache: EngineCache) -> None:
-    """What a process leaves behind that is killed between the two."""
+    """A process that is killed between the two writes leaves such a plan behind."""
     kept(cache)
     (cache.directory / f"{KEY.stem}.json").unlink()
     assert cache.find(KEY) == "not built before"
@@ -157,7 +157,7 @@ def test_the_longest_unused_go_first(tmp_path: Path) -> None:
     assert isinstance(cache.find(keys[0]), Found)  # used now, though it is the oldest
     kept(cache)
     assert [isinstance(cache.find(key), Found) for key in (*keys, KEY)] == [True, False, True, True]
-    big = kept(cache, another(precision="fp32"), bytes(9000))  # more than the limit, and kept all the same
+    big = kept(cache, another(precision="fp32"), bytes(9000))  # larger than the limit, but stored
     assert isinstance(cache.find(big), Found)
     assert [entry.bytes for entry in cache.entries()][1:] == []
 
@@ -197,11 +197,11 @@ def test_a_directory_that_goes_meanwhile(cache: EngineCache, monkeypatch: pytest
 def test_what_cannot_be_read_now_may_be_later(
     cache: EngineCache, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Such an error says nothing of the engine: it took minutes to build, and stays."""
+    """Such an error says nothing about the engine, which took minutes to build and therefore stays."""
     kept(cache)
 
     def fail(path: Path) -> Any:
-        raise OSError(number, os.strerror(number))  # as read() raises it: without a file name
+        raise OSError(number, os.strerror(number))  # as read() raises it, without a file name
 
     with monkeypatch.context() as patch:
         patch.setattr(Sidecar, "load", fail)
@@ -307,12 +307,12 @@ def test_the_lock_is_exclusive(tmp_path: Path) -> None:
     ):
         raise AssertionError("held twice")
     assert waits == [1]
-    with cache.lock(KEY, waiting):  # given back
-        assert cache.entries() == []  # a lock is no entry
+    with cache.lock(KEY, waiting):  # it was released
+        assert cache.entries() == []  # a lock is not an entry
 
 
 def count(path: Path, times: int) -> None:
-    """Add one to a number in a file, which takes a lock to do right."""
+    """Add one to a number in a file again and again, which is right only under a lock."""
     for _ in range(times):
         with EngineCache(path.parent).lock(KEY):
             number = int(path.read_text())

@@ -61,11 +61,11 @@ def mini_plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Plan
 def test_every_graph_of_the_bundled_model(mini_plans: tuple[dict[str, Plan], dict[str, Plan]]) -> None:
     check_plans(*mini_plans)
     for graph, plan in mini_plans[0].items():
-        if graph != "dit_modulation":  # which is small, runs once a time, and stays in FP32
+        if graph != "dit_modulation":  # it is small, runs once per time, and stays in FP32
             assert plan.build.layers["fp16"]["MATRIX_MULTIPLY"] > len(plan.build.wide_products)
         half, wide = graphs.products(Bundle.open("mini").graph(graph, "fp16"))
         found = plan.build.layers.get("fp16", {})
-        assert {kind: found.get(kind, 0) for kind in half} == half  # none is widened on the way, none lost
+        assert {kind: found.get(kind, 0) for kind in half} == half  # no product is widened or lost on the way
         assert Counter(plan.build.wide_products.values()) == wide
     bytes_of_weights = sum(plan.build.memory["weights"] for plan in mini_plans[0].values())
     assert 1e6 < bytes_of_weights < sum(len(plan.data) for plan in mini_plans[0].values())
@@ -143,7 +143,7 @@ def test_a_build_can_be_cancelled(
 
     with pytest.raises(Cancelled, match=r"the build of g\.onnx"):
         RTX.plan(graph, replace(options, progress=stop))
-    assert len(told) == calls and made == [None]  # TensorRT itself stopped
+    assert len(told) == calls and made == [None]  # TensorRT itself stopped the build
     assert RTX.plan(graph, options).reason == "not built before"
 
 
@@ -297,7 +297,7 @@ def test_a_sound_build_warns_of_nothing(graph: Path, options: EngineOptions) -> 
 
 
 def test_a_logger_outlives_its_messages() -> None:
-    """The library may still call the first one when all that was made with it is gone."""
+    """The library may still call the first logger after all that was made with it is gone."""
     messages = Messages(tensorrt_rtx)
     messages.logger.log(tensorrt_rtx.ILogger.ERROR, "kept")
     assert messages.errors() == "kept"

@@ -1,4 +1,4 @@
-"""The runner, line by line, on a GPU that is not there; see fake_gpu.py."""
+"""The runner of plans, on a fake GPU; see fake_gpu.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ errors = fake_gpu.real.cudaError_t
 
 
 def test_the_whole_pipeline(trt: Any, tiny_bundle: Path, monkeypatch: Any, tmp_path: Path) -> None:
-    """Built by TensorRT-RTX, run by our runner, one head: that of the backend onnxruntime."""
+    """Engines built by TensorRT-RTX and run by our runner make the head of the backend onnxruntime."""
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
     image = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
     with HeadPipeline.open(tiny_bundle) as pipe:
@@ -132,7 +132,7 @@ def test_each_reason_to_refuse_a_plan_is_told(
 
 
 def test_a_gpu_that_is_not_on_the_list_may_do(trt: Any, graph: Path, options: EngineOptions) -> None:
-    """The verdict on it is one thing, what becomes of the plan there another."""
+    """The verdict says that the plan is not for this GPU, but it loads and runs."""
     trt.verdicts = [2]
     with RTX.load(graph, options) as made:
         assert np.array_equal(made.run({"x": X})["y"], -X)
@@ -175,7 +175,7 @@ def test_compiled_kernels_are_kept(trt: Any, graph: Path, options: EngineOptions
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         RTX.load(graph, options).close()
-    assert path.stat().st_mtime_ns == before  # nothing new, nothing written
+    assert path.stat().st_mtime_ns == before  # nothing was new, so nothing was written
     engine = RTX.load(graph, options)
     trt.runtime_cache = b"more kernels"
     engine.close()
@@ -186,7 +186,7 @@ def test_compiled_kernels_are_kept(trt: Any, graph: Path, options: EngineOptions
 def test_compiled_kernels_outlive_a_program_that_does_not_close(
     trt: Any, graph: Path, options: EngineOptions
 ) -> None:
-    """A notebook, a killed process: what the first run compiled is kept at once, and written once."""
+    """After a notebook or a killed process: the first run saves what it compiled, once."""
     engine = RTX.load(graph, options)
     assert kernels(options) == []
     engine.run({"x": X})
@@ -216,7 +216,7 @@ def test_an_engine_that_is_dropped_gives_everything_back(
 def test_a_copy_that_fails_leaves_none_in_flight(
     trt: Any, graph: Path, options: EngineOptions, monkeypatch: Any, nth: int
 ) -> None:
-    """The arrays of copies in flight are gone once the error is."""
+    """The arrays of copies in flight are freed with the error."""
     monkeypatch.setattr(tensorrt_engine, "_STAGED_BYTES", 0)
     copy, calls = trt.gpu.cudaMemcpyAsync, []
 
@@ -233,7 +233,7 @@ def test_a_copy_that_fails_leaves_none_in_flight(
 
 
 def test_an_error_is_told_with_its_own_words_only(trt: Any, graph: Path, options: EngineOptions) -> None:
-    """TensorRT complains of kernels that are not its own; a later failure has nothing to do with that."""
+    """What TensorRT logs about stale kernels has nothing to do with a later failure."""
     RTX.load(graph, options).close()
     kernels(options)[0].write_bytes(b"of another driver")
     with pytest.warns(EngineCacheWarning, match="another GPU"), RTX.load(graph, options) as engine:
@@ -276,7 +276,7 @@ def test_a_cache_that_cannot_be_written_to(trt: Any, graph: Path, tmp_path: Path
 
 
 def test_full_tensorrt(monkeypatch: pytest.MonkeyPatch, graph: Path, options: EngineOptions) -> None:
-    """No runtime cache, no verdict on plans; its plans are for one GPU."""
+    """TensorRT has no runtime cache and no verdict on plans, and its plans are for one GPU."""
     trt = fake_gpu.install(monkeypatch, full=True)
     with FULL.load(graph, options) as engine:
         assert np.array_equal(engine.run({"x": X})["y"], -X)
@@ -320,7 +320,7 @@ def test_no_gpu_at_load(trt: Any, graph: Path, options: EngineOptions, case: str
     assert choose_backend()[0] == "onnxruntime"
     with pytest.raises(InputError):
         choose_backend("tensorrt-rtx")
-    assert RTX.plan(graph, options).built  # building does not need one
+    assert RTX.plan(graph, options).built  # building needs no GPU
 
 
 def test_this_machine_as_it_is(graph: Path, options: EngineOptions) -> None:
@@ -388,10 +388,10 @@ def test_on_a_real_gpu(chosen: Any, half: bool, tmp_path: Path, options: EngineO
     x = np.random.default_rng(1).standard_normal((2, 8)).astype(np.float32)
     w = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float16 if half else np.float32)
     expected = x.astype(w.dtype).astype(np.float64) @ w.astype(np.float64)
-    for _ in range(2):  # built and compiled, then from the cache
+    for _ in range(2):  # first built and compiled, then from the cache
         with chosen.load(path, replace(options, precision="fp16" if half else "fp32")) as engine:
             for _ in range(3):
                 y = engine.run({"x": x})["y"]
-                # 8 products rounded to the operands' type: some units in the last place of their sizes.
+                # The sum of 8 products rounded to the operands' type is off by a few units in the last place.
                 bound = np.abs(x) @ np.abs(w.astype(np.float32)) * np.finfo(w.dtype).eps
                 assert (np.abs(y - expected) <= 8 * bound).all()

@@ -1,4 +1,4 @@
-"""What engines run in, on a GPU that is not there: one stream and arena, outputs that stay."""
+"""What engines share, on a fake GPU: one stream, one arena, and outputs that stay there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_pipeline_s_engines_share_one_stream_and_one_arena(
         assert trt.gpu.used == trt.scratch
         pipe.warm_up()
         used = trt.gpu.used
-        # two modulations are kept, and what stays on the GPU is no copy of a neighbour's
+        # Two modulations are cached, and outputs that stay on the GPU are not copied for the next engine.
         assert trt.scratch < used <= trt.scratch + sum(kinds["inputs_outputs"] for kinds in needs.values())
         pipe.warm_up()
         assert trt.gpu.used == used
@@ -57,7 +57,7 @@ def test_a_pipeline_that_is_dropped_gives_everything_back(
 
 
 def test_closing_after_cuda_has_failed_for_good(tiny_bundle: Path, monkeypatch: Any, tmp_path: Path) -> None:
-    """The error that ended it is the one to tell; nothing can be given back."""
+    """The error that ended it is the one that is raised; nothing can be freed any more."""
     trt = fake_gpu.install(monkeypatch)
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
     calls = ("cudaFree", "cudaFreeHost", "cudaStreamSynchronize", "cudaStreamDestroy")
@@ -95,13 +95,13 @@ def test_what_is_kept_stays_on_the_gpu(trt: Any, graph: Path, options: EngineOpt
         shared = replace(options, workspace=workspace)
         with RTX.load(graph, shared) as first, RTX.load(graph, shared) as second:
             kept = first.run({"x": X}, keep=("y",))["y"]
-            other = first.run({"x": 5 * X}, keep=("y",))["y"]  # nobody's memory but its own
+            other = first.run({"x": 5 * X}, keep=("y",))["y"]  # in memory of its own
             copied = trt.gpu.copied
             assert np.array_equal(second.run({"x": kept})["y"], X)
             assert np.array_equal(second.run({"x": kept})["y"], X)
             assert np.array_equal(second.run({"x": other})["y"], 5 * X)
             assert trt.gpu.copied == copied
-            assert np.array_equal(second.run({"x": 2 * X})["y"], -2 * X)  # the host's again
+            assert np.array_equal(second.run({"x": 2 * X})["y"], -2 * X)  # an input from the host again
             assert np.array_equal(first.run({"x": X})["y"], -X)
 
 
@@ -115,7 +115,7 @@ def test_memory_that_nobody_holds_is_used_again(trt: Any, graph: Path, options: 
             assert engine.run({"x": X}, keep=("y",))["y"].shape == X.shape
         assert trt.gpu.used == used
         late = engine.run({"x": X}, keep=("y",))["y"]
-    del late  # after its memory
+    del late  # its memory is freed already
 
 
 def test_arrays_of_another_gpu_are_refused(trt: Any, graph: Path, options: EngineOptions) -> None:
@@ -133,7 +133,7 @@ def test_arrays_of_another_gpu_are_refused(trt: Any, graph: Path, options: Engin
 def test_the_whole_pipeline_moves_no_context(
     trt: Any, tiny_bundle: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
-    """Between the stages of a head only what the sampler computes on goes to the GPU again."""
+    """After the pixels, only the latents of the sampler are copied to the GPU."""
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
     image = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
     with HeadPipeline.open(tiny_bundle) as pipe:

@@ -1,4 +1,4 @@
-"""Times of an engine's runs, by the events of a device that is not there."""
+"""The times of an engine's runs, measured by the events of a fake GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ X = np.float32([1, -2, 3, 0.5])
 
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A GPU on which everything is given back in the end."""
+    """Yield a fake GPU; check that everything on it is freed in the end."""
     made = fake_gpu.install(monkeypatch)
     yield made
     assert (made.gpu.used, made.gpu.streams, made.gpu.events, made.live) == (0, {}, {}, [])
@@ -53,7 +53,7 @@ def test_events_are_given_back_with_the_engine(trt: Any, graph: Path, options: E
     engine.trace(lambda times: None)
     assert len(trt.gpu.events) == 4
     engine.close()
-    engine.trace(lambda times: None)  # nothing is left to trace
+    engine.trace(lambda times: None)  # a closed engine ignores this
 
 
 def test_a_run_after_one_that_failed(trt: Any, graph: Path, options: EngineOptions) -> None:

@@ -1,4 +1,4 @@
-"""Our networks with the official weights, and how near their outputs must come."""
+"""Load our networks with the official weights, and say how near their outputs must come."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from topos_rt.head.hierarchy import Hierarchy
 DATA = Path(__file__).parent.parent / "data" / "official"
 META: dict[str, Any] = json.loads((DATA / "meta.json").read_text())
 TOLERANCE = 3e-6
-SETS = pytest.mark.parametrize("suffix", ["", "_strong"])  # of the two sets of weights
+SETS = pytest.mark.parametrize("suffix", ["", "_strong"])  # suffixes of the two sets of weights
 
 
 def relative_rms(got: torch.Tensor, want: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Small models in the release's own file formats: what a user would bring, in some kilobytes."""
+"""Write small models, of some kilobytes, in the release's own file formats, as a user would bring them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from topos_rt.support.similarity import sphere_frame
 
 DATA = Path(__file__).parent.parent / "data" / "official"
 ENCODER = {"embed_dim": 64, "depth": 1, "num_heads": 1, "img_size": 518}
-HALF_WIDTH = 7.0  # of the mesh in the obj, centimetres
+HALF_WIDTH = 7.0  # centimetres, half the width of the mesh in the obj
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a small model; the keys are the configuration's."""
+    """The sizes of a small model, by the keys of the configuration."""
 
     code_channel: int = 4
     width: int = 16
@@ -47,7 +47,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Release:
-    """Where the files lie, and the networks that were saved."""
+    """The directory of the files, and the networks that were saved."""
 
     folder: Path
     hierarchy: Hierarchy
@@ -59,7 +59,7 @@ class Release:
 
     @property
     def arguments(self) -> list[str]:
-        """Of `python -m export official`, without --out."""
+        """The arguments of `python -m export official`, without --out."""
         ckpt = self.folder / "pretrained_ckpt"
         return [
             "official",
@@ -78,12 +78,12 @@ class Release:
         ]
 
     def file(self, name: str) -> Path:
-        """One of the files by its name in the release."""
+        """Return one of the files by its name in the release."""
         return next(self.folder.rglob(name))
 
 
 def ball_topology(rings: int, segments: int, corners: Sequence[int] = (4,)) -> tuple[np.ndarray, Topology]:
-    """A bent ball [V,3] (so that no two levels are alike) of polygons with these numbers of corners, in turn.
+    """Make a ball [V,3], bent so that no two levels are alike, whose polygons have these corners in turn.
 
     Neighbouring quads of a ring are joined to n-gons of 6 (corners 6), or cut in two (corners 3).
     """
@@ -166,7 +166,7 @@ def write_release(
 
 
 def tie_biases(vae: nn.Module) -> None:
-    """As training leaves them: the two biases that a residual block adds up begin and move alike."""
+    """Make the two biases that a residual block adds up equal: they begin and move alike in training."""
     state = vae.state_dict()
     for name, value in state.items():
         if name.endswith(".skip.1.bias"):
@@ -176,7 +176,7 @@ def tie_biases(vae: nn.Module) -> None:
 def save_checkpoints(folder: Path, vae: nn.Module, dit: nn.Module, encoder: nn.Module) -> None:
     ckpt = folder / "pretrained_ckpt"
     ckpt.mkdir(parents=True, exist_ok=True)
-    # One of them as torch.compile leaves it.
+    # One of the checkpoints has the keys that torch.compile leaves.
     torch.save({f"_orig_mod.{k}": v for k, v in dit.state_dict().items()}, ckpt / "TOPOS-DiT.model.pth")
     torch.save(vae.state_dict(), ckpt / "TOPOS-VAE.model.pth")
     torch.save(encoder.state_dict(), ckpt / "dinov2_vitl14_reg4_pretrain.pth")
@@ -196,7 +196,7 @@ def write_config(folder: Path, model: dict[str, Any], depth: int) -> None:
 
 
 def write_topology(folder: Path, points: np.ndarray, topology: Topology, depth: int) -> Hierarchy:
-    """template.obj (centimetres, away from the origin), template_vertices.npz, edges, faces and clusters."""
+    """Write template.obj, in centimetres away from the origin, and the arrays beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     centre, radius = sphere_frame(points)
     vertices = ((points - centre) / radius).astype(np.float32)
@@ -214,7 +214,7 @@ def write_topology(folder: Path, points: np.ndarray, topology: Topology, depth: 
 
 
 def write_fixture_release(folder: Path) -> Release:
-    """The official modules' VAE and image encoder with their topology, and a DiT of ours that fits them."""
+    """Write the official modules' VAE and image encoder with their topology, and a DiT of ours that fits."""
     shutil.copytree(DATA / "topology", folder / "data")
     template, clusters = np.load(folder / "data/template_vertices.npz"), np.load(folder / "data/cluster.npz")
     maps = [clusters[f"depth{i}"] for i in range(1, 9)]

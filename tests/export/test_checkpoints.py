@@ -1,4 +1,4 @@
-"""Reading state dicts: every format and layout that is taken, and everything that is refused."""
+"""State dicts are read in every format and layout that is taken, and refused in every other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from export.release.checkpoints import DIT, VAE, load_into, merge_hetero_linear, read_state
+from export.release.checkpoints import DIT, VAE, merge_hetero_linear, read_state
+from export.state_files import load_into
 from models import TOPOSDiT
 from topos_rt.errors import InputError
 
@@ -83,7 +84,7 @@ def test_malicious_pickle_is_refused_and_nothing_runs(
         read_state(path, VAE)
     assert not marker.exists()
     assert "\n" not in str(info.value)
-    # The attack is a working one: opened the unsafe way, it runs.
+    # The attack works: opened the unsafe way, it runs.
     unsafe = f"import torch; torch.load(r'{path}', weights_only=False)"
     if how.startswith("pickle"):
         unsafe = f"import pickle, torch; pickle.load(open(r'{path}', 'rb'))"
@@ -191,7 +192,7 @@ def test_load_takes_the_tensors_themselves() -> None:
 
 
 def test_hetero_linear_layouts() -> None:
-    """One weight for all types, and a layer per type as older libraries write it."""
+    """Older libraries write a layer for each type, newer ones one weight for all types."""
     weight, bias = torch.randn(2, 3, 5), torch.randn(2, 5)
     new = {"a.lin.weight": weight, "a.lin.bias": bias, "b": torch.ones(1)}
     old = {f"a.lin.lins.{i}.weight": weight[i].T.contiguous() for i in (1, 0)}

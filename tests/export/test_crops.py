@@ -1,4 +1,4 @@
-"""Crops of a portrait against the picture itself, moved by hand."""
+"""Crops of a portrait are the picture itself, moved by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PIXEL = 2 / SIDE
 
 
 class Looking(ImageEncoder):
-    """Its tokens are what it sees."""
+    """An encoder whose tokens are what it sees."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.flatten(2).transpose(1, 2)

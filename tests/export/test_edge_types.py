@@ -1,4 +1,4 @@
-"""The decoder edge by edge: typed weights, a bias for each edge, coincident vertices, numbers of stages."""
+"""The decoder is checked edge by edge: typed weights, biases, coincident vertices, numbers of stages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_coincident_vertices_are_joined_by_the_other_edge_type() -> None:
 
 
 def conv(module: nn.Module, x: Tensor, level: Level) -> Tensor:
-    """One message for each edge, one by one."""
+    """Sum the messages of the edges one by one."""
     linear = module.conv["conv"]["lin"]
     out = torch.zeros(len(x), linear.weight.shape[2], dtype=x.dtype)
     for (source, target), kind in zip(level.edges.tolist(), level.types.tolist(), strict=True):
@@ -52,7 +52,7 @@ def norm(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def decode(vae: TOPOSVAE, latent: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The decoder in float64, from its description in words."""
+    """Decode in float64, by the decoder's description in words."""
     x = F.linear(latent, vae.post_kl.linear.weight.to(latent), vae.post_kl.linear.bias.to(latent))
     stages = len(vae.decoder)
     for number, stage in enumerate(vae.decoder):
@@ -100,7 +100,7 @@ def test_decoder_edge_by_edge(stages: int, coincident: bool) -> None:
 
 @torch.no_grad()
 def test_bias_counts_once_per_edge() -> None:
-    """On a vertex of degree 4 it weighs as much as four times on one of degree 1."""
+    """A bias counts four times on a vertex of degree 4."""
     hierarchy = build(1, coincident=False)
     level = hierarchy.levels[0]
     vae = TOPOSVAE(

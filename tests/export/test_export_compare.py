@@ -1,4 +1,4 @@
-"""Engines against engines, through Polygraphy: what passes, what must not, what is said."""
+"""Engines are compared through Polygraphy: tests of what passes, what must not, and what is said."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def halved(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tuple[int, str, Any]]:
     def run(*words: object) -> tuple[int, str, Any]:
-        """Exit code, all that was printed, the report."""
+        """Return the exit code, all that was printed, and the report."""
         file = tmp_path / "report" / "numbers.json"
         code = main(["compare", *map(str, words), "--threads", "1", "--json", str(file)])
         told = capsys.readouterr()
@@ -260,7 +260,7 @@ def test_what_needs_a_gpu_is_said_in_one_line(run: Any, halved: Path) -> None:
 
 
 def scaled(by: float, name: str) -> Callable[[Path, Path], None]:
-    """A form whose output `name` is off by a factor, as from a builder's fault."""
+    """Return a form whose output `name` is off by a factor, as by a builder's fault."""
 
     def form(source: Path, target: Path) -> None:
         emulated_form(source, target)
@@ -303,7 +303,7 @@ def test_values_beyond_fp16_fail_though_they_are_near(run: Any, halved: Path, mo
 def test_built_plans_on_a_gpu_that_is_not_there(
     run: Any, halved: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
-    """The way of --b tensorrt-rtx: real plans, our runner, a GPU that computes in FP32; see fake_gpu.py."""
+    """Take the path of --b tensorrt-rtx: real plans, our runner, and a fake GPU that computes in FP32."""
     fake_gpu = needs.module("tests.engines.fake_gpu")
     trt = fake_gpu.install(monkeypatch)
     monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""`python -m export rig`: rigs from a GLB, matched by order or by UVs, and what is refused."""
+"""`python -m export rig` matches GLBs by order or by UVs, makes their rigs, and refuses others."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def file_of(path: Path, head: HeadMesh) -> Path:
 
 
 def changed(glb: bytes, change: Any) -> bytes:
-    """A GLB with its JSON changed by a function."""
+    """Return a GLB whose JSON a function has changed."""
     length = struct.unpack_from("<I", glb, 12)[0]
     document = json.loads(glb[20 : 20 + length])
     change(document)
@@ -80,7 +80,7 @@ def test_a_rig_from_a_file_fits_other_heads(tmp_path: Path) -> None:
 
 
 def shuffled(character: Character, seed: int = 0) -> Character:
-    """As a modelling program writes it: vertices in another order, quads cut along the other diagonal."""
+    """Reorder vertices and cut quads along the other diagonal, as a modelling program does."""
     order = np.random.default_rng(seed).permutation(len(character.positions))
     place = np.argsort(order)
     assert character.uvs is not None
@@ -108,7 +108,7 @@ def test_joints_in_any_order_come_parents_first(tmp_path: Path) -> None:
     file = tmp_path / "reversed.glb"
     file.write_bytes(changed(write_glb(rigged_ball()), reverse))
     character = read_character(file)
-    # the matrices and weights were not reversed with the joints: so the names changed places
+    # The matrices and weights were not reversed with the joints, so the names changed places.
     assert character.joint_names == ("head", "cap") and character.joint_parents.tolist() == [-1, 0]
     plain = read_character(file_of(tmp_path, rigged_ball()))
     assert np.array_equal(character.joint_positions, plain.joint_positions[::-1])
@@ -123,7 +123,7 @@ def test_characters_of_another_topology_are_refused(tmp_path: Path) -> None:
     mini = read_character(file_of(tmp_path, rigged_mini()))
     with pytest.raises(MeshInputError, match=r"topology: got 4746 vertices, 47\d\d at strange UVs"):
         match(mini, cube_topology())
-    # the same UVs, but triangles that no polygon has
+    # The UVs are the same, but no polygon has the triangles.
     torn = dataclasses.replace(mini, triangles=np.roll(mini.triangles, 1, 0) * [1, 0, 1] + [0, 7, 0])
     with pytest.raises(MeshInputError, match="the character's topology"):
         match(torn, bundled_head().topology)

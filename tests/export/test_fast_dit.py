@@ -1,4 +1,4 @@
-"""The folded DiT is the released one: in float64 to rounding, in FP32 as near as the plain form."""
+"""The folded DiT is the released one, to rounding in float64 and as nearly as the plain form in FP32."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain(dit: TOPOSDiT, x: Tensor, t: Tensor, cond: Tensor) -> Answers:
 
 
 def folded(fast: FastDiT, x: Tensor, t: Tensor, cond: Tensor) -> Answers:
-    """One by one, as the engines run."""
+    """Answer one by one, as the engines run."""
     rows = []
     for one, time, tokens in zip(x, t, cond, strict=True):
         state = one[None], fast.modulation(time[None])[0], *fast.context(tokens)
@@ -62,7 +62,7 @@ def test_official_outputs_in_single_precision(suffix: str) -> None:
 @pytest.mark.parametrize("blocks", [1, 3])
 @torch.no_grad()
 def test_any_weights(blocks: int) -> None:
-    """Affine norms, biases and gains that are not what training starts from."""
+    """Affine norms, biases and gains have other values here than training starts from."""
     torch.manual_seed(blocks)
     dit = TOPOSDiT(
         in_channels=3,

@@ -1,4 +1,4 @@
-"""Counted FLOPs against the sums one does by hand."""
+"""Counted FLOPs are those that one adds up by hand."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_a_shape_that_is_not_static(tmp_path: Path) -> None:
 
 
 def official_sampling(evaluations: int) -> float:
-    """Guided sampling at the release's sizes after all exact savings, added up by hand."""
+    """Guided sampling at the release's sizes is added up by hand, after all exact savings."""
     n, t, c, d, blocks = 1513, 1374, 1024, 32, 24
     attention = 4 * n * n * c  # scores and weighted sum
     own = 8 * n * c * c + attention
     cross = 4 * n * c * c + 4 * n * t * c
     mlp = 16 * n * c * c
     half = blocks * (own + mlp)
-    # the unconditional half has no cross-attention and shares its first self-attention
+    # The unconditional half has no cross-attention, and shares its first self-attention.
     step = 2 * half - own + blocks * cross + 2 * n * d * c + 2 * 2 * n * c * d
     context = 2 * 2 * t * c * c * blocks
     modulation = 2 * (256 * c + c * c + blocks * 6 * c * c)

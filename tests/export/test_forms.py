@@ -13,23 +13,23 @@ from onnx import TensorProto
 
 from export.onnx.files import half_file, write_graphs
 from export.onnx.forms import PLAIN_OPSET, half_form, plain_form
-from export.onnx.graphs import Graph
+from export.onnx.graphs import OnnxGraph
 from tests.export.test_onnx_files import tiny_graphs
 from topos_rt.model.manifest import GRAPHS
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "Attention")
-# Half a unit in the last place of FP16 is 5e-4; a few products in a row.
+# Half a unit in the last place of FP16 is 5e-4, and a few products follow each other.
 TOLERANCE = 2e-3
 
 
 @pytest.fixture(scope="module")
-def graphs() -> dict[str, Graph]:
+def graphs() -> dict[str, OnnxGraph]:
     return tiny_graphs()
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["stored as FP32", "stored as FP16"])
 def written(
-    request: pytest.FixtureRequest, graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, graphs: dict[str, OnnxGraph], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     directory = tmp_path_factory.mktemp("forms")
     if request.param:
@@ -77,7 +77,7 @@ def test_the_plain_form_runs_everywhere(written: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_both_forms_agree(written: Path, graphs: dict[str, Graph], name: str) -> None:
+def test_both_forms_agree(written: Path, graphs: dict[str, OnnxGraph], name: str) -> None:
     inputs = {key: value.numpy() for key, value in graphs[name].inputs.items()}
     results = [
         onnxruntime.InferenceSession(written / file, providers=["CPUExecutionProvider"]).run(None, inputs)

@@ -1,4 +1,4 @@
-"""The emulation of FP16 against NumPy's own FP16."""
+"""The emulation of FP16 rounds as NumPy's own FP16 does."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_product_of_rounded_operands_rounded_once_more(tmp_path: Path, spread:
     a, b = (value.astype(np.float16).astype(np.float32) for value in feeds.values())
     exact = a @ b
     assert np.abs(got - exact.astype(np.float16)).max() <= np.spacing(np.abs(exact).max().astype(np.float16))
-    # one rounding of the result, on operands that are rounded
+    # The operands are rounded, and the result once more.
     assert np.array_equal(got, got.astype(np.float16).astype(np.float32))
     assert np.abs(got - exact).max() > 0
     assert largest == max(np.abs(value).max() for value in feeds.values())
@@ -54,7 +54,7 @@ def narrow(value: np.ndarray) -> np.ndarray:
 
 
 def test_naively_every_value_is_rounded(tmp_path: Path) -> None:
-    """Inputs, weights in another file, constants and each result; whole numbers stay as they are."""
+    """Inputs, weights in another file, constants and results are rounded; whole numbers stay as they are."""
     make = onnx.helper.make_node
     w, c = (RNG.normal(0, 0.3, shape).astype(np.float32) for shape in ((8, 8), (8,)))
     weights = onnx.helper.make_tensor("w", TensorProto.FLOAT, w.shape, w.tobytes(), raw=True)

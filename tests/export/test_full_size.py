@@ -1,4 +1,4 @@
-"""Export and engines at full size: minutes and gigabytes.
+"""Export and engines at full size, which take minutes and gigabytes.
 
 By hand: `pytest -m slow tests/export/test_full_size.py`. With TOPOS_RT_FULL_SIZE=DIR the last test keeps its
 bundle and engines there, and takes those that it finds.
@@ -62,7 +62,7 @@ def official_arguments(folder: Path) -> list[str]:
     ("kind", "precision"), [("random", "fp32"), ("random", "fp16"), ("official", "fp32")]
 )
 def test_full_size(kind: str, precision: str, tmp_path: Path) -> None:
-    """16 GiB, ten minutes, 1.3 GB for an FP16 DiT; each stage as in PyTorch. The numbers are kept."""
+    """Export keeps to 16 GiB, ten minutes and 1.3 GB for an FP16 DiT; each stage answers as in PyTorch."""
     arguments = random_arguments(tmp_path) if kind == "random" else official_arguments(tmp_path)
     out = tmp_path / "bundle"
     command = ["-m", "export", *arguments, "--precision", precision, "--out", str(out)]
@@ -93,7 +93,7 @@ def test_full_size(kind: str, precision: str, tmp_path: Path) -> None:
     assert all(error <= TOLERANCE for error in (errors or {}).values())
 
 
-# Graph -> its inputs, then its outputs, at the released size.
+# The inputs and then the outputs of each graph, at the released size.
 T, C, N, D, BLOCKS = 1374, 1024, 1513, 32, 24
 CONTEXT = {"keys": (BLOCKS, 16, T, 64), "values": (BLOCKS, 16, T, 64)}
 STEP = {"latent": (1, N, D), "modulation": (BLOCKS, 6, C), **CONTEXT}
@@ -106,8 +106,8 @@ SHAPES = {
     "vae_decoder": ({"latent": (1, N, D)}, {"vertices": (1, 24049, 6)}),
     "vae_encoder": ({"points": (1, 8192, 6)}, {"mean": (1, N, D), "logvar": (1, N, D)}),
 }
-LARGE = 1e8  # bytes: in smaller engines it is not the weights that count
-# Products of FP16 operands: the work of an engine.
+LARGE = 1e8  # bytes; in smaller engines the weights are not what counts
+# Products of FP16 operands are the work of an engine.
 HALF_PRODUCTS = {
     "image_encoder": {"MATRIX_MULTIPLY": 24 * 4, "ATTENTION_INPUT": 24},
     "dit_modulation": {},
@@ -119,7 +119,7 @@ HALF_PRODUCTS = {
 
 @pytest.mark.slow
 def test_every_engine_at_full_size(tmp_path: Path) -> None:
-    """TensorRT-RTX builds all seven in FP16 with the command users have; what it says is kept."""
+    """TensorRT-RTX builds all seven graphs in FP16 with the command that users have."""
     work = Path(os.environ.get("TOPOS_RT_FULL_SIZE") or tmp_path)
     if not (work / "bundle/manifest.json").exists():
         run_here(work, "-m", "export", *random_arguments(work), "--out", "bundle")
@@ -177,7 +177,7 @@ def check_engine(bundle: Bundle, graph: str, facts: dict[str, Any]) -> None:
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Of weights as an engine keeps them: those that are cast to FP16, cast."""
+    """Count the bytes of the weights as an engine keeps them, with those cast that are cast to FP16."""
     halved = {
         node.input[0]
         for node in model.graph.node
@@ -191,7 +191,7 @@ def weight_bytes(model: onnx.ModelProto) -> int:
 
 
 def run_here(work: Path, *words: str) -> tuple[str, float, float]:
-    """What a Python command prints, its seconds and its peak GiB."""
+    """Return what a Python command prints, its seconds and its peak GiB."""
     start = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, *words], cwd=work, env=environment, stdout=subprocess.PIPE)
@@ -204,7 +204,7 @@ def run_here(work: Path, *words: str) -> tuple[str, float, float]:
 
 
 def processor() -> str:
-    """Its name, as Linux tells it."""
+    """Return the processor's name, as Linux tells it."""
     names = (
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -221,7 +221,7 @@ def dit_bytes(weights: Path) -> int:
 
 
 def relative_errors(bundle: Bundle) -> dict[str, float]:
-    """Relative RMS of each stage, onnxruntime to PyTorch, both FP32, on one input."""
+    """Return the relative RMS of each stage between onnxruntime and PyTorch, both in FP32, on one input."""
     preset = random.official()
     vae, dit, encoder = random.draw(preset, generate(preset.recipe).hierarchy, 0)
     graphs = build_graphs(encoder, FastDiT(dit), vae, preset.image_size, preset.points)

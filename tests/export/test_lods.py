@@ -1,4 +1,4 @@
-"""Half-edge collapses on meshes small enough to see, and `python -m export lods` on a whole bundle."""
+"""Half-edge collapses are checked on meshes small enough to see, and `export lods` on a whole bundle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from topos_rt.model.bundle import Bundle
 
 
 def sheet(side: int = 9, seam: bool = False) -> tuple[Topology, np.ndarray]:
-    """A flat grid of quads; with a UV seam down its middle column."""
+    """Return a flat grid of quads, with a UV seam down its middle column if `seam`."""
     ids = np.arange(side * side).reshape(side, side)
     y, x = np.divmod(np.arange(side * side), side)
     positions = np.stack([x, y, 0 * x], 1) / (side - 1)
@@ -72,7 +72,7 @@ def test_a_ball_stays_a_ball_and_bumps_keep_their_vertices() -> None:
         points = head.positions[lod.vertices].astype(float)
         a, b, c = (points[lod.triangles[:, i]] for i in range(3))
         assert ((np.cross(b - a, c - a) * (a + b + c)).sum(1) > 0).all()
-    # a second head with a bump keeps more vertices where the bump is
+    # With a second head that has a bump, more vertices stay where the bump is.
     top = head.positions[:, 1] > 0.8
     bump = head.positions.astype(float)
     bump[top] *= 1 + 0.15 * np.random.default_rng(0).random((top.sum(), 1))

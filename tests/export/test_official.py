@@ -1,4 +1,4 @@
-"""`python -m export official` from files to heads: small models in the release's formats."""
+"""`python -m export official` turns small models in the release's formats into heads."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fixture_release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 @pytest.fixture(scope="module")
 def bundle(fixture_release: Release) -> Bundle:
-    """The official modules' weights, through the whole export."""
+    """The official modules' weights go through the whole export."""
     out = fixture_release.folder.parent / "bundle"
     assert main([*fixture_release.arguments, "--out", str(out)]) == 0
     return Bundle.open(out)
@@ -189,7 +189,7 @@ def test_mesh_without_uvs_and_encoder_beside_the_dit(
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_pictures_are_prepared_as_in_the_release(mode: str) -> None:
-    """Square ones; others the release squeezes, which a caller can do as well (docs/official.md)."""
+    """Square pictures are read alike; the release squeezes others, as a caller can (docs/official.md)."""
     raw = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 70, len(mode)), np.uint8))
     if mode == "RGBA":
         squeezed = raw.resize((518, 518), Image.Resampling.BILINEAR)
@@ -207,7 +207,7 @@ def test_pictures_are_prepared_as_in_the_release(mode: str) -> None:
 
 
 def test_released_configuration_gives_every_released_key_and_shape() -> None:
-    """On a generated head of the released size; nothing of the large networks is allocated."""
+    """The generated head has the released size; nothing of the large networks is allocated."""
     keys = json.loads((DATA / "official_keys.json").read_text())
     config = ReleaseConfig.load(None)
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""What `python -m export official` refuses, in one line and with exit code 2, and what it lets pass."""
+"""`python -m export official` refuses bad input in one line with exit code 2, and lets the rest pass."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_points(points: str, release: Release, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_unusual_and_allowed_topologies_are_said(release: Release) -> None:
-    """A template of any size, edges that are not quite the mesh's, a mesh that is not quite the template."""
+    """A template of any size passes, as do edges near the mesh's, and a mesh near the template."""
     folder, files = release.folder / "data", ReleaseConfig.load(release.file("dit.yaml")).files
 
     def read() -> tuple[ReleaseTopology, str]:
@@ -323,7 +323,7 @@ def test_unusual_and_allowed_topologies_are_said(release: Release) -> None:
 
 @pytest.mark.parametrize(("scale", "radius"), [(0.01, 0.07), (1.0, 0.07), (1 / 7, 0.2), (100.0, 0.2)])
 def test_size_of_a_head(scale: float, radius: float, release: Release) -> None:
-    """Metres, centimetres, and templates that say nothing of size."""
+    """Templates are in metres, in centimetres, or say nothing of size."""
     obj = release.file("template.obj")
     lines = [line.split() for line in obj.read_text().splitlines()]
     scaled = [["v", *(str(float(x) * scale) for x in ws[1:])] if ws[0] == "v" else ws for ws in lines]
@@ -359,7 +359,7 @@ LOSS: {kl_weight: 0.001}
 
 
 def test_configuration_is_laid_out_as_in_the_release(tmp_path: Path) -> None:
-    """Anchors, sections nobody here needs, and an overlay whose base lies beside it."""
+    """YAML anchors, sections that nothing reads, and an overlay whose base lies beside it are understood."""
     (tmp_path / "dit.yaml").write_text(RELEASED)
     config = ReleaseConfig.load(tmp_path / "dit.yaml")
     assert config.files.clusters == "clusters8.npz"

@@ -1,4 +1,4 @@
-"""The graphs of tiny random networks as files: checked, static, lean, and equal to PyTorch."""
+"""The ONNX graphs of tiny random networks are valid, static, lean, and equal to PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from export.onnx.files import WEIGHTS, compare, half_file, write_graphs
-from export.onnx.graphs import Graph, build_graphs
+from export.onnx.graphs import OnnxGraph, build_graphs
 from models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from tests.meshes import ball
 from topos_rt.errors import BackendError, OutputError
@@ -29,7 +29,7 @@ CHANNELS = 32
 NAMES = GRAPHS
 
 
-def tiny_graphs() -> dict[str, Graph]:
+def tiny_graphs() -> dict[str, OnnxGraph]:
     torch.manual_seed(0)
     head = ball(6, 8, radius=0.9)
     hierarchy = Hierarchy.build(head.positions, head.normals, head.topology.edges, depth=4, num_levels=4)
@@ -61,7 +61,7 @@ def tiny_graphs() -> dict[str, Graph]:
 @dataclass(frozen=True)
 class Written:
     directory: Path
-    graphs: dict[str, Graph]
+    graphs: dict[str, OnnxGraph]
     files: dict[str, str]
 
     def model(self, name: str) -> onnx.ModelProto:
@@ -75,7 +75,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 
 def external(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, str, int, int]]:
-    """File, offset and length of every initializer outside of the graph."""
+    """Return file, offset and length of every initializer outside of the graph."""
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             entry = {item.key: item.value for item in tensor.external_data}
@@ -111,7 +111,8 @@ def test_the_files_equal_pytorch_on_other_inputs(written: Written, name: str) ->
     torch.manual_seed(9)
     graph = written.graphs[name]
     inputs = {key: torch.rand_like(value) for key, value in graph.inputs.items()}
-    assert compare(Graph(graph.module, inputs, graph.outputs), written.directory / written.files[name]) < 3e-6
+    again = OnnxGraph(graph.module, inputs, graph.outputs)
+    assert compare(again, written.directory / written.files[name]) < 3e-6
 
 
 def test_large_constants_are_in_the_weights_file_alone(written: Written) -> None:
@@ -194,8 +195,8 @@ def linear(seed: int = 0) -> nn.Linear:
     return nn.Linear(CHANNELS, CHANNELS)
 
 
-def graph_of(module: nn.Module) -> Graph:
-    return Graph(module, {"x": torch.ones(1, CHANNELS)}, ("y",))
+def graph_of(module: nn.Module) -> OnnxGraph:
+    return OnnxGraph(module, {"x": torch.ones(1, CHANNELS)}, ("y",))
 
 
 def test_a_weight_that_two_graphs_share_is_stored_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Our networks against outputs of the official modules (FP32, CPU); both weight sets."""
+"""Our networks give the outputs of the official modules (FP32, CPU) with both sets of weights."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_image_encoder(suffix: str) -> None:
 
 
 def test_released_shapes() -> None:
-    """Every key and shape of the released checkpoints, without allocating them."""
+    """Every key and shape is that of the released checkpoints; nothing is allocated."""
     keys = json.loads((DATA / "official_keys.json").read_text())
     with torch.device("meta"):
         dit = TOPOSDiT(

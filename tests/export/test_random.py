@@ -1,4 +1,4 @@
-"""`python -m export random`: seeded weights of sensible size on generated heads."""
+"""`python -m export random` puts seeded weights of sensible size on generated heads."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SMALL = random.Preset(
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small preset, exported."""
+    """Export a small preset."""
     out = tmp_path_factory.mktemp("random") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(random.PRESETS, "mini", lambda: SMALL)
@@ -69,7 +69,7 @@ def test_generated_heads_have_exactly_the_wanted_sizes(name: str) -> None:
 
 
 def test_generated_head_is_a_head() -> None:
-    """In the networks' frame, faces outwards, higher than deep and wide, nose forward, of one piece."""
+    """It faces outwards in the networks' frame, is taller than deep and wide, and has its nose in front."""
     head = generate(RECIPES["official"])
     centre, radius = sphere_frame(head.positions)
     assert np.abs(centre).max() < 1e-6 and radius == pytest.approx(1, abs=1e-6)
@@ -99,7 +99,7 @@ def test_generate_is_repeatable_and_says_when_it_cannot() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("seed", [0, 1])
 def test_scales(seed: int) -> None:
-    """Velocities as large as noise, positions about a unit sphere and all different."""
+    """Velocities are as large as noise; positions lie about a unit sphere and are all different."""
     head = generate(SMALL.recipe)
     vae, dit, encoder = random.draw(SMALL, head.hierarchy, seed)
     tokens = encoder(torch.rand(1, 3, 56, 56))

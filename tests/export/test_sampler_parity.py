@@ -1,4 +1,4 @@
-"""The runtime's sampler around the official DiT weights, against the release's own sampler."""
+"""The runtime's sampler around the official DiT weights gives what the release's own sampler gives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OfficialField:
 
 
 def velocity_of(dit: TOPOSDiT, cond: torch.Tensor) -> Velocity:
-    """The network as the runtime drives it: image tokens once, then one step after the other."""
+    """Drive the network as the runtime does: image tokens once, then one step after the other."""
     keys, values = dit.context(cond)
 
     def velocity(x: Array, t: float) -> Array:
@@ -72,7 +72,7 @@ def test_without_guidance(suffix: str) -> None:
 
 @torch.no_grad()
 def test_plausible_mistakes_are_noticed() -> None:
-    """Guidance as others write it (v_uncond + w (v_cond - v_uncond)), and a shift left out."""
+    """The test notices guidance as others write it, v_uncond + w (v_cond - v_uncond), and a missing shift."""
     steps, io = run("", RELEASED["cfg_strength"] - 1, 1.0)
     assert relative_rms(torch.from_numpy(steps[-1].x_next), io["rescale1.samples"]) > 100 * TOLERANCE
     steps, io = run("", RELEASED["cfg_strength"], 1.0)

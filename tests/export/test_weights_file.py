@@ -1,4 +1,4 @@
-"""Weights streamed into one safetensors file."""
+"""Weights are streamed into one safetensors file."""
 
 from __future__ import annotations
 

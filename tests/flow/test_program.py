@@ -1,4 +1,4 @@
-"""Programs against the sampler they stand for."""
+"""Programs against the sampler that they replace."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Linear:
 
 
 def go_through(settings: SamplerSettings) -> tuple[Any, int]:
-    """The latent, by the program; and the passes through the network."""
+    """Return the latent that the program computes, and the number of passes through the network."""
     network, passes = Linear(), 0
     arrays: dict[Ref, Any] = {Ref("state", 0): START}
     for k, evaluation in enumerate(flow_program(settings)):
@@ -88,7 +88,7 @@ def test_what_has_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
         flow_program(SamplerSettings(steps=4))
 
     def hoarder(velocity: Any, x: Any, times: Sequence[float]) -> Iterator[Step]:
-        """Adds up all velocities that it ever saw, with weights of their own."""
+        """Step by a weighted sum of all velocities so far."""
         seen: list[Any] = []
         for k, t in enumerate(times[:-1]):
             seen.append(velocity(x, t))

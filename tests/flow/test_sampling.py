@@ -42,7 +42,7 @@ def test_no_shift_means_equal_steps() -> None:
 @pytest.mark.parametrize("suffix", ["", "_strong"])
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_the_released_samplers_recorded_run(suffix: str, shift: float) -> None:
-    """Grid, steps and clean estimates against the release, with the velocities its records imply."""
+    """Compare grid, steps and clean estimates with the release's, given the velocities its records imply."""
     record = load_file(OFFICIAL / f"sampler_io{suffix}.safetensors")
     name = f"rescale{shift:g}"
     times = time_grid(7, shift)
@@ -101,7 +101,7 @@ def test_bad_seeds(seed: Any) -> None:
 
 
 class Recording:
-    """A field with closed forms, that notes the time of each call."""
+    """A field with closed forms that records the time of each call."""
 
     def __init__(self) -> None:
         self.plain: list[float] = []
@@ -361,5 +361,5 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
     assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
 
 
-# The start of the stream of Philox seeded with 0, as NumPy has drawn it since 1.17.
+# The start of Philox's stream for seed 0, as NumPy has drawn it since 1.17.
 GOLDEN = [-0.24822916, -0.026767015, -1.9444163, 0.524578, -0.14496511, 0.52039206, -1.0734491, -0.15108678]

@@ -48,7 +48,7 @@ def test_every_solver_has_a_row() -> None:
 @ALL
 @given(times=grids())
 def test_straight_paths_are_followed_exactly(name: str, times: tuple[float, ...]) -> None:
-    """A flow towards one point, v = (x - x0) / t: every step of every solver stays on the way there."""
+    """In a flow towards one point, v = (x - x0) / t, every step of every solver stays on the way there."""
     x0 = WIDE * 0.5 + 1
     for step in run(name, lambda x, t: (x - x0) / t, times, WIDE):
         on_path = x0 + step.t_next * (WIDE - x0)
@@ -83,7 +83,7 @@ def test_weights_integrate_polynomials_exactly(times: tuple[float, ...], size: i
 
 
 def test_weights_are_those_of_the_books() -> None:
-    """Adams-Bashforth and Adams-Moulton on equal steps: Hairer, Norsett, Wanner, III.1."""
+    """Compare with Adams-Bashforth and Adams-Moulton on equal steps: Hairer, Norsett, Wanner, III.1."""
     assert weights([2, 1], 1, 0) == pytest.approx([1 / 2, -3 / 2])
     assert weights([3, 2, 1], 1, 0) == pytest.approx([-5 / 12, 16 / 12, -23 / 12])
     assert weights([2, 1, 0], 1, 0) == pytest.approx([1 / 12, -8 / 12, -5 / 12])
@@ -99,7 +99,7 @@ def test_weights_are_those_of_the_books() -> None:
     ],
 )
 def test_steps_are_exact_for_polynomials_in_time(name: str, degree: int, exempt: tuple[int, ...]) -> None:
-    """Up to degree order - 1, step by step on an uneven grid; and the exempt ones are not exact."""
+    """Steps on an uneven grid are exact up to degree order - 1, apart from those in `exempt`."""
     v = Polynomial([1.0, -2.0, 3.0][: degree + 1])
     moved = v.integ()
     for step in run(name, lambda x, t: np.full_like(x, v(t)), UNEVEN, WIDE):
@@ -108,7 +108,7 @@ def test_steps_are_exact_for_polynomials_in_time(name: str, degree: int, exempt:
 
 
 def test_unipc_is_exact_for_quadratics_up_to_its_ends() -> None:
-    """Correcting undoes what predicting missed; not in the first step, by a trapezoid, nor in the last."""
+    """The corrector removes the predictor's error, except in the first step (a trapezoid) and in the last."""
     v = Polynomial([1.0, -2.0, 3.0])
     moved = v.integ()
     steps = run("unipc", lambda x, t: np.full_like(x, v(t)), UNEVEN, WIDE)
@@ -120,7 +120,7 @@ def test_unipc_is_exact_for_quadratics_up_to_its_ends() -> None:
 
 
 def test_dpmpp_2m_is_the_papers_formula() -> None:
-    """Lu et al. 2022, Algorithm 2, with alpha = 1 - t, sigma = t and its own exponentials."""
+    """Compare with Lu et al. 2022, Algorithm 2, for alpha = 1 - t and sigma = t, written in exponentials."""
     steps = run("dpmpp_2m", lambda x, t: x * math.cos(3 * t) + t, UNEVEN, WIDE)
     snr = [math.log((1 - t) / t) for t in UNEVEN[1:-1]]
     data = [step.x - step.t * step.velocity for step in steps]
@@ -147,7 +147,7 @@ def _sigma(t: float) -> float:
 
 
 def _gaussian(x: Array, t: float) -> Array:
-    """Velocity of the flow whose data is N(MEAN, SPREAD^2): E[noise - data | x], both posterior means."""
+    """Return the velocity for data of N(MEAN, SPREAD^2): E[noise - data | x], from both posterior means."""
     return -MEAN + (t - (1 - t) * SPREAD**2) / _sigma(t) ** 2 * (x - (1 - t) * MEAN)
 
 
@@ -170,7 +170,7 @@ FLOW = pytest.mark.parametrize("flow", FLOWS)
 
 
 def order(name: str, flow: str, start: float, end: float, steps: int = 160) -> float:
-    """log2 of how many times smaller the error gets when the steps become twice as many."""
+    """Return the observed order of convergence: log2 of the error's ratio when the steps are doubled."""
     velocity, path = FLOWS[flow]
 
     def error(steps: int) -> float:
@@ -183,7 +183,7 @@ def order(name: str, flow: str, start: float, end: float, steps: int = 160) -> f
 @FLOW
 @pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"dpmpp_2m"}))
 def test_order_of_convergence(name: str, flow: str) -> None:
-    """Twice the steps divide the error by 2 to the order."""
+    """Twice as many steps divide the error by 2 to the power of the order."""
     assert order(name, flow, 1.0, 0.0) == pytest.approx(FACTS[name][0], abs=0.15)
 
 
@@ -193,7 +193,7 @@ def test_order_of_dpmpp_2m_between_the_ends(flow: str) -> None:
 
 
 def test_order_of_dpmpp_2m_up_to_the_ends() -> None:
-    """log(n) / n^2: near an end, equal steps in t are unequal ones in log(alpha / sigma), for every n."""
+    """The error goes with log(n) / n^2: near an end, equal steps in t are unequal in log(alpha / sigma)."""
     expected = 2 - math.log2(math.log(320) / math.log(160))
     assert expected < 1.85
     assert order("dpmpp_2m", "gaussian", 1.0, 0.0) == pytest.approx(expected, abs=0.15)
@@ -201,7 +201,7 @@ def test_order_of_dpmpp_2m_up_to_the_ends() -> None:
 
 @ALL
 def test_order_on_shifted_grids(name: str) -> None:
-    """A smooth change of the grid costs no order."""
+    """A smooth change of the grid does not lower the order."""
 
     def error(steps: int) -> float:
         last = run(name, _gaussian, time_grid(steps, 2.0), WIDE)[-1]
@@ -245,7 +245,7 @@ def test_steps_join_and_hold_the_velocity_at_their_start(name: str, times: tuple
     assert steps[0].x is start and np.array_equal(start, START)
     for step, after in pairwise(steps):
         assert step.x_next is after.x
-    for step in steps:  # kept valid to the end: nothing was written in place
+    for step in steps:  # all steps stay valid, since nothing was written in place
         assert np.array_equal(step.velocity, velocity(step.x, step.t))
         assert step.x.dtype == step.velocity.dtype == step.x_next.dtype == np.float32
         assert np.isfinite(step.x_next).all()

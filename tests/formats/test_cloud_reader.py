@@ -1,4 +1,4 @@
-"""Point clouds from .npz and PLY: what is read, what memory is never taken for, what is refused."""
+"""Point clouds from .npz and PLY: what is read, what is refused, and for what no memory is allocated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POINTS, NORMALS = DRAW.normal(size=(40, 3)), DRAW.normal(size=(40, 3))
 
 
 def ply(form: str, fields: str, rows: np.ndarray, count: int | None = None, more: str = "") -> bytes:
-    """A PLY file of vertices; fields: "x:float y:double …"."""
+    """Return a PLY file of vertices; fields: "x:float y:double …"."""
     types = {"float": "f4", "double": "f8", "uchar": "u1", "short": "i2"}
     pairs = [field.split(":") for field in fields.split()]
     lines = [f"property {kind} {name}" for name, kind in pairs]

@@ -41,7 +41,7 @@ def parse(glb: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def read(document: dict[str, Any], binary: bytes, index: int) -> np.ndarray:
-    """The values of an accessor, sparse or not; checks its minimum and maximum."""
+    """Return the values of an accessor, sparse or not, and check its minimum and maximum."""
     accessor = document["accessors"][index]
     width = WIDTHS[accessor["type"]]
     shape = (accessor["count"], width) if width > 1 else (accessor["count"],)
@@ -70,7 +70,7 @@ def read(document: dict[str, Any], binary: bytes, index: int) -> np.ndarray:
 
 
 def contents(mesh: HeadMesh, options: ExportOptions | None = None) -> dict[str, Any]:
-    """Everything a reader gets out of the GLB of a mesh."""
+    """Return everything that a reader finds in the GLB of a mesh."""
     document, binary = parse(write_glb(mesh, options))
     shape = document["meshes"][0]
     primitive = shape["primitives"][0]
@@ -181,7 +181,7 @@ def test_the_skin_binds_every_vertex_to_the_skeleton() -> None:
     heavy = head.rig.skin_weights > 0
     assert np.array_equal(found["JOINTS_0"][heavy], head.rig.skin_joints[heavy])
     assert not found["JOINTS_0"][~heavy].any()
-    # down the tree, translations add up to the joints; inverse bind matrices lead back
+    # translations down the tree add up to the joints, and inverse bind matrices undo them
     at: dict[int, np.ndarray] = {}
 
     def walk(node: int, start: np.ndarray) -> None:
@@ -261,7 +261,7 @@ def test_uvs_that_are_not_finite_are_refused() -> None:
 
 @pytest.mark.parametrize(("count", "dtype"), [(65535, np.uint16), (65536, np.uint32)])
 def test_indices_are_16_bit_while_they_fit(count: int, dtype: type) -> None:
-    """65,535 itself means "restart" to graphics interfaces, so the largest 16-bit index is 65,534."""
+    """65,535 means "restart" to graphics APIs, so the largest 16-bit index is 65,534."""
     topology = Topology.from_polygons(count, [[0, 1, count - 1]])
     positions = np.zeros((count, 3), np.float32)
     positions[:2] = np.eye(3)[:2]
@@ -319,7 +319,7 @@ def test_a_ball_comes_back() -> None:
 
 
 def test_trimesh_reads_the_same_vertices(tmp_path: Path) -> None:
-    """A reader that is not ours: order, places and triangles of a rigged head."""
+    """An independent reader sees the order, positions and triangles of a rigged head."""
     trimesh = needs.module("trimesh")
     head = bundled_head()
     head.save(tmp_path / "head.glb")

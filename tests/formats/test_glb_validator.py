@@ -1,4 +1,4 @@
-"""The Khronos glTF-Validator (npm package gltf-validator) over what we write."""
+"""The Khronos glTF-Validator (npm package gltf-validator) on the files that we write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig_fit import fit_rig
 
 JS = Path(__file__).parent.parent / "js"
-# UVs are there for the user's textures; the file itself has none.
+# The UVs are for the user's textures; the file itself has no texture.
 EXPECTED = {("UNUSED_OBJECT", "/meshes/0/primitives/0/attributes/TEXCOORD_0")}
 
 

@@ -1,4 +1,4 @@
-"""Meshes from files: what OBJ statements mean, what trimesh brings, and every bad mesh to one clear error."""
+"""Meshes from files: what OBJ statements mean, what trimesh reads, and one clear error for every bad mesh."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_uvs_and_normals_of_corners(tmp_path: Path) -> None:
     mesh = read_text(tmp_path, TRIANGLE + uvs + faces)
     assert mesh.topology.uvs.tolist() == [[0, 0], [1, 0], [1, 0]]
     assert mesh.topology.polygon_uvs.tolist() == [0, 1, 2, 1, 0, 0]
-    # vertex 2 has two normals: the mean of both, as long as they are
+    # vertex 2 has two normals and gets their mean, taken before they are normalised
     expected = [[0, 0, 1], [0, 0, 1], [0, 3 / 13**0.5, 2 / 13**0.5]]
     assert mesh.normals is not None
     assert mesh.normals == pytest.approx(np.array(expected))

@@ -14,7 +14,7 @@ from topos_rt.head.mesh import HeadMesh
 
 
 def parse(data: bytes) -> tuple[str, np.ndarray, list[list[int]]]:
-    """Header, vertices [V,6] and vertex ids of each polygon: read byte by byte, as the format says."""
+    """Return the header, the vertices [V,6] and the vertex ids of each polygon, read byte by byte."""
     header, _, body = data.partition(b"end_header\n")
     text = header.decode("ascii")
     vertices, faces = (int(re.findall(rf"element {name} (\d+)", text)[0]) for name in ("vertex", "face"))

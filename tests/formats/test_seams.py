@@ -16,7 +16,7 @@ def check(topology: Topology) -> None:
     assert (np.diff(split.source[count:]) >= 0).all()
     assert np.array_equal(split.source[split.triangles], topology.triangles)
     assert np.array_equal(split.uvs[split.triangles], topology.uvs[topology.triangle_uvs])
-    # no copy is without use, none is made twice
+    # every copy is used, and none is made twice
     assert np.isin(np.arange(count, len(split.source)), split.triangles).all()
     made = [(int(s), *uv.tolist()) for s, uv in zip(split.source, split.uvs, strict=True)]
     assert len(set(made)) == len(made)

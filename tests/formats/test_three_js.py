@@ -51,7 +51,7 @@ def centre() -> list[float]:
 
 @cache
 def seen() -> dict[str, Any]:
-    """What three.js sent, pictures decoded."""
+    """Return what three.js sent, with its pictures decoded."""
     job = {"width": WIDTH, "height": HEIGHT, "half": HALF, "centre": centre(), "states": STATES}
     results = look(write_glb(head()), job)
     ARTIFACTS.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ def three() -> dict[str, Any]:
 
 @cache
 def ours(state: str) -> tuple[np.ndarray, np.ndarray]:
-    """Normals as colours [H,W,3] and coverage [H,W] of the pose, through the same camera."""
+    """Return the pose's normals as colours [H,W,3] and its coverage [H,W], seen by the same camera."""
     setting, whole = STATES[state], head()
     assert whole.rig is not None
     positions = whole.posed(setting["shapes"], setting["turns"]).positions
@@ -123,7 +123,7 @@ def test_three_js_draws_the_pose_as_we_do(three: dict[str, Any], state: str) -> 
     assert both.sum() / (theirs.any(2) | covered).sum() > 0.99
     off = np.abs(theirs - own).max(2)[both]
     assert np.median(off) <= 2 and np.percentile(off, 97) <= 24, (np.median(off), np.percentile(off, 97))
-    if state != "neutral":  # and not as another pose
+    if state != "neutral":  # and it differs from another pose
         other = np.abs(theirs - ours("neutral")[0]).max(2)[both]
         assert np.percentile(other, 99) > 2 * np.percentile(off, 99)
 
@@ -134,7 +134,7 @@ def test_what_should_move_moves_and_the_rest_does_not(three: dict[str, Any], sta
     expected = changed(ours("neutral")[0], ours(state)[0])
     assert (moved & grown(expected, 2)).sum() / moved.sum() > 0.98
     assert (grown(moved, 2) & expected).sum() / expected.sum() > 0.98
-    # the lower face, the head's own left eye (on the right of the picture), nothing else
+    # only the lower face moves, or the head's own left eye (on the right of the picture)
     rows, columns = np.nonzero(moved)
     assert moved.sum() > 100
     if state == "jawOpen":
@@ -147,7 +147,7 @@ def test_what_should_move_moves_and_the_rest_does_not(three: dict[str, Any], sta
 
 
 def montage() -> bytes:
-    """Rows: three.js with the file's material, three.js showing normals, our own normals."""
+    """Return a PNG with three rows: three.js with the file's material, three.js's normals, our normals."""
     pictures = seen()
     rows = [[pictures[f"{state}_{kind}"] for state in STATES] for kind in ("lit", "normals")]
     rows.append([ours(state)[0] for state in STATES])

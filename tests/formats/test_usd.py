@@ -101,7 +101,7 @@ def test_units_and_axes(tmp_path: Path) -> None:
 
 
 def posed_by_usd(stage: Any, weights: dict[str, float]) -> np.ndarray:
-    """What UsdSkel makes of the mesh when blendshapes are set: an independent implementation."""
+    """Return the points of the mesh posed by UsdSkel, an independent implementation of blendshapes."""
     from pxr import UsdGeom, UsdSkel
 
     animation = UsdSkel.Animation(stage.GetPrimAtPath("/head/rest"))
@@ -152,7 +152,7 @@ def test_skin_and_skeleton_are_those_of_the_rig(tmp_path: Path) -> None:
     cache = UsdSkel.Cache()
     cache.Populate(UsdSkel.Root(stage.GetPrimAtPath("/head")), Usd.PrimDefaultPredicate)
     query = cache.GetSkelQuery(skeleton)
-    for transform in query.ComputeSkinningTransforms(Usd.TimeCode.Default()):  # at rest nothing is moved
+    for transform in query.ComputeSkinningTransforms(Usd.TimeCode.Default()):  # at rest nothing moves
         assert np.array(transform) == pytest.approx(np.eye(4), abs=1e-6)
 
 

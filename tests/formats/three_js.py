@@ -1,4 +1,4 @@
-"""Look at a GLB with three.js: a headless Chromium draws what tests/js/viewer.js makes of it."""
+"""A view of a GLB in three.js: a headless Chromium runs tests/js/viewer.js."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FLAGS = (
 
 
 def browser() -> str | None:
-    """Where Chromium is; TOPOS_RT_CHROMIUM names it where it is not on the path."""
+    """Return the path of Chromium; TOPOS_RT_CHROMIUM names one that is not on the PATH."""
     named = os.environ.get("TOPOS_RT_CHROMIUM")
     return named or next((path for path in map(shutil.which, _BROWSERS) if path), None)
 
 
 def look(glb: bytes, job: dict[str, Any], timeout: float = 240) -> dict[str, bytes]:
-    """What viewer.js sends for a GLB and a job. Raises RuntimeError with its message where it fails."""
+    """Return what viewer.js sends for a GLB and a job. Raises RuntimeError with its message if it fails."""
     results: dict[str, bytes] = {}
     finished = threading.Event()
 
@@ -55,7 +55,7 @@ def look(glb: bytes, job: dict[str, Any], timeout: float = 240) -> dict[str, byt
                 finished.set()
 
         def log_message(self, *_: Any) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

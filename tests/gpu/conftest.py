@@ -1,4 +1,4 @@
-"""Where the kernels run in these tests: on a GPU if there is one, and on the host always."""
+"""The devices of these tests: the host always, and a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from topos_rt.gpu.device_array import Arena
 
 @pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def arena(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Memory of the device that kernels run on."""
+    """The memory of the device that the kernels run on."""
     if request.param == "host":
         request.getfixturevalue("host")
     else:

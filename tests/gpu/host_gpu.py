@@ -1,8 +1,8 @@
 """The kernels on the host: csrc/ built by a C++ compiler, and a CUDA whose device memory is the host's.
 
-`launch.h` turns every kernel into loops over blocks and warps there, `mma.h` takes the tensor cores'
-fragments apart lane by lane; so tests run the real index maths, tile remainders, order of operations and
-FP16 rounding.
+There `launch.h` turns every kernel into loops over blocks and warps, and `mma.h` takes the tensor cores'
+fragments apart lane by lane. So tests run the real index maths, tile remainders, order of operations and FP16
+rounding.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tests import needs
 from topos_rt.support.machine import usable_cores
 
 CSRC = Path(__file__).parents[2] / "csrc"
-# No fused products: sums are to be those of the twins on every processor.
+# Products are not fused, so that sums are those of the twins on every processor.
 _FLAGS = ["-std=c++17", "-O2", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
 _GUARD = 256
 _POISON = 0xFF  # NaN as FP16 and as FP32
 
 
 def size_of(block: np.ndarray) -> int:
-    """Bytes of an allocation without what fences it."""
+    """Return the bytes of an allocation without its guards."""
     return len(block) - 2 * _GUARD - 256
 
 
@@ -68,10 +68,10 @@ def load(path: Path) -> ModuleType:
 
 
 class HostCuda:
-    """`cuda.bindings.runtime`, as far as `topos_rt.gpu.cuda` calls it; also the module of kernels.
+    """The functions of `cuda.bindings.runtime` that `topos_rt.gpu.cuda` calls, and the module of kernels.
 
-    Memory is poisoned when allocated and fenced by guards that are looked at when it is freed. While a
-    capture is on, work is recorded and not done.
+    Memory is poisoned when it is allocated, and fenced by guards that are checked when it is freed. During a
+    capture, work is recorded and not done.
     """
 
     cudaError_t = SimpleNamespace(cudaSuccess=0)
@@ -85,16 +85,16 @@ class HostCuda:
         self.blocks: dict[int, np.ndarray] = {}
         self.recording: list[Callable[[], Any]] | None = None
         self.calls: list[str] = []
-        self.graphs = 0
+        self.cuda_graphs = 0
 
     def __getattr__(self, name: str) -> Any:
         launcher = getattr(self.module, name)
         if not callable(launcher):
             return launcher
 
-        def call(*arguments: Any) -> None:
+        def call(**arguments: Any) -> None:
             self.calls.append(name)
-            self._do(lambda: launcher(*arguments))
+            self._do(lambda: launcher(**arguments))
 
         return call
 
@@ -111,7 +111,7 @@ class HostCuda:
         return 0, SimpleNamespace(name=b"host", major=9, minor=0, totalGlobalMem=1 << 30)
 
     def cudaPointerGetAttributes(self, address: int) -> Any:
-        return 0, SimpleNamespace(type=2, device=1)  # nobody allocated it here
+        return 0, SimpleNamespace(type=2, device=1)  # memory of another GPU, which nobody allocated here
 
     def cudaMalloc(self, size: int) -> Any:
         assert self.recording is None, "an allocation while recording"
@@ -155,7 +155,7 @@ class HostCuda:
 
     def cudaStreamEndCapture(self, stream: Any) -> Any:
         recorded, self.recording = self.recording, None
-        self.graphs += 1
+        self.cuda_graphs += 1
         return 0, recorded
 
     def cudaGraphInstantiate(self, recorded: Any, flags: int) -> Any:
@@ -165,7 +165,7 @@ class HostCuda:
         return (0,)
 
     def cudaGraphExecDestroy(self, executable: Any) -> Any:
-        self.graphs -= 1
+        self.cuda_graphs -= 1
         return (0,)
 
     def cudaGraphLaunch(self, executable: Any, stream: Any) -> Any:

@@ -1,6 +1,8 @@
-"""Run by test_build.py under AddressSanitizer: `python -m tests.gpu.sanitized MODULE`.
+"""Run all ops on the host; test_kernels_build.py does so under AddressSanitizer.
 
-Every array is an allocation of its own of exactly its size, so that one element too far is found.
+    python -m tests.gpu.sanitized MODULE
+
+Every array has an allocation of exactly its size, so that an access to one element too many is found.
 """
 
 from __future__ import annotations
@@ -12,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from tests.gpu import host_gpu
-from tests.gpu.shapes import features, random_csr, random_graph, random_layer
+from tests.gpu.shapes import features, random_csr, random_layer, random_neighbours
 from topos_rt.gpu import ops
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import SLICES, WIDTHS
-from topos_rt.gpu.tables import Corners, Graph, Sources
+from topos_rt.gpu.tables import Neighbours, Sources
 
 
 class Heap:
-    """Arrays of the host as arrays of a device."""
+    """Presents arrays of the host as arrays of a device."""
 
     def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []
@@ -42,7 +44,7 @@ def graph_conv(rng: np.random.Generator) -> None:
             out = heap.poisoned((rows, width), np.float16)
             ops.graph_conv(
                 heap.put(features(rng, inputs, c_in)),
-                random_graph(rng, rows, inputs).placed(heap.put),
+                random_neighbours(rng, rows, inputs).placed(heap.put),
                 random_layer(rng, c_in, width, norm=norm).placed(heap.put),
                 heap.put(features(rng, 5, width)),
                 heap.put(residual_rows),
@@ -57,10 +59,10 @@ def graph_conv_tiled(rng: np.random.Generator) -> None:
             heap, inputs = Heap(), int(rng.integers(1, 40))
             layer = random_layer(rng, 128, width, types)
             single = Sources(None, rng.integers(0, inputs, rows).astype(np.int32))
-            graph = Graph(rows, inputs, (random_csr(rng, rows, inputs, 6), single)[:types]).tiled()
+            neighbours = Neighbours(rows, inputs, (random_csr(rng, rows, inputs, 6), single)[:types]).tiled()
             ops.graph_conv(
                 heap.put(features(rng, inputs, 128)),
-                graph.placed(heap.put),
+                neighbours.placed(heap.put),
                 layer.placed(heap.put, True),
                 heap.put(features(rng, rows, width)),
                 out=heap.poisoned((rows, width), np.float16),
@@ -77,12 +79,10 @@ def others(rng: np.random.Generator) -> None:
         ops.pack_rows(heap.put(x), 8, order, out=half)
         layer = random_layer(rng, 8, 6, 1, norm=False).placed(heap.put)
         ops.linear_out(half, layer, order, out=heap.poisoned((rows, 6), np.float32))
-        corners = Corners.of_triangles(rows, rng.integers(0, rows, (2 * rows, 3))).placed(heap.put)
-        outs = heap.poisoned((rows, 3), np.float32), heap.poisoned((rows, 3), np.float32)
-        ops.mesh_normals(heap.put(x), corners, np.eye(3), 1.0, np.zeros(3), outs=outs)
         terms = [heap.put(x) for _ in range(4)]
-        table, step = heap.put(np.ones((2, 2, 4), np.float32)), heap.put(np.zeros(1, np.int32))
-        ops.flow_step(terms, table, step, terms[:2], heap.poisoned((rows, 6), np.float16))
+        table, step = heap.put(np.ones((2, 4), np.float32)), heap.put(np.zeros(1, np.int32))
+        ops.flow_step(terms, table, step, out=terms[0])
+        ops.flow_step(terms, table, step, out=heap.poisoned((rows, 6), np.float32))
         basis = heap.put(rng.standard_normal((7, rows)).astype(np.float32))
         flat = heap.put(x[:, 0])
         ops.project(flat, basis, scratch=heap.poisoned((7,), np.float32), out=flat)

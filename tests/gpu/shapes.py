@@ -1,4 +1,4 @@
-"""Random graphs, layers and features, and how near a kernel must come."""
+"""Random gather tables, layers and features, and the check of how near a kernel must come."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 from topos_rt.gpu import reference
 from topos_rt.gpu.layers import Layer
-from topos_rt.gpu.tables import Graph, Sources, degrees
+from topos_rt.gpu.tables import Neighbours, Sources, degrees
 
 
 def random_csr(rng: np.random.Generator, rows: int, inputs: int, most: int = 16) -> Sources:
-    """0 to `most` sources a row, some rows with none, some sources repeated."""
+    """Draw 0 to `most` sources for each row; some rows have none, and some sources are repeated."""
     degree = rng.integers(0, most + 1, rows) * (rng.random(rows) < 0.8) if inputs else np.zeros(rows, int)
     offsets = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)
     return Sources(offsets, rng.integers(0, max(inputs, 1), int(offsets[-1])).astype(np.int32))
 
 
-def random_graph(rng: np.random.Generator, rows: int, inputs: int) -> Graph:
-    return Graph(rows, inputs, (random_csr(rng, rows, inputs), random_csr(rng, rows, inputs, 3)))
+def random_neighbours(rng: np.random.Generator, rows: int, inputs: int) -> Neighbours:
+    return Neighbours(rows, inputs, (random_csr(rng, rows, inputs), random_csr(rng, rows, inputs, 3)))
 
 
 def random_layer(
@@ -43,18 +43,20 @@ def features(rng: np.random.Generator, rows: int, channels: int) -> np.ndarray:
 
 def naive(
     x: np.ndarray,
-    graph: Graph,
+    neighbours: Neighbours,
     layer: Layer,
     residual: np.ndarray | None = None,
     residual_rows: np.ndarray | None = None,
     silu: bool = True,
 ) -> np.ndarray:
-    """The same maths the plain way: FP16 operands, FP32 sums, FP16 after every operation."""
+    """Do the same maths the plain way: FP16 operands, FP32 sums, FP16 after every operation."""
     half, wide = np.float16, np.float32
-    sums = [reference.neighbour_sum(x.astype(wide), s, graph.rows).astype(half) for s in graph.types]
+    sums = [
+        reference.neighbour_sum(x.astype(wide), s, neighbours.rows).astype(half) for s in neighbours.types
+    ]
     y = (np.concatenate(sums, 1).astype(wide) @ layer.matrix.astype(half).astype(wide)).astype(half)
     if layer.bias is not None:
-        for degree, bias in zip(degrees(graph), layer.bias, strict=True):
+        for degree, bias in zip(degrees(neighbours), layer.bias, strict=True):
             y = (y + degree[:, None].astype(half) * bias.astype(half)).astype(half)
     if layer.gamma is not None and layer.beta is not None:
         y = reference.group_norm(y.astype(wide), layer.gamma, layer.beta).astype(half)
@@ -66,7 +68,7 @@ def naive(
 
 
 def near(got: np.ndarray, plain: np.ndarray, truth: np.ndarray, factor: float = 2.0) -> None:
-    """RMS and largest error against FP64, at most `factor` those of the same maths done plainly."""
+    """Assert that RMS and largest error against FP64 are at most `factor` times those of the plain way."""
     assert got.shape == truth.shape and np.isfinite(got).all()
     if not truth.size:
         return

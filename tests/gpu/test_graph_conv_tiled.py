@@ -1,4 +1,4 @@
-"""Hopper's kernel of graph_conv, tile by tile, against the twin; the tables it reads."""
+"""graph_conv_tiled, Hopper's kernel, against the twin, and the tables that it reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from topos_rt.errors import InputError
 from topos_rt.gpu import ops
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import SLICES, WINDOW, centred, pack_tiled
-from topos_rt.gpu.tables import TILE_ROWS, TILE_SOURCES, TILE_STEPS, Graph, Sources
+from topos_rt.gpu.tables import TILE_ROWS, TILE_SOURCES, TILE_STEPS, Neighbours, Sources
 
 run, compare = (partial(form, tiled=True) for form in (test_graph_conv.run, test_graph_conv.compare))
 WIDTHS = [(64, 128), (128, 128), (256, 128), (256, 256), (64, 256), (512, 512), (128, 512)]
@@ -26,14 +26,16 @@ WIDTHS = [(64, 128), (128, 128), (256, 128), (256, 256), (64, 256), (512, 512), 
 
 @pytest.fixture
 def tiled(arena: Any) -> Any:
-    """Memory of a device that has the kernel."""
+    """The memory of a device that has the kernel."""
     needs.machine(ops.tiles_here(), "not a GPU of compute capability 9.0, or not built for 9.0a")
     return arena
 
 
-def graph_of(rng: np.random.Generator, rows: int, inputs: int, types: int = 2, most: int = 6) -> Graph:
+def neighbours_of(
+    rng: np.random.Generator, rows: int, inputs: int, types: int = 2, most: int = 6
+) -> Neighbours:
     second = Sources(None, rng.integers(0, inputs, rows).astype(np.int32))
-    made = Graph(rows, inputs, (random_csr(rng, rows, inputs, most), second)[:types]).tiled()
+    made = Neighbours(rows, inputs, (random_csr(rng, rows, inputs, most), second)[:types]).tiled()
     assert made.tiles is not None
     return made
 
@@ -46,7 +48,7 @@ def test_widths(tiled: Any, c_in: int, c_out: int, types: int) -> None:
     compare(
         tiled,
         features(rng, 77, c_in),
-        graph_of(rng, rows, 77, types),
+        neighbours_of(rng, rows, 77, types),
         random_layer(rng, c_in, c_out, types),
         features(rng, 33, c_out),
         rng.integers(0, 33, rows).astype(np.int32),
@@ -57,7 +59,7 @@ def test_widths(tiled: Any, c_in: int, c_out: int, types: int) -> None:
 def test_rows(tiled: Any, rows: int) -> None:
     rng = np.random.default_rng(rows)
     inputs = max(rows // 2, 1)
-    compare(tiled, features(rng, inputs, 64), graph_of(rng, rows, inputs), random_layer(rng, 64, 128))
+    compare(tiled, features(rng, inputs, 64), neighbours_of(rng, rows, inputs), random_layer(rng, 64, 128))
 
 
 @pytest.mark.parametrize("kind", ["itself", "single"])
@@ -67,9 +69,9 @@ def test_type_one_in_every_form(tiled: Any, kind: str) -> None:
     second = {"itself": Sources(), "single": Sources(None, rng.integers(0, inputs, rows).astype(np.int32))}
     first = random_csr(rng, rows, 9, 6)
     for types in ((first, second[kind]), (second[kind], first)):
-        graph = Graph(rows, inputs, types).tiled()
-        compare(tiled, features(rng, inputs, 64), graph, random_layer(rng, 64, 128))
-    linear = Graph(rows, inputs, (second[kind],)).tiled()
+        neighbours = Neighbours(rows, inputs, types).tiled()
+        compare(tiled, features(rng, inputs, 64), neighbours, random_layer(rng, 64, 128))
+    linear = Neighbours(rows, inputs, (second[kind],)).tiled()
     compare(tiled, features(rng, inputs, 64), linear, random_layer(rng, 64, 256, 1))
 
 
@@ -79,24 +81,24 @@ def test_type_one_in_every_form(tiled: Any, kind: str) -> None:
 def test_every_part_may_be_left_out(tiled: Any, norm: bool, bias: bool, silu: bool) -> None:
     rng = np.random.default_rng(2)
     layer = random_layer(rng, 64, 256, norm=norm, bias=bias)
-    compare(tiled, features(rng, 20, 64), graph_of(rng, 30, 20), layer, None, None, silu)
+    compare(tiled, features(rng, 20, 64), neighbours_of(rng, 30, 20), layer, None, None, silu)
 
 
 def test_as_many_sources_as_a_tile_holds(tiled: Any) -> None:
-    """And as each 16 rows may have; one row has most of them, one the same source several times."""
+    """Each 16 rows have as many as they may, too; one row has most of them, one a source several times."""
     rng = np.random.default_rng(3)
     most, warps = 16 * TILE_STEPS, TILE_ROWS // 16
     parts = [rng.permutation(30 * warp + np.arange(most)) % TILE_SOURCES for warp in range(warps)]
     edges = np.concatenate(parts).astype(np.int32)
     edges[most - 8 : most] = edges[most - 8]
     cuts = np.sort(rng.integers(0, most, (warps, 15)), 1)
-    cuts[0] = np.arange(1, 16) + most - 24  # 105 edges in the first row, nine in the last
+    cuts[0] = np.arange(1, 16) + most - 24  # the first row has 105 edges, the last nine
     begins = np.hstack([np.zeros((warps, 1), int), cuts]) + most * np.arange(warps)[:, None]
     offsets = np.append(begins, len(edges)).astype(np.int32)
-    graph = Graph(TILE_ROWS, TILE_SOURCES, (Sources(offsets, edges),)).tiled()
-    assert graph.tiles is not None and graph.tiles.reads == TILE_SOURCES
-    assert (graph.tiles.tables["steps"] == TILE_STEPS).all()
-    compare(tiled, features(rng, TILE_SOURCES, 64), graph, random_layer(rng, 64, 128, 1))
+    neighbours = Neighbours(TILE_ROWS, TILE_SOURCES, (Sources(offsets, edges),)).tiled()
+    assert neighbours.tiles is not None and neighbours.tiles.reads == TILE_SOURCES
+    assert (neighbours.tiles.tables["steps"] == TILE_STEPS).all()
+    compare(tiled, features(rng, TILE_SOURCES, 64), neighbours, random_layer(rng, 64, 128, 1))
 
 
 def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
@@ -106,11 +108,12 @@ def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
     rng = np.random.default_rng(4)
     with cuda.Stream() as stream, Arena(stream) as arena:
         for width in SLICES:
-            x, graph, layer = features(rng, 90, 128), graph_of(rng, 250, 90), random_layer(rng, 128, width)
-            forward = run(arena, x, graph, layer)
+            x, layer = features(rng, 90, 128), random_layer(rng, 128, width)
+            neighbours = neighbours_of(rng, 250, 90)
+            forward = run(arena, x, neighbours, layer)
             host.module.reverse_warps(True)
             try:
-                backward = run(arena, x, graph, layer)
+                backward = run(arena, x, neighbours, layer)
             finally:
                 host.module.reverse_warps(False)
             assert np.array_equal(forward, backward)
@@ -121,7 +124,7 @@ def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
 def test_tables_lead_to_the_same_sources(rows: int, inputs: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     types = (random_csr(rng, rows, inputs, 5), Sources(None, rng.integers(0, inputs, rows).astype(np.int32)))
-    tiles = Graph(rows, inputs, types).tiled().tiles
+    tiles = Neighbours(rows, inputs, types).tiled().tiles
     assert tiles is not None and len(tiles.tables) == -(-rows // TILE_ROWS)
     assert tiles.reads == tiles.tables["count"].sum()
     for tile, table in enumerate(tiles.tables):
@@ -143,11 +146,11 @@ def test_tables_lead_to_the_same_sources(rows: int, inputs: int, seed: int) -> N
 
 
 def test_eight_sources_that_are_read_at_a_time_are_in_different_banks() -> None:
-    """As far as there are such."""
+    """This holds as far as there are enough different ones."""
     rows = 400
     near = (np.arange(rows)[:, None] + [-20, -1, 1, 20]) % rows  # a grid's neighbours
     csr = Sources(np.arange(0, 4 * rows + 1, 4).astype(np.int32), near.reshape(-1).astype(np.int32))
-    tiles = Graph(rows, rows, (csr, Sources())).tiled().tiles
+    tiles = Neighbours(rows, rows, (csr, Sources())).tiled().tiles
     assert tiles is not None
     groups = [
         table["slots"][warp, : 16 * (table["steps"][warp] - 1)].reshape(-1, 8) % 8
@@ -159,22 +162,22 @@ def test_eight_sources_that_are_read_at_a_time_are_in_different_banks() -> None:
 
 
 @pytest.mark.parametrize("what", ["rows in a tile", "edges of 16 rows", "types that are summed"])
-def test_graphs_that_the_kernel_cannot_take(what: str) -> None:
-    """They go on with the other."""
+def test_tables_that_the_kernel_cannot_take(what: str) -> None:
+    """The other kernel takes them."""
     few = random_csr(np.random.default_rng(0), 5, 5)
     two = np.arange(0, 2 * TILE_ROWS + 1, 2, dtype=np.int32)
     all_of_one = np.array([0, 16 * TILE_STEPS + 1], np.int32)
     many = np.resize(np.arange(TILE_SOURCES + 1, dtype=np.int32), 2 * TILE_ROWS)
-    graph = {
-        "rows in a tile": Graph(TILE_ROWS, TILE_SOURCES + 1, (Sources(two, many),)),
-        "edges of 16 rows": Graph(1, 1, (Sources(all_of_one, np.zeros(all_of_one[1], np.int32)),)),
-        "types that are summed": Graph(5, 5, (few, few)),
+    neighbours = {
+        "rows in a tile": Neighbours(TILE_ROWS, TILE_SOURCES + 1, (Sources(two, many),)),
+        "edges of 16 rows": Neighbours(1, 1, (Sources(all_of_one, np.zeros(all_of_one[1], np.int32)),)),
+        "types that are summed": Neighbours(5, 5, (few, few)),
     }[what]
-    assert graph.tiled() is graph
+    assert neighbours.tiled() is neighbours
 
 
 def test_packing_by_the_documented_layout() -> None:
-    """Numbers counted off by hand: blocks of 8 columns of 8 numbers each, as csrc/wgmma.h says."""
+    """The numbers are counted off by hand: blocks of 8 columns of 8 numbers each, as csrc/wgmma.h says."""
     c_in, n = 128, 256
     matrix = (np.arange(2 * c_in * n) % 2039).reshape(2 * c_in, n).astype(np.float32)
     bias = 1 + np.random.default_rng(0).random((2, n))
@@ -211,10 +214,10 @@ def test_slices_of_columns_lie_one_after_the_other() -> None:
 def test_bad_input(tiled: Any) -> None:
     rng = np.random.default_rng(6)
     put = tiled.put
-    graph, layer = graph_of(rng, 4, 4), random_layer(rng, 64, 128)
+    neighbours, layer = neighbours_of(rng, 4, 4), random_layer(rng, 64, 128)
     x, out = put(features(rng, 4, 64)), put(features(rng, 4, 128))
-    without = dataclasses.replace(graph, tiles=None).placed(put)
-    with pytest.raises(InputError, match=r"packed for tiles: got a graph without; expected graph\.tiled\(\)"):
+    without = dataclasses.replace(neighbours, tiles=None).placed(put)
+    with pytest.raises(InputError, match=r"got a gather table without tiles; expected neighbours\.tiled\(\)"):
         ops.graph_conv(x, without, layer.placed(put, True), out=out)
     for c_in, c_out in ((32, 128), (64, 64), (96, 96)):
         with pytest.raises(InputError, match=rf"got {c_in} -> {c_out}; expected a multiple of 64"):

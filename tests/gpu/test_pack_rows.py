@@ -1,4 +1,4 @@
-"""pack_rows, project and linear_out against their twins; rounding to FP16 bit for bit."""
+"""pack_rows, project and linear_out against their twins, and rounding to FP16 bit for bit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from topos_rt.gpu import ops
 
 
 def test_every_rounding_to_half(arena: Any) -> None:
-    """All FP16 numbers, the middles between neighbours and what lies just beside those; both signs."""
+    """This rounds all FP16 numbers, the middles between them, and the numbers just beside those."""
     exact = np.arange(0, 0x7C01, dtype=np.uint16).view(np.float16).astype(np.float32)
     middle = np.append((exact[:-2] + exact[1:-1]) / 2, np.float32(65520))
     around = np.concatenate(

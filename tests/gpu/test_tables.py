@@ -1,4 +1,4 @@
-"""Tables for the kernels: made from a hierarchy, checked once, in an order that keeps neighbours near."""
+"""Gather tables, layers, and the order of vertices that keeps neighbours near."""
 
 from __future__ import annotations
 
@@ -9,42 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tiny_bundle import HEAD
 from topos_rt.errors import InputError, MeshInputError
 from topos_rt.gpu.layers import Layer, pack
 from topos_rt.gpu.reference import neighbour_sum
-from topos_rt.gpu.tables import TILE_ROWS, Graph, Sources, degrees, inverse, local_order
-from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.gpu.tables import TILE_ROWS, Neighbours, Sources, degrees, inverse, local_order
 
 
-@pytest.fixture(scope="module")
-def hierarchy() -> Hierarchy:
-    return Hierarchy.build(HEAD.positions, HEAD.normals, HEAD.topology.edges, depth=4, num_levels=3)
+@given(st.integers(0, 60), st.integers(1, 40), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_sums_are_those_of_the_edges(rows: int, inputs: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    edges = [(rng.integers(0, inputs, n), rng.integers(0, rows, n)) for n in (3 * rows, rows)]
+    made, x = Neighbours.from_edges(rows, inputs, edges), rng.standard_normal((inputs, 3))
+    for kind, (source, target) in enumerate(edges):
+        want = np.zeros((rows, 3))
+        np.add.at(want, target, x[source])
+        assert np.allclose(neighbour_sum(x, made.types[kind], rows), want, atol=1e-12)
+        assert np.array_equal(degrees(made)[kind], np.bincount(target, minlength=rows))
 
 
-@pytest.mark.parametrize("level", [0, 1])
-def test_sums_are_those_of_the_levels_edges(hierarchy: Hierarchy, level: int) -> None:
-    """In the rows' own order, and through the cluster: un-pooled features never exist."""
-    fine, coarse = hierarchy.levels[level], hierarchy.levels[level + 1]
-    n, rng = len(fine.features), np.random.default_rng(level)
-    order, coarse_order = rng.permutation(n), rng.permutation(len(coarse.features))
-    x, z = rng.standard_normal((n, 3)), rng.standard_normal((len(coarse.features), 3))
-    through = Graph.of_level(fine, order, inverse(coarse_order)[coarse.cluster], len(z))
-    plain = Graph.of_level(fine, order)
-    for kind in range(2):
-        source, target = fine.edges[fine.types == kind].T
-        for graph, rows, values in ((plain, x[order], x), (through, z[coarse_order], z[coarse.cluster])):
-            want = np.zeros((n, 3))
-            np.add.at(want, target, values[source])
-            assert np.allclose(neighbour_sum(rows, graph.types[kind], n), want[order], atol=1e-12)
-            assert np.array_equal(degrees(graph)[kind], np.bincount(target, minlength=n)[order])
-
-
-def test_self_loops_alone_need_no_table(hierarchy: Hierarchy) -> None:
-    level = hierarchy.levels[1]
-    if (np.diff(level.edges[level.types == 1]) == 0).all():
-        loops = Graph.of_level(level, np.arange(len(level.features))).types[1]
-        assert loops.offsets is None and loops.indices is None
+def test_one_edge_for_each_row_needs_no_offsets() -> None:
+    target = np.random.default_rng(0).permutation(9)
+    others, itself = Neighbours.from_edges(9, 9, [(8 - target, target), (target, target)]).types
+    assert others.offsets is None and np.array_equal(others.indices, np.arange(9)[::-1])
+    assert itself.offsets is None and itself.indices is None
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1))
@@ -58,13 +46,13 @@ def test_local_order_is_a_permutation(n: int, seed: int) -> None:
 
 @pytest.mark.parametrize(("tile", "most"), [(TILE_ROWS, 1.4), (64, 1.7), (16, 2.3)])
 def test_local_order_keeps_tiles_together(tile: int, most: float) -> None:
-    """Of a bent grid in random order, a tile reads few rows but its own: a square of 192 would read 1.3."""
+    """A tile of a shuffled, bent grid reads few rows but its own; a square of 192 would read 1.3."""
     rng = np.random.default_rng(0)
     v, u = np.divmod(np.arange(60 * 64), 64)
     shuffled = rng.permutation(len(u))
     positions = np.stack([np.sin(u / 20), v / 20, np.cos(u / 20)], 1)[shuffled]
     row = np.empty_like(shuffled)
-    row[shuffled[local_order(positions)]] = np.arange(len(row))  # of a grid point
+    row[shuffled[local_order(positions)]] = np.arange(len(row))  # the row of each grid point
 
     def read(rows: np.ndarray) -> float:
         grid, tiles = rows.reshape(60, 64), [set[int]() for _ in range(len(rows) // tile)]
@@ -79,25 +67,34 @@ def test_local_order_keeps_tiles_together(tile: int, most: float) -> None:
 TABLE = np.int32([0, 1, 2])
 BAD: dict[str, tuple[Any, str]] = {
     "index too large": (
-        lambda: Graph(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, 2])),)),
+        lambda: Neighbours(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, 2])),)),
         r"0\.\.2.*0\.\.1",
     ),
-    "index negative": (lambda: Graph(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, -1])),)), r"-1\.\.0"),
+    "index negative": (
+        lambda: Neighbours(2, 2, (Sources(np.int32([0, 1, 2]), np.int32([0, -1])),)),
+        r"-1\.\.0",
+    ),
     "offsets fall": (
-        lambda: Graph(3, 2, (Sources(np.int32([0, 2, 1, 2]), np.int32([0, 1])),)),
+        lambda: Neighbours(3, 2, (Sources(np.int32([0, 2, 1, 2]), np.int32([0, 1])),)),
         "never falling",
     ),
-    "offsets do not end": (lambda: Graph(2, 2, (Sources(TABLE, np.int32([0, 1, 1])),)), r"expected 0\.\.3"),
-    "offsets do not begin": (lambda: Graph(2, 9, (Sources(np.int32([1, 1, 3]), TABLE),)), r"expected 0\.\.3"),
-    "offsets short": (lambda: Graph(3, 3, (Sources(TABLE, TABLE),)), r"int32 \[4\]"),
-    "int64": (lambda: Graph(2, 3, (Sources(TABLE.astype(np.int64), TABLE),)), "int64"),
-    "a list": (lambda: Graph(2, 3, (Sources([0, 1, 2], TABLE),)), "got list"),
-    "strided": (lambda: Graph(3, 9, (Sources(None, np.arange(6, dtype=np.int32)[::2]),)), "strided"),
-    "no indices": (lambda: Graph(2, 3, (Sources(TABLE),)), "without indices"),
-    "too few singles": (lambda: Graph(4, 9, (Sources(None, TABLE),)), r"int32 \[4\]"),
-    "more rows than inputs": (lambda: Graph(4, 3, (Sources(),)), "at most 3"),
-    "no types": (lambda: Graph(4, 4, ()), "1 or 2"),
-    "three types": (lambda: Graph(4, 4, (Sources(),) * 3), "1 or 2"),
+    "offsets do not end": (
+        lambda: Neighbours(2, 2, (Sources(TABLE, np.int32([0, 1, 1])),)),
+        r"expected 0\.\.3",
+    ),
+    "offsets do not begin": (
+        lambda: Neighbours(2, 9, (Sources(np.int32([1, 1, 3]), TABLE),)),
+        r"expected 0\.\.3",
+    ),
+    "offsets short": (lambda: Neighbours(3, 3, (Sources(TABLE, TABLE),)), r"int32 \[4\]"),
+    "int64": (lambda: Neighbours(2, 3, (Sources(TABLE.astype(np.int64), TABLE),)), "int64"),
+    "a list": (lambda: Neighbours(2, 3, (Sources([0, 1, 2], TABLE),)), "got list"),
+    "strided": (lambda: Neighbours(3, 9, (Sources(None, np.arange(6, dtype=np.int32)[::2]),)), "strided"),
+    "no indices": (lambda: Neighbours(2, 3, (Sources(TABLE),)), "without indices"),
+    "too few singles": (lambda: Neighbours(4, 9, (Sources(None, TABLE),)), r"int32 \[4\]"),
+    "more rows than inputs": (lambda: Neighbours(4, 3, (Sources(),)), "at most 3"),
+    "no types": (lambda: Neighbours(4, 4, ()), "1 or 2"),
+    "three types": (lambda: Neighbours(4, 4, (Sources(),) * 3), "1 or 2"),
 }
 
 
@@ -109,7 +106,7 @@ def test_bad_tables(case: str) -> None:
 
 
 def test_packing_by_the_documented_layout() -> None:
-    """Lane 4 g + t holds four of the eight rows from 8 t on for each half of a chunk, of column g."""
+    """For each half of a chunk, lane 4 g + t holds four of the eight rows from 8 t on, of column g."""
     k, n = 70, 22
     matrix = np.arange(k * n, dtype=np.float32).reshape(k, n) % 2039
     full = np.zeros((96, 24))
@@ -121,10 +118,10 @@ def test_packing_by_the_documented_layout() -> None:
 
 
 def test_wide_layers_have_their_columns_in_the_order_of_lanes() -> None:
-    """What a lane has of four tiles are eight neighbouring columns."""
+    """A lane's columns of four tiles are eight adjacent ones."""
     matrix = np.zeros((32, 128), np.float32)
     matrix[0] = np.arange(128)
-    packed = pack(matrix).reshape(4, 4, 2, 8, 4, 4)[:, :, 0, :, 0, 0]  # four tiles, tile, g: row 0
+    packed = pack(matrix).reshape(4, 4, 2, 8, 4, 4)[:, :, 0, :, 0, 0]  # row 0 by four tiles, tile, g
     for block, tile, g in np.ndindex(4, 4, 8):
         assert packed[block, tile, g] == block * 32 + g // 2 * 8 + tile * 2 + g % 2
 

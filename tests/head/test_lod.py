@@ -1,4 +1,4 @@
-"""Levels of detail: what a head becomes, what `mini` carries, and bad maps."""
+"""Levels of detail: reduced heads, the levels of `mini`, and bad maps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_edges(triangles: np.ndarray) -> set[tuple[int, int]]:
 
 
 def signed_areas(corners: np.ndarray) -> np.ndarray:
-    """[F,3,2] -> [F], doubled."""
+    """Return twice the signed area of each triangle [F,3,2]: [F]."""
     (ux, uy), (vx, vy) = ((corners[:, i] - corners[:, 0]).T for i in (1, 2))
     return ux * vy - uy * vx
 
@@ -55,13 +55,13 @@ def test_levels_of_mini_have_the_shares_and_are_nested(head: HeadMesh, level: in
 def test_levels_keep_boundaries_regions_and_the_edges_of_uv_charts(head: HeadMesh, level: int) -> None:
     lod = head.topology.lods[level - 1]
     full, reduced = head.topology, head.topology.lod(level)
-    # the same open boundaries: neck and the backs of the eyes
+    # the open boundaries are the same: the neck and the backs of the eyes
     back = {(int(lod.vertices[a]), int(lod.vertices[b])) for a, b in open_edges(reduced.triangles)}
     assert back == open_edges(full.triangles)
     assert set(reduced.regions) == set(full.regions)
     for name, ids in reduced.regions.items():
         assert len(ids) and set(lod.vertices[ids].tolist()) <= set(full.regions[name].tolist())
-    # a chart's outline in UV space stays within what it was: corners are taken over, none is invented
+    # the outline of a chart in UV space stays inside the old one: its corners are a subset
     assert {tuple(uv) for uv in reduced.uvs.tolist()} <= {tuple(uv) for uv in full.uvs.tolist()}
     pairs = set(zip(full.triangles.ravel().tolist(), full.triangle_uvs.ravel().tolist(), strict=True))
     corners = lod.vertices[lod.triangles].ravel()

@@ -51,7 +51,7 @@ def test_on_its_own_template_nothing_changes(make: Any) -> None:
     assert fitted.binding is None
     off = np.linalg.norm(fitted.shape_delta - make().shape_delta, axis=1)
     assert off[binding.parts[make().shape_index] == 0].max() < 2e-6
-    assert off.max() < 4e-4  # eyeballs of mini, whose own offsets are not quite rotations
+    assert off.max() < 4e-4  # the offsets of mini's eyeballs are not quite rotations themselves
     assert fitted.joint_positions == pytest.approx(make().joint_positions, abs=1e-6)
     for name in ("joint_parents", "skin_joints", "skin_weights", "shape_index", "shape_offsets"):
         assert np.array_equal(getattr(fitted, name), getattr(make(), name))
@@ -74,7 +74,7 @@ def test_the_rig_turns_grows_and_moves_with_the_head(
 
 
 def test_offsets_follow_the_surface_around_them() -> None:
-    """One half of the ball grows: its offsets do, those of the other half stay."""
+    """Where one half of the ball grows, its offsets grow, and those of the other half stay."""
     grown = POINTS * np.where(POINTS[:, :1] > 0, 1.5, 1.0)
     whole = ball_rig(parts=False)
     before, after = whole.shape("swell"), fit_rig(whole, grown).shape("swell")
@@ -84,7 +84,7 @@ def test_offsets_follow_the_surface_around_them() -> None:
 
 
 def gaps(head: np.ndarray, of: Rig) -> np.ndarray:
-    """How far the pairs of the slit stay apart when it is closed."""
+    """Return how far apart the pairs of the slit are when it is closed."""
     binding = rig().binding
     assert binding is not None
     posed = head + of.shape("close")
@@ -145,7 +145,7 @@ def test_a_head_without_extent_gives_no_nan() -> None:
 
 
 def narrowed(factor: float) -> np.ndarray:
-    """The template of mini with its eyes narrower or wider open."""
+    """Return the template of mini with its eyes narrower or wider open."""
     points, lids = template(mini_rig()), mini_rig().shape("eyeBlinkLeft") + mini_rig().shape("eyeBlinkRight")
     return points + lids * (1 - factor)
 

@@ -1,4 +1,4 @@
-"""Topology and Hierarchy: against the release's own hierarchy, naive forms, and every kind of wrong part."""
+"""Topology and Hierarchy against the release's hierarchy and naive forms, and with every kind of bad part."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("given_clusters", [True, False], ids=["cluster file", "voxels"])
 def test_the_official_hierarchy(template: Any, given_clusters: bool) -> None:
-    """Every level of the release's own output; only the order of sums may differ."""
+    """Every level equals the release's output; only the order of sums may differ."""
     expected, clusters = load_file(OFFICIAL / "hierarchy.safetensors"), np.load(OFFICIAL / "cluster.npz")
     maps = [clusters[f"depth{i}"] for i in range(1, 9)] if given_clusters else None
     levels = Hierarchy.build(*template, maps).levels
@@ -174,7 +174,7 @@ def test_levels_are_counted_with_the_mesh() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_pooling_against_a_naive_form(seed: int) -> None:
-    """A random graph with coincident and isolated vertices."""
+    """Pool a random mesh graph with coincident and isolated vertices."""
     rng = np.random.default_rng(seed)
     vertices, normals = rng.uniform(-1, 1, (2, 12, 3)).astype(np.float32)
     vertices[3], normals[3] = vertices[5], normals[5]

@@ -28,7 +28,7 @@ Change = Callable[[Path], object]
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Change:
-    """A change of the manifest's JSON tree, in place."""
+    """Return what changes the manifest's JSON tree in place."""
 
     def apply(path: Path) -> None:
         tree = json.loads((path / "manifest.json").read_text())
@@ -39,7 +39,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Change:
 
 
 def put(*keys: str, value: object) -> Change:
-    """Set one value in the manifest."""
+    """Return what sets one value in the manifest."""
 
     def change(tree: dict[str, Any]) -> None:
         for key in keys[:-1]:
@@ -57,7 +57,7 @@ def flip_a_byte(path: Path) -> None:
 
 
 def to_outside(path: Path) -> None:
-    """The same bytes, but behind a link that leaves the bundle."""
+    """Replace a file by a link to the same bytes outside the bundle."""
     outside = path.parent / "outside.onnx"
     (path / "dit_step.onnx").rename(outside)
     (path / "dit_step.onnx").symlink_to(outside)
@@ -86,7 +86,7 @@ def no_topology(path: Path) -> None:
 
 
 def graph(change: Callable[[bytes], bytes], in_manifest: str | None = None) -> Change:
-    """Change an ONNX file, with its hash and, if given, the file of its weights in the manifest."""
+    """Return what changes an ONNX file, its hash and, if given, the file of its weights in the manifest."""
 
     def alter(path: Path) -> None:
         file = path / "dit_step.onnx"
@@ -101,7 +101,7 @@ def graph(change: Callable[[bytes], bytes], in_manifest: str | None = None) -> C
 
 
 def located(*locations: str) -> Callable[[bytes], bytes]:
-    """Point the tensors of a graph at these files, in turn."""
+    """Return what points the tensors of a graph at these files, in turn."""
 
     def change(data: bytes) -> bytes:
         model = onnx.load_from_string(data)
@@ -113,7 +113,7 @@ def located(*locations: str) -> Callable[[bytes], bytes]:
 
 
 def hidden(data: bytes) -> bytes:
-    """A reference to weights outside, in a constant, and with the key's length in two bytes."""
+    """Add a reference to weights outside, in a constant, with the key's length written in two bytes."""
     tensor = graphs.external("w", "../w.st", [3])
     model = onnx.load_from_string(data)
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["w"], value=tensor))

@@ -24,7 +24,7 @@ VALID = dataclasses.replace(
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Change:
-    """A change of the JSON tree, in place."""
+    """Return what changes the JSON tree in place."""
 
     def apply(text: str) -> str:
         tree = json.loads(text)
@@ -35,7 +35,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Change:
 
 
 def put(*keys: str, value: object) -> Change:
-    """Set one value."""
+    """Return what sets one value."""
 
     def change(tree: dict[str, Any]) -> None:
         for key in keys[:-1]:

@@ -37,7 +37,7 @@ def test_a_step_is_one_run_guided_or_not_and_modulations_are_made_once_a_time(ti
     used(IMAGE, steps=4, guidance=2)
     assert runs() == [2, 4, 4, 4]
     used(OTHER, steps=8, guidance=2)
-    assert runs() == [3, 8, 4, 12]  # half of the eight times were known
+    assert runs() == [3, 8, 4, 12]  # four of the eight times were cached
 
 
 def test_modulations_do_not_pile_up(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_modulations_do_not_pile_up(tiny_bundle: Path, monkeypatch: pytest.Monke
         assert np.allclose(used.modulation(t), t * tiny.TinyModel().weights["dit_modulation.w"])
     assert made.runs == 4
     used.modulation(1.0)
-    assert made.runs == 4  # used last but one
+    assert made.runs == 4  # still cached: it was used last but one
     used.modulation(0.9)
     assert made.runs == 5
 

@@ -1,4 +1,4 @@
-"""The decoder chosen by name: the same heads, through a bundle that export wrote."""
+"""Decoders chosen by name give the same heads, through a bundle that export wrote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from topos_rt.errors import BundleError, OptionError
 from topos_rt.flow.sampling import noise
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-from topos_rt.model.decoder_plan import make_plan, read_tensors
+from topos_rt.model.decoder_steps import make_steps, read_tensors
 from topos_rt.model.networks import DECODERS
 
 
@@ -31,24 +31,24 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_export_keeps_every_tensor_by_name(bundle: Path) -> None:
-    names = read_tensors(bundle)
+    names = read_tensors(Bundle.open(bundle))
     lin = "decoder.1.resblks.1.conv_b.conv.conv.lin.weight"
     assert {"post_kl.linear.weight", lin, "header.1.linear.bias"} <= set(names)
     assert names["decoder.0.resblks.0.conv_a.conv.conv.lin.weight"].shape == (2, 16, 32)
 
 
 def test_decoders_agree(bundle: Path, host: Any) -> None:
-    """The twin to rounding, the kernels as near as the twin with features in FP16."""
+    """The twin agrees to rounding, the kernels as well as the twin with features in FP16."""
     opened = Bundle.open(bundle)
     latent = noise(3, (1, opened.manifest.latent.tokens, opened.manifest.latent.channels))
-    plan = make_plan(read_tensors(bundle), opened.hierarchy)
-    half = NumpyDecoder(plan, np.float16).decode(latent[0])
+    steps = make_steps(read_tensors(opened), opened.hierarchy)
+    half = NumpyDecoder(steps, np.float16).decode(latent[0])
     found = {}
     for decoder in DECODERS:
         with HeadPipeline.open(opened, backend="onnxruntime", threads=1, decoder=decoder) as pipe:
             found[decoder] = pipe._networks.decode(latent)
     size, want = np.linalg.norm(found["engine"]), found["engine"]
-    assert np.array_equal(found["auto"], want)  # not on a GPU
+    assert np.array_equal(found["auto"], want)  # there is no GPU
     assert np.linalg.norm(found["numpy"] - want) <= 1e-5 * size
     assert np.linalg.norm(found["kernels"] - want) <= 2 * np.linalg.norm(half - want) <= 0.1 * size
     assert host.calls and not host.blocks
@@ -60,7 +60,7 @@ def test_memory_is_known_before_anything_is_there(bundle: Path, host: Any) -> No
     assert not host.blocks and set(need) == {"weights", "buffers"}
     with KernelDecoder.open(opened):
         used = sum(host_gpu.size_of(block) for block in host.blocks.values())
-    pinned = 4 * 6 * opened.topology.num_vertices  # of the host
+    pinned = 4 * 6 * opened.topology.num_vertices  # on the host
     assert sum(need.values()) == used - pinned
     assert NumpyDecoder.requirements(opened) == {}
     assert HeadPipeline.requirements(opened, "onnxruntime", decoder="kernels") == {"vae_decoder": need}

@@ -1,5 +1,7 @@
-"""A head by one launch, against the same head step by step: on a GPU that is not there, with the real kernel
-built for the host; and on a real one."""
+"""A head made by one launch, against the same head made step by step.
+
+It runs on a fake GPU, with the real kernel built for the host, and on a real GPU.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from topos_rt.gpu import cuda
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-from topos_rt.model.decoder_plan import make_plan
+from topos_rt.model.decoder_steps import make_steps
 from topos_rt.model.manifest import Manifest
 from topos_rt.support.progress import Progress
 
@@ -46,15 +48,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch, host_module: Any, tmp_path: Path) -> Iterator[Any]:
-    """A GPU whose streams also take the kernels, and on which everything is given back in the end."""
+    """Yield a fake GPU whose streams also take the kernels; check that everything is freed in the end."""
     made = fake_gpu.install(monkeypatch)
     gpu = made.gpu
     gpu.kernels = 0
 
     def launcher(name: str) -> Callable[..., None]:
-        def launch(*arguments: Any) -> None:
+        def launch(**arguments: Any) -> None:
             gpu.kernels += not gpu.recording
-            gpu.put(arguments[-1], lambda: getattr(host_module, name)(*arguments) and None)
+            gpu.put(arguments["stream"], lambda: getattr(host_module, name)(**arguments) and None)
 
         return launch
 
@@ -78,7 +80,7 @@ def test_it_is_the_head_made_step_by_step(trt: Any, tiny_bundle: Path, case: str
         assert trt.gpu.kernels == kernels and trt.gpu.graphs == 1  # recorded once, then only launched
     size = np.ptp(expected[0].positions)
     for head, want, twice in zip(heads, expected, again, strict=True):
-        # the same sums in another order, in FP32
+        # The sums are the same, in FP32 but in another order.
         assert np.abs(head.positions - want.positions).max() < 1e-5 * size
         assert np.array_equal(head.positions, twice.positions)
         assert "flow_graph" in head.timings and "dit_step" not in head.timings
@@ -87,7 +89,7 @@ def test_it_is_the_head_made_step_by_step(trt: Any, tiny_bundle: Path, case: str
 
 @pytest.fixture
 def gnn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoder of our own for the tiny bundle, which has none: random, from its latents to its vertices."""
+    """Give the tiny bundle a decoder for our kernels: random, from its latents to its vertices."""
     ball, tokens = tiny.HEAD, tiny.N
     cluster = np.arange(tiny.V) * tokens // tiny.V
     hierarchy = Hierarchy.build(ball.positions, ball.normals, ball.topology.edges, [cluster])
@@ -100,9 +102,9 @@ def gnn(monkeypatch: pytest.MonkeyPatch) -> None:
         decoder_blocks=(2,),
         decoder_channel=(32, 16),
     )
-    plan = make_plan(decoder_tensors(vae.requires_grad_(False)), hierarchy)
+    steps = make_steps(decoder_tensors(vae.requires_grad_(False)), hierarchy)
     for decoder in (KernelDecoder, NumpyDecoder):
-        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(plan)))
+        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(steps)))
 
 
 def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None) -> None:
@@ -112,7 +114,7 @@ def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None)
             heads[one_launch] = pipe(IMAGE, seed=1, guidance=2.0).positions
             pipe(IMAGE, seed=2, guidance=2.0)
             assert np.array_equal(pipe(IMAGE, seed=1, guidance=2.0).positions, heads[one_launch])
-            assert trt.gpu.graphs == 1 + one_launch  # the decoder's own, and the whole
+            assert trt.gpu.graphs == 1 + one_launch  # the decoder's and, if there is one, the sampler's
     size = np.ptp(heads[True])
     assert size > 0 and np.abs(heads[True] - heads[False]).max() < 1e-3 * size  # its features are FP16
 
@@ -120,7 +122,7 @@ def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None)
 def test_the_kernels_decode_where_they_can_be_had(
     trt: Any, own_bundle: Path, gnn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are FP16: not for a model or a caller who wants FP32."""
+    """The kernels are FP16, so they are not for a model without FP16, nor for a caller who wants FP32."""
 
     def ours(**more: Any) -> bool:
         with HeadPipeline.open(own_bundle, "tensorrt-rtx", **more) as pipe:
@@ -201,7 +203,7 @@ def test_a_pipeline_that_is_dropped_gives_its_graphs_back(trt: Any, tiny_bundle:
 
 
 def test_heads_between_other_work(trt: Any, tiny_bundle: Path) -> None:
-    """What runs between two launches may bind the engines elsewhere."""
+    """Whatever runs between two launches may bind the engines to other addresses."""
     points = np.random.default_rng(1).standard_normal((64, 3))
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
         first = pipe(IMAGE, seed=1)
@@ -251,13 +253,13 @@ def test_an_engine_that_cannot_be_recorded(trt: Any, tiny_bundle: Path) -> None:
 
 
 def test_nothing_is_collected_while_recording(trt: Any, tiny_bundle: Path) -> None:
-    """What a dropped pipeline gives back may not be given back by the thread that records."""
+    """The thread that records must not free the memory of a pipeline that was dropped."""
     seen = []
     begin = ops.kernels().flow_step
 
-    def flow_step(*arguments: Any) -> None:
+    def flow_step(**arguments: Any) -> None:
         seen.append((bool(trt.gpu.recording), gc.isenabled()))
-        begin(*arguments)
+        begin(**arguments)
 
     ops.kernels().flow_step = flow_step
     with HeadPipeline.open(tiny_bundle, "tensorrt-rtx", cuda_graph=True) as pipe:
@@ -301,7 +303,7 @@ def test_the_benchmark(trt: Any, tiny_bundle: Path, gnn: None, tmp_path: Path) -
     assert set(found["ms"]) == set(bench_graph.MODES) and found["ms"]["graph"]["n"] == 2
     graph, own = found["compared"]
     assert graph["ratio"] > 0 and graph["interval"] is None
-    assert 0 < graph["largest_mm"] < 1 < own["largest_mm"]  # here the decoders have nothing in common
+    assert 0 < graph["largest_mm"] < 1 < own["largest_mm"]  # these two decoders have nothing in common
     assert found["failed"] == {}
 
 

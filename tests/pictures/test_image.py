@@ -1,4 +1,4 @@
-"""Pictures of every kind to pixels: colour, alpha, depth, orientation, size."""
+"""Pixels from pictures of every kind: colour, alpha, depth, orientation, size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIF_ORIENTATION = 0x0112
 
 
 def plane(result):
-    """[1,3,H,W] -> [H,W,3], for comparison with arrays."""
+    """Return [1,3,H,W] as [H,W,3], for comparison with arrays."""
     return result[0].transpose(1, 2, 0)
 
 
@@ -110,7 +110,7 @@ def test_grey_of_every_depth_is_scaled_not_clipped(data):
 
 
 def sixteen_bit_png(array, colour_type):
-    """A PNG with 16 bits a channel, which Pillow reads but does not write."""
+    """Return a PNG with 16 bits a channel, which Pillow reads but does not write."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,4 +1,4 @@
-"""Where pictures may come from, and every bad one to one clear error."""
+"""The sources of pictures, and one clear error for every bad picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from topos_rt.pictures.image import MAX_PIXELS, check_image, load_image
 REFERENCE = pixels(smooth())
 
 
-# ---- where it may come from ----
+# ---- sources ----
 
 
 def test_every_kind_of_source_agrees(tmp_path, monkeypatch):
@@ -202,7 +202,7 @@ def test_the_largest_allowed_picture_is_a_64_megapixel_photograph():
 @given(st.data())
 @pytest.mark.filterwarnings("ignore")
 def test_a_damaged_file_is_either_read_or_refused(data):
-    """Whatever happens to the bytes, the caller never sees a decoder's own exception."""
+    """Whatever happens to the bytes, the caller never sees an exception of the decoder."""
     file_format = data.draw(st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]))
     damaged = bytearray(encode(RGB.convert("RGB"), file_format))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -23,7 +23,7 @@ def moved(head: HeadMesh, positions: np.ndarray) -> HeadMesh:
 
 
 def with_nose(length: float = 0.1) -> HeadMesh:
-    """A ball of radius 0.1 m with a spike forwards, along +Z."""
+    """Return a ball of radius 0.1 m with a spike forwards, along +Z."""
     head = ball()
     tip = (head.positions[:, 2] > 0.095)[:, None]
     return moved(head, np.where(tip, head.positions + np.float32([0, 0, length]), head.positions))
@@ -35,13 +35,13 @@ def sheet(polygon: list[int]) -> HeadMesh:
 
 
 def covered(picture: np.ndarray) -> np.ndarray:
-    """[H,W] bool: where the picture differs from the backdrop."""
+    """Return where the picture differs from the backdrop: [H,W] bool."""
     return (picture != backdrop(*picture.shape[:2])).any(2)
 
 
 @lru_cache
 def backdrop(height: int, width: int) -> np.ndarray:
-    """What remains when the only polygon faces away from the camera."""
+    """Return the picture of a polygon that faces away from the camera: the backdrop alone."""
     return render_view(sheet([3, 2, 1, 0]), size=(height, width))
 
 
@@ -49,7 +49,7 @@ def test_preview_is_a_png_of_three_views() -> None:
     picture = Image.open(BytesIO(render_preview(with_nose(), size=100)))
     assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (240, 100))
     views = np.split(np.abs(np.asarray(picture).astype(int) - backdrop(100, 240)).max(2) > 8, 3, axis=1)
-    front, turned, profile = (view.sum(0) for view in views)  # heights of the columns
+    front, turned, profile = (view.sum(0) for view in views)  # covered pixels in each column
     # the nose points at the camera, then more and more to the left
     assert front[:40].sum() == pytest.approx(front[40:].sum(), rel=0.05)
     assert turned[:40].sum() < 0.9 * turned[40:].sum()
@@ -115,7 +115,7 @@ def test_key_light_comes_from_the_upper_left() -> None:
 
 
 def test_a_head_shadows_itself() -> None:
-    """A small ball before a large one: the part behind it sees less of the sky in front."""
+    """Behind a small ball, the surface of a large one sees less of the sky in front."""
     large, small = ball(), ball(12, 16, 0.04)
     both = joined(large, moved(small, small.positions + np.float32([0, 0, 0.15])))
     alone, shadowed = Sitter.of(large).visible, Sitter.of(both).visible

@@ -1,4 +1,4 @@
-"""The rasteriser against a plain per-pixel one, and what its users rely on."""
+"""The rasteriser against a naive per-pixel one, and the properties that its users rely on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CORNERS = np.array([[2.0, 20, 5], [21, 20, 5], [2, 3, 5]])
 
 
 def soup(seed: int, count: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles that cross each other and the border of the picture, some behind the camera."""
+    """Return triangles that cross each other and the border of the picture, some behind the camera."""
     rng = np.random.default_rng(seed)
     screen = np.concatenate([rng.uniform(-8, SIDE + 8, (20, 2)), rng.uniform(1, 9, (20, 1))], 1)
     screen[0, 2] = rng.choice([0.0, -3.0])
@@ -27,7 +27,7 @@ def soup(seed: int, count: int = 12) -> tuple[np.ndarray, np.ndarray]:
 
 
 def naive(screen: np.ndarray, triangles: np.ndarray, cull: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [F,S,S,3] and depths [F,S,S] (infinite where a triangle does not cover the pixel's centre)."""
+    """Return weights [F,S,S,3] and depths [F,S,S], infinite where a triangle misses the pixel's centre."""
     weights, depths = np.zeros((len(triangles), SIDE, SIDE, 3)), np.full((len(triangles), SIDE, SIDE), np.inf)
     for number, corners in enumerate(screen[triangles]):
         flat = len(np.unique(triangles[number])) < 3
@@ -54,7 +54,7 @@ def test_random_triangles_against_the_naive_form(seed: int, cull: bool) -> None:
     assert np.array_equal(ids >= 0, np.isfinite(depths).any(0))
     row, column = np.nonzero(ids >= 0)
     chosen = ids[row, column]
-    # depths are compared in float32, where two that are nearly equal may be
+    # the rasteriser compares depths in float32, where two that are nearly equal may be equal
     assert (depths[chosen, row, column] <= depths.min(0)[row, column] * (1 + 1e-6)).all()
     assert np.abs(barycentric[row, column] - weights[chosen, row, column]).max(initial=0) < 1e-5
     assert not barycentric[ids < 0].any()
@@ -76,7 +76,7 @@ def test_weights_give_the_pixel_s_centre_back(seed: int) -> None:
 @settings(deadline=None)
 @given(SEEDS, st.sampled_from([1.0, 0.5, 1 / 3, 1e-9]))
 def test_shared_edges_leave_no_gap(seed: int, snap: float) -> None:
-    """A crumpled grid over the whole picture; with snap 0.5 edges and vertices run through pixel centres."""
+    """A crumpled grid covers the whole picture; with snap 0.5, edges and vertices lie on pixel centres."""
     rng, cells = np.random.default_rng(seed), 6
     y, x = np.mgrid[0 : cells + 1, 0 : cells + 1] * ((SIDE + 4) / cells) - 2
     moved = np.stack([x, y], -1)
@@ -91,7 +91,7 @@ def test_shared_edges_leave_no_gap(seed: int, snap: float) -> None:
 
 
 def test_both_sides_of_an_edge_round_alike() -> None:
-    """Edges between pixel centres that run through others, by slopes without an exact form."""
+    """Edges from pixel centre to pixel centre pass through others, with slopes that floats cannot hold."""
     far = 1e6
     for run, rise in itertools.product((29, 31, 47), range(2, 60)):
         height, width = 2 * rise + 1, 2 * run + 1

@@ -1,7 +1,7 @@
-"""What each arithmetic instruction computes, for all lanes at once.
+"""The arithmetic instructions of PTX, for all lanes at once.
 
-FP32 is IEEE: every operation rounds once (fma in extended precision, so that a double rounding is left where
-that lies within 2^-11 of a tie). The approximate functions of the GPU are rounded correctly here.
+FP32 is IEEE: every operation rounds once. (fma is computed in extended precision, so it rounds twice where
+that lies within 2^-11 of a tie.) The approximate functions of the GPU are rounded correctly here.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ def _fma(a: Any, b: Any, c: Any) -> Any:
 
 
 def _divide(a: Any, b: Any) -> Any:
-    """Whole numbers are divided towards zero."""
-    if a.dtype.kind == "f":
-        return a / b
+    """Divide integers towards zero."""
     b = np.where(b == 0, 1, b).astype(b.dtype)
     if a.dtype.kind == "u":
         return a // b
@@ -56,27 +54,25 @@ def _shift_right(a: Any, count: Any) -> Any:
 
 
 def _insert(low: Any, into: Any, at: Any, count: Any) -> Any:
-    """bfi: the lowest bits of a number, in place of those of another from a position on."""
+    """Do bfi: put the lowest bits of a number in place of those of another, from a position on."""
     kept = ((np.uint64(1) << count.astype(np.uint64)) - np.uint64(1)) << at.astype(np.uint64)
     moved = low.astype(np.uint64) << at.astype(np.uint64)
     return (into & ~kept | moved & kept).astype(into.dtype)
 
 
 def _tanh(a: Any) -> Any:
-    """As near as the PTX ISA promises, and no nearer."""
+    """Compute tanh as near as the PTX ISA promises, and no nearer."""
     return np.tanh(a) * (1 - 2.0**-11 * np.sin(1e3 * a))
 
 
-# Name without types -> function of operands of the instruction's type.
+# Name without types -> function of the operands, which have the instruction's type.
 PLAIN: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul.lo": np.multiply, "mul": np.multiply, "mul.rn": np.multiply,
-    "mad.lo": lambda a, b, c: a * b + c, "fma.rn": _fma, "div.rn": _divide, "div": _divide,
-    "neg": np.negative, "abs": np.abs, "min": np.fmin, "max": np.fmax,
+    "mad.lo": lambda a, b, c: a * b + c, "fma.rn": _fma, "div": _divide,
+    "neg": np.negative, "min": np.fmin, "max": np.fmax,
     "not": lambda a: ~a, "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
-    "bfi": _insert, "ex2.approx": _wide(np.exp2), "tanh.approx": _wide(_tanh), "sqrt.rn": np.sqrt,
-    "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)),
-    # Addresses are the same numbers in every space.
-    "cvta.to.global": lambda a: a, "cvta.to.shared": lambda a: a,
+    "bfi": _insert, "tanh.approx": _wide(_tanh), "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)),
+    "cvta.to.global": lambda a: a,  # addresses are the same numbers in every space
 }  # fmt: skip
 SHIFTS: dict[str, Callable[[Any, Any], Any]] = {"shl": _shift_left, "shr": _shift_right}
 _ORDERED: dict[str, Callable[[Any, Any], Any]] = {
@@ -86,7 +82,7 @@ _ORDERED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def compare(kind: str, a: Any, b: Any) -> Any:
-    """setp. Where a float is NaN, `equ` and the like are true, `eq` and the like not; `nan` only there."""
+    """Do setp. Where a float is NaN, `nan`, `equ` and the like are true, `eq` and the like false."""
     if a.dtype.kind != "f":
         return _ORDERED[kind](a, b)
     unordered = np.isnan(a) | np.isnan(b)
@@ -98,12 +94,12 @@ def compare(kind: str, a: Any, b: Any) -> Any:
 
 
 def multiply_wide(kind: str, a: Any, b: Any) -> Any:
-    """mul.wide: a product of twice the width."""
+    """Do mul.wide, a product of twice the width."""
     return a.astype(_TWICE[kind]) * b.astype(_TWICE[kind])
 
 
 def convert(parts: tuple[str, ...], *values: Any) -> Any:
-    """cvt, of one operand or of two to a pair of FP16 (the first above)."""
+    """Do cvt, of one operand, or of two to a pair of FP16 with the first in the upper half."""
     if parts[-2] == "f16x2":
         high, low = (value.astype(np.float16).view(np.uint16).astype(np.uint32) for value in values)
         return high << np.uint32(16) | low

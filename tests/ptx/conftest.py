@@ -11,26 +11,21 @@ import pytest
 from tests import needs
 from tests.gpu import host_gpu
 from tests.ptx.device import Machine
-from topos_rt.gpu import cuda, ops
+from topos_rt.gpu import cuda
 from topos_rt.gpu.device_array import Arena
 
 
 @pytest.fixture
-def machine(host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine(host: host_gpu.HostCuda, host_module: ModuleType) -> Iterator[Machine]:
     needs.nvcc()
-    fake = host_gpu.HostCuda(host_module)
-    monkeypatch.setattr(cuda, "runtime", lambda: fake)
-    monkeypatch.setattr(ops, "kernels", lambda: fake)
-    made = Machine(fake)
+    made = Machine(host)
     host_module.record(made)
     yield made
     host_module.record(None)
-    for address in list(fake.blocks):
-        fake.check(address)
 
 
 @pytest.fixture
 def arena(machine: Machine) -> Iterator[Any]:
-    """Memory of that device."""
+    """The memory of that device."""
     with cuda.Stream() as stream, Arena(stream) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Launches of csrc/, run as what nvcc makes of the kernels."""
+"""Launches of csrc/, run as the PTX that nvcc makes of the kernels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.ptx.machine import Block
 from tests.ptx.memory import Global
 from tests.ptx.source import Kernel, kernel_of
 
-_TYPE = re.compile(r"N5topos12_GLOBAL__N_1(.*)E")  # of typeid, of what lies in an anonymous namespace
+_TYPE = re.compile(r"N5topos12_GLOBAL__N_1(.*)E")  # the typeid of a class in an anonymous namespace
 
 
 @cache
 def compiled(source: str, architecture: str) -> str:
-    """The PTX of a source of csrc/."""
+    """Compile a source of csrc/ to PTX."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "out.ptx"
         words = [needs.nvcc(), "-std=c++17", "-O3", f"-arch={architecture}", "-ptx", source, "-o", str(path)]
@@ -40,15 +40,15 @@ class Launch:
     kernel: str
     blocks: int
     counts: Counter[str]  # of all its blocks
-    sectors: int  # distinct ones, summed over the blocks
+    sectors: int  # distinct sectors of each block, summed
 
 
 @dataclass
 class Machine:
-    """Takes launches, see `record` in csrc/bindings.cpp.
+    """Runs launches; see `record` in csrc/bindings.cpp.
 
-    order: None, "forward" or "backward", see `Block`. only: these blocks of each launch, or None.
-    edit: what becomes of the PTX before it is run.
+    order: None, "forward" or "backward", see `Block`. only: the blocks of each launch that run; None: all.
+    edit: changes the PTX before it is run.
     """
 
     device: host_gpu.HostCuda
@@ -70,7 +70,7 @@ class Machine:
         self.launches.append(Launch(f"{Path(source).name}: {type_}", blocks, counts, distinct))
 
     def _kernel(self, source: str, type_: str) -> Kernel:
-        """nvcc names an anonymous namespace otherwise; what follows it is the same."""
+        """Find a kernel by what follows the anonymous namespace, which nvcc names in its own way."""
         body = _TYPE.fullmatch(type_)
         assert body is not None, type_
         return parsed(self.edit(compiled(source, self.architecture)), f"{body[1]}EEEvT_")

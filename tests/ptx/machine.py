@@ -1,8 +1,8 @@
-"""Runs a block of a kernel's PTX: threads are lanes of NumPy arrays.
+"""An interpreter for a block of a kernel's PTX, whose threads are lanes of NumPy arrays.
 
-Of all threads that do not wait, those at the lowest instruction go on together, so that what branches part
-meets again as soon as it can. With an order, warps run one after the other instead, each as far as it comes:
-what lacks a barrier then reads what is not there yet. Copies in the background come as late as they may.
+Of all threads that do not wait, those at the lowest instruction go on together, so that diverged threads meet
+again as soon as they can. With an order, warps run one after the other instead, each as far as it can: a read
+that lacks a barrier then finds nothing. Copies in the background arrive as late as they may.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.ptx.memory import Fault, Global, Shared, bits, sectors, wavefronts
 from tests.ptx.source import Instruction, Kernel, Memory, Number, Operand, Register, Symbol, Vector
 
 WARP = 32
-_STEPS = 5_000_000  # of one block, then it is said to hang
+_STEPS = 5_000_000  # a block that takes more is said to hang
 
 
 class Block:
@@ -41,7 +41,7 @@ class Block:
         self.leaders = frozenset(kernel.labels.values())
 
     def run(self) -> None:
-        """Until every thread has returned. Raises Fault, with the line of PTX."""
+        """Run until every thread has returned. Raises Fault, with the line of PTX."""
         program = self.kernel.instructions
         for _ in range(_STEPS):
             free = ~self.done & ~self.waiting
@@ -53,7 +53,7 @@ class Block:
             here = np.flatnonzero(free if self.order is None else free & self._warp(free))
             place = int(self.at[here].min())
             active = here[self.at[here] == place]
-            while True:  # a straight run
+            while True:  # instructions without a branch or a label
                 going = self._step(program[place], active)
                 place += 1
                 if not going or place in self.leaders:
@@ -75,7 +75,7 @@ class Block:
         self.shared.epoch += 1
 
     def _step(self, instruction: Instruction, active: np.ndarray) -> bool:
-        """Run it for some threads. Whether all of them are at the next one now."""
+        """Run an instruction for some threads. Return whether all of them are at the next one now."""
         moved = active
         if instruction.guard is not None:
             taken = self._bits(instruction.guard)[active] != instruction.negated
@@ -119,7 +119,7 @@ class Block:
         return found
 
     def value(self, operand: Operand, kind: str) -> np.ndarray:
-        """[threads] of a type."""
+        """Return the values [threads] of an operand, in a type."""
         dtype = np.dtype(alu.TYPES[kind])
         if isinstance(operand, Register):
             raw = self._bits(operand.name)
@@ -141,11 +141,11 @@ class Block:
         numbers = {"%ctaid.x": self.number, "%ntid.x": len(self.lanes), "%laneid": self.lanes % WARP}
         if name.startswith("%") and name not in numbers:
             raise Fault(f"a register that this machine does not know: {name}")
-        # Shared memory and parameters begin at zero, each in a space of its own.
+        # Shared memory and parameters each have an address space that begins at zero.
         return np.broadcast_to(numbers.get(name, 0), len(self.lanes))
 
     def put(self, operand: Operand, values: np.ndarray, active: np.ndarray) -> None:
-        """Give a register its value in some threads; narrow ones are extended, by their sign if any."""
+        """Set a register in some threads. Narrow values are extended, by their sign if they have one."""
         assert isinstance(operand, Register), operand
         target = self._bits(operand.name)
         if target.dtype != np.bool_:
@@ -155,7 +155,7 @@ class Block:
         self.products.wrote(operand.name, active)
 
     def addresses(self, operand: Operand, active: np.ndarray) -> np.ndarray:
-        """[active] of a memory operand."""
+        """Return the addresses [active] of a memory operand."""
         assert isinstance(operand, Memory), operand
         wide = isinstance(operand.base, Symbol) or self._bits(operand.base.name).dtype == np.uint64
         return self.value(operand.base, "s64" if wide else "s32")[active].astype(np.int64) + operand.offset
@@ -246,7 +246,7 @@ def _count_global(block: Block, active: np.ndarray, addresses: np.ndarray, size:
 
 
 def _whole_warps(active: np.ndarray) -> np.ndarray:
-    """The warps of some threads. Raises Fault where one is not whole."""
+    """Return the warps of some threads. Raises Fault where one is not whole."""
     warps, lanes = np.unique(active // WARP, return_counts=True)
     if (lanes != WARP).any():
         raise Fault("an instruction of whole warps that some lanes do not reach")
@@ -263,7 +263,7 @@ def _shuffle(block: Block, instruction: Instruction, active: np.ndarray) -> None
 
 
 def _load_tiles(block: Block, instruction: Instruction, active: np.ndarray) -> None:
-    """ldmatrix: lane 8 i + r says where row r of tile i begins; a lane gets two neighbours of each tile."""
+    """Do ldmatrix: lane 8 i + r has the address of row r of tile i; a lane gets two numbers of each tile."""
     assert instruction.parts[3:5] == ("m8n8", "x4") and instruction.parts[-2:] == ("shared", "b16")
     warps = _whole_warps(active)
     target, source = instruction.operands
@@ -275,7 +275,7 @@ def _load_tiles(block: Block, instruction: Instruction, active: np.ndarray) -> N
     if "trans" in instruction.parts:
         tiles = tiles.swapaxes(-1, -2)
     for place, part in enumerate(target.parts):
-        pairs = tiles[:, place].reshape(len(warps), 8, 4, 2)  # row, two neighbours of four lanes
+        pairs = tiles[:, place].reshape(len(warps), 8, 4, 2)  # row, lane of four, two adjacent numbers
         block.put(part, (pairs[..., 1] << np.uint32(16) | pairs[..., 0]).reshape(-1), active)
 
 

@@ -1,4 +1,4 @@
-"""Memory of a launch, and what compute-sanitizer would say of accesses to it.
+"""The memory of a launch, and what compute-sanitizer would say of accesses to it.
 
 Shared memory is watched in units of two bytes. A unit knows who wrote it last and who read it, and in which
 epoch (a barrier begins the next): two threads, one of them writing, in one epoch are a race.
@@ -20,11 +20,11 @@ _NOBODY, _SEVERAL = -1, -2
 
 
 class Fault(AssertionError):
-    """Something that a GPU would not do, or that nobody can rely on."""
+    """Something that a GPU would not do, or that cannot be relied on."""
 
 
 def ranges(addresses: np.ndarray, size: int, unit: int = 1) -> np.ndarray:
-    """[n, size / unit] the units of n accesses, one where an access is of a part of it."""
+    """Return [n, size / unit] the units of n accesses; an access to part of a unit has that one."""
     return addresses[:, None].astype(np.int64) // unit + np.arange(max(1, size // unit))
 
 
@@ -37,9 +37,9 @@ class Shared:
         self.epoch = 0
         self.writer, self.written = np.full(units, _NOBODY), np.full(units, -1)
         self.reader, self.read_at = np.full(units, _NOBODY), np.full(units, -1)
-        self.copying = np.zeros(units, bool)  # cp.async on its way here
-        self.multiplied = np.zeros(units, np.int32)  # wgmma under way that reads it
-        self.generic = np.zeros(units, bool)  # written, and not yet shown to the tensor cores
+        self.copying = np.zeros(units, bool)  # cp.async is still writing them
+        self.multiplied = np.zeros(units, np.int32)  # wgmmas under way that read them
+        self.generic = np.zeros(units, bool)  # written, but not yet visible to the tensor cores
 
     def _units(self, threads: np.ndarray, addresses: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         if int(addresses.min()) < 0 or int(addresses.max()) + size > len(self.bytes):
@@ -54,7 +54,7 @@ class Shared:
             raise Fault("shared memory: an access to bytes that cp.async is still copying")
 
     def read(self, threads: np.ndarray, addresses: np.ndarray, size: int) -> np.ndarray:
-        """[n, size] bytes."""
+        """Read [n, size] bytes."""
         units, who = self._units(threads, addresses, size)
         self.look(units, who)
         return self.bytes[ranges(addresses, size)]
@@ -70,12 +70,12 @@ class Shared:
         other = ~fresh & (self.reader[units] != who)
         self.reader[units] = np.where(other, _SEVERAL, who)
         self.read_at[units] = self.epoch
-        order = np.argsort(units, kind="stable")  # one instruction, several readers of a unit
+        order = np.argsort(units, kind="stable")  # for units that one instruction reads in several threads
         again = order[1:][(units[order[1:]] == units[order[:-1]]) & (who[order[1:]] != who[order[:-1]])]
         self.reader[units[again]] = _SEVERAL
 
     def write(self, threads: np.ndarray, addresses: np.ndarray, values: np.ndarray) -> None:
-        """values: [n, size] bytes."""
+        """Write values, which are [n, size] bytes."""
         size = values.shape[1]
         self.claim(threads, addresses, size)
         self.bytes[ranges(addresses, size)] = values
@@ -96,7 +96,7 @@ class Shared:
 
 
 class Global:
-    """Allocations of a fake device; who wrote what in this launch."""
+    """Allocations of a fake device, and which thread wrote what in this launch."""
 
     def __init__(self, device: host_gpu.HostCuda) -> None:
         self.starts = np.array(sorted(device.blocks), np.int64)
@@ -109,7 +109,7 @@ class Global:
         return block[first : first + host_gpu.size_of(block)]
 
     def _places(self, addresses: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """For each allocation that accesses go to: its number, which accesses, their bytes in it."""
+        """Yield each allocation that accesses go to: its number, which accesses, their bytes in it."""
         addresses = addresses.astype(np.int64)
         if (addresses % size).any():
             raise Fault(f"global memory: {size} bytes at an address that is no multiple of that")
@@ -122,7 +122,7 @@ class Global:
             yield int(which), mine, ranges(offsets, size)
 
     def read(self, threads: np.ndarray, addresses: np.ndarray, size: int) -> np.ndarray:
-        """[n, size] bytes. threads: numbers in the grid."""
+        """Read [n, size] bytes. threads: numbers in the grid."""
         values = np.empty((len(addresses), size), np.uint8)
         for which, mine, places in self._places(addresses, size):
             writers = self.writers[which][places]
@@ -132,7 +132,7 @@ class Global:
         return values
 
     def write(self, threads: np.ndarray, addresses: np.ndarray, values: np.ndarray) -> None:
-        """values: [n, size] bytes."""
+        """Write values, which are [n, size] bytes."""
         for which, mine, places in self._places(addresses, values.shape[1]):
             writers, who = self.writers[which][places], threads[mine, None]
             if ((writers != _NOBODY) & (writers != who)).any() or len(np.unique(places)) != places.size:
@@ -142,10 +142,10 @@ class Global:
 
 
 def wavefronts(lanes: np.ndarray, addresses: np.ndarray, size: int) -> tuple[int, int]:
-    """How often shared memory works for the accesses of one instruction, and how often it must at least.
+    """Return how many turns shared memory takes for the accesses of an instruction, and the least possible.
 
-    Warp by warp; 8 and 16 bytes a lane are served for half and a quarter of a warp at a time. In each turn a
-    bank gives one word, to all who want that one.
+    It serves warp after warp, and half or a quarter of a warp at a time where a lane has 8 or 16 bytes. In
+    each turn a bank gives one word, to all lanes that want it.
     """
     took = least = 0
     together = 128 // max(size, BANK)  # lanes at a time
@@ -159,11 +159,11 @@ def wavefronts(lanes: np.ndarray, addresses: np.ndarray, size: int) -> tuple[int
 
 
 def sectors(lanes: np.ndarray, addresses: np.ndarray, size: int) -> int:
-    """32-byte sectors that the warps of one instruction ask for."""
+    """Return how many 32-byte sectors the warps of one instruction ask for."""
     assert size <= SECTOR
     return len(np.unique(np.stack([lanes // 32, addresses.astype(np.int64) // SECTOR]), axis=1).T)
 
 
 def bits(values: Any) -> np.ndarray:
-    """[n, size] bytes of numbers [n, k]."""
+    """Return the bytes [n, size] of numbers [n, k]."""
     return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)

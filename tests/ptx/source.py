@@ -1,4 +1,4 @@
-"""PTX text to instructions: as much of the language as nvcc writes for csrc/."""
+"""A parser for PTX, for as much of the language as nvcc writes for csrc/."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Operand: TypeAlias = "Register | Number | Symbol | Memory | Vector"
 class Instruction:
     line: int
     text: str
-    parts: tuple[str, ...]  # of the name, such as ("add", "f32")
+    parts: tuple[str, ...]  # the parts of its name, such as ("add", "f32")
     operands: tuple[Operand, ...]
     guard: str | None = None
     negated: bool = False
@@ -81,7 +81,7 @@ class _Reader:
     def declare(self, kind: str, names: str) -> None:
         for name in map(str.strip, names.split(",")):
             counted = re.fullmatch(r"(%\w+?)<\d+>", name)
-            if counted is None and self.scopes:  # of inline assembly: its own in every place
+            if counted is None and self.scopes:  # each piece of inline assembly has its own
                 self.scopes[-1][name] = name = f"{name}@{self.opened}"
             self.registers[counted[1] if counted else name] = WIDTHS[kind]
 
@@ -117,7 +117,7 @@ class _Reader:
 
 
 def kernel_of(text: str, ending: str) -> Kernel:
-    """The kernel of a module whose name ends so."""
+    """Parse the kernel of a module whose name has the ending."""
     text = re.sub(r"//[^\n]*", "", text)
     (found,) = (found for found in _KERNEL.finditer(text) if found[1].endswith(ending))
     return _kernel(text, found)
@@ -151,7 +151,7 @@ def _kernel(text: str, found: re.Match[str]) -> Kernel:
 
 
 def _statements(body: str, line: int) -> Iterator[tuple[int, str]]:
-    """Each statement, label and brace of a scope with its line."""
+    """Yield each statement, label and brace of a scope with its line."""
     place = 0
     while found := re.compile(r"\s*(?:([{}])|([\w$]+:)(?!\w)|([^;{}][^;]*);)").match(body, place):
         begin = found.start(found.lastindex or 0)

@@ -1,7 +1,7 @@
 """The tensor cores, and copies in the background.
 
 Source: PTX ISA, Matrix Fragments for mma.m16n8k16, wgmma.mma_async, Matrix Descriptor Format, cp.async.
-Products of FP16 numbers are exact; they are summed here in FP64 and rounded once to FP32.
+Products of FP16 numbers are exact. They are summed here in FP64 and rounded once to FP32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHAPE = re.compile(r"m64n(\d+)k16")
 
 
 def run(block: Block, instruction: Instruction, active: np.ndarray, warps: np.ndarray) -> None:
-    """mma, or one of the instructions of wgmma."""
+    """Run mma, or one of the instructions of wgmma."""
     if instruction.parts[0] == "mma":
         assert ".".join(instruction.parts[3:]) == "m16n8k16.row.col.f32.f16.f16.f32"
         target, a, b, c = (_parts(operand) for operand in instruction.operands)
@@ -45,7 +45,7 @@ def _parts(operand: Operand) -> tuple[Operand, ...]:
 
 
 def _words(block: Block, registers: tuple[Operand, ...], warps: np.ndarray) -> list[np.ndarray]:
-    """For each register, [warps, 32]."""
+    """Return [warps, 32] for each register."""
     return [block.value(r, "b32").reshape(-1, 32)[warps] for r in registers]
 
 
@@ -55,7 +55,7 @@ def _halves(word: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _left(block: Block, registers: tuple[Operand, ...], warps: np.ndarray) -> np.ndarray:
-    """[warps, 16, 16] of A's four registers."""
+    """Return A [warps, 16, 16] from its four registers."""
     left = np.empty((len(warps), 16, 16))
     for r, word in enumerate(_words(block, registers, warps)):
         for half, value in enumerate(_halves(word)):
@@ -66,7 +66,7 @@ def _left(block: Block, registers: tuple[Operand, ...], warps: np.ndarray) -> np
 def _accumulate(
     block: Block, target: tuple[Operand, ...], left: np.ndarray, right: np.ndarray, warps: np.ndarray
 ) -> None:
-    """D += left right; of four registers for 8 columns, r is row g + 8 (r / 2), column 2 t + r % 2."""
+    """Add left right to D. Of 8 columns' four registers, r is row g + 8 (r / 2), column 2 t + r % 2."""
     product = left @ right
     active = (warps[:, None] * 32 + _LANE).reshape(-1)
     for place, register in enumerate(target):
@@ -77,7 +77,7 @@ def _accumulate(
 
 
 class Products:
-    """wgmma under way, for each warp: which registers and which shared memory they hold."""
+    """The wgmmas under way of each warp, with the registers and the shared memory that they hold."""
 
     def __init__(self, warps: int, used: bool) -> None:
         self.used = used
@@ -102,7 +102,7 @@ class Products:
             self.written.setdefault(name, set()).update(np.unique(active // 32).tolist())
 
     def moved(self, target: Operand, source: Operand, active: np.ndarray) -> None:
-        """nvcc writes moves around inline assembly, and ptxas takes them out again: the copy is held too."""
+        """Hold the copy too: nvcc writes moves around inline assembly, and ptxas removes them."""
         if isinstance(source, Register) and isinstance(target, Register) and source.name in self.held:
             self.held[target.name] = dict(self.held[source.name])
 
@@ -161,13 +161,13 @@ def _multiply(block: Block, instruction: Instruction, warps: np.ndarray) -> None
     for name in _names(a):
         products.begin(name, "A", warps)
     block.counts["flop"] += len(warps) * 2 * 16 * columns * 16
-    # Each warpgroup reads B once: a quarter of it is a warp's share.
+    # Each warpgroup reads B once, so a warp's share is a quarter of it.
     turns = len(warps) * columns * 16 * 2 // 128 // 4
     block.counts.update({"wavefronts": turns, "wavefronts at least": turns})
 
 
 def _from_shared(block: Block, warp: int, descriptor: int, columns: int) -> np.ndarray:
-    """[16, columns] of B, K-major and without a swizzle: blocks of 8 columns of 8 numbers each."""
+    """Return B [16, columns], K-major without a swizzle: blocks of 8 columns with 8 numbers each."""
     start, leading, stride = (((descriptor >> shift) & 0x3FFF) << 4 for shift in (0, 16, 32))
     if descriptor >> 62 or descriptor >> 46 & 0xFFFF:
         raise Fault(f"a matrix descriptor with a swizzle or an offset: {descriptor:#x}")
@@ -206,10 +206,10 @@ _WGMMA: dict[str, Callable[[Block, Instruction, np.ndarray], None]] = {
 
 
 class Copies:
-    """cp.async: done when the thread that began them waits, not before."""
+    """The copies of cp.async. They are done when the thread that began them waits, and not before."""
 
     def __init__(self, threads: int, first: int) -> None:
-        """first: number of the block's first thread in the grid."""
+        """first: the number of the block's first thread in the grid."""
         self.first = first
         self.committed = np.zeros(threads, np.int64)
         self.open: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]] = []

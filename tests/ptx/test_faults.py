@@ -1,4 +1,4 @@
-"""The judge is judged: kernels that lack something are found out, each by what it lacks."""
+"""Kernels that lack something are found out, each by what it lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.gpu import test_graph_conv, test_graph_conv_tiled
 from tests.gpu.shapes import features, random_layer
-from tests.gpu.test_graph_conv_tiled import graph_of
+from tests.gpu.test_graph_conv_tiled import neighbours_of
 from tests.ptx import alu
 from tests.ptx.device import Machine
 from tests.ptx.memory import Fault, Global, wavefronts
@@ -32,8 +32,8 @@ def instead(pattern: str, more: str, count: int = 0) -> Edit:
 def run(kernel: str, arena: Any, machine: Machine, edit: Edit = str, width: int = 128) -> np.ndarray:
     machine.edit = edit
     rng = np.random.default_rng(0)
-    x, graph, layer = features(rng, 30, 128), graph_of(rng, 70, 30), random_layer(rng, 128, width)
-    return RUNS[kernel](arena, x, graph, layer, features(rng, 70, width))
+    x, neighbours, layer = features(rng, 30, 128), neighbours_of(rng, 70, 30), random_layer(rng, 128, width)
+    return RUNS[kernel](arena, x, neighbours, layer, features(rng, 70, width))
 
 
 LACKS: dict[str, tuple[str, Edit, str]] = {
@@ -54,7 +54,7 @@ LACKS: dict[str, tuple[str, Edit, str]] = {
     "products in groups": ("Hopper", without(r"wgmma\.commit_group\S*;"), "held by a wgmma|still reads"),
     "stores to shared memory": ("all GPUs", without(r"st\.shared\.v4\S*\s[^;]*;"), "never written"),
     "alignment": ("all GPUs", instead(r"(ld\.global\.nc\.v4\S*\s[^;]*)\]", r"\1+4]"), "no multiple"),
-    # by 2 GiB, as far as an instruction can say: 64 KiB on may be another allocation
+    # 2 GiB is as far as an instruction can reach; after 64 KiB there may be another allocation.
     "bounds": (
         "all GPUs", instead(r"(ld\.global\.nc\.v4\S*\s[^;]*)\]", r"\1+2147483632]"), "outside of every"
     ),
@@ -80,7 +80,7 @@ def test_nothing_is_found_where_nothing_is_missing(arena: Any, machine: Machine,
 
 @pytest.mark.parametrize("kernel", RUNS)
 def test_every_barrier_is_needed(arena: Any, machine: Machine, kernel: str) -> None:
-    """Left out alone, each is missed. Of 512 columns a group of the norm is shared by two warps."""
+    """Each is missed if it alone is left out. With 512 columns two warps share a group of the norm."""
     texts: list[str] = []
     width = {"all GPUs": 512, "Hopper": 128}[kernel]
     run(kernel, arena, machine, lambda text: texts.append(text) or text, width)
@@ -113,7 +113,7 @@ def test_races_in_global_memory(arena: Any, machine: Machine) -> None:
 def test_banks_by_hand() -> None:
     lanes = np.arange(32)
     assert wavefronts(lanes, 4 * lanes, 4) == (1, 1)
-    assert wavefronts(lanes, 8 * lanes, 4) == (2, 1)  # every second bank, twice
+    assert wavefronts(lanes, 8 * lanes, 4) == (2, 1)  # twice every second bank
     assert wavefronts(lanes, 128 * lanes, 4) == (32, 1)
     assert wavefronts(lanes, 0 * lanes, 4) == (1, 1)  # one word for all
     assert wavefronts(lanes, 16 * lanes, 16) == (4, 4)

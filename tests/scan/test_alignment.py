@@ -1,4 +1,4 @@
-"""Transforms recovered, orientations found, parts missing and added."""
+"""Registration: it recovers transforms, finds orientations, and copes with missing and extra parts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_mirror_image_is_not_taken_for_a_rotation() -> None:
 
 
 def test_rotations_are_even() -> None:
-    """Every orientation is near one of them: the farthest found of many random ones."""
+    """Every one of many random orientations is near one of the rotations."""
     rotations = even_rotations(ORIENTATIONS)
     assert np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3))
     assert np.allclose(np.linalg.det(rotations), 1)

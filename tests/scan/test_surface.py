@@ -17,7 +17,7 @@ NO_TRIANGLES = np.zeros((0, 3), np.int64)
 
 
 def naive(surface: Surface, queries: np.ndarray) -> np.ndarray:
-    """Distances by trying every triangle, each on a fine grid of barycentric places and then refined."""
+    """Return the distances found by trying every triangle."""
     corners = surface.points[surface.triangles]
     best = np.full(len(queries), np.inf)
     for triangle in corners:
@@ -54,7 +54,7 @@ def test_the_nearest_point_of_a_triangle_beats_every_other(seed: int, shape: str
     weights = draw.dirichlet(np.ones(3), 500)
     others = np.linalg.norm(np.concatenate([weights, np.eye(3)]) @ corners[0] - point, axis=1)
     assert found <= others.min() + 1e-9
-    # and it is a point of the triangle: in its plane, and between its corners
+    # It is a point of the triangle: in its plane, and between its corners.
     near = closest_on_triangles(closest_on_triangles(point, corners), corners)
     assert np.linalg.norm(near - closest_on_triangles(point, corners)) < 1e-9
 
@@ -62,7 +62,7 @@ def test_the_nearest_point_of_a_triangle_beats_every_other(seed: int, shape: str
 def test_far_points_of_a_curved_surface_are_off_by_less_than_a_piece() -> None:
     head = ball(rings=60, segments=80, radius=1.0)
     surface = Surface(head.positions, head.triangles)
-    found = surface.closest(np.zeros((1, 3)))  # every triangle is as near
+    found = surface.closest(np.zeros((1, 3)))  # every triangle is equally near
     assert abs(found.distances[0] - naive(surface, np.zeros((1, 3)))[0]) < surface._reach
 
 
@@ -111,7 +111,7 @@ def test_estimated_normals_point_out_of_a_ball_and_of_two() -> None:
     pair = np.concatenate([points, points + np.array([0.5, 0, 0])])
     normals = estimate_normals(pair)
     towards = (normals[:3000] * points).sum(1), (normals[3000:] * points).sum(1)
-    # each is turned as a whole, away from the middle between the two: none is mixed
+    # Each ball is flipped as a whole, so that its normals agree.
     assert all((part > 0).all() or (part < 0).all() for part in towards)
 
 

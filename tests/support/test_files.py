@@ -1,4 +1,4 @@
-"""Writing whole files or nothing."""
+"""Atomic writes: the whole file or nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from topos_rt.support.files import check_writable, write_atomic
 
 
 class System:
-    """The os module as `topos_rt.support.files` sees it, with some calls replaced, for nobody else."""
+    """The os module with some calls replaced, for `topos_rt.support.files` alone."""
 
     def __init__(self, **calls):
         self.__dict__.update(calls)
@@ -75,7 +75,7 @@ def test_creates_directories_only_when_asked(tmp_path):
 
 
 def blocked(tmp_path):
-    """Places that cannot be written, by name."""
+    """Return places that cannot be written, by name."""
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "locked").mkdir()
     (tmp_path / "locked").chmod(0o555)
@@ -114,7 +114,7 @@ def blocked(tmp_path):
 def test_places_that_cannot_be_written(tmp_path, case, attempt, monkeypatch):
     path, message = blocked(tmp_path)[case]
     if case in ("locked directory", "read-only file") and os.geteuid() == 0:
-        # root may write anywhere; let access(2) answer as it would for anyone else
+        # root may write anywhere, so access(2) is made to answer as it would for other users
         monkeypatch.setattr(files, "os", System(access=lambda p, mode: bool(os.stat(p).st_mode & 0o222)))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(OutputError, match=message):

@@ -1,4 +1,4 @@
-"""Tensor files: what is written comes back, and anything else is one clear error."""
+"""Tensor files: what is written can be read back, and everything else gives one clear error."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Egg(HeadModel):
         return self.template + (coefficients @ self.basis).reshape(count, -1, 3)
 
     def joints(self, count: int, seed: int) -> np.ndarray:
-        """Each joint in the middle of the vertices that it moves most."""
+        """Put each joint in the middle of the vertices that it moves most."""
         heads = self.sample(count, seed)
         middle = self.skin / self.skin.sum(0)
         return np.einsum("vj,nvi->nji", middle, heads).astype(np.float32)
@@ -45,7 +45,7 @@ def egg() -> Egg:
     skin[:, 0] = skin[:, 1:].max(1) == 0
     around_the_tongue = np.linalg.norm(template[:, :2] - spots[3], axis=1) < 0.02
     lips = np.flatnonzero(around_the_tongue & (template[:, 2] > 0)).astype(np.int32)
-    # wide, tall, deep, a drop, a twist
+    # The shapes are wide, tall, deep, a drop, and a twist.
     fields = np.stack(
         [
             unit * [1, 0, 0],

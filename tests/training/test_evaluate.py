@@ -1,4 +1,4 @@
-"""What counts as a defect of a generated head, on a synthetic head model."""
+"""Defects of a generated head are counted, on a synthetic head model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def defects(model: HeadModel, heads: np.ndarray) -> Defects:
 
 
 def folded(model: HeadModel, head: np.ndarray, corner: int = 1234) -> np.ndarray:
-    """A vertex pulled over the far side of a neighbour."""
+    """Pull a vertex over the far side of a neighbour."""
     triangle = next(t for t in model.topology.triangles if corner in t)
     other = next(v for v in triangle if v != corner)
     out = head.copy()

@@ -1,4 +1,4 @@
-"""Views of a synthetic head: what the buffers hold, and where the head is in the picture."""
+"""The buffers of a synthetic head hold what is in view, at the place that the view asks for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw(painter: Painter, view: View = FRONT, seed: int = 0) -> GBuffer:
 
 
 class Bald(np.random.Generator):
-    """Chances that never come up: no hair, no shoulders."""
+    """A generator whose chances never come up: no hair, no shoulders."""
 
     def random(self, *_: Any) -> float:
         return 1.0
@@ -59,7 +59,7 @@ def test_normals_are_unit_where_something_is_and_zero_elsewhere(painter: Painter
 
 def test_faces_and_their_normals_point_to_the_camera(painter: Painter) -> None:
     normals, materials, _ = draw_bald(painter)
-    assert (normals[materials != Material.BACKGROUND, 2] > -40).all()  # below zero at the rim, a little
+    assert (normals[materials != Material.BACKGROUND, 2] > -40).all()  # a little below zero at the rim
     rows, columns = np.nonzero(materials)
     x, y = columns - columns.mean(), rows - rows.mean()
     assert np.corrcoef(x, normals[rows, columns, 0])[0, 1] > 0.9
@@ -86,7 +86,7 @@ def test_landmarks_follow_their_vertices(painter: Painter) -> None:
     assert turned[0] > 0.2
     nodded = draw_bald(painter, pitch=15.0).landmarks[nose] - draw_bald(painter, pitch=-15.0).landmarks[nose]
     assert nodded[1] > 0.1
-    assert np.abs(draw_bald(painter).landmarks.astype(float)).max() < 0.75  # of a head that fills 0.7
+    assert np.abs(draw_bald(painter).landmarks.astype(float)).max() < 0.75  # the head fills 0.7
 
 
 def test_landmarks_are_spread_out_and_off_the_eyes(painter: Painter) -> None:

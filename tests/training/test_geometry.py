@@ -1,4 +1,4 @@
-"""Differentiable geometry against the runtime's, and losses that know what they may ignore."""
+"""Differentiable geometry agrees with the runtime's, and losses ignore what they should."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_samples_follow_area_and_fill_their_triangle() -> None:
     assert points[large].mean(0).tolist() == pytest.approx([1, 2 / 3, 0], abs=0.03)
     x, y = points[large, 0] / 3, points[large, 1] / 2
     assert float((x + y).max()) <= 1 + 1e-5
-    # uniform: the corner triangle beyond each half line has a quarter of the area
+    # Points are uniform: the corner triangle beyond each half line has a quarter of the area.
     for part in (x, y, 1 - x - y):
         assert float((part > 0.5).float().mean()) == pytest.approx(0.25, abs=0.015)
 

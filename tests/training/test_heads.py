@@ -1,4 +1,4 @@
-"""What of the synthetic heads does not need `anny`: frames, and the rig made from a head model."""
+"""Synthetic heads without `anny`: their frames, and the rig made from a head model."""
 
 from __future__ import annotations
 

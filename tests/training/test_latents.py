@@ -1,4 +1,4 @@
-"""Anchors: whitened on their own sample, and linear where they should be."""
+"""Anchors have unit variance on their own sample, and are linear where they should be."""
 
 from __future__ import annotations
 

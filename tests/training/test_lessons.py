@@ -27,7 +27,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def some_anchors(count: int) -> Tensor:
-    """Of heads that differ in a hundred ways, the first most."""
+    """Anchors of heads that differ in a hundred ways, most in the first."""
     directions = torch.randn(100, config.NUM_LATENTS * 6, generator=seeded(1))
     amounts = torch.randn(count, 100, generator=seeded(2)) / torch.arange(1, 101) ** 0.5
     return (amounts @ directions).unflatten(1, (-1, 6))

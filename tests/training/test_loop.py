@@ -1,4 +1,4 @@
-"""The training loop on a clock of our own: budgets, averages, bad batches, resuming."""
+"""The training loop runs on a clock of our own: budgets, averages, bad batches, resuming."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Step = Callable[[float], tuple[Tensor, Metrics]]
 
 
 class Clock:
-    """In place of the module `time`: every look costs a second."""
+    """A stand-in for the module `time`, in which every look costs a second."""
 
     def __init__(self) -> None:
         self.now = 5000.0

@@ -1,4 +1,4 @@
-"""The training loop in two processes: one set of weights, learned from the batches of both."""
+"""Two processes learn one set of weights from the batches of both."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_two_processes_learn_one_set_of_weights(tmp_path: Path) -> None:
     processes.spawn(_learn, (port, str(tmp_path)), nprocs=2)
     first, second = (torch.load(tmp_path / f"end{n}.pt", weights_only=True) for n in (0, 1))
     assert first["steps"] == second["steps"] > 20
-    # the mean of the targets; the first one ends with its average, the other with its last weights
+    # Both learn the mean of the targets; the first ends with its average, the other with its last weights.
     assert abs(float(first["weight"]) - 2.0) < 0.05
     assert abs(float(second["weight"]) - 2.0) < 0.05
     assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["model.jsonl", "model.pt"]

@@ -1,4 +1,4 @@
-"""Muon against the decomposition it approximates."""
+"""Muon comes near the decomposition that it approximates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of portraits on disk, drawn with a synthetic head model in this process."""
+"""Sets of portraits are drawn to disk, with a synthetic head model in this process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from models.mini import IMAGE_SIZE
 from tests.training.synthetic import egg
 from training import portraits
-from training.gbuffers import Painter
+from training.gbuffers import Painter, View
 from training.heads import HeadModel
 from training.lessons import what_is_seen
 from training.portraits import draw_set, open_set
 
 
 class InThisProcess:
-    """In place of a pool: the tasks, last one first."""
+    """A stand-in for a pool, which runs the tasks last one first."""
 
     def __init__(self, workers: int, initializer: Any) -> None:
         initializer()
@@ -50,12 +50,12 @@ def test_a_set_comes_back_in_the_order_of_its_heads(tmp_path: Path) -> None:
     assert {len(rows) for rows in pictures} == {10}
     assert pictures.pixels.shape[1:] == (3, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert isinstance(pictures.pixels, np.memmap)
-    # each chunk has a stream of its own, whatever was drawn before it
+    # Each chunk has a random stream of its own, whatever was drawn before it.
     painter, heads = Painter(egg()), egg().sample(5, seed=3)
     rng = np.random.default_rng([3, 2])
     for row in range(4, 8):
         head = painter.with_expression(heads[row // 2], rng)
-        expected = painter.draw(head, portraits.View.random(rng), rng)
+        expected = painter.draw(head, View.random(rng), rng)
         assert np.array_equal(pictures.landmarks[row], expected.landmarks)
         seen = what_is_seen(*(torch.from_numpy(part[None]) for part in expected[:2]))[0]
         assert np.allclose(pictures.seen[row] / 127, seen, atol=0.5 / 127 + 1e-6)

@@ -1,4 +1,4 @@
-"""Lit portraits: in range, repeatable, and showing what the buffers hold."""
+"""Lit portraits are in range and repeatable, and show what the buffers hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def facing(x: int, y: int, z: int) -> Tensor:
-    """Normals [B,S,S,3] that all point one way."""
+    """Return normals [B,S,S,3] that all point one way."""
     return torch.tensor([x, y, z], dtype=torch.int8).expand(BATCH, SIDE, SIDE, 3)
 
 
@@ -64,7 +64,7 @@ def test_portraits_of_a_batch_differ() -> None:
 
 
 def test_white_is_brighter_than_black() -> None:
-    """The same light and camera on the white of an eye and on a pupil."""
+    """The white of an eye and a pupil get the same light and camera."""
     white, black = (lit(material).mean((1, 2, 3)) for material in (Material.SCLERA, Material.PUPIL))
     assert (white > black).all()
     assert float((white - black).mean()) > 0.15
@@ -73,7 +73,7 @@ def test_white_is_brighter_than_black() -> None:
 @pytest.mark.parametrize("material", [m for m in Material if m != Material.SKIN])
 def test_every_material_looks_unlike_skin(material: Material) -> None:
     apart = (lit(material) - lit(Material.SKIN)).abs().mean((1, 2, 3))
-    # stubble is drawn on a part of the heads only
+    # Only a part of the heads has stubble.
     assert int((apart > 1e-3).sum()) >= (1 if material == Material.BEARD else BATCH // 2)
 
 
@@ -86,7 +86,7 @@ def test_materials_are_where_the_buffer_has_them() -> None:
 
 
 def test_light_falls_on_normals() -> None:
-    """Mostly from above and from the camera, so a chin is darker than a brow."""
+    """Light comes mostly from above and from the camera, so a chin is darker than a brow."""
     up, down = (lit(Material.SCLERA, normals=facing(0, y, 0)).mean((1, 2, 3)) for y in (127, -127))
     front, back = (lit(Material.SCLERA, normals=facing(0, 0, z)).mean((1, 2, 3)) for z in (127, -127))
     assert float((up - down).mean()) > 0.02

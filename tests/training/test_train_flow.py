@@ -1,4 +1,4 @@
-"""Losses and sampling of the flow model, without its portraits."""
+"""The losses and sampling of the flow model are checked without its portraits."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_pictures_are_moved_on_request_only(moving: bool) -> None:
     ids = [int((data.anchors == anchors).all(2).all(1).nonzero()) for anchors in batch.anchors]
     there = torch.from_numpy(pictures.landmarks[ids]).float()
     assert torch.equal(batch.landmarks, there) is not moving
-    # brightness and colour change in both cases, by a factor for a channel
+    # Brightness and colour change in both cases, by a factor for each channel.
     lit = torch.from_numpy(pixels[ids]).float() / 255
     factors = batch.pixels[:, None] / lit
     steady = (factors.std(dim=(3, 4)) < 1e-4).all(2).any(1)
@@ -80,7 +80,7 @@ def test_an_untrained_network_predicts_no_velocity(model: FlowModel) -> None:
     assert torch.equal(sample_flow(model, tokens, 2, 3.0, seed=5), start)
     anchors = torch.randn(2, config.NUM_LATENTS, 6, generator=seeded(2))
     loss = float(flow_loss(model, tokens, anchors, seeded(4)).detach())
-    # the mean square of (1 - sigma) e - x0, whatever the times were
+    # The mean square of (1 - sigma) e - x0 does not depend on the times.
     expected = (1 - SIGMA_MIN) ** 2 + float(anchors.square().mean())
     assert loss == pytest.approx(expected, rel=0.1)
 

@@ -1,4 +1,4 @@
-"""The VAE's data, start and loss on synthetic heads."""
+"""The VAE's data, start and loss are checked on synthetic heads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The ceilings of a machine: the rates of a large matrix product and of a large copy, on random data.
 
-The product runs through the backend that is measured, with its options, so that the ceiling has the same
-library, threads and precision. The bytes of a copy are those read plus those written.
+The product runs in the measured backend with its options, so that the ceiling is that of the same library,
+threads and precision. The bytes of a copy are those read plus those written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from topos_rt.bench.watch import Watched
 from topos_rt.engines import EngineOptions, backend
 from topos_rt.engines.contract import Backend
 
-# Side of the product, bytes of the copy: many times the caches, some milliseconds each.
+# Side of the product and bytes of the copy: much larger than the caches, taking a few milliseconds each.
 CPU_SIZES = (1024, 64 << 20)
 DEVICE_SIZES = (8192, 1 << 30)
 _SECONDS = 0.5
@@ -31,12 +31,12 @@ MODELS = Path(__file__).with_name("gemm")
 
 
 def measure(name: str, options: EngineOptions, sizes: tuple[int, int] | None = None) -> dict[str, Any]:
-    """Return the rates of a backend as JSON: `gemm` in FLOP/s, `copy` in bytes/s, each by its median time.
+    """Return the rates of a backend as JSON: `gemm` in FLOP/s, `copy` in bytes/s, each from the median time.
 
     Args:
         name: the backend.
-        options: those of the measured engines; `precision` must be settled.
-        sizes: side of the product and bytes of the copy; None: those for the kind of device.
+        options: the options of the measured engines; `precision` must be settled.
+        sizes: side of the product and bytes of the copy; None selects the sizes for the kind of device.
     """
     chosen = backend(name)
     side, size = sizes or (DEVICE_SIZES if chosen.on_device else CPU_SIZES)
@@ -61,7 +61,7 @@ def _gemm(chosen: Backend, options: EngineOptions, side: int) -> dict[str, Any]:
 
 
 def _copied(size: int, samples: list[float]) -> dict[str, Any]:
-    """Return the JSON of a copy of `size` bytes that took these milliseconds."""
+    """Return the JSON of a copy of `size` bytes, given its times in milliseconds."""
     row = summary(samples)
     return {"bytes": size, "ms": row, "bytes_per_s": _rate(2 * size, row)}
 
@@ -69,7 +69,7 @@ def _copied(size: int, samples: list[float]) -> dict[str, Any]:
 def _copy_host(size: int) -> list[float]:
     source = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     target = np.empty_like(source)
-    np.copyto(target, source)  # the first touches the pages
+    np.copyto(target, source)  # the first copy also maps the pages
     return _repeat(lambda: np.copyto(target, source))
 
 
@@ -94,7 +94,7 @@ def _copy_device(size: int) -> list[float]:
 
 
 def _repeat(work: Callable[[], Any]) -> list[float]:
-    """Milliseconds of some runs: what `work` returns where that is a float, else by the host's clock."""
+    """Return the milliseconds of some runs: what `work` returns if that is a float, else the host's clock."""
     samples: list[float] = []
     stop = time.perf_counter() + _SECONDS
     while len(samples) < _AT_LEAST or (time.perf_counter() < stop and len(samples) < _AT_MOST):

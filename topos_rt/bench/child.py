@@ -1,6 +1,6 @@
 """`python -m topos_rt.bench.child JSON`: one fresh process up to its first heads, timed by its own clock.
 
-Prints one JSON object. Only the standard library is imported before the clock runs.
+It prints one JSON object. Only the standard library is imported before the clock starts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any  # noqa: E402
 
 
 def main() -> None:
-    """Import, load, make heads; milliseconds of each."""
+    """Import, load and make two heads, then print the milliseconds of each."""
     task = json.loads(sys.argv[1])
     ms = {"interpreter": 1e3 * (_BEGAN - task["spawned"])}
     clock = _Clock(ms)
@@ -29,7 +29,7 @@ def main() -> None:
     request = Request(**task["request"] | {"graphs": (), "cache": Path(task["request"]["cache"])})
     builds = _Builds()
     on_device = backend(request.backend).on_device
-    free = device_memory() if on_device else None  # makes the CUDA context, a part of loading
+    free = device_memory() if on_device else None  # this creates the CUDA context, which is part of loading
     with opened(request, builds.progress) as session:
         clock.lap("load")
         ms["build"] = builds.ms
@@ -49,11 +49,11 @@ def _head(session: Any, clock: _Clock, name: str) -> None:
     from topos_rt.bench.session import HEAD
 
     clock.ms[name] = session.head()[HEAD]
-    clock.restart()  # the GLB is no part of a head
+    clock.restart()  # the time of the GLB does not count
 
 
 class _Clock:
-    """Laps, in milliseconds."""
+    """A clock that notes laps in milliseconds."""
 
     def __init__(self, ms: dict[str, float]) -> None:
         self.ms = ms
@@ -69,7 +69,7 @@ class _Clock:
 
 
 class _Builds:
-    """How long engines were being built, as the progress of their builds tells."""
+    """The time spent on building engines, measured by the progress callback of their builds."""
 
     def __init__(self) -> None:
         self.ms = 0.0

@@ -1,7 +1,7 @@
-"""Fresh processes up to their first head, from named start states.
+"""Timings of fresh processes up to their first head, from named start states.
 
-A warm process has the engines loaded and every kernel run; the states before that differ in what is kept on
-disk. The files of the model are in the system's cache in all of them.
+A warm process has loaded its engines and run every kernel. The states before that differ in what is on disk;
+in all of them the system's cache holds the model's files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from topos_rt.bench.stats import summary
 from topos_rt.engines import backend as find_backend
 from topos_rt.errors import BackendError, one_line
 
-# State -> what it means. Of backends that build engines; the others have one.
+# State -> what it means, for backends that build engines; the other backends have only the state in FRESH.
 STATES = {
     "no cache": "engines are built, and their kernels compiled",
     "engine cache": "engines are in the cache, their compiled kernels are not",
@@ -35,9 +35,9 @@ _TIMEOUT_S = 1800
 
 
 def measure(request: Request, backend: str, repeats: int, tell: Tell) -> list[dict[str, Any]]:
-    """Each state, without and with `HeadPipeline.warm_up` before the first head; statistics over `repeats`.
+    """Time each state without and with `HeadPipeline.warm_up` before the first head, `repeats` times.
 
-    The user's own cache of engines is neither used nor changed. Raises BackendError where a process fails.
+    The user's engine cache is neither used nor changed. Raises BackendError if a process fails.
     """
     states = STATES if find_backend(backend).builds else FRESH
     told: dict[tuple[str, bool], list[dict[str, Any]]] = {}
@@ -46,7 +46,7 @@ def measure(request: Request, backend: str, repeats: int, tell: Tell) -> list[di
         for warmed in repeats * (False, True):
             with tempfile.TemporaryDirectory(prefix="topos-rt-") as folder:
                 prepared = dataclasses.replace(request, backend=backend, cache=Path(folder))
-                # In this order each state is what the process before has left behind.
+                # In this order, each process finds on disk what the one before has left.
                 for state in states:
                     tell(sum(map(len, told.values())) / total, f"fresh process, {state}")
                     if state == "engine cache":
@@ -79,7 +79,7 @@ def _forget_kernels(cache: Path) -> None:
 
 @contextmanager
 def _environment() -> Iterator[dict[str, str]]:
-    """That of the children: our sources, compiled to bytecode as anyone's are after the first start."""
+    """Yield the environment of the children: our sources, compiled to bytecode as after any first start."""
     roots = [str(Path(topos_rt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, roots))}
     if not sys.dont_write_bytecode:

@@ -1,9 +1,9 @@
 """Whether one result is slower than another, beyond noise.
 
-Two files are compared by the samples they hold; that needs no model and no GPU, and serves two versions of a
-program. What changed on the machine between the two is then part of the difference, so that a change counts
-only where it is also larger than that of the ceiling measured beside each. `rerun` has no such doubt: both
-settings run turn by turn in one process.
+Two files are compared by the samples they hold. That needs no model and no GPU, and works across two versions
+of the program. Any change of the machine between the two is then part of the difference, so a change counts
+only if it is also larger than the change of the ceiling measured beside each. `rerun` avoids this: both
+settings run in turns in one process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from topos_rt.bench.work import model_digest
 from topos_rt.errors import InputError
 from topos_rt.model.bundle import Bundle
 
-# Dotted key that must be the same -> what to call it.
+# Dotted keys that must be the same -> what to call them.
 _SAME = {
     "protocol.mode": "what was timed, heads or graphs",
     "settings.model.sha256": "the model",
@@ -30,18 +30,18 @@ _SAME = {
     "settings.evaluations": "the evaluations of the network",
     "settings.input": "the picture",
 }
-# Keys that may differ, but should be known to.
+# Keys that may differ, but whose differences are reported.
 _NOTED = ("settings.backend", "settings.precision", "settings.threads", "settings.sampling.solver",
           "settings.guidance_policy", "machine.cpu", "machine.cores", "machine.topos_rt",
           "device.after.name")  # fmt: skip
-# Where these are the same, the ceilings of two results should be.
+# If these are the same, the ceilings of two results should be the same too.
 _ONE_MACHINE = ("settings.backend", "settings.precision", "settings.threads", "machine.cpu",
                 "device.after.name", "ceilings.gemm.side")  # fmt: skip
 _WARM_UP = 10
 
 
 def compare_results(a: Mapping[str, Any], b: Mapping[str, Any], limit: float | None = None) -> dict[str, Any]:
-    """Compare two results as they are; see `report`. Raises InputError where they cannot be."""
+    """Compare two results as they are; see `report`. Raises InputError if they timed different work."""
     check(a, b)
     return report(a, b, a["samples_ms"], b["samples_ms"], limit, interleaved=False)
 
@@ -49,10 +49,10 @@ def compare_results(a: Mapping[str, Any], b: Mapping[str, Any], limit: float | N
 def rerun(
     a: Mapping[str, Any], b: Mapping[str, Any], base: Request, limit: float | None, tell: Tell
 ) -> dict[str, Any]:
-    """Run the settings of both results here, turn by turn, and compare that.
+    """Run the settings of both results here, in turns, and compare the new times.
 
-    base: the model, picture and cache, which results do not tell.
-    Raises InputError where the model is not theirs, or a backend does not work here.
+    base: the model, picture and cache, which the results do not contain.
+    Raises InputError if the results are of another model, and BackendError if a backend does not work here.
     """
     check(a, b)
     if a["protocol"]["mode"] != HEADS:
@@ -109,10 +109,10 @@ def report(
     *,
     interleaved: bool,
 ) -> dict[str, Any]:
-    """For the JSON: `rows`, `slower` (what is slower than the limit allows), `differs` (settings).
+    """Return the JSON of a comparison: `rows`, `slower` (names slower than allowed), `differs` (settings).
 
-    The end to end time decides where there is one, otherwise every graph. Slower is what is so by more than
-    `limit` as a share, and significantly.
+    A name is slower if it is significantly slower by more than the share `limit`. The end-to-end time decides
+    where there is one, otherwise every graph.
     """
     rows, drift = {}, 0.0 if interleaved else _drift(a, b)
     for name in first:
@@ -139,14 +139,14 @@ def report(
 
 
 def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """By how much the machine itself was faster or slower at a large product, as a share; 0: not known."""
+    """Return by what share the machine itself was faster or slower at a large product; 0 if not known."""
     same = all(_at(a, key) == _at(b, key) for key in _ONE_MACHINE)
     first, second = (_at(result, "ceilings.gemm.ms.p50") for result in (a, b))
     return abs(float(second) / float(first) - 1) if same and first and second else 0.0
 
 
 def _by_turns(sessions: tuple[Session, Session], runs: int, tell: Tell) -> tuple[Samples, Samples]:
-    """The same number of heads of each, A B B A A B …: neither always comes first."""
+    """Time `runs` heads of each in the order A B B A A B …, so that neither always comes first."""
     samples: tuple[Samples, Samples] = ({}, {})
     for run in range(runs):
         tell(run / runs, f"heads {run + 1} of {runs}")
@@ -177,7 +177,7 @@ def _at(tree: Any, key: str) -> Any:
 
 
 def read_pair(paths: tuple[Path, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both results. Raises InputError as `topos_rt.bench.result.load`."""
+    """Read both results. Raises what `topos_rt.bench.result.load` raises."""
     from topos_rt.bench.result import load
 
     return load(paths[0]), load(paths[1])

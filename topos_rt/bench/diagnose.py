@@ -1,4 +1,4 @@
-"""What a measurement says about itself: one line for each thing that holds it back, with the remedy.
+"""The diagnosis of a measurement: one line for each thing that slows or disturbs it, with the remedy.
 
 The first two rules and their limits are trtexec's own.
 """
@@ -20,7 +20,7 @@ Result = Mapping[str, Any]
 
 
 def diagnose(result: Result) -> list[dict[str, str]]:
-    """The lines for a result: `kind`, `what`, `fix`."""
+    """Return the lines for a result, each with the keys `kind`, `what` and `fix`."""
     return [
         {"kind": kind, "what": what, "fix": fix} for kind, rule in RULES.items() for what, fix in rule(result)
     ]
@@ -65,7 +65,7 @@ def _thermal(result: Result) -> Iterator[tuple[str, str]]:
         )
     first, last = before["sm_mhz"], after["sm_mhz"]
     if first and last and last < (1 - CLOCK_DROP) * first:
-        heat = after["temperature_c"]  # not every GPU tells
+        heat = after["temperature_c"]  # not every GPU reports it
         where = "" if heat is None else f", at {heat:.0f} °C"
         yield (
             f"the GPU's clock fell from {first:.0f} to {last:.0f} MHz{where}",

@@ -1,4 +1,4 @@
-"""What is known of the machine a measurement was made on, and what state it was in."""
+"""Facts about the machine of a measurement, and the state it was in."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PACKAGES = ("numpy", "onnxruntime", "pillow", "tensorrt-rtx", "tensorrt", "cuda-
 # Variables that change what is measured.
 FLAGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
          "CUDA_MODULE_LOADING", "CUDA_LAUNCH_BLOCKING", "CUDA_CACHE_DISABLE")  # fmt: skip
-# nvidia-smi's name -> ours; numbers but for the first three.
+# nvidia-smi's name -> ours; all values are numbers except those in _TEXTS.
 _GPU = {
     "name": "name", "driver_version": "driver", "pstate": "pstate", "clocks.sm": "sm_mhz",
     "clocks.mem": "memory_mhz", "clocks.max.sm": "max_sm_mhz", "power.draw": "power_w",
     "power.limit": "power_limit_w", "temperature.gpu": "temperature_c", "memory.used": "memory_used_mib",
 }  # fmt: skip
 _TEXTS = ("name", "driver", "pstate")
-# The same bits under the newer and the older name; bits as NVML's nvmlClocksEventReasons has them.
+# The newer and the older name of the same bits, which are NVML's nvmlClocksEventReasons.
 _REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 REASONS = {
     0x4: "the power limit", 0x8: "a hardware slowdown", 0x20: "the temperature (software)",
@@ -36,7 +36,7 @@ REASONS = {
 
 
 def facts() -> dict[str, Any]:
-    """What does not change during a measurement. No path and no name of the machine or its user."""
+    """Return what does not change during a measurement, without paths or the names of machine and user."""
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -50,7 +50,7 @@ def facts() -> dict[str, Any]:
 
 
 def load_average() -> float | None:
-    """Processes that ran or wanted to in the last minute; None where the system does not count them."""
+    """Return the load average of the last minute; None where the system does not have one."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
@@ -58,10 +58,10 @@ def load_average() -> float | None:
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has held at once, None where that is not known."""
+    """Return this process's peak memory in bytes; None where it is not known."""
     if match := re.search(r"^VmHWM:\s+(\d+) kB", _read("/proc/self/status"), re.MULTILINE):
         return 1024 * int(match[1])
-    # Not ru_maxrss where it can be helped: on Linux a child starts with that of its parent.
+    # ru_maxrss is the fallback: on Linux a child inherits its parent's value.
     try:
         import resource
     except ImportError:
@@ -70,7 +70,7 @@ def peak_bytes() -> int | None:
 
 
 def gpu_state(query: Query | None = None) -> dict[str, Any] | None:
-    """Name, clocks, power, temperature of the first GPU, and what holds its clocks down; None without one."""
+    """Return the first GPU's name, clocks, power, temperature and clock limits; None without a GPU."""
     ask = query or _first_gpu
     answer = ask(",".join(_GPU))
     if answer is None:
@@ -84,7 +84,7 @@ def gpu_state(query: Query | None = None) -> dict[str, Any] | None:
 
 
 def device_memory() -> Mapping[str, int] | None:
-    """Free bytes on the current GPU, None without one."""
+    """Return the free bytes of the current GPU; None without a GPU."""
     from topos_rt.gpu import cuda
 
     try:

@@ -1,4 +1,4 @@
-"""A measurement as a picture: where the time of a head goes, and how steady it is. Needs matplotlib."""
+"""A plot of a measurement: where the time of a head goes, and how steady it is. This needs matplotlib."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINES = {"p50": "#1d8a5f", "p99": "#c2553a"}
 def draw(result: Mapping[str, Any]) -> bytes:
     """Draw a result of `topos-rt bench` as a PNG.
 
-    Above are the medians with the 99th percentiles behind them, below the runs in their order.
+    The upper half shows the medians, with the 99th percentiles behind them; the lower half the runs in order.
 
     Raises MissingExtraError without matplotlib.
     """

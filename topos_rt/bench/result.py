@@ -1,4 +1,4 @@
-"""One measurement as a JSON object: made here, and read back strictly. `docs/bench.md` documents the keys."""
+"""A measurement as a JSON object: made here, and read back strictly. `docs/bench.md` documents the keys."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _DECIMALS = 5  # of kept samples: 10 ns
 def measure(
     request: Request, runs: int, warm_up: int, repeats: int, tell: Tell, progress: BuildCallback | None = None
 ) -> dict[str, Any]:
-    """Measure; the JSON object.
+    """Measure, and return the JSON object.
 
     Args:
-        request: what.
-        runs: heads, or runs of each graph.
-        warm_up: heads before that, at least.
-        repeats: fresh processes for each cold state; 0: none.
-        tell: told the share done and of what.
-        progress: told of builds, as in `HeadPipeline.open`.
+        request: what to measure.
+        runs: the number of heads, or of runs of each graph.
+        warm_up: the least number of heads to make before that.
+        repeats: the number of fresh processes for each cold state; 0 for none.
+        tell: a callback that receives the share done and what is being done.
+        progress: a callback for engine builds, as in `HeadPipeline.open`.
     """
     about = machine.facts() | {"load_average_before": machine.load_average()}
-    # First: what goes wrong there does so before the long part.
+    # Fresh processes come first, so that a failure there comes before the long part.
     fresh = cold.measure(request, choose_backend(request.backend)[0], repeats, tell) if repeats else []
     has_device = find_backend(choose_backend(request.backend)[0]).on_device
     free = machine.device_memory() if has_device else None
@@ -52,7 +52,7 @@ def measure(
         backend = session.pipeline.backend
         about["backend"] = session.pipeline.backend_reason
         warmed = session.warm_up(warm_up, tell)
-        peak = machine.peak_bytes()  # before the ceilings, which take more than a small model
+        peak = machine.peak_bytes()  # before the ceilings, which need more memory than a small model
         tell(0.0, "measuring the ceilings")
         best = ceilings.measure(backend, session.options)
         before = machine.gpu_state() if has_device else None
@@ -100,7 +100,7 @@ def measure(
 
 
 def _run(session: Session, runs: int, tell: Tell) -> tuple[Samples, Sequence[str]]:
-    """Times of the stages of whole heads, none where graphs run alone; and which graphs ran."""
+    """Return the times of the stages of whole heads (empty if graphs run alone) and the graphs that ran."""
     if session.request.graphs:
         if not session.metadata:
             session.head()
@@ -134,7 +134,7 @@ def _settings(session: Session, settings: SamplerSettings) -> dict[str, Any]:
 
 
 def guidance_policy(settings: SamplerSettings) -> str:
-    """When guidance acts, in words."""
+    """Return in words when guidance acts."""
     if not settings.guidance:
         return "off"
     low, high = settings.interval
@@ -144,7 +144,7 @@ def guidance_policy(settings: SamplerSettings) -> str:
 
 
 def _taken(before: Mapping[str, int] | None, after: Mapping[str, int] | None) -> dict[str, int] | None:
-    """Bytes on the device while loaded. Everything there is allocated at loading: that is the peak."""
+    """Return the bytes that loading took on the device. Nothing is allocated later, so they are the peak."""
     if before is None or after is None:
         return None
     return {"peak_bytes": before["free_bytes"] - after["free_bytes"], **after}
@@ -157,7 +157,7 @@ def _kept(samples: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
 def load(path: Path) -> dict[str, Any]:
     """Read a result that this program wrote.
 
-    Raises InputError for what is no such file, of another version of the schema, or damaged.
+    Raises InputError for any other file, another version of the schema, or a damaged file.
     """
     what = f"result {path}"
     try:

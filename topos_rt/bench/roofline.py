@@ -1,9 +1,9 @@
-"""How near a measurement is to what the machine allows.
+"""How close a measurement comes to what the machine allows.
 
-The floor of a run is the larger of its exact FLOPs over the rate of a large matrix product, and the bytes
-of its inputs and outputs over the rate of a large copy, both measured beside it. rho is the floor over the
-median: 1 is perfect. Norms, activations and softmax count as no FLOPs, weights as no bytes, so that a floor
-is never too high.
+The floor of a run is the larger of two times: its exact FLOPs over the rate of a large matrix product, and
+the bytes of its inputs and outputs over the rate of a large copy, both measured in the same process. rho is
+the floor over the median: 1 is perfect. Norms, activations and softmax count as no FLOPs and weights as no
+bytes, so that a floor is never too high.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def roofline(
     graphs: Mapping[str, Mapping[str, Any]],
     stages: Mapping[str, Row],
 ) -> dict[str, Any]:
-    """Floor and rho of each measured graph and, where heads were measured, of a head.
+    """Return floor and rho of each measured graph and, where heads were measured, of a head.
 
     Args:
-        ceilings: of `topos_rt.bench.ceilings.measure`.
-        flops: of one run of each graph, from the manifest.
-        sizes: bytes of one run of each graph.
-        runs: of each graph in one head.
-        graphs: times of single runs, by the names of `topos_rt.bench.watch.FIELDS`.
-        stages: times of whole heads.
+        ceilings: the result of `topos_rt.bench.ceilings.measure`.
+        flops: the FLOPs of one run of each graph, from the manifest.
+        sizes: the bytes that one run of each graph reads and writes.
+        runs: the number of runs of each graph in one head.
+        graphs: the times of single runs, by the names of `topos_rt.bench.watch.FIELDS`.
+        stages: the times of whole heads.
     """
     rate, bandwidth = ceilings["gemm"]["flops_per_s"], ceilings["copy"]["bytes_per_s"]
     floors = {graph: _floor(flops[graph], sizes[graph], rate, bandwidth) for graph in sizes}

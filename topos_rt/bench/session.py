@@ -1,4 +1,4 @@
-"""A warm pipeline under measurement: whole heads, or single graphs on the inputs of a real head."""
+"""Timings of a warm pipeline: of whole heads, or of single graphs on the inputs of a real head."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks, engine_source
 from topos_rt.pipeline import HeadPipeline
 
-Samples: TypeAlias = dict[str, list[float]]  # what -> milliseconds of each run
-Tell: TypeAlias = Callable[[float, str], object]  # share done, and of what
+Samples: TypeAlias = dict[str, list[float]]  # name -> milliseconds of each run
+Tell: TypeAlias = Callable[[float, str], object]  # receives the share done and what is being done
 
-# Of a head, in order; then the sums.
+# The stages of a head in order, their sum, and the export.
 STAGES = (
     "image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "other", "head", "glb",
 )  # fmt: skip
 HEAD, TO_GLB = "head", "portrait to glb"
-_SIDE = 512  # of the picture that is made up where none is given
+_SIDE = 512  # pixels; the picture that is made up if none is given
 _WINDOW = 5
 _STEADY = 0.02
 _LONGEST_WARM_UP_S = 60.0
@@ -37,7 +37,7 @@ _LONGEST_WARM_UP_S = 60.0
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure. Raises OptionError for an unknown graph, precision or number of threads."""
+    """What to measure. Raises OptionError for an unknown graph or precision, or a bad number of threads."""
 
     model: str = "mini"
     backend: str = "auto"
@@ -46,8 +46,8 @@ class Request:
     cache: Path | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)  # keywords of a pipeline's call
     image: str | None = None  # a file; None: random pixels in memory
-    seed: int = 0  # of the first run; each that follows has the next
-    graphs: tuple[str, ...] = ()  # these alone, not whole heads
+    seed: int = 0  # of the first run; each following run takes the next one
+    graphs: tuple[str, ...] = ()  # measure these alone instead of whole heads
 
     def __post_init__(self) -> None:
         for graph in self.graphs:
@@ -56,7 +56,7 @@ class Request:
 
 
 class Session:
-    """A loaded model whose engines are watched. Use `opened`."""
+    """A loaded model with watched engines. Use `opened` to get one."""
 
     def __init__(
         self, request: Request, pipeline: HeadPipeline, engines: Mapping[str, Watched], options: EngineOptions
@@ -67,7 +67,7 @@ class Session:
         self.metadata: Mapping[str, Any] = {}  # of the last head
 
     def head(self) -> dict[str, float]:
-        """Make one head and its GLB; milliseconds of each stage and of the sums."""
+        """Make one head and its GLB. Return the milliseconds of each stage and of the sums."""
         seed, self._next_seed = self._next_seed, self._next_seed + 1
         start = time.perf_counter()
         head = self.pipeline(self._image, seed=seed, **self.request.sampling)
@@ -85,9 +85,9 @@ class Session:
         }
 
     def warm_up(self, least: int, tell: Tell) -> dict[str, Any]:
-        """Run until heads no longer get faster: the medians of two windows of runs within 2 %.
+        """Make heads until they no longer get faster: the medians of two windows of runs are within 2 %.
 
-        At least `least` heads and one run of every graph, at most a minute.
+        This makes at least `least` heads, runs every graph once and takes a minute at most.
         """
         self.pipeline.warm_up()
         samples: list[float] = []
@@ -100,7 +100,7 @@ class Session:
         return {"runs": len(samples), "steady": steady}
 
     def heads(self, runs: int, tell: Tell) -> Samples:
-        """Time whole heads, and in the engines every run of a graph."""
+        """Time whole heads, while the engines time every run of a graph."""
         samples: Samples = {}
         with self.record():
             for run in range(runs):
@@ -110,7 +110,7 @@ class Session:
         return samples
 
     def alone(self, runs: int, tell: Tell) -> None:
-        """Time the requested graphs one by one, on what they were given last."""
+        """Time the requested graphs one by one, each on its last inputs."""
         graphs = self.request.graphs
         if "dit_step_guided" in graphs and not self.engines["dit_step_guided"].feeds:
             self.pipeline.warm_up()
@@ -126,7 +126,7 @@ class Session:
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """Note every run of every engine meanwhile."""
+        """Record every run of every engine inside the `with` block."""
         with ExitStack() as stack:
             for engine in self.engines.values():
                 stack.enter_context(engine.record())
@@ -135,9 +135,9 @@ class Session:
 
 @contextmanager
 def opened(request: Request, progress: BuildCallback | None = None) -> Iterator[Session]:
-    """Load the model of a request with watched engines, and close it in the end.
+    """Load the model of a request with watched engines, and close it at the end.
 
-    Raises what `HeadPipeline.open` does.
+    Raises what `HeadPipeline.open` raises.
     """
     name, reason = choose_backend(request.backend)
     bundle = Bundle.open(request.model)
@@ -161,6 +161,6 @@ def _steady(samples: list[float]) -> bool:
 
 
 def _random_picture() -> np.ndarray:
-    """[512,512,3] uint8: coarse random patches, so that no stage works on zeros."""
+    """Return [512,512,3] uint8: coarse random patches, so that no stage works on zeros."""
     patches = np.random.default_rng(0).integers(0, 256, (_SIDE // 16, _SIDE // 16, 3), np.uint8)
     return patches.repeat(16, 0).repeat(16, 1)

@@ -1,8 +1,8 @@
-"""Statistics of run times, and whether two sets of them differ.
+"""Statistics of run times, and a test of whether two sets of them differ.
 
 Percentiles are interpolated linearly between order statistics (NumPy's default, type 7 of Hyndman and Fan
-1996). Runs that follow one another are not independent: a machine warms up, or another process wakes. So
-resampling takes blocks of neighbouring runs (block bootstrap, Kuensch 1989), never single ones.
+1996). Consecutive runs are not independent: a machine warms up, or another process wakes. So resampling draws
+blocks of consecutive runs (block bootstrap, Kuensch 1989), never single runs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from topos_rt.errors import OptionError
 Row: TypeAlias = dict[str, "float | int | None"]
 
 PERCENTILES = (50, 90, 95, 99)
-_BLOCK = 5  # neighbouring runs that stay together
+_BLOCK = 5  # consecutive runs that stay together
 _RESAMPLES = 2000
 _CONFIDENCE = 95.0
-MIN_COMPARED = 4 * _BLOCK  # runs; fewer make no blocks to resample
+MIN_COMPARED = 4 * _BLOCK  # runs; fewer give too few blocks to resample
 
 
 def summary(samples: Sequence[float]) -> Row:
-    """min, mean, p50, p90, p95, p99, max, cv and n of at least one sample, in the unit of the samples.
+    """Return min, mean, p50, p90, p95, p99, max, cv and n of one or more samples, in the unit of the samples.
 
-    cv is the standard deviation (n - 1 in its denominator) over the mean, None for a single sample.
+    cv is the standard deviation (with n - 1 in its denominator) over the mean, None for a single sample.
     """
     values = np.asarray(samples, np.float64)
     mean = float(values.mean())
@@ -43,10 +43,10 @@ def summary(samples: Sequence[float]) -> Row:
 
 
 def a_a_spread(samples: Sequence[float], seed: int = 0) -> float:
-    """How far the medians of two halves of the same samples lie apart, as a share: 95th percentile.
+    """Return how far apart the medians of two halves of the samples lie, as a share: the 95th percentile.
 
-    The halves are made of blocks of neighbouring runs, drawn at random. What two results differ by is
-    noise below this. Raises OptionError for fewer than `MIN_COMPARED` samples.
+    The halves consist of blocks of consecutive runs, drawn at random. A smaller difference between two
+    results is noise. Raises OptionError for fewer than `MIN_COMPARED` samples.
     """
     blocks = _blocks(samples)
     rng = np.random.default_rng(seed)
@@ -66,11 +66,11 @@ class Difference:
     change: float  # of the medians
     low: float  # 95 % interval of `change`
     high: float
-    a_a: float  # the larger A/A spread of the two; of runs by turns, that of b[i] / a[i]
+    a_a: float  # the larger A/A spread of the two; for interleaved runs, the spread of b[i] / a[i]
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves zero out, and the change is larger than the A/A spread."""
+        """Whether the interval excludes zero and the change is larger than the A/A spread."""
         return (self.low > 0 or self.high < 0) and abs(self.change) > self.a_a
 
 
@@ -79,8 +79,8 @@ def difference(
 ) -> Difference:
     """Compare two sets of run times by their medians.
 
-    interleaved: a[i] and b[i] ran one after the other, so that what disturbed a block of one disturbed the
-    other; the same blocks are then drawn of both. Raises OptionError for fewer than `MIN_COMPARED` samples.
+    interleaved: a[i] and b[i] ran one after the other, so that a disturbance hits the same block of both; the
+    same blocks are then drawn from both. Raises OptionError for fewer than `MIN_COMPARED` samples.
     """
     first, second = _blocks(a), _blocks(b)
     rng = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def difference(
     tail = (100 - _CONFIDENCE) / 2
     low, high = np.percentile(drawn[1] / drawn[0] - 1, [tail, 100 - tail])
     change = float(np.median(np.asarray(b)) / np.median(np.asarray(a)) - 1)
-    if interleaved:  # what disturbs both alike is no noise of their difference
+    if interleaved:  # a disturbance common to both is not noise in their difference
         noise = a_a_spread((np.asarray(b) / np.asarray(a)).tolist(), seed)
     else:
         noise = max(a_a_spread(a, seed), a_a_spread(b, seed))
@@ -101,7 +101,7 @@ def difference(
 
 
 def _blocks(samples: Sequence[float]) -> np.ndarray:
-    """[blocks, _BLOCK], in order; what is left over at the beginning is dropped."""
+    """Return the samples in order as [blocks, _BLOCK], dropping the surplus at the beginning."""
     values = np.asarray(samples, np.float64)
     if len(values) < MIN_COMPARED:
         raise OptionError(

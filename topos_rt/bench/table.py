@@ -1,4 +1,4 @@
-"""A measurement, or a comparison, in lines for people."""
+"""Measurements and comparisons as lines of text for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAME = 18
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """The whole of a measurement."""
+    """Yield the lines of a measurement."""
     settings, sampling = result["settings"], result["settings"]["sampling"]
     passes = settings["evaluations"]["passes"]
     yield f"{settings['model']['name']} ({settings['model']['weights']})"
@@ -43,7 +43,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def comparison(found: Mapping[str, Any]) -> Iterator[str]:
-    """The whole of a comparison."""
+    """Yield the lines of a comparison."""
     if found["interleaved"]:
         yield "run by turns, here and now"
     else:

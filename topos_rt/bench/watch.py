@@ -1,4 +1,4 @@
-"""Engines that note how long each of their runs takes."""
+"""Engines that record how long each of their runs takes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from topos_rt.engines.contract import DeviceTimes, Traced, Value
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 
-# Milliseconds of one engine run, under trtexec's names; `hostMs` is ours. On a CPU there is no device: no
-# enqueuing and no transfers, and the run is all compute.
+# Milliseconds of one engine run, under trtexec's names; `hostMs` is ours. On a CPU nothing is enqueued or
+# transferred, and the whole run is compute.
 FIELDS = ("enqMs", "h2dMs", "computeMs", "d2hMs", "latencyMs", "hostMs")
 
 
 class Watched(Closing):
-    """An `Engine` around another.
+    """An `Engine` that wraps another.
 
-    `samples` holds, while `recording` is on, the times of each run by the names of `FIELDS`; `feeds` is what
-    the last run was given.
+    While `recording` is on, the times of each run are added to `samples`, which has the names of `FIELDS`.
+    `feeds` holds the inputs of the last run.
     """
 
     def __init__(self, inner: Engine) -> None:
@@ -36,7 +36,7 @@ class Watched(Closing):
     def run(
         self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
-        """See `Engine.run`."""
+        """Run the engine; see `Engine.run`."""
         self.feeds = dict(feeds)
         if not self.recording:
             return self._inner.run(feeds, out, keep)
@@ -47,7 +47,7 @@ class Watched(Closing):
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """Note the runs made meanwhile; on a device, by its events."""
+        """Record the runs inside the `with` block; on a device, by its events."""
         self.recording = True
         if isinstance(self._inner, Traced):
             self._inner.trace(self._take)

@@ -1,4 +1,4 @@
-"""How much work a head is: runs of each graph, floating-point operations, bytes."""
+"""How much work a head takes: runs of each graph, evaluations, bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DATA = (".onnx", ".safetensors")
 
 
 def runs_per_head(settings: SamplerSettings) -> dict[str, int]:
-    """Return graph -> its runs for one head of a warm pipeline, which keeps its modulations between calls.
+    """Return graph -> its runs in one head of a warm pipeline, which keeps its modulations between calls.
 
     `settings.guidance` must be a number.
     """
@@ -29,18 +29,18 @@ def runs_per_head(settings: SamplerSettings) -> dict[str, int]:
 
 
 def evaluations(settings: SamplerSettings) -> dict[str, int]:
-    """Count the velocity's evaluations in one head: `guided`, `unguided`; guided ones are two `passes`."""
+    """Count the velocity's evaluations in one head: `guided`, `unguided`; a guided one is two `passes`."""
     runs = network_runs(settings)
     return {"guided": runs.guided_runs, "unguided": runs.unguided, "passes": runs.passes}
 
 
 def io_bytes(engine: Engine) -> int:
-    """The fewest bytes one run moves: every input read once, every output written once. No weights."""
+    """Return the fewest bytes that a run can move: inputs read once, outputs written once, no weights."""
     return sum(spec.nbytes for side in (engine.inputs, engine.outputs) for spec in side.values())
 
 
 def model_digest(bundle: Bundle) -> str:
-    """SHA-256 over the digests of a bundle's graphs, weights and geometry: the same work, the same digest."""
+    """Return the SHA-256 of the SHA-256s of a bundle's graphs, weights and geometry, to identify the work."""
     files = {
         name: info.sha256 for name, info in bundle.manifest.files.items() if PurePath(name).suffix in _DATA
     }
@@ -59,5 +59,5 @@ def model_facts(bundle: Bundle) -> dict[str, str | None]:
 
 
 def settings_of(metadata: Mapping[str, Any]) -> SamplerSettings:
-    """The settings that a head's metadata tells of."""
+    """Return the settings recorded in a head's metadata."""
     return SamplerSettings(**{name: metadata[name] for name in SamplerSettings.__dataclass_fields__})

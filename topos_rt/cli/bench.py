@@ -18,7 +18,7 @@ from topos_rt.support.files import check_writable, write_atomic
 if TYPE_CHECKING:
     from topos_rt.bench.session import Request
 
-SLOWER = 3  # exit code: compared, and slower than --fail-above allows
+SLOWER = 3  # exit code: the comparison found a larger slowdown than --fail-above allows
 _MAX_RUNS = 100_000
 _MAX_COLD = 100
 
@@ -26,21 +26,22 @@ EPILOG = f"""
 examples:
   topos-rt bench                                      100 heads and 3 fresh processes of each kind
   topos-rt bench --preset reference --runs 20 -o a.json --plot a.png
-  topos-rt bench --stage vae_decoder --cold 0         one graph alone, on what a real head gives it
+  topos-rt bench --stage vae_decoder --cold 0         one graph alone, on the inputs of a real head
   topos-rt bench --compare a.json b.json --fail-above 5%   for CI: exit code {SLOWER} if b is slower
 
-End to end is from a picture in memory (a file, where one is named) to vertices in memory.
-The JSON is documented in docs/bench.md. Nothing else should keep the machine busy meanwhile.
-Exit codes: 0 done; {SLOWER} slower than --fail-above allows; 2 bad usage or input; 1 a failure of ours.
+End to end means from a picture in memory (or IMAGE, if given) to vertices in memory.
+The JSON is documented in docs/bench.md. Keep the machine free of other work meanwhile.
+Exit codes: 0 done; {SLOWER} slower than --fail-above allows; 2 bad usage or input;
+1 a failure of topos-rt itself.
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `topos-rt bench`."""
+    """Add the arguments of `topos-rt bench`."""
     parser.epilog = EPILOG
     parser.add_argument("image", metavar="IMAGE", nargs="?", help="a portrait (default: random pixels)")
     options.add_model_options(parser)
-    parser.add_argument("--cache", metavar="DIR", type=Path, help="where engines are kept")
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="where to keep the engines")
     options.add_sampling_options(parser, seeds=False)
     group = parser.add_argument_group("measurement")
     group.add_argument(
@@ -48,21 +49,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=options.whole_within(1, _MAX_RUNS),
         default=100,
-        help="heads to time, each with another seed (default: 100)",
+        help="heads to time, each with a different seed (default: 100)",
     )
     group.add_argument(
         "--warm-up",
         metavar="N",
         type=options.whole_within(1, _MAX_RUNS),
         default=10,
-        help="heads before that, at least, and on until they get no faster (default: 10)",
+        help="make at least N heads first, and more until they get no faster (default: 10)",
     )
     group.add_argument(
         "--cold",
         metavar="N",
         type=options.whole_within(0, _MAX_COLD),
         default=3,
-        help="fresh processes of each kind; 0: none (default: 3)",
+        help="fresh processes of each kind to time; 0 for none (default: 3)",
     )
     group.add_argument(
         "--stage",
@@ -70,8 +71,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="GRAPH,GRAPH...",
         help=f"time these graphs alone: {', '.join(GRAPHS)}",
     )
-    group.add_argument("-o", dest="out", metavar="JSON", type=Path, help="write the result, samples and all")
-    group.add_argument("--plot", metavar="PNG", type=Path, help="draw it")
+    group.add_argument(
+        "-o", dest="out", metavar="JSON", type=Path, help="write the result, with every sample"
+    )
+    group.add_argument("--plot", metavar="PNG", type=Path, help="draw the result")
     group = parser.add_argument_group("comparison")
     group.add_argument(
         "--compare",
@@ -84,12 +87,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--fail-above",
         metavar="P%",
         type=_percent,
-        help=f"exit with {SLOWER} where B is significantly slower by more",
+        help=f"exit with code {SLOWER} if B is significantly slower than A by more than this",
     )
     group.add_argument(
         "--rerun",
         action="store_true",
-        help="run both settings here, turn by turn, on IMAGE, in place of their times",
+        help="instead of comparing the recorded times, run both settings here, in turns, on IMAGE",
     )
 
 
@@ -113,7 +116,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     from topos_rt.bench import plot, result, table
 
     if arguments.plot is not None:
-        plot.figure_class()  # now: it would be missed only after the measurement
+        plot.figure_class()  # a missing matplotlib is found here, not after the measurement
 
     found = result.measure(
         request,
@@ -124,7 +127,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         lambda graph, share: console.progress(0.0, f"building {graph}: {share:.0%}"),
     )
     console.report.update(found)
-    if arguments.out is not None:  # first: what was measured is not lost, whatever becomes of the rest
+    if arguments.out is not None:  # written first, so that no failure below can lose the measurement
         _write(arguments.out, found)
     for line in table.lines(found):
         (console.note if line.startswith("note: ") else console.say)(line)
@@ -156,7 +159,7 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _base(arguments: argparse.Namespace) -> Request:
-    """What a comparison that runs both settings anew takes from the command line."""
+    """Return a request with the model, cache and image of the command line, once the image is checked."""
     if arguments.image is not None:
         from topos_rt.pictures.image import check_image
 

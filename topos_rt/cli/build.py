@@ -1,4 +1,4 @@
-"""`topos-rt build`: all engines of a model into the cache, so that no later start has to build any."""
+"""`topos-rt build`: builds all engines of a model into the cache, so that no later start has to build any."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import engine_source
 
-_NAMED = 3  # layers, in the table; the JSON names them all
+_NAMED = 3  # layers named in the table; the JSON names them all
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `topos-rt build`."""
+    """Add the arguments of `topos-rt build`."""
     parser.add_argument(
         "--model",
         metavar="mini|PATH",
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--backend",
         metavar="|".join(BUILDERS),
         required=True,
-        help="whose engines to build; those of tensorrt-rtx need no GPU and run on any that it supports",
+        help="the backend to build engines for; tensorrt-rtx builds without a GPU, for any GPU it supports",
     )
     parser.add_argument(
         "--precision",
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         help=f"where to keep the engines; {ENVIRONMENT}=DIR makes other commands look there too "
-        "(default: a directory of the user's own)",
+        "(default: in the user's cache directory)",
     )
 
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.note(f"{chosen.name} {version}, {precision}, into {cache.directory}")
     for graph in GRAPHS:
         began = time.perf_counter()
-        # No name for the plan: while the next is built, a gigabyte of the last would stay.
+        # The plan gets no name: that would keep a gigabyte in memory while the next one is built.
         graphs[graph] = _facts(_plan(chosen, bundle, graph, options, console))
         graphs[graph]["seconds"] = time.perf_counter() - began
         if len(graphs) == 1:

@@ -1,4 +1,4 @@
-"""What a command shows: results on stdout, everything else on stderr, a progress bar on a terminal only."""
+"""The output of commands: results on stdout, everything else on stderr, a progress bar only on a terminal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _BAR = 24
 class Console:
     """The output of one command.
 
-    With `as_json`, stdout carries one JSON object and nothing else: what the command put into `report`, which
-    `finish` prints once. Lines for people then go to stderr. With `debug`, errors come with their tracebacks.
+    With `as_json`, stdout carries only one JSON object, which holds what the command put into `report` and
+    which `finish` prints once. Lines for people then go to stderr. With `debug`, errors have tracebacks.
     """
 
     def __init__(self, command: str, as_json: bool = False, debug: bool = False) -> None:
@@ -33,19 +33,20 @@ class Console:
         self._drawn_at = 0.0
 
     def say(self, text: str) -> None:
-        """A line of the result, for people."""
+        """Print a line of the result, for people."""
         self.clear()
         self._print(text, sys.stderr if self._as_json else sys.stdout)
 
     def note(self, text: str) -> None:
-        """A remark beside the result."""
+        """Print a remark beside the result."""
         self.clear()
         self._print(text, sys.stderr)
 
     def error(self, error: ToposError, source: str = "", **about: str | int) -> None:
-        """One line on stderr, and an entry in the JSON object.
+        """Print an error as one line on stderr, and add it to the JSON object.
 
-        source: what it was about, told where the message does not. about: more for the JSON object.
+        source: what the error is about; the line starts with it unless the message names it.
+        about: more keys of its entry in the JSON object.
         """
         self.clear()
         if self._debug:
@@ -54,14 +55,14 @@ class Console:
         self.fault(type(error).__name__, str(error) if named else f"{source}: {error}", **about)
 
     def fault(self, kind: str, message: str, **about: str | int) -> None:
-        """`error`, for what is not a ToposError."""
+        """Report a failure that is not a ToposError, as `error` does."""
         self.clear()
         message = one_line(message)
         self._errors.append({"type": kind, "message": message, **about})
         self._print(f"topos-rt: error: {message}", sys.stderr)
 
     def progress(self, fraction: float, label: str) -> None:
-        """Draw the progress bar, 0 <= fraction <= 1; nothing where stderr is not a terminal."""
+        """Draw the progress bar at 0 <= fraction <= 1, if stderr is a terminal."""
         now = time.monotonic()
         if not self._live or (self._shown and now - self._drawn_at < _REDRAW_S):
             return
@@ -73,14 +74,14 @@ class Console:
         self._shown, self._drawn_at = line, now
 
     def clear(self) -> None:
-        """Take the progress bar away."""
+        """Erase the progress bar."""
         if self._shown:
             sys.stderr.write(f"\r{' ' * len(self._shown)}\r")
             sys.stderr.flush()
             self._shown = ""
 
     def finish(self, exit_code: int) -> None:
-        """Print the JSON object, if it was asked for. Called once, whatever happened."""
+        """Print the JSON object, if it was asked for. Call this once, whatever happened."""
         self.clear()
         if self._as_json:
             result = {"command": self._command, "exit_code": exit_code, **self.report, "errors": self._errors}

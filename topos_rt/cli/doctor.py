@@ -26,8 +26,8 @@ from topos_rt.support.machine import nvidia_smi, usable_cores
 if TYPE_CHECKING:
     from topos_rt.engines.cache import Entry
 
-# Distribution -> the module that proves it, and distribution -> the extra that brings it. A test holds them
-# against pyproject.toml; they are not read from the installed metadata, which may be what is broken.
+# Distribution -> the module to try to import, and distribution -> the extra that installs it. A test compares
+# both with pyproject.toml; they are not read from the installed metadata, which may itself be broken.
 REQUIRED = {
     "filelock": "filelock",
     "numpy": "numpy",
@@ -45,7 +45,7 @@ OPTIONAL = {
     "trimesh": "mesh",
     "matplotlib": "plot",
 }
-# What a package of native code raises when it does not fit the machine or its neighbours.
+# Errors that a native package may raise on import when it does not fit the machine or the other packages.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)
 _SMI_FIELDS = "name,compute_cap,memory.total,driver_version"
 _REINSTALL = "reinstall topos-rt"
@@ -53,7 +53,7 @@ _REINSTALL = "reinstall topos-rt"
 
 @dataclass
 class _Findings:
-    """What was found; the JSON object has the same names."""
+    """The findings; the JSON object has the same keys."""
 
     topos_rt: dict[str, Any] = field(default_factory=dict)
     python: dict[str, Any] = field(default_factory=dict)
@@ -71,18 +71,18 @@ class _Findings:
         self.problems.append({"problem": one_line(str(what)), "fix": one_line(str(fix))})
 
     def consequence(self, what: object, fix: object) -> None:
-        """A problem that is news only where every package is sound."""
+        """Add a problem, unless a broken package is reported already, which explains it."""
         if not any(package["fault"] for package in self.packages.values()):
             self.problem(what, fix)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """`topos-rt doctor` has no arguments of its own."""
+    """Add the epilog; `topos-rt doctor` has no arguments of its own."""
     parser.epilog = "The exit code is 1 when something keeps topos-rt from generating heads here."
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Examine the machine and say what was found."""
+    """Examine the machine and print the findings."""
     found = _Findings()
     found.topos_rt = {"version": __version__, "path": str(Path(__file__).parents[1])}
     found.python = {"version": platform.python_version(), "executable": sys.executable}
@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _find_packages(found: _Findings) -> None:
     for name, module in REQUIRED.items():
-        # Without NumPy the others fail too, some of them loudly; that is still one problem.
+        # Without NumPy the others fail too, some with tracebacks of their own; that is still one problem.
         blocked = found.packages.get("numpy", {}).get("fault") is not None
         version, fault = _version(name), None if blocked else _import_fault(module)
         found.packages[name] = {"version": version, "extra": None, "fault": fault}
@@ -149,7 +149,7 @@ def _find_gpus(found: _Findings) -> None:
 
 
 def _find_kernels(found: _Findings) -> None:
-    """Only a GPU needs them, and `auto` does without: their absence is no problem."""
+    """Find the CUDA kernels. Only GPUs use them, and `auto` works without them: not having them is fine."""
     built = importlib.util.find_spec("topos_rt._kernels") is not None
     fix = None if built else "install the CUDA toolkit, then topos-rt again"
     found.kernels = {"built": built, "fix": fix}
@@ -181,7 +181,7 @@ def _find_backends(found: _Findings) -> None:
     try:
         name, reason = choose_backend()
     except ToposError as error:
-        # The last is the one that every machine can run.
+        # The last fix is that of the backend which every machine can run.
         found.consequence("no backend works here", ([error.fix or _REINSTALL, *_fixes(found)])[-1])
     else:
         found.auto = {"backend": name, "reason": reason}
@@ -240,7 +240,7 @@ def _find_models(found: _Findings) -> None:
 
 
 def _lines(found: _Findings) -> Iterator[str]:
-    """The findings for people."""
+    """Yield the findings as lines for people."""
     yield f"topos-rt  {found.topos_rt['version']} in {found.topos_rt['path']}"
     yield f"python    {found.python['version']}, {found.python['executable']}"
     system = found.platform

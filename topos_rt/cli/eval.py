@@ -17,28 +17,28 @@ from topos_rt.scan.surface import Surface
 
 EPILOG = f"""
 Both are meshes or point clouds, upright and in the same place: {", ".join(SUFFIXES)}.
-accuracy: mean distance from PRED to GT. completeness: from GT to PRED. Chamfer L1 is their mean.
-Precision and recall are the shares of PRED and GT within a threshold of the other one, the F-score
-is their harmonic mean.
-Where both have the same triangles, vertices of the same number are compared as well.
+Accuracy is the mean distance from PRED to GT, completeness that from GT to PRED, and Chamfer L1
+their mean. Precision and recall are the shares of PRED and GT within a threshold of the other;
+the F-score is their harmonic mean.
+If both have the same triangles, vertices with the same index are compared as well.
 """
 _MAX_SAMPLES = 10_000_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `topos-rt eval`."""
+    """Add the arguments of `topos-rt eval`."""
     parser.epilog = EPILOG
     parser.add_argument("predicted", metavar="PRED", help="the surface to judge")
-    parser.add_argument("truth", metavar="GT", help="what it should be")
+    parser.add_argument("truth", metavar="GT", help="the true surface")
     parser.add_argument(
-        "--input-units", metavar="|".join(INPUT_UNITS), default="m", help="of both files (default: m)"
+        "--input-units", metavar="|".join(INPUT_UNITS), default="m", help="unit of both files (default: m)"
     )
     parser.add_argument(
         "--thresholds",
         metavar="MM,MM...",
         type=options.numbers,
         default=list(THRESHOLDS_MM),
-        help=f"of the F-score, mm (default: {','.join(f'{t:g}' for t in THRESHOLDS_MM)})",
+        help=f"thresholds of the F-score, in mm (default: {','.join(f'{t:g}' for t in THRESHOLDS_MM)})",
     )
     parser.add_argument(
         "--samples",
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Compare and say what was found."""
+    """Compare the surfaces and print the metrics."""
     metres = choose(arguments.input_units, INPUT_UNITS, "unit of length")
     if not 1 <= arguments.samples <= _MAX_SAMPLES:
         raise OptionError("--samples", got=arguments.samples, expected=f"1 to {_MAX_SAMPLES}")
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _vertices(predicted: Surface, truth: Surface) -> dict[str, float] | None:
-    """Errors of vertices of the same number, where both have the same triangles."""
+    """Return statistics of the distances between vertices of the same index; None if the triangles differ."""
     if predicted.is_cloud or not np.array_equal(predicted.triangles, truth.triangles):
         return None
     if len(predicted.points) != len(truth.points):

@@ -1,4 +1,4 @@
-"""`topos-rt generate`: portraits to heads."""
+"""`topos-rt generate`: turns portraits into heads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ examples:
   topos-rt generate portrait.jpg -o head.obj --preview head.png
   topos-rt generate *.jpg -o heads/ --seeds 1,2,3    writes heads/NAME_seed1.glb and so on
 
-Heads are in metres, +Y up, facing +Z. Vertex i is the same point of the head in all of them.
-Exit codes: 0 done; 2 bad usage or input, told in one line; 1 a failure of topos-rt itself.
+Heads are in metres, +Y up, facing +Z. Vertex i is the same point on every head.
+Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of topos-rt itself.
 """
 
 _STAGES = {
@@ -40,7 +40,7 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class _Request:
-    """What was asked for, checked."""
+    """The checked options."""
 
     seeds: list[int]
     sampling: dict[str, Any]
@@ -48,7 +48,7 @@ class _Request:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `topos-rt generate`."""
+    """Add the arguments of `topos-rt generate`."""
     parser.epilog = EPILOG
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", help="a portrait: PNG, JPEG, WebP, BMP, GIF or TIFF"
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> _Request:
-    """Everything that can be wrong with the options is found here, before anything heavy is loaded."""
+    """Check every option before anything heavy is loaded. Raises OptionError or OutputError."""
     sampling = options.sampling(arguments)
     numbered = arguments.seeds is not None
     seeds = [check_seed(seed) for seed in (arguments.seeds if numbered else [arguments.seed or 0])]
@@ -87,7 +87,7 @@ def _check(arguments: argparse.Namespace) -> _Request:
 
 
 def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[int]]:
-    """The images whose headers are sound, and the exit codes of the others, which are reported."""
+    """Return the images with sound headers; report the others and return their exit codes."""
     from topos_rt.pictures.image import check_image
 
     good, codes = [], []
@@ -104,7 +104,7 @@ def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[
 def _generate(
     arguments: argparse.Namespace, request: _Request, images: Sequence[str], console: Console
 ) -> list[int]:
-    """Make and write the heads; the exit codes of what failed."""
+    """Make and write the heads. Return the exit codes of failures."""
     codes: list[int] = []
     with opened(arguments, console) as pipeline:
         check_level(pipeline.bundle.topology, request.outputs.lod)
@@ -116,7 +116,7 @@ def _generate(
 def _run_one(
     pipeline: HeadPipeline, request: _Request, image: str, place: tuple[int, int], console: Console
 ) -> list[int]:
-    """Make the heads of one image, and write each before the next is made; the exit codes of what failed."""
+    """Make the heads of one image, writing each before the next. Return the exit codes of failures."""
     number, images = place
     codes, left = [], list(request.seeds)
 
@@ -140,7 +140,7 @@ def _run_one(
                     write_head(head, (image, seed), request.outputs, console, about)
                 except ToposError as error:
                     failed(error, seed)
-        except ImageError as error:  # as it would be with any seed
+        except ImageError as error:  # every other seed would fail in the same way
             console.error(error, image, image=image)
             return [*codes, error.exit_code]
         except ToposError as error:

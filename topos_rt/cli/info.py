@@ -10,7 +10,7 @@ from topos_rt.model.bundle import Bundle
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `topos-rt info`."""
+    """Add the arguments of `topos-rt info`."""
     parser.add_argument(
         "model",
         metavar="BUNDLE|mini",
@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Open and verify the bundle, then say what its manifest and data hold."""
+    """Open and verify the bundle, then print what its manifest and data hold."""
     bundle = Bundle.open(arguments.model)
     manifest, topology, rig = bundle.manifest, bundle.topology, bundle.rig
     joints, shapes = (len(rig.joint_names), len(rig.shape_names)) if rig else (0, 0)

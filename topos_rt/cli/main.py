@@ -1,8 +1,8 @@
 """The `topos-rt` command: finds the subcommand, and turns every outcome into an exit code.
 
-0 done; 2 bad usage or bad input; 3 `bench` found more slowness than was allowed; 1 a failure of our own; 130
-interrupted. Nothing heavy is imported before a command needs it, so that `topos-rt doctor` works where the
-dependencies are broken.
+0 means done; 2 bad usage or input; 3 that `bench` found a larger slowdown than allowed; 1 a failure of
+topos-rt itself; 130 an interruption. Nothing heavy is imported before a command needs it, so that
+`topos-rt doctor` works where the dependencies are broken.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from topos_rt.errors import OptionError, ToposError, choose
 PROGRAM = "topos-rt"
 INTERRUPTED = 130
 
-# Name -> module under topos_rt.cli, and what it does.
+# Name -> its module under topos_rt.cli, and what the command does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("generate", "turn portraits into 3D heads"),
-    "retopologize": ("retopologize", "give scans or meshes of heads the model's topology"),
+    "retopologize": ("retopologize", "convert scans or meshes of heads to the model's topology"),
     "eval": ("eval", "measure how far one surface is from another"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),
-    "bench": ("bench", "measure speed here, cold and warm, and compare results"),
-    "info": ("info", "say what is in a model bundle"),
-    "doctor": ("doctor", "say what works on this machine, and how to mend what does not"),
+    "bench": ("bench", "measure speed on this machine, cold and warm, and compare results"),
+    "info": ("info", "show what is in a model bundle"),
+    "doctor": ("doctor", "check what works on this machine, and say how to fix what does not"),
 }
 
 
 class Command(Protocol):
-    """What a module of `topos_rt.cli` offers."""
+    """The interface of a command's module."""
 
     def add_options(self, parser: argparse.ArgumentParser) -> None: ...
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Outcome:
-    """Whatever ends a command becomes an exit code, one line on stderr and, with --json, one JSON object."""
+    """Turns whatever ends a command into an exit code, one line on stderr and, with --json, a JSON object."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.code = 0
@@ -101,7 +101,7 @@ class _Outcome:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing its usage and leaving: a mistake is told in one line like any other."""
+    """A parser that raises OptionError instead of exiting, so that a mistake is one line like any other."""
 
     def __init__(
         self, prog: str, description: str, epilog: str | None = None, usage: str | None = None
@@ -120,7 +120,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(words: Sequence[str], outcome: _Outcome) -> int:
-    # Split by hand: what argparse makes of options that it should pass on differs between versions of Python.
+    # Split by hand: how argparse treats options that it should pass on differs between versions of Python.
     before = list(itertools.takewhile(lambda word: word.startswith("-"), words))
     _top_parser().parse_args(before)
     if len(before) == len(words):
@@ -131,7 +131,9 @@ def _run(words: Sequence[str], outcome: _Outcome) -> int:
     command = cast(Command, import_module(f"topos_rt.cli.{module}"))
     parser = _Parser(f"{PROGRAM} {name}", f"{summary[0].upper()}{summary[1:]}.")
     command.add_options(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout, all else on stderr"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return command.run(parser.parse_args(rest), outcome.console)
 
@@ -154,7 +156,7 @@ def _command_list() -> str:
 
 
 def _quieten() -> None:
-    # A decoder's remarks on broken metadata are no news to the user; what matters becomes our own error.
+    # Users need not see Pillow's warnings about broken metadata; what matters becomes our own error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a replaced stream need not be a TextIOWrapper
@@ -162,6 +164,6 @@ def _quieten() -> None:
 
 
 def _abandon_stdout() -> int:
-    """The reader of our output has gone. Python would complain on leaving if it could not flush."""
+    """Drop the rest of the output, whose reader has gone: a failing flush at exit would print a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

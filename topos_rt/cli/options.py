@@ -20,7 +20,7 @@ DEFAULT_FORMAT = "glb"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --backend, --precision, --threads."""
+    """Add --model, --backend, --precision and --threads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -37,18 +37,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         metavar=_one_of(PRECISIONS),
-        help="of the engines, where the backend offers a choice (default: fp16 where the model has it)",
+        help="the engines' precision, if the backend offers a choice (default: fp16 where the model has it)",
     )
     group.add_argument(
         "--threads",
         metavar="N",
         type=whole_within(1, MAX_THREADS),
-        help="on the CPU (default: as many as there are usable cores)",
+        help="number of CPU threads (default: one for each usable core)",
     )
 
 
 def engines(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_model_options` read of engines, as keywords of `HeadPipeline.open`.
+    """Return the engine options that `add_model_options` defines, as keywords of `HeadPipeline.open`.
 
     Raises OptionError for an unknown precision.
     """
@@ -58,18 +58,18 @@ def engines(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) -> None:
-    """The arguments of `topos_rt.flow.settings.resolve` but for times, --seed and, with `seeds`, --seeds."""
+    """Add the arguments of `topos_rt.flow.settings.resolve` except times; --seed; with `seeds`, --seeds."""
     presets = ", ".join(f"{name} {settings.steps}" for name, settings in PRESETS.items())
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "--preset",
         metavar=_one_of(PRESETS),
         default=DEFAULT_PRESET,
-        help=f"quality against time, in steps: {presets} (default: {DEFAULT_PRESET})",
+        help=f"trade quality for speed; steps of each: {presets} (default: {DEFAULT_PRESET})",
     )
     group.add_argument("--steps", metavar="N", type=whole, help="sampling steps (default: the preset's)")
     group.add_argument(
-        "--solver", metavar=_one_of(SOLVERS), help="the method of a step (default: the preset's)"
+        "--solver", metavar=_one_of(SOLVERS), help="the method that takes a step (default: the preset's)"
     )
     group.add_argument(
         "--guidance",
@@ -83,39 +83,42 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
         metavar=("LO", "HI"),
         nargs=2,
         type=_number,
-        help="guide only at times LO <= t <= HI; 1 is noise, 0 the head (default: the preset's)",
+        help="guide only at times LO <= t <= HI; t = 1 is noise, t = 0 the head (default: the preset's)",
     )
     group.add_argument(
         "--guidance-reuse",
         dest="reuse",
         metavar="K",
         type=whole,
-        help="compute guidance anew at every K-th evaluation only (default: the preset's)",
+        help="recompute guidance only at every K-th evaluation (default: the preset's)",
     )
     group.add_argument(
         "--temperature",
         metavar="T",
         type=_number,
-        help="of the noise to start from; less: heads of all seeds more alike (default: the model's)",
+        help="temperature of the starting noise; lower makes heads of different seeds more alike (default: "
+        "the model's)",
     )
     group.add_argument(
         "--shift",
         metavar="R",
         type=_number,
-        help="above 1: more of the steps near the noise (default: the preset's)",
+        help="values above 1 put more of the steps near the noise (default: the preset's)",
     )
     either = group.add_mutually_exclusive_group()
     either.add_argument(
-        "--seed", metavar="K", type=whole, help="the same seed gives the same head (default: 0)"
+        "--seed", metavar="K", type=whole, help="random seed; the same seed gives the same head (default: 0)"
     )
     if seeds:
-        either.add_argument("--seeds", metavar="K,K...", type=_wholes, help="several heads of each image")
+        either.add_argument(
+            "--seeds", metavar="K,K...", type=_wholes, help="make several heads of each image"
+        )
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_sampling_options` read, but for seeds, as keywords of a pipeline's call.
+    """Return the sampling options except seeds, as keywords of a pipeline's call.
 
-    Raises OptionError for what no pipeline takes.
+    Raises OptionError for values that no pipeline accepts.
     """
     names = ("preset", "steps", "solver", "guidance", "interval", "reuse", "temperature", "shift")
     given = {name: getattr(arguments, name) for name in names}
@@ -124,7 +127,7 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
-    """--format, --units, --up, --no-rig, --lod."""
+    """Add --format, --units, --up, --no-rig and --lod."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--format",
@@ -135,7 +138,7 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--up", metavar=_one_of(AXES), default="y", help="the axis that points up (default: y)"
     )
-    group.add_argument("--no-rig", action="store_true", help="leave skeleton, skin and blendshapes out")
+    group.add_argument("--no-rig", action="store_true", help="leave out skeleton, skin and blendshapes")
     group.add_argument(
         "--lod",
         metavar=_one_of(map(str, LODS)),
@@ -147,7 +150,7 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 
 
 def lod(arguments: argparse.Namespace) -> int:
-    """The level of detail that `add_format_options` read. Raises OptionError for an unknown one."""
+    """Return the level of detail. Raises OptionError for an unknown one."""
     choose(arguments.lod, {str(level): level for level in LODS}, "level of detail")
     return int(arguments.lod)
 
@@ -157,7 +160,7 @@ def _one_of(names: Iterable[str]) -> str:
 
 
 def whole(text: str) -> int:
-    """A whole number, for argparse."""
+    """Parse a whole number, for argparse."""
     try:
         return int(text)
     except ValueError as error:
@@ -165,7 +168,7 @@ def whole(text: str) -> int:
 
 
 def whole_within(low: int, high: int) -> Callable[[str], int]:
-    """A whole number from `low` to `high`, for argparse."""
+    """Return a parser of whole numbers from `low` to `high`, for argparse."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
@@ -187,7 +190,7 @@ def _wholes(text: str) -> list[int]:
 
 
 def numbers(text: str) -> list[float]:
-    """Numbers with commas between, for argparse."""
+    """Parse numbers with commas between, for argparse."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Where a command writes: one path for each head, settled and checked before any work is done."""
+"""The paths that a command writes to: one for each head, settled and checked before any work is done."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _FIELDS = ("{stem}", "{seed}")
 
 @dataclass(frozen=True)
 class Item:
-    """One head to be made: of which input, with which seed, and whether its name has to tell the seed."""
+    """One head to make: its input, its seed, and whether its file name must contain the seed."""
 
     source: str
     seed: int
     numbered: bool = False
 
     def file_name(self, suffix: str) -> str:
-        """The default name: that of the input with another suffix."""
+        """Return the default name: the input's with another suffix and, if `numbered`, with the seed."""
         return f"{Path(self.source).stem}{f'_seed{self.seed}' if self.numbered else ''}.{suffix}"
 
 
 def choose_format(out: str | None, name: str | None, default: str, several: bool) -> str:
-    """The output format: that named by --format, else by the suffix of OUT, else the default.
+    """Return the output format: the one named by --format, else by the suffix of OUT, else the default.
 
     Raises OptionError for an unknown one, or when OUT and --format disagree.
     """
@@ -55,13 +55,13 @@ def choose_format(out: str | None, name: str | None, default: str, several: bool
 
 
 def output_paths(out: str | None, items: Sequence[Item], suffix: str, flag: str) -> list[Path]:
-    """The file of each head.
+    """Return the file of each head, in the order of `items`.
 
     Args:
-        out: what the user gave: nothing (the current directory), a file for a single head, a directory, or a
+        out: the user's argument: None (the current directory), a file for a single head, a directory, or a
             pattern with {stem} and {seed} in it.
         items: the heads.
-        suffix: of default names, without the point.
+        suffix: the suffix of default names, without the dot.
         flag: the name of the option, for messages.
 
     Raises:
@@ -95,12 +95,12 @@ def output_paths(out: str | None, items: Sequence[Item], suffix: str, flag: str)
 
 
 def names_directory(out: str) -> bool:
-    """Whether what the user gave can only be a directory."""
+    """Whether the user's argument can only be a directory."""
     return out.endswith(("/", os.sep)) or os.path.isdir(out)
 
 
 def is_pattern(out: str) -> bool:
-    """Whether what the user gave has {stem} or {seed} in it."""
+    """Whether the user's argument has {stem} or {seed} in it."""
     return any(field in out for field in _FIELDS)
 
 

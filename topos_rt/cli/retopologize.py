@@ -1,4 +1,4 @@
-"""`topos-rt retopologize`: scans and meshes of heads to the model's topology."""
+"""`topos-rt retopologize`: converts scans and meshes of heads to the model's topology."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 EPILOG = f"""
 examples:
-  topos-rt retopologize scan.ply                       writes scan.glb, where the scan lies
+  topos-rt retopologize scan.ply                       writes scan.glb; the head lies on the scan
   topos-rt retopologize scan.obj --input-units mm -o head.glb --preview head.png
   topos-rt retopologize scans/*.ply --align -o heads/  scans in any orientation
 
 Inputs are {", ".join(SUFFIXES)}.
-.npz holds 'points' [P,3] and, if it has them, 'normals' [P,3]. Inputs must be upright and face +Z,
-or --align is needed. Each head is measured against its input: from what of the head can be seen
-outside to the input, and from the input to the head.
-Exit codes: 0 done; 2 bad usage or input, told in one line; 1 a failure of topos-rt itself.
+An .npz file holds 'points' [P,3] and, optionally, 'normals' [P,3]. Inputs must be upright and
+face +Z; otherwise use --align. Each head is measured against its input: from the outside of the
+head to the input, and from the input to the whole head.
+Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of topos-rt itself.
 """
 _SAMPLES = 20_000
 _STAGES = {
@@ -44,7 +44,7 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class _Request:
-    """What was asked for, checked."""
+    """The checked options."""
 
     seed: int | None
     passes: int
@@ -54,10 +54,10 @@ class _Request:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `topos-rt retopologize`."""
+    """Add the arguments of `topos-rt retopologize`."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "scans", metavar="MESH_OR_POINTS", nargs="+", help=f"a head: one of {', '.join(SUFFIXES)}"
+        "scans", metavar="MESH_OR_POINTS", nargs="+", help=f"a scan or mesh of a head: {', '.join(SUFFIXES)}"
     )
     parser.add_argument(
         "-o",
@@ -67,24 +67,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("input")
     group.add_argument(
-        "--input-units", metavar="|".join(INPUT_UNITS), default="m", help="of the inputs (default: m)"
+        "--input-units", metavar="|".join(INPUT_UNITS), default="m", help="unit of the inputs (default: m)"
     )
     group.add_argument(
-        "--align", action="store_true", help="the orientation is unknown: find it; heads come out as they lie"
+        "--align", action="store_true", help="find each input's orientation; its head keeps that orientation"
     )
     group.add_argument(
         "--passes",
         metavar="N",
         type=options.whole,
         default=DEFAULT_PASSES,
-        help="1: encode once; each more lays the head over the scan and encodes again (default: "
+        help="1 encodes once; each further pass registers the head to the scan and encodes again (default: "
         f"{DEFAULT_PASSES})",
     )
     group.add_argument(
         "--seed",
         metavar="K",
         type=options.whole,
-        help="take a sample of the VAE's posterior (default: its mean)",
+        help="sample the VAE's posterior with this seed (default: take its mean)",
     )
     options.add_model_options(parser)
     options.add_format_options(parser)
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> _Request:
-    """Everything that can be wrong with the options is found here, before anything heavy is loaded."""
+    """Check every option before anything heavy is loaded. Raises OptionError or OutputError."""
     choose(arguments.input_units, INPUT_UNITS, "unit of length")
     seed = None if arguments.seed is None else check_seed(arguments.seed)
     items = [Item(source, seed or 0) for source in arguments.scans]
@@ -152,7 +152,7 @@ def _run_one(
 
 
 def _measure(pipeline: HeadPipeline, positions: Any, scan: Scan) -> Comparison:
-    """From what of the head shows outside to the input, and from the input to the whole head."""
+    """Compare the outside of the head with the input, and the input with the whole head."""
     from topos_rt.scan.fit import outer_part
     from topos_rt.scan.metrics import compare
     from topos_rt.scan.surface import Surface

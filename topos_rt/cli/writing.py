@@ -1,4 +1,4 @@
-"""What commands that make heads share: settling and checking where they go, and writing them."""
+"""Code shared by the commands that make heads: settling and checking the outputs, and writing them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Key = tuple[str, int]  # the input of a head and its seed
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where and how heads are written."""
+    """The files that heads are written to, and their format."""
 
     format: str
     export: ExportOptions
@@ -41,16 +41,16 @@ class Outputs:
 
 
 def add_preview_option(parser: argparse.ArgumentParser) -> None:
-    """--preview."""
+    """Add --preview."""
     parser.add_argument(
         "--preview", metavar="PNG", help="also draw each head; a file, directory or pattern like OUT"
     )
 
 
 def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Outputs:
-    """Everything that can be wrong with the outputs is found here, before anything heavy is loaded.
+    """Settle and check the outputs before anything heavy is loaded.
 
-    Raises OptionError or OutputError for it.
+    Raises OptionError or OutputError for anything wrong with them.
     """
     keys = [(item.source, item.seed) for item in items]
     name = choose_format(arguments.out, arguments.format, options.DEFAULT_FORMAT, len(items) > 1)
@@ -73,7 +73,7 @@ def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Out
 
 @contextmanager
 def opened(arguments: argparse.Namespace, console: Console) -> Iterator[HeadPipeline]:
-    """The model that was asked for; the report tells about it, and so do two lines where heads were made."""
+    """Open the requested model and describe it in the report and, once heads are made, in two lines."""
     from topos_rt.pipeline import HeadPipeline
 
     console.progress(0.0, f"loading {arguments.model}")
@@ -101,9 +101,9 @@ def opened(arguments: argparse.Namespace, console: Console) -> Iterator[HeadPipe
 def write_head(
     head: HeadMesh, key: Key, outputs: Outputs, console: Console, about: Mapping[str, Any]
 ) -> None:
-    """Write a head and its preview, once the bytes of both are there.
+    """Write a head and its preview, once both are encoded.
 
-    about: what the JSON object says of the head besides.
+    about: more keys of the head's entry in the JSON object.
     """
     path, preview = outputs.paths[key], outputs.previews.get(key)
     head = head.lod(outputs.lod)
@@ -141,7 +141,7 @@ def write_head(
 
 
 def _upright(head: HeadMesh) -> HeadMesh:
-    """The head to draw: one that lies as a scan did is turned back."""
+    """Return the head to draw: one with the orientation of a scan is turned upright."""
     if "rotation" not in head.metadata:
         return head
     turn = np.array(head.metadata["rotation"])
@@ -157,7 +157,7 @@ def _check_preview(preview: str, several: bool) -> None:
 
 
 def _triangle() -> HeadMesh:
-    """The smallest mesh: what an exporter refuses, it refuses at once instead of after the work."""
+    """Return the smallest mesh, on which an exporter refuses bad options before the work, not after it."""
     corners = np.eye(3, dtype=np.float32)
     topology = Topology(3, np.array([3], np.uint8), np.arange(3, dtype=np.int32))
     return HeadMesh(corners, corners, topology)

@@ -1,8 +1,8 @@
-"""Built engines on disk: found again by what they were built from, and never half-used.
+"""A cache on disk of built engines, keyed by everything that they were built from.
 
-An entry is three files of one stem in a directory of the user's own: the plan, a JSON sidecar that says what
-it was built from, and TensorRT-RTX's runtime cache of compiled kernels. Plans are code: nothing is loaded
-that this program did not write for the key it looks for, whole.
+An entry is three files with one stem in a directory that is private to the user: the plan, a JSON sidecar
+that says what it was built from, and TensorRT-RTX's runtime cache of compiled kernels. Plans are code: only a
+complete plan that this program wrote for the same key is loaded.
 """
 
 from __future__ import annotations
@@ -46,45 +46,45 @@ class EngineCacheWarning(UserWarning):
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that an engine depends on."""
+    """Everything that an engine depends on."""
 
-    graph: str  # file name; alone not part of the digest
+    graph: str  # file name; the only field that `digest` leaves out
     graph_sha256: str
-    weights: Mapping[str, str]  # location -> SHA-256
+    weights: Mapping[str, str]  # file name -> SHA-256
     backend: str
     backend_version: str
     compute_capability: str  # such as "8.9", or "portable"
     precision: str
-    recipe: int  # rises when topos_rt builds in another way
+    recipe: int  # raised when topos_rt changes how it builds
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything but the file name."""
+        """The SHA-256 of everything but the file name."""
         facts = dataclasses.asdict(self)
         del facts["graph"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
     def stem(self) -> str:
-        """What the files of the entry are called."""
+        """The name of the entry's files, without suffixes."""
         name = re.sub(r"[^\w.-]", "_", Path(self.graph).stem)
         return f"{name}-{self.digest[:24]}"
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What is known of a build."""
+    """What is known about a build."""
 
     seconds: float
-    # Of the network as TensorRT parsed it, constants and shape arithmetic aside: precision -> kind -> number.
+    # Layers of the parsed network but for constants and shape arithmetic: precision -> kind -> number.
     layers: Mapping[str, Mapping[str, int]]
-    wide_products: Mapping[str, str]  # matrix products and convolutions of FP32 operands: name -> kind
+    wide_products: Mapping[str, str]  # matrix products and convolutions with FP32 operands: name -> kind
     memory: Mapping[str, int]  # bytes on the device: "weights", "activations", "inputs_outputs"
 
 
 @dataclass(frozen=True)
 class PlanFile:
-    """Size and SHA-256 of a plan."""
+    """The size and SHA-256 of a plan."""
 
     bytes: int
     sha256: str
@@ -92,7 +92,7 @@ class PlanFile:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The JSON beside a plan."""
+    """The JSON file beside a plan."""
 
     format: str
     key: EngineKey
@@ -102,7 +102,7 @@ class Sidecar:
 
     @classmethod
     def load(cls, path: Path) -> Sidecar:
-        """Raises ValueError saying what is wrong, OSError where it cannot be read."""
+        """Read a sidecar. Raises ValueError saying what is wrong with it, OSError where it cannot be read."""
         with path.open("rb") as file:
             data = file.read(_MAX_SIDECAR + 1)
         try:
@@ -116,7 +116,7 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class Found:
-    """A plan, whole and built for the key."""
+    """A complete plan that was built for the key."""
 
     plan: bytes
     build: BuildReport
@@ -129,12 +129,12 @@ class Entry:
     name: str
     bytes: int  # of all its files
     last_used: float  # seconds since the epoch
-    key: EngineKey | None  # None for one without a sound sidecar
+    key: EngineKey | None  # None where the sidecar is not valid
     fault: str | None
 
 
 def default_root() -> Path:
-    """The directory of all caches: TOPOS_RT_CACHE, else the user's own for this program."""
+    """Return the directory of all caches: TOPOS_RT_CACHE, else the user's cache directory."""
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     from platformdirs import user_cache_path
@@ -143,17 +143,17 @@ def default_root() -> Path:
 
 
 class EngineCache:
-    """The engines under one cache directory. Nothing is created before something is stored."""
+    """The engines under one cache directory, which is created at the first `lock` or `store`."""
 
     def __init__(self, root: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
         self.directory = (root or default_root()) / "engines"
         self._limit = limit_bytes
 
     def find(self, key: EngineKey) -> Found | str:
-        """The entry of a key, or why there is none.
+        """Return the entry of a key, or the reason why there is none.
 
-        A file that is damaged or not ours is told of in an EngineCacheWarning, once: it is removed. One that
-        cannot be read is told of and stays: with fewer open files, or as another user, it can be.
+        An entry that is damaged or not ours is removed, with an EngineCacheWarning. One that cannot be read
+        stays, with a warning as well: with fewer open files, or as another user, it may be readable.
         """
         sidecar, plan = self._file(key, "json"), self._file(key, "plan")
         try:
@@ -180,12 +180,12 @@ class EngineCache:
             raise ValueError(f"its plan has {len(data)} bytes, not {said.plan.bytes}")
         if hashlib.sha256(data).hexdigest() != said.plan.sha256:
             raise ValueError("its plan is damaged: the SHA-256 is not that of its sidecar")
-        with contextlib.suppress(OSError):  # a cache that is shared and read-only still serves
+        with contextlib.suppress(OSError):  # a cache that is shared and read-only is still usable
             os.utime(sidecar)
         return Found(data, said.build)
 
     def store(self, key: EngineKey, plan: bytes, build: BuildReport) -> None:
-        """Keep a plan; the longest unused go where the limit is passed.
+        """Store a plan, and remove the least recently used ones while the cache exceeds its limit.
 
         Raises:
             OutputError: the cache cannot be written to.
@@ -194,13 +194,13 @@ class EngineCache:
         file = PlanFile(len(plan), hashlib.sha256(plan).hexdigest())
         said = dataclasses.asdict(Sidecar(FORMAT, key, file, build, created))
         self._prepare()
-        # The plan first: a sidecar speaks of what is there.
+        # The plan comes first, so that no sidecar describes a missing plan.
         write_atomic(self._file(key, "plan"), plan)
         write_atomic(self._file(key, "json"), (json.dumps(said, indent=2) + "\n").encode())
         self._trim(keep=key.stem)
 
     def check_writable(self) -> None:
-        """Raise OutputError, with the remedy, where `store` would have no place to write to."""
+        """Raise OutputError, with the remedy, where `store` could not write."""
         try:
             check_writable(self.directory / "engine.plan", parents=True)
         except OutputError as error:
@@ -208,10 +208,10 @@ class EngineCache:
 
     @contextmanager
     def lock(self, key: EngineKey, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Keep other processes and threads from building the same engine meanwhile.
+        """Hold a lock that keeps other processes and threads from building the same engine.
 
-        `waiting` is called again and again while another holds the lock; what it raises ends the wait. Where
-        the cache cannot be written to there is no lock, and each process builds for itself.
+        `waiting` is called repeatedly while another holds the lock; what it raises ends the wait. Where the
+        cache cannot be written to there is no lock, and each process builds for itself.
         """
         from filelock import FileLock
 
@@ -230,24 +230,24 @@ class EngineCache:
             lock.acquire(timeout=0)
         except TimeoutError:
             return False
-        except (OSError, OutputError):  # no lock can be had here
+        except (OSError, OutputError):  # no lock can be taken here
             return True
         return True
 
     def runtime_cache(self, key: EngineKey, device: str) -> Path:
-        """Where the kernels compiled for a device are kept, beside the plan."""
+        """Return the file, beside the plan, that keeps the kernels compiled for a device."""
         return self.directory / f"{key.stem}.{device}.jit"
 
     def discard(self, key: EngineKey) -> None:
-        """Remove an entry, as far as that is possible."""
+        """Remove an entry, as far as possible."""
         _remove(path for stem, path in self._files() if stem == key.stem and path.suffix != ".lock")
 
     def entries(self) -> list[Entry]:
-        """All entries, the last used first."""
+        """Return all entries, the most recently used first."""
         return sorted((self._entry(*group) for group in self._groups().items()), key=lambda e: -e.last_used)
 
     def clear(self) -> int:
-        """Remove all entries, and say how many bytes that gave back."""
+        """Remove all entries; return the number of bytes freed."""
         size = sum(entry.bytes for entry in self.entries())
         _remove(path for _, path in self._files())
         return size - sum(entry.bytes for entry in self.entries())
@@ -257,13 +257,13 @@ class EngineCache:
 
     def _prepare(self) -> None:
         try:
-            # The user's own: whoever can write here can have code run.
+            # Private to the user: whoever can write here can have us run their code.
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(self.directory, OutputError("", got=error.strerror)) from error
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        """Stem and path of what is ours in the directory; nothing else is ever touched."""
+        """Yield the stem and path of each of our files in the directory; no other file is ever touched."""
         for name in self._names():
             if match := _STEM.fullmatch(name):
                 yield match["stem"], self.directory / name
@@ -294,7 +294,7 @@ class EngineCache:
             if found != said.plan.bytes:
                 fault = f"its plan has {found} bytes, not {said.plan.bytes}"
         except OSError as error:
-            # Only reading gives no file name, and only the sidecar is read.
+            # An error of read() has no file name, and only the sidecar is read.
             fault = f"{Path(error.filename or '.json').name.rpartition('.')[2]}: {error.strerror}"
         except ValueError as error:
             fault = str(error)
@@ -308,7 +308,7 @@ class EngineCache:
             if size <= self._limit:
                 break
             if entry.name != keep:
-                _remove(iter(groups.get(entry.name, ())))  # none: another process was faster
+                _remove(iter(groups.get(entry.name, ())))  # nothing, if another process removed it first
                 size -= entry.bytes
         for name in filter(_LEFT_OVER.fullmatch, self._names()):
             path = self.directory / name
@@ -317,7 +317,7 @@ class EngineCache:
                     path.unlink()
 
     def _explain(self, key: EngineKey) -> str:
-        """Why no entry fits: how the nearest one for a graph of this name differs."""
+        """Return why no entry fits: how the most similar one for a graph of this name differs."""
         others = [e.key for e in self.entries() if e.key is not None and e.key.graph == key.graph]
         told = [_differences(other, key) for other in others if other.digest != key.digest]
         nearest = min(told, key=lambda differences: len(differences), default=[])
@@ -325,7 +325,7 @@ class EngineCache:
 
 
 def warn(message: str) -> None:
-    """Tell the user of a fault that does not stop the work."""
+    """Warn the user of a fault that does not stop the work."""
     warnings.warn(message, EngineCacheWarning, stacklevel=3)
 
 

@@ -38,7 +38,7 @@ class EngineOptions:
     precision: str | None = None
     cache: Path | None = None  # where built engines are kept; None: see `topos_rt.engines.cache`
     weights: tuple[Path, ...] = ()  # the files that hold the graph's weights
-    hashes: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, verified already
+    hashes: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, already verified
     progress: BuildCallback | None = None
     workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
 
@@ -96,7 +96,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds. May be called again."""
+        """Free what the engine holds. May be called again."""
         ...
 
     def __enter__(self) -> Engine: ...
@@ -199,7 +199,7 @@ class Backend(Protocol):
 def check_feeds(
     inputs: Mapping[str, TensorSpec], feeds: Mapping[str, Value], device: int | None = None
 ) -> None:
-    """Raise InputError unless `feeds` are exactly the inputs of an engine; arrays on `device` are welcome."""
+    """Raise InputError unless `feeds` are exactly the inputs of an engine; arrays on `device` are allowed."""
     missing = [name for name in inputs if name not in feeds]
     if missing:
         raise InputError(f"engine input {missing[0]!r}", got="nothing", expected=inputs[missing[0]])

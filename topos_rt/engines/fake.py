@@ -1,4 +1,4 @@
-"""An engine that is a Python function: everything above the engines can be tested without a model."""
+"""An engine that runs a Python function, so that all above the engines can be tested without a model."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class OnnxRuntimeEngine(Closing):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
         options.use_deterministic_compute = True
-        # Every session has threads of its own: those of the last would spin on the cores of the next.
+        # Each session has its own threads, which would spin on the cores that the next session needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._errors = _errors()
         try:
@@ -110,7 +110,7 @@ class OnnxRuntimeEngine(Closing):
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """Whatever ONNX Runtime raises; its own classes have no base but Exception in common."""
+    """Return all that ONNX Runtime raises; its own classes have no common base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))

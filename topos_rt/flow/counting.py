@@ -1,4 +1,4 @@
-"""How often a run evaluates the velocity and the network.
+"""Counts of the evaluations of the velocity and the network in one run.
 
 All counts are taken from a run on empty arrays, so they hold for every solver of the table.
 """
@@ -19,7 +19,7 @@ _EMPTY = np.zeros(0, np.float32)
 
 
 def velocity_evaluations(solver: str, steps: int) -> int:
-    """Return how often a solver evaluates the velocity. Raises OptionError for an unknown solver."""
+    """Return how often a solver evaluates the velocity in a run. Raises OptionError for an unknown solver."""
     times: list[float] = []
 
     def velocity(x: Array, t: float) -> Array:
@@ -51,12 +51,12 @@ class NetworkRuns:
 
     @property
     def passes(self) -> int:
-        """Forward passes of the network: a guided evaluation takes two."""
+        """The number of forward passes of the network: a guided evaluation takes two."""
         return self.unguided + 2 * self.guided_runs
 
 
 def network_runs(settings: SamplerSettings) -> NetworkRuns:
-    """Count the network's runs for one head. Raises OptionError where the guidance is the model's own."""
+    """Count the network's runs for one head. Raises OptionError where the guidance is None (the model's)."""
     count = NetworkRuns()
     for _ in sample(guided(count, settings), _EMPTY, settings):
         pass
@@ -64,5 +64,5 @@ def network_runs(settings: SamplerSettings) -> NetworkRuns:
 
 
 def network_evaluations(settings: SamplerSettings) -> int:
-    """Return the forward passes of the network for one head. Raises as `network_runs`."""
+    """Return the number of forward passes of the network for one head. Raises as `network_runs` does."""
     return network_runs(settings).passes

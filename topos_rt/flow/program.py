@@ -1,9 +1,9 @@
 """A run of the sampler as a list of weighted sums, for `topos_rt.gpu.ops.flow_step`.
 
-Every solver, with guidance, its interval and its reuse, makes each state from the noise and the velocities by
-sums whose weights depend on the settings alone. So one run on coordinates, in which each velocity is a new
-basis vector, tells all of them: whatever is in `topos_rt.flow.solvers.SOLVERS` becomes a program that a GPU
-goes through on its own.
+With every solver, and with guidance, its interval and its reuse, each state is a weighted sum of the noise
+and the velocities, and the weights depend on the settings alone. One run on coordinate vectors, in which each
+velocity is a new basis vector, therefore yields all the weights. In this way every solver in
+`topos_rt.flow.solvers.SOLVERS` becomes a program that a GPU can run without the host.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from topos_rt.flow.sampling import guided, sample
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.support.arrays import Array
 
-MAX_TERMS = 4  # of one sum, as in `topos_rt.gpu.ops.flow_step`
-_EXACT = 1e-9  # how far a sum may be from a state, in any coordinate
+MAX_TERMS = 4  # arrays in one sum; csrc/kernels.h has the same as kMaxTerms
+_EXACT = 1e-9  # largest error of a sum, in any coordinate
 
 
 class Ref(NamedTuple):
-    """An array of a run: the state that evaluation `number` is for, what it gives, or what follows.
+    """The name of an array in a run: its kind, and the number of its evaluation.
 
-    "state", "velocity" and "difference" are those of `topos_rt.flow.sampling.Field`; "mixed" is the velocity
-    where guidance is reused. The state after the last evaluation is the latent.
+    "state" is the input of the evaluation; "velocity" and "difference" are its outputs, as in
+    `topos_rt.flow.sampling.Field`; "mixed" is the velocity where guidance is reused. The state after the last
+    evaluation is the latent.
     """
 
     kind: str
@@ -38,7 +39,7 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True)
 class Sum:
-    """target = sum of weight times array, over at most MAX_TERMS arrays."""
+    """An assignment: target = the sum of weight times array, over at most MAX_TERMS arrays."""
 
     target: Ref
     terms: tuple[tuple[Ref, float], ...]
@@ -48,7 +49,7 @@ class Sum:
 class Evaluation:
     """One run of the network at time t, and the sums that follow it; the last of them makes the next state.
 
-    guidance: w, where the network computes the guided velocity and the difference; None: the network under
+    guidance: w where the network computes the guided velocity and the difference; None where it runs under
     the condition alone.
     """
 
@@ -58,9 +59,10 @@ class Evaluation:
 
 
 def flow_program(settings: SamplerSettings) -> tuple[Evaluation, ...]:
-    """The run that `topos_rt.flow.sampling.sample` makes with these settings; the noise is state 0.
+    """Return the run that `topos_rt.flow.sampling.sample` makes with these settings; the noise is state 0.
 
-    Raises OptionError where guidance is still the model's own, or a state needs more than MAX_TERMS arrays.
+    Raises OptionError where the guidance is None, the model's own, or a state needs more than MAX_TERMS
+    arrays.
     """
     trace = _Trace(1 + 2 * velocity_evaluations(settings.solver, settings.steps))
     velocity = guided(trace, settings)
@@ -80,23 +82,23 @@ def flow_program(settings: SamplerSettings) -> tuple[Evaluation, ...]:
 
 
 def weights_table(program: Sequence[Evaluation]) -> np.ndarray:
-    """[sums, 1, MAX_TERMS] float32 weights of all sums in their order, zero where one has fewer terms."""
+    """Return the weights of all sums in order, [sums, MAX_TERMS] float32, padded with zeros."""
     rows = [[weight for _, weight in total.terms] for evaluation in program for total in evaluation.sums]
-    return np.array([[row + [0.0] * (MAX_TERMS - len(row))] for row in rows], np.float32)
+    return np.array([row + [0.0] * (MAX_TERMS - len(row)) for row in rows], np.float32)
 
 
 @dataclass(eq=False)
 class _Trace:
-    """A `Field` on coordinates."""
+    """A `Field` on coordinate vectors, which records its calls."""
 
     size: int
-    basis: list[Ref] = field(default_factory=list)  # what each coordinate belongs to
+    basis: list[Ref] = field(default_factory=list)  # the array of each coordinate
     calls: list[tuple[float, float | None]] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
-    given: list[Any] = field(default_factory=list)  # the velocities that the solver was given
+    given: list[Any] = field(default_factory=list)  # the velocities that the solver received
 
     def new(self, ref: Ref) -> Array:
-        """A basis vector of its own for an array."""
+        """Return a new basis vector for an array."""
         self.basis.append(ref)
         vector: Any = np.zeros(self.size)
         vector[len(self.basis) - 1] = 1.0
@@ -112,14 +114,14 @@ class _Trace:
         return self.new(Ref("velocity", index)), self.new(Ref("difference", index))
 
     def mixed(self, k: int) -> tuple[Sum, ...]:
-        """What makes the velocity of evaluation k, where that is more than what the network gave."""
+        """Return the sum that makes the velocity of evaluation k; none where it is the network's output."""
         places = np.flatnonzero(self.given[k])
         if len(places) == 1:
             return ()
         return (Sum(Ref("mixed", k), tuple((self.basis[i], float(self.given[k][i])) for i in places)),)
 
     def next_state(self, k: int, solver: str) -> Sum:
-        """The state after evaluation k, from the last two states and the last three velocities."""
+        """Return the state after evaluation k as a sum of the last two states and last three velocities."""
         near = [(Ref("state", j), self.states[j]) for j in (k, k - 1) if j >= 0]
         near += [(self._velocity(j), self.given[j]) for j in (k, k - 1, k - 2) if j >= 0]
         wanted = self.states[k + 1]

@@ -16,13 +16,14 @@ from topos_rt.flow.settings import SamplerSettings, check_seed
 from topos_rt.flow.solvers import SOLVERS, Step, Velocity
 from topos_rt.support.arrays import Array
 
-_EDGE = 1e-9  # so that no grid's rounding decides whether guidance acts at an edge of its interval
+_EDGE = 1e-9  # rounding of the grid must not decide whether guidance acts at an edge of its interval
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> Array:
-    """Standard normal float32 noise, drawn on the host with Philox: a seed means the same on every backend.
+    """Return standard normal float32 noise. Raises OptionError for a seed out of range.
 
-    The release draws on the GPU, so its seeds do not carry over. Raises OptionError for a seed out of range.
+    It is drawn on the host with Philox, so that a seed means the same on every backend. The release draws on
+    the GPU, so its seeds do not carry over.
     """
     generator = np.random.Generator(np.random.Philox(check_seed(seed)))
     return generator.standard_normal(shape, dtype=np.float32)
@@ -32,20 +33,20 @@ class Field(Protocol):
     """The DiT bound to one context. States and velocities are [1,N,D]."""
 
     def conditional(self, x: Array, t: float) -> Array:
-        """The velocity v_cond under the context."""
+        """Return the velocity v_cond under the context."""
 
     def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
-        """(1 + w) v_cond - w v_uncond, and v_cond - v_uncond."""
+        """Return (1 + w) v_cond - w v_uncond, and v_cond - v_uncond."""
 
 
 def guided(field: Field, settings: SamplerSettings) -> Velocity:
-    """Classifier-free guidance as in the release, (1 + w) v_cond - w v_uncond, for one run of the sampler.
+    """Return the velocity with classifier-free guidance as in the release, for one run of the sampler.
 
-    Outside `settings.interval` the velocity is v_cond (Kynkaanniemi et al. 2024, arXiv 2404.07724). With
-    `settings.reuse` = k > 1, only every k-th guided evaluation computes v_uncond; the others add w times the
-    last difference v_cond - v_uncond to v_cond. With w = 0 the velocity is v_cond everywhere.
+    It is (1 + w) v_cond - w v_uncond, but v_cond outside `settings.interval` (Kynkaanniemi et al. 2024, arXiv
+    2404.07724), and everywhere if w = 0. With `settings.reuse` = k > 1, only every k-th guided evaluation
+    computes v_uncond; the others add w times the last difference v_cond - v_uncond to v_cond.
 
-    Raises OptionError where the guidance is still the model's own.
+    Raises OptionError where the guidance is None, the model's own.
     """
     w, (low, high) = settings.guidance, settings.interval
     if w is None:
@@ -73,8 +74,8 @@ def sample(velocity: Velocity, start: Array, settings: SamplerSettings) -> Itera
 
 
 def clean_estimate(step: Step, sigma_min: float) -> Array:
-    """Estimate of the clean latent at time t: (1 - s) x_t - (s + (1 - s) t) v, with s = sigma_min.
+    """Return an estimate of the clean latent at time t: (1 - s) x_t - (s + (1 - s) t) v, with s = sigma_min.
 
-    Follows from x_t = (1 - t) x0 + (s + (1 - s) t) e and v = (1 - s) e - x0; what a live preview decodes.
+    It follows from x_t = (1 - t) x0 + (s + (1 - s) t) e and v = (1 - s) e - x0. A live preview decodes it.
     """
     return (1 - sigma_min) * step.x - (sigma_min + (1 - sigma_min) * step.t) * step.velocity

@@ -1,4 +1,4 @@
-"""What a solver is given: settings and presets, the time grid, seeded noise, guidance.
+"""The settings of a run of the sampler: presets, checks, the time grid and the seed.
 
 Time runs from 1 (noise) to 0 (data). Source of the maths: `FlowEulerCfgSampler` of the TOPOS release
 (arXiv 2605.14594).
@@ -50,7 +50,7 @@ def _interval(value: Any) -> tuple[float, float]:
 def _times(value: Any) -> tuple[float, ...]:
     expected = f"2 to {MAX_STEPS + 1} numbers that fall strictly from 1 to 0"
     numbers = _numbers("times", value, expected)
-    # The networks take float32 times: those that are one there are no step.
+    # The networks take float32 times: two times that are equal in float32 make no step.
     falling = 2 <= len(numbers) <= MAX_STEPS + 1 and bool((np.diff(np.array(numbers, np.float32)) < 0).all())
     if not falling or numbers[0] != 1 or numbers[-1] != 0:
         raise OptionError("times", got=_short(value), expected=expected)
@@ -58,7 +58,7 @@ def _times(value: Any) -> tuple[float, ...]:
 
 
 def _numbers(what: str, value: Any, expected: str) -> tuple[float, ...]:
-    """A sequence of numbers from 0 to 1."""
+    """Return a sequence of numbers from 0 to 1 as a tuple of floats."""
     try:
         return tuple(_real(what, number, 0, 1) for number in value)
     except (TypeError, OptionError) as error:
@@ -71,16 +71,16 @@ def _short(value: object) -> str:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How to sample. Raises OptionError for a value out of range, or values that contradict each other."""
+    """The settings of one run. Raises OptionError for values out of range or at odds with each other."""
 
     steps: int = 50
     solver: str = "euler"
     guidance: float | None = None  # w, 0 to 1000; None: the model's own, from its manifest
     shift: float = 1.0  # r of `time_grid`; 1 is no shift
     interval: tuple[float, float] = (0.0, 1.0)  # guidance acts at the times lo <= t <= hi
-    reuse: int = 1  # v_cond - v_uncond is computed at every reuse-th guided evaluation, and kept between
-    times: tuple[float, ...] | None = None  # steps + 1 times in place of `time_grid`'s
-    temperature: float | None = None  # of the noise, 0 to 2; 1 is the release's; None: the model's own
+    reuse: int = 1  # v_cond - v_uncond is computed at every reuse-th guided evaluation, and kept in between
+    times: tuple[float, ...] | None = None  # steps + 1 times in place of those of `time_grid`
+    temperature: float | None = None  # scale of the noise, 0 to 2; 1 as released; None: the model's own
 
     def __post_init__(self) -> None:
         choose(self.solver, SOLVERS, "solver")
@@ -110,7 +110,7 @@ class SamplerSettings:
             object.__setattr__(self, name, value)
 
 
-# `reference` is the release; the others are chosen by rule from measurements: benchmarks/bench_sampler.py.
+# `reference` is the release's; benchmarks/bench_sampler.py chooses the others from measurements, by a rule.
 PRESETS: dict[str, SamplerSettings] = {
     "reference": SamplerSettings(steps=50),
     "balanced": SamplerSettings(steps=12, solver="unipc", shift=3.0),
@@ -119,12 +119,12 @@ PRESETS: dict[str, SamplerSettings] = {
 
 
 def resolve(preset: str = DEFAULT_PRESET, **given: Any) -> SamplerSettings:
-    """The settings of a preset, with those fields of `SamplerSettings` put in their place that are not None.
+    """Return the settings of a preset, overridden by the given `SamplerSettings` fields that are not None.
 
-    `times` bring their number of steps, and replace the preset's shift; steps or a shift replace its times.
+    `times` set the number of steps and replace the preset's shift; steps or a shift replace its times.
 
     Raises OptionError for an unknown preset or solver, a value out of range, or `times` that contradict the
-    steps or shift given with them; TypeError for a keyword that is no such field.
+    steps or shift given with them; TypeError for a keyword that is not a field.
     """
     fields = SamplerSettings.__dataclass_fields__
     for name in given:
@@ -141,9 +141,9 @@ def resolve(preset: str = DEFAULT_PRESET, **given: Any) -> SamplerSettings:
 
 
 def time_grid(steps: int, shift: float = 1.0) -> tuple[float, ...]:
-    """steps + 1 times from 1 to 0: equal steps t, moved to t' = r t / (1 + (r - 1) t) with r = shift.
+    """Return steps + 1 times from 1 to 0: equal steps t, moved to t' = r t / (1 + (r - 1) t) with r = shift.
 
-    r > 1 spends more steps near the noise. Python floats, so that float32 states stay float32.
+    r > 1 spends more steps near the noise. The times are Python floats, so that float32 states stay float32.
     """
     t = np.linspace(1.0, 0.0, steps + 1)
     # The same formula, with a denominator that makes the first time 1 exactly.
@@ -151,7 +151,7 @@ def time_grid(steps: int, shift: float = 1.0) -> tuple[float, ...]:
 
 
 def check_seed(seed: int) -> int:
-    """`seed` as an int. Raises OptionError unless it is a whole number with 0 <= seed < 2**64."""
+    """Return `seed` as an int. Raises OptionError unless it is a whole number with 0 <= seed < 2**64."""
     try:
         value = -1 if isinstance(seed, bool | np.bool_) else operator.index(seed)
     except TypeError:

@@ -1,11 +1,12 @@
 """ODE solvers of the flow, from noise at t = 1 to the latent at t = 0.
 
 A solver is a generator function `solver(velocity, x, times)` that yields one `Step` for each pair of
-neighbouring times. It owns all of its state between steps, may evaluate the velocity as often as it likes in
-one, but only at times with 0 < t <= 1, and at times that do not depend on the values met. The times fall
-strictly from 1 to 0 and may lie anywhere between: every coefficient is that of the grid at hand. To add one,
-write such a function and a line in `SOLVERS`. Solvers never write into arrays they were given, so that every
-`Step` stays valid; their coefficients are Python floats, so that float32 states stay float32.
+neighbouring times. It keeps its own state between steps. Within a step it may evaluate the velocity as often
+as it likes, but only at times 0 < t <= 1 that do not depend on the values of the states or velocities. The
+times fall strictly from 1 to 0 and need not be evenly spaced: all coefficients are computed for the given
+grid. Solvers never write into arrays that they receive, so that every `Step` stays valid; their coefficients
+are Python floats, so that float32 states stay float32. To add a solver, write such a function and a line in
+`SOLVERS`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ Solver: TypeAlias = Callable[[Velocity, Array, Sequence[float]], Iterator["Step"
 class Step:
     """One step from t to t_next.
 
-    `velocity` is the one at (x, t), whatever else was evaluated: the clean latent is estimated from it.
+    `velocity` is the one at (x, t), whatever else the solver evaluates, since the clean latent is estimated
+    from it.
     """
 
     index: int
@@ -40,7 +42,10 @@ class Step:
 
 
 def euler(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
-    """Euler's method, as released: x <- x - (t - t_next) v. One evaluation a step, error of first order."""
+    """Integrate by Euler's method, as released: x <- x - (t - t_next) v.
+
+    First order, one evaluation a step.
+    """
     for index, (t, t_next) in enumerate(itertools.pairwise(times)):
         v = velocity(x, t)
         x_next = x - (t - t_next) * v
@@ -49,10 +54,10 @@ def euler(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step
 
 
 def heun(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
-    """Heun's method: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1.
+    """Integrate by Heun's method: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1.
 
     Second order, two evaluations a step. The last step is Euler's, as nothing is evaluated at t = 0; that
-    costs no order.
+    does not lower the order.
     """
     for index, (t, t_next) in enumerate(itertools.pairwise(times)):
         v = velocity(x, t)
@@ -62,9 +67,10 @@ def heun(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]
 
 
 def ab2(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
-    """Two-step Adams-Bashforth, variable steps: Hairer, Norsett, Wanner, "Solving ODEs I", III.5.
+    """Integrate by two-step Adams-Bashforth for variable steps.
 
-    Second order, one evaluation a step. The first step is Euler's; that costs no order.
+    Second order, one evaluation a step. The first step is Euler's; that does not lower the order. Source:
+    Hairer, Norsett, Wanner, "Solving ODEs I", III.5.
     """
     nodes: tuple[tuple[float, Array], ...] = ()
     for index, (t, t_next) in enumerate(itertools.pairwise(times)):
@@ -76,10 +82,10 @@ def ab2(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
 
 
 def ab3(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
-    """Three-step Adams-Bashforth, variable steps: Hairer, Norsett, Wanner, "Solving ODEs I", III.5.
+    """Integrate by three-step Adams-Bashforth for variable steps.
 
-    Third order, one evaluation a step and one more. The first step is Heun's and the second that of `ab2`:
-    an error of third order made once costs no order, but Euler's would.
+    Third order, one evaluation a step and one more in the first. The first step is Heun's and the second that
+    of `ab2`: a single error of third order does not lower the order, but Euler's would. Source: as for `ab2`.
     """
     nodes: tuple[tuple[float, Array], ...] = ()
     for index, (t, t_next) in enumerate(itertools.pairwise(times)):
@@ -91,14 +97,14 @@ def ab3(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
 
 
 def dpmpp_2m(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
-    """DPM-Solver++(2M): Lu et al. 2022 (arXiv 2211.01095), Algorithm 2, with alpha = 1 - t and sigma = t.
+    """Integrate by DPM-Solver++(2M): Lu et al. 2022 (arXiv 2211.01095), Algorithm 2.
 
-    Second order, one evaluation a step: extrapolates the estimate of the data, x - t v, linearly in
-    log(alpha / sigma). That is infinite at t = 1 and t = 0, so steps that touch an end, or look back to one,
-    are Euler's. Over a grid of n equal steps, whose last ones are long in log(alpha / sigma) for every n, the
-    error goes with log(n) / n^2.
+    Second order, one evaluation a step: the estimate of the data, x - t v, is extrapolated linearly in
+    log(alpha / sigma), with alpha = 1 - t and sigma = t. That is infinite at t = 1 and t = 0, so steps that
+    touch an end, or look back to one, are Euler's. On a grid of n equal steps the last ones are long in
+    log(alpha / sigma) for every n, so the error falls as log(n) / n^2.
     """
-    before: tuple[float, Array] | None = None  # t and the data estimate of the step before
+    before: tuple[float, Array] | None = None  # t and the data estimate of the previous step
     for index, (t, t_next) in enumerate(itertools.pairwise(times)):
         v = velocity(x, t)
         data = x - t * v
@@ -112,14 +118,14 @@ def dpmpp_2m(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[S
 
 
 def unipc(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Step]:
-    """UniPC: Zhao et al. 2023 (arXiv 2302.04867), p = 2, in flow form. Third order, one evaluation a step.
+    """Integrate by UniPC with p = 2, in flow form: Zhao et al. 2023 (arXiv 2302.04867).
 
-    In flow form the linear term vanishes: the predictor is two-step Adams-Bashforth, and the corrector
-    integrates the quadratic through the last two velocities and the one at the predicted point, which then
-    serves the next step as well, although correcting moved x a little.
+    Third order, one evaluation a step. In flow form the linear term vanishes: the predictor is two-step
+    Adams-Bashforth, and the corrector integrates the quadratic through the last two velocities and the one at
+    the predicted point. The next step reuses that velocity, although the correction has moved x a little.
 
-    So that `Step.velocity` is the one at (x, t), a `Step` goes from one predicted point to the next; the
-    corrected points lie between two steps and are not shown. The last step, to t = 0, is predicted only.
+    A `Step` goes from one predicted point to the next, so that `Step.velocity` is the one at (x, t). The
+    corrected points lie between two steps and are not yielded. The last step, to t = 0, is only predicted.
     """
     nodes: tuple[tuple[float, Array], ...] = ()
     corrected = x
@@ -144,9 +150,9 @@ SOLVERS: dict[str, Solver] = {
 
 
 def weights(nodes: Sequence[float], start: float, end: float) -> list[float]:
-    """The integral from start to end of each Lagrange polynomial of up to four nodes.
+    """Return the integral from start to end of each Lagrange polynomial of up to four nodes.
 
-    Simpson's rule is exact for cubics. Adams-Bashforth and Adams-Moulton are what these weights give.
+    Simpson's rule is exact for cubics. These are the weights of Adams-Bashforth and Adams-Moulton.
     """
 
     def basis(j: int, t: float) -> float:
@@ -160,14 +166,14 @@ def weights(nodes: Sequence[float], start: float, end: float) -> list[float]:
 
 
 def _integrate(x: Array, nodes: Sequence[tuple[float, Array]], start: float, end: float) -> Array:
-    """x plus the integral from start to end of the polynomial through the velocities at the nodes."""
+    """Return x plus the integral from start to end of the polynomial through the velocities at the nodes."""
     for weight, (_, v) in zip(weights([t for t, _ in nodes], start, end), nodes, strict=True):
         x = x + weight * v
     return x
 
 
 def _heun_step(velocity: Velocity, x: Array, v: Array, t: float, t_next: float) -> Array:
-    """From (x, t) with the velocity v there: Heun's, or Euler's where t_next is 0."""
+    """Return x at t_next by Heun's method, or by Euler's where t_next is 0; v is the velocity at (x, t)."""
     x_euler = x - (t - t_next) * v
     if t_next == 0:
         return x_euler
@@ -175,5 +181,5 @@ def _heun_step(velocity: Velocity, x: Array, v: Array, t: float, t_next: float) 
 
 
 def _log_snr(t: float) -> float:
-    """log(alpha / sigma) for 0 < t < 1."""
+    """Return log(alpha / sigma) for 0 < t < 1."""
     return math.log1p(-t) - math.log(t)

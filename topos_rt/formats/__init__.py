@@ -1,4 +1,7 @@
-"""From a HeadMesh to the bytes of a file. Pure functions: `HeadMesh.save` alone touches the disk."""
+"""Exporters from a HeadMesh to the bytes of a file, and readers of meshes and point clouds.
+
+The exporters are pure functions: only `HeadMesh.save` writes to disk.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,9 @@ EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
 
 
 def format_of(path: str | PathLike[str], format: str | None = None) -> str:
-    """The key of EXPORTERS that `format` names, or else the suffix of `path`.
+    """Return the key of EXPORTERS that `format`, or else the suffix of `path`, names.
 
-    Raises OptionError for any other.
+    Raises OptionError where there is no such key.
     """
     name = Path(path).suffix.removeprefix(".").lower() if format is None else format
     if not name:

@@ -1,7 +1,7 @@
-"""Point clouds from files: `.npz` with `points` and `normals`, and PLY without faces.
+"""Readers of point clouds: `.npz` with `points` and `normals`, and PLY without faces.
 
-What a file claims to hold is checked before memory is taken for it, and of large clouds only a part is kept:
-a file of ten million points costs no more memory than one of a million. Nothing is unpickled.
+The counts in a file are checked before memory is allocated, and only a part of a large cloud is kept: a file
+of ten million points costs no more memory than one of a million. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">
 
 @dataclass(frozen=True, eq=False)
 class CloudFile:
-    """Points as they were read, the file's units and axes."""
+    """A point cloud in the units and axes of its file."""
 
     points: np.ndarray  # [P,3] float64
     normals: np.ndarray | None  # [P,3] float64, as in the file
-    total: int  # points in the file, of which `points` may be a seeded choice
+    total: int  # points in the file; `points` may be a seeded subset of them
 
 
 def read_npz(path: Path, what: str) -> CloudFile:
-    """`points` [P,3] and, if there, `normals` [P,3]; other arrays are ignored.
+    """Read `points` [P,3] and, where present, `normals` [P,3]; other arrays are ignored.
 
-    Raises MeshInputError for a damaged file, missing or misshapen arrays, types that are no numbers, NaN, or
+    Raises MeshInputError for a damaged file, missing or misshapen arrays, types that are not numbers, NaN, or
     more than 50 million points.
     """
     try:
@@ -97,7 +97,7 @@ def _npy_rows(archive: zipfile.ZipFile, name: str, what: str, rows: int | None) 
 def _rows(
     stream: IO[bytes], dtype: np.dtype, width: int, count: int, chosen: np.ndarray, what: str
 ) -> np.ndarray:
-    """The chosen ones of `count` rows; all are read, and must be finite."""
+    """Read `count` rows, all of which must be finite, and return the chosen ones."""
     parts = []
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
@@ -122,16 +122,16 @@ def _finite_part(block: np.ndarray, start: int, chosen: np.ndarray, what: str) -
 
 @dataclass(frozen=True)
 class PlyHeader:
-    """What a PLY file says it holds."""
+    """The header of a PLY file: what the file claims to hold."""
 
     order: str  # "" for ASCII, else NumPy's byte order
-    counts: dict[str, int]  # element -> how many
-    vertex: np.dtype | None  # of one vertex; None where it has lists or is not the first element
-    length: int  # of the header, bytes
+    counts: dict[str, int]  # element -> its count
+    vertex: np.dtype | None  # type of one vertex; None where it has lists or is not the first element
+    length: int  # bytes of the header
 
 
 def read_ply_header(path: Path, what: str) -> PlyHeader:
-    """The header alone. Raises MeshInputError where it is damaged or the counts are beyond the limits."""
+    """Read the header alone. Raises MeshInputError where it is damaged or a count exceeds the limit."""
     with path.open("rb") as file:
         data = file.read(_MAX_HEADER)
     end = data.find(b"end_header")
@@ -163,7 +163,7 @@ def read_ply_header(path: Path, what: str) -> PlyHeader:
 
 
 def read_ply_points(path: Path, header: PlyHeader, what: str) -> CloudFile:
-    """The vertices of a PLY file, and their normals where it has `nx`, `ny`, `nz`.
+    """Read the vertices of a PLY file, and their normals where it has `nx`, `ny`, `nz`.
 
     Raises MeshInputError as `read_npz` does.
     """
@@ -209,7 +209,7 @@ def _ascii_blocks(
 
 
 def check_count(count: int, what: str, kind: str = "point") -> int:
-    """A count that a file claims. Raises MeshInputError beyond the limit."""
+    """Return a count that a file claims, as an int. Raises MeshInputError if it exceeds the limit."""
     if count > MAX_POINTS:
         raise MeshInputError(
             what, got=f"{count:,} entries ({kind})", expected=f"at most {MAX_POINTS:,}", fix="thin it out"
@@ -218,7 +218,7 @@ def check_count(count: int, what: str, kind: str = "point") -> int:
 
 
 def _chosen(count: int) -> np.ndarray:
-    """Sorted ids of the points that are kept, the same for the same count."""
+    """Return the sorted ids of the points that are kept, the same for the same count."""
     if count <= KEPT_POINTS:
         return np.arange(count)
     draw = np.random.Generator(np.random.Philox(0))

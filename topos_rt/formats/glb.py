@@ -1,6 +1,7 @@
 """glTF 2.0 in its binary form (.glb). Source: the Khronos glTF 2.0 specification.
 
-One mesh with one material; with a rig also a skin, its joints as a tree of nodes, and morph targets.
+A file holds one mesh with one material and, with a rig, a skin, its joints as a tree of nodes, and morph
+targets.
 
 The first V vertices are the topology's, in order, for every head; copies for UV seams follow (`seams.py`), so
 the indices are the same for every head too. `asset.extras` says which vertex each copy belongs to.
@@ -36,7 +37,7 @@ MATERIAL: dict[str, Any] = {
 
 
 def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
-    """One mesh with positions, normals, UVs where the topology has them; a skin and morph targets of the rig.
+    """Return a GLB of one mesh: positions, normals, UVs if present, and the rig's skin and morph targets.
 
     The same head gives the same bytes. Raises OptionError for units or axes other than metres and +Y up (glTF
     fixes them), MeshInputError for UVs that are not finite.
@@ -82,10 +83,10 @@ def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
 
 
 def _skeleton(rig: Rig, out: _Document) -> dict[str, Any]:
-    """Nodes (the joints, numbered from 1: the mesh goes before them), skin and scene.
+    """Return the nodes (the joints, numbered from 1 because the mesh comes first), the skin and the scene.
 
-    Joints are not turned at rest, so a node's translation is the way from its parent, and the inverse of its
-    bind matrix moves the joint to the origin. Several roots get a node above them: a skin has one root.
+    Joints are not turned at rest, so a node's translation is the offset from its parent, and the inverse of
+    its bind matrix moves the joint to the origin. Several roots get a node above them: a skin has one root.
     """
     parents, positions = rig.joint_parents.tolist(), rig.joint_positions
     start = np.where(rig.joint_parents[:, None] < 0, np.float32(0), positions[rig.joint_parents])
@@ -126,7 +127,7 @@ class _Document:
         self._accessors: list[dict[str, Any]] = []
 
     def vertices(self, values: np.ndarray, bounds: bool = False) -> int:
-        """Accessor of a vertex attribute [W,2|3] float32; `bounds` adds its minimum and maximum."""
+        """Add a vertex attribute [W,2|3] float32, return its accessor; `bounds` adds minimum and maximum."""
         values = np.ascontiguousarray(values, "<f4")
         accessor = _accessor(values, f"VEC{values.shape[1]}", self._view(values, _ARRAY_BUFFER))
         if bounds:
@@ -134,12 +135,12 @@ class _Document:
         return self._add(accessor)
 
     def indices(self, split: SeamSplit) -> int:
-        """Accessor of the triangles, three indices each."""
+        """Add the triangles, three indices each, and return their accessor."""
         values = _small_ints(split.triangles.ravel(), len(split.source))
         return self._add(_accessor(values, "SCALAR", self._view(values, _ELEMENT_ARRAY_BUFFER)))
 
     def skin(self, rig: Rig, source: np.ndarray) -> dict[str, int]:
-        """Accessors of joints and weights, four per vertex."""
+        """Add the joints and weights, four per vertex, and return their accessors."""
         weights = rig.skin_weights / rig.skin_weights.sum(1, keepdims=True)
         joints = np.where(weights > 0, rig.skin_joints, 0)  # joints without weight must be 0
         joints = joints[source].astype("|u1" if len(rig.joint_names) <= 0x100 else "<u2")
@@ -150,13 +151,13 @@ class _Document:
         }
 
     def inverse_binds(self, positions: np.ndarray) -> int:
-        """Accessor of one matrix per joint [J,3], column by column, that moves it to the origin."""
+        """Add one column-major matrix per joint [J,3] that moves it to the origin; return their accessor."""
         matrices = np.tile(np.eye(4, dtype="<f4"), (len(positions), 1, 1))
         matrices[:, 3, :3] = 0 - positions  # not -positions: zeros stay positive
         return self._add(_accessor(matrices, "MAT4", self._view(matrices)))
 
     def morph_targets(self, shapes: list[Morph], source: np.ndarray) -> list[dict[str, int]]:
-        """Morph targets of all blendshapes: accessors that are zero but for the vertices that move."""
+        """Add the blendshapes and return their morph targets: sparse accessors of the vertices that move."""
         count = len(source)
         moved = []  # per shape: the vertices that move (copies too), their offsets and changes of normals
         row = np.zeros(int(source.max()) + 1, np.int64)
@@ -187,7 +188,7 @@ class _Document:
                         "values": {"bufferView": view, "byteOffset": start * 12},
                     }
                 if name == "POSITION":
-                    # the vertices that stay count too, with zeros
+                    # the bounds include the zeros of the vertices that stay
                     reach = np.vstack([offsets, np.zeros((int(len(rows) < count), 3), np.float32)])
                     accessor |= _bounds(reach.min(0), reach.max(0))
                 target[name] = self._add(accessor)
@@ -196,7 +197,7 @@ class _Document:
         return targets
 
     def finish(self, document: dict[str, Any]) -> bytes:
-        """The GLB: header, JSON chunk, binary chunk."""
+        """Return the GLB: header, JSON chunk, binary chunk."""
         document |= {
             "buffers": [{"byteLength": len(self._data)}],
             "bufferViews": self._views,
@@ -225,7 +226,7 @@ def _accessor(values: np.ndarray, kind: str, view: int) -> dict[str, Any]:
 
 
 def _still(count: int) -> dict[str, Any]:
-    """An accessor without data, which glTF reads as zeros."""
+    """Return an accessor without data, which glTF reads as zeros."""
     return {"componentType": _COMPONENT_TYPES["<f4"], "count": count, "type": "VEC3"}
 
 
@@ -234,7 +235,7 @@ def _bounds(low: np.ndarray, high: np.ndarray) -> dict[str, list[float]]:
 
 
 def _small_ints(values: np.ndarray, limit: int) -> np.ndarray:
-    """As 16-bit numbers where all below `limit` fit; 65535 itself is reserved by graphics interfaces."""
+    """Return 16-bit numbers where all below `limit` fit, else 32-bit; graphics APIs reserve 65535 itself."""
     return values.astype("<u2" if limit <= 0xFFFF else "<u4")
 
 

@@ -1,4 +1,4 @@
-"""Meshes from files: OBJ with its polygons and UVs as they are, other formats through trimesh."""
+"""Readers of meshes: OBJ with its polygons and UVs unchanged, other formats through trimesh."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import MAX_CORNERS, Topology
 
 MAX_BYTES = 512 * 2**20
-# What trimesh reads without packages of its own.
+# The formats that trimesh reads without further packages.
 _TRIMESH_SUFFIXES = (".glb", ".off", ".ply", ".stl")
 SUFFIXES = (".obj", *_TRIMESH_SUFFIXES)
 _READABLE = f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
@@ -34,7 +34,7 @@ _ABSENT = -1
 
 @dataclass(frozen=True, eq=False)
 class MeshFile:
-    """One mesh as it was read; the order of the vertices is the file's."""
+    """A mesh with its vertices in the order of its file."""
 
     topology: Topology
     positions: np.ndarray  # [V,3] float32, the file's units and axes
@@ -42,16 +42,16 @@ class MeshFile:
 
 
 def read_mesh(source: str | os.PathLike[str] | Any) -> MeshFile:
-    """Read a mesh from a path, or take over a trimesh.Trimesh or trimesh.Scene.
+    """Read a mesh from a path, or convert a trimesh.Trimesh or trimesh.Scene.
 
     OBJ keeps polygons of 3 to 255 corners and UVs; in a mesh with UVs, corners that lack one get (0, 0). A
-    vertex whose corners name several normals gets their mean, a loose one +Y. All else is ignored.
-    GLB, OFF, PLY and STL need trimesh (`pip install 'topos-rt[mesh]'`) and arrive triangulated; the triangles
-    of an STL share no vertices.
+    vertex whose corners name several normals gets their mean, a vertex without corners +Y. Everything else is
+    ignored. GLB, OFF, PLY and STL need trimesh (`pip install 'topos-rt[mesh]'`) and arrive triangulated; the
+    triangles of an STL share no vertices.
 
     Raises MeshInputError when the file is missing, empty, damaged, of another format or larger than 512 MiB,
     or the mesh has no polygons, bad indices, degenerate polygons or positions that are not finite;
-    MissingExtraError when trimesh is needed and absent.
+    MissingExtraError when trimesh is needed but not installed.
     """
     if not isinstance(source, str | os.PathLike):
         return _from_trimesh(source, f"cannot use the {type(source).__name__}")
@@ -70,7 +70,7 @@ def read_mesh(source: str | os.PathLike[str] | Any) -> MeshFile:
 def check_kind(
     suffix: str, status: os.stat_result, what: str, suffixes: Sequence[str], readable: str, fix: str
 ) -> None:
-    """Raise MeshInputError unless it is a regular file that holds something, of one of the suffixes."""
+    """Raise MeshInputError unless the file is regular, not empty, and has one of the suffixes."""
     if stat.S_ISDIR(status.st_mode):
         raise MeshInputError(what, got="a directory", expected=readable)
     if not stat.S_ISREG(status.st_mode):
@@ -124,7 +124,7 @@ def _read_with_trimesh(path: Path, what: str) -> MeshFile:
 
 
 def _from_trimesh(mesh: Any, what: str) -> MeshFile:
-    """Every mesh of a scene in its place, one after the other; a Trimesh is a scene of one."""
+    """Join the meshes of a scene, each in its place, one after the other; a Trimesh is a scene of one."""
     if hasattr(mesh, "graph") and hasattr(mesh, "geometry"):
         placed = [mesh.graph[node] for node in mesh.graph.nodes_geometry]
         parts = [_part(mesh.geometry[name], what, np.asarray(matrix)) for matrix, name in placed]
@@ -176,7 +176,7 @@ def _part(mesh: Any, what: str, matrix: np.ndarray) -> _Part:
             expected="vertices [V,3] and faces [F,3]",
         )
     turn = matrix[:3, :3]
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # `_finite` refuses what overflows
         positions = _finite(vertices @ turn.T + matrix[:3, 3], f"{what}: positions")
     if not len(faces):
         return _Part(positions[:0], positions[:0], faces, None)
@@ -187,7 +187,7 @@ def _part(mesh: Any, what: str, matrix: np.ndarray) -> _Part:
             expected=f"0..{len(positions) - 1}",
             fix="export the mesh again",
         )
-    # Cofactors keep normals at right angles to a surface that is stretched.
+    # The cofactor matrix keeps normals perpendicular to a stretched surface.
     normals = np.asarray(mesh.vertex_normals) @ np.cross(turn[[1, 2, 0]], turn[[2, 0, 1]]).T
     if np.linalg.det(turn) < 0:  # a mirror turns surfaces inside out
         faces, normals = faces[:, ::-1], -normals
@@ -203,7 +203,7 @@ class _ObjReader:
         self.what = what
         self.vectors = {"v": array("d"), "vt": array("d"), "vn": array("d")}
         self.sizes = array("B")
-        self.lines = array("q")  # of each polygon
+        self.lines = array("q")  # line number of each polygon
         self.corners = array("q")  # vertex, UV and normal id of each corner, from 0
 
     def read(self, lines: Iterable[str]) -> MeshFile:
@@ -281,7 +281,7 @@ class _ObjReader:
 
 
 def _statements(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Number of the last line and words of each statement; a backslash at a line's end continues it."""
+    """Yield the last line's number and the words of each statement; a trailing backslash continues a line."""
     words: list[str] = []
     number = 0
     for number, line in enumerate(lines, 1):
@@ -307,7 +307,7 @@ def _refuse_no_polygons(what: str) -> NoReturn:
 
 
 def _finite(values: Any, what: str) -> np.ndarray:
-    """float32; NaN, infinity and what float32 cannot hold are refused."""
+    """Return `values` as float32. Raises MeshInputError for NaN, infinity and what float32 cannot hold."""
     with np.errstate(over="ignore"):
         array32 = np.ascontiguousarray(values, np.float32)
     bad = np.flatnonzero(~np.isfinite(array32).all(1))

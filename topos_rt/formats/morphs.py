@@ -1,4 +1,4 @@
-"""Blendshapes as files have them: which vertices move, by how much, and how their normals turn."""
+"""Blendshapes as files store them: which vertices move, by how much, and how their normals change."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Morph:
 
 
 def morphs(mesh: HeadMesh, rig: Rig) -> Iterator[Morph]:
-    """The blendshapes of a head, in the rig's order.
+    """Yield the blendshapes of a head, in the rig's order.
 
-    Normals change where a shape moves a vertex. Those of the ring around turn a little as well; they are left
-    as they are, so that offsets and normals are of the same vertices.
+    Only the normals of moved vertices change. Those of the ring around them would turn a little as well, but
+    are left as they are, so that offsets and normals belong to the same vertices.
     """
     triangles, rest = mesh.triangles, vertex_normals(mesh.positions, mesh.triangles)
     a, b, c = np.ascontiguousarray(triangles.T)
@@ -36,7 +36,7 @@ def morphs(mesh: HeadMesh, rig: Rig) -> Iterator[Morph]:
         ids, offsets = rig.shape_index[part], rig.shape_delta[part]
         moved = np.zeros(rig.num_vertices, bool)
         moved[ids] = True
-        # only what a shape touches: 52 times the whole head would take long
+        # only the triangles that a shape touches: 52 times the whole head would be slow
         touched = triangles[moved[a] | moved[b] | moved[c]]
         moved[touched] = True
         around = np.flatnonzero(moved)

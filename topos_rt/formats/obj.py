@@ -1,4 +1,4 @@
-"""Wavefront OBJ: the polygons as they are, with UVs and normals, in a group for each region."""
+"""Wavefront OBJ: the polygons unchanged, with UVs and normals, in one group per region."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from topos_rt.head.topology import Topology
 
 
 def write_obj(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
-    """One object with `v` in vertex order, `vt`, `vn` (one per vertex) and `f` per polygon; no rig.
+    """Return one object with `v` in vertex order, `vt`, `vn` (one per vertex) and `f` per polygon; no rig.
 
     A polygon whose corners all lie in a region of the topology is in the group (`g`) of that name, the others
     in "head". Each group is one run of polygons, since many readers make a new mesh at every `g`. Numbers are
@@ -41,7 +41,7 @@ def _rows(kind: str, values: np.ndarray) -> list[str]:
 
 
 def _groups(topology: Topology) -> dict[str, list[int]]:
-    """Group -> its polygons, in order. Where regions overlap, the smaller one has the polygon."""
+    """Return group -> its polygons, in order. Where regions overlap, the smaller one gets the polygon."""
     sizes = topology.polygon_sizes.astype(np.int64)
     first = np.cumsum(sizes) - sizes
     regions = sorted(topology.regions.items(), key=lambda item: len(item[1]))
@@ -61,7 +61,7 @@ def _groups(topology: Topology) -> dict[str, list[int]]:
 
 
 def _word(name: str) -> str:
-    """A name without spaces and odd characters: a group's name ends at the first space."""
+    """Return a name without spaces and odd characters: a group's name ends at the first space."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 

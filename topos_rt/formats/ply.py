@@ -1,7 +1,7 @@
 """Stanford PLY, binary little endian: vertices with normals, polygons, no rig.
 
-No UVs: PLY has one per vertex, which would need copies of vertices on seams, and the number and order of
-the vertices is what a head is about.
+UVs are left out: PLY has one per vertex, which would need copies of the vertices on seams, but a head must
+keep the number and order of its vertices.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from topos_rt.head.topology import Topology
 
 
 def write_ply(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
-    """Vertices in order, then polygons in order where all have as many corners, else the triangles.
+    """Return the vertices in order, then the polygons in order, or the triangles if polygon sizes differ.
 
-    (Common readers, trimesh among them, take the size of the first polygon for that of all.) The same head
+    Common readers, trimesh among them, take the size of the first polygon for that of all. The same head
     gives the same bytes.
     """
     options = options or ExportOptions()
@@ -37,7 +37,7 @@ def write_ply(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
 
 
 def _polygons(topology: Topology) -> np.ndarray:
-    """[P,corners] vertex ids."""
+    """Return the vertex ids of the polygons, [P,corners], or of the triangles if polygon sizes differ."""
     sizes = topology.polygon_sizes
     if (sizes == sizes[0]).all():
         return topology.polygon_vertices.reshape(-1, int(sizes[0]))

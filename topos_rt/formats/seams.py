@@ -1,4 +1,4 @@
-"""One UV per vertex, for formats that have no UV per corner."""
+"""Topologies with one UV per vertex, for formats that have no UV per corner."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from topos_rt.head.topology import Topology
 
 @dataclass(frozen=True, eq=False)
 class SeamSplit:
-    """A topology whose vertices on UV seams are repeated, once for every further UV that meets there.
+    """A topology whose vertices on UV seams are copied, once for every further UV that meets there.
 
-    Vertices 0 .. V-1 are those of the topology, in order; the copies follow, in the order of what they copy.
+    Vertices 0 .. V-1 are those of the topology, in order; the copies follow, in the order of their originals.
     """
 
     source: np.ndarray  # [W] int32, W >= V: the topology vertex that each stands for; source[:V] counts up
@@ -25,7 +25,7 @@ class SeamSplit:
 
 @lru_cache(maxsize=8)
 def split_seams(topology: Topology) -> SeamSplit:
-    """Split a topology at its UV seams. The result depends on nothing else, so it is the same for every head.
+    """Split a topology at its UV seams. The result depends on nothing else, so all heads share it.
 
     A vertex keeps the UV of the first polygon corner that uses it. Raises MeshInputError for UVs that are not
     finite.
@@ -46,7 +46,7 @@ def split_seams(topology: Topology) -> SeamSplit:
     vertex, uv = np.divmod(pairs, len(values))
     is_copy = np.concatenate([[False], vertex[1:] == vertex[:-1]])
 
-    number = vertex.copy()  # of each pair, among the W vertices
+    number = vertex.copy()  # id of each pair among the W vertices
     number[is_copy] = count + np.arange(is_copy.sum())
     source = np.concatenate([np.arange(count), vertex[is_copy]])
     uvs = np.zeros((len(source), 2), np.float32)

@@ -28,19 +28,22 @@ from topos_rt.head.rig import Rig
 
 
 def write_usd(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
-    """The head as a binary layer (.usd). The same head gives the same bytes from the same version of USD.
+    """Return the head as a binary layer (.usd). A head gives the same bytes in the same version of USD.
 
     Raises MissingExtraError without usd-core.
     """
-    stage = _stage(mesh, options or ExportOptions())  # held: a layer without its stage is gone
-    with tempfile.TemporaryDirectory(prefix="topos-rt-") as directory:  # USD writes crates to files only
+    stage = _stage(mesh, options or ExportOptions())  # kept, because the layer dies with its stage
+    with tempfile.TemporaryDirectory(prefix="topos-rt-") as directory:  # USD writes .usdc to files only
         path = Path(directory) / "head.usdc"
         stage.GetRootLayer().Export(str(path))
         return path.read_bytes()
 
 
 def write_usda(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
-    """The head as a text layer (.usda), several times as large. Raises MissingExtraError without usd-core."""
+    """Return the head as a text layer (.usda), several times larger.
+
+    Raises MissingExtraError without usd-core.
+    """
     stage = _stage(mesh, options or ExportOptions())
     text: str = stage.GetRootLayer().ExportToString()
     return text.encode()
@@ -80,7 +83,7 @@ def _mesh(stage: Any, mesh: HeadMesh, options: ExportOptions) -> Any:
     shape.CreateExtentAttr(_vectors(np.stack([points.min(0), points.max(0)])))
     shape.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(topology.polygon_sizes.astype(np.int32)))
     shape.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(topology.polygon_vertices.astype(np.int32)))
-    # the normals are our own, not those of a subdivision surface
+    # the normals are the head's, not those of a subdivision surface
     shape.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
     shape.CreateOrientationAttr(UsdGeom.Tokens.rightHanded)
     shape.CreateNormalsAttr(_vectors(options.turn(mesh.normals)))
@@ -161,7 +164,7 @@ def _material(stage: Any, shape: Any) -> None:
 
 
 def identifiers(names: Sequence[str]) -> list[str]:
-    """Names that USD allows, all different."""
+    """Return names that USD allows, all different."""
     from pxr import Tf
 
     found: list[str] = []

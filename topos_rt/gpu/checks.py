@@ -1,4 +1,4 @@
-"""What the entries in `topos_rt.gpu.ops` check of their arrays. Everything here raises InputError."""
+"""The checks that the functions of `topos_rt.gpu.ops` make of their arrays. All of them raise InputError."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from topos_rt.errors import InputError
 from topos_rt.gpu.device_array import NOWHERE, DeviceArray
-from topos_rt.gpu.tables import Array
+from topos_rt.gpu.tables import AnyArray
 
 _F16 = np.dtype(np.float16)
-_ALIGNED = 16  # bytes at which rows of FP16 matrices start
+_ALIGNED = 16  # rows of FP16 matrices start at multiples of so many bytes
 
 
-def device_of_all(*arrays: Array | None) -> int | None:
-    """The GPU of all the arrays, or None: all are NumPy's. Raises InputError for a mixture."""
+def device_of_all(*arrays: AnyArray | None) -> int | None:
+    """Return the GPU of all the arrays, or None if all are NumPy's. Raises InputError for a mixture."""
     places: dict[int | None, None] = {}
     for array in arrays:
         if array is None:
@@ -28,7 +28,7 @@ def device_of_all(*arrays: Array | None) -> int | None:
         else:
             raise InputError("array", got=type(array).__name__, expected="a NumPy array, or one on a GPU")
     if len(places) > 1:
-        places.pop(NOWHERE, None)  # empty ones of other libraries have no address
+        places.pop(NOWHERE, None)  # other libraries give empty arrays no address
     if len(places) > 1:
         found = " and ".join("the host" if place is None else f"GPU {place}" for place in places)
         raise InputError("arrays of one call", got=f"some on {found}", expected="all in one place")
@@ -36,9 +36,9 @@ def device_of_all(*arrays: Array | None) -> int | None:
 
 
 def check(
-    what: str, array: Array, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None
-) -> Array:
-    """The array, if it is of one of the types, of the shape, dense and aligned."""
+    what: str, array: AnyArray, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None
+) -> AnyArray:
+    """Return the array if it has one of the types and the shape, and is dense and aligned."""
     if device is not None:
         array = DeviceArray.view(what, array)
     if array.dtype not in dtypes or tuple(array.shape) != shape:
@@ -59,9 +59,9 @@ def check(
 
 
 def check_out(
-    what: str, out: Array | None, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None
-) -> Array:
-    """The same for an array to write; only on the host may there be none."""
+    what: str, out: AnyArray | None, dtypes: Sequence[Any], shape: tuple[int, ...], device: int | None
+) -> AnyArray:
+    """Check an array that will be written. It may be missing on the host alone."""
     if out is None:
         if device is not None:
             raise InputError(what, got="None", expected="an array: nothing is allocated on a GPU")
@@ -72,7 +72,7 @@ def check_out(
 
 
 def check_apart(what: str, out: DeviceArray, **inputs: DeviceArray | None) -> None:
-    """Refuse an output that shares memory with an input."""
+    """Raise InputError for an output that shares memory with an input."""
     for name, array in inputs.items():
         if array is None or not array.nbytes or not out.nbytes:
             continue
@@ -80,6 +80,11 @@ def check_apart(what: str, out: DeviceArray, **inputs: DeviceArray | None) -> No
             raise InputError(what, got=f"memory shared with {name}", expected="memory of its own")
 
 
-def address(array: Array | None) -> int:
-    """Where a device's array lies; 0 for none."""
+def address(array: AnyArray | None) -> int:
+    """Return the address of an array on a device, 0 for None."""
     return 0 if array is None else DeviceArray.view("array", array).address
+
+
+def addresses(**arrays: AnyArray | None) -> dict[str, int]:
+    """Return the `address` of each array, by its name."""
+    return {name: address(array) for name, array in arrays.items()}

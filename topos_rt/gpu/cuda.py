@@ -1,4 +1,4 @@
-"""The little of CUDA that engines need: devices, memory, one stream. All calls to CUDA are here."""
+"""The part of CUDA that engines need: devices, memory, streams, CUDA graphs. All calls to CUDA are here."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Device:
 
     @property
     def slug(self) -> str:
-        """The compute capability as part of a file name: "sm89"."""
+        """The compute capability as a part of a file name, such as "sm89"."""
         return "sm" + self.compute_capability.replace(".", "")
 
 
 def runtime() -> Any:
-    """The module of NVIDIA's bindings that this one calls. Raises ImportError."""
+    """Return the module of NVIDIA's bindings that this one calls. Raises ImportError."""
     from cuda.bindings import runtime as bindings
 
     return bindings
 
 
 def has_driver() -> bool:
-    """Whether there is a driver's library, whatever it can do; needs none of NVIDIA's packages."""
+    """Return whether the driver's library can be loaded. It needs none of NVIDIA's packages."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -60,22 +60,22 @@ def has_driver() -> bool:
 
 
 def driver_version() -> tuple[int, int]:
-    """The newest CUDA that the driver supports, such as (13, 0); (0, 0) without a driver."""
+    """Return the newest CUDA that the driver supports, such as (13, 0), or (0, 0) without a driver."""
     return _version(_call("cudaDriverGetVersion"))
 
 
 def runtime_version() -> tuple[int, int]:
-    """The CUDA that the bindings were made for."""
+    """Return the version of CUDA that the bindings were made for."""
     return _version(_call("cudaRuntimeGetVersion"))
 
 
 def device_count() -> int:
-    """How many GPUs the driver shows. Raises CudaError without a driver that fits."""
+    """Return how many GPUs the driver shows. Raises CudaError without a driver that fits."""
     return int(_call("cudaGetDeviceCount"))
 
 
 def current_device() -> Device:
-    """The GPU of the calling thread."""
+    """Return the current GPU of the calling thread."""
     ordinal = int(_call("cudaGetDevice"))
     facts = _call("cudaGetDeviceProperties", ordinal)
     name = facts.name.decode(errors="replace").rstrip("\0")
@@ -83,13 +83,13 @@ def current_device() -> Device:
 
 
 def free_bytes() -> int:
-    """Memory that is free on the GPU of the calling thread."""
+    """Return how much memory is free on the current GPU."""
     free, _ = _call("cudaMemGetInfo")
     return int(free)
 
 
 def device_of(address: int) -> int:
-    """The GPU whose memory lies at an address; -1 for memory of the host."""
+    """Return the GPU that an address belongs to, or -1 for memory of the host."""
     facts = _call("cudaPointerGetAttributes", address)
     kinds = runtime().cudaMemoryType
     on_host = (kinds.cudaMemoryTypeUnregistered, kinds.cudaMemoryTypeHost)
@@ -98,7 +98,7 @@ def device_of(address: int) -> int:
 
 @contextmanager
 def on_device(ordinal: int) -> Iterator[None]:
-    """Make a GPU that of the calling thread, for a while."""
+    """Make a GPU the current one of the calling thread, inside the `with`."""
     before = int(_call("cudaGetDevice"))
     if before == ordinal:
         yield
@@ -111,9 +111,9 @@ def on_device(ordinal: int) -> Iterator[None]:
 
 
 class _NothingCollected:
-    """No garbage collection: the memory of a dropped pipeline may not be freed by a thread that captures.
+    """Keeps garbage from being collected: a thread that captures must not free a dropped pipeline's memory.
 
-    Collection is on or off for all threads: the first to capture turns it off, the last one on again.
+    Collection is on or off for all threads: the first capture turns it off, the end of the last one on again.
     """
 
     def __init__(self) -> None:
@@ -139,33 +139,33 @@ _nothing_collected = _NothingCollected()
 
 
 class Stream(Closing):
-    """A stream of its own, which does not wait for the default one."""
+    """A stream that does not wait for the default one."""
 
     def __init__(self) -> None:
         self._stream: Any = _call("cudaStreamCreateWithFlags", runtime().cudaStreamNonBlocking)
 
     @property
     def handle(self) -> int:
-        """For others' calls."""
+        """The stream as other libraries take it."""
         return int(self._stream)
 
     def to_device(self, address: int, array: Array) -> None:
-        """Begin to copy a C-contiguous array, which must live and stay until `synchronize`."""
+        """Begin to copy a C-contiguous array, which must not be freed or changed before `synchronize`."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
         _call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
 
     def to_host(self, array: Array, address: int) -> None:
-        """Begin to copy into a C-contiguous array, which must live until `synchronize`."""
+        """Begin to copy into a C-contiguous array, which must not be freed before `synchronize`."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         _call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
 
     def copy(self, target: int, source: int, size: int) -> None:
-        """Begin to copy bytes from one place on the device to another."""
+        """Begin to copy bytes on the device, from `source` to `target`."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
         _call("cudaMemcpyAsync", target, source, size, kind, self._stream)
 
     def record(self, event: Event) -> None:
-        """Have the device note the time when it gets here."""
+        """Have the device note the time when it reaches this point."""
         _call("cudaEventRecord", event.handle, self._stream)
 
     def clear(self, address: int, size: int) -> None:
@@ -173,28 +173,28 @@ class Stream(Closing):
         _call("cudaMemsetAsync", address, 0, size, self._stream)
 
     def synchronize(self) -> None:
-        """Wait for all that was begun."""
+        """Wait for all work on the stream."""
         _call("cudaStreamSynchronize", self._stream)
 
     @contextmanager
-    def capture(self) -> Iterator[list[Graph]]:
-        """Record what is begun inside, in place of doing it; the list then holds the graph of it."""
+    def capture(self) -> Iterator[list[CudaGraph]]:
+        """Record the work that is begun inside, instead of doing it. Its CUDA graph is then in the list."""
         mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        recorded: list[Graph] = []
+        recorded: list[CudaGraph] = []
         with _nothing_collected:
             _call("cudaStreamBeginCapture", self._stream, mode)
             try:
                 yield recorded
             except BaseException:
-                # It must end in any case, but what it holds is of no use; the first error is the one to tell.
+                # The capture must end in any case, but its CUDA graph is useless; the first error counts.
                 with suppress(CudaError):
                     _call("cudaGraphDestroy", _call("cudaStreamEndCapture", self._stream))
                 raise
-            recorded.append(Graph(_call("cudaStreamEndCapture", self._stream)))
+            recorded.append(CudaGraph(_call("cudaStreamEndCapture", self._stream)))
 
-    def launch(self, graph: Graph) -> None:
-        """Begin to do all that a graph holds."""
-        _call("cudaGraphLaunch", graph.executable, self._stream)
+    def launch(self, cuda_graph: CudaGraph) -> None:
+        """Begin to do the work of a CUDA graph."""
+        _call("cudaGraphLaunch", cuda_graph.executable, self._stream)
 
     def close(self) -> None:
         """Destroy the stream."""
@@ -203,8 +203,8 @@ class Stream(Closing):
             _call("cudaStreamDestroy", stream)
 
 
-class Graph(Closing):
-    """Recorded work, ready to be launched as often as wanted."""
+class CudaGraph(Closing):
+    """Recorded work, ready to be launched any number of times."""
 
     def __init__(self, recorded: Any) -> None:
         try:
@@ -213,20 +213,20 @@ class Graph(Closing):
             _call("cudaGraphDestroy", recorded)
 
     def close(self) -> None:
-        """Destroy it."""
+        """Destroy the CUDA graph."""
         if self.executable is not None:
             executable, self.executable = self.executable, None
             _call("cudaGraphExecDestroy", executable)
 
 
 class Event(Closing):
-    """A point in time on the device, once `Stream.record` was called and the stream has got there."""
+    """A point in time on the device, once the stream has passed `Stream.record`."""
 
     def __init__(self) -> None:
         self.handle: Any = _call("cudaEventCreate")
 
     def since(self, other: Event) -> float:
-        """Milliseconds from another event to this one; both must have happened."""
+        """Return the milliseconds from another event to this one; both must have happened."""
         return float(_call("cudaEventElapsedTime", other.handle, self.handle))
 
     def close(self) -> None:
@@ -237,20 +237,20 @@ class Event(Closing):
 
 
 class Memory(Closing):
-    """A plain allocation on the GPU, aligned to 256 bytes; zero bytes are none, at address 0."""
+    """A plain allocation on the GPU, aligned to 256 bytes. One of zero bytes has the address 0."""
 
     def __init__(self, size: int) -> None:
         self.address = int(_call("cudaMalloc", size)) if size else 0
 
     def close(self) -> None:
-        """Free it."""
+        """Free the memory."""
         if self.address:
             address, self.address = self.address, 0
             _call("cudaFree", address)
 
 
 class Pinned(Closing):
-    """An array in page-locked memory of the host, which the GPU copies from and to at full speed."""
+    """An array in page-locked memory of the host, from and to which the GPU copies at full speed."""
 
     def __init__(self, spec: TensorSpec) -> None:
         size = int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
@@ -259,7 +259,7 @@ class Pinned(Closing):
         self.array: Array = np.frombuffer(memory, spec.dtype).reshape(spec.shape)
 
     def close(self) -> None:
-        """Free it; `array` must not be used any more."""
+        """Free the memory; `array` must not be used any more."""
         if self._address:
             address, self._address = self._address, 0
             _call("cudaFreeHost", address)

@@ -1,4 +1,4 @@
-"""Arrays on a GPU: no more than an address, a shape and a type, and an owner who frees them together."""
+"""Arrays on a GPU, which are an address, a shape and a type, and the arena that owns and frees them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from topos_rt.gpu import cuda
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 
-NOWHERE = -1  # the device of an address that is none
+NOWHERE = -1  # the device of an array without an address
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceArray:
-    """A dense, row-major array on a GPU. It owns nothing: see `Arena`.
+    """A dense, row-major array on a GPU. It does not own its memory; see `Arena`.
 
-    Other libraries take it without a copy through `__cuda_array_interface__`.
+    Other libraries can use it without a copy through `__cuda_array_interface__`.
     """
 
     address: int
@@ -47,7 +47,7 @@ class DeviceArray:
 
     @classmethod
     def view(cls, what: str, array: Any) -> DeviceArray:
-        """Anything with `__cuda_array_interface__`. Raises InputError for one that is strided."""
+        """View anything with `__cuda_array_interface__`. Raises InputError for a strided array."""
         if isinstance(array, DeviceArray):
             return array
         facts = array.__cuda_array_interface__
@@ -64,7 +64,7 @@ class DeviceArray:
 
 
 class Arena(Closing):
-    """Memory on the current GPU, allocated piece by piece and freed at once. A context manager."""
+    """Memory on the current GPU, allocated array by array and freed all at once."""
 
     def __init__(self, stream: cuda.Stream) -> None:
         self.device = cuda.current_device().ordinal
@@ -72,13 +72,13 @@ class Arena(Closing):
         self._held = ExitStack()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
-        """An array whose values mean nothing yet."""
+        """Allocate an array; its values are undefined."""
         made = DeviceArray(0, shape, np.dtype(dtype), self.device)
         memory: cuda.Memory = self._held.enter_context(cuda.Memory(made.nbytes))
         return DeviceArray(memory.address, shape, made.dtype, self.device)
 
     def put(self, array: Array) -> DeviceArray:
-        """A copy of an array of the host; waits for it."""
+        """Copy an array of the host, and wait for the copy."""
         array = np.ascontiguousarray(array)
         made = self.empty(array.shape, array.dtype)
         if array.nbytes:
@@ -87,7 +87,7 @@ class Arena(Closing):
         return made
 
     def get(self, array: DeviceArray) -> Array:
-        """A copy on the host; waits for it and for all that was begun before."""
+        """Copy an array to the host, and wait for everything on the stream."""
         host = np.empty(array.shape, array.dtype)
         if array.nbytes:
             self._stream.to_host(host, array.address)

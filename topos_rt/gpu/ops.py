@@ -1,10 +1,10 @@
-"""Checked entry of every kernel. The arrays choose the path: NumPy arrays the NumPy twin, a GPU's the kernel.
+"""The checked entry of every kernel. NumPy arrays go to the NumPy twin, arrays on a GPU to the kernel.
 
-Arrays on a GPU are anything with `__cuda_array_interface__`: `topos_rt.gpu.device_array`, PyTorch, CuPy.
-Work is put on `stream` (a handle; 0: the default stream) and not waited for. Every function raises InputError
-for an array of another type, shape or layout than it needs, for arrays of the host and of a GPU together or
-of several GPUs, and BackendError where the kernels are not built or CUDA refuses. Indices are checked once,
-when `Graph` and `Corners` are made.
+An array on a GPU is anything with `__cuda_array_interface__`: `topos_rt.gpu.device_array`, PyTorch, CuPy. Its
+kernel is put on `stream` (a handle; 0 is the default stream) and not waited for. Every function raises
+InputError for an array of another type, shape or layout than it needs, and for arrays in different places
+(the host and a GPU, or two GPUs); it raises BackendError where the kernels are not built or CUDA refuses.
+Indices are checked once, when a `Neighbours` is made.
 """
 
 from __future__ import annotations
@@ -16,102 +16,100 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import BackendError, InputError
+from topos_rt.flow.program import MAX_TERMS
 from topos_rt.gpu import cuda, reference
-from topos_rt.gpu.checks import address, check, check_apart, check_out, device_of_all
+from topos_rt.gpu.checks import address, addresses, check, check_apart, check_out, device_of_all
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import VECTOR, Layer
-from topos_rt.gpu.tables import Array, Corners, Graph, check_rows
+from topos_rt.gpu.tables import AnyArray, Neighbours, check_rows
 
 _F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
-_FLOATS = (_F16, _F32, np.dtype(np.float64))  # the twin computes in any; the kernels say what they take
+_FLOATS = (_F16, _F32, np.dtype(np.float64))  # what the twins compute in; each kernel takes one type
 _MOST = 1 << 31
-MAX_TERMS = 4
-MAX_SUMS = 2
 
 
 def graph_conv(
-    x: Array,
-    graph: Graph,
+    x: AnyArray,
+    neighbours: Neighbours,
     layer: Layer,
-    residual: Array | None = None,
-    residual_rows: Array | None = None,
+    residual: AnyArray | None = None,
+    residual_rows: AnyArray | None = None,
     silu: bool = True,
     *,
-    out: Array | None = None,
+    out: AnyArray | None = None,
     stream: int = 0,
-) -> Array:
-    """silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
+) -> AnyArray:
+    """Compute silu(norm(sum over the types of (sum of x over a row's sources) W + degree b) + residual).
 
     Args:
-        x: [graph.inputs, layer.c_in] FP16; on the host FP32 too.
-        graph, layer: of the host, or both `placed` on the GPU of x.
+        x: [neighbours.inputs, layer.c_in] FP16; on the host also FP32 or FP64.
+        neighbours, layer: both on the host, or both `placed` on the GPU of x.
         residual: [R, layer.c_out] of the type of x, or None.
-        residual_rows: [graph.rows] int32, which row of `residual` each row takes; None: its own, R = rows.
+        residual_rows: [neighbours.rows] int32, the row of `residual` that each row adds; None: its own.
         silu: whether a SiLU comes last.
-        out: [graph.rows, layer.c_out] of the type of x, overlapping no input; on a GPU it must be given.
+        out: [neighbours.rows, layer.c_out] of the type of x, overlapping no input; it must be given on a GPU.
 
     Returns `out`. Source: TOPOS (arXiv 2605.14594), `models/vae.py`.
     """
-    device = device_of_all(x, residual, residual_rows, out, layer.matrix, *_tables(graph))
-    _fit(graph, layer)
+    device = device_of_all(x, residual, residual_rows, out, layer.matrix, *_tables(neighbours))
+    _fit(neighbours, layer)
     dtype = (_F16,) if device is not None else _FLOATS
-    x = check("x", x, dtype, (graph.inputs, layer.c_in), device)
+    x = check("x", x, dtype, (neighbours.inputs, layer.c_in), device)
     same = (np.dtype(x.dtype),)
-    rows = (
-        None
-        if residual_rows is None
-        else check("residual_rows", residual_rows, (_I32,), (graph.rows,), device)
-    )
+    rows = residual_rows
+    if rows is not None:
+        rows = check("residual_rows", rows, (_I32,), (neighbours.rows,), device)
     if residual is not None:
-        known = len(residual) if rows is not None and len(residual.shape) else graph.rows
+        known = len(residual) if rows is not None and len(residual.shape) else neighbours.rows
         residual = check("residual", residual, same, (known, layer.c_out), device)
     elif rows is not None:
         raise InputError("residual_rows", got="rows", expected="None where there is no residual")
-    out = check_out("out", out, same, (graph.rows, layer.c_out), device)
+    out = check_out("out", out, same, (neighbours.rows, layer.c_out), device)
     if device is None:
         if rows is not None and residual is not None:
-            check_rows("residual_rows", rows, graph.rows, len(residual))
-        return reference.graph_conv(x, graph, layer, residual, rows, silu, out)
+            check_rows("residual_rows", rows, neighbours.rows, len(residual))
+        return reference.graph_conv(x, neighbours, layer, residual, rows, silu, out)
     check_apart("out", out, x=x, residual=residual)
-    if layer.tiled and graph.tiles is None:
-        raise InputError("layer: packed for tiles", got="a graph without", expected="graph.tiled(), placed")
-    sizes = (graph.rows, layer.c_in, layer.c_out)
+    if layer.tiled and neighbours.tiles is None:
+        raise InputError(
+            "layer: packed for tiles",
+            got="a gather table without tiles",
+            expected="neighbours.tiled(), placed",
+        )
     _run(
         "graph_conv",
-        address(x),
-        _edges(graph),
-        _tiles(graph) if layer.tiled else 0,
-        sizes,
-        address(layer.matrix),
-        address(layer.bias),
-        (address(layer.gamma), address(layer.beta)),
-        (address(residual), address(rows)),
-        silu,
-        address(out),
-        (0, 0, 0, 0),
-        stream,
+        edges=[(address(sources.offsets), address(sources.indices)) for sources in neighbours.types],
+        tiles=address(neighbours.tiles.tables) if layer.tiled and neighbours.tiles is not None else 0,
+        rows=neighbours.rows,
+        silu=silu,
+        stream=stream,
+        **_weights(layer),
+        **addresses(x=x, residual=residual, residual_rows=rows, out=out),
     )
     return out
 
 
 def linear_out(
-    x: Array,
+    x: AnyArray,
     layer: Layer,
-    out_rows: Array | None = None,
-    scale: Array | None = None,
-    mean: Array | None = None,
+    out_rows: AnyArray | None = None,
+    scale: AnyArray | None = None,
+    mean: AnyArray | None = None,
     *,
-    out: Array | None = None,
+    out: AnyArray | None = None,
     stream: int = 0,
-) -> Array:
-    """The last layer, in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows]; the kernel is graph_conv.
+) -> AnyArray:
+    """Compute the last layer in FP32: out[out_rows] = (x W + b) * scale + mean[out_rows].
+
+    The kernel is graph_conv.
 
     Args:
-        x: [rows, layer.c_in] FP16; on the host FP32 too. layer: of one type, without a norm.
+        x: [rows, layer.c_in] FP16; on the host also FP32 or FP64.
+        layer: one of a single type and without a norm.
         out_rows: [rows] int32, a permutation (checked on the host), or None.
         scale: [layer.c_out] FP32, or None: 1.
         mean: [rows, layer.c_out] FP32 in the order of `out`, or None: 0.
-        out: [rows, layer.c_out] FP32; on a GPU it must be given.
+        out: [rows, layer.c_out] FP32; it must be given on a GPU.
     """
     device = device_of_all(x, layer.matrix, out_rows, scale, mean, out)
     if layer.types != 1 or layer.gamma is not None:
@@ -135,139 +133,67 @@ def linear_out(
         return reference.linear_out(x, layer, places, scale, mean, out)
     _run(
         "graph_conv",
-        address(x),
-        [(0, 0)],
-        0,
-        (rows, layer.c_in, layer.c_out),
-        address(layer.matrix),
-        address(layer.bias),
-        (0, 0),
-        (0, 0),
-        False,
-        0,
-        (address(out), address(places), address(scale), address(mean)),
-        stream,
+        edges=[(0, 0)],
+        rows=rows,
+        stream=stream,
+        **_weights(layer),
+        **addresses(x=x, out32=out, out_rows=places, scale=scale, mean=mean),
     )
     return out
 
 
 def flow_step(
-    terms: Sequence[Array],
-    table: Array,
-    step: Array,
-    outs: Sequence[Array],
-    half_out: Array | None = None,
-    *,
-    stream: int = 0,
+    terms: Sequence[AnyArray], table: AnyArray, step: AnyArray, *, out: AnyArray, stream: int = 0
 ) -> None:
-    """outs[j] = sum_i table[step, j, i] * terms[i], then step grows by one.
+    """Compute out = sum_i table[step, i] * terms[i], then add one to step.
 
-    A step of the sampler, guidance included, whose weights are looked up on the device: a captured graph
-    serves all steps. `topos_rt.flow.program` makes the tables. A step outside of the table changes nothing.
+    This is one sum of the sampler, guidance included. Its weights are looked up on the device, so that one
+    captured CUDA graph serves all steps; `topos_rt.flow.program` makes the table. A step outside of the table
+    leaves `out` as it is.
 
     Args:
-        terms: 1 to 4 arrays of one shape, FP32. table: [steps, sums, terms] FP32. step: [1] int32.
-        outs: 1 or 2 arrays of the shape of the terms, FP32; each may be one of the terms.
-        half_out: FP16 copy of outs[0], or None.
+        terms: 1 to MAX_TERMS arrays of one shape, FP32.
+        table: [steps, terms] FP32.
+        step: [1] int32.
+        out: of the shape of the terms, FP32; it may be one of the terms.
     """
-    device = device_of_all(*terms, table, step, *outs, half_out)
-    if not 1 <= len(terms) <= MAX_TERMS or not 1 <= len(outs) <= MAX_SUMS:
-        raise InputError(
-            "flow_step",
-            got=f"{len(terms)} terms, {len(outs)} outs",
-            expected=f"1..{MAX_TERMS} terms, 1..{MAX_SUMS} outs",
-        )
+    device = device_of_all(*terms, table, step, out)
+    if not 1 <= len(terms) <= MAX_TERMS:
+        raise InputError("flow_step", got=f"{len(terms)} terms", expected=f"1..{MAX_TERMS} terms")
     shape = tuple(terms[0].shape)
     terms = [check(f"terms[{i}]", a, (_F32,), shape, device) for i, a in enumerate(terms)]
     steps = table.shape[0] if len(table.shape) else 0
-    table = check("table", table, (_F32,), (steps, len(outs), len(terms)), device)
+    table = check("table", table, (_F32,), (steps, len(terms)), device)
     step = check("step", step, (_I32,), (1,), device)
-    outs = [check_out(f"outs[{j}]", a, (_F32,), shape, device) for j, a in enumerate(outs)]
-    half_out = None if half_out is None else check_out("half_out", half_out, (_F16,), shape, device)
-    if len(outs) > 1 and outs[0] is outs[1]:
-        raise InputError("outs", got="the same array twice", expected="distinct arrays")
+    out = check_out("out", out, (_F32,), shape, device)
     if device is None:
-        return reference.flow_step(terms, table, step, outs, half_out)
-    for j, target in enumerate(outs):
-        others = {f"terms[{i}]": a for i, a in enumerate(terms) if a.address != target.address}
-        others |= {f"outs[{k}]": a for k, a in enumerate(outs[:j])}
-        check_apart(f"outs[{j}]", target, **others, half_out=half_out)
-    size = int(np.prod(shape, dtype=np.int64))
+        return reference.flow_step(terms, table, step, out)
+    check_apart("out", out, **{f"terms[{i}]": a for i, a in enumerate(terms) if a.address != out.address})
     _run(
         "flow_step",
-        [address(a) for a in terms],
-        address(table),
-        address(step),
-        steps,
-        [address(a) for a in outs],
-        address(half_out),
-        size,
-        stream,
+        terms=[address(a) for a in terms],
+        steps=steps,
+        size=int(np.prod(shape, dtype=np.int64)),
+        stream=stream,
+        **addresses(table=table, step=step, out=out),
     )
     return None
 
 
-def mesh_normals(
-    positions: Array,
-    corners: Corners,
-    rotation: np.ndarray,
-    scale: float,
-    centre: np.ndarray,
+def pack_rows(
+    x: AnyArray,
+    columns: int,
+    source_rows: AnyArray | None = None,
     *,
-    outs: tuple[Array, Array] | None = None,
+    out: AnyArray | None = None,
     stream: int = 0,
-) -> tuple[Array, Array]:
-    """Positions in metres, scale * rotation p + centre, and area-weighted unit normals, rotated likewise.
+) -> AnyArray:
+    """Return x[source_rows] in FP16, with zeros up to `columns`.
 
     Args:
-        positions: [V,3] FP32, or [V,C] with xyz first, as the decoder gives them.
-        corners: of the mesh's triangles; `placed` on the GPU of the positions.
-        rotation: [3,3], a rotation. scale: metres of one unit. centre: [3] metres. All of the host.
-        outs: two arrays [V,3] FP32; on a GPU they must be given, and may not overlap the positions.
-
-    Returns positions and normals, [V,3] FP32; vertices without a direction get +Y.
-    """
-    out_positions, out_normals = outs or (None, None)
-    device = device_of_all(positions, corners.offsets, out_positions, out_normals)
-    pitch = positions.shape[1] if len(positions.shape) == 2 else 0
-    if pitch < 3:
-        raise InputError("positions", got=f"shape {list(positions.shape)}", expected="[V,3] or wider")
-    positions = check("positions", positions, (_F32,), (corners.rows, pitch), device)
-    turn, middle = np.asarray(rotation, np.float32), np.asarray(centre, np.float32)
-    if turn.shape != (3, 3) or middle.shape != (3,):
-        raise InputError(
-            "rotation and centre",
-            got=f"{list(turn.shape)} and {list(middle.shape)}",
-            expected="[3,3] and [3]",
-        )
-    shape = (corners.rows, 3)
-    out_positions = check_out("outs[0]", out_positions, (_F32,), shape, device)
-    out_normals = check_out("outs[1]", out_normals, (_F32,), shape, device)
-    if device is None:
-        return reference.mesh_normals(positions, corners, turn, scale, middle, out_positions, out_normals)
-    for name, array in (("outs[0]", out_positions), ("outs[1]", out_normals)):
-        check_apart(name, array, positions=positions)
-    _run(
-        "mesh_normals",
-        address(positions),
-        pitch,
-        corners.rows,
-        (address(corners.offsets), address(corners.wings)),
-        turn.reshape(-1).tolist(),
-        float(scale),
-        middle.tolist(),
-        (address(out_positions), address(out_normals)),
-        stream,
-    )
-    return out_positions, out_normals
-
-
-def pack_rows(
-    x: Array, columns: int, source_rows: Array | None = None, *, out: Array | None = None, stream: int = 0
-) -> Array:
-    """FP16 of x[source_rows], with zeros up to `columns`.
-
-    x: [n,c] FP32, c <= columns. source_rows: [n] int32, or None. out: [n, columns] FP16; on a GPU given.
+        x: [n,c] FP32 with c <= columns.
+        source_rows: [n] int32, or None: the same rows.
+        out: [n, columns] FP16; it must be given on a GPU.
     """
     device = device_of_all(x, source_rows, out)
     if len(x.shape) != 2 or not 0 < x.shape[1] <= columns:
@@ -280,16 +206,26 @@ def pack_rows(
         if rows is not None:
             check_rows("source_rows", rows, n, n)
         return reference.pack_rows(x, columns, rows, out)
-    _run("pack_rows", address(x), address(rows), (n, c, columns), address(out), stream)
+    places = addresses(x=x, source_rows=rows, out=out)
+    _run("pack_rows", rows=n, c_in=c, c_out=columns, stream=stream, **places)
     return out
 
 
 def project(
-    x: Array, basis: Array, *, scratch: Array | None = None, out: Array | None = None, stream: int = 0
-) -> Array:
-    """The part of a vector in the span of orthonormal rows: basis^T (basis x).
+    x: AnyArray,
+    basis: AnyArray,
+    *,
+    scratch: AnyArray | None = None,
+    out: AnyArray | None = None,
+    stream: int = 0,
+) -> AnyArray:
+    """Return the part of a vector in the span of orthonormal rows: basis^T (basis x).
 
-    x: [n] FP32. basis: [k,n] FP32. On a GPU, scratch [k] FP32 and out [n] FP32 must be given; out may be x.
+    Args:
+        x: [n] FP32.
+        basis: [k,n] FP32.
+        scratch: [k] FP32; it must be given on a GPU.
+        out: [n] FP32; it may be x, and must be given on a GPU.
     """
     device = device_of_all(x, basis, scratch, out)
     n = int(np.prod(x.shape, dtype=np.int64))
@@ -300,12 +236,13 @@ def project(
     if device is None:
         return reference.project(x, basis, out)
     scratch = check_out("scratch", scratch, (_F32,), (directions,), device)
-    _run("project", address(x), address(basis), (directions, n), address(scratch), address(out), stream)
+    places = addresses(x=x, basis=basis, coordinates=scratch, out=out)
+    _run("project", directions=directions, size=n, stream=stream, **places)
     return out
 
 
 def kernels() -> Any:
-    """The compiled extension. Raises BackendError where it was not built."""
+    """Return the compiled extension. Raises BackendError where it was not built."""
     try:
         return import_module("topos_rt._kernels")
     except ImportError as error:
@@ -318,45 +255,43 @@ def kernels() -> Any:
 
 
 def tiles_here() -> bool:
-    """Whether the current GPU runs the kernels of graphs with tiles, and they were built for it."""
+    """Return whether the current GPU can run graph_conv_tiled, and it was built for that GPU."""
     return bool(kernels().TILED) and cuda.current_device().compute_capability == "9.0"
 
 
-def _run(name: str, *arguments: Any) -> None:
+def _run(name: str, **arguments: Any) -> None:
     launcher: Callable[..., None] = getattr(kernels(), name)
     try:
-        launcher(*arguments)
+        launcher(**arguments)
     except RuntimeError as error:
         raise BackendError(f"kernel {name}", got=error, fix="use the engine decoder") from error
 
 
-def _fit(graph: Graph, layer: Layer) -> None:
-    if len(graph.types) != layer.types:
+def _fit(neighbours: Neighbours, layer: Layer) -> None:
+    if len(neighbours.types) != layer.types:
         raise InputError(
-            "graph and layer",
-            got=f"{len(graph.types)} and {layer.types} edge types",
+            "neighbours and layer",
+            got=f"{len(neighbours.types)} and {layer.types} edge types",
             expected="the same number",
         )
-    _addressable(graph.inputs, layer.c_in)
+    _addressable(neighbours.inputs, layer.c_in)
     if isinstance(layer.matrix, DeviceArray) and layer.c_in % VECTOR:
         raise InputError("layer", got=f"{layer.c_in} input channels", expected=f"a multiple of {VECTOR}")
 
 
 def _addressable(rows: int, columns: int) -> None:
-    """The kernel counts the numbers of x in 32 bits."""
+    """Raise InputError for more numbers in x than the kernel counts in 32 bits."""
     if rows * columns >= _MOST:
         raise InputError(
-            "x", got=f"{rows} x {columns} numbers", expected=f"less than {_MOST}", fix="split the graph"
+            "x", got=f"{rows} x {columns} numbers", expected=f"less than {_MOST}", fix="split the table"
         )
 
 
-def _tables(graph: Graph) -> list[Array | None]:
-    return [array for sources in graph.types for array in (sources.offsets, sources.indices)]
+def _tables(neighbours: Neighbours) -> list[AnyArray | None]:
+    return [array for sources in neighbours.types for array in (sources.offsets, sources.indices)]
 
 
-def _tiles(graph: Graph) -> int:
-    return 0 if graph.tiles is None else address(graph.tiles.tables)
-
-
-def _edges(graph: Graph) -> list[tuple[int, int]]:
-    return [(address(sources.offsets), address(sources.indices)) for sources in graph.types]
+def _weights(layer: Layer) -> dict[str, int]:
+    """Return the arguments of a launcher that describe a layer."""
+    there = addresses(weights=layer.matrix, bias=layer.bias, gamma=layer.gamma, beta=layer.beta)
+    return {"c_in": layer.c_in, "c_out": layer.c_out, **there}

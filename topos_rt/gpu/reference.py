@@ -1,6 +1,7 @@
-"""The NumPy twin of every kernel: the same names and argument order as in `topos_rt.gpu.ops`, which checks.
+"""The NumPy twin of every kernel, with the names and argument order of `topos_rt.gpu.ops`, which checks.
 
-Arrays of FP32 (and of FP64, for truth) are computed in their own precision; FP16 in FP32, rounded at the end.
+FP32 is computed in FP32 and FP64, which the tests take for the truth, in FP64; FP16 is computed in FP32 and
+rounded at the end.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from topos_rt.gpu.layers import GROUP_EPS, GROUPS, Layer
-from topos_rt.gpu.tables import Corners, Graph, Sources, degrees
+from topos_rt.gpu.tables import Neighbours, Sources, degrees
 
 
 def graph_conv(
     x: np.ndarray,
-    graph: Graph,
+    neighbours: Neighbours,
     layer: Layer,
     residual: np.ndarray | None = None,
     residual_rows: np.ndarray | None = None,
@@ -26,17 +27,19 @@ def graph_conv(
     """See `topos_rt.gpu.ops.graph_conv`."""
     work = _work(x.dtype)
     wide = x.astype(work)
-    sums = [neighbour_sum(wide, sources, graph.rows) for sources in graph.types]
+    sums = [neighbour_sum(wide, sources, neighbours.rows) for sources in neighbours.types]
     y = np.concatenate(sums, 1) @ layer.matrix.astype(work)
     if layer.bias is not None:
-        for degree, bias in zip(degrees(graph), layer.bias, strict=True):
+        for degree, bias in zip(degrees(neighbours), layer.bias, strict=True):
             y += degree.astype(work)[:, None] * bias.astype(work)
     if layer.gamma is not None and layer.beta is not None:
         y = group_norm(y, layer.gamma, layer.beta)
     if residual is not None:
         y += residual if residual_rows is None else residual[residual_rows]
     if silu:
-        with np.errstate(over="ignore"):  # exp of a large number: the quotient is 0, as it should be
+        with np.errstate(
+            over="ignore"
+        ):  # exp of a large number is infinite, and the quotient 0, as it should be
             y /= 1 + np.exp(-y)
     return _give(y, x.dtype, out)
 
@@ -65,56 +68,15 @@ def linear_out(
     return _give(y, y.dtype, out)
 
 
-def flow_step(
-    terms: Sequence[np.ndarray],
-    table: np.ndarray,
-    step: np.ndarray,
-    outs: Sequence[np.ndarray],
-    half_out: np.ndarray | None = None,
-) -> None:
+def flow_step(terms: Sequence[np.ndarray], table: np.ndarray, step: np.ndarray, out: np.ndarray) -> None:
     """See `topos_rt.gpu.ops.flow_step`."""
     index = int(step[0])
     if 0 <= index < len(table):
-        sums = []
-        for weights in table[index]:
-            total = np.zeros_like(terms[0])
-            for weight, term in zip(weights, terms, strict=True):
-                total += weight * term
-            sums.append(total)
-        for out, value in zip(outs, sums, strict=True):
-            np.copyto(out, value)
-        if half_out is not None:
-            with np.errstate(over="ignore"):  # infinite, as on the GPU
-                np.copyto(half_out, sums[0].astype(np.float16))
+        total = np.zeros_like(terms[0])
+        for weight, term in zip(table[index], terms, strict=True):
+            total += weight * term
+        np.copyto(out, total)
     step += 1
-
-
-def mesh_normals(
-    positions: np.ndarray,
-    corners: Corners,
-    rotation: np.ndarray,
-    scale: float,
-    centre: np.ndarray,
-    out_positions: np.ndarray | None = None,
-    out_normals: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """See `topos_rt.gpu.ops.mesh_normals`."""
-    from topos_rt.head.normals import unit_vectors
-
-    xyz = positions[:, :3].astype(np.float64)
-    here = np.repeat(np.arange(corners.rows), np.diff(corners.offsets))
-    sides = xyz[corners.wings] - xyz[here][:, None]
-    # Lengths of any size: only ratios at one vertex count.
-    reach = np.zeros(corners.rows)
-    np.maximum.at(reach, here, np.abs(sides).max((1, 2), initial=0.0))
-    sides /= np.where(reach > 0, reach, 1.0)[here][:, None, None]
-    areas = np.cross(sides[:, 0], sides[:, 1])
-    sums = np.stack([np.bincount(here, areas[:, axis], corners.rows) for axis in range(3)], 1)
-    metres = (xyz @ rotation.T.astype(np.float64)) * scale + centre
-    return (
-        _give(metres, np.dtype(np.float32), out_positions),
-        _give(unit_vectors(sums @ rotation.T), np.dtype(np.float32), out_normals),
-    )
 
 
 def pack_rows(
@@ -133,10 +95,10 @@ def project(x: np.ndarray, basis: np.ndarray, out: np.ndarray | None = None) -> 
 
 
 def neighbour_sum(x: np.ndarray, sources: Sources, rows: int) -> np.ndarray:
-    """[rows,C] the sum of x over each row's sources, in the order of the table, as the kernel adds."""
+    """Return [rows,C], x summed over each row's sources in the order of the table, as the kernel sums."""
     if sources.offsets is None:
         return x[:rows].copy() if sources.indices is None else x[sources.indices]
-    assert sources.indices is not None  # Graph has checked it
+    assert sources.indices is not None  # `Neighbours` has checked it
     out = np.zeros((rows, x.shape[1]), x.dtype)
     begin, degree = sources.offsets[:-1], np.diff(sources.offsets)
     for place in range(int(degree.max(initial=0))):
@@ -146,7 +108,7 @@ def neighbour_sum(x: np.ndarray, sources: Sources, rows: int) -> np.ndarray:
 
 
 def group_norm(y: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Each row on its own: 4 groups of channels, eps 1e-3, as released."""
+    """Normalise each row on its own: 4 groups of channels and eps 1e-3, as released."""
     groups = y.reshape(len(y), GROUPS, y.shape[1] // GROUPS)
     centred = groups - groups.mean(2, keepdims=True)
     deviation = np.sqrt((centred * centred).mean(2, keepdims=True) + y.dtype.type(GROUP_EPS))
@@ -154,7 +116,7 @@ def group_norm(y: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray
 
 
 def _work(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What numbers of a type are computed in."""
+    """Return the type that numbers of a type are computed in."""
     return np.promote_types(dtype, np.float32)
 
 

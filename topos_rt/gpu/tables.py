@@ -1,4 +1,4 @@
-"""Tables that the kernels gather through: made, checked and put in order once for each topology."""
+"""Gather tables: which rows of x each row of the output sums, built and checked once per topology."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.head.hierarchy import Hierarchy, Level
 
-Array: TypeAlias = Any  # a NumPy array, or one on a device
-Put: TypeAlias = Callable[[np.ndarray], Array]  # brings an array to a device
+AnyArray: TypeAlias = Any  # a NumPy array, or an array on a device
+Put: TypeAlias = Callable[[np.ndarray], AnyArray]  # copies an array to a device
 MAX_TYPES = 2
-# As csrc/kernels.h has them: what a block of graph_conv_tiled takes, and has room for.
+# What a block of graph_conv_tiled takes and has room for, as in csrc/kernels.h.
 TILE_ROWS = 192
-TILE_SOURCES = 352
-TILE_STEPS = 8  # of 16 sources that 16 rows may read
+TILE_SOURCES = 352  # different rows of x that a tile may read
+TILE_STEPS = 8  # steps, of 16 sources each, that 16 rows may take
 _STEP, _WARPS = 16, TILE_ROWS // 16
 _TILES = (TILE_ROWS, 64, 16)  # rows that kernels take together, largest first
 _LARGEST = np.iinfo(np.int32).max
@@ -26,58 +25,58 @@ _LARGEST = np.iinfo(np.int32).max
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """The rows that each row sums, for one edge type: CSR.
+    """The rows of x that each row sums, for one edge type, as CSR.
 
     Without offsets each row has exactly one source, `indices[i]`; without both it is the row itself.
     """
 
-    offsets: Array | None = None  # [rows + 1] int32
-    indices: Array | None = None  # [offsets[-1]] int32
+    offsets: AnyArray | None = None  # [rows + 1] int32
+    indices: AnyArray | None = None  # [offsets[-1]] int32
 
 
-# A TileTable of csrc/kernels.h.
+# The struct TileTable of csrc/kernels.h, which says what each field is.
 TILE_TABLE = np.dtype({
     "names": ["sources", "count", "first", "steps", "slots", "ones", "degrees", "single"],
     "formats": [
         ("<i4", TILE_SOURCES), "<i4", "<i4", ("<u2", _WARPS), ("<u2", (_WARPS, _STEP * TILE_STEPS)),
         ("u1", (_WARPS, TILE_STEPS, 32)), ("<u2", TILE_ROWS), ("<u2", (MAX_TYPES, TILE_ROWS)),
     ],
-    "itemsize": 8736,  # whole vectors of 16 bytes
+    "itemsize": 8736,  # a multiple of the 16 bytes that the kernel copies at a time
 })  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """What each TILE_ROWS rows of a graph read: rows of x, each once, a third of the edges or fewer."""
+    """What each tile of TILE_ROWS rows reads: every row of x once, a third of the edges or fewer."""
 
-    tables: Array  # [tiles] of TILE_TABLE; on a device their bytes
-    reads: int  # rows of x, of all tiles
+    tables: AnyArray  # [tiles] of TILE_TABLE; on a device their bytes
+    reads: int  # rows of x that all tiles read together
 
     def placed(self, put: Put) -> Tiles:
-        """The same on a device."""
+        """Return a copy whose tables are on a device."""
         return Tiles(put(self.tables.view(np.uint8)), self.reads)
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
-    """From `inputs` rows of features to `rows` of sums, for one or two edge types.
+class Neighbours:
+    """A gather table: the rows of x that each row of the output sums, for one or two edge types.
 
-    CSR and not rows padded to the largest degree: 4 to 5 sources a row against 5 to 15 places.
-    Raises MeshInputError for tables that do not fit together or point outside; nothing checks them later.
+    It is CSR and not rows padded to the largest degree, because rows have 4 to 5 sources on average but up to
+    15. Raises MeshInputError for arrays that do not fit together or point outside; nothing checks them later.
     """
 
-    rows: int
-    inputs: int
+    rows: int  # of the output
+    inputs: int  # rows of x
     types: tuple[Sources, ...]
     tiles: Tiles | None = None  # see `tiled`
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.types) <= MAX_TYPES:
-            raise MeshInputError("edge types of a graph", got=len(self.types), expected="1 or 2")
+            raise MeshInputError("edge types of a gather table", got=len(self.types), expected="1 or 2")
         for kind, sources in enumerate(self.types):
             self._check(f"edges of type {kind}", sources.offsets, sources.indices)
 
-    def _check(self, what: str, offsets: Array | None, indices: Array | None) -> None:
+    def _check(self, what: str, offsets: AnyArray | None, indices: AnyArray | None) -> None:
         if offsets is None and indices is None:
             if self.rows > self.inputs:
                 raise MeshInputError(
@@ -94,17 +93,43 @@ class Graph:
             count = len(indices)
         check_rows(what, indices, count, self.inputs)
 
-    def placed(self, put: Put) -> Graph:
-        """The same graph with its tables on a device."""
+    @classmethod
+    def identity(cls, rows: int) -> Neighbours:
+        """Return the table in which every row is its own only source: graph_conv is then a linear layer."""
+        return cls(rows, rows, (Sources(),))
+
+    @classmethod
+    def from_edges(cls, rows: int, inputs: int, edges: Sequence[tuple[np.ndarray, np.ndarray]]) -> Neighbours:
+        """Build the table from edges.
+
+        edges: for each type two integer arrays [E]: the row of x that an edge reads, the row that sums it.
+        A type with exactly one edge for every row gets no offsets; if each reads itself, no indices.
+        """
+        types = []
+        for source, target in edges:
+            if len(target) == rows and np.array_equal(np.sort(target), np.arange(rows)):
+                single = source[np.argsort(target)].astype(np.int32)
+                itself = np.array_equal(single, np.arange(rows))
+                types.append(Sources(None, None if itself else single))
+                continue
+            places = np.lexsort((source, target))
+            offsets = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=rows))])
+            types.append(Sources(offsets.astype(np.int32), source[places].astype(np.int32)))
+        return cls(rows, inputs, tuple(types))
+
+    def placed(self, put: Put) -> Neighbours:
+        """Return a copy whose arrays are on a device."""
         moved = tuple(
             Sources(*(None if a is None else put(a) for a in (s.offsets, s.indices))) for s in self.types
         )
-        return _unchecked(self, types=moved, tiles=None if self.tiles is None else self.tiles.placed(put))
+        tiles = None if self.tiles is None else self.tiles.placed(put)
+        placed: Neighbours = replace_unchecked(self, types=moved, tiles=tiles)
+        return placed
 
-    def tiled(self) -> Graph:
-        """With the tables for Hopper's kernel, or without where it cannot take this graph.
+    def tiled(self) -> Neighbours:
+        """Return a copy with the tables of graph_conv_tiled, or the same object where that cannot run.
 
-        So where a tile would not fit into its memory, and where two types are summed.
+        It cannot where a tile would not fit into its memory, and where two types are summed.
         """
         edges = [_edges(sources, self.rows) for sources in self.types]
         tables = np.zeros(-(-self.rows // TILE_ROWS), TILE_TABLE)
@@ -125,90 +150,27 @@ class Graph:
                     return self
         return dataclasses.replace(self, tiles=Tiles(tables, int(tables["count"].sum())))
 
-    @classmethod
-    def each(cls, rows: int) -> Graph:
-        """Every row is its own only source: what makes a linear layer of a graph convolution."""
-        return cls(rows, rows, (Sources(),))
 
-    @classmethod
-    def of_level(
-        cls, level: Level, order: np.ndarray, to_input: np.ndarray | None = None, inputs: int | None = None
-    ) -> Graph:
-        """The typed edges of one level of a hierarchy.
-
-        order: [n] the vertex that each row is. to_input: [n] the row of x that holds a vertex's features;
-        None: x is in the same order. With `cluster` in it, features are those before un-pooling.
-        """
-        n = len(level.features)
-        rows = inverse(order)
-        to_input = rows if to_input is None else to_input
-        types = []
-        for kind in range(MAX_TYPES):
-            source, target = level.edges[level.types == kind].T
-            source, target = to_input[source], rows[target]
-            if len(target) == n and np.array_equal(np.sort(target), np.arange(n)):
-                single = source[np.argsort(target)].astype(np.int32)
-                itself = np.array_equal(single, np.arange(n))
-                types.append(Sources(None, None if itself else single))
-                continue
-            places = np.lexsort((source, target))
-            offsets = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=n))])
-            types.append(Sources(offsets.astype(np.int32), source[places].astype(np.int32)))
-        return cls(n, n if inputs is None else inputs, tuple(types))
-
-
-@dataclass(frozen=True, eq=False)
-class Corners:
-    """The triangles at each vertex, as their other two corners in order.
-
-    Raises MeshInputError for tables that do not fit together or point outside.
-    """
-
-    rows: int
-    offsets: Array  # [rows + 1] int32
-    wings: Array  # [corners, 2] int32
-
-    def __post_init__(self) -> None:
-        check_offsets("corners: offsets", self.offsets, self.rows, len(self.wings))
-        if self.wings.ndim != 2 or self.wings.shape[1] != 2:
-            raise MeshInputError("corners: wings", got=f"shape {list(self.wings.shape)}", expected="[.,2]")
-        check_rows("corners: wings", self.wings.reshape(-1), self.wings.size, self.rows)
-
-    @classmethod
-    def of_triangles(cls, num_vertices: int, triangles: np.ndarray) -> Corners:
-        """Of triangles [F,3]: each vertex's in the order of F."""
-        triangles = np.asarray(triangles)
-        if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
-            raise MeshInputError(
-                "triangles", got=f"{triangles.dtype} {list(triangles.shape)}", expected="integers [F,3]"
-            )
-        if triangles.size and not 0 <= int(triangles.min()) <= int(triangles.max()) < num_vertices:
-            raise MeshInputError(
-                "triangles", got=f"{triangles.min()}..{triangles.max()}", expected=f"0..{num_vertices - 1}"
-            )
-        vertex = triangles.reshape(-1)
-        wings = np.stack([np.roll(triangles, -1, 1), np.roll(triangles, -2, 1)], -1).reshape(-1, 2)
-        order = np.argsort(vertex, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(vertex, minlength=num_vertices))])
-        return cls(num_vertices, offsets.astype(np.int32), np.ascontiguousarray(wings[order], np.int32))
-
-    def placed(self, put: Put) -> Corners:
-        """The same with its tables on a device."""
-        return _unchecked(self, offsets=put(self.offsets), wings=put(self.wings))
+def degrees(neighbours: Neighbours) -> Sequence[np.ndarray]:
+    """Return [rows] the number of sources for each type; the table must be on the host."""
+    rows = neighbours.rows
+    return [np.ones(rows, np.int64) if s.offsets is None else np.diff(s.offsets) for s in neighbours.types]
 
 
 def inverse(order: np.ndarray) -> np.ndarray:
-    """[n] row -> vertex to vertex -> row."""
+    """Return the inverse [n] of a permutation: from row -> vertex to vertex -> row."""
     rows = np.empty(len(order), np.int64)
     rows[order] = np.arange(len(order))
     return rows
 
 
 def local_order(positions: np.ndarray) -> np.ndarray:
-    """[n] vertices by recursive bisection: those of a tile share most of their neighbours.
+    """Return [n] vertices, ordered so that those of a tile share most of their neighbours.
 
-    Each part is cut in two across its longest principal axis, into whole tiles as long as there are several.
-    Such tiles are rounder than those along a Morton curve, and read less. Positions [n,3] in any unit.
+    The order is a recursive bisection: each part is cut in two across its longest principal axis, into whole
+    tiles as long as there are several. Such tiles are rounder than those along a Morton curve, and read less.
+
+    positions: [n,3] in any unit.
     """
 
     def parts(vertices: np.ndarray) -> list[np.ndarray]:
@@ -218,17 +180,12 @@ def local_order(positions: np.ndarray) -> np.ndarray:
         centred = positions[vertices].astype(np.float64)
         centred -= centred.mean(0)
         axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
-        axis *= np.sign(axis[np.abs(axis).argmax()])  # which of the two directions is left to chance
+        axis *= np.sign(axis[np.abs(axis).argmax()])  # an eigenvector's sign is arbitrary
         cut = max(1, round(len(vertices) / 2 / unit)) * unit
         along = vertices[np.argsort(centred @ axis, kind="stable")]
         return parts(along[:cut]) + parts(along[cut:])
 
     return np.concatenate(parts(np.arange(len(positions))))
-
-
-def local_orders(hierarchy: Hierarchy, levels: int) -> list[np.ndarray]:
-    """`local_order` of the first so many levels."""
-    return [local_order(level.features[:, :3]) for level in hierarchy.levels[:levels]]
 
 
 def check_offsets(what: str, offsets: Any, rows: int, entries: int) -> None:
@@ -250,7 +207,7 @@ def check_rows(what: str, rows: Any, count: int, limit: int) -> None:
             what,
             got=f"indices {rows.min()}..{rows.max()}",
             expected=f"0..{limit - 1}",
-            fix="make the tables from the hierarchy that the features are of",
+            fix="build the table for the array that it indexes",
         )
 
 
@@ -266,8 +223,8 @@ def _check_table(what: str, table: Any, count: int) -> None:
         raise MeshInputError(what, got=f"{count} entries", expected=f"at most {_LARGEST}")
 
 
-def _unchecked(made: Any, **changes: Any) -> Any:
-    """A copy with other fields, without the checks that a device's arrays cannot go through."""
+def replace_unchecked(made: Any, **changes: Any) -> Any:
+    """Copy a frozen dataclass with other fields, without its checks: they cannot read a device's arrays."""
     copy = object.__new__(type(made))
     for field in dataclasses.fields(made):
         object.__setattr__(copy, field.name, changes.get(field.name, getattr(made, field.name)))
@@ -275,20 +232,23 @@ def _unchecked(made: Any, **changes: Any) -> Any:
 
 
 def _edges(sources: Sources, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and sources, also where a graph does without."""
+    """Return offsets and indices, and make them where the table does without."""
     itself = np.arange(rows + 1, dtype=np.int32)
     indices = itself[:-1] if sources.indices is None else sources.indices
     return itself if sources.offsets is None else sources.offsets, indices
 
 
 def _fill_sums(table: np.void, begin: np.ndarray, slots: np.ndarray) -> bool:
-    """Steps, slots, ones and degrees of a type that is summed, or False where 16 rows read too much."""
+    """Fill in steps, slots, ones and degrees of the type that is summed.
+
+    begin: [rows + 1] where each row's slots begin. Returns False where 16 rows read more than fits.
+    """
     degree = np.diff(begin)
     table["degrees"][: len(degree)] = degree
     row = np.repeat(np.arange(len(degree)), degree)
     order = np.lexsort((slots, row))
     row, slots = row[order], slots[order]
-    # What 16 rows read, by slot; a source that a row has several times is there as often.
+    # The sources that 16 rows read, by slot. A source that a row has several times takes as many entries.
     again = _counted(row * TILE_SOURCES + slots)
     most = len(slots) + 1
     entries, place = np.unique((row // _STEP * most + again) * TILE_SOURCES + slots, return_inverse=True)
@@ -296,7 +256,7 @@ def _fill_sums(table: np.void, begin: np.ndarray, slots: np.ndarray) -> bool:
     count = np.bincount(warp, minlength=_WARPS)
     if count.max() > _STEP * TILE_STEPS:
         return False
-    # Eight that are read at a time are best of eight different residues, see csrc/graph_conv_tiled.cu.
+    # The kernel reads eight slots at a time, without bank conflicts where they differ modulo 8.
     kind = warp * 8 + slot % 8
     residue = np.argsort(kind, kind="stable")
     turn = _counted(kind[residue])[inverse(residue)]
@@ -312,12 +272,7 @@ def _fill_sums(table: np.void, begin: np.ndarray, slots: np.ndarray) -> bool:
 
 
 def _counted(ordered: np.ndarray) -> np.ndarray:
-    """How many equal numbers are before each, where equal ones follow each other."""
+    """Return for each number how many equal ones precede it; equal numbers must be adjacent."""
     new = np.diff(ordered, prepend=-1) != 0
     start = np.flatnonzero(new)
     return np.arange(len(ordered)) - np.repeat(start, np.diff(np.append(start, len(ordered))))
-
-
-def degrees(graph: Graph) -> Sequence[np.ndarray]:
-    """[rows] number of sources, for each type; of a graph on the host."""
-    return [np.ones(graph.rows, np.int64) if s.offsets is None else np.diff(s.offsets) for s in graph.types]

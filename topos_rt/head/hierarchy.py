@@ -17,7 +17,7 @@ from topos_rt.errors import MeshInputError
 from topos_rt.head.topology import check_ids
 from topos_rt.support.tensorfile import read_tensors, write_tensors
 
-# Two ends of an edge closer than this in [position | normal] make it an edge of type 1 (a self-loop is one).
+# An edge is of type 1 where its ends are closer than this in [position | normal]; every self-loop is.
 COINCIDENT = 1e-5
 
 
@@ -27,7 +27,7 @@ _FRAME_SLACK = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One graph of the pyramid."""
+    """One mesh graph of the pyramid."""
 
     features: np.ndarray  # [n,6] float32 mean position | mean normal, network frame
     edges: np.ndarray  # [E,2] int64 (source, target); sorted, one self-loop per node appended last
@@ -35,7 +35,7 @@ class Level:
     cluster: np.ndarray  # [n of the level below] int64 -> node here; empty at level 0
 
     def neighbours(self, edge_type: int) -> np.ndarray:
-        """[n,K] int64 sources of the incoming edges of one type, rows padded with n."""
+        """Return the sources of the incoming edges of one type, [n,K] int64, rows padded with n."""
         n = len(self.features)
         source, target = self.edges[self.types == edge_type].T
         order = np.lexsort((source, target))
@@ -48,9 +48,9 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Level 0 is the mesh; level i is level i-1 pooled by `levels[i].cluster`.
+    """A pyramid of mesh graphs: level 0 is the mesh, level i is level i-1 pooled by `levels[i].cluster`.
 
-    Raises MeshInputError when the parts of a level do not fit together or to the level below.
+    Raises MeshInputError when the parts of a level do not fit each other or the level below.
     """
 
     levels: tuple[Level, ...]
@@ -86,11 +86,11 @@ class Hierarchy:
         """Pool a mesh graph as the release does.
 
         vertices, normals: [V,3] in the sphere-normalised frame. edges: [E,2], both directions.
-        clusters: the maps of a `cluster.npz`; without them voxel grids over [-1,1]^3 are used, with cells
-        of 2/2^depth at level 1, doubling per level. num_levels counts level 0 (default depth + 1).
+        clusters: the maps of a `cluster.npz`; without them, voxel grids over [-1,1]^3 with cells of 2/2^depth
+        at level 1, doubling per level. num_levels: counts level 0 (default depth + 1).
 
         Raises MeshInputError for parts that do not fit together, values that are not finite, or vertices
-        outside of the frame.
+        outside the frame.
         """
         features = _features(vertices, normals)
         edges = np.asarray(edges)
@@ -147,10 +147,13 @@ class Hierarchy:
 
 
 def voxel_cluster(positions: np.ndarray, cell: float) -> np.ndarray:
-    """[n] -> cluster ids, consecutive in the order of the voxel key x + y*n + z*n^2."""
+    """Return the cluster ids of positions [n,3]: [n] int64, consecutive in the order of the voxel key.
+
+    The key is x + y*m + z*m^2, with m voxels of side `cell` along each axis.
+    """
     per_axis = int(np.floor(2.0 / cell)) + 1
     voxel = np.floor((positions.astype(np.float32) + np.float32(1)) / np.float32(cell)).astype(np.int64)
-    voxel = np.clip(voxel, 0, per_axis - 1)  # rounding may put a vertex just outside of the grid
+    voxel = np.clip(voxel, 0, per_axis - 1)  # rounding may put a vertex just outside the grid
     key = voxel @ np.array([1, per_axis, per_axis**2])
     return np.unique(key, return_inverse=True)[1].reshape(-1)
 
@@ -164,7 +167,7 @@ def _level(features: np.ndarray, edges: np.ndarray, cluster: np.ndarray) -> Leve
 
 
 def _simple(edges: np.ndarray, n: int) -> np.ndarray:
-    """Drop self-loops and duplicates, sort by (source, target)."""
+    """Return the edges without self-loops and duplicates, sorted by (source, target)."""
     edges = edges[edges[:, 0] != edges[:, 1]]
     key = np.unique(edges[:, 0] * n + edges[:, 1])
     return np.stack([key // n, key % n], 1)

@@ -1,8 +1,7 @@
 """Levels of detail: fixed index maps of a topology, so that level k of every head has the same vertices.
 
-The vertices of a level are some of the full head's, where they were: positions, normals, skin weights and
-blendshapes are taken over by index. `export/lods.py` makes the maps, once per topology; they are stored in
-the topology's file.
+A level keeps some vertices of the full head in place: positions, normals, skin weights and blendshapes are
+taken by index. `export/lods.py` makes the maps, once per topology; they are stored in the topology's file.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from topos_rt.errors import MeshInputError
 if TYPE_CHECKING:
     pass
 
-# Level -> triangles. Level 0 is the head itself, with its polygons; the others are of triangles.
+# Level -> triangles. Level 0 is the head itself, with its polygons; the others have triangles only.
 LODS = {0: "all polygons", 1: "half the triangles", 2: "a quarter"}
 _ARRAYS = ("vertices", "triangles", "triangle_uvs")
 
 
 @dataclass(frozen=True, eq=False)
 class Lod:
-    """One level. Raises MeshInputError for ids that do not fit together."""
+    """One level of detail. Raises MeshInputError for ids that do not fit together."""
 
     vertices: np.ndarray  # [n] int32, rising: ids in the full head
     triangles: np.ndarray  # [f,3] int32 ids in `vertices`
@@ -51,11 +50,11 @@ class Lod:
 
 
 def lods_to_tensors(lods: tuple[Lod, ...]) -> dict[str, np.ndarray]:
-    """Name -> array, as `lods_from_tensors` takes them back."""
+    """Return the levels as name -> array, which `lods_from_tensors` reads."""
     return {f"lod{k}.{name}": getattr(lod, name) for k, lod in enumerate(lods, 1) for name in _ARRAYS}
 
 
 def lods_from_tensors(tensors: Mapping[str, np.ndarray]) -> tuple[Lod, ...]:
-    """The levels among the tensors of a topology's file. Raises KeyError where one lacks a part."""
+    """Return the levels among the tensors of a topology's file. Raises KeyError where one lacks a part."""
     count = len({name.partition(".")[0] for name in tensors if name.startswith("lod")})
     return tuple(Lod(*(tensors[f"lod{k}.{name}"] for name in _ARRAYS)) for k in range(1, count + 1))

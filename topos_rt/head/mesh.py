@@ -26,13 +26,13 @@ _UNIT_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class HeadMesh:
-    """One head. Vertex i means the same point of the head in every HeadMesh of a topology.
+    """One head. Vertex i is the same point of the head in every HeadMesh of a topology.
 
     `metadata` says how the head was made (seed, steps, solver, model, note on the weights) as JSON values; it
-    goes into exported files. `timings` (seconds per stage) does not: the same seed gives the same bytes.
+    goes into exported files. `timings` (seconds per stage) does not, so that a seed gives the same bytes.
 
-    Raises MeshInputError for wrong shapes or types, NaN or infinite values, normals not of unit length, no
-    extent, a rig of another topology, or metadata that JSON cannot hold.
+    Raises MeshInputError for wrong shapes or types, NaN or infinite values, normals that are not of unit
+    length, positions without extent, a rig of another topology, or metadata that JSON cannot hold.
     """
 
     positions: np.ndarray  # [V,3] float32, metres, +Y up, facing +Z
@@ -75,20 +75,20 @@ class HeadMesh:
 
     @property
     def triangles(self) -> np.ndarray:
-        """[F,3] int32 vertex ids, counter-clockwise; the same for every head of the topology."""
+        """The vertex ids of the triangles, [F,3] int32, counter-clockwise; those of the topology."""
         return self.topology.triangles
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest corner [3], metres, of the axis-aligned box around the head."""
+        """The lowest and the highest corner [3], metres, of the axis-aligned box around the head."""
         return self.positions.min(0), self.positions.max(0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Copies that may be written to, by name.
+        """Return writable copies of the head's arrays, by name.
 
         positions, normals [V,3] and uvs [U,2] float32; triangles and triangle_uvs [F,3] int32. The head's own
-        arrays are read-only: what takes arrays by DLPack either refuses those or might write to them all the
-        same. These can be handed over without another copy: `torch.from_dlpack(head.arrays()["positions"])`.
+        arrays are read-only: a library that takes arrays by DLPack refuses them or may write to them anyway.
+        These copies can be handed over as they are: `torch.from_dlpack(head.arrays()["positions"])`.
         """
         parts = {
             "positions": self.positions,
@@ -104,8 +104,8 @@ class HeadMesh:
     ) -> HeadMesh:
         """Return the head with blendshapes set and joints turned, with new normals and without a rig.
 
-        shapes: name -> weight, such as {"jawOpen": 0.7}; 0 rests, 1 is the whole shape. turns: joint ->
-        rotation vector [3], radians about the head's axes, carried on to the joint's children.
+        shapes: name -> weight, such as {"jawOpen": 0.7}; 0 is at rest, 1 is the whole shape. turns: joint ->
+        rotation vector [3], radians about the head's axes; the joint's children follow.
 
         Raises MeshInputError for a head without a rig, unknown names, or numbers that are not finite.
         """
@@ -122,8 +122,8 @@ class HeadMesh:
     def lod(self, level: int) -> HeadMesh:
         """Return the head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
 
-        Its vertices are some of this head's, the same ones for every head of the topology, with the normals
-        of the full surface; rig and UVs come along, and the metadata tells the level.
+        Its vertices are a subset of this head's, the same for every head of the topology, with the normals of
+        the full surface. Rig and UVs are reduced with them, and the metadata names the level.
 
         Raises OptionError for a level that the topology does not have, and for a reduced head.
         """
@@ -158,8 +158,8 @@ class HeadMesh:
     ) -> None:
         """Write the head to a file, whole or not at all.
 
-        path: where; its suffix names the format unless `format` does ("glb", "obj", "ply", "usd", "usda").
-        units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). GLB takes only "m" and "y", glTF's own.
+        path: its suffix names the format unless `format` does ("glb", "obj", "ply", "usd", "usda").
+        units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). GLB takes only "m" and "y", as glTF does.
         rig: False leaves skeleton, skin and blendshapes out of the formats that have them (GLB, USD).
 
         Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
@@ -172,7 +172,7 @@ class HeadMesh:
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy with JSON types only; NumPy numbers become Python's."""
+    """Return a deep copy with JSON types only; NumPy numbers become Python's."""
     try:
         text = json.dumps(dict(metadata), allow_nan=False, default=lambda value: value.item())
     except (TypeError, ValueError, AttributeError) as error:

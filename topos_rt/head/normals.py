@@ -8,7 +8,7 @@ _UP = np.array([0.0, 1.0, 0.0], np.float32)
 
 
 def vertex_normals(positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Area-weighted vertex normals: the normalised sum of the cross products of the triangles at a vertex.
+    """Return area-weighted vertex normals: the normalised sums of the cross products of adjacent triangles.
 
     positions: [V,3]; triangles: [F,3] int, counter-clockwise. Returns [V,3] float32 of unit length; vertices
     without triangles, and those whose triangles cancel out or have no area, get +Y.
@@ -21,9 +21,9 @@ def vertex_normals(positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Rows [n,3] scaled to unit length, float32; rows without a direction (zero or not finite) become +Y."""
+    """Return rows [n,3] scaled to unit length, float32; rows that are zero or not finite become +Y."""
     vectors = np.asarray(vectors, np.float64)
-    # Scaled by the largest entry first: the squares of tiny vectors would vanish.
+    # Rows are first divided by their largest entry, because the squares of tiny vectors would underflow.
     largest = np.abs(vectors).max(1, keepdims=True, initial=0.0)
     usable = np.isfinite(largest) & (largest > 0)
     scaled = np.where(usable, vectors, _UP) / np.where(usable, largest, 1.0)

@@ -1,4 +1,4 @@
-"""Set blendshapes and turn joints: shapes first, then linear-blend skinning, as in glTF."""
+"""Poses of a head: blendshapes first, then linear-blend skinning, as in glTF."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from topos_rt.head.rig import Rig
 def posed_positions(
     rest: np.ndarray, rig: Rig, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]]
 ) -> np.ndarray:
-    """Return the vertices of a posed head, [V,3] float64, metres; arguments and errors as `HeadMesh.posed`.
+    """Return the vertices of a posed head, [V,3] float64, metres.
 
-    rest: [V,3] the vertices of the head that the rig was fitted to.
+    rest: [V,3] the vertices of the head that the rig was fitted to. Other arguments and errors are those of
+    `HeadMesh.posed`.
     """
     positions = rest.astype(np.float64)
     for name, weight in shapes.items():
@@ -30,7 +31,7 @@ def posed_positions(
 
 
 def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarray:
-    """[J,3,4] from rest to pose, in the head's axes."""
+    """Return the transforms of the joints from rest to pose, [J,3,4], in the head's axes."""
     unknown = set(turns) - set(rig.joint_names)
     if unknown:
         raise MeshInputError(
@@ -47,7 +48,7 @@ def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarra
 
 
 def _rotation(vector: np.ndarray) -> np.ndarray:
-    """[3,3] of a rotation vector [3] (Rodrigues)."""
+    """Return the matrix [3,3] of a rotation vector [3] (Rodrigues)."""
     if vector.shape != (3,) or not np.isfinite(vector).all():
         raise MeshInputError("the turn of a joint", got=vector.tolist(), expected="three finite radians")
     angle = float(np.linalg.norm(vector))

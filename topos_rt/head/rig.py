@@ -1,6 +1,7 @@
 """The `Rig` of a topology: skeleton, skin weights, blendshapes, and how they are fitted to a head.
 
-float32, metres, +Y up, facing +Z. `topos_rt/head/rig_fit.py` fits a rig to a head; docs/rig.md has the maths.
+Lengths are float32 metres, +Y up, facing +Z. `topos_rt/head/rig_fit.py` fits a rig to a head; docs/rig.md has
+the maths.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _BINDING_ARRAYS: dict[str, type[np.generic]] = {
     "contact_offsets": np.int32,
     "parts": np.uint8,
 }
-_BINDING = "binding."  # before the names of a binding's arrays in a file
+_BINDING = "binding."  # prefix of the names of a binding's arrays in a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,9 @@ class Binding:
     """The head that a rig was made on, and what `topos_rt.head.rig_fit.fit_rig` needs to carry it to another.
 
     Joint j lies at the sum of `joint_weight[a:b]` times the vertices `joint_index[a:b]`, with
-    `a, b = joint_offsets[j : j + 2]`; its weights sum to one. Contacts of shape s, `contact_pairs[a:b]` with
-    `contact_offsets`, are vertices apart at rest that this shape brings together, as lids in a blink.
+    `a, b = joint_offsets[j : j + 2]`; its weights sum to one. The contacts of shape s are the rows of
+    `contact_pairs` that `contact_offsets` gives in the same way: pairs of vertices that are apart at rest and
+    that the shape brings together, such as the lids in a blink.
 
     Raises MeshInputError where the parts do not fit together.
     """
@@ -90,20 +92,20 @@ class Binding:
         require(whole.all(), "rig joint_weight", f"a sum of {first(sums, ~whole)}", "sums of 1")
 
     def joints(self, positions: np.ndarray) -> np.ndarray:
-        """[J,3] float32: the joints of a head with vertices [V,3]."""
+        """Return the joints of a head with vertices [V,3]: [J,3] float32."""
         moved = positions[self.joint_index].astype(np.float64) * self.joint_weight[:, None]
         return np.add.reduceat(moved, self.joint_offsets[:-1]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """Skeleton, skin weights and blendshapes of a topology with V vertices.
+    """The skeleton, skin weights and blendshapes of a topology with V vertices.
 
     Blendshapes are stored sparsely: shape s moves the vertices `shape_index[a:b]` by `shape_delta[a:b]`, with
     `a, b = shape_offsets[s : s + 2]`. Names are ARKit's ("jawOpen", "eyeBlinkLeft") where they mean the same.
 
-    Of a bundle it sits on the head of its `binding`; of a `HeadMesh` it has been fitted to that head and has
-    none. Without a binding a rig cannot be fitted: it is used as it is.
+    The rig of a bundle is made for the head of its `binding`. The rig of a `HeadMesh` has been fitted to that
+    head and has no binding. A rig without a binding cannot be fitted and is used unchanged.
 
     Raises MeshInputError where the parts do not fit together.
     """
@@ -134,7 +136,10 @@ class Rig:
         return len(self.skin_joints)
 
     def shape(self, name: str) -> np.ndarray:
-        """[V,3] float32 offsets, metres, of one blendshape. Raises MeshInputError for an unknown name."""
+        """Return the offsets [V,3] float32, metres, of one blendshape.
+
+        Raises MeshInputError for an unknown name.
+        """
         if name not in self.shape_names:
             raise MeshInputError(
                 "unknown blendshape", got=repr(name), expected=f"one of: {', '.join(self.shape_names)}"
@@ -151,14 +156,15 @@ class Rig:
         tensors = {name: getattr(self, name) for name in _ARRAYS}
         if self.binding is not None:
             tensors |= {_BINDING + name: getattr(self.binding, name) for name in _BINDING_ARRAYS}
-        # One metadata entry: safetensors does not keep the order of several, and the bytes should repeat.
+        # One metadata entry: safetensors does not keep the order of several, and bytes must be reproducible.
         write_tensors(path, tensors, {"names": json.dumps(names)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Rig:
         """Read what `save` wrote.
 
-        Raises BundleError for an unreadable or foreign file, MeshInputError for parts that do not fit.
+        Raises BundleError for a file that cannot be read or is not a rig, MeshInputError for parts that do
+        not fit together.
         """
         tensors, metadata = read_tensors(path)
         try:
@@ -237,7 +243,10 @@ def _require_names(names: tuple[str, ...], kind: str) -> None:
 
 
 def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
-    """A fitted rig on some vertices [n], rising ids: joints stay, skin and shapes are taken over by index."""
+    """Return a fitted rig on a subset of its vertices: joints stay, skin and shapes are taken by index.
+
+    vertices: [n] ids, rising.
+    """
     new = np.full(rig.num_vertices, -1, np.int32)
     new[vertices] = np.arange(len(vertices), dtype=np.int32)
     moved = new[rig.shape_index]

@@ -1,12 +1,12 @@
-"""Carry a rig from the head it was made on to another head of its topology, and pose heads.
+"""The fit of a rig, made on one head, to another head of its topology.
 
-A blendshape's offsets are turned and scaled as the surface around them is from the one head to the other: by
-the similarity (Umeyama 1991) that best maps a Gaussian neighbourhood, the frame of moving least squares
-(Schaefer et al. 2006), found at some hundred nodes and blended between them (embedded deformation, Sumner et
-al. 2007). Deformation transfer (Sumner and Popovic 2004) would solve a sparse system for each shape to make
-such frames agree along the surface; smooth frames agree already. What frames cannot know is put right after:
-parts such as eyeballs stay rigid, and vertices that a shape brings together on the one head meet on the
-other. docs/rig.md has the formulas.
+The offsets of a blendshape are rotated and scaled as the surface around them is between the two heads. The
+frame that does this is the similarity (Umeyama 1991) that best maps a Gaussian neighbourhood, as in moving
+least squares (Schaefer et al. 2006). Frames are computed at a few hundred nodes and blended between them
+(embedded deformation, Sumner et al. 2007). Deformation transfer (Sumner and Popovic 2004) would solve a
+sparse system for each shape to make such frames agree along the surface; smooth frames agree already. Two
+corrections follow: parts such as eyeballs stay rigid, and vertices that a shape brings together on one head
+also meet on the other. docs/rig.md has the formulas.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from topos_rt.errors import MeshInputError
 from topos_rt.head.rig import Rig
 from topos_rt.support.similarity import sphere_frame
 
-# Shares of the template's radius; on `mini` 12 mm and 11 mm.
+# Fractions of the template's radius; on `mini` they are 12 mm and 11 mm.
 _NEIGHBOURHOOD = 0.085  # standard deviation of the Gaussian that frames are fitted and blended with
-_MEETING = 0.08  # the same, of the Gaussian that spreads what is missing where vertices should meet
+_MEETING = 0.08  # standard deviation of the Gaussian that spreads the corrections at contacts
 _NODES = 300
-_STIFFNESS = 0.005  # pull of a frame towards the head's own scale, so that flat neighbourhoods have one
-_RIGID = 0.1  # a part bends only where a rotation and a shift leave more than this share of its motion
+_STIFFNESS = 0.005  # pull of a frame towards that of the whole head, so that flat neighbourhoods have one
+_RIGID = 0.1  # a part bends only where a rotation and a shift leave more than this fraction of its motion
 _RIDGE = 0.2  # several contacts of one vertex may disagree, and the correction should be smooth
 
 
 def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
-    """The rig of a bundle, fitted to a head: joints regressed, blendshapes carried over, no binding.
+    """Return the rig of a bundle, fitted to a head: joints regressed, blendshapes transferred, no binding.
 
-    positions: [V,3] float, any units and place, the axes of the rig's template up to a rotation.
-    A rig without binding comes back as it is. Raises MeshInputError for positions of another topology.
+    positions: [V,3] float, in any units, place and orientation, but not mirrored.
+    A rig without binding is returned unchanged. Raises MeshInputError for positions of another topology.
     """
     binding = rig.binding
     positions = np.asarray(positions)
@@ -62,10 +62,14 @@ def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
 
 
 class _Warp:
-    """Frames of the way from the template to a head; what depends on the template alone is kept."""
+    """The frames from the template to a head. What depends on the template alone is computed once."""
 
     def __init__(self, template: np.ndarray, skin: np.ndarray, sigma: float) -> None:
-        """template: [V,3] float64, centred. skin: [V] bool, the vertices that frames are fitted to."""
+        """Prepare the frames.
+
+        template: [V,3] float64, centred. skin: [V] bool, the vertices that frames are fitted to. sigma: the
+        standard deviation of the neighbourhoods.
+        """
         self.sigma = sigma
         self.nodes = template[_spread(template, np.flatnonzero(skin), _NODES)]
         weights = np.exp(self._exponents(template).T) * skin
@@ -80,13 +84,13 @@ class _Warp:
         self.blend = self.blend_at(template)
 
     def blend_at(self, points: np.ndarray) -> np.ndarray:
-        """[p,n] float32 shares of the nodes at points [p,3]."""
+        """Return the weights of the nodes at points [p,3]: [p,n] float32."""
         exponents = self._exponents(points)
         shares = np.exp(exponents - exponents.max(1, keepdims=True))  # a far point takes its nearest node
         return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
 
     def frames(self, head: np.ndarray) -> np.ndarray:
-        """[n,3,3] float32 similarities at the nodes, from the template to a head [V,3] float32, centred."""
+        """Return the similarities at the nodes from the template to a centred head [V,3]: [n,3,3] float32."""
         products = (head[:, :, None] * self._template[:, None, :]).reshape(-1, 9)
         sums = (self._weights @ np.concatenate([head, products], 1)).astype(np.float64)
         scale = _size(head[self._skin]) / self._own_size
@@ -98,26 +102,26 @@ class _Warp:
         return (turns * stretch[:, None, None]).astype(np.float32)
 
     def _exponents(self, points: np.ndarray) -> np.ndarray:
-        """[p,n] of the Gaussians around the nodes."""
-        # |p - q|^2 by a matrix product: the first head of a process waits for this
+        """Return the exponents of the Gaussians around the nodes at points [p,3]: [p,n]."""
+        # |p - q|^2 by a matrix product, which is fast: the first head of a process waits for this
         squared = (points**2).sum(1)[:, None] + (self.nodes**2).sum(1) - 2 * points @ self.nodes.T
         return squared / (-2 * self.sigma**2)
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """How one shape moves one rigid part: a rotation about its middle, a shift, and what is left over."""
+    """How one shape moves one rigid part: a rotation about its centre, a shift, and a remainder."""
 
-    entries: np.ndarray  # [e] places in the rig's shape_delta
+    entries: np.ndarray  # [e] rows of the rig's shape_delta
     vertices: np.ndarray  # [e] vertex ids
     members: np.ndarray  # vertex ids of the whole part
-    share: np.ndarray  # [n] float32 of the nodes at the part's middle
+    share: np.ndarray  # [n] float32 weights of the nodes at the part's centre
     turn: np.ndarray  # [3,3]
     shift: np.ndarray  # [3]
     rest: np.ndarray  # [e,3]
 
     def moved(self, head: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """[e,3] offsets on a head."""
+        """Return the offsets [e,3] of the entries on a head."""
         frame = np.tensordot(self.share, frames, 1).astype(np.float64)
         axes = _rotations(frame[None])[0]
         turn = axes @ self.turn @ axes.T
@@ -127,17 +131,17 @@ class _Piece:
 
 @dataclass(frozen=True, eq=False)
 class _Meeting:
-    """The contacts of one shape, and how what they lack is spread over the vertices that the shape moves."""
+    """The contacts of one shape, and how their corrections are spread over the vertices that it moves."""
 
-    entries: slice  # in the rig's shape_delta
+    entries: slice  # of the rig's shape_delta
     pairs: np.ndarray  # [c,2] vertex ids
-    places: np.ndarray  # [c,2] of the pairs among the entries; -1 where the shape does not move a vertex
-    gaps: np.ndarray  # [c,3] from the second to the first with the shape set, on the template
-    shares: np.ndarray  # [c,2] who makes up for what is lacking: each as far as it moves itself
+    places: np.ndarray  # [c,2] places of the vertices in the entries; -1 where the shape does not move one
+    gaps: np.ndarray  # [c,3] from the second vertex to the first, on the template with the shape set
+    shares: np.ndarray  # [c,2] each vertex's part of a correction, in proportion to its own motion
     spread: np.ndarray  # [e,2c] float32
 
     def missing(self, head: np.ndarray, frames: np.ndarray, delta: np.ndarray) -> np.ndarray:
-        """[e,3] to add to the offsets `delta` [e,3]; frames: [V,3,3]."""
+        """Return the correction [e,3] of the offsets `delta` [e,3]. frames: [V,3,3]."""
         ends = head[self.pairs] + np.concatenate([delta, np.zeros((1, 3))])[self.places]
         wanted = np.einsum("cij,cj->ci", frames[self.pairs].mean(1), self.gaps)
         lacking = wanted - (ends[:, 0] - ends[:, 1])
@@ -147,7 +151,7 @@ class _Meeting:
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """All that fitting a rig needs and that no head changes."""
+    """The parts of a fit that are the same for every head."""
 
     warp: _Warp
     pieces: list[_Piece]
@@ -173,7 +177,7 @@ def _prepared(rig: Rig) -> _Prepared:
 
 
 def _pieces(rig: Rig, template: np.ndarray, warp: _Warp, shape: slice) -> list[_Piece]:
-    """The pieces of one shape, which has these entries."""
+    """Return the pieces of one shape. shape: its entries in the rig's shape_delta."""
     assert rig.binding is not None
     labels = rig.binding.parts[rig.shape_index[shape]]
     pieces = []
@@ -204,21 +208,21 @@ def _meeting(rig: Rig, template: np.ndarray, shape: slice, pairs: np.ndarray, si
     lengths = np.linalg.norm(moved, axis=1)
     ways = lengths[places]
     shares = ways / np.maximum(ways.sum(1, keepdims=True), 1e-12)
-    # a correction fades where the shape itself does, and towards vertices far from every contact
+    # a correction fades where the shape itself does, and far from every contact
     nodes, amount = template[pairs.ravel()], lengths / max(float(lengths.max()), 1e-12)
 
     def kernel(points: np.ndarray, amounts: np.ndarray) -> np.ndarray:
         squared = ((points[:, None] - nodes[None]) ** 2).sum(2)
         return amounts[:, None] * np.exp(-squared / (2 * sigma**2))
 
-    # least squares with a ridge: kernel coefficients whose field has the wanted values at the ends
+    # ridge regression: kernel coefficients whose field has the wanted values at the ends
     at_ends, at_all = kernel(nodes, amount[places.ravel()]), kernel(template[vertices], amount[:-1])
     spread = at_all @ np.linalg.solve(at_ends.T @ at_ends + _RIDGE * np.eye(len(nodes)), at_ends.T)
     return _Meeting(shape, pairs, places, ends[:, 0] - ends[:, 1], shares, spread.astype(np.float32))
 
 
 def _spread(points: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the vertices `ids`, far from each other: each next is farthest from those before."""
+    """Return at most `count` of the vertices `ids`, chosen by farthest-point sampling."""
     chosen = [int(ids[0])]
     away = np.linalg.norm(points[ids] - points[chosen[0]], axis=1)
     while len(chosen) < min(count, len(ids)) and away.max() > 0:
@@ -228,12 +232,12 @@ def _spread(points: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
 
 
 def _size(points: np.ndarray) -> float:
-    """Root mean square distance of points [n,3] from their mean."""
+    """Return the root mean square distance of points [n,3] from their mean."""
     return float(np.sqrt(points.var(0).sum()))
 
 
 def _rotations(matrices: np.ndarray) -> np.ndarray:
-    """[n,3,3] the nearest rotations (Kabsch)."""
+    """Return the rotations nearest to matrices [n,3,3] (Kabsch)."""
     left, _, right = np.linalg.svd(matrices)
     left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]
     return left @ right

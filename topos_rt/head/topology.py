@@ -1,4 +1,4 @@
-"""The polygons, UVs, regions and levels of detail that all heads of a model share: a `Topology`."""
+"""The `Topology` of a model: the polygons, UVs, regions and levels of detail that all its heads share."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NO_UVS = np.zeros((0, 2), np.float32)
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Polygons, UVs and named regions that every head of a model shares.
+    """The polygons, UVs, named regions and levels of detail that every head of a model shares.
 
-    Raises MeshInputError when an array has another shape or type, indices are out of range, a polygon has
+    Raises MeshInputError when an array has the wrong shape or type, indices are out of range, a polygon has
     fewer than three corners or repeats a vertex, or the UV corners do not match the polygon corners.
     """
 
@@ -86,13 +86,13 @@ class Topology:
             check_ids(f"level of detail {level}: UVs", lod.triangle_uvs, len(self.uvs))
 
     def lod(self, level: int) -> Topology:
-        """The topology of a level of detail; the same object each time. See `topos_rt.head.lod`.
+        """Return the topology of a level of detail, the same object each time. See `topos_rt.head.lod`.
 
-        Raises OptionError for a level that there is none of.
+        Raises OptionError for a level that the topology does not have.
         """
         check_level(self, level)
         if level not in self._reduced:
-            self._reduced.setdefault(level, reduced_topology(self, level))  # or that of a thread before
+            self._reduced.setdefault(level, reduced_topology(self, level))  # another thread may be first
         return self._reduced[level]
 
     @cached_property
@@ -105,7 +105,7 @@ class Topology:
 
     @cached_property
     def _triangle_corners(self) -> np.ndarray:
-        """[F,3] positions in the corner arrays: each polygon as a fan around its first corner."""
+        """The triangles as indices [F,3] into the corner arrays: a fan from each polygon's first corner."""
         starts = np.cumsum(self.polygon_sizes, dtype=np.int64) - self.polygon_sizes
         fans = self.polygon_sizes.astype(np.int64) - 2
         first = np.repeat(starts, fans)
@@ -114,17 +114,17 @@ class Topology:
 
     @cached_property
     def triangles(self) -> np.ndarray:
-        """[F,3] int32 vertex ids, counter-clockwise; the same for every head."""
+        """The vertex ids of the triangles, [F,3] int32, counter-clockwise; the same for every head."""
         return self.polygon_vertices[self._triangle_corners]
 
     @cached_property
     def triangle_uvs(self) -> np.ndarray:
-        """[F,3] int32 into `uvs` ([0,3] without UVs)."""
+        """The rows of `uvs` at the triangles' corners, [F,3] int32 ([0,3] without UVs)."""
         return self.polygon_uvs[self._triangle_corners] if self.has_uvs else np.zeros((0, 3), np.int32)
 
     @cached_property
     def edges(self) -> np.ndarray:
-        """[E,2] int64 polygon sides (no diagonals) in both directions, sorted, without duplicates."""
+        """The polygon sides (no diagonals) in both directions, [E,2] int64, sorted, without duplicates."""
         sizes = self.polygon_sizes.astype(np.int64)
         starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         index = np.arange(len(self.polygon_vertices))
@@ -140,7 +140,7 @@ class Topology:
         uvs: np.ndarray | None = None,
         polygon_uvs: Sequence[Sequence[int]] | None = None,
     ) -> Topology:
-        """Build from a list of polygons (vertex ids), with optional UVs [U,2] and one UV id per corner.
+        """Build a topology from polygons (vertex ids), with optional UVs [U,2] and one UV id per corner.
 
         Raises MeshInputError as the class does, and for a polygon of more than 255 corners.
         """
@@ -203,7 +203,7 @@ class Topology:
 
 
 def check_ids(what: str, ids: np.ndarray, count: int | None = None) -> None:
-    """Whole numbers, of which each is below `count`."""
+    """Raise MeshInputError unless `ids` are whole numbers and, given `count`, in 0 .. count - 1."""
     if ids.dtype.kind not in "iu":
         raise MeshInputError(what, got=f"dtype {ids.dtype}", expected="integers", fix="rebuild the topology")
     if count is not None and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < count:
@@ -223,7 +223,7 @@ def _first_repeated(sizes: np.ndarray, corners: np.ndarray) -> int | None:
 
 
 def reduced_topology(topology: Topology, level: int) -> Topology:
-    """The topology of a level that there is: its triangles, UVs and regions; of level 0, itself."""
+    """Return the topology of an existing level: its triangles, UVs and regions. Level 0 is `topology`."""
     if level == 0:
         return topology
     lod = topology.lods[level - 1]
@@ -242,7 +242,7 @@ def reduced_topology(topology: Topology, level: int) -> Topology:
 
 
 def check_level(topology: Topology, level: int) -> None:
-    """Raises OptionError for a level that the topology does not have."""
+    """Raise OptionError for a level that the topology does not have."""
     whole = isinstance(level, int | np.integer) and not isinstance(level, bool)
     if not whole or not 0 <= level <= len(topology.lods):
         fix = None if topology.lods else "export the model's bundle again: this one has no levels of detail"

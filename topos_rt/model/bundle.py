@@ -30,7 +30,7 @@ _PACKAGED = Path(__file__).parents[1] / "bundles"
 
 
 def known_bundles() -> dict[str, Path]:
-    """Name -> directory of the bundles that come with the package."""
+    """Return name -> directory of the bundles that come with the package."""
     return {path.parent.name: path.parent for path in sorted(_PACKAGED.glob(f"*/{MANIFEST_NAME}"))}
 
 
@@ -48,8 +48,8 @@ class Bundle:
         """Open and verify a bundle.
 
         Args:
-            model: the name of a packaged bundle ("mini"), else a directory.
-            verify: False skips only the SHA-256 of each file, for a bundle this program has verified before.
+            model: the name of a packaged bundle ("mini"), or a directory.
+            verify: False skips only the SHA-256 of each file, for a bundle that was verified before.
 
         Raises:
             BundleError: there is no such bundle; the manifest is malformed; a file is missing, altered,
@@ -75,9 +75,9 @@ class Bundle:
         return cls(path, manifest, topology, rig)
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
-        """The ONNX file of one of the graphs, in "fp32" or with FP16 operands, "fp16".
+        """Return the ONNX file of a graph in "fp32" or, with FP16 operands, in "fp16".
 
-        Both take and give FP32. Raises BundleError where the bundle has no FP16 form.
+        Inputs and outputs are FP32 in both. Raises BundleError where the bundle has no FP16 form.
         """
         forms = {"fp32": self.manifest.graphs, "fp16": self.manifest.graphs_fp16}
         files = choose(precision, forms, "precision")
@@ -86,13 +86,13 @@ class Bundle:
         return self.path / str(getattr(files, name))
 
     def weights(self, graph: Path) -> Path | None:
-        """Return the file with the weights of an ONNX file of the bundle, None where it holds them itself."""
+        """Return the file with the weights of an ONNX file of the bundle, or None if they are inside it."""
         name = self.manifest.weight_files.get(graph.relative_to(self.path).as_posix())
         return None if name is None else self.path / name
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
-        """The decoder's pyramid of graphs; read on first use, since running the networks does not need it."""
+        """The decoder's pyramid of mesh graphs. Networks run without it, so it is read at first use."""
         return Hierarchy.load(self.path / self.manifest.hierarchy)
 
 
@@ -102,7 +102,7 @@ def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Man
     Returns the manifest as written; `files` and `weight_files` of the given one are ignored.
 
     Raises:
-        BundleError: the manifest names a file that is not there; a file is no plain file or has an odd name.
+        BundleError: a file that the manifest names is missing, or a file is not plain or has an invalid name.
         OutputError: the manifest cannot be written.
     """
     root = Path(directory)
@@ -176,16 +176,16 @@ def _check_files(path: Path, manifest: Manifest, hashes: bool) -> None:
 
 
 def _weight_files(root: Path, manifest: Manifest) -> dict[str, str]:
-    """Return ONNX file -> the file of its weights, without the graphs that hold their own."""
+    """Return ONNX file -> the file of its weights, for the graphs whose weights are in another file."""
     found = {name: _weight_file(root, name) for name in manifest.graph_files()}
     return {name: file for name, file in found.items() if file is not None}
 
 
 def _weight_file(root: Path, name: str) -> str | None:
-    """Return the file that a graph keeps its weights in, None for one that holds them itself.
+    """Return the file in which a graph keeps its weights, or None where they are inside the graph.
 
-    A tensor in another file names it by the protobuf message {key: "location", value: NAME}. Wherever else
-    the bytes of that key appear, the graph is refused: no reference may go unnoticed.
+    A tensor in another file names it by the protobuf message {key: "location", value: NAME}. If the bytes of
+    that key appear anywhere else, the graph is refused, so that no reference goes unnoticed.
     """
     data, folder = _inside(root, name).read_bytes(), posixpath.dirname(name)
     uses, names = data.count(b"location"), set()
@@ -212,7 +212,7 @@ def _check_references(manifest: Manifest) -> None:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Names of everything in the bundle but its manifest and plain directories; links are not followed."""
+    """Yield the names of all but the manifest and plain directories; links are not followed."""
 
     def fail(error: OSError) -> None:
         raise _unreadable(error.filename, error) from error
@@ -226,7 +226,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _inside(root: Path, name: str) -> Path:
-    """The plain file `name` of the bundle. A link may stand for it, but only one that stays in the bundle."""
+    """Return the plain file `name` of the bundle. It may be a link, but only one that stays in the bundle."""
     try:
         real = Path(os.path.realpath(root / name, strict=True))
         mode = real.stat().st_mode

@@ -1,4 +1,4 @@
-"""The inputs and outputs that each ONNX graph of a bundle must have, by the manifest and the topology."""
+"""The inputs and outputs that each ONNX graph of a bundle must have, given its manifest and topology."""
 
 from __future__ import annotations
 

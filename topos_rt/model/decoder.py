@@ -1,7 +1,8 @@
-"""The VAE decoder on the kernels, as an engine: latent in, vertices out.
+"""The VAE decoder on our kernels, as an engine that turns a latent into vertices.
 
-The same sequence of `topos_rt.gpu.ops` runs on NumPy arrays (`NumpyDecoder`, the twin) and on a GPU
-(`KernelDecoder`: recorded once as a CUDA graph; between launches nothing is allocated or waited for).
+Two classes run the same sequence of `topos_rt.gpu.ops`: `NumpyDecoder`, the twin, on NumPy arrays, and
+`KernelDecoder` on a GPU. The latter records it once as a CUDA graph, and neither allocates nor waits between
+launches.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from topos_rt.errors import BackendError, InputError
 from topos_rt.gpu import cuda, ops
 from topos_rt.gpu.device_array import Arena, DeviceArray
 from topos_rt.gpu.layers import padded
+from topos_rt.gpu.tables import AnyArray
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.decoder_plan import Plan, make_plan, read_tensors
+from topos_rt.model.decoder_steps import DecoderSteps, make_steps, read_tensors
 from topos_rt.support.arrays import Array, TensorSpec
 from topos_rt.support.closing import Closing
 
@@ -28,12 +30,12 @@ _ENGINE = "use the engine decoder"
 
 
 class _Decoder(Closing):
-    """What both share: an `Engine` with one input and one output."""
+    """The part that both decoders share: an `Engine` with one input and one output."""
 
-    def __init__(self, plan: Plan) -> None:
-        tokens, channels = plan.latent
+    def __init__(self, steps: DecoderSteps) -> None:
+        tokens, channels = steps.latent
         self.inputs: Mapping[str, TensorSpec] = {"latent": _spec(1, tokens, channels)}
-        self.outputs: Mapping[str, TensorSpec] = {"vertices": _spec(1, plan.vertices, plan.last.c_out)}
+        self.outputs: Mapping[str, TensorSpec] = {"vertices": _spec(1, steps.vertices, steps.last.c_out)}
 
     def run(
         self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
@@ -51,80 +53,82 @@ class _Decoder(Closing):
         raise NotImplementedError
 
     def close(self) -> None:
-        """See `Engine.close`."""  # nothing to give back, but for the memory of a GPU
+        """See `Engine.close`."""  # only the decoder on a GPU holds anything
 
 
 class NumpyDecoder(_Decoder):
-    """The decoder on the CPU, in NumPy: what the kernels are checked against.
+    """The decoder in NumPy, on the CPU. The kernels are checked against it.
 
-    dtype: of the features between launches, FP32 (the default), FP64 for truth, or FP16 as on a GPU.
+    dtype: the type of the features between launches. FP32 is the default, FP16 is what a GPU uses, and tests
+    take FP64 for the truth.
     """
 
-    def __init__(self, plan: Plan, dtype: Any = np.float32) -> None:
-        super().__init__(plan)
-        self._plan, self._dtype = plan, np.dtype(dtype)
+    def __init__(self, steps: DecoderSteps, dtype: Any = np.float32) -> None:
+        super().__init__(steps)
+        self._steps, self._dtype = steps, np.dtype(dtype)
 
     @staticmethod
     def requirements(bundle: Bundle) -> dict[str, int]:
-        """Nothing: it runs on the CPU."""
+        """Return nothing, because it runs on the CPU."""
         return {}
 
     @classmethod
     def open(cls, bundle: Bundle) -> NumpyDecoder:
-        """Of a bundle. Raises BundleError for one without the decoder's tensors."""
-        return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+        """Open the decoder of a bundle. Raises BundleError for a bundle without the decoder's tensors."""
+        return cls(make_steps(read_tensors(bundle), bundle.hierarchy))
 
     def _decode(self, latent: Array, vertices: Array) -> None:
         np.copyto(vertices, self.decode(latent), casting="same_kind")
 
     def decode(self, latent: Array) -> Array:
-        """latent [N,D] FP32 -> [V,6], FP64 where features are."""
-        plan, width = self._plan, padded(self._plan.latent[1])
-        if plan.basis is not None:
-            latent = ops.project(latent.reshape(-1), plan.basis).reshape(plan.latent)
+        """Decode a latent [N,D] FP32 to [V,6] FP32, or FP64 where the features are FP64."""
+        steps, width = self._steps, padded(self._steps.latent[1])
+        if steps.basis is not None:
+            latent = ops.project(latent.reshape(-1), steps.basis).reshape(steps.latent)
         if self._dtype == np.float16:
-            packed = ops.pack_rows(latent, width, plan.latent_rows)
+            packed = ops.pack_rows(latent, width, steps.latent_rows)
         else:
-            packed = np.pad(latent[plan.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(
+            packed = np.pad(latent[steps.latent_rows], ((0, 0), (0, width - latent.shape[1]))).astype(
                 self._dtype
             )
         slots: list[Array] = [packed] * 4
-        for step in plan.steps:
+        for step in steps.convs:
             residual = None if step.residual is None else slots[step.residual]
             slots[step.target] = ops.graph_conv(
-                slots[step.source], step.graph, step.layer, residual, step.residual_rows, step.silu
+                slots[step.source], step.neighbours, step.layer, residual, step.residual_rows, step.silu
             )
-        return ops.linear_out(slots[plan.last_source], plan.last, plan.out_rows, plan.scale, plan.mean)
+        return ops.linear_out(slots[steps.last_source], steps.last, steps.out_rows, steps.scale, steps.mean)
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """Memory that a decoder runs in, on its GPU."""
+    """The memory of a decoder on its GPU."""
 
     latent: DeviceArray  # [N,D] FP32
     vertices: DeviceArray  # [V,6] FP32
-    coordinates: DeviceArray | None  # [K] FP32, of the projection
+    coordinates: DeviceArray | None  # [K] FP32, scratch of the projection
     projected: DeviceArray  # [N,D] FP32
     slots: tuple[DeviceArray, ...]  # flat FP16
 
 
 class KernelDecoder(_Decoder):
-    """The decoder on the current GPU, as an `Enqueued` engine; its `launch` is a run without the copies.
+    """The decoder on the current GPU, as an `Enqueued` engine. `launch` is a run without the copies.
 
-    What is dropped without `close` is closed then.
+    A decoder that is dropped without `close` closes itself.
 
     Raises BackendError where the kernels are not built or CUDA fails, InputError for channel widths that no
     kernel was compiled for.
     """
 
-    _held: ExitStack | None = None  # also of one that was never made
+    _held: ExitStack | None = None  # so that `close` also works where the constructor failed
 
-    def __init__(self, plan: Plan, record: bool = True, tiled: bool | None = None) -> None:
-        """record: as one CUDA graph; else each run launches kernel after kernel.
+    def __init__(self, steps: DecoderSteps, record: bool = True, tiled: bool | None = None) -> None:
+        """Upload everything, run once, and record.
 
-        tiled: by Hopper's kernel where it fits; None: if this GPU has it.
+        record: record one CUDA graph; otherwise each run launches kernel after kernel. tiled: use
+        graph_conv_tiled where it can run; None: if this GPU has it.
         """
-        super().__init__(plan)
+        super().__init__(steps)
         ops.kernels()
         with ExitStack() as held:
             try:
@@ -132,18 +136,18 @@ class KernelDecoder(_Decoder):
                 self.stream: cuda.Stream = held.enter_context(cuda.Stream())
                 arena: Arena = held.enter_context(Arena(self.stream))
                 self._arena = arena
-                self._plan = (plan.tiled() if tiled else plan).placed(arena.put)
-                self.buffers = _buffers(plan, arena)
+                self._steps = (steps.tiled() if tiled else steps).placed(arena.put)
+                self.buffers = _buffers(steps, arena)
                 self._pinned: cuda.Pinned = held.enter_context(cuda.Pinned(self.outputs["vertices"]))
                 b = self.buffers
-                # Once outside of the recording: first launches load code, which a capture may not.
+                # A first launch loads code, which is not allowed during a capture.
                 self._launch_each(b.latent, b.vertices, self.stream)
                 self.stream.synchronize()
-                self._graph: cuda.Graph | None = None
+                self._cuda_graph: cuda.CudaGraph | None = None
                 if record:
                     with self.stream.capture() as recorded:
                         self._launch_each(b.latent, b.vertices, self.stream)
-                    self._graph = held.enter_context(recorded[0])
+                    self._cuda_graph = held.enter_context(recorded[0])
             except cuda.CudaError as error:
                 raise BackendError(
                     "the kernel decoder could not be set up", got=error, fix=_ENGINE
@@ -152,31 +156,31 @@ class KernelDecoder(_Decoder):
 
     @classmethod
     def open(cls, bundle: Bundle) -> KernelDecoder:
-        """Of a bundle, on the current GPU. Raises BundleError for one without the decoder's tensors."""
-        return cls(make_plan(read_tensors(bundle.path), bundle.hierarchy))
+        """Open a bundle's decoder on the current GPU. Raises BundleError where its tensors are missing."""
+        return cls(make_steps(read_tensors(bundle), bundle.hierarchy))
 
     @staticmethod
     def requirements(bundle: Bundle) -> dict[str, int]:
-        """Bytes on a GPU by kind, before anything is there. Raises as `open`, but needs no GPU."""
+        """Return the bytes that `open` would take on a GPU, by kind. Raises as it does, but needs no GPU."""
         ops.kernels()
-        plan, counted = make_plan(read_tensors(bundle.path), bundle.hierarchy), _Counted()
-        plan.tiled().placed(counted.put)
+        steps, counted = make_steps(read_tensors(bundle), bundle.hierarchy), _Counted()
+        steps.tiled().placed(counted.put)
         weights = counted.bytes
-        _buffers(plan, counted)
+        _buffers(steps, counted)
         return {"weights": weights, "buffers": counted.bytes - weights}
 
     @property
     def launches(self) -> int:
-        """Kernels in one run."""
-        return len(self._plan.steps) + 2 + 2 * (self._plan.basis is not None)
+        """How many kernels one run launches."""
+        return len(self._steps.convs) + 2 + 2 * (self._steps.basis is not None)
 
     def launch(self) -> None:
         """Begin to turn `buffers.latent` into `buffers.vertices`."""
         self._check_open()
-        if self._graph is None:
+        if self._cuda_graph is None:
             self._launch_each(self.buffers.latent, self.buffers.vertices, self.stream)
         else:
-            self.stream.launch(self._graph)
+            self.stream.launch(self._cuda_graph)
 
     @property
     def recordable(self) -> bool:
@@ -184,7 +188,7 @@ class KernelDecoder(_Decoder):
         return True
 
     def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
-        """See `Enqueued.enqueue`. One run at a time: what lies between the launches has one place."""
+        """See `Enqueued.enqueue`. Only one run may be under way, because all of them share the slots."""
         self._check_open()
         latent, vertices = arrays["latent"], arrays["vertices"]
         self._launch_each(_shaped(latent, latent.shape[1:]), _shaped(vertices, vertices.shape[1:]), stream)
@@ -194,29 +198,29 @@ class KernelDecoder(_Decoder):
             raise InputError("this decoder is closed", got="a call after close()")
 
     def _launch_each(self, latent: DeviceArray, vertices: DeviceArray, on: cuda.Stream) -> None:
-        plan, b, stream = self._plan, self.buffers, on.handle
-        tokens, channels = plan.latent
+        steps, b, stream = self._steps, self.buffers, on.handle
+        tokens, channels = steps.latent
         width = padded(channels)
-        if plan.basis is not None:
+        if steps.basis is not None:
             flat = (tokens * channels,)
             ops.project(
                 _shaped(latent, flat),
-                plan.basis,
+                steps.basis,
                 scratch=b.coordinates,
                 out=_shaped(b.projected, flat),
                 stream=stream,
             )
             latent = b.projected
         ops.pack_rows(
-            latent, width, plan.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream
+            latent, width, steps.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream
         )
         held: list[DeviceArray] = [_shaped(b.slots[0], (tokens, width))] * len(b.slots)
-        for step in plan.steps:
-            target = _shaped(b.slots[step.target], (step.graph.rows, step.layer.c_out))
+        for step in steps.convs:
+            target = _shaped(b.slots[step.target], (step.neighbours.rows, step.layer.c_out))
             residual = None if step.residual is None else held[step.residual]
             ops.graph_conv(
                 held[step.source],
-                step.graph,
+                step.neighbours,
                 step.layer,
                 residual,
                 step.residual_rows,
@@ -226,11 +230,11 @@ class KernelDecoder(_Decoder):
             )
             held[step.target] = target
         ops.linear_out(
-            held[plan.last_source],
-            plan.last,
-            plan.out_rows,
-            plan.scale,
-            plan.mean,
+            held[steps.last_source],
+            steps.last,
+            steps.out_rows,
+            steps.scale,
+            steps.mean,
             out=vertices,
             stream=stream,
         )
@@ -248,19 +252,19 @@ class KernelDecoder(_Decoder):
         np.copyto(vertices, self._pinned.array[0])
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+        if not sys.is_finalizing():  # at exit the system frees everything, and CUDA may be gone
             self.close()
 
     def close(self) -> None:
-        """Give back all memory. May be called again."""
+        """Free all memory. It may be called again."""
         if self._held is not None:
             held, self._held = self._held, None
-            with suppress(cuda.CudaError):  # where CUDA has failed for good there is nothing to give back
+            with suppress(cuda.CudaError):  # after a fatal error of CUDA nothing can be freed
                 held.close()
 
 
 class _Counted:
-    """What an arena would take."""
+    """Counts the bytes that an arena would take."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -274,19 +278,19 @@ class _Counted:
         return self.empty(array.shape, array.dtype)
 
 
-def _buffers(plan: Plan, arena: Arena | _Counted) -> Buffers:
-    tokens, channels = plan.latent
+def _buffers(steps: DecoderSteps, arena: Arena | _Counted) -> Buffers:
+    tokens, channels = steps.latent
     return Buffers(
         latent=arena.put(np.zeros((tokens, channels), np.float32)),
-        vertices=arena.empty((plan.vertices, plan.last.c_out), np.float32),
-        coordinates=None if plan.basis is None else arena.empty((len(plan.basis),), np.float32),
+        vertices=arena.empty((steps.vertices, steps.last.c_out), np.float32),
+        coordinates=None if steps.basis is None else arena.empty((len(steps.basis),), np.float32),
         projected=arena.empty((tokens, channels), np.float32),
-        slots=tuple(arena.empty((size,), np.float16) for size in plan.slot_sizes()),
+        slots=tuple(arena.empty((size,), np.float16) for size in steps.slot_sizes()),
     )
 
 
-def _shaped(array: Any, shape: tuple[int, ...]) -> DeviceArray:
-    """The start of an array, in another shape."""
+def _shaped(array: AnyArray, shape: tuple[int, ...]) -> DeviceArray:
+    """Return the start of an array in another shape."""
     return DeviceArray(array.address, shape, array.dtype, array.device)
 
 

@@ -1,4 +1,4 @@
-"""Between HeadMesh's frame (metres, +Y up, facing +Z) and the networks' own (sphere-normalised, any axes)."""
+"""Conversions between HeadMesh's frame (metres, +Y up, facing +Z) and the networks' (unit size, any axes)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from topos_rt.support.similarity import Similarity
 def place(
     vertices: Array, frame: FrameSpec, topology: Topology, placement: Similarity | None = None
 ) -> HeadMesh:
-    """The head that the decoder's vertices mean, without a rig.
+    """Return the head, without a rig, that has the decoder's vertices.
 
     vertices: [V,6] float32 positions | normals in the networks' frame; normals are brought to unit length.
-    placement: from a head of radius 1 around the origin, upright and facing +Z, to where it lies in metres;
-    None puts it around the origin, with the nominal radius of the manifest.
+    placement: takes a head of radius 1 around the origin, upright and facing +Z, to its place in metres; None
+    leaves it around the origin, with the nominal radius of the manifest.
     """
     positions, normals = vertices[:, :3] @ frame.rotation.T, vertices[:, 3:] @ frame.rotation.T
     if placement is None:
@@ -34,9 +34,9 @@ def place(
 
 
 def place_rig(rig: Rig, positions: np.ndarray, frame: FrameSpec, placement: Similarity | None = None) -> Rig:
-    """A bundle's rig fitted to the placed positions [V,3] of a head.
+    """Return a bundle's rig, fitted to the placed positions [V,3] of a head.
 
-    One without binding cannot be fitted: it only goes along with the placement.
+    A rig without a binding cannot be fitted; it is only placed with the head.
     """
     if rig.binding is not None:
         return fit_rig(rig, positions)
@@ -49,6 +49,6 @@ def place_rig(rig: Rig, positions: np.ndarray, frame: FrameSpec, placement: Simi
 
 
 def network_cloud(points: np.ndarray, normals: np.ndarray, frame: FrameSpec) -> Array:
-    """[n,3] points and normals of a head of radius 1, HeadMesh's axes -> what the encoder takes, [1,n,6]."""
-    rotation = frame.rotation  # its inverse is its transpose: rows @ rotation
+    """Return the encoder's input [1,n,6] from points and normals [n,3] of an upright head of radius 1."""
+    rotation = frame.rotation  # rows @ rotation applies its transpose, which is its inverse
     return np.hstack([points @ rotation, normals @ rotation])[None].astype(np.float32)

@@ -1,8 +1,7 @@
-"""What a bundle's `manifest.json` says: frozen dataclasses, read strictly from JSON and written back.
+"""The contents of a bundle's `manifest.json`: frozen dataclasses, read strictly from JSON and written back.
 
 Every key is required, unknown and repeated keys are errors, and every value is checked when a dataclass is
-made, so that a `Manifest` in hand is a sound one. `topos_rt.model.bundle` checks that the files are what it
-says.
+made, so every `Manifest` is valid. `topos_rt.model.bundle` checks the files against it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ VERSION = 4
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
-# Plain names only: what is a separator, a drive or a stream on any system never gets into a path.
+# Plain names only: no separator, drive or stream of any operating system gets into a path.
 _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 1 << 31
@@ -46,7 +45,7 @@ class WeightsInfo:
 
     @property
     def note(self) -> str:
-        """One line that every output of the model carries."""
+        """The line about the weights that every output of the model carries."""
         return "random weights: the shape means nothing" if self.kind == "random" else self.origin
 
 
@@ -68,7 +67,7 @@ GRAPHS = tuple(f.name for f in dataclasses.fields(GraphFiles))
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Pixels in and condition tokens out of the image encoder."""
+    """The sizes of the image encoder: pixels in, condition tokens out."""
 
     height: int
     width: int
@@ -81,7 +80,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """Shape [tokens, channels] of the latent."""
+    """The shape [tokens, channels] of the latent."""
 
     tokens: int
     channels: int
@@ -92,7 +91,7 @@ class LatentSpec:
 
 @dataclass(frozen=True)
 class PointSpec:
-    """How many points the VAE encoder takes."""
+    """The number of points that the VAE encoder takes."""
 
     count: int
 
@@ -104,8 +103,8 @@ class PointSpec:
 class FlowSpec:
     """The flow the DiT was trained on, and how it is meant to be sampled.
 
-    guidance: weight w. temperature: scale of the noise to start from; 1 is the flow's own, less trades
-    variety for accuracy, as flow-matching speech models do (Matcha-TTS, arXiv 2309.03199).
+    guidance: the weight w. temperature: scale of the initial noise; 1 is the flow's own, and less trades
+    variety for accuracy, as in flow-matching speech models (Matcha-TTS, arXiv 2309.03199).
     """
 
     sigma_min: float
@@ -123,7 +122,7 @@ class FlowSpec:
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """Axes and size of the networks' sphere-normalised frame."""
+    """The axes and the size of the networks' sphere-normalised frame."""
 
     up: str  # "+y", "-z" …
     forward: str
@@ -140,7 +139,7 @@ class FrameSpec:
 
     @property
     def rotation(self) -> np.ndarray:
-        """[3,3] float32: `head = rotation @ network`, to +Y up and +Z forward, right-handed."""
+        """The right-handed rotation [3,3] float32 to +Y up and +Z forward: `head = rotation @ network`."""
         up, forward = (
             float(axis[0] + "1") * np.eye(3)["xyz".index(axis[1])] for axis in (self.up, self.forward)
         )
@@ -149,7 +148,7 @@ class FrameSpec:
 
 @dataclass(frozen=True)
 class FileInfo:
-    """Size and SHA-256 (64 lower-case hex digits) of one file."""
+    """The size and SHA-256 (64 lower-case hex digits) of one file."""
 
     bytes: int
     sha256: str
@@ -163,7 +162,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 4. Raises BundleError for values that make no sense.
+    """The whole of `manifest.json`, version 4. Raises BundleError for invalid values.
 
     All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
     only until `topos_rt.model.bundle.write_manifest` fills them.
@@ -173,7 +172,7 @@ class Manifest:
     description: str
     weights: WeightsInfo
     graphs: GraphFiles
-    graphs_fp16: GraphFiles | None  # the same with FP16 operands, for engines that keep to given types
+    graphs_fp16: GraphFiles | None  # the same with FP16 operands, for engines that keep the graphs' types
     topology: str
     hierarchy: str
     rig: str | None
@@ -182,10 +181,10 @@ class Manifest:
     points: PointSpec
     flow: FlowSpec
     frame: FrameSpec
-    # Graph -> floating-point operations of one run, a multiply-add being two: matrix products, convolutions
-    # and attention. Counted at export, from the graphs; a runtime without an ONNX parser cannot.
+    # Graph -> floating-point operations of one run in matrix products, convolutions and attention, where a
+    # multiply-add counts as two. The export counts them, since the runtime has no ONNX parser.
     flops: Mapping[str, int]
-    # ONNX file -> the safetensors file that holds its weights; a graph that holds its own is left out.
+    # ONNX file -> the safetensors file of its weights; graphs that contain their weights are left out.
     weight_files: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileInfo] = field(default_factory=dict)
 
@@ -207,7 +206,7 @@ class Manifest:
         return tuple(name for graphs in forms if graphs for name in dataclasses.astuple(graphs))
 
     def references(self) -> Iterator[str]:
-        """Yield the names of the files that the manifest gives a meaning to."""
+        """Yield the names of the files that the manifest assigns a role to."""
         yield from self.graph_files()
         yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
@@ -218,10 +217,10 @@ class Manifest:
     def from_json(cls, data: str | bytes) -> Manifest:
         """Read JSON text.
 
-        Raises BundleError naming the key that is unknown, missing, repeated or of a wrong type.
+        Raises BundleError naming the key that is unknown, missing, repeated or of the wrong type.
         """
         tree = parse_object(data)
-        # Before anything else: a manifest of another version may have other keys.
+        # The version comes first: a manifest of another version may have other keys.
         if (found := tree.pop("format", None)) != FORMAT:
             refuse("format", describe(found), repr(FORMAT))
         version = tree.pop("version", None)
@@ -233,7 +232,7 @@ class Manifest:
         return manifest
 
     def to_json(self) -> str:
-        """JSON text that `from_json` reads back; the same manifest gives the same text."""
+        """Return JSON text that `from_json` reads back; equal manifests give equal text."""
         tree: dict[str, Any] = {"format": FORMAT, "version": VERSION} | dataclasses.asdict(self)
         tree["files"] = dict(sorted(tree["files"].items()))
         return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

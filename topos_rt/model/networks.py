@@ -1,4 +1,4 @@
-"""The engines of a bundle, checked against its manifest, behind one function each."""
+"""The engines of a bundle, checked against its manifest, each behind its own method."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Networks(Closing):
 
     Networks are safe to use from several threads: a lock is held for one engine run at a time and never
     longer, so none is held while a caller's code runs. Networks that `open` loaded close themselves when they
-    are dropped: engines would go by themselves, but what they share would not.
+    are dropped: engines would free themselves, but what they share would not.
     """
 
-    _opened = False  # by `open`; engines that a caller brought may be in use elsewhere
+    _opened = False  # set by `open`: engines that a caller passed in may be in use elsewhere
 
     def __init__(self, bundle: Bundle, engines: Mapping[str, Engine]) -> None:
         """Take over one engine for each graph. Raises BundleError where one is not as the manifest says."""
@@ -140,15 +140,16 @@ class Networks(Closing):
         return BoundField(self, context)
 
     def modulation(self, t: float) -> Value:
-        """Return [L,6,C], the modulation of every DiT block at time t, which is kept between calls.
+        """Return the modulation [L,6,C] of every DiT block at time t.
 
-        It depends neither on the latent nor on the image. The least recently used is dropped first.
+        It depends neither on the latent nor on the image, so it is cached; the least recently used is evicted
+        first.
         """
         with self._lock:
             if t in self._modulations:  # put back last: the first is the least recently used
                 self._modulations[t] = self._modulations.pop(t)
                 return self._modulations[t]
-        # Two threads may both come here; they compute the same.
+        # Two threads may both come here; they compute the same values.
         feeds = {"time": np.array([t], np.float32)}
         made: Value = self._run("dit_modulation", feeds, ("modulation",))["modulation"]
         with self._lock:
@@ -196,15 +197,15 @@ class Networks(Closing):
                 while len(self._loops) > _MOST_LOOPS:
                     self._loops.pop(next(iter(self._loops))).close()
                 return _finite(loop.run(tokens, start)[0])
-        return self.flow(tokens, start, settings)  # other threads have pushed it out meanwhile
+        return self.flow(tokens, start, settings)  # other threads have evicted it meanwhile
 
     def encode_points(self, points: Array) -> tuple[Array, Array]:
-        """Encode points | normals [1,P,6] in the networks' frame: mean and log-variance [1,N,D]."""
+        """Encode points | normals [1,P,6] in the networks' frame to mean and log-variance [1,N,D]."""
         outputs = self._run("vae_encoder", {"points": points})
         return outputs["mean"], outputs["logvar"]
 
     def encode_head(self, points: Array, normals: Array, draws: int = 1) -> tuple[Array, Array]:
-        """Encode a head of radius 1, upright and facing +Z: mean and log-variance [1,N,D] of the latent.
+        """Encode a head of radius 1, upright and facing +Z, to mean and log-variance [1,N,D].
 
         points, normals: [draws * P,3], with P as the manifest says. The posteriors of the draws are averaged.
         """
@@ -225,13 +226,13 @@ class Networks(Closing):
             for loop in self._loops.values():
                 loop.close()
             self._loops.clear()
-            self._modulations.clear()  # on a GPU they lie in the engines' memory
+            self._modulations.clear()  # on a GPU they are in the engines' memory
             for engine in (engines or {}).values():
                 engine.close()
             self._held.close()
 
     def __del__(self) -> None:
-        if self._opened and not sys.is_finalizing():  # at exit the system takes everything back
+        if self._opened and not sys.is_finalizing():  # at exit the system frees everything
             self.close()
 
     def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:

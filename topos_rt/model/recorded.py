@@ -1,8 +1,8 @@
-"""Context, every step of the sampler and the decoder as one CUDA graph: one launch makes a head.
+"""Context, all steps of the sampler and the decoder recorded as one CUDA graph: one launch makes a head.
 
-What changes from head to head, the tokens and the noise, is copied to fixed places before the launch; latents
-never leave the GPU. Steps are unrolled: each of them finds its modulation where it lies, and the weights of
-its sums in a table on the GPU, in the row that a counter there tells.
+What changes from head to head, the tokens and the noise, is copied to fixed addresses before the launch;
+latents never leave the GPU. The steps are unrolled: each has the address of its own modulation, and reads the
+weights of its sums from a table on the GPU, in the row that a counter on the GPU gives.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STEPWISE = "open the pipeline without cuda_graph"
 
 
 class FlowLoop(Closing):
-    """Tokens and noise in, vertices out, for one program. Its engines must not be run meanwhile.
+    """Turns tokens and noise into vertices by one program. Its engines must not be run meanwhile.
 
-    It holds memory of its own for all that lies between them: small next to the engines'.
+    It allocates memory for all arrays in between, which is little compared with the engines'.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class FlowLoop(Closing):
         program: Sequence[Evaluation],
         modulations: Mapping[float, Any],
     ) -> None:
-        """Go through the program once, and record it the second time.
+        """Run the program once, then record it.
 
         engines: one for each graph, on the GPU of the workspace. modulations: one for each time of the
         program, on that GPU.
 
-        Raises InputError for an engine that cannot be recorded, BackendError where the kernels are not built,
-        or CUDA or an engine fails.
+        Raises InputError for an engine that cannot be enqueued, BackendError where the kernels are not built,
+        an engine cannot be recorded, or CUDA or an engine fails.
         """
         ops.kernels()
         self._engines, self._program = {graph: _enqueued(graph, e) for graph, e in engines.items()}, program
@@ -57,7 +57,7 @@ class FlowLoop(Closing):
                 latent = engines["dit_step"].inputs["latent"]
                 self._noise = held.enter_context(cuda.Pinned(latent)).array
                 self._vertices = held.enter_context(cuda.Pinned(vertices)).array
-                # Once before it is recorded: first launches load and compile code, which a recording may not.
+                # First launches load and compile code, which is not possible while recording.
                 self._enqueue()
                 self._stream.synchronize()
                 self._check_recordable()
@@ -69,7 +69,7 @@ class FlowLoop(Closing):
             self._held = held.pop_all()
 
     def run(self, tokens: Value, start: Array) -> Array:
-        """Tokens [1,T,C] and noise [1,N,D], float32 -> vertices [1,V,6]. Raises BackendError."""
+        """Turn tokens [1,T,C] and noise [1,N,D] into vertices [1,V,6], all float32. Raises BackendError."""
         if self._held is None:
             raise InputError("the CUDA graph of the sampler", got="a call after close()")
         np.copyto(self._noise, start)
@@ -89,7 +89,7 @@ class FlowLoop(Closing):
         return self._vertices.copy()
 
     def _allocate(self, arena: Arena) -> None:
-        """Places for all arrays of the program, its weights as a table, and its guidance."""
+        """Allocate all arrays of the program, the table of its weights, and its guidance."""
         step, context, decoder = (self._engines[g] for g in ("dit_step", "dit_context", "vae_decoder"))
         latent = step.inputs["latent"]
         self._tokens = arena.put(np.zeros(context.inputs["tokens"].shape, np.float32))
@@ -107,17 +107,16 @@ class FlowLoop(Closing):
         self._decoded = {"vertices": arena.empty(spec.shape, spec.dtype)}
 
     def _enqueue(self) -> None:
-        """All of it, on the stream."""
+        """Put the whole program on the stream."""
         self._stream.clear(self._counter.address, self._counter.nbytes)
         self._engines["dit_context"].enqueue({"tokens": self._tokens, **self._context}, self._stream)
         for k, evaluation in enumerate(self._program):
             self._evaluate(k, evaluation)
             for total in evaluation.sums:
                 terms = [self._slots[ref] for ref, _ in total.terms]
-                terms += [terms[0]] * (MAX_TERMS - len(terms))  # with the weight 0
-                ops.flow_step(
-                    terms, self._table, self._counter, [self._slots[total.target]], stream=self._stream.handle
-                )
+                terms += [terms[0]] * (MAX_TERMS - len(terms))  # padding, with weight 0
+                target = self._slots[total.target]
+                ops.flow_step(terms, self._table, self._counter, out=target, stream=self._stream.handle)
         latent = self._slots[Ref("state", len(self._program))]
         self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded}, self._stream)
 
@@ -144,10 +143,10 @@ class FlowLoop(Closing):
         self._engines["dit_step_guided"].enqueue(arrays, self._stream)
 
     def close(self) -> None:
-        """Give back the graph and its memory, before the engines. May be called again."""
+        """Free the CUDA graph and its memory; do so before closing the engines. May be called again."""
         if self._held is not None:
             held, self._held = self._held, None
-            with suppress(cuda.CudaError), cuda.on_device(self._device):  # as of a `Workspace`
+            with suppress(cuda.CudaError), cuda.on_device(self._device):  # as in `Workspace.close`
                 held.close()
 
 

@@ -1,6 +1,6 @@
-"""Pictures to pixels: the only place that knows colour, alpha, orientation and file formats.
+"""The reader of pictures: only this module knows about colour, alpha, orientation and image formats.
 
-Everything becomes 8-bit RGB or RGBA first and is resized as in the TOPOS release: RGB with Lanczos; RGBA
+Every picture becomes 8-bit RGB or RGBA first and is resized as in the TOPOS release: RGB with Lanczos; RGBA
 bilinearly, then multiplied by alpha, which puts it on black. ImageNet's mean and deviation are applied inside
 the image encoder's graph.
 """
@@ -25,9 +25,9 @@ from topos_rt.errors import ImageError
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
 
 MIN_SIDE = 16
-MAX_PIXELS = 64 * 2**20  # room for a 64-megapixel camera; a picture that unpacks to more is taken for a bomb
+MAX_PIXELS = 64 * 2**20  # enough for a 64-megapixel camera; more is taken for a decompression bomb
 
-# Only decoders that work on the bytes themselves: Pillow's EPS reader, for one, starts Ghostscript.
+# Only formats that Pillow decodes itself: its EPS reader, for one, starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _READABLE = "a PNG, JPEG, WebP, BMP, GIF or TIFF picture"
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
@@ -51,15 +51,15 @@ _UPRIGHT = {
 
 
 def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
-    """Read a portrait and bring it to the size the image encoder wants.
+    """Read a portrait and resize it to what the image encoder expects.
 
-    The largest centred part with the aspect of the result is kept (a square, when height = width), after the
-    EXIF orientation has been applied.
+    After the EXIF orientation has been applied, the picture is cropped to its largest centred part with the
+    aspect ratio of the result (a square when height = width).
 
     Args:
         source: a path; the bytes of a file; a Pillow image; or an array [H,W,3] (RGB) or [H,W,4] (RGBA),
             uint8 in 0..255, float32 or float64 in 0..1.
-        height, width: of the result, pixels.
+        height, width: size of the result, pixels.
 
     Returns:
         [1,3,height,width] float32, RGB in 0..1.
@@ -81,9 +81,9 @@ def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
 
 
 def check_image(path: str | os.PathLike[str]) -> None:
-    """Find out from its header alone whether `load_image` would take the picture at `path`.
+    """Check from its header alone that `load_image` would take the picture at `path`.
 
-    Damage behind the header is not seen. Raises ImageError as `load_image` does.
+    Damage after the header goes unnoticed. Raises ImageError as `load_image` does.
     """
     name = describe(path)
     with _open_file(path, name) as file, _open_image(file, name) as opened:
@@ -91,7 +91,7 @@ def check_image(path: str | os.PathLike[str]) -> None:
 
 
 def describe(source: object) -> str:
-    """A short name for an image source, for messages and metadata: the path, or what kind of object it is."""
+    """Return a short name for an image source, for messages and metadata: its path, or its kind of object."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if isinstance(source, Image.Image):
@@ -134,7 +134,7 @@ def _open_file(source: object, name: str) -> Iterator[IO[bytes]]:
 
 
 def _open_image(file: IO[bytes], name: str) -> Image.Image:
-    """The picture in `file` with only its header read."""
+    """Open the picture in `file`; only its header is read."""
     start = file.read(4)
     file.seek(0)
     try:
@@ -156,7 +156,7 @@ def _open_image(file: IO[bytes], name: str) -> Image.Image:
 def _check_header(image: Image.Image, name: str) -> None:
     _check_size(image.width, image.height, name)
     try:
-        # MPO is a phone's JPEG with a depth map or a second view behind the photograph itself.
+        # MPO is a phone's JPEG with a depth map or a second view after the photograph itself.
         frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
     except _DECODER_ERRORS as error:
         raise _damaged(name, error) from error
@@ -170,7 +170,7 @@ def _check_header(image: Image.Image, name: str) -> None:
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
-    """The upright 8-bit RGB or RGBA picture; the size is checked before any pixel is decoded."""
+    """Return the upright 8-bit RGB or RGBA picture; the size is checked before any pixel is decoded."""
     _check_header(image, name)
     try:
         image.load()
@@ -184,7 +184,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where it cannot be read: broken metadata do not spoil a picture."""
+    """Return the EXIF orientation, or 1 (upright) if unreadable: broken metadata must not spoil a picture."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DECODER_ERRORS:
@@ -209,7 +209,7 @@ def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
 
 
 def _grey_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """16-bit and floating-point grey; Pillow's own conversion would clip these instead of scaling them."""
+    """Convert 16-bit and floating-point grey, which Pillow's own conversion would clip instead of scaling."""
     values = np.asarray(image)
     if image.mode == "F":
         return Image.fromarray(_unit_to_eight_bits(values, name))
@@ -243,7 +243,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
 
 
 def _unit_to_eight_bits(values: np.ndarray, name: str) -> np.ndarray:
-    """Values in 0..1 to uint8. A resampler's slight overshoot is clipped; more is a mistake of scale."""
+    """Convert values in 0..1 to uint8. A resampler's slight overshoot is clipped; more is a wrong scale."""
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
         raise ImageError(
@@ -267,7 +267,7 @@ def _to_pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
     left, top = (image.width - wide) // 2, (image.height - high) // 2
     box = (left, top, left + wide, top + high)
     filtering = Image.Resampling.BILINEAR if image.mode == "RGBA" else Image.Resampling.LANCZOS
-    # Cropped first: resize(box=…) would let the filter see beyond the box.
+    # The crop comes first: resize(box=…) would let the filter see beyond the box.
     resized = image.crop(box).resize((width, height), filtering)
     pixels = np.asarray(resized, dtype=np.float32) / np.float32(255)
     if image.mode == "RGBA":

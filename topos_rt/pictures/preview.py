@@ -1,4 +1,4 @@
-"""Pictures of heads, drawn without a display: a head turns before a fixed camera and fixed studio lights.
+"""Pictures of heads, drawn without a display: the head turns, the camera and the studio lights are fixed.
 
 The camera is an 85 mm lens on an upright 24 x 36 mm frame.
 """
@@ -14,15 +14,15 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.pictures.raster import rasterize
 from topos_rt.pictures.shading import Sitter, TurnedSitter
 
-VIEWS = ((0.0, 0.0), (-38.0, 0.0), (-90.0, 0.0))  # yaw and pitch of front, three-quarter, profile
+VIEWS = ((0.0, 0.0), (-38.0, 0.0), (-90.0, 0.0))  # yaw and pitch in degrees: front, three-quarter, profile
 _TANGENT = 18.0 / 85.0  # of half the vertical angle of view
-_FILL = 0.84  # share of the picture's height, or a little more of its width, that the head takes
+_FILL = 0.84  # fraction of the picture's height, or a little more of its width, that the head fills
 _SAMPLES = 2  # per pixel, along each axis
-_ONE_SURFACE = 0.005  # samples of a pixel closer than this lie on one surface; half a head is 1
+_ONE_SURFACE = 0.005  # samples of a pixel whose depths differ by less lie on one surface; half a head is 1
 
 
 def render_preview(head: HeadMesh, size: int = 640) -> bytes:
-    """Front, three-quarter and profile views side by side, as the bytes of a PNG.
+    """Return front, three-quarter and profile views side by side, as the bytes of a PNG.
 
     size: height in pixels; the picture is 2.4 times as wide. The same head gives the same picture, and the
     head's metadata (how it was made, the note on the weights) goes into the file as text.
@@ -45,9 +45,9 @@ def render_preview(head: HeadMesh, size: int = 640) -> bytes:
 def render_view(
     head: HeadMesh, yaw: float = 0.0, pitch: float = 0.0, size: int | tuple[int, int] = 512
 ) -> np.ndarray:
-    """One view of a head: [height, width, 3] uint8, sRGB.
+    """Return one view of a head: [height, width, 3] uint8, sRGB.
 
-    yaw: degrees, positive turns the face to the right of the picture. pitch: degrees, positive lifts it.
+    yaw: degrees; positive turns the face to the right of the picture. pitch: degrees; positive lifts it.
     size: (height, width) in pixels, or one number for both. Raises OptionError for a size out of range.
     """
     height, width = (size, size) if isinstance(size, int) else size
@@ -61,11 +61,11 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -> np.ndarray:
-    """[4, height, width] float32: linear colour multiplied by its coverage, and the coverage."""
+    """Return the linear colour multiplied by its coverage, and the coverage: [4, height, width] float32."""
     turn = _turn(yaw, pitch)
     half_width, half_height, half_depth = np.maximum(np.abs(sitter.positions).max(0), 1e-6)
     unit = min(_FILL * height / half_height, 0.92 * width / max(half_width, half_depth)) / 2  # pixels
-    # never so near that a flat mesh, turned, would reach the camera
+    # never so near that a flat mesh could reach the camera when it is turned
     distance = max(height / 2 / unit / _TANGENT, 3.0)
     x, y, z = (sitter.positions @ turn).T
     zoom = _SAMPLES * unit * distance / (distance - z)
@@ -80,7 +80,7 @@ def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -
 
 
 def _turn(yaw: float, pitch: float) -> np.ndarray:
-    """[3,3] float32 for row vectors: yaw about +Y, then pitch about +X."""
+    """Return the rotation of row vectors by yaw about +Y, then pitch about +X: [3,3] float32."""
     a, b = np.radians(yaw), np.radians(-pitch)
     about_y = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
@@ -90,7 +90,7 @@ def _turn(yaw: float, pitch: float) -> np.ndarray:
 def _resolve(
     surface: TurnedSitter, triangle: np.ndarray, weights: np.ndarray, away: np.ndarray
 ) -> np.ndarray:
-    """Shade a pixel once where its samples lie on one surface, once per sample elsewhere; average."""
+    """Shade a pixel once where its samples lie on one surface, elsewhere once per sample, and average."""
     parts = [np.s_[dy::_SAMPLES, dx::_SAMPLES] for dy in range(_SAMPLES) for dx in range(_SAMPLES)]
     nearest = np.minimum.reduce([away[part] for part in parts])
     farthest = np.maximum.reduce([away[part] for part in parts])
@@ -106,7 +106,7 @@ def _resolve(
 
 
 def _backdrop(height: int, width: int) -> np.ndarray:
-    """[3, height, width] float32 linear: a paper roll with a glow behind the head."""
+    """Return a paper roll with a glow behind the head: [3, height, width] float32, linear."""
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     tone = 0.030 + 0.14 * np.exp(-((x / 0.95) ** 2) - ((y - 0.45) / 0.55) ** 2)
@@ -114,7 +114,7 @@ def _backdrop(height: int, width: int) -> np.ndarray:
 
 
 def _develop(picture: np.ndarray) -> np.ndarray:
-    """Tone-map [4,H,W], lay over the backdrop, encode as sRGB: [H,W,3] uint8."""
+    """Tone-map a picture [4,H,W], composite it over the backdrop and encode it as sRGB: [H,W,3] uint8."""
     # the filmic curve of Narkowicz 2016
     light = picture[:3] * np.float32(0.8)
     colour = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)

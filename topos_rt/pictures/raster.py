@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Pixels drawn at once: their arrays stay in the processor's cache.
+# Pixels drawn at once: few enough that their arrays stay in the processor's cache.
 _PIXELS_PER_CHUNK = 100_000
 _EMPTY = np.iinfo(np.int64).max
 
@@ -19,11 +19,11 @@ def rasterize(
 
     screen: [V,3] float, x to the right and y down in pixels, z depth (positive, smaller is nearer).
     triangles: [F,3] int, counter-clockwise when seen from the front.
-    Returns triangle [H,W] int32 (-1 where empty) and barycentric [H,W,3] float32 (screen-space linear).
-    With `cull`, triangles that face away are left out. A tie in depth goes to the lower triangle index.
+    Returns triangle ids [H,W] int32 (-1 where empty) and barycentric weights [H,W,3] float32 (screen-space
+    linear). With `cull`, triangles that face away are left out. A tie in depth goes to the lower triangle id.
     Triangles that share an edge leave no pixel between them uncovered.
     """
-    # float64: in float32 the two sides of an edge may round away from each other
+    # float64, because in float32 the two sides of an edge may round away from each other
     x, y, z = np.asarray(screen, np.float64).T[:, np.asarray(triangles).T]  # [3,F] each
     # y points down, so a counter-clockwise front face has a negative cross product on screen
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
@@ -52,9 +52,9 @@ def rasterize(
 def _spans(
     x: np.ndarray, y: np.ndarray, z: np.ndarray, area: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Each triangle as runs of pixels, one a row.
+    """Split each triangle into runs of pixels, one per row.
 
-    x, y, z: [3,n] of the corners; area: [n] twice the signed area.
+    x, y, z: [3,n] coordinates of the corners. area: [n] twice the signed area.
     Returns per run: the triangle's number, first pixel, length, depth at the first, its change per pixel.
     """
     top = np.maximum(np.ceil(np.minimum.reduce(y) - 0.5), 0).astype(np.int64)
@@ -92,7 +92,7 @@ def _draw(
     depth: np.ndarray,
     slope: np.ndarray,
 ) -> None:
-    """Lower `nearest` [H*W] (depth bits above triangle id) by the pixels of some runs."""
+    """Draw runs of pixels into `nearest` [H*W] (depth bits above triangle id), which keeps the minimum."""
     run = np.repeat(np.arange(len(count)), count)
     step = np.arange(len(run)) - np.repeat(np.cumsum(count) - count, count)
     # the bits of a positive float32 sort like the number itself
@@ -103,12 +103,12 @@ def _draw(
 def _barycentric(
     x: np.ndarray, y: np.ndarray, area: np.ndarray, triangle: np.ndarray, pixel: np.ndarray, width: int
 ) -> np.ndarray:
-    """[n,3] weights that sum to one: affine functions of the pixel, set up once per triangle."""
+    """Return weights [n,3] that sum to one: affine functions of the pixel, set up once per triangle."""
     row, column = np.divmod(pixel, width)
     across, down = column + 0.5, row + 0.5
     weights = np.empty((len(pixel), 3), np.float32)
     for number, (i, j) in ((1, (2, 0)), (2, (0, 1))):
-        # zero on the edge from corner i to corner j, one at the third
+        # zero on the edge from corner i to corner j, one at the third corner
         per_x, per_y = (y[i] - y[j]) / area, (x[j] - x[i]) / area
         constant = -per_x * x[i] - per_y * y[i]
         weights[:, number] = per_x[triangle] * across + per_y[triangle] * down + constant[triangle]

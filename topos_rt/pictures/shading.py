@@ -1,7 +1,8 @@
 """Light, material and shadow for pictures of heads (`preview.py`), in vectorised NumPy.
 
-Shadows and ambient occlusion are found once per head: which vertices see which of a set of directions. The
-shadow of a soft light is then a mean over the directions near it, for any light and any turn of the head.
+Shadows and ambient occlusion are computed once per head, as the visibility of a set of directions from each
+vertex. The shadow of a soft light is then a mean over the directions near it, for any light and any rotation
+of the head.
 
 Sources: GGX lobe, Walter et al. 2007, with Schlick's Fresnel and shadowing terms; coloured ambient occlusion
 after Jimenez et al. 2016; wrapped diffuse light after Green, GPU Gems 2004; Phong tessellation, Boubekeur and
@@ -23,11 +24,11 @@ from topos_rt.pictures.raster import rasterize
 
 @dataclass(frozen=True)
 class Light:
-    """A soft light that stays with the camera."""
+    """A soft light that is fixed to the camera."""
 
     direction: tuple[float, float, float]  # towards it; x right, y up, z to the camera
     colour: tuple[float, float, float]  # linear
-    gleam: float  # how strongly it mirrors in the surface
+    gleam: float  # strength of its specular reflection
 
 
 LIGHTS = (
@@ -36,10 +37,10 @@ LIGHTS = (
     Light((0.70, 0.40, -0.66), (0.85, 0.92, 1.05), 0.5),  # rim
     Light((-0.85, 0.25, -0.55), (0.30, 0.33, 0.38), 0.5),  # rim on the side of the key
 )
-_SOFTNESS = 14.0  # of the lights: larger is a smaller light with a harder shadow
+_SOFTNESS = 14.0  # of the lights; a larger value is a smaller light with a harder shadow
 _SKY = np.array([[0.215], [0.23], [0.255]], np.float32)
 _GROUND = np.array([[0.12], [0.085], [0.07]], np.float32)
-# Light bleeds past the terminator, red most: the look of skin and wax.
+# Light bleeds past the terminator, red most of all, as in skin and wax.
 _BLEED = (0.15, 0.11, 0.09)
 
 _CLAY, _GLOSS = (0.445, 0.285, 0.215), 0.42
@@ -52,7 +53,7 @@ _MATERIALS = {
     "teeth": ((0.66, 0.62, 0.53), 0.8),
     "eyes": ((0.60, 0.56, 0.51), 1.0),
 }
-# The eyes rest a little outwards and downwards; both in radii of the eyeball.
+# At rest the eyes look a little outwards and downwards; both offsets are in radii of the eyeball.
 _OUTWARD, _DOWN = 0.07, 0.04
 # Colour by distance from the axis of the eye: pupil, its rim, inner and outer iris, dark edge, white.
 _IRIS_RADII = (0.17, 0.20, 0.28, 0.38, 0.415, 0.46)
@@ -64,14 +65,14 @@ _IRIS = (
 
 _DIRECTIONS = 64
 _MAP_SIZE = 160  # pixels along each side of a visibility map
-# Meshes with fewer triangles are rounded before they are drawn: their outlines would show corners.
+# Meshes with fewer triangles are rounded before they are drawn, or their outlines would show corners.
 _FINE = 30_000
 _ROUNDNESS = 0.7
 
 
 @dataclass(frozen=True, eq=False)
 class Sitter:
-    """A head made ready for drawing: centred, half of its largest extent scaled to 1."""
+    """A head prepared for drawing: centred, and scaled so that half of its largest extent is 1."""
 
     positions: np.ndarray  # [V,3] float32
     normals: np.ndarray  # [V,3] float32
@@ -79,7 +80,7 @@ class Sitter:
     colours: np.ndarray  # [V,3] float32, linear
     gloss: np.ndarray  # [V,1] float32
     gaze: np.ndarray  # [V,2] float32: distance from an eye's axis in radii of the eyeball; large elsewhere
-    visible: np.ndarray  # [V,_DIRECTIONS] float32: how free the sky is there, 0 to 1
+    visible: np.ndarray  # [V,_DIRECTIONS] float32: visible fraction of the sky there, 0 to 1
 
     @classmethod
     def of(cls, head: HeadMesh) -> Sitter:
@@ -101,14 +102,17 @@ class Sitter:
 
 
 class TurnedSitter:
-    """A sitter turned towards the camera, with all that shading needs at its vertices."""
+    """A sitter rotated into the camera's axes, with the data that shading needs at its vertices."""
 
     def __init__(self, sitter: Sitter, turn: np.ndarray, camera: np.ndarray) -> None:
-        """turn: [3,3] for row vectors, from the head's axes to the camera's. camera: [3] where it stands."""
+        """Rotate a sitter.
+
+        turn: [3,3] for row vectors, from the head's axes to the camera's. camera: [3] its position.
+        """
         self._triangles = sitter.triangles
         self._camera = camera.astype(np.float32)[:, None]
         self._towards = unit_vectors(np.array([light.direction for light in LIGHTS]))
-        # what is lost of the light from everywhere, then of each light
+        # the unoccluded fraction of the ambient light, then of each light
         lobes = np.exp(_SOFTNESS * (_directions() @ turn @ self._towards.T - 1))
         lobes = np.concatenate([np.ones((_DIRECTIONS, 1), np.float32), lobes], 1)
         cosine = np.maximum(sitter.normals @ _directions().T, 1e-3)
@@ -118,7 +122,7 @@ class TurnedSitter:
         self._data = np.ascontiguousarray(columns.T, np.float32)  # [C,V]
 
     def shade(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Linear colours [3,n] float32 at points in triangles [n], given barycentric weights [n,3]."""
+        """Return linear colours [3,n] float32 at points in triangles [n] with barycentric weights [n,3]."""
         data = np.zeros((len(self._data), len(triangle)), np.float32)
         for ids, part in zip(self._triangles[triangle].T, weights.T, strict=True):
             data += np.take(self._data, ids, axis=1) * part
@@ -130,7 +134,7 @@ class TurnedSitter:
         mirrored = _SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
         for light, towards, free in zip(LIGHTS, self._towards, data[13:], strict=True):
             cosine = towards @ normal
-            # wet eyes mirror lights past the shadow of the lids
+            # wet eyes reflect lights even in the shadow of the lids
             gleam = light.gleam * free ** (1 - gloss * gloss)
             gleam *= _specular(normal, view, towards[:, None], 0.62 - 0.38 * gloss)
             for channel, (part, bleed) in enumerate(zip(light.colour, _BLEED, strict=True)):
@@ -141,7 +145,7 @@ class TurnedSitter:
 
 
 def _specular(normal: np.ndarray, view: np.ndarray, towards: np.ndarray, roughness: np.ndarray) -> np.ndarray:
-    """[n] GGX lobe of a dielectric times the cosine and pi."""
+    """Return the GGX lobe of a dielectric times the cosine and pi: [n]."""
     half = _unit(view + towards)
     to_light, to_eye = np.maximum(_dot(normal, towards), 0), np.maximum(_dot(normal, view), 1e-3)
     squared = roughness**4
@@ -152,7 +156,7 @@ def _specular(normal: np.ndarray, view: np.ndarray, towards: np.ndarray, roughne
 
 
 def _with_iris(colour: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """colour [3,n], painted over where gaze [2,n] is near the axis of an eye."""
+    """Paint the iris over `colour` [3,n] where `gaze` [2,n] is near the axis of an eye; return `colour`."""
     radius = np.sqrt(gaze[0] * gaze[0] + gaze[1] * gaze[1])
     near = np.flatnonzero(radius < _IRIS_RADII[-1])
     colour[:, near] = [np.interp(radius[near], _IRIS_RADII, channel) for channel in _IRIS]
@@ -168,7 +172,7 @@ def _unit(a: np.ndarray) -> np.ndarray:
 
 
 def _gaze(positions: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """[V,2] float32: where the vertices of two eyeballs that look along +Z lie around their axes."""
+    """Return where the vertices of two eyeballs that look along +Z lie around their axes: [V,2] float32."""
     gaze = np.full((len(positions), 2), 9, np.float32)
     x = positions[eyes, 0]
     right = x < (x.mean() if len(x) else 0)  # the head's own right
@@ -182,7 +186,7 @@ def _gaze(positions: np.ndarray, eyes: np.ndarray) -> np.ndarray:
         radius = np.sqrt(max(constant + np.dot(centre, centre), 1e-12))
         offset = (points - centre) / radius
         length = np.maximum(np.linalg.norm(offset[:, :2], axis=1), 1e-6)
-        # past the equator the distance goes on growing
+        # past the equator the distance keeps growing
         behind = np.where(offset[:, 2] < 0, np.maximum(2 / length - 1, 1), 1)
         gaze[ids] = offset[:, :2] * behind[:, None] - (outward, -_DOWN)
     return gaze
@@ -190,7 +194,7 @@ def _gaze(positions: np.ndarray, eyes: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _subdivision(topology: Topology) -> tuple[np.ndarray, np.ndarray]:
-    """The sides [M,2] whose middles become vertices V .. V+M-1, and four triangles for each [4F,3]."""
+    """Return the sides [M,2] whose midpoints become vertices V .. V+M-1, and the triangles [4F,3]."""
     a, b, c = topology.triangles.T
     sides = np.sort(np.concatenate([np.stack([a, b], 1), np.stack([b, c], 1), np.stack([c, a], 1)]), axis=1)
     ends, middle = np.unique(sides, axis=0, return_inverse=True)
@@ -202,7 +206,7 @@ def _subdivision(topology: Topology) -> tuple[np.ndarray, np.ndarray]:
 def _with_round_middles(
     positions: np.ndarray, normals: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and normals with the middles of sides added, lifted to the tangent planes at their ends."""
+    """Append the midpoints of sides, lifted towards the tangent planes at their ends."""
     p, n = positions[ends], normals[ends]  # [M,2,3]
     middle = p.mean(1)
     height = ((p - middle[:, None]) * n).sum(2, keepdims=True)  # of the planes above the middle
@@ -212,7 +216,7 @@ def _with_round_middles(
 
 @lru_cache(maxsize=1)
 def _directions() -> np.ndarray:
-    """[_DIRECTIONS,3] float32, evenly over the sphere (Fibonacci lattice)."""
+    """Return [_DIRECTIONS,3] float32 unit vectors, spread evenly over the sphere (Fibonacci lattice)."""
     k = np.arange(_DIRECTIONS) + 0.5
     y, angle = 1 - 2 * k / _DIRECTIONS, k * np.pi * (3 - 5**0.5)
     ring = np.sqrt(1 - y * y)
@@ -220,7 +224,7 @@ def _directions() -> np.ndarray:
 
 
 def _visibility(positions: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:
-    """[V,_DIRECTIONS] float32: how much of the sky around a direction a vertex sees, from depth maps."""
+    """Return how much of the sky around a direction a vertex sees: [V,_DIRECTIONS] float32, by depth maps."""
     scale = _MAP_SIZE * 0.49 / float(np.linalg.norm(positions, axis=1).max())  # pixels
     origin = np.array([_MAP_SIZE / 2, _MAP_SIZE / 2, 10])
     lifted = positions + normals / scale
@@ -234,21 +238,21 @@ def _visibility(positions: np.ndarray, normals: np.ndarray, topology: Topology) 
         depth = np.einsum("hwk,hwk->hw", screen[:, 2][topology.triangles][triangle], weights)
         depth[triangle < 0] = np.inf
         seen = _nothing_before(depth, lifted @ axes + origin, 1.5 / scale)
-        for _ in range(2):  # hides the pixels of the map
+        for _ in range(2):  # smooths over the pixels of the map
             seen = 0.4 * seen + 0.6 * np.bincount(target, seen[source], len(seen)) / degree
         visible[:, number] = seen
     return visible
 
 
 def _axes_towards(forward: np.ndarray) -> np.ndarray:
-    """[3,3] columns right, down and away of a camera that looks at the head from `forward`."""
+    """Return the axes of a camera that looks at the head from `forward`: [3,3], columns right, down, away."""
     right = np.cross([1, 0, 0] if abs(forward[1]) > 0.9 else [0, 1, 0], forward)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(right, forward), -forward], 1)
 
 
 def _nothing_before(depth: np.ndarray, at: np.ndarray, bias: float) -> np.ndarray:
-    """[n] share of the four pixels around each point [n,3] that are not nearer, bilinearly weighted."""
+    """Return the bilinear share of the four pixels around each point [n,3] that are not nearer: [n]."""
     low = np.floor(at[:, :2] - 0.5).astype(np.int64)
     part = at[:, :2] - 0.5 - low
     total = np.zeros(len(at))

@@ -1,8 +1,8 @@
-"""Laying one head over another: similarity transforms, trimmed ICP, and a search over all orientations.
+"""Registration of one head to another: trimmed ICP, and a search over all orientations.
 
-ICP: Besl & McKay 1992, A Method for Registration of 3-D Shapes. Trimming, which leaves out the pairs that are
-farthest apart since scans lack parts and carry others: Chetverikov et al. 2002, The Trimmed Iterative Closest
-Point Algorithm. The transform of a set of pairs: Umeyama 1991. Needs SciPy's KD-tree.
+ICP: Besl & McKay 1992, A Method for Registration of 3-D Shapes. Trimming leaves out the pairs that are
+farthest apart, since scans lack some parts and have extra ones: Chetverikov et al. 2002, The Trimmed
+Iterative Closest Point Algorithm. The transform of a set of pairs: Umeyama 1991. Needs SciPy's KD-tree.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from topos_rt.errors import MeshInputError
 from topos_rt.scan.surface import Samples, kd_tree
 from topos_rt.support.similarity import Similarity, fit_similarity
 
-ORIENTATIONS = 576  # tried at first; a test holds how far any rotation may be from the nearest of them
+ORIENTATIONS = 576  # tried at first; a test bounds how far any rotation is from the nearest of them
 _FINALISTS = ((48, 160, 6), (8, 500, 10), (3, 1500, 25))  # candidates, points, iterations of each round
 _FIRST_POINTS = 120
 _KEPT = 0.8  # share of the pairs that trimming keeps
-_FACING = 0.3  # cosine between the normals of a pair, at least
-_FEWEST = 8  # pairs that fix a transform
+_FACING = 0.3  # least cosine between the normals of a pair
+_FEWEST = 8  # pairs that are enough to fix a transform
 _NORMAL_WEIGHT = 0.15  # a normal that is off by 1 counts as this share of a head's radius
 _SETTLED = 1e-6
 
 
 class Target:
-    """The head that others are laid over, searched by position and normal."""
+    """The head that others are laid over: points with normals, and a KD-tree of the points."""
 
     def __init__(self, samples: Samples) -> None:
         if samples.normals is None:
@@ -44,19 +44,20 @@ def register(
     iterations: int = 10,
     back: bool = True,
 ) -> tuple[Similarity, float]:
-    """Trimmed ICP from a rough start.
+    """Run trimmed ICP from a rough start.
 
-    Pairs are sought both ways, from each point of either to the nearest of the other: one way alone may
-    shrink or swell the source. Pairs whose normals disagree are dropped, of the others the farthest fifth.
+    Each point of either head is paired with the nearest point of the other: pairs in one direction alone may
+    shrink or swell the source. Pairs whose normals disagree are dropped, and so is the farthest fifth of the
+    rest.
 
     Args:
-        source: with normals.
+        source: the head to move; it must have normals.
         rotate: False keeps the orientation of `start`.
-        back: False seeks pairs only from the target to the source, of which parts may then lie where the
+        back: False pairs only from the target to the source, so that parts of the source may lie where the
             target has nothing.
 
     Returns:
-        The similarity that takes the source to the target, and what is left: `residual` at that place.
+        The similarity that takes the source to the target, and its `residual`.
     """
     moved, placed = start, _placed(source, start)
     for _ in range(iterations):
@@ -74,9 +75,9 @@ def register(
 
 
 def residual(source: Samples, target: Target, moved: Similarity) -> float:
-    """Return how badly the source, moved, lies on the target: a share of the source's radius.
+    """Return how badly the moved source fits the target, as a share of the source's radius.
 
-    It is the mean over both ways of the trimmed distance between nearest points, where normals count as well.
+    It is the mean, over both directions, of the trimmed distances between nearest points and their normals.
     """
     return _left(_placed(source, moved), moved.scale * _radius(source.points), target)
 
@@ -102,10 +103,10 @@ def _left(placed: Samples, scale: float, target: Target) -> float:
 
 
 def align(source: Samples, target: Samples, seed: int = 0) -> tuple[Similarity, float]:
-    """The similarity that lays `source` over `target`, whatever the orientation of either.
+    """Return the similarity that lays `source` over `target`, whatever their orientation, and its `residual`.
 
-    Evenly spread rotations are tried with few points; the best are refined by ICP with more and more. Both
-    need normals. Returns it with its `residual`; the same input and seed give the same result.
+    Evenly spread rotations are tried with few points; the best are refined by ICP with more and more points.
+    Both heads need normals. The same input and seed give the same result.
     """
     draw = np.random.Generator(np.random.Philox(seed))
     middles = [np.median(samples.points, axis=0) for samples in (source, target)]
@@ -126,9 +127,10 @@ def align(source: Samples, target: Samples, seed: int = 0) -> tuple[Similarity, 
 
 
 def even_rotations(count: int) -> np.ndarray:
-    """[count,3,3] rotations spread evenly over all of them, the first few too.
+    """Return rotations [count,3,3], spread evenly over all rotations.
 
-    Super-Fibonacci spirals (Alexa 2022, Super-Fibonacci Spirals: Fast, Low-Discrepancy Sampling of SO(3)).
+    They lie on a super-Fibonacci spiral (Alexa 2022, Super-Fibonacci Spirals: Fast, Low-Discrepancy Sampling
+    of SO(3)).
     """
     phi, psi = np.sqrt(2.0), 1.533751168755204288118041
     s = np.arange(count) + 0.5
@@ -172,5 +174,5 @@ def _radius(points: np.ndarray) -> float:
 
 
 def _spread(points: np.ndarray) -> float:
-    """Median distance from the middle: what sticks out far does not count."""
+    """Return the median distance from the median point, on which outliers have little effect."""
     return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1))) or 1.0

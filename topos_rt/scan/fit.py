@@ -1,10 +1,11 @@
-"""A scan of a head made into what the VAE was trained on.
+"""The fit of a latent to a scan of a head, which is first made similar to what the VAE was trained on.
 
 The VAE was trained on points spread evenly over whole heads, insides and necks included, in a frame that the
-whole head fixes. A scan has no inside of the mouth, its neck ends elsewhere, its points are dense here and
-sparse there. So a scan is encoded several times: the head decoded last is laid over it (trimmed ICP), points
-are spread over that head as in training, and each is moved to the scan where that is near and faces the same
-way. Where the scan has nothing, the head's own points stay; what of the scan is far from it is left out.
+whole head fixes. A scan lacks the inside of the mouth, its neck ends elsewhere, and its points are denser in
+some places than in others. A scan is therefore encoded several times: the head decoded last is laid over it
+(trimmed ICP), points are spread over that head as in training, and each point is moved to the scan where the
+scan is near and faces the same way. Where the scan has nothing, the head's own points stay; parts of the scan
+that are far from the head are left out.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from topos_rt.support.similarity import Similarity, sphere_frame
 
 DEFAULT_PASSES, MAX_PASSES = 3, 20
 DRAWS = 4  # sets of points whose latents are averaged
-_NEAR = 0.058  # of the radius, 8 mm: how far the scan may be from the head
+_NEAR = 0.058  # of the radius, about 8 mm: the largest distance between scan and head
 _NEIGHBOURS = 4
-_FACING = 0.2  # cosine between the normals of the scan and the head
-_REGISTERED = 1500, 3000  # points of the head, of the scan
+_FACING = 0.2  # least cosine between the normals of the scan and the head
+_REGISTERED = 1500, 3000  # points of the head and of the scan
 _ITERATIONS = 10
 _ALIGNED = 6000
-_HEAD = 0.25  # of the radius: what is farther from the aligned mean head is no part of the head
-_WORST_ALIGNED = 0.12  # residual above which what was aligned is no head
+_HEAD = 0.25  # of the radius: points farther than this from the aligned mean head are not part of the head
+_WORST_ALIGNED = 0.12  # residual above which the scan is not a head
 
 
 class Fit:
-    """Finds the latent of a scan, and where its head lies; reports its stages to a tracker."""
+    """Finds the latent of a scan and where its head lies, and reports the stages to a tracker."""
 
     def __init__(self, bundle: Bundle, networks: Networks, tracker: Tracker) -> None:
         self._bundle = bundle
@@ -48,7 +49,7 @@ class Fit:
     def run(
         self, points: np.ndarray, normals: np.ndarray, passes: int, aligned: bool
     ) -> tuple[Array, Array, Similarity]:
-        """Return mean and log-variance [1,N,D] of the posterior, and where the decoded head lies.
+        """Return the mean and log-variance [1,N,D] of the posterior, and where the decoded head lies.
 
         Arguments and errors are those of `HeadPipeline.retopologize`; `aligned` is its `align`.
         """
@@ -85,7 +86,7 @@ class Fit:
 
 
 def check_passes(passes: int) -> int:
-    """`passes` as an int. Raises OptionError for anything but a whole number from 1 to 20."""
+    """Return `passes` as an int. Raises OptionError for anything but a whole number from 1 to 20."""
     try:
         number = operator.index(passes)
     except TypeError:
@@ -97,20 +98,20 @@ def check_passes(passes: int) -> int:
 
 @lru_cache(maxsize=4)
 def mean_head(bundle: Bundle) -> Surface:
-    """The mean head of a model in the networks' size and HeadMesh's axes."""
+    """Return the mean head of a model in the networks' size and HeadMesh's axes."""
     positions = bundle.hierarchy.levels[0].features[:, :3] @ bundle.manifest.frame.rotation.T
     return Surface(positions, bundle.topology.triangles)
 
 
 @lru_cache(maxsize=4)
 def outer_part(bundle: Bundle) -> np.ndarray:
-    """[f,3] the triangles of a model's heads that show from outside, by its mean head."""
+    """Return the triangles [f,3] of a model's heads that are visible from outside, by its mean head."""
     head = mean_head(bundle)
     return np.asarray(head.triangles[outer_triangles(head.points, head.triangles)])
 
 
 class Cloud:
-    """Points [P,3] and unit normals [P,3], float64, with what is searched in them more than once."""
+    """Points [P,3] and unit normals [P,3], float64, with a KD-tree and two random subsets."""
 
     def __init__(self, points: np.ndarray, normals: np.ndarray) -> None:
         self.samples = Samples(points, normals)
@@ -123,11 +124,11 @@ class Cloud:
 
 
 def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Similarity, np.ndarray]:
-    """Where a scan in any orientation lies, by laying it over the outside of a head in unit size.
+    """Find where a scan in any orientation lies, by laying it over the outside of a head of unit size.
 
-    Returns its place, by the box of what is near that head once turned, and the ids of those points.
+    Returns the placement, taken from the box of the turned points that are near that head, and their ids.
 
-    Raises MeshInputError where the scan does not come to lie on the head.
+    Raises MeshInputError where the scan does not fit the head.
     """
     moved, left = align(scan.some, head.sample(_ALIGNED))
     if left > _WORST_ALIGNED:
@@ -145,16 +146,16 @@ def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Similarity, np.ndarr
 
 
 def registered(scan: Cloud, head: Surface, start: Similarity, rotate: bool) -> Similarity:
-    """Where a decoded head, in unit size, lies best on the scan; `start` where no better is found."""
+    """Return where a decoded head of unit size fits the scan best; `start` where too few points pair up."""
     source = head.sample(_REGISTERED[0], seed=1)
     moved, _ = register(source, scan.few, start, rotate=rotate, iterations=_ITERATIONS, back=False)
     return moved
 
 
 def framed(placement: Similarity, positions: np.ndarray) -> tuple[Similarity, np.ndarray]:
-    """The same place in the frame that the head itself fixes, and its positions [V,3] in that frame.
+    """Return the same placement for the frame that the head itself fixes, and its positions [V,3] there.
 
-    What a head of radius 1 should be may come out of the decoder with another.
+    A decoded head should have radius 1, but may come out with another.
     """
     centre, radius = sphere_frame(positions)
     own = Similarity(radius, np.eye(3), np.asarray(centre, np.float64))
@@ -162,7 +163,7 @@ def framed(placement: Similarity, positions: np.ndarray) -> tuple[Similarity, np
 
 
 def completed(scan: Cloud, head: Surface, placement: Similarity, count: int) -> Samples:
-    """`count` points spread over a decoded head, in its frame; those near the scan are moved to it."""
+    """Return `count` points spread over a decoded head, in its frame; those near the scan are moved to it."""
     points, normals = head.sample(count, seed=2)
     assert normals is not None and scan.samples.normals is not None
     reach = _NEAR * placement.scale

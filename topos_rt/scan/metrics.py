@@ -1,35 +1,38 @@
 """How far one surface is from another: Chamfer distance, normal consistency, F-score.
 
-All are taken between points drawn evenly by area from each surface (Philox, seeded) and the nearest point of
-the other one: exactly, on its triangles, so that there is no floor from the spacing of samples. Of a cloud
-the points themselves count, and the nearest of them.
+All are measured from points drawn evenly by area on each surface (Philox, seeded) to the nearest point of the
+other: exactly, on its triangles, so that the spacing of samples sets no lower limit. For a cloud, both the
+samples and the nearest points are points of the cloud.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.scan.read import Scan
 from topos_rt.scan.surface import Samples, Surface
 
+Shape: TypeAlias = Surface | HeadMesh | Scan
 SAMPLES = 30_000
 THRESHOLDS_MM = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds; distances in millimetres."""
+    """The result of `compare`; distances are in millimetres."""
 
     accuracy_mm: float  # mean distance from the prediction to the truth
     completeness_mm: float  # mean distance from the truth to the prediction
     chamfer_l1_mm: float  # mean of the two
     chamfer_l2_mm2: float  # sum over both ways of the mean squared distance
     p95_mm: float  # 95th percentile of the distances of both ways together
-    max_mm: float  # of the same
+    max_mm: float  # largest of the same distances
     normal_consistency: float | None  # None where a cloud has no normals
     precision: dict[str, float]  # threshold in mm -> share of the prediction within it
     recall: dict[str, float]  # threshold in mm -> share of the truth within it
@@ -37,31 +40,33 @@ class Comparison:
     samples: tuple[int, int]  # points drawn from the prediction and the truth
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types, with the numbers rounded to what the samples carry."""
+        """Return plain types, with numbers rounded to the precision that the samples support."""
         return {key: _rounded(value) for key, value in asdict(self).items()}
 
 
 def compare(
-    predicted: Surface,
-    truth: Surface,
+    predicted: Shape,
+    truth: Shape,
     *,
     samples: int = SAMPLES,
     thresholds_mm: Sequence[float] = THRESHOLDS_MM,
     seed: int = 0,
     judged: Surface | None = None,
 ) -> Comparison:
-    """Compare two surfaces, in metres.
+    """Compare two shapes, in metres: heads, scans or surfaces.
 
     judged: the part of the prediction that its points are drawn from, where the truth cannot have the rest:
-    no scan has the inside of a mouth. Distances from the truth are still those to the whole prediction.
+    no scan has the inside of a mouth. Distances from the truth are still measured to the whole prediction.
 
-    Sources: Chamfer distance, Fan et al. 2017, A Point Set Generation Network (eq. 1; L2 is that with
-    means in place of sums, as is customary). Its L1 form and normal consistency (the mean absolute cosine
+    Sources: Chamfer distance, Fan et al. 2017, A Point Set Generation Network (eq. 1; L2 has means
+    in place of sums, as is customary). Its L1 form and normal consistency (the mean absolute cosine
     between the normals of a point and of the nearest on the other surface, both ways): Mescheder et al. 2019,
     Occupancy Networks. F-score: Knapitsch et al. 2017, Tanks and Temples.
 
-    Raises OptionError for samples or thresholds that are not positive, MissingExtraError without SciPy.
+    Raises OptionError for samples or thresholds that are not positive, MeshInputError for any other object,
+    MissingExtraError without SciPy.
     """
+    predicted, truth = _surface(predicted), _surface(truth)
     if not samples > 0 or not thresholds_mm or not all(0 < t < np.inf for t in thresholds_mm):
         raise OptionError(
             "samples and thresholds", got=f"{samples}, {list(thresholds_mm)}", expected="positive numbers"
@@ -86,9 +91,21 @@ def compare(
     )
 
 
+def _surface(shape: Shape) -> Surface:
+    if isinstance(shape, HeadMesh):
+        return Surface(shape.positions, shape.triangles)
+    if isinstance(shape, Scan):
+        return shape.surface
+    if not isinstance(shape, Surface):
+        raise MeshInputError(
+            "shape to compare", got=type(shape).__name__, expected="a head or a scan", fix="see read_scan"
+        )
+    return shape
+
+
 @dataclass(frozen=True)
 class VertexErrors:
-    """Distances between vertices of the same number, in millimetres."""
+    """Distances between corresponding vertices, in millimetres."""
 
     mean_mm: float
     p99_mm: float
@@ -96,7 +113,7 @@ class VertexErrors:
 
 
 def vertex_errors(predicted: np.ndarray, truth: np.ndarray) -> VertexErrors:
-    """Of two heads of one topology, [V,3] metres. Raises MeshInputError for different shapes."""
+    """Measure two heads of one topology, [V,3] metres. Raises MeshInputError for different shapes."""
     if predicted.shape != truth.shape:
         raise MeshInputError(
             "vertices",
@@ -108,7 +125,7 @@ def vertex_errors(predicted: np.ndarray, truth: np.ndarray) -> VertexErrors:
 
 
 def _one_way(samples: Samples, other: Surface) -> tuple[np.ndarray, float | None]:
-    """Distances [n] in mm to another surface, and the mean absolute cosine between the normals."""
+    """Return the distances [n] in mm to another surface, and the mean absolute cosine between the normals."""
     found = other.closest(samples.points)
     if samples.normals is None or found.normals is None:
         return 1000 * found.distances, None

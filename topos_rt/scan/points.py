@@ -1,4 +1,4 @@
-"""Clouds of points with normals: checked, placed by their box, thinned out."""
+"""Clouds of points with normals: their checks, their placement by a box, and random subsets."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from topos_rt.head.normals import unit_vectors
 from topos_rt.support.similarity import Similarity, sphere_frame
 
 MIN_POINTS = 16
-
-
-_FARTHEST = 1e5
+_FARTHEST = 1e5  # metres
 
 
 def checked_points(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[P,3] float64 points and unit normals.
+    """Return points and unit normals, [P,3] float64.
 
     Raises:
         MeshInputError: wrong shapes or types, fewer than 16 points, values that are not finite, points that
-            all coincide or lie 100 km away, or a normal of length zero.
+            all coincide, a point farther than 100 km away, or a normal of length zero.
     """
     points, normals = _checked("points", points), _checked("normals", normals)
     if points.shape != normals.shape:
@@ -38,13 +36,13 @@ def checked_points(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray,
 
 
 def boxed(points: np.ndarray) -> Similarity:
-    """The place that an upright cloud [P,3] tells: centre of its box, distance of the farthest point."""
+    """Return the placement of an upright cloud [P,3], by the centre of its box and its farthest point."""
     centre, radius = sphere_frame(points)
     return Similarity(radius, np.eye(3), np.asarray(centre, np.float64))
 
 
 def random_subset(points: np.ndarray, normals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` points in the order of a fixed shuffle; where there are fewer, some more than once."""
+    """Return `count` points and normals in the order of a fixed shuffle; if there are fewer, some repeat."""
     order = np.random.Generator(np.random.Philox(0)).permutation(len(points))
     chosen = order[np.arange(count) % len(points)]
     return points[chosen], normals[chosen]

@@ -1,7 +1,8 @@
-"""Scans of heads from files: meshes and point clouds to the points and normals that `retopologize` takes.
+"""Reads scans of heads, meshes or point clouds, into the points and normals that `retopologize` takes.
 
-scan = read_scan("scan.ply", units="mm")
-head = pipe.retopologize(scan.points, scan.normals, align=True)
+Example:
+    scan = read_scan("scan.ply", units="mm")
+    head = pipe.retopologize(scan.points, scan.normals, align=True)
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from topos_rt.scan.points import MIN_POINTS
 from topos_rt.scan.surface import Surface, estimate_normals
 
 SUFFIXES = (*meshfile.SUFFIXES, ".npz")
-POINTS = 50_000  # drawn from a mesh, and kept of a cloud
+POINTS = 50_000  # drawn from a mesh, or kept from a cloud
 MAX_TRIANGLES = 5_000_000
 # Name -> metres.
 INPUT_UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-_TALLEST, _SMALLEST = 1.0, 0.03  # metres; a head outside of this has other units
-_USUAL = 0.1, 0.7  # metres, of a head, with shoulders or without
+_TALLEST, _SMALLEST = 1.0, 0.03  # metres; a head outside this range is in other units
+_USUAL = 0.1, 0.7  # metres; the size of a head, with or without shoulders
 _STL_HEADER, _STL_TRIANGLE = 84, 50
 _READABLE = f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
 
@@ -40,9 +41,9 @@ class Scan:
 
     points: np.ndarray  # [P,3] float64, metres
     normals: np.ndarray  # [P,3] float64, unit length, outward
-    surface: Surface  # what was read, metres; to measure against
-    notes: tuple[str, ...] = ()  # what was done to it that its owner should know
-    warnings: tuple[str, ...] = ()  # what is probably wrong with it
+    surface: Surface  # as read, in metres; to measure against
+    notes: tuple[str, ...] = ()  # changes that its owner should know of
+    warnings: tuple[str, ...] = ()  # faults that it probably has
 
 
 def read_scan(
@@ -53,18 +54,19 @@ def read_scan(
     Args:
         source: an OBJ, GLB, OFF, PLY or STL file, a PLY without faces, an .npz with `points` [P,3] and
             optionally `normals` [P,3], or a trimesh.Trimesh, Scene or PointCloud.
-        units: what one unit of the file is: "m", "cm" or "mm".
-        count: how many points to draw from a mesh, evenly by area, or to keep of a cloud; 16 to 50 million.
-        seed: of those points.
+        units: the unit of length of the file: "m", "cm" or "mm".
+        count: how many points to draw from a mesh, evenly by area, or to keep from a cloud; 16 to 50 million.
+        seed: draws those points.
 
-    Meshes may be open, non-manifold and of several parts; only their surface counts. Normals are the faces';
-    a cloud without normals gets estimated ones. Where normals look inwards on the whole, all are turned.
+    Meshes may be open, non-manifold and in several parts; only their surface counts. Their normals are those
+    of the faces; a cloud without normals gets estimated ones. Where the normals point inwards on the
+    whole, all are flipped.
 
     Raises:
-        MeshInputError: the file is missing, empty, damaged, of another format or too large; no surface, too
-            few points, NaN.
-        OptionError: unknown units, a count or seed out of range.
-        MissingExtraError: trimesh or SciPy is needed and absent.
+        MeshInputError: the file is missing, empty, damaged, of another format or too large; it has no
+            surface, too few points or NaN.
+        OptionError: unknown units, or a count or seed out of range.
+        MissingExtraError: trimesh or SciPy is needed but not installed.
     """
     metres = choose(units, INPUT_UNITS, "unit of length")
     count, seed = _checked_count(count), check_seed(seed)
@@ -83,7 +85,7 @@ def read_scan(
 
 
 def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> tuple[Surface, list[str]]:
-    """A mesh, or a cloud, with its coordinates multiplied by `metres`; and what was found.
+    """Return a mesh or a cloud, with its coordinates multiplied by `metres`, and notes on what was found.
 
     Sources and errors are those of `read_scan`.
     """
@@ -137,7 +139,7 @@ def _checked_suffix(path: Path, what: str) -> str:
 
 
 def _check_stl(path: Path, what: str) -> None:
-    """A binary STL tells its triangles by its size."""
+    """Refuse a binary STL with too many triangles before it is read: its size gives their number."""
     count = (path.stat().st_size - _STL_HEADER) // _STL_TRIANGLE
     with path.open("rb") as file:
         told = int.from_bytes(file.read(_STL_HEADER)[80:], "little")
@@ -191,7 +193,7 @@ def _look_inwards(points: np.ndarray, normals: np.ndarray) -> bool:
 
 
 def _unlikely_size(points: np.ndarray, units: str) -> list[str]:
-    """Said of what is no head's size; a head is about 0.23 m tall, in whatever direction."""
+    """Return a warning where the size is not that of a head, about 0.23 m tall in whatever direction."""
     size = float(np.ptp(points, axis=0).max())
     if _SMALLEST <= size <= _TALLEST:
         return []

@@ -1,4 +1,4 @@
-"""Surfaces, meshed or as bare points: seeded samples, exact distances, normals where there are none.
+"""Surfaces, as meshes or point clouds: seeded samples, exact distances, estimated normals.
 
 Needs SciPy's KD-tree (`pip install 'topos-rt[mesh]'`); without it MissingExtraError is raised.
 """
@@ -13,11 +13,11 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError, MissingExtraError
 
-NEIGHBOURS = 16  # points a normal is estimated from
-_FIRST, _MOST = 8, 512  # pieces of triangles looked at for one point: at first, and at most
+NEIGHBOURS = 16  # points from which a normal is estimated
+_FIRST, _MOST = 8, 512  # pieces of triangles examined for one point: at first, and at most
 _PIECES_PER_TRIANGLE = 4
-_FLAT = 1e-20  # of the square of a triangle's doubled area to the fourth power of its longest side
-_BLOCK = 1 << 18  # pairs of a point and a triangle at once
+_FLAT = 1e-20  # least ratio of (2 area)^2 to the fourth power of a triangle's longest side
+_BLOCK = 1 << 18  # pairs of a point and a triangle that are handled at once
 
 
 class Samples(NamedTuple):
@@ -32,14 +32,14 @@ class Closest(NamedTuple):
 
     distances: np.ndarray  # [n] float64
     points: np.ndarray  # [n,3] float64
-    normals: np.ndarray | None  # [n,3] float64 of the surface there
+    normals: np.ndarray | None  # [n,3] float64, of the surface there
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Triangles, or, where there are none, a cloud of points with or without normals.
+    """A mesh of triangles or, where there are none, a cloud of points with or without normals.
 
-    Raises MeshInputError for triangles that all have no area.
+    Raises MeshInputError where there are triangles and none of them has an area.
     """
 
     points: np.ndarray  # [V,3] float64: vertices, or the cloud
@@ -57,7 +57,7 @@ class Surface:
 
     @cached_property
     def _corners(self) -> np.ndarray:
-        """[F,3,3]"""
+        """The corners of the triangles, [F,3,3]."""
         return self.points[self.triangles]
 
     @cached_property
@@ -67,16 +67,16 @@ class Surface:
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """[F]"""
+        """The areas of the triangles, [F]."""
         return np.linalg.norm(self._crosses, axis=1) / 2
 
     @cached_property
     def face_normals(self) -> np.ndarray:
-        """[F,3] of unit length; zero for triangles without area."""
+        """The normals of the triangles, [F,3], of unit length; zero for triangles without area."""
         return self._crosses / np.maximum(2 * self.areas, np.finfo(float).tiny)[:, None]
 
     def sample(self, count: int, seed: int = 0) -> Samples:
-        """`count` points drawn evenly by area, with face normals; of a cloud at most all points, each once.
+        """Draw `count` points evenly by area, with face normals; from a cloud at most all points, each once.
 
         The same surface, count and seed give the same points (Philox).
         """
@@ -85,17 +85,18 @@ class Surface:
             chosen = draw.permutation(len(self.points))[:count]
             return Samples(self.points[chosen], None if self.normals is None else self.normals[chosen])
         ids = np.searchsorted(np.cumsum(self.areas), draw.random(count) * self.areas.sum(), side="right")
-        ids = np.minimum(ids, np.flatnonzero(self.areas)[-1])  # rounding of the sums
+        ids = np.minimum(ids, np.flatnonzero(self.areas)[-1])  # the sums are rounded
         u, v = draw.random((2, count, 1))
         u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
         a, b, c = self._corners[ids].transpose(1, 0, 2)
         return Samples(a + u * (b - a) + v * (c - a), self.face_normals[ids])
 
     def closest(self, queries: np.ndarray) -> Closest:
-        """The nearest point on the triangles (of a cloud: the nearest of its points) to each of [n,3].
+        """Return the point of the triangles (of a cloud: the one of its points) nearest to each query, [n,3].
 
-        Exact, but where more than 512 pieces of triangles compete for a point, which takes one far from a
-        surface bent around it: there it is off by at most the size of a piece, a fraction of a triangle's.
+        This is exact unless more than 512 pieces of triangles compete for a query, which takes one far from a
+        surface that bends around it. The point is then off by at most the size of a piece, a fraction of a
+        triangle's.
         """
         queries = np.asarray(queries, np.float64)
         if self.is_cloud:
@@ -116,7 +117,7 @@ class Surface:
         return Closest(distances, points, self.face_normals[owners])
 
     def _among(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-        """Distance to the last of the `count` nearest pieces; distance, point and triangle of the nearest."""
+        """Return the distance of the last of `count` pieces, and distance, point, triangle of the nearest."""
         far, pieces = self._tree.query(queries, count)
         far, pieces = far.reshape(len(queries), count), pieces.reshape(len(queries), count)
         owners = self._owner[pieces]
@@ -128,10 +129,11 @@ class Surface:
 
     @cached_property
     def _split(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Centres of the pieces that the triangles are cut into, their triangles, and a piece's radius.
+        """The centres of the pieces that the triangles are cut into, their triangles, and a piece's radius.
 
-        One large triangle among small ones would spoil a search by centres: each is cut into k*k alike, k so
-        that no piece reaches far, and the number of pieces is at most ten times that of the triangles.
+        One large triangle among small ones would spoil a search by centres. Each triangle is therefore cut
+        into k*k equal pieces, with k such that no piece reaches far; there are at most ten times as many
+        pieces as triangles.
         """
         centres = self._corners.mean(1)
         radii = np.linalg.norm(self._corners - centres[:, None], axis=2).max(1)
@@ -159,7 +161,7 @@ class Surface:
 
 
 def kd_tree(points: np.ndarray) -> Any:
-    """SciPy's cKDTree of [n,k]. Raises MissingExtraError without SciPy."""
+    """Return SciPy's cKDTree of points [n,k]. Raises MissingExtraError without SciPy."""
     try:
         from scipy.spatial import cKDTree
     except ImportError as error:
@@ -168,9 +170,9 @@ def kd_tree(points: np.ndarray) -> Any:
 
 
 def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """The nearest point [n,3] of triangle i, corners [n,3,3], to points[i]; triangles may have no area.
+    """Return the point [n,3] of triangle i, corners [n,3,3], nearest to points[i]; its area may be zero.
 
-    It is the foot of the perpendicular where that falls inside, else on the nearest side
+    It is the foot of the perpendicular where that falls inside the triangle, else a point of the nearest side
     (Ericson, Real-Time Collision Detection, 2005, 5.1.5).
     """
     a, b, c = corners.transpose(1, 0, 2)
@@ -181,7 +183,7 @@ def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     foot = points - height[:, None] * normal
     u = _dot(np.cross(b - a, foot - a), normal) / safe
     v = _dot(np.cross(foot - a, c - a), normal) / safe
-    # a triangle with hardly any area has a normal of rounding errors: its sides are near enough
+    # The normal of a triangle with hardly any area is rounding error; its sides are near enough.
     longest = np.maximum.reduce([_dot(side, side) for side in (b - a, c - b, a - c)])
     inside = (square > _FLAT * longest**2) & (u >= 0) & (v >= 0) & (u + v <= 1)
     sides = np.stack([_on_side(points, *side) for side in ((a, b), (b, c), (c, a))])
@@ -191,12 +193,12 @@ def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 def estimate_normals(points: np.ndarray) -> np.ndarray:
-    """Unit normals [n,3] float64 of a bare cloud [n,3], n > 2, pointing out of it.
+    """Return unit normals [n,3] float64 of a bare cloud [n,3], n > 2, pointing out of it.
 
-    Each is the least principal direction of the 16 nearest points. Signs are spread from point to point along
-    the minimum spanning tree of the differences of neighbours' normals, then each connected part is turned to
-    look away from the cloud's middle on the whole (Hoppe et al. 1992, Surface Reconstruction from Unorganized
-    Points).
+    Each is the direction of least variance of the 16 nearest points. Signs are propagated from point to point
+    along the minimum spanning tree of the differences between neighbours' normals. Then each connected part
+    is flipped where it points mostly towards the cloud's middle (Hoppe et al. 1992, Surface Reconstruction
+    from Unorganized Points).
     """
     _, near = kd_tree(points).query(points, min(NEIGHBOURS, len(points)))
     around = points[near] - points[near].mean(1, keepdims=True)
@@ -209,13 +211,13 @@ def estimate_normals(points: np.ndarray) -> np.ndarray:
 
 
 def _agreeing(near: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The connected part of each point, and the sign that makes its normal agree with its neighbours'."""
+    """Return each point's connected part, and the sign that makes its normal agree with its neighbours."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
     n, k = near.shape
     row, column = np.repeat(np.arange(n), k), near.ravel()
-    # A weight of zero would be no edge.
+    # A weight of zero would mean that there is no edge.
     weight = 1 - np.abs(_dot(normals[row], normals[column])) + 1e-6
     tree = minimum_spanning_tree(csr_matrix((weight, (row, column)), (n, n)))
     count, parts = connected_components(tree, directed=False)
@@ -229,7 +231,7 @@ def _agreeing(near: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _piece_centres(k: int) -> np.ndarray:
-    """[k*k,3] barycentric centres of the like triangles that k cuts along each side make."""
+    """Return the barycentric centres [k*k,3] of the equal triangles made by cutting each side into k."""
     i, j = (grid.ravel() for grid in np.meshgrid(np.arange(k), np.arange(k)))
     up, down = i + j < k, i + j < k - 1
     u = np.concatenate([i[up] + 1 / 3, i[down] + 2 / 3]) / k

@@ -1,4 +1,4 @@
-"""Arrays on the host: the one alias for them, and what a tensor of a graph looks like."""
+"""The type alias for arrays on the host, and the shape and element type of a graph's tensor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Static shape and element type of a tensor."""
+    """The static shape and the element type of a tensor."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -23,5 +23,5 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
-        """Size of the tensor in memory, dense."""
+        """The size of the tensor in bytes, without gaps."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Checks of arrays that come from outside; all raise MeshInputError with what, got and expected."""
+"""Checks of arrays that come from outside. All raise MeshInputError with what, got and expected."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError
 
-# Further out than any head in any unit; past float32's range a change of units would overflow.
+# No head reaches this far in any unit. Values near the limit of float32 would overflow in a change of units.
 _FARTHEST = 1e6
 
 
 def frozen(values: Any, dtype: type[np.generic], what: str) -> np.ndarray:
-    """A read-only contiguous copy of the wanted type, which must be able to hold the values."""
+    """Return a read-only contiguous copy of type `dtype`.
+
+    Raises MeshInputError where that type cannot hold the values.
+    """
     array = np.asarray(values)
     floating = np.issubdtype(dtype, np.floating)
     if array.dtype.kind not in ("fiu" if floating else "iu") and array.size:
@@ -23,7 +26,7 @@ def frozen(values: Any, dtype: type[np.generic], what: str) -> np.ndarray:
         limits, low, high = np.iinfo(np.dtype(dtype)), int(array.min()), int(array.max())
         fits = limits.min <= low and high <= limits.max
         require(fits, what, f"{low}..{high}", f"values that fit {np.dtype(dtype).name}")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused next
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, which `require_finite` refuses
         copy = np.array(array, dtype, order="C")
     copy.setflags(write=False)
     return copy

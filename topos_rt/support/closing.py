@@ -1,4 +1,4 @@
-"""The context manager that every object with a `close` is."""
+"""The base class that makes an object with a `close` method a context manager."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ T = TypeVar("T", bound="Closing")
 
 
 class Closing:
-    """A `with` block around it closes it at the end."""
+    """An object that a `with` block closes at its end."""
 
     def close(self) -> None:
-        """Give back what it holds. May be called again."""
+        """Release everything that the object holds. It may be called more than once."""
         raise NotImplementedError
 
     def __enter__(self: T) -> T:

@@ -1,4 +1,4 @@
-"""Writing outputs so that a reader sees the old file or the whole new one, never a part."""
+"""Atomic writes: a reader sees the old file or the whole new one, never a part."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _FIXES = {
 
 
 def check_writable(path: str | os.PathLike[str], *, parents: bool = False) -> None:
-    """Find out before long work whether `write_atomic(path, …, parents=parents)` has a place to write to.
+    """Check, before long work, that `write_atomic(path, …, parents=parents)` has a place to write to.
 
-    Creates nothing.
+    The check creates nothing.
 
     Raises:
         OutputError: `path` is a directory or a device, its directory is missing, or permissions forbid it.
@@ -63,7 +63,8 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, parents: bool = F
     Missing directories are created only with `parents=True`.
 
     Raises:
-        OutputError: the system refuses: full disk, permissions, a missing directory, a directory in the way.
+        OutputError: the file cannot be written: full disk, permissions, a missing directory, or a directory
+            of that name.
     """
     target = _target(path)
     try:

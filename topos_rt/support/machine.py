@@ -1,4 +1,4 @@
-"""Facts about this machine, found with the standard library alone: `topos-rt doctor` needs no more."""
+"""Facts about this machine, found with the standard library alone: `topos-rt doctor` needs nothing else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def usable_cores() -> int:
 
 
 def nvidia_smi(fields: str, *options: str) -> list[str]:
-    """Return a line for each GPU, with the values of the comma-separated `fields` of `nvidia-smi`.
+    """Return one line per GPU, with the values of the comma-separated `fields` of `nvidia-smi`.
 
-    options: added to the format, such as "nounits".
+    options: what to add to its format, such as "nounits".
 
     Raises OSError where the program is missing, subprocess.SubprocessError where it fails or hangs.
     """
@@ -29,7 +29,7 @@ def nvidia_smi(fields: str, *options: str) -> list[str]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 lower-case hex digits. Raises OSError."""
+    """Return the SHA-256 of a file as 64 lower-case hex digits. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while block := file.read(_BLOCK):

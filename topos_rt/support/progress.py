@@ -1,4 +1,4 @@
-"""Progress, cancellation and timings of one call."""
+"""Progress, cancellation and timings of one call to the pipeline."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 class Progress:
     """What a callback receives before every stage and after every sampling step."""
 
-    # "image" (it is read), the name of a graph, "flow_graph" (context, all steps and decoder in one CUDA
-    # graph), "rig" (it is fitted); of scans also "align" and "register".
+    # "image" (reading it), the name of an ONNX graph, "flow_graph" (context, all steps and decoder in one
+    # CUDA graph), "rig" (fitting it); for scans also "align" and "register".
     stage: str
     step: int  # sampling steps done
-    steps: int  # of how many; 0 where nothing is sampled
-    item: int = 0  # which head of a batch, from 0
+    steps: int  # sampling steps in all; 0 where nothing is sampled
+    item: int = 0  # index of the head in a batch, from 0
     items: int = 1
 
 
@@ -32,7 +32,7 @@ Callback: TypeAlias = Callable[[Progress], object]  # returning False asks to st
 class Tracker:
     """Times the stages of one head and reports them to a callback.
 
-    The callback is not timed, and runs while the pipeline holds no lock: it may use the pipeline itself.
+    The callback is not timed. It runs while the pipeline holds no lock, so it may use the pipeline itself.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Tracker:
 
     @contextmanager
     def all_steps(self, name: str) -> Iterator[None]:
-        """Time the work inside as one stage in which all sampling steps are done. Raises as `stage`."""
+        """Time the work inside as one stage that does all sampling steps. Raises as `stage` does."""
         with self.stage(name):
             yield
         self._done = self._steps
         self._report(name)
 
     def each(self, name: str, steps: Iterable[T]) -> Iterator[T]:
-        """Yield `steps`, timed as the stage `name`, and report progress after each. Raises as `stage`."""
+        """Yield `steps`, timed as the stage `name`, and report after each. Raises as `stage` does."""
         self._report(name)
         iterator = iter(steps)
         while True:

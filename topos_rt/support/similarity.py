@@ -12,7 +12,7 @@ from topos_rt.errors import MeshInputError
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """x -> scale * rotation @ x + shift."""
+    """The map x -> scale * rotation @ x + shift."""
 
     scale: float
     rotation: np.ndarray  # [3,3] float64
@@ -24,15 +24,15 @@ class Similarity:
         return cls(1.0, np.eye(3), np.zeros(3))
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Move points [n,3]."""
+        """Return points [n,3], transformed."""
         return np.asarray(self.scale * (points @ self.rotation.T) + self.shift)
 
     def normals(self, normals: np.ndarray) -> np.ndarray:
-        """Turn directions [n,3]."""
+        """Return directions [n,3], rotated."""
         return np.asarray(normals @ self.rotation.T)
 
     def both(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move points and turn directions, [n,3] each."""
+        """Return points, transformed, and directions, rotated, [n,3] each."""
         return self.points(points), self.normals(normals)
 
     def after(self, first: Similarity) -> Similarity:
@@ -48,9 +48,10 @@ class Similarity:
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray, rotate: bool = True) -> Similarity:
-    """Return the similarity that takes [n,3] onto [n,3] with the least squares (Umeyama 1991, eq. 40 to 43).
+    """Return the least-squares similarity from points [n,3] to points [n,3] (Umeyama 1991, eq. 40 to 43).
 
-    rotate: False for scale and shift alone. Raises MeshInputError where all points of one coincide.
+    rotate: False for scale and shift alone.
+    Raises MeshInputError where all points of `source`, or all of `target`, coincide.
     """
     a, b = source.mean(0), target.mean(0)
     x, y = source - a, target - b

@@ -1,4 +1,4 @@
-"""JSON into frozen dataclasses, strictly: every field is required, and nothing else is allowed.
+"""Strict parsing of JSON into frozen dataclasses: every field is required, and no other is allowed.
 
 All errors are BundleError, since bundles are the only JSON this package reads.
 """
@@ -19,7 +19,7 @@ AGAIN = "export or download the bundle again"
 
 
 def parse_object(data: str | bytes) -> dict[str, Any]:
-    """The JSON object in `data`. Raises BundleError for anything else, and for repeated keys and NaN."""
+    """Return the JSON object in `data`. Raises BundleError for anything else, repeated keys and NaN."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         tree: dict[str, Any] = {}
@@ -47,9 +47,9 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
 
 
 def read_as(kind: Any, value: Any, where: str = "") -> Any:
-    """`value`, parsed from JSON, as the annotated type `kind`.
+    """Return `value`, parsed from JSON, as the annotated type `kind`.
 
-    kind: a dataclass, a Mapping from str, int, float, str, or one of them or None.
+    kind: a dataclass, a Mapping with str keys, int, float or str, or one of these `| None`.
     where: the dotted key of `value`, for messages.
     """
     if dataclasses.is_dataclass(kind):
@@ -67,7 +67,7 @@ def read_as(kind: Any, value: Any, where: str = "") -> Any:
         _expect(type(value) is int, where, value, "an integer")
         return value
     _expect(isinstance(value, str), where, value, "a string")
-    # These texts go to terminals and into files whose records are lines; half a surrogate pair goes nowhere.
+    # These strings go to terminals and into line-based files; a lone surrogate cannot be encoded at all.
     _expect(value.isprintable(), where, value, "a string without line breaks or control characters")
     return value
 
@@ -78,7 +78,7 @@ def refuse(where: str, got: object, expected: str) -> typing.NoReturn:
 
 
 def describe(value: Any) -> str:
-    """What `value`, parsed from JSON, is: short, whatever it holds."""
+    """Return a description of `value`, parsed from JSON, that is short whatever it holds."""
     names = {dict: "an object", list: "a list", bool: "a boolean", type(None): "null or nothing"}
     return names.get(type(value)) or repr(value)[:80]
 
@@ -98,7 +98,10 @@ def _read_object(cls: Callable[..., Any], value: Any, where: str) -> Any:
 
 @functools.cache
 def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
-    """Annotations are texts; a bundle has one object of the same class for each of its files."""
+    """Return the types of the fields of `cls`.
+
+    They are cached: annotations are strings, and a bundle has an object of one class for each of its files.
+    """
     return typing.get_type_hints(cls)
 
 

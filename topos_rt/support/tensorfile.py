@@ -25,16 +25,20 @@ def write_tensors(
     write_atomic(path, save(contiguous, dict(metadata)))
 
 
-def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays and the metadata. The header is checked against the file's size before anything is read.
+def read_tensors(path: str | PathLike[str], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays whose names begin with `prefix`, and the metadata.
 
-    Raises BundleError for a missing, truncated or foreign file, or number types that NumPy lacks.
+    The header is checked against the file's size before anything is read.
+
+    Raises BundleError for a file that is missing, truncated or not safetensors, and for number types that
+    NumPy lacks.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(Path(path), framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (OSError, SafetensorError, *_READER_ERRORS) as error:
         raise BundleError(
             f"file {Path(path).name}",

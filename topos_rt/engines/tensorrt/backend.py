@@ -1,7 +1,7 @@
 """NVIDIA's TensorRT and TensorRT-RTX behind one implementation; they differ in the module and few facts.
 
-TensorRT-RTX builds plans anywhere, portable over the GPUs it supports, and compiles their kernels on first
-use. TensorRT builds them on the GPU they are for.
+TensorRT-RTX builds plans on any machine for all the GPUs that it supports, and compiles their kernels at
+first use. TensorRT builds a plan on the GPU that it is for.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from topos_rt.errors import (
 from topos_rt.gpu import cuda
 from topos_rt.support.machine import sha256_of
 
-RECIPE = 1  # of `build`; raise it when the same graph gives another plan
+RECIPE = 1  # the version of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
-# What a package of native code raises when it is not there, or does not fit the machine.
+# What the import of a native package raises where it is missing or does not fit the machine.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError)
 _INSTALL_DRIVER = "install the NVIDIA driver if there is an NVIDIA GPU, else use the backend onnxruntime"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan in hand, and where it is from."""
+    """A plan, and where it came from."""
 
     key: EngineKey
     data: bytes
     build: BuildReport
-    built: bool  # now; False: it was in the cache
+    built: bool  # just now; False: it was in the cache
     reason: str  # why it was built or not
     kept: bool = True  # False: the cache could not be written to
 
 
 @dataclass(frozen=True)
 class TensorRT:
-    """One of the two, as a backend."""
+    """One of the two libraries, as a backend."""
 
     name: str
     module: str
@@ -66,7 +66,7 @@ class TensorRT:
     precisions = ("fp16", "fp32")
 
     def probe(self) -> Probe:
-        """Package, driver and GPU. Raises nothing."""
+        """Check the package, the driver and the GPU. Raises nothing."""
         try:
             trt = self._import()
         except MissingExtraError as error:
@@ -88,7 +88,7 @@ class TensorRT:
         return Probe(told)
 
     def check_builds(self) -> str:
-        """The version, where this machine can build plans.
+        """Return the version of the package, if this machine can build plans.
 
         Raises:
             MissingExtraError: the package is not installed.
@@ -100,10 +100,10 @@ class TensorRT:
         return str(trt.__version__)
 
     def plan(self, path: Path, options: EngineOptions, *, must_keep: bool = False) -> Plan:
-        """The plan of an ONNX file from the cache, or built and kept there.
+        """Return the plan of an ONNX file from the cache, or build it and store it there.
 
-        Where the cache cannot be written to, the plan is used all the same, with an EngineCacheWarning; with
-        `must_keep` that is an OutputError, before the build where it can be known.
+        Where the cache cannot be written to, the plan is still used, with an EngineCacheWarning; with
+        `must_keep` an OutputError is raised instead, before the build where possible.
 
         Raises:
             BundleError, BackendError, Cancelled: as `topos_rt.engines.tensorrt.build.build`.
@@ -136,11 +136,11 @@ class TensorRT:
         return Plan(key, data, report, True, found)
 
     def requirements(self, path: Path, options: EngineOptions) -> Mapping[str, int]:
-        """Bytes on the device by kind, before anything is loaded there; builds what the cache has not."""
+        """Return bytes on the device by kind, before anything is loaded there; build what is not cached."""
         return self.plan(path, options).build.memory
 
     def workspace(self) -> Workspace:
-        """A stream and an arena on the current GPU.
+        """Return a stream and an arena on the current GPU.
 
         Raises:
             InputError, MissingExtraError: the package, the driver or the GPU is missing.
@@ -158,7 +158,7 @@ class TensorRT:
 
         Raises:
             InputError, MissingExtraError: the package, the driver or the GPU is missing.
-            BundleError, BackendError, Cancelled: the plan cannot be built, or not be run here.
+            BundleError, BackendError, Cancelled: the plan cannot be built, or cannot be run here.
         """
         trt, device = self._import(), self._device()
         plan, cache = self.plan(path, options), EngineCache(options.cache)
@@ -228,7 +228,7 @@ class TensorRT:
             ) from error
 
     def _try(self, trt: Any, told: str, off_list: str) -> Probe:
-        """Find out by a run whether it works here, where its list does not say so."""
+        """Run a trial engine, to find out whether a GPU that is not on the list works."""
         try:
             with TensorRTEngine(trt, "a trial", build_smallest(trt)) as trial:
                 trial.run({"x": np.ones(1, np.float32)})
@@ -238,7 +238,7 @@ class TensorRT:
 
 
 def _listed(trt: Any) -> set[str]:
-    """Compute capabilities that plans are built for, as "SM89"; empty where the module does not say."""
+    """Return the compute capabilities that plans are built for, as "SM89"; empty if the module has none."""
     members = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
     return {name for name in members if name.startswith("SM")}
 

@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT plan. With TensorRT-RTX this needs neither a GPU nor a driver."""
+"""Builds a TensorRT plan from an ONNX file. With TensorRT-RTX this needs neither a GPU nor a driver."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FLOATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 _MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 _KINDS = {"Weights": "weights", "Activation": "activations"}
 _LONGEST, _MOST = 400, 3
-# All that were ever made, each a few hundred bytes: the library keeps the address of the first for as long as
-# any builder or runtime exists, whatever has become of its own.
+# Every logger ever made, a few hundred bytes each: the library keeps the address of the first one for as long
+# as any builder or runtime exists, even after the one that it was made for is gone.
 _LOGGERS: list[Any] = []
 
 
 class Messages:
-    """What TensorRT says, kept: errors for our own messages, and the memory that it plans with."""
+    """Keeps what TensorRT logs: errors, for our own messages, and the memory that a plan will need."""
 
     def __init__(self, trt: Any) -> None:
         self.memory: dict[str, int] = {}
@@ -36,7 +36,7 @@ class Messages:
         _LOGGERS.append(self.logger)
 
     def errors(self) -> str | None:
-        """The last few distinct errors on one line, None where there were none; then forgotten."""
+        """Return the first few distinct errors on one line, None where there are none; then forget all."""
         told = list(dict.fromkeys(one_line(text)[:_LONGEST] for text in self._errors))
         self._errors.clear()
         return " | ".join(told[:_MOST]) or None
@@ -51,16 +51,16 @@ class Messages:
 def build(
     trt: Any, path: Path, progress: BuildCallback | None = None, flags: tuple[str, ...] = ()
 ) -> tuple[bytes, BuildReport]:
-    """Build the plan of an ONNX file of static shapes: strongly typed, so the graph alone sets the precision.
+    """Build the plan of an ONNX file of static shapes. It is strongly typed: the graph sets the precision.
 
     Args:
         trt: the module, tensorrt_rtx or tensorrt.
-        progress: told the graph and how much is done; returning False cancels, and what it raises comes out.
-        flags: names of builder flags to set beyond ours.
+        progress: receives the graph and the share done. Returning False cancels; what it raises propagates.
+        flags: names of further builder flags to set.
 
     Raises:
-        BundleError: TensorRT cannot read the graph, with its own words.
-        BackendError: it cannot build it, with its own words.
+        BundleError: TensorRT cannot read the graph; its own messages are quoted.
+        BackendError: TensorRT cannot build the plan; its own messages are quoted.
         Cancelled: `progress` returned False.
     """
     start = time.perf_counter()
@@ -78,7 +78,7 @@ def build(
     _check_static(path, network)
     layers, wide = _precisions(network)
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # where the graph says FP32, FP32 is meant
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 in the graph means FP32
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
     monitor = _monitor(trt, path.stem, progress)
@@ -100,7 +100,7 @@ def build(
 
 
 def build_smallest(trt: Any) -> bytes:
-    """The plan of y = -x, both float32 [1], in well under a second. Raises BackendError."""
+    """Build the plan of y = -x, both float32 [1], in well under a second. Raises BackendError."""
     messages = Messages(trt)
     builder = trt.Builder(messages.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -136,7 +136,7 @@ def _monitor(trt: Any, graph: str, progress: BuildCallback | None) -> Any:
     callback = progress
 
     class Monitor(trt.IProgressMonitor):
-        """One number out of phases within phases; it only rises."""
+        """Turns the steps of nested phases into one number that only rises."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -166,7 +166,7 @@ def _monitor(trt: Any, graph: str, progress: BuildCallback | None) -> Any:
             if self.error is None and not self.cancelled:
                 try:
                     self.cancelled = callback(graph, self.told) is False
-                # Nothing may unwind through TensorRT's frames, an interrupt included; `settle` raises it.
+                # Nothing, not even an interrupt, may unwind through TensorRT's frames; `settle` raises it.
                 except BaseException as error:  # noqa: BLE001
                     self.error = error
             return self.error is None and not self.cancelled
@@ -212,7 +212,7 @@ def _boundary_bytes(network: Any) -> int:
 
 
 def _precisions(network: Any) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Layers of floating-point numbers by precision and kind, and the products of FP32 operands by name."""
+    """Count floating-point layers by precision and kind, and name the products of FP32 operands."""
     layers: dict[str, Counter[str]] = {}
     wide = {}
     for index in range(network.num_layers):

@@ -1,4 +1,4 @@
-"""Runs a TensorRT plan on the GPU: arrays in, arrays out, one stream, all memory our own."""
+"""Runs a TensorRT plan on the GPU: arrays in, arrays out, on one stream, in memory that we allocate."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 
-_STAGED_BYTES = 8 << 20  # what is larger is copied from and to the caller's array, without a pinned copy
+_STAGED_BYTES = 8 << 20  # larger arrays are copied from and to the caller's array, without a pinned copy
 
 
 class TensorRTEngine(Closing):
     """An `Engine` over one plan.
 
-    What is dropped without `close` is closed then.
+    An engine that is dropped without `close` closes itself.
     """
 
-    _context: Any = None  # also of one that was never made
+    _context: Any = None  # also where `__init__` failed
     _ran = False
 
     def __init__(
@@ -45,18 +45,19 @@ class TensorRTEngine(Closing):
         Args:
             trt: the module, tensorrt_rtx or tensorrt.
             name: what errors call the engine.
-            runtime_cache: file of the kernels that TensorRT-RTX compiles on first use; written after the
+            runtime_cache: file of the kernels that TensorRT-RTX compiles at first use; written after the
                 first run, and on close where there are new ones.
-            workspace: what it shares with other engines; None: one of its own, on the current GPU.
+            workspace: what it shares with other engines; None makes a new one on the current GPU.
 
         Raises:
             PlanRefused: TensorRT does not take the plan here.
-            BackendError: CUDA fails, for want of memory for example.
+            BackendError: CUDA fails, for example because memory runs out.
         """
         self._name = name
         self._messages = Messages(trt)
-        # On failure `made` goes before what it uses; later close() sees to that. A callback of ours in what
-        # we hold would be a cycle: a dropped engine's GPU memory would wait for Python to look for such.
+        # On failure `made` is closed before what it uses; afterwards close() keeps that order. A callback of
+        # ours in `_held` would be a reference cycle: the GPU memory of a dropped engine would stay allocated
+        # until the garbage collector ran.
         with ExitStack() as held, ExitStack() as made:
             try:
                 self._workspace = workspace or held.enter_context(Workspace())
@@ -80,10 +81,10 @@ class TensorRTEngine(Closing):
         self._staged: dict[str, Array | None] = {}
         self._pools: dict[str, Pool] = {}
         self._activations = int(self._engine.device_memory_size_v2)
-        self._workspace.reserve(self._activations)  # now: better to fail here than in the first run
+        self._workspace.reserve(self._activations)  # now, since failing here is better than in the first run
         self._jit = RuntimeCache(trt, self._engine, runtime_cache)
         made.callback(self._drop)
-        self._messages.errors()  # what it says of kernels that are not its own
+        self._messages.errors()  # drops what it logged about cached kernels of another GPU or version
         self._context = self._jit.create_context()
         if self._context is None:
             raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=CPU)
@@ -91,7 +92,7 @@ class TensorRTEngine(Closing):
     def run(
         self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Value]:
-        """See `Engine.run`. What is kept stays on the GPU until nobody holds it, or the engine is closed."""
+        """See `Engine.run`. Outputs in `keep` stay on the GPU until they are dropped or the engine closes."""
         if self._context is None:
             raise InputError(f"engine {self._name}", got="a call after close()", expected="an open engine")
         check_feeds(self.inputs, feeds, self._workspace.device)
@@ -100,7 +101,7 @@ class TensorRTEngine(Closing):
             with cuda.on_device(self._workspace.device):
                 return self._run(feeds, out or {}, keep)
         except cuda.CudaError as error:
-            # Copies in flight read and write arrays that are gone once this error is.
+            # Copies in flight read and write arrays that are freed with this error.
             with suppress(cuda.CudaError):
                 self._stream.synchronize()
             raise self._failed("run", error) from error
@@ -110,7 +111,7 @@ class TensorRTEngine(Closing):
     ) -> dict[str, Value]:
         mark = self._spans.begin() if self._spans else _no_mark
         mark()
-        # These hold what copies in flight read and write.
+        # These keep alive what copies in flight read and write.
         sources = [self._upload(name, value) for name, value in feeds.items()]
         results: dict[str, Value] = {}
         targets: dict[str, tuple[Array, Array]] = {}  # what is copied to, and what the caller gets
@@ -128,7 +129,7 @@ class TensorRTEngine(Closing):
         try:
             self._execute(self._stream)
         except BackendError:
-            self._stream.synchronize()  # copies in flight read arrays that are gone once this error is
+            self._stream.synchronize()  # copies in flight read arrays that are freed with this error
             raise
         mark()
         for name, (target, _) in targets.items():
@@ -143,16 +144,16 @@ class TensorRTEngine(Closing):
                 np.copyto(given, target)
         if not self._ran:
             self._ran = True
-            self._jit.save()  # now, as many programs are ended and never close anything
+            self._jit.save()  # now, since many programs exit without closing anything
         return results
 
     @property
     def workspace(self) -> Workspace:
-        """What it runs in."""
+        """The workspace that it runs in."""
         return self._workspace
 
     def enqueue(self, arrays: Mapping[str, DeviceArray], stream: cuda.Stream) -> None:
-        """See `Enqueued.enqueue`. What is recorded holds until another is loaded into the workspace."""
+        """See `Enqueued.enqueue`. A recording is valid until another engine is loaded into the workspace."""
         for name, array in arrays.items():
             self._bind(name, array.address)
         self._execute(stream)
@@ -160,19 +161,19 @@ class TensorRTEngine(Closing):
     @property
     def recordable(self) -> bool:
         """See `Enqueued.recordable`."""
-        ask = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX alone
+        ask = getattr(self._context, "is_stream_capturable", None)  # only in TensorRT-RTX
         return ask is None or bool(ask(self._stream.handle))
 
     def _execute(self, stream: cuda.Stream) -> None:
         arena = self._workspace.reserve(self._activations)
-        if arena != self._arena:  # once: not for every run, and not while a graph is recorded
+        if arena != self._arena:  # once: not for every run, and not while a CUDA graph is recorded
             self._context.set_device_memory(arena, self._activations)
             self._arena = arena
         if not self._context.execute_async_v3(stream.handle):
             raise BackendError(f"TensorRT failed in {self._name}", got=self._messages.errors(), fix=CPU)
 
     def _upload(self, name: str, value: Value) -> Value:
-        """Bind an input to an array, on the GPU or begun to be copied there. Returns what must live on."""
+        """Bind an input to an array on the GPU, or start to copy it there. Returns what must stay alive."""
         if isinstance(value, DeviceArray):
             self._bind(name, value.address)
             return value
@@ -195,14 +196,14 @@ class TensorRTEngine(Closing):
         self._bound[name] = address
 
     def _buffer(self, name: str) -> int:
-        """Where an input or output lies that comes from or goes to the host; allocated at its first use."""
+        """Return the address of an input or output that is copied from or to the host; allocate it once."""
         if name not in self._buffers:
             memory = cuda.Memory(self._specs[name].nbytes)
             self._buffers[name] = self._held.enter_context(memory).address
         return self._buffers[name]
 
     def _staging(self, name: str) -> Array | None:
-        """Its page-locked copy on the host, or None for what is too large for one."""
+        """Return the pinned host copy of an input or output, or None where it is too large for one."""
         if name not in self._staged:
             spec = self._specs[name]
             small = spec.nbytes <= _STAGED_BYTES
@@ -221,10 +222,10 @@ class TensorRTEngine(Closing):
                 self._spans = Spans(self._stream, sink)
 
     def close(self) -> None:
-        """Write the runtime cache and give back all memory."""
+        """Write the runtime cache and free all memory."""
         if self._context is None:
             return
-        # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
+        # After a fatal CUDA error there is nothing left to free, and nobody to report it to.
         with suppress(cuda.CudaError):
             self.trace(None)
         with suppress(cuda.CudaError), self._held, ExitStack() as made:
@@ -234,7 +235,7 @@ class TensorRTEngine(Closing):
             self._drop()
 
     def _drop(self) -> None:
-        # Each before what it was made from, and all before the memory they use.
+        # Each is freed before what it was made from, and all before the memory that they use.
         self._context = None
         self._jit.close()
         self._engine = None
@@ -244,7 +245,7 @@ class TensorRTEngine(Closing):
             pool.close()
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # then the system takes all back, and CUDA may be gone
+        if not sys.is_finalizing():  # at exit the system frees everything, and CUDA may be gone
             self.close()
 
     def _failed(self, what: str, error: cuda.CudaError) -> BackendError:
@@ -258,4 +259,4 @@ class TensorRTEngine(Closing):
 
 
 def _no_mark() -> None:
-    """What an engine does that is not traced."""
+    """Mark nothing: the engine is not traced."""

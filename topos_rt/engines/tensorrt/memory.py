@@ -1,4 +1,4 @@
-"""What TensorRT engines run in: a stream and an arena that they share, outputs that stay on the GPU."""
+"""The GPU resources of TensorRT engines: a shared stream and arena, outputs that stay, timing events."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from topos_rt.support.closing import Closing
 
 
 class Workspace(Closing):
-    """What the engines of one pipeline share on a GPU, as their runs take turns: a stream, and the arena that
-    their activations lie in. A context manager."""
+    """A stream, and an arena for activations, which the engines of one pipeline share as they take turns."""
 
     def __init__(self) -> None:
-        """On the GPU of the calling thread. Raises CudaError."""
+        """Create both on the GPU of the calling thread. Raises CudaError."""
         self.device = cuda.current_device().ordinal
         self.stream = cuda.Stream()
         self._arena = cuda.Memory(0)
         self._bytes = 0
 
     def reserve(self, size: int) -> int:
-        """The address of at least so many bytes, until the next call. Raises CudaError for want of memory."""
+        """Return the address of `size` bytes or more, until the next call. CudaError: memory runs out."""
         if size > self._bytes:
             self.stream.synchronize()
             self._bytes = 0
@@ -37,16 +36,16 @@ class Workspace(Closing):
         return self._arena.address
 
     def close(self) -> None:
-        """Give both back, after the engines that use them."""
+        """Free both; close the engines that use them first."""
         self._bytes = 0
-        # Where CUDA has failed for good there is nothing left to give back, and nobody to tell.
+        # After a fatal CUDA error there is nothing left to free, and nobody to report it to.
         for held in (self._arena, self.stream):
             with suppress(cuda.CudaError):
                 held.close()
 
 
 class Pool:
-    """Memory for one output that outlives the run; what nobody holds any more is used again."""
+    """Memory for one output that outlives the run; what nobody holds any more is reused."""
 
     def __init__(self, spec: TensorSpec, device: int) -> None:
         self._spec, self._device = spec, device
@@ -54,19 +53,19 @@ class Pool:
         self._free: list[int] = []
 
     def take(self) -> DeviceArray:
-        """An array that is nobody's until it, and all that refer to it, are gone. Raises CudaError."""
+        """Return an array; its memory is reused once all references to it are gone. Raises CudaError."""
         if self._free:
             address = self._free.pop()
         else:
             memory: cuda.Memory = self._held.enter_context(cuda.Memory(self._spec.nbytes))
             address = memory.address
         array = DeviceArray(address, self._spec.shape, self._spec.dtype, self._device)
-        # Bound to the list, not to the pool: an array may outlive that.
+        # The callback refers to the list, not to the pool, which the array may outlive.
         weakref.finalize(array, self._free.append, address)
         return array
 
     def close(self) -> None:
-        """Free everything, also what is still held."""
+        """Free everything, including what is still held."""
         self._held.close()
 
 
@@ -81,7 +80,7 @@ class Spans:
             self._held = held.pop_all()
 
     def begin(self) -> Callable[[], None]:
-        """A new run; returns what marks the next of its four points. One that failed left off halfway."""
+        """Start a run, even if the last one failed halfway; return what marks the next of its four points."""
         self._clock.clear()
         return self._mark
 
@@ -90,7 +89,7 @@ class Spans:
         self._clock.append(time.perf_counter())
 
     def tell(self) -> None:
-        """Once the stream has been waited for."""
+        """Report the times to the sink. The stream must have been synchronized."""
         spans = [after.since(before) for before, after in itertools.pairwise(self._events)]
         self._sink(DeviceTimes(1e3 * (self._clock[2] - self._clock[1]), *spans))
 

@@ -1,4 +1,4 @@
-"""A TensorRT plan as it is loaded: whether it may run here, its inputs and outputs, its compiled kernels."""
+"""Loads TensorRT plans: whether one may run here, its inputs and outputs, its compiled kernels."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _CAPABILITY = 2
 
 
 class PlanRefused(BackendError):
-    """TensorRT does not take a plan; `stale` where building it again may help."""
+    """TensorRT refuses a plan; `stale` says whether building it again may help."""
 
     stale = False
 
 
 class RuntimeCache:
-    """TensorRT-RTX's cache of compiled kernels; with TensorRT, nothing."""
+    """TensorRT-RTX's cache of compiled kernels. With TensorRT it does nothing."""
 
     def __init__(self, trt: Any, engine: Any, path: Path | None) -> None:
         self._strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._engine, self._path = engine, path
         self._config: Any = None
         self._cache: Any = None
-        self._kept = ""  # digest of what is on disk, or could not be put there
+        self._kept = ""  # hash of what is on disk, or could not be written there
         if not hasattr(trt, "IRuntimeCache"):
             return
         self._config = engine.create_runtime_config()
@@ -54,25 +54,25 @@ class RuntimeCache:
         self._config.set_runtime_cache(self._cache)
 
     def create_context(self) -> Any:
-        """An execution context whose activations lie where we say."""
+        """Return an execution context whose activations are in memory that we provide."""
         return self._engine.create_execution_context(self._strategy if self._config is None else self._config)
 
     def save(self) -> None:
-        """Write what was compiled, where that is new."""
+        """Write the compiled kernels, if there are new ones."""
         if self._cache is None or self._path is None:
             return
         data = bytes(self._cache.serialize() or b"")
         digest = _digest(data)
         if not data or digest == self._kept:
             return
-        self._kept = digest  # or told of, once
+        self._kept = digest  # even if the write fails, so that the warning comes once
         try:
             write_atomic(self._path, data)
         except OutputError as error:
             warn(f"the compiled kernels are not kept: {error}")
 
     def close(self) -> None:
-        """Let go of it, after the context that uses it."""
+        """Release the cache; release the context that uses it first."""
         self._config = None
         self._cache = None
         self._engine = None
@@ -97,10 +97,10 @@ class RuntimeCache:
 
 
 def deserialize(runtime: Any, name: str, plan: bytes, messages: Messages) -> Any:
-    """The engine of a plan. Raises PlanRefused.
+    """Return the engine of a plan. Raises PlanRefused.
 
-    That a plan is not for this compute capability is not the last word: TensorRT-RTX 1.6.1 says so of any
-    plan on an H100, loads it all the same, and it computes what it should.
+    The verdict that a plan is not for this compute capability is not final: on an H100, TensorRT-RTX 1.6.1
+    gives it for every plan, yet loads the plan and computes correct results.
     """
     bits = 0
     if hasattr(runtime, "get_engine_validity"):
@@ -124,7 +124,7 @@ def _refused(name: str, bits: int, told: str | None) -> PlanRefused:
 
 
 def specs(trt: Any, engine: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs of an engine."""
+    """Return the inputs and the outputs of an engine."""
     sides: dict[Any, dict[str, TensorSpec]] = {trt.TensorIOMode.INPUT: {}, trt.TensorIOMode.OUTPUT: {}}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)

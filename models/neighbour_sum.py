@@ -1,4 +1,4 @@
-"""Sums over the neighbours of a fixed graph."""
+"""The sum over a node's neighbours in the mesh graph, the one operation of the decoder that mixes nodes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from topos_rt.head.hierarchy import Level
 
 
 class NeighbourSum(nn.Module):
-    """x [n,B,C] -> for each node the sum of x over its incoming edges of one type.
+    """Sums x [n,B,C] over every node's incoming edges of one type.
 
-    Two forms of the same sum: a gather through a padded table (few, portable ONNX ops) for inference,
-    and a sparse product for training, whose gradient is several times faster on a CPU.
+    The sum has two forms. Inference gathers through a padded table, which takes few and portable ONNX
+    operators. Training multiplies by a sparse matrix, whose gradient is several times faster on a CPU.
     """
 
     def __init__(self, level: Level, edge_type: int) -> None:
@@ -21,7 +21,7 @@ class NeighbourSum(nn.Module):
         table = torch.from_numpy(level.neighbours(edge_type))
         mask = table < n
         self.degree = mask.sum(1).float()
-        # A self-loop per node and nothing else: the sum is x itself.
+        # Where every node has one edge, its self-loop, the sum is x itself.
         self.identity = table.shape[1] == 1 and bool((table[:, 0] == torch.arange(n)).all())
         self.table = table
         places = torch.stack([torch.where(mask)[0], table[mask]])
@@ -29,6 +29,7 @@ class NeighbourSum(nn.Module):
         self.matrix = torch.sparse_coo_tensor(places, ones, (n, n)).to_sparse_csr()
 
     def forward(self, x: Tensor, sparse: bool) -> Tensor:
+        """Return the sums; `sparse` chooses the form for training."""
         if self.identity:
             return x
         if sparse:

@@ -1,0 +1,250 @@
+"""A run on small networks is finished, exported without `training/`, and answers as the networks do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+
+from export import mini
+from export.__main__ import main
+from export.bundle_writer import round_to_half
+from models import TOPOSVAE
+from models import mini as sizes
+from models.finished_run import HEADS, HIERARCHY, RIG, TOPOLOGY, FinishedRun
+from tests.training.synthetic import BONES, egg
+from topos_rt.engines import EngineOptions
+from topos_rt.engines.onnxruntime import load
+from topos_rt.model.bundle import Bundle
+from training import train_vae
+from training.finish import finished
+from training.heads import normalise
+from training.train_flow import SIGMA_MIN, FlowModel
+from training.train_vae import VAEData, build
+
+LATENTS = 183  # nodes of the egg's hierarchy at the level that the decoder starts from
+RANK = 4
+SMALL: dict[str, dict[str, Any]] = {
+    "VAE": {"width": 32, "num_encoder_layers": 1, "decoder_channel": (32, 32, 32, 32, 32)},
+    "DIT": {
+        "num_latents": LATENTS,
+        "model_channels": 32,
+        "cond_channels": 32,
+        "num_blocks": 2,
+        "num_heads": 2,
+    },
+    "IMAGE_ENCODER": {"embed_dim": 32, "depth": 1, "num_heads": 2, "stem_channels": (8, 8, 8)},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sizes, "NUM_LATENTS", LATENTS)
+        patch.setattr(train_vae, "HELD_OUT_HEADS", 4)
+        for name, values in SMALL.items():
+            for key, value in values.items():
+                patch.setitem(getattr(sizes, name), key, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(small_networks: None) -> VAEData:
+    return VAEData(egg(), heads=60)
+
+
+@pytest.fixture(scope="module")
+def networks(data: VAEData) -> tuple[TOPOSVAE, FlowModel]:
+    """Both networks as training starts them, with noise where they start at zero."""
+    torch.manual_seed(0)
+    vae, flow = build(egg(), data), FlowModel()
+    with torch.no_grad():
+        for parameter in (*vae.parameters(), *flow.parameters()):
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return vae.eval(), flow.eval()
+
+
+@pytest.fixture(scope="module")
+def run(
+    data: VAEData, networks: tuple[TOPOSVAE, FlowModel], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    directory = tmp_path_factory.mktemp("run")
+    for name, network in zip(("vae", "flow"), networks, strict=True):
+        torch.save({"average": network.state_dict(), "step": 1}, directory / f"{name}.pt")
+    finished(egg(), data).save(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def rounded(run: Path, networks: tuple[TOPOSVAE, FlowModel]) -> tuple[TOPOSVAE, FlowModel]:
+    """The networks, now that they are saved, with weights as bundles store them."""
+    round_to_half(networks[0], networks[1].encoder)
+    return networks
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("bundles") / "mini"
+    options = ["--guidance", "0.5", "--temperature", "0.25", "--latent-rank", str(RANK)]
+    assert main(["mini", "--checkpoint", str(run), "--out", str(out), *options]) == 0
+    return Bundle.open(out)
+
+
+def answers(bundle: Bundle, graph: str, **inputs: Tensor) -> list[np.ndarray]:
+    with load(bundle.graph(graph), EngineOptions(1)) as engine:
+        return list(engine.run({name: value.numpy() for name, value in inputs.items()}).values())
+
+
+def close(got: np.ndarray, want: Tensor) -> bool:
+    return bool(np.linalg.norm(got - want.numpy()) <= 1e-5 * np.linalg.norm(want.numpy()))
+
+
+@torch.no_grad()
+def test_the_bundle_decodes_as_the_trained_vae_does(
+    bundle: Bundle, data: VAEData, rounded: tuple[TOPOSVAE, FlowModel]
+) -> None:
+    torch.manual_seed(0)
+    codes = data.offsets(data.positions).flatten(1)
+    basis = torch.pca_lowrank(codes, RANK, center=False, niter=4)[2]
+    latent = torch.randn(1, LATENTS, 6, generator=torch.Generator().manual_seed(1))
+    projected = (latent.flatten(1) @ basis @ basis.T).view_as(latent)
+    (got,) = answers(bundle, "vae_decoder", latent=latent)
+    assert close(got, rounded[0].decode(projected))
+    assert not close(got, rounded[0].decode(latent))
+
+
+@torch.no_grad()
+def test_the_bundle_answers_as_the_trained_flow_does(
+    bundle: Bundle, rounded: tuple[TOPOSVAE, FlowModel]
+) -> None:
+    flow = rounded[1]
+    pixels = nn.functional.interpolate(torch.rand(1, 3, 8, 8), sizes.IMAGE_SIZE, mode="bilinear")
+    (tokens,) = answers(bundle, "image_encoder", pixels=pixels)
+    plain = flow.encoder(pixels)
+    assert tokens.shape[1] == len(sizes.CROPS) * plain.shape[1]
+    assert close(tokens[:, : plain.shape[1]], plain)  # the first crop is the picture itself
+    keys, values = answers(bundle, "dit_context", tokens=torch.from_numpy(tokens))
+    (modulation,) = answers(bundle, "dit_modulation", time=torch.tensor([0.6]))
+    latent = torch.randn(1, LATENTS, 6)
+    parts = {"modulation": modulation, "keys": keys, "values": values}
+    state = {name: torch.from_numpy(array) for name, array in parts.items()}
+    (velocity,) = answers(bundle, "dit_step", latent=latent, **state)
+    want = flow.dit(latent, torch.tensor([600.0]), torch.from_numpy(tokens))
+    assert np.linalg.norm(velocity - want.numpy()) <= 5e-3 * float(want.norm())  # rounded after folding
+
+
+def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> None:
+    flow, radius = bundle.manifest.flow, normalise(egg().sample(2000, train_vae.TRAIN_SEED))[1].mean()
+    assert (flow.sigma_min, flow.guidance, flow.temperature) == (SIGMA_MIN, 0.5, 0.25)
+    assert bundle.manifest.frame.radius_m == pytest.approx(float(radius), abs=5e-5)
+    assert bundle.rig is not None and bundle.rig.joint_names == BONES
+    assert np.array_equal(bundle.topology.polygon_vertices, egg().topology.polygon_vertices)
+    triangles = [len(egg().topology.triangles), *(len(lod.triangles) for lod in bundle.topology.lods)]
+    assert len(triangles) == 3 and triangles == sorted(triangles, reverse=True)
+    for got, want in zip(bundle.hierarchy.levels, egg().hierarchy.levels, strict=True):
+        assert np.array_equal(got.features, want.features) and np.array_equal(got.edges, want.edges)
+
+
+def test_a_run_comes_back_as_it_was_saved(run: Path, data: VAEData) -> None:
+    opened, made = FinishedRun.open(run), finished(egg(), data)
+    assert (opened.radius_m, opened.sigma_min) == (made.radius_m, made.sigma_min)
+    assert np.array_equal(opened.shown, made.shown) and np.array_equal(opened.latents, made.latents)
+
+
+@pytest.fixture
+def own_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the run that a test may damage; nothing may come of it."""
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("work before the files were checked")
+
+    monkeypatch.setattr(mini, "with_lods", work)
+    monkeypatch.setattr(mini, "write_bundle", work)
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def refusal(directory: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    out = directory.parent / "bundle"
+    rank = options or ("--latent-rank", "4")
+    assert main(["mini", "--checkpoint", str(directory), "--out", str(out), *rank]) == 2
+    assert not out.exists()
+    text = capsys.readouterr().err
+    assert text.startswith("error: ") and text.count("\n") == 1 and ("; fix: " in text or options)
+    return text
+
+
+@pytest.mark.parametrize("name", [TOPOLOGY, HIERARCHY, RIG, HEADS])
+@pytest.mark.parametrize("content", [None, b"", b"half a file of something else"])
+def test_a_missing_or_damaged_file_is_named(
+    name: str, content: bytes | None, own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is None:
+        (own_run / name).unlink()
+    else:
+        (own_run / name).write_bytes(content)
+    text = refusal(own_run, capsys)
+    assert name in text and f"fix: run python -m training.finish --out {own_run}" in text
+
+
+@pytest.mark.parametrize("name", ["vae.pt", "flow.pt"])
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint at all"])
+def test_a_missing_or_damaged_checkpoint_is_named(
+    name: str, content: bytes | None, own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_run / name).unlink()
+    if content is not None:
+        (own_run / name).write_bytes(content)
+    assert f"error: checkpoint {own_run / name}: got " in refusal(own_run, capsys)
+
+
+MISFITS = {
+    "shown": (lambda array: array[:, :-1], "shape of the shown heads"),
+    "latents": (lambda array: array[:, :-1], "shape of the latents"),
+    "radius_m": (lambda array: -array, "numbers of the run"),
+    "sigma_min": (lambda array: array.reshape(1), "arrays of dimensions"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_numbers_of_other_runs_are_refused(
+    name: str, own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays, (change, told) = load_file(own_run / HEADS), MISFITS[name]
+    save_file(arrays | {name: np.array(change(arrays[name]), order="C")}, own_run / HEADS)
+    assert told in refusal(own_run, capsys)
+
+
+def test_one_file_in_the_place_of_another_is_refused(
+    own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(own_run / TOPOLOGY, own_run / RIG)
+    assert f"error: {own_run / RIG}: got " in refusal(own_run, capsys)
+
+
+def test_the_checkpoint_of_other_networks_is_refused(
+    own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(own_run / "vae.pt", own_run / "flow.pt")
+    text = refusal(own_run, capsys)
+    assert f"error: checkpoint {own_run / 'flow.pt'}: keys: got " in text and "missing" in text
+    torch.save({"epoch": 3}, own_run / "vae.pt")
+    assert "got a file without averaged weights" in refusal(own_run, capsys)
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "got no such directory" in refusal(tmp_path / "run", capsys)
+
+
+@pytest.mark.parametrize("rank", ["-1", "61"])
+def test_a_rank_that_the_latents_do_not_have(
+    rank: str, own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = refusal(own_run, capsys, f"--latent-rank={rank}")
+    assert text.startswith(f"error: --latent-rank: got {rank}; expected 0 to 60")
