@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -151,30 +154,20 @@ def test_other_sizes(variant: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert pipe.bundle.manifest.frame.radius_m == pytest.approx(0.07, rel=1e-3)
 
 
-def test_half_precision_stores_half(tmp_path: Path) -> None:
-    release = write_release(
-        tmp_path / "release", Sizes(decoder_blocks=(1,), decoder_channel=(16, 8), depth=4)
-    )
-    sizes = {}
-    for precision in ("fp32", "fp16"):
-        out = tmp_path / precision
-        assert main([*release.arguments, "--out", str(out), "--precision", precision]) == 0
-        sizes[precision] = (out / "weights.safetensors").stat().st_size
-    assert sizes["fp16"] < 0.6 * sizes["fp32"]
-    assert "FP16" in Bundle.open(tmp_path / "fp16").manifest.description
-    latent = noise(5, (1, len(release.hierarchy.levels[1].features), 4))
-    with torch.no_grad():
-        want = release.vae.decode(torch.from_numpy(latent))[0].numpy()
-    with HeadPipeline.open(tmp_path / "fp16", threads=1) as pipe:
-        assert 1e-6 < relative_rms(pipe._networks.decode(latent), want) <= 1e-2
+class Bare(NamedTuple):
+    """A release whose mesh has no UVs, and its bundle in FP32; the image encoder is read beside the DiT."""
+
+    release: Release
+    arguments: list[str]
+    bundle: Path
+    told: str
 
 
-def test_mesh_without_uvs_and_encoder_beside_the_dit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    release = write_release(
-        tmp_path / "release", Sizes(decoder_blocks=(1,), decoder_channel=(16, 8), depth=4)
-    )
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
+    folder = tmp_path_factory.mktemp("bare")
+    sizes = Sizes(decoder_blocks=(1,), decoder_channel=(16, 8), depth=4)
+    release = write_release(folder / "release", sizes)
     obj = release.file("template.obj")
     lines = [line for line in obj.read_text().splitlines() if not line.startswith("vt ")]
     bare = [" ".join(c.split("/")[0] for c in line.split()) if line[0] == "f" else line for line in lines]
@@ -182,9 +175,26 @@ def test_mesh_without_uvs_and_encoder_beside_the_dit(
     arguments = release.arguments
     at = arguments.index("--image-encoder")
     del arguments[at : at + 2]
-    assert main([*arguments, "--out", str(tmp_path / "bundle")]) == 0
-    assert "has no UVs" in capsys.readouterr().err
-    assert not Bundle.open(tmp_path / "bundle").topology.has_uvs
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        assert main([*arguments, "--out", str(folder / "fp32")]) == 0
+    return Bare(release, arguments, folder / "fp32", told.getvalue())
+
+
+def test_mesh_without_uvs_and_encoder_beside_the_dit(bare: Bare) -> None:
+    assert "has no UVs" in bare.told
+    assert not Bundle.open(bare.bundle).topology.has_uvs
+
+
+def test_half_precision_stores_half(bare: Bare, tmp_path: Path) -> None:
+    assert main([*bare.arguments, "--out", str(tmp_path / "fp16"), "--precision", "fp16"]) == 0
+    half, whole = ((path / "weights.safetensors").stat().st_size for path in (tmp_path / "fp16", bare.bundle))
+    assert half < 0.6 * whole
+    assert "FP16" in Bundle.open(tmp_path / "fp16").manifest.description
+    latent = noise(5, (1, len(bare.release.hierarchy.levels[1].features), 4))
+    with torch.no_grad():
+        want = bare.release.vae.decode(torch.from_numpy(latent))[0].numpy()
+    with HeadPipeline.open(tmp_path / "fp16", threads=1) as pipe:
+        assert 1e-6 < relative_rms(pipe._networks.decode(latent), want) <= 1e-2
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
