@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,15 +10,16 @@ import pytest
 
 from benchmarks import count_kernels
 from tests import needs
+from tests.gpu import host_gpu
 from tests.gpu.shapes import random_layer
 from topos_rt.gpu import cuda
 from topos_rt.gpu.tables import Neighbours
 from topos_rt.model.decoder_steps import Step
 
 
-def test_a_linear_layer_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_linear_layer_by_hand(host_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs.nvcc()
-    needs.compiler()
+    monkeypatch.setattr(host_gpu, "build", lambda directory: host_kernels)
     layer = random_layer(np.random.default_rng(0), 64, 128, 1)
     steps = SimpleNamespace(convs=[Step("linear", Neighbours.identity(400).tiled(), layer, 0, 1)])
     steps.tiled = lambda: steps
