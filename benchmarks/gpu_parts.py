@@ -1,4 +1,4 @@
-"""The parts of a GPU session: what each runs, in what order, and what it keeps."""
+"""The parts of a GPU session: what each part runs, in what order, and what it keeps."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Named = tuple[str, dict[str, Any]]
 ROOT = Path(__file__).parents[1]
 _TAIL = 12  # lines kept of a command that failed
 _LONGEST = 500  # characters kept of a line
-_MARGIN_S = 5.0  # that a part keeps of its box to write down what it has got
-OUT_OF_TIME = 124  # as the command `timeout` says it
-_NO_TESTS = 5  # of pytest: nothing was there to run
-# One process each: after an illegal access nothing works any more in a process.
+_MARGIN_S = 5.0  # at the end of its time box, in which a part writes its results
+OUT_OF_TIME = 124  # the exit code of the command `timeout`
+_NO_TESTS = 5  # the exit code of pytest where it found no tests
+# Each runs in its own process, because nothing works in a process after an illegal access.
 _TESTS = ("gpu/test_pack_rows.py", "gpu/test_flow_step.py", "gpu/test_graph_conv.py",
           "gpu/test_graph_conv_tiled.py", "model/test_decoder.py", "model/test_recorded.py",
           "engines")  # fmt: skip
@@ -33,12 +33,12 @@ _SANITIZED = "test_widths or test_linear_out or test_rows_in_another_order"
 
 @dataclass(frozen=True)
 class Task:
-    """What a part is given."""
+    """The settings of a session that a part receives."""
 
-    work: Path  # scratch: bundles, engines, results of commands
-    rehearse: bool  # on a CPU, small
-    data: Path | None = None  # of training: where `python -m training.portraits` wrote
-    deadline: float | None = None  # of time.monotonic: when the part's box is over
+    work: Path  # the scratch folder for bundles, engines and results of commands
+    rehearse: bool  # on a CPU, at small sizes
+    data: Path | None = None  # where `python -m training.portraits` wrote, for training
+    deadline: float | None = None  # when the time box of the part ends, by time.monotonic
 
     def command(self, words: list[str], **more: Any) -> dict[str, Any]:
         """See `_command`."""
@@ -46,12 +46,12 @@ class Task:
 
     @property
     def cache(self) -> Path:
-        """Engines of this session."""
+        """The cache of this session's engines."""
         return self.work / "cache"
 
     @property
     def models(self) -> dict[str, str]:
-        """Name -> bundle; `official` once the part build has made it."""
+        """Name -> bundle; `official` is there once the part `build` has made it."""
         official = self.work / "official"
         made = {"official": str(official)} if (official / "manifest.json").is_file() else {}
         return {"mini": "mini"} | made
@@ -68,9 +68,9 @@ class Part:
 
 
 def engines_here(task: Task) -> list[str]:
-    """Backends that run on this machine's GPU; rehearsed, onnxruntime stands for them.
+    """Return the backends that run on this machine's GPU; in a rehearsal onnxruntime stands for them.
 
-    Tried in a process of its own: what is not made for a GPU may take the whole process down there.
+    Each is tried in its own process, because an engine on an unsupported GPU may kill the whole process.
     """
     if task.rehearse:
         return ["onnxruntime"]
@@ -96,7 +96,7 @@ def build(task: Task) -> Iterator[Named]:
     if (ROOT / "csrc").is_dir() and not task.rehearse:
         words = ["-m", "pip", "install", "-v", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
         yield "kernels", task.command(words)
-        # Where the build fails an installation falls back to pure Python, and says so only in its output.
+        # If the build fails, the installation falls back to pure Python and says so only in its output.
         code = "from topos_rt import _kernels as k; print(k.ARCHITECTURES, 'CUDA', k.CUDA_VERSION)"
         yield "kernels_load", task.command(["-c", code], keep=1)
     backends = ["tensorrt-rtx"] if task.rehearse else engines_here(task)
@@ -115,7 +115,7 @@ def build(task: Task) -> Iterator[Named]:
 
 def tests(task: Task) -> Iterator[Named]:
     words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short", "--maxfail=20"]
-    # With no GPU these skip; that they are found at all is what a rehearsal shows.
+    # These skip without a GPU; a rehearsal shows that they are found.
     places = ("engines",) if task.rehearse else _TESTS
     commands = {
         Path(place).stem: partial(task.command, [*words, f"tests/{place}"], keep=2 * _TAIL)
@@ -126,7 +126,7 @@ def tests(task: Task) -> Iterator[Named]:
 
 
 def sanitize(task: Task) -> Iterator[Named]:
-    """What a GPU alone shows: misaligned accesses, races, barriers that not all threads reach."""
+    """Look for what only a GPU shows: misaligned accesses, races, barriers that not all threads reach."""
     program = shutil.which("compute-sanitizer")
     if program is None or task.rehearse:
         yield "compute-sanitizer", {"skipped": "a rehearsal" if task.rehearse else "it is not on the PATH"}
@@ -144,7 +144,7 @@ def sanitize(task: Task) -> Iterator[Named]:
 
 
 def _together(commands: Mapping[str, Callable[[], dict[str, Any]]]) -> Iterator[Named]:
-    """Results of commands as they end. For what is not timed: minutes of a GPU are few, cores many."""
+    """Yield the results of commands that run side by side. Use it only for work that is not timed."""
     with ThreadPoolExecutor(len(commands)) as pool:
         begun = {pool.submit(run): name for name, run in commands.items()}
         for done in as_completed(begun):
@@ -191,7 +191,7 @@ def pipeline(task: Task) -> Iterator[Named]:
 
 
 def graph(task: Task) -> Iterator[Named]:
-    """Whole heads by one launch; the benchmark of the pipeline watches its engines and goes step by step."""
+    """Time whole heads by one launch; the benchmark of the pipeline launches each step on its own."""
     if task.rehearse:
         yield "graph", {"skipped": "there is no CUDA graph without a GPU"}
         return
@@ -205,15 +205,15 @@ def graph(task: Task) -> Iterator[Named]:
 
 
 def baselines(task: Task) -> Iterator[Named]:
-    # Ours would run on the CPU where no engine runs on the GPU: minutes for a head, and nothing to compare.
+    # Without an engine on the GPU ours would run on the CPU: minutes for a head, and nothing to compare.
     ours = [] if engines_here(task) else ["--without-ours"]
-    # Theirs needs no bundle: weights are drawn.
+    # Theirs needs no bundle, because its weights are drawn.
     models = [("official", ""), ("mini", "")] if ours else list(reversed(task.models.items()))
     for place, (name, model) in enumerate(models):
         small = ["--steps", "2", "--rounds", "2", "--modes", "eager_fp32,eager_bf16", "--threads", "1"]
         words = ["-m", "benchmarks.baseline_official", "--preset", name, *ours]
         words += [*small] if task.rehearse else ["--bundle", model] if name != "mini" and not ours else []
-        if task.deadline is not None:  # all modes end together: better few rounds than no result
+        if task.deadline is not None:  # all modes end together, and few rounds are better than no result
             seconds = (task.deadline - time.monotonic()) / (len(models) - place) - 30
             words += ["--seconds", f"{max(1.0, seconds):.0f}"]
         yield name, task.command(words, result=task.work / "baseline.json")
@@ -257,11 +257,11 @@ def _command(
     before: Sequence[str] = (),
     deadline: float | None = None,
 ) -> dict[str, Any]:
-    """Run a Python command from the root; what it wrote to `result`, or the end of its output.
+    """Run a Python command from the root; return what it wrote to `result`, or the end of its output.
 
-    Its output goes on as it comes, each line behind "| ". before: words in front of Python's. A command that
-    still runs shortly before the deadline is ended; what it had written to `result` by then, or before it
-    failed, is "partial".
+    Its output is passed on as it comes, each line behind "| ". before: words in front of Python's. A command
+    that still runs shortly before the deadline is killed; what it has written to `result` by then, or before
+    it failed, is returned as "partial".
     """
     if result is not None:
         result.unlink(missing_ok=True)
@@ -296,7 +296,7 @@ def _command(
                 tail.append(text.rstrip()[:_LONGEST])
                 print(f"| {tail[-1]}", flush=True)
 
-        # Not here: what the command has left running may hold its output open for ever.
+        # Not here: a process that the command left running may hold its output open forever.
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         code = process.wait()
@@ -322,7 +322,7 @@ def _command(
 
 
 def line(name: str, found: Mapping[str, Any]) -> str:
-    """One line for a result."""
+    """Return one line for a result."""
     if "skipped" in found:
         return f"{name}: skipped: {found['skipped']}"
     if not found.get("works", True):

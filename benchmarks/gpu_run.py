@@ -1,14 +1,14 @@
-"""All the work that needs a GPU, in one go: `python -m benchmarks.gpu_run all`.
+"""Does all the work that needs a GPU in one go: `python -m benchmarks.gpu_run all`.
 
     python -m benchmarks.gpu_run probe build pipeline --out DIR [--tensorrt DIR] [--seconds 570]
     python -m benchmarks.gpu_run all --rehearse          the same on a CPU, small
 
-Each part is a process with a time box; it prints a line for each result, and what it has got so far survives
-its end, whatever that is, as the other parts do. Everything goes to DIR/gpu_run.json, written anew with each
-result; what was printed, and the output of every command, to DIR/gpu_run.log. With --seconds boxes are cut
-and parts left out so that all of it ends in time.
+Each part is a process with a time box and prints a line for each result. Its results, and the other parts,
+survive however it ends. All results go to DIR/gpu_run.json, which is rewritten with each; the printed lines
+and the output of every command go to DIR/gpu_run.log. With --seconds, boxes are cut and parts left out so
+that everything ends in time.
 
-With --tensorrt DIR the Python packages and libraries of TensorRT-RTX's wheels, unpacked in DIR, are used.
+With --tensorrt DIR, the parts use the packages and libraries of TensorRT-RTX's wheels, unpacked in DIR.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from topos_rt.support.files import check_writable, write_atomic
 
 FORMAT, VERSION = "topos_rt.gpu_run", 1
 ALL = "all"
-_LEAST_S = 15.0  # a part is not begun with less
-_LONGEST = 1000  # characters of a line in the log
+_LEAST_S = 15.0  # with less time left, a part is not started
+_LONGEST = 1000  # characters that the log keeps of a line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run parts. Returns 0 where all of them came to their end, 1 otherwise, 2 for bad usage."""
+    """Run parts. Return 0 if all of them finished, 1 otherwise, 2 for bad usage."""
     arguments = _parser().parse_args(argv)
     try:
         return _worker(arguments) if arguments.worker else _run(arguments)
@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
     result: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "model": None,  # results of parts name theirs
+        "model": None,  # the results of the parts name their own
         "rehearsed": arguments.rehearse,
         "started": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "parts": {},
@@ -131,13 +131,13 @@ def _box(
     copy: IO[str],
     keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """One part in a process group of its own, ended with all it started when its time is up."""
+    """Run one part in its own process group, and kill the whole group when its time is up."""
     kept = _kept(arguments.work, name)
     kept.unlink(missing_ok=True)
     words = [sys.executable, "-m", "benchmarks.gpu_run", name, "--worker", "--work", str(arguments.work)]
     words += ["--rehearse"] if arguments.rehearse else []
     words += ["--data", str(arguments.data)] if arguments.data else []
-    words += ["--deadline", str(time.monotonic() + box)]  # one clock for all processes of a machine
+    words += ["--deadline", str(time.monotonic() + box)]  # all processes of a machine share this clock
     start = time.perf_counter()
     process = subprocess.Popen(
         words,
@@ -172,13 +172,13 @@ def _box(
     for text in process.stdout:
         said.append(text.rstrip())
         print(f"[{name}] {text.rstrip()[:_LONGEST]}", file=copy, flush=True)
-        if text.startswith("| "):  # the output of a command: for the log alone
+        if text.startswith("| "):  # a line of a command's output, which goes to the log alone
             continue
         print(f"[{name}] {text}", end="", flush=True)
         keep(so_far(None))
     code = process.wait()
     timer.cancel()
-    _kill(process)  # what it has left running
+    _kill(process)  # and the processes that it left running
     if expired.is_set():
         print(f"[{name}] out of time after {box:g} s", flush=True)
     return so_far(code)
@@ -190,7 +190,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
-    """A part, in its own process: each result is on disk before the next begins."""
+    """Run a part in its own process; each result is on disk before the next begins."""
     (name,) = arguments.parts
     task = Task(arguments.work, arguments.rehearse, arguments.data, arguments.deadline)
     results = {}
@@ -208,7 +208,7 @@ def _kept(work: Path, name: str) -> Path:
 
 
 def _environment(tensorrt: Path | None, work: Path) -> dict[str, str]:
-    """That of a part: our sources, TensorRT's packages and libraries, a cache of engines of its own."""
+    """Return the environment of a part: our sources, TensorRT's libraries, its own engine cache."""
     packages, libraries = [str(ROOT)], []
     if tensorrt is not None:
         if not tensorrt.is_dir():
@@ -216,7 +216,7 @@ def _environment(tensorrt: Path | None, work: Path) -> dict[str, str]:
         packages.append(str(tensorrt))
         libraries = sorted({str(found.parent) for found in tensorrt.rglob("*.so*")})
     return os.environ | {
-        "PATH": _joined(os.environ.get("PATH", ""), "/usr/local/cuda/bin"),  # nvcc may be there alone
+        "PATH": _joined(os.environ.get("PATH", ""), "/usr/local/cuda/bin"),  # nvcc may be nowhere else
         "PYTHONPATH": _joined(*packages, os.environ.get("PYTHONPATH", "")),
         "LD_LIBRARY_PATH": _joined(*libraries, os.environ.get("LD_LIBRARY_PATH", "")),
         "TOPOS_RT_CACHE": str(work / "cache"),

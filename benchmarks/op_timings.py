@@ -40,7 +40,10 @@ class Bench:
     """Runs work and times it, by CUDA events on a GPU and by the host's clock in a rehearsal."""
 
     def __init__(self, rehearse: bool, runs: int, others: bool = True, steps: Sequence[str] = ()) -> None:
-        """others: time other libraries' forms too. steps: names of graph convolutions; none: each shape."""
+        """Time on the current GPU.
+
+        others: time other libraries' forms too. steps: names of graph convolutions; none: each shape.
+        """
         self.device = torch.device("cpu" if rehearse else "cuda")
         self.others, self.steps = others, steps
         self.runs = runs

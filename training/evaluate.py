@@ -80,7 +80,7 @@ class Defects:
     """
 
     def __init__(self, model: HeadModel, heads: np.ndarray) -> None:
-        """heads: [n,V,3], some hundreds of true heads in the networks' frame."""
+        """Learn the limits from true heads [n,V,3], some hundreds, in the networks' frame."""
         mean = heads.mean(0)
         self._triangles = model.topology.triangles
         self._creased = np.zeros(len(self._triangles), bool)

@@ -20,7 +20,7 @@ class NodeOffsets:
     """Computes the anchors [B,N,6] of heads [B,V,3]."""
 
     def __init__(self, hierarchy: Hierarchy, geometry: MeshGeometry, positions: Tensor) -> None:
-        """positions: [n,V,3] heads in the networks' frame, which fix the mean and the spread."""
+        """Take the mean and the spread from heads [n,V,3] in the networks' frame."""
         self._clusters = [torch.from_numpy(level.cluster) for level in hierarchy.levels[1:]]
         self._geometry = geometry
         self.mean = torch.zeros(self.num_latents, 6)

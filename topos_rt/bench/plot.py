@@ -64,7 +64,7 @@ def _bars(axes: Any, rows: Mapping[str, Mapping[str, float]]) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("ms")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
 
 
 def _runs(axes: Any, name: str, samples: list[float], row: Mapping[str, Any]) -> None:
@@ -75,4 +75,4 @@ def _runs(axes: Any, name: str, samples: list[float], row: Mapping[str, Any]) ->
     axes.set_title(f"{name}: {len(samples)} runs, min {row['min']:.4g}, max {row['max']:.4g} ms{spread}")
     axes.set_xlabel("run")
     axes.set_ylabel("ms")
-    axes.legend(loc="upper right")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
