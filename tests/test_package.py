@@ -98,11 +98,6 @@ def test_importing_does_no_work():
     }
 
 
-def test_importing_takes_at_most_a_third_of_a_second():
-    code = "import time; t = time.perf_counter(); import topos_rt; print(time.perf_counter() - t)"
-    assert min(float(python(code)) for _ in range(3)) <= 0.3
-
-
 def test_the_whole_runtime_loads_without_torch():
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SOURCES]
     wanted = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
