@@ -1,4 +1,4 @@
-"""What a test needs of the machine. Nothing else in tests/ may skip; tests/test_needs.py checks that.
+"""Skip a test where the machine lacks what it needs. Nothing else in tests/ may skip: see test_needs.py.
 
 A tool or a package that can be installed skips the test where it is missing, and fails it in CI
 (CI=true), which has to have all of them. What the machine is, such as one with a GPU, only skips.

@@ -1,4 +1,4 @@
-"""What the pages say is true: their links, files, commands and Python code are real."""
+"""The pages tell the truth: their links, files, commands and Python code are real."""
 
 from __future__ import annotations
 

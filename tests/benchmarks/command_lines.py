@@ -1,4 +1,4 @@
-"""What a command makes of its words, without running it."""
+"""Parse the words of a command as the command itself would, without running it."""
 
 from __future__ import annotations
 

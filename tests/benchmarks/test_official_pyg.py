@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,7 +16,7 @@ from export import random
 from export.generated import generate
 from models import FastDiT
 from models.dit import TIME_SCALE
-from tests.export.parity import DATA, SETS, load_vae, relative_rms
+from tests.export.parity import DATA, SETS, load_hierarchy, load_vae, relative_rms
 from topos_rt.flow.settings import time_grid
 from topos_rt.head.hierarchy import Hierarchy
 
@@ -26,14 +25,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def hierarchy() -> Hierarchy:
-    template = np.load(DATA / "topology/template_vertices.npz")
-    clusters = np.load(DATA / "topology/cluster.npz")
-    return Hierarchy.build(
-        template["vertices"],
-        template["normals"],
-        np.load(DATA / "topology/edges.npy"),
-        [clusters[f"depth{i}"] for i in range(1, 9)],
-    )
+    return load_hierarchy()
 
 
 @SETS

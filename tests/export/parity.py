@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -30,6 +31,17 @@ def close(got: torch.Tensor, want: torch.Tensor) -> None:
 
 def config_of(kind: str, *drop: str) -> dict[str, Any]:
     return {k: v for k, v in META[kind]["config"].items() if k not in drop}
+
+
+def load_hierarchy() -> Hierarchy:
+    template = np.load(DATA / "topology/template_vertices.npz")
+    clusters = np.load(DATA / "topology/cluster.npz")
+    return Hierarchy.build(
+        template["vertices"],
+        template["normals"],
+        np.load(DATA / "topology/edges.npy"),
+        [clusters[f"depth{i}"] for i in range(1, 9)],
+    )
 
 
 def load_dit(suffix: str) -> TOPOSDiT:

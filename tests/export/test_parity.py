@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from models import ImageEncoder, TOPOSDiT
-from tests.export.parity import DATA, META, SETS, close, load_dit, load_vae
+from tests.export.parity import DATA, META, SETS, close, load_dit, load_hierarchy, load_vae
 from topos_rt.head.hierarchy import Hierarchy
 
 
 @pytest.fixture(scope="module")
 def hierarchy() -> Hierarchy:
-    template = np.load(DATA / "topology/template_vertices.npz")
-    clusters = np.load(DATA / "topology/cluster.npz")
-    return Hierarchy.build(
-        template["vertices"],
-        template["normals"],
-        np.load(DATA / "topology/edges.npy"),
-        [clusters[f"depth{i}"] for i in range(1, 9)],
-    )
+    return load_hierarchy()
 
 
 @SETS

@@ -11,8 +11,9 @@ import ctypes
 import importlib.util
 import subprocess
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -65,6 +66,16 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def reversed_warps(module: ModuleType) -> Iterator[None]:
+    """Run the warps of every block from the last to the first meanwhile."""
+    module.reverse_warps(True)
+    try:
+        yield
+    finally:
+        module.reverse_warps(False)
 
 
 class HostCuda:

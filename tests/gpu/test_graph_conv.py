@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.gpu import host_gpu
 from tests.gpu.shapes import features, naive, near, random_csr, random_layer, random_neighbours
 from topos_rt.errors import InputError
 from topos_rt.gpu import ops
@@ -163,11 +164,8 @@ def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
             x, neighbours = features(rng, 140, width), random_neighbours(rng, 140, 140)
             layer = random_layer(rng, width, width)
             forward = run(arena, x, neighbours, layer)
-            host.module.reverse_warps(True)
-            try:
+            with host_gpu.reversed_warps(host.module):
                 backward = run(arena, x, neighbours, layer)
-            finally:
-                host.module.reverse_warps(False)
             assert np.array_equal(forward, backward)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import needs
-from tests.gpu import test_graph_conv
+from tests.gpu import host_gpu, test_graph_conv
 from tests.gpu.shapes import features, random_csr, random_layer
 from topos_rt.errors import InputError
 from topos_rt.gpu import ops
@@ -111,11 +111,8 @@ def test_the_same_bits_whatever_the_order_of_warps(host: Any) -> None:
             x, layer = features(rng, 90, 128), random_layer(rng, 128, width)
             neighbours = neighbours_of(rng, 250, 90)
             forward = run(arena, x, neighbours, layer)
-            host.module.reverse_warps(True)
-            try:
+            with host_gpu.reversed_warps(host.module):
                 backward = run(arena, x, neighbours, layer)
-            finally:
-                host.module.reverse_warps(False)
             assert np.array_equal(forward, backward)
 
 

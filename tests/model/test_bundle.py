@@ -18,6 +18,7 @@ import pytest
 from tests import needs
 from tests import tiny_bundle as tiny
 from tests.engines import graphs
+from tests.model.changes import set_value
 from topos_rt.errors import BundleError
 from topos_rt.head.rig import Rig
 from topos_rt.model import bundle as bundle_module
@@ -40,13 +41,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Change:
 
 def put(*keys: str, value: object) -> Change:
     """Return what sets one value in the manifest."""
-
-    def change(tree: dict[str, Any]) -> None:
-        for key in keys[:-1]:
-            tree = tree[key]
-        tree[keys[-1]] = value
-
-    return edit(change)
+    return edit(set_value(*keys, value=value))
 
 
 def flip_a_byte(path: Path) -> None:

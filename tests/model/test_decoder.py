@@ -17,7 +17,7 @@ from export.generated import generate
 from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
 from tests import needs
-from tests.export.parity import DATA, META, SETS, load_vae, relative_rms
+from tests.export.parity import DATA, META, SETS, load_hierarchy, load_vae, relative_rms
 from tests.gpu.shapes import naive
 from topos_rt.errors import BundleError, InputError
 from topos_rt.gpu import cuda, ops, reference
@@ -29,14 +29,7 @@ from topos_rt.model.decoder_steps import DecoderSteps, make_steps
 
 @pytest.fixture(scope="module")
 def hierarchy() -> Hierarchy:
-    template = np.load(DATA / "topology/template_vertices.npz")
-    clusters = np.load(DATA / "topology/cluster.npz")
-    return Hierarchy.build(
-        template["vertices"],
-        template["normals"],
-        np.load(DATA / "topology/edges.npy"),
-        [clusters[f"depth{i}"] for i in range(1, 9)],
-    )
+    return load_hierarchy()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny_bundle as tiny
+from tests.model.changes import set_value
 from topos_rt.errors import BundleError
 from topos_rt.model.manifest import FileInfo, FrameSpec, Manifest, WeightsInfo
 
@@ -36,13 +37,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Change:
 
 def put(*keys: str, value: object) -> Change:
     """Return what sets one value."""
-
-    def change(tree: dict[str, Any]) -> None:
-        for key in keys[:-1]:
-            tree = tree[key]
-        tree[keys[-1]] = value
-
-    return edit(change)
+    return edit(set_value(*keys, value=value))
 
 
 def replace(old: str, new: str) -> Change:

@@ -73,7 +73,7 @@ class EngineKey:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What is known about a build."""
+    """The facts that are known about a build."""
 
     seconds: float
     # Layers of the parsed network but for constants and shape arithmetic: precision -> kind -> number.

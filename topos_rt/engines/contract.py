@@ -144,7 +144,7 @@ class Enqueued(Engine, Protocol):
 
 
 class Workspace(Protocol):
-    """What the engines of one pipeline share on a GPU, since their runs take turns."""
+    """Memory and stream that the engines of one pipeline share on a GPU, since their runs take turns."""
 
     @property
     def device(self) -> int: ...

@@ -14,7 +14,7 @@ from topos_rt.errors import MeshInputError
 AnyArray: TypeAlias = Any  # a NumPy array, or an array on a device
 Put: TypeAlias = Callable[[np.ndarray], AnyArray]  # copies an array to a device
 MAX_TYPES = 2
-# What a block of graph_conv_tiled takes and has room for, as in csrc/kernels.h.
+# A block of graph_conv_tiled takes this much and has room for this much, as in csrc/kernels.h.
 TILE_ROWS = 192
 TILE_SOURCES = 352  # different rows of x that a tile may read
 TILE_STEPS = 8  # steps, of 16 sources each, that 16 rows may take
