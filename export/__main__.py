@@ -11,13 +11,14 @@ from types import ModuleType
 
 from export import lods, mini, random
 from export.compare import command as compare
+from export.face import command as face
 from export.onnx import flops
 from export.release import official
 from export.rig import command as rig
 from topos_rt.errors import ToposError
 from topos_rt.support.files import check_writable
 
-MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini}
+MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini, "face": face}
 COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare, "lods": lods, "rig": rig}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import write_manifest
 from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
 from topos_rt.model.manifest import (
+    MANIFEST_NAME,
     FlowSpec,
     FrameSpec,
     GraphFiles,
@@ -64,7 +66,17 @@ def write_bundle(
 
     Raises OutputError when `out` holds anything but a bundle, BackendError when a graph differs from PyTorch.
     """
-    if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
+    with staged(out) as directory:
+        return _write(contents, directory, texts, half_storage)
+
+
+@contextmanager
+def staged(out: Path, manifest_name: str = MANIFEST_NAME) -> Iterator[Path]:
+    """Give a new directory, which takes the place of the bundle `out` once the work inside has succeeded.
+
+    Raises OutputError when `out` holds anything but a bundle with that manifest.
+    """
+    if out.exists() and not (out / manifest_name).exists() and any(out.iterdir()):
         raise OutputError(
             f"cannot write the bundle to {out}",
             got="a directory with other files",
@@ -75,12 +87,11 @@ def write_bundle(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        manifest = _write(contents, staging, texts, half_storage)
+        yield staging
         shutil.rmtree(out, ignore_errors=True)
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return manifest
 
 
 def round_to_half(*networks: torch.nn.Module) -> None:

@@ -10,10 +10,11 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from topos_rt.errors import BundleError, MeshInputError, choose
 from topos_rt.head.hierarchy import Hierarchy
@@ -32,6 +33,20 @@ _PACKAGED = Path(__file__).parents[1] / "bundles"
 def known_bundles() -> dict[str, Path]:
     """Return name -> directory of the bundles that come with the package."""
     return {path.parent.name: path.parent for path in sorted(_PACKAGED.glob(f"*/{MANIFEST_NAME}"))}
+
+
+class Listing(Protocol):
+    """What is needed of a manifest to check a bundle's files."""
+
+    @property
+    def files(self) -> Mapping[str, FileInfo]: ...
+
+    @property
+    def weight_files(self) -> Mapping[str, str]: ...
+
+    def graph_files(self) -> tuple[str, ...]: ...
+
+    def references(self) -> Iterator[str]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +71,8 @@ class Bundle:
                 unlisted or outside the directory; topology and rig do not fit.
         """
         path = _locate(model)
-        manifest = Manifest.from_json(_read_manifest(path))
-        _check_files(path, manifest, verify)
+        manifest = Manifest.from_json(read_manifest(path))
+        check_files(path, manifest, verify)
         try:
             topology = Topology.load(path / manifest.topology)
             rig = None if manifest.rig is None else Rig.load(path / manifest.rig)
@@ -106,11 +121,7 @@ def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Man
         OutputError: the manifest cannot be written.
     """
     root = Path(directory)
-    files = {}
-    for name in sorted(_walk(root)):
-        path = _inside(root, name)
-        files[name] = FileInfo(path.stat().st_size, _sha256(path))
-    manifest = dataclasses.replace(manifest, files=files, weight_files={})
+    manifest = dataclasses.replace(manifest, files=listed_files(root), weight_files={})
     _check_references(manifest)
     manifest = dataclasses.replace(manifest, weight_files=_weight_files(root, manifest))
     _check_references(manifest)
@@ -118,6 +129,15 @@ def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Man
     Manifest.from_json(text)  # what this writes must be readable
     write_atomic(root / MANIFEST_NAME, text.encode())
     return manifest
+
+
+def listed_files(root: Path, manifest_name: str = MANIFEST_NAME) -> dict[str, FileInfo]:
+    """Return the size and SHA-256 of every file in a directory but the manifest.
+
+    Raises BundleError where one is not plain, leads outside or cannot be read.
+    """
+    paths = {name: _inside(root, name) for name in sorted(_walk(root, manifest_name))}
+    return {name: FileInfo(path.stat().st_size, _sha256(path)) for name, path in paths.items()}
 
 
 def _locate(model: str | os.PathLike[str]) -> Path:
@@ -137,18 +157,23 @@ def _locate(model: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _read_manifest(path: Path) -> bytes:
-    file = _inside(path, MANIFEST_NAME)
+def read_manifest(path: Path, manifest_name: str = MANIFEST_NAME) -> bytes:
+    """Return the bytes of a bundle's manifest. Raises BundleError where it is missing or too large."""
+    file = _inside(path, manifest_name)
     with file.open("rb") as opened:
         data = opened.read(MAX_MANIFEST_BYTES + 1)
     if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(MANIFEST_NAME, got="more than 1 MiB", expected="a few kilobytes", fix=AGAIN)
+        raise BundleError(manifest_name, got="more than 1 MiB", expected="a few kilobytes", fix=AGAIN)
     return data
 
 
-def _check_files(path: Path, manifest: Manifest, hashes: bool) -> None:
+def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str = MANIFEST_NAME) -> None:
+    """Check a bundle's files against its manifest; hashes: whether to check every SHA-256, too.
+
+    Raises BundleError for a file that is missing, altered, unlisted or outside the directory.
+    """
     _check_references(manifest)
-    unlisted = sorted(set(_walk(path)) - set(manifest.files))
+    unlisted = sorted(set(_walk(path, manifest_name)) - set(manifest.files))
     if unlisted:
         raise BundleError(
             "file in a bundle that its manifest does not list",
@@ -175,7 +200,7 @@ def _check_files(path: Path, manifest: Manifest, hashes: bool) -> None:
         )
 
 
-def _weight_files(root: Path, manifest: Manifest) -> dict[str, str]:
+def _weight_files(root: Path, manifest: Listing) -> dict[str, str]:
     """Return ONNX file -> the file of its weights, for the graphs whose weights are in another file."""
     found = {name: _weight_file(root, name) for name in manifest.graph_files()}
     return {name: file for name, file in found.items() if file is not None}
@@ -203,7 +228,7 @@ def _weight_file(root: Path, name: str) -> str | None:
     return names.pop() if names else None
 
 
-def _check_references(manifest: Manifest) -> None:
+def _check_references(manifest: Listing) -> None:
     for name in manifest.references():
         if name not in manifest.files:
             raise BundleError(
@@ -211,7 +236,7 @@ def _check_references(manifest: Manifest) -> None:
             )
 
 
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path, manifest_name: str) -> Iterator[str]:
     """Yield the names of all but the manifest and plain directories; links are not followed."""
 
     def fail(error: OSError) -> None:
@@ -221,7 +246,7 @@ def _walk(root: Path) -> Iterator[str]:
         links = [name for name in subdirectories if os.path.islink(os.path.join(directory, name))]
         for name in files + links:
             relative = Path(directory, name).relative_to(root).as_posix()
-            if relative != MANIFEST_NAME:
+            if relative != manifest_name:
                 yield relative
 
 

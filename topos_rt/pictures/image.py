@@ -69,15 +69,30 @@ def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
             a side, larger than 64 megapixels (found before decoding), or an array of another type, shape or
             range.
     """
+    return _to_pixels(_upright(source), height, width)
+
+
+def read_picture(source: ImageSource) -> Image.Image:
+    """Return the upright picture as 8-bit RGB, on black where it is transparent.
+
+    Arguments and errors are those of `load_image`.
+    """
+    image = _upright(source)
+    if image.mode == "RGBA":
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image).convert("RGB")
+    return image
+
+
+def _upright(source: ImageSource) -> Image.Image:
+    """Return the upright picture as 8-bit RGB or RGBA."""
     name = describe(source)
     if isinstance(source, np.ndarray):
-        image = _from_array(source, name)
-    elif isinstance(source, Image.Image):
-        image = _decode(source, name)
-    else:
-        with _open_file(source, name) as file, _open_image(file, name) as opened:
-            image = _decode(opened, name)
-    return _to_pixels(image, height, width)
+        return _from_array(source, name)
+    if isinstance(source, Image.Image):
+        return _decode(source, name)
+    with _open_file(source, name) as file, _open_image(file, name) as opened:
+        return _decode(opened, name)
 
 
 def check_image(path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,1 @@
+"""Faces in pictures: finding them, their landmarks, pose and expression, and fitting a head to them."""

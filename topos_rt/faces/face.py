@@ -1,0 +1,66 @@
+"""What the face stage says about one face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SMALL_PX = 64  # a face of fewer pixels across shows little of its shape
+TURNED_DEGREES = 45.0  # beyond this yaw half of the face is out of sight
+HIDDEN_DEGREES = 60.0  # beyond this yaw the landmarks are guesses
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a picture. Pixels are those of the upright picture, from its top left corner.
+
+    The landmarks are those of MediaPipe's face mesh: 468 on the skin, then 5 on each iris. Their z is depth
+    at the scale of the pixels, smaller towards the camera, and far less accurate than x and y.
+    """
+
+    box: tuple[float, float, float, float]  # x, y, width and height of the landmarks, pixels
+    landmarks: np.ndarray  # [478,3] float32
+    yaw: float  # degrees; positive turns the face to the right of the picture
+    pitch: float  # degrees; positive lifts it
+    roll: float  # degrees; positive turns it counter-clockwise in the picture
+    expression: Mapping[str, float]  # ARKit's 52 names -> 0 to 1; see docs/faces.md for what they are worth
+    confidence: float  # 0 to 1, that there is a face
+    scale: float  # pixels in one centimetre of an average face, at the depth of the face
+    turn: np.ndarray = field(repr=False)  # [3,3] float32: from the head's axes to the camera's, +Y up, +Z back
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> float:
+        """The larger side of the box, pixels."""
+        return max(self.box[2:])
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything but the landmarks as JSON values, rounded; no biometric template is among them."""
+        return {
+            "box": [round(value, 1) for value in self.box],
+            "size_px": round(self.size, 1),
+            "confidence": round(self.confidence, 4),
+            "yaw": round(self.yaw, 1),
+            "pitch": round(self.pitch, 1),
+            "roll": round(self.roll, 1),
+            "warnings": list(self.warnings),
+        }
+
+
+def warnings_of(
+    box: tuple[float, float, float, float], yaw: float, picture: tuple[int, int]
+) -> tuple[str, ...]:
+    """Return what may spoil a head made from a face, one clause each; picture: its width and height."""
+    x, y, width, height = box
+    outside = max(-x, -y, x + width - picture[0], y + height - picture[1])
+    told = []
+    if max(width, height) < SMALL_PX:
+        told.append(f"the face is only {max(width, height):.0f} pixels large; {SMALL_PX} or more are best")
+    if outside > 0.02 * max(width, height):
+        told.append("the face is cut off at the picture's edge")
+    if abs(yaw) > TURNED_DEGREES:
+        told.append(f"the face is turned by {abs(yaw):.0f} degrees; at most {TURNED_DEGREES:.0f} is best")
+    return tuple(told)

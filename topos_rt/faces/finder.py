@@ -1,0 +1,178 @@
+"""Find the faces of pictures: detection, landmarks, pose and expression."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from topos_rt.engines import AUTO, EngineOptions, choose_backend
+from topos_rt.errors import OptionError
+from topos_rt.faces.bundle import FaceBundle
+from topos_rt.faces.detection import Detection, detections
+from topos_rt.faces.expression import NAMES, POINTS
+from topos_rt.faces.face import Face, warnings_of
+from topos_rt.faces.networks import CUT, IDENTITY_CUT, FaceNetworks
+from topos_rt.faces.pose import angles, place
+from topos_rt.faces.warp import Square, cut, to_floats
+from topos_rt.pictures.image import ImageSource, read_picture
+from topos_rt.support.closing import Closing
+
+MOST_FACES = 50
+_PRESENT = 0.5
+_MARGIN = 1.5  # of the cut around a face, as the landmark network was trained
+_PASSES = 2  # the second sees the face where the first found it
+_RIGHT_EYE, _LEFT_EYE = 33, 263  # the outer corners
+# The eyes' corners and the root of the septum, in the order of dlib's five landmarks, and where dlib's aligned
+# picture of 150 pixels has them (dlib/image_transforms/interpolation.h, with a padding of a quarter).
+_FIVE = (263, 362, 33, 133, 2)
+_FIVE_AT = ((0.8595674595992, 0.2134981538014), (0.6460604764104, 0.2289674387677),
+            (0.1205750620789, 0.2137274526848), (0.3340850613712, 0.2290642403242),
+            (0.4901123135679, 0.6277975316475))  # fmt: skip
+_PADDING = 0.25
+
+
+class FaceFinder(Closing):
+    """Finds faces; its networks are loaded once, when they are first needed.
+
+    It is safe to use from several threads.
+    """
+
+    def __init__(self, networks: FaceNetworks) -> None:
+        """Take over networks."""
+        self.networks = networks
+
+    @classmethod
+    def open(
+        cls,
+        backend: str = AUTO,
+        threads: int | None = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        bundle: FaceBundle | None = None,
+    ) -> FaceFinder:
+        """Open a finder. Arguments and errors are those of `HeadPipeline.open`.
+
+        bundle: a face bundle; None is the one that comes with the package.
+        """
+        options = EngineOptions(threads, cache=None if cache is None else Path(cache))
+        return cls(FaceNetworks(bundle or FaceBundle.open(), choose_backend(backend)[0], options))
+
+    def find(self, image: ImageSource, most: int = MOST_FACES) -> list[Face]:
+        """Return the faces of a picture, the largest first; at most `most`, of which there may be none.
+
+        Raises ImageError for a picture that cannot be used, OptionError for `most` out of range.
+        """
+        if type(most) is not int or not 1 <= most <= 1000:
+            raise OptionError("most", got=repr(most), expected="a whole number from 1 to 1000")
+        picture = read_picture(image)
+        faces: list[Face] = []
+        for face in self.each(picture, self.detections(picture)):
+            faces.append(face)
+            if len(faces) == most:
+                break
+        return sorted(faces, key=lambda face: -face.size)
+
+    def detections(self, picture: Image.Image) -> list[Detection]:
+        """Return what the detector takes for faces in an RGB picture, the largest first."""
+        return detections(picture, self.networks.detect)
+
+    def each(self, picture: Image.Image, found: list[Detection]) -> Iterator[Face]:
+        """Yield the face at each detection; those in which the landmark network sees none are left out."""
+        for detection in found:
+            face = self.refine(picture, detection.square(_MARGIN))
+            if face is not None:
+                yield face
+
+    def refine(self, picture: Image.Image, square: Square, passes: int = _PASSES) -> Face | None:
+        """Return the face in a square of an RGB picture, or None where the landmark network sees none."""
+        for _ in range(passes):
+            landmarks, confidence = self.landmarks(picture, square)
+            if confidence < _PRESENT:
+                return None
+            square = square_around(landmarks)
+        return self.face(picture, landmarks, confidence)
+
+    def landmarks(self, picture: Image.Image, square: Square) -> tuple[np.ndarray, float]:
+        """Return the landmarks [478,3] that the network sees in a square, and its confidence."""
+        found, confidence = self.networks.landmarks(to_floats(cut(picture, square, CUT)))
+        matrix = square.matrix(CUT)
+        points = np.empty_like(found)
+        points[:, :2] = found[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        points[:, 2] = found[:, 2] * (square.side / CUT)
+        return points, confidence
+
+    def face(self, picture: Image.Image, landmarks: np.ndarray, confidence: float) -> Face:
+        """Return the face with given landmarks: its pose and expression are worked out."""
+        scores = self.networks.expression(landmarks[POINTS, :2][None].astype(np.float32))
+        placement = place(landmarks, self.networks.bundle.canonical)
+        yaw, pitch, roll = angles(placement.turn)
+        low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
+        box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
+        return Face(
+            box=box,
+            landmarks=landmarks.astype(np.float32),
+            yaw=yaw,
+            pitch=pitch,
+            roll=roll,
+            expression=dict(zip(NAMES[1:], map(float, scores[1:]), strict=True)),
+            confidence=confidence,
+            scale=placement.scale,
+            turn=placement.turn.astype(np.float32),
+            warnings=warnings_of(box, yaw, picture.size),
+        )
+
+    def identity(self, image: ImageSource, face: Face) -> np.ndarray:
+        """Return the embedding [128] float32 of a face by which people can be told apart.
+
+        It is biometric data: nothing else in this package computes, keeps, writes or logs it. Embeddings of
+        one person are closer to each other than those of two, as a rule below 0.6 (dlib's own threshold).
+        """
+        target = (np.array(_FIVE_AT) + _PADDING) / (1 + 2 * _PADDING) * IDENTITY_CUT
+        square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
+        pixels = to_floats(cut(read_picture(image), square, IDENTITY_CUT, filtered=True))
+        return self.networks.identity(pixels)
+
+    def close(self) -> None:
+        """Free the networks. Later calls raise InputError."""
+        self.networks.close()
+
+
+def find_faces(image: ImageSource, most: int = MOST_FACES) -> list[Face]:
+    """Return the faces of a picture, the largest first; where there is none, an empty list.
+
+    This opens the networks anew at each call; a `FaceFinder` opens them once for many.
+
+    Args:
+        image: as in `HeadPipeline`'s call. Its EXIF orientation is applied; faces of any roll are found.
+        most: the largest number of faces to return, 1 to 1000.
+
+    Raises:
+        ImageError: the picture cannot be used.
+        OptionError: `most` is out of range.
+    """
+    with FaceFinder.open() as finder:
+        return finder.find(image, most)
+
+
+def square_around(landmarks: np.ndarray) -> Square:
+    """Return the square to cut for landmarks [478,3]: the eyes are level, the face fills two thirds of it."""
+    across = landmarks[_LEFT_EYE, :2] - landmarks[_RIGHT_EYE, :2]
+    angle = float(np.arctan2(across[1], across[0]))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned = landmarks[:468, :2] @ turn
+    low, high = turned.min(0), turned.max(0)
+    x, y = turn @ ((low + high) / 2)
+    return Square(float(x), float(y), float((high - low).max()) * _MARGIN, angle)
+
+
+def _aligned(target: np.ndarray, points: np.ndarray, size: int) -> Square:
+    """Return the square whose cut of `size` pixels has points [n,2] of the picture nearest to target [n,2]."""
+    middle, centre = target.mean(0), points.mean(0)
+    a, b = (target - middle) @ [1, 1j], (points - centre) @ [1, 1j]
+    turn = (b @ a.conj()) / (a @ a.conj()).real  # the similarity from the cut to the picture, as a number
+    place = centre @ [1, 1j] + turn * (complex(size / 2, size / 2) - middle @ [1, 1j])
+    return Square(float(place.real), float(place.imag), float(abs(turn)) * size, float(np.angle(turn)))

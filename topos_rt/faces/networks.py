@@ -1,0 +1,124 @@
+"""The engines of the face bundle, each behind its own method."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import numpy as np
+
+from topos_rt.engines import Engine, EngineOptions, backend
+from topos_rt.engines.contract import Backend
+from topos_rt.errors import BundleError, InputError
+from topos_rt.faces.bundle import NETWORKS, FaceBundle
+from topos_rt.faces.expression import NAMES, POINTS
+from topos_rt.support.arrays import Array
+from topos_rt.support.closing import Closing
+from topos_rt.support.strictjson import AGAIN
+
+LANDMARKS = 478
+CUT = 256  # side of the pictures that the landmark network takes
+IDENTITY_CUT, IDENTITY_NUMBERS = 150, 128
+
+# Network -> its inputs and outputs, with their shapes.
+_CONTRACTS = {
+    "face_detector": ({"pixels": (1, 192, 192, 3)}, {"boxes": (1, 2304, 16), "scores": (1, 2304, 1)}),
+    "face_landmarks": (
+        {"pixels": (1, CUT, CUT, 3)},
+        {"landmarks": (1, 1, 1, 3 * LANDMARKS), "face": (1, 1, 1, 1)},
+    ),
+    "face_expression": ({"points": (1, len(POINTS), 2)}, {"scores": (len(NAMES),)}),
+    "face_identity": (
+        {"pixels": (1, IDENTITY_CUT, IDENTITY_CUT, 3)},
+        {"embedding": (1, IDENTITY_NUMBERS)},
+    ),
+}
+
+
+class FaceNetworks(Closing):
+    """Runs the networks of the face stage, which are loaded when they are first used.
+
+    They are safe to use from several threads: a lock is held for one engine run, or its loading, at a time.
+    """
+
+    def __init__(self, bundle: FaceBundle, name: str, options: EngineOptions) -> None:
+        """Prepare networks for the backend `name`. Raises OptionError for an unknown one."""
+        self.bundle = bundle
+        self._backend = backend(name)
+        self._options = options
+        self._lock = threading.Lock()
+        self._held: ExitStack | None = ExitStack()
+        self._workspace: object = None
+        self._engines: dict[str, Engine] = {}
+
+    def detect(self, pixels: Array) -> tuple[Array, Array]:
+        """Return boxes [1,2304,16] and scores [1,2304,1] of a picture [1,192,192,3] in -1..1."""
+        out = self._run("face_detector", {"pixels": pixels})
+        return out["boxes"], out["scores"]
+
+    def landmarks(self, pixels: Array) -> tuple[Array, float]:
+        """Return landmarks [478,3] in pixels of a cut [1,256,256,3] in 0..1, and how sure a face is there."""
+        out = self._run("face_landmarks", {"pixels": pixels})
+        logit = float(out["face"].reshape(-1)[0])
+        return out["landmarks"].reshape(LANDMARKS, 3), float(1 / (1 + np.exp(-logit)))
+
+    def expression(self, points: Array) -> Array:
+        """Return 52 scores, in the order of NAMES, of the landmarks [1,146,2] that POINTS lists, in pixels."""
+        scores: Array = self._run("face_expression", {"points": points})["scores"]
+        return scores
+
+    def identity(self, pixels: Array) -> Array:
+        """Return the embedding [128] of an aligned face [1,150,150,3] in 0..1. It is biometric data."""
+        embedding: Array = self._run("face_identity", {"pixels": pixels})["embedding"].reshape(-1)
+        return embedding
+
+    def load(self, *names: str) -> None:
+        """Load networks ahead of their first use; all but the identity network unless some are named."""
+        for name in names or NETWORKS[:3]:
+            with self._lock:
+                self._engine(name)
+
+    def close(self) -> None:
+        """Free what the engines hold. Later calls raise InputError."""
+        with self._lock:
+            held, self._held = self._held, None
+            self._engines = {}
+        if held is not None:
+            held.close()
+
+    def _run(self, name: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        with self._lock:
+            engine = self._engine(name)
+            return engine.run(feeds)
+
+    def _engine(self, name: str) -> Engine:
+        if self._held is None:
+            raise InputError("face networks", got="closed ones", expected="open ones", fix="open them again")
+        if name not in self._engines:
+            if self._workspace is None:
+                self._workspace = self._held.enter_context(self._backend.workspace())
+            engine = self._backend.load(*face_engine_source(self.bundle, name, self._options, self._workspace))
+            _check(name, self._held.enter_context(engine))
+            self._engines[name] = engine
+        return self._engines[name]
+
+
+def face_engine_source(
+    bundle: FaceBundle, name: str, options: EngineOptions, workspace: object = None
+) -> tuple:
+    """Return the ONNX file of a network that a backend loads, and its options: FP32, with verified hashes."""
+    hashes = {bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()}
+    return bundle.graph(name), dataclasses.replace(
+        options, precision="fp32", hashes=hashes, workspace=workspace
+    )
+
+
+def _check(name: str, engine: Engine) -> None:
+    for kind, wanted, found in zip(
+        ("input", "output"), _CONTRACTS[name], (engine.inputs, engine.outputs), strict=True
+    ):
+        shapes = {key: spec.shape for key, spec in found.items()}
+        if shapes != wanted:
+            raise BundleError(f"{kind}s of {name}", got=shapes, expected=wanted, fix=AGAIN)

@@ -1,0 +1,61 @@
+"""The place of a head in a picture, from its landmarks: which way it looks, how large and where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from topos_rt.faces.bundle import CanonicalFace
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How the canonical face lies in a picture: pixels = scale * (turn @ centimetres) + shift, y down."""
+
+    turn: np.ndarray  # [3,3], from the face's axes to the camera's: +X right, +Y up, +Z towards the camera
+    scale: float  # pixels in a centimetre
+    shift: np.ndarray  # [2], the picture's place of the canonical face's origin
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Return the pixels [n,2] of points [n,3] in the canonical face's centimetres."""
+        return self.shift + (points @ self.turn.T)[:, :2] * [self.scale, -self.scale]
+
+
+def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:
+    """Fit the canonical face to landmarks [478,3] in pixels: a weighted similarity in space (Umeyama 1991).
+
+    The weights are those of MediaPipe's geometry module: 33 landmarks that expressions hardly move.
+    """
+    weights = canonical.weights.astype(np.float64) / canonical.weights.sum()
+    source = canonical.positions.astype(np.float64)
+    target = landmarks[: len(source)].astype(np.float64) * [1, -1, -1]
+    source_middle, target_middle = weights @ source, weights @ target
+    source, target = source - source_middle, target - target_middle
+    u, s, vt = np.linalg.svd(target.T @ (source * weights[:, None]))
+    mirror = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
+    turn = u @ mirror @ vt
+    scale = float((s * np.diag(mirror)).sum() / (weights @ (source**2).sum(1)))
+    origin = target_middle - scale * turn @ source_middle
+    return Placement(turn, max(scale, 1e-6), origin[:2] * [1, -1])
+
+
+def angles(turn: np.ndarray) -> tuple[float, float, float]:
+    """Return yaw, pitch and roll in degrees of a rotation [3,3] = roll about Z, then -pitch about X, yaw about Y.
+
+    A turn of the picture in its plane changes the roll alone.
+    """
+    yaw = np.arctan2(-turn[2, 0], turn[2, 2])
+    pitch = np.arcsin(np.clip(-turn[2, 1], -1, 1))
+    roll = np.arctan2(-turn[0, 1], turn[1, 1])
+    return tuple(float(np.degrees(angle)) for angle in (yaw, pitch, roll))  # type: ignore[return-value]
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """Return the rotation [3,3] that `angles` takes apart, from degrees."""
+    (cy, cp, cr), (sy, sp, sr) = (wave(np.radians([yaw, pitch, roll])) for wave in (np.cos, np.sin))
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    result: np.ndarray = about_z @ about_x @ about_y
+    return result
