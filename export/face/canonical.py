@@ -24,7 +24,7 @@ def read_canonical(data: bytes) -> dict[str, np.ndarray]:
             mesh = value
         elif field == _PROCRUSTES_BASIS and isinstance(value, bytes):
             entry = dict(_fields(value))
-            weights[entry[_LANDMARK]] = entry[_WEIGHT]
+            weights[int(entry[_LANDMARK])] = float(entry[_WEIGHT])
     vertices = np.array(list(_numbers(mesh, _VERTEX_BUFFER)), np.float32)
     triangles = np.array(list(_numbers(mesh, _INDEX_BUFFER)), np.int32)
     if vertices.size != _LANDMARKS * _FLOATS or triangles.size != 898 * 3 or not weights.any():
@@ -44,7 +44,7 @@ def read_canonical(data: bytes) -> dict[str, np.ndarray]:
 
 def mirrored(positions: np.ndarray) -> np.ndarray:
     """Return for each point [n,3] of a symmetric face the index of its mirror image, [n] int32."""
-    distances = np.linalg.norm(positions[:, None] - positions[None] * np.float32([-1, 1, 1]), axis=-1)
+    distances = np.linalg.norm(positions[:, None] - positions[None] * np.array([-1, 1, 1]), axis=-1)
     return distances.argmin(1).astype(np.int32)
 
 

@@ -35,7 +35,7 @@ class _Conversion:
     def run(self, input_name: str, output_name: str) -> onnx.ModelProto:
         graph = self._graph
         pixels = graph.node("Transpose", [input_name], perm=[0, 3, 1, 2])
-        scale = np.float32(255 / 256)
+        scale = np.array(255 / 256, np.float32)
         pixels = graph.node("Mul", [pixels, graph.constant(scale)])
         value = graph.node("Sub", [pixels, graph.constant((_MEAN / 256).reshape(1, 3, 1, 1))])
         value = graph.node("Relu", [self._convolution(value, 3, 32, 7, 2)])

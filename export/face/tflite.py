@@ -93,7 +93,7 @@ class _Conversion:
         if function == _RELU:
             return self._graph.node("Relu", [value])
         if function == _RELU6:
-            limits = [self._graph.constant(np.float32(limit)) for limit in (0, 6)]
+            limits = [self._graph.constant(np.array(limit, np.float32)) for limit in (0, 6)]
             return self._graph.node("Clip", [value, *limits])
         if function:
             raise InputError(f"activation of {self._name}", got=function, expected="none, ReLU or ReLU6")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -14,13 +15,13 @@ SIDE = 192  # of the pictures that the network takes
 _GRID = 48
 _SURE = 0.5
 _SAME = 0.3  # boxes that share so much of their union are one face
-_LARGE = 0.15  # a face of this share of a picture's side is its subject; no smaller one is looked for
 _SMALLEST_PX = 40  # tiles go on until a face this large fills enough of one
 _SEEN = 12  # pixels of a face in the network's picture, from which on it is found reliably
 _MOST_TILES = 400
 _RIGHT_EYE, _LEFT_EYE = 0, 1
 
-Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Sides: TypeAlias = tuple[float, float, float, float]  # left, top, right and bottom, pixels
+Detect: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Detection:
     """A box around a face and six points on it, in the picture's pixels."""
 
     score: float  # 0 to 1
-    box: tuple[float, float, float, float]  # left, top, right, bottom
+    box: Sides
     points: np.ndarray  # [6,2]: the eyes (the right one first), nose tip, mouth, and where the ears begin
 
     @property
@@ -44,34 +45,37 @@ class Detection:
         return Square((left + right) / 2, (top + bottom) / 2, self.side * margin, angle)
 
 
-def detections(picture: Image.Image, detect: Detect) -> list[Detection]:
-    """Return the faces of an RGB picture, the largest first.
+def searches(size: tuple[int, int]) -> Iterator[list[Square]]:
+    """Yield the squares to search in a picture of a size, in turns, until a large face is found.
 
-    The whole picture is searched first. Where it shows no large face, so are overlapping tiles, each level of
-    half the size of the one before, down to faces of 40 pixels.
-    detect: takes [1,192,192,3] in -1..1; returns boxes [1,2304,16] and scores [1,2304,1] before the sigmoid.
+    First comes the whole picture; then, since the network knows only faces that are about upright, the whole
+    picture turned by quarters; then overlapping tiles, each turn of half the size of the one before, down to
+    faces of 40 pixels.
     """
-    side, found = float(max(picture.size)), []
-    for squares in _levels(picture.size):
-        for square in squares:
-            found += _in_square(picture, square, detect)
-        found = _merged(found)
-        if any(face.side >= _LARGE * side for face in found):
-            break
-    return sorted(found, key=lambda face: -face.side)
-
-
-def _levels(size: tuple[int, int]) -> Iterator[list[Square]]:
-    """Yield the squares to search: the whole picture, then finer and finer tiles."""
     width, height = size
     side = float(max(size))
-    yield [Square(width / 2, height / 2, side)]
+    for quarters in range(4):
+        yield [Square(width / 2, height / 2, side, quarters * np.pi / 2)]
     while side * _SEEN / SIDE > _SMALLEST_PX:
         side /= 2
         columns, rows = (_starts(length, side) for length in size)
         if len(columns) * len(rows) > _MOST_TILES:
             return
         yield [Square(x, y, side) for y in rows for x in columns]
+
+
+def detections(picture: Image.Image, squares: list[Square], detect: Detect) -> list[Detection]:
+    """Return the faces in squares of an RGB picture, the largest first.
+
+    detect: takes [1,192,192,3] in -1..1; returns boxes [1,2304,16] and scores [1,2304,1] before the sigmoid.
+    """
+    found = [face for square in squares for face in _in_square(picture, square, detect)]
+    return sorted(_merged(found), key=lambda face: -face.side)
+
+
+def overlaps(box: Sides, others: list[Sides]) -> bool:
+    """Return whether a box shares enough with one of the others to hold the same face."""
+    return bool(others) and bool((_overlap(np.array(box), np.array(others)) > _SAME).any())
 
 
 def _starts(length: int, side: float) -> list[float]:
@@ -90,13 +94,15 @@ def _in_square(picture: Image.Image, square: Square, detect: Detect) -> list[Det
     centres = np.stack([kept % _GRID, kept // _GRID], 1)[:, None] + 0.5
     points = values / SIDE + centres / _GRID  # in the square: 0 to 1
     middle, extent = points[:, 0], values[:, 1] / SIDE
-    corner = np.array([square.x, square.y]) - square.side / 2
+    matrix = square.matrix(1)
     certain = 1 / (1 + np.exp(-logits[kept]))
     found = []
     for score, at, wide, marks in zip(certain, middle, extent, points[:, 2:], strict=True):
-        low, high = (corner + (at + sign * wide / 2) * square.side for sign in (-1, 1))
-        box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-        found.append(Detection(float(score), box, corner + marks * square.side))
+        # The box stays upright in the picture, whichever way the square is turned.
+        x, y = matrix[:, :2] @ at + matrix[:, 2]
+        half = float(wide.max()) * square.side / 2
+        box = (x - half, y - half, x + half, y + half)
+        found.append(Detection(float(score), box, marks @ matrix[:, :2].T + matrix[:, 2]))
     return found
 
 

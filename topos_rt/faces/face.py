@@ -22,14 +22,16 @@ class Face:
     """
 
     box: tuple[float, float, float, float]  # x, y, width and height of the landmarks, pixels
-    landmarks: np.ndarray  # [478,3] float32
+    landmarks: np.ndarray  # [478,3] float32; [0,3] where the face looks too far sideways for them
     yaw: float  # degrees; positive turns the face to the right of the picture
     pitch: float  # degrees; positive lifts it
     roll: float  # degrees; positive turns it counter-clockwise in the picture
-    expression: Mapping[str, float]  # ARKit's 52 names -> 0 to 1; see docs/faces.md for what they are worth
+    expression: Mapping[str, float]  # ARKit's 52 names -> 0 to 1, as docs/faces.md judges them; {} likewise
     confidence: float  # 0 to 1, that there is a face
     scale: float  # pixels in one centimetre of an average face, at the depth of the face
-    turn: np.ndarray = field(repr=False)  # [3,3] float32: from the head's axes to the camera's, +Y up, +Z back
+    turn: np.ndarray = field(
+        repr=False
+    )  # [3,3] float32: from the head's axes to the camera's, +Y up, +Z back
     warnings: tuple[str, ...] = ()
 
     @property
@@ -38,7 +40,7 @@ class Face:
         return max(self.box[2:])
 
     def facts(self) -> dict[str, Any]:
-        """Return everything but the landmarks as JSON values, rounded; no biometric template is among them."""
+        """Return everything but the landmarks and scores as JSON values, rounded."""
         return {
             "box": [round(value, 1) for value in self.box],
             "size_px": round(self.size, 1),

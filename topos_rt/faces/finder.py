@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
-from topos_rt.errors import OptionError
+from topos_rt.errors import ImageError, OptionError
 from topos_rt.faces.bundle import FaceBundle
-from topos_rt.faces.detection import Detection, detections
+from topos_rt.faces.detection import Detection, Sides, detections, overlaps, searches
 from topos_rt.faces.expression import NAMES, POINTS
-from topos_rt.faces.face import Face, warnings_of
+from topos_rt.faces.face import HIDDEN_DEGREES, Face, warnings_of
 from topos_rt.faces.networks import CUT, IDENTITY_CUT, FaceNetworks
-from topos_rt.faces.pose import angles, place
+from topos_rt.faces.pose import angles, place, place_points
 from topos_rt.faces.warp import Square, cut, to_floats
 from topos_rt.pictures.image import ImageSource, read_picture
 from topos_rt.support.closing import Closing
 
 MOST_FACES = 50
 _PRESENT = 0.5
+_SURE_PROFILE = 0.6
+_LARGE = 0.1
 _MARGIN = 1.5  # of the cut around a face, as the landmark network was trained
 _PASSES = 2  # the second sees the face where the first found it
 _RIGHT_EYE, _LEFT_EYE = 33, 263  # the outer corners
-# The eyes' corners and the root of the septum, in the order of dlib's five landmarks, and where dlib's aligned
-# picture of 150 pixels has them (dlib/image_transforms/interpolation.h, with a padding of a quarter).
+# The eyes' corners and the root of the septum, in the order of dlib's five landmarks, and where they are in
+# dlib's aligned picture, 1 wide (dlib/image_transforms/interpolation.h); dlib pads it by a quarter.
 _FIVE = (263, 362, 33, 133, 2)
 _FIVE_AT = ((0.8595674595992, 0.2134981538014), (0.6460604764104, 0.2289674387677),
             (0.1205750620789, 0.2137274526848), (0.3340850613712, 0.2290642403242),
@@ -68,24 +69,22 @@ class FaceFinder(Closing):
         """
         if type(most) is not int or not 1 <= most <= 1000:
             raise OptionError("most", got=repr(most), expected="a whole number from 1 to 1000")
-        picture = read_picture(image)
+        return self.find_in(read_picture(image), most)
+
+    def find_in(self, picture: Image.Image, most: int = MOST_FACES) -> list[Face]:
+        """Return the faces of an upright RGB picture, as `find` does."""
         faces: list[Face] = []
-        for face in self.each(picture, self.detections(picture)):
-            faces.append(face)
-            if len(faces) == most:
+        for squares in searches(picture.size):
+            for detection in detections(picture, squares, self.networks.detect):
+                if len(faces) < most and not overlaps(detection.box, [_sides(face.box) for face in faces]):
+                    face = self.refine(picture, detection.square(_MARGIN)) or self._profile(
+                        picture, detection
+                    )
+                    faces += [face] if face else []
+            # Whoever fills so much of the picture is its subject, and no smaller face is looked for.
+            if any(face.size >= _LARGE * max(picture.size) for face in faces):
                 break
         return sorted(faces, key=lambda face: -face.size)
-
-    def detections(self, picture: Image.Image) -> list[Detection]:
-        """Return what the detector takes for faces in an RGB picture, the largest first."""
-        return detections(picture, self.networks.detect)
-
-    def each(self, picture: Image.Image, found: list[Detection]) -> Iterator[Face]:
-        """Yield the face at each detection; those in which the landmark network sees none are left out."""
-        for detection in found:
-            face = self.refine(picture, detection.square(_MARGIN))
-            if face is not None:
-                yield face
 
     def refine(self, picture: Image.Image, square: Square, passes: int = _PASSES) -> Face | None:
         """Return the face in a square of an RGB picture, or None where the landmark network sees none."""
@@ -95,6 +94,27 @@ class FaceFinder(Closing):
                 return None
             square = square_around(landmarks)
         return self.face(picture, landmarks, confidence)
+
+    def _profile(self, picture: Image.Image, detection: Detection) -> Face | None:
+        """Return the face of a sure detection in which no landmarks are found because it looks sideways."""
+        placement = place_points(detection.points, self.networks.bundle.canonical)
+        yaw, pitch, roll = angles(placement.turn)
+        if detection.score < _SURE_PROFILE or abs(yaw) < HIDDEN_DEGREES:
+            return None
+        left, top, right, bottom = detection.box
+        box = (left, top, right - left, bottom - top)
+        return Face(
+            box=box,
+            landmarks=np.zeros((0, 3), np.float32),
+            yaw=yaw,
+            pitch=pitch,
+            roll=roll,
+            expression={},
+            confidence=detection.score,
+            scale=placement.scale,
+            turn=placement.turn.astype(np.float32),
+            warnings=warnings_of(box, yaw, picture.size),
+        )
 
     def landmarks(self, picture: Image.Image, square: Square) -> tuple[np.ndarray, float]:
         """Return the landmarks [478,3] that the network sees in a square, and its confidence."""
@@ -130,7 +150,10 @@ class FaceFinder(Closing):
 
         It is biometric data: nothing else in this package computes, keeps, writes or logs it. Embeddings of
         one person are closer to each other than those of two, as a rule below 0.6 (dlib's own threshold).
+        Raises ImageError for a picture that cannot be used, or a face without landmarks.
         """
+        if not len(face.landmarks):
+            raise ImageError("identity", got="a face without landmarks", expected="one that faces the camera")
         target = (np.array(_FIVE_AT) + _PADDING) / (1 + 2 * _PADDING) * IDENTITY_CUT
         square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
         pixels = to_floats(cut(read_picture(image), square, IDENTITY_CUT, filtered=True))
@@ -169,8 +192,14 @@ def square_around(landmarks: np.ndarray) -> Square:
     return Square(float(x), float(y), float((high - low).max()) * _MARGIN, angle)
 
 
+def _sides(box: tuple[float, float, float, float]) -> Sides:
+    """Return left, top, right and bottom of a box of x, y, width and height."""
+    x, y, width, height = box
+    return x, y, x + width, y + height
+
+
 def _aligned(target: np.ndarray, points: np.ndarray, size: int) -> Square:
-    """Return the square whose cut of `size` pixels has points [n,2] of the picture nearest to target [n,2]."""
+    """Return the square whose cut of `size` pixels shows points [n,2] nearest to target [n,2]."""
     middle, centre = target.mean(0), points.mean(0)
     a, b = (target - middle) @ [1, 1j], (points - centre) @ [1, 1j]
     turn = (b @ a.conj()) / (a @ a.conj()).real  # the similarity from the cut to the picture, as a number

@@ -6,11 +6,11 @@ import dataclasses
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 
 from topos_rt.engines import Engine, EngineOptions, backend
-from topos_rt.engines.contract import Backend
 from topos_rt.errors import BundleError, InputError
 from topos_rt.faces.bundle import NETWORKS, FaceBundle
 from topos_rt.faces.expression import NAMES, POINTS
@@ -30,10 +30,7 @@ _CONTRACTS = {
         {"landmarks": (1, 1, 1, 3 * LANDMARKS), "face": (1, 1, 1, 1)},
     ),
     "face_expression": ({"points": (1, len(POINTS), 2)}, {"scores": (len(NAMES),)}),
-    "face_identity": (
-        {"pixels": (1, IDENTITY_CUT, IDENTITY_CUT, 3)},
-        {"embedding": (1, IDENTITY_NUMBERS)},
-    ),
+    "face_identity": ({"pixels": (1, IDENTITY_CUT, IDENTITY_CUT, 3)}, {"embedding": (1, IDENTITY_NUMBERS)}),
 }
 
 
@@ -65,7 +62,7 @@ class FaceNetworks(Closing):
         return out["landmarks"].reshape(LANDMARKS, 3), float(1 / (1 + np.exp(-logit)))
 
     def expression(self, points: Array) -> Array:
-        """Return 52 scores, in the order of NAMES, of the landmarks [1,146,2] that POINTS lists, in pixels."""
+        """Return scores [52], in the order of NAMES, of the landmarks [1,146,2] in POINTS, in pixels."""
         scores: Array = self._run("face_expression", {"points": points})["scores"]
         return scores
 
@@ -99,7 +96,9 @@ class FaceNetworks(Closing):
         if name not in self._engines:
             if self._workspace is None:
                 self._workspace = self._held.enter_context(self._backend.workspace())
-            engine = self._backend.load(*face_engine_source(self.bundle, name, self._options, self._workspace))
+            engine = self._backend.load(
+                *face_engine_source(self.bundle, name, self._options, self._workspace)
+            )
             _check(name, self._held.enter_context(engine))
             self._engines[name] = engine
         return self._engines[name]
@@ -107,7 +106,7 @@ class FaceNetworks(Closing):
 
 def face_engine_source(
     bundle: FaceBundle, name: str, options: EngineOptions, workspace: object = None
-) -> tuple:
+) -> tuple[Path, EngineOptions]:
     """Return the ONNX file of a network that a backend loads, and its options: FP32, with verified hashes."""
     hashes = {bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()}
     return bundle.graph(name), dataclasses.replace(

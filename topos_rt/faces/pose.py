@@ -8,6 +8,9 @@ import numpy as np
 
 from topos_rt.faces.bundle import CanonicalFace
 
+# The landmarks at the detector's points: the eyes (the right one first), nose tip, mouth and ears.
+_SIX = ((33, 133), (362, 263), (1,), (13, 14), (234,), (454,))
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -40,8 +43,23 @@ def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:
     return Placement(turn, max(scale, 1e-6), origin[:2] * [1, -1])
 
 
+def place_points(points: np.ndarray, canonical: CanonicalFace) -> Placement:
+    """Fit the canonical face to the detector's six points [6,2], pixels: a scaled orthographic camera.
+
+    The camera is the affine map nearest to the points, made a rotation (POS, DeMenthon and Davis 1995).
+    """
+    source = np.stack([canonical.positions[list(ids)].mean(0) for ids in _SIX]).astype(np.float64)
+    middle, centre = source.mean(0), points.mean(0)
+    flipped = (points - centre) * [1, -1]
+    rows = np.linalg.lstsq(source - middle, flipped, rcond=None)[0].T  # [2,3]
+    scale = float(np.linalg.norm(rows, axis=1).mean())
+    u, _, vt = np.linalg.svd(np.vstack([rows, np.cross(*rows) / max(scale, 1e-9)]))
+    turn = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt
+    return Placement(turn, max(scale, 1e-6), centre - scale * (turn @ middle)[:2] * [1, -1])
+
+
 def angles(turn: np.ndarray) -> tuple[float, float, float]:
-    """Return yaw, pitch and roll in degrees of a rotation [3,3] = roll about Z, then -pitch about X, yaw about Y.
+    """Return yaw, pitch and roll in degrees of a rotation [3,3] that is roll(Z) @ -pitch(X) @ yaw(Y).
 
     A turn of the picture in its plane changes the roll alone.
     """
