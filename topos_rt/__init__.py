@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BackendError,
         BundleError,
         Cancelled,
+        FaceError,
         ImageError,
         InputError,
         MeshInputError,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         OutputError,
         ToposError,
     )
+    from topos_rt.faces.face import Face
+    from topos_rt.faces.finder import FaceFinder, find_faces
     from topos_rt.flow.solvers import SOLVERS
     from topos_rt.head.mesh import HeadMesh
     from topos_rt.head.rig import Rig
@@ -46,6 +49,9 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Cancelled",
+    "Face",
+    "FaceError",
+    "FaceFinder",
     "HeadMesh",
     "HeadPipeline",
     "ImageError",
@@ -59,6 +65,7 @@ __all__ = [
     "ToposError",
     "__version__",
     "compare",
+    "find_faces",
     "generate",
     "read_scan",
     "render_preview",
@@ -69,6 +76,9 @@ _MODULES = {
     "Bundle": "model.bundle",
     "BundleError": "errors",
     "Cancelled": "errors",
+    "Face": "faces.face",
+    "FaceError": "errors",
+    "FaceFinder": "faces.finder",
     "HeadMesh": "head.mesh",
     "HeadPipeline": "pipeline",
     "ImageError": "errors",
@@ -82,6 +92,7 @@ _MODULES = {
     "Topology": "head.topology",
     "ToposError": "errors",
     "compare": "scan.metrics",
+    "find_faces": "faces.finder",
     "generate": "pipeline",
     "read_scan": "scan.read",
     "render_preview": "pictures.preview",

@@ -60,7 +60,7 @@ class FaceFinder(Closing):
         bundle: a face bundle; None is the one that comes with the package.
         """
         options = EngineOptions(threads, cache=None if cache is None else Path(cache))
-        return cls(FaceNetworks(bundle or FaceBundle.open(), choose_backend(backend)[0], options))
+        return cls(FaceNetworks(choose_backend(backend)[0], options, bundle or FaceBundle.open()))
 
     def find(self, image: ImageSource, most: int = MOST_FACES) -> list[Face]:
         """Return the faces of a picture, the largest first; at most `most`, of which there may be none.
@@ -111,8 +111,7 @@ class FaceFinder(Closing):
             roll=roll,
             expression={},
             confidence=detection.score,
-            scale=placement.scale,
-            turn=placement.turn.astype(np.float32),
+            placement=placement,
             warnings=warnings_of(box, yaw, picture.size),
         )
 
@@ -140,8 +139,7 @@ class FaceFinder(Closing):
             roll=roll,
             expression=dict(zip(NAMES[1:], map(float, scores[1:]), strict=True)),
             confidence=confidence,
-            scale=placement.scale,
-            turn=placement.turn.astype(np.float32),
+            placement=placement,
             warnings=warnings_of(box, yaw, picture.size),
         )
 
@@ -158,6 +156,14 @@ class FaceFinder(Closing):
         square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
         pixels = to_floats(cut(read_picture(image), square, IDENTITY_CUT, filtered=True))
         return self.networks.identity(pixels)
+
+    def warm_up(self) -> None:
+        """Load the networks and run each once. Raises BundleError, BackendError."""
+        grey = Image.new("RGB", (CUT, CUT), (128, 128, 128))
+        whole = Square(CUT / 2, CUT / 2, CUT)
+        detections(grey, [whole], self.networks.detect)
+        landmarks, confidence = self.landmarks(grey, whole)
+        self.face(grey, landmarks, confidence)
 
     def close(self) -> None:
         """Free the networks. Later calls raise InputError."""
