@@ -12,7 +12,7 @@ from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.errors import ImageError, OptionError
 from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.detection import Detection, Sides, detections, overlaps, searches
-from topos_rt.faces.expression import NAMES, POINTS
+from topos_rt.faces.expression import POINTS, named
 from topos_rt.faces.face import HIDDEN_DEGREES, Face, warnings_of
 from topos_rt.faces.networks import CUT, IDENTITY_CUT, FaceNetworks
 from topos_rt.faces.pose import angles, place, place_points
@@ -137,7 +137,7 @@ class FaceFinder(Closing):
             yaw=yaw,
             pitch=pitch,
             roll=roll,
-            expression=dict(zip(NAMES[1:], map(float, scores[1:]), strict=True)),
+            expression=named(scores),
             confidence=confidence,
             placement=placement,
             warnings=warnings_of(box, yaw, picture.size),
