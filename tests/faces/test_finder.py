@@ -114,11 +114,18 @@ def shifted(x: int, y: int) -> Callable[[Image.Image], tuple[Image.Image, np.nda
 
 
 CHANGES = {
-    "shifted": shifted(37, 11), "shifted more": shifted(5, 71),
-    "half": scaled(0.5), "three quarters": scaled(0.75),
-    "one and a half": scaled(1.5), "double": scaled(2), "triple": scaled(3), "turned by 3": turned(3),
-    "turned by -3": turned(-3), "turned by 6": turned(6), "turned by -6": turned(-6),
-}  # fmt: skip
+    "shifted": shifted(37, 11),
+    "shifted more": shifted(5, 71),
+    "half": scaled(0.5),
+    "three quarters": scaled(0.75),
+    "one and a half": scaled(1.5),
+    "double": scaled(2),
+    "triple": scaled(3),
+    "turned by 3": turned(3),
+    "turned by -3": turned(-3),
+    "turned by 6": turned(6),
+    "turned by -6": turned(-6),
+}
 
 
 # At half its size, the astronaut's face is smaller than the warning allows.
@@ -240,7 +247,7 @@ BAD: dict[str, tuple[object, object, type[Exception], str]] = {
     "most 0": (HOPPER, 0, OptionError, "1 to 1000"),
     "most 2.5": (HOPPER, 2.5, OptionError, "1 to 1000"),
     "most True": (HOPPER, True, OptionError, "1 to 1000"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
