@@ -14,6 +14,8 @@ from hypothesis import settings
 
 from tests.gpu import host_gpu
 from tests.tiny_bundle import write_tiny_bundle
+from topos_rt import pipeline
+from topos_rt.bench import session
 from topos_rt.gpu import cuda, ops
 from topos_rt.pipeline import HeadPipeline
 
@@ -63,10 +65,24 @@ def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "own"))
 
 
+@pytest.fixture
+def whole_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make pipelines take pictures whole, for tests whose pictures show nobody."""
+    _take_whole(monkeypatch)
+
+
+def _take_whole(patch: pytest.MonkeyPatch) -> None:
+    for module in (pipeline, session):
+        patch.setattr(module, "FaceFinder", lambda networks: None)
+
+
 @pytest.fixture(scope="session")
 def tiny_pipe(tiny_bundle: Path) -> Iterator[HeadPipeline]:
-    """The small bundle, loaded once; no test may close it."""
-    with HeadPipeline.open(tiny_bundle, threads=1) as pipe:
+    """The small bundle, loaded once, which takes pictures whole; no test may close it."""
+    with pytest.MonkeyPatch.context() as patch:
+        _take_whole(patch)
+        opened = HeadPipeline.open(tiny_bundle, threads=1)
+    with opened as pipe:
         yield pipe
 
 

@@ -24,6 +24,8 @@ from topos_rt.model.manifest import GRAPHS, FlowSpec, Manifest
 from topos_rt.pictures.image import load_image
 from topos_rt.pipeline import HeadPipeline
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 
 def reference(image: np.ndarray, seed: int, steps: int, w: float, shift: float = 1.0) -> np.ndarray:
     """Compute a head in float64, from image to decoder: [V,6] positions | normals."""
@@ -66,7 +68,11 @@ def test_what_a_head_says_of_itself(tiny_pipe: HeadPipeline) -> None:
         "times": None,
         "temperature": 0.75,
         "seed": 2**64 - 1,
+        "face": None,
+        "crop": {"centre": [20.0, 24.0], "side": 40, "angle_degrees": 0.0},
+        "warnings": [],
     }
+    assert head.face is None
     assert json.loads(json.dumps(head.metadata)) == head.metadata
     assert head.topology is tiny_pipe.bundle.topology and head.rig is tiny_pipe.bundle.rig
     stages = ["image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig"]

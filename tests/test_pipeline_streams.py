@@ -21,6 +21,8 @@ from topos_rt.pictures.image import load_image
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.support.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 
 def test_estimates_carry_no_rig_and_the_head_does(tiny_pipe: HeadPipeline) -> None:
     heads = list(tiny_pipe.stream(IMAGE, preset="fast", steps=3))

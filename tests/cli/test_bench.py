@@ -22,6 +22,8 @@ from topos_rt.cli.main import main
 from topos_rt.model.bundle import write_manifest
 from topos_rt.model.manifest import Manifest
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 QUICK = ("--runs", "20", "--warm-up", "1", "--cold", "0", "--threads", "1", "--steps", "3")
 
 
@@ -58,7 +60,7 @@ def measured(run, tmp_path):
 def test_heads(measured):
     _, found = measured("--solver", "heun", "--shift", "1")
     assert (found["format"], found["version"]) == (FORMAT, VERSION)
-    assert set(found["stages"]) == {*STAGES, TO_GLB} == set(found["samples_ms"])
+    assert set(found["stages"]) == {*STAGES, TO_GLB} - {"face"} == set(found["samples_ms"])
     assert {row["n"] for row in found["stages"].values()} == {20}
     assert found["settings"]["evaluations"] == {"guided": 5, "unguided": 0, "passes": 10}
     assert found["settings"]["guidance_policy"] == "w = 1.5 throughout"
@@ -88,7 +90,7 @@ def test_a_model_without_a_rig(run, own_bundle, tmp_path):
     write_manifest(own_bundle, dataclasses.replace(manifest, rig=None))
     code, out, err = run(*QUICK, "-o", tmp_path / "a.json", "--plot", tmp_path / "a.png", model=own_bundle)
     assert code == 0, err
-    assert set(json.loads((tmp_path / "a.json").read_text())["stages"]) == {*STAGES, TO_GLB} - {"rig"}
+    assert set(json.loads((tmp_path / "a.json").read_text())["stages"]) == {*STAGES, TO_GLB} - {"rig", "face"}
     assert "vae_decoder" in out and "\nrig" not in out
 
 

@@ -12,10 +12,13 @@ from tests import needs
 from topos_rt.cli import build
 from topos_rt.cli.console import Console
 from topos_rt.cli.main import main
+from topos_rt.faces.networks import LOOKED_WITH
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.manifest import GRAPHS, Manifest
 
 needs.module("tensorrt_rtx")
+
+EVERY = (*GRAPHS, *LOOKED_WITH)  # the model's graphs, then the networks of the face stage
 
 
 @pytest.fixture
@@ -32,10 +35,10 @@ def run(tiny_bundle, tmp_path, capfd):
 def test_all_engines_of_a_model(run, tmp_path):
     code, out, err = run()
     assert code == 0
-    assert [line.split()[0] for line in out] == ["graph", *GRAPHS, "all"]
+    assert [line.split()[0] for line in out] == ["graph", *EVERY, "all"]
     assert all(line.endswith("built: not built before") for line in out[1:-1])
     assert len(err) == 1 and err[0].endswith(f", fp32, into {tmp_path / 'cache' / 'engines'}")
-    assert len(list((tmp_path / "cache" / "engines").glob("*.plan"))) == len(GRAPHS)
+    assert len(list((tmp_path / "cache" / "engines").glob("*.plan"))) == len(EVERY)
     code, out, _ = run()
     assert code == 0
     assert all(line.endswith("nothing: in the cache") for line in out[1:-1])
@@ -47,14 +50,14 @@ def test_json(run, tiny_bundle):
     assert code == first["exit_code"] == 0
     assert (second["backend"], second["precision"], second["model"]) == ("tensorrt-rtx", "fp32", "tiny")
     assert second["version"].startswith("1.") and second["layers_from"] == "the parsed network"
-    assert list(second["graphs"]) == list(GRAPHS)
+    assert list(second["graphs"]) == list(EVERY)
     for graph, facts in second["graphs"].items():
         assert first["graphs"][graph]["built"] and not facts["built"]
         assert facts["layers"]["fp32"] == sum(facts["layers_by_kind"]["fp32"].values())
         assert set(facts["device_bytes"]) == {"weights", "activations", "inputs_outputs"}
     assert set(second["graphs"]["vae_decoder"]["fp32_products"].values()) == {"MATRIX_MULTIPLY"}
     assert second["bytes"] == sum(facts["bytes"] for facts in second["graphs"].values())
-    assert len(err) > len(GRAPHS)  # the table
+    assert len(err) > len(EVERY)  # the table
 
 
 def test_one_plan_is_held_at_a_time(run, monkeypatch):
@@ -68,7 +71,7 @@ def test_one_plan_is_held_at_a_time(run, monkeypatch):
         return made
 
     monkeypatch.setattr(build, "_plan", watched)
-    assert run()[0] == 0 and len(plans) == len(GRAPHS)
+    assert run()[0] == 0 and len(plans) == len(EVERY)
 
 
 def with_half_graphs(path):
@@ -84,7 +87,9 @@ def test_precisions(run, own_bundle):
     assert run(model=own_bundle, json_too=True)[1]["precision"] == "fp16"
     _, told, _ = run("--precision", "fp32", model=own_bundle, json_too=True)
     assert told["precision"] == "fp32"
-    assert {facts["reason"] for facts in told["graphs"].values()} == {"built before, but in fp16"}
+    reasons = {graph: facts["reason"] for graph, facts in told["graphs"].items()}
+    assert {reasons[graph] for graph in GRAPHS} == {"built before, but in fp16"}
+    assert {reasons[name] for name in LOOKED_WITH} == {"in the cache"}  # always in FP32
 
 
 def test_progress_rises_over_all_graphs(run, monkeypatch):
@@ -93,7 +98,7 @@ def test_progress_rises_over_all_graphs(run, monkeypatch):
     run()
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions) and fractions[0] < 0.1 and fractions[-1] == 1
-    assert {label for _, label in told} == {f"building {graph}" for graph in GRAPHS}
+    assert {label for _, label in told} == {f"building {graph}" for graph in EVERY}
 
 
 def test_a_damaged_engine_is_told_of_and_built_anew(run, tmp_path):

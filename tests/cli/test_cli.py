@@ -24,6 +24,8 @@ from topos_rt.cli import main as cli
 from topos_rt.cli.main import COMMANDS, INTERRUPTED, main
 from topos_rt.support import files
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -138,10 +140,10 @@ def test_bad_images(refused, case):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ([], "no command: expected one of: generate, retopologize, eval, build, bench, info, doctor"),
+        ([], "no command: expected one of: generate, faces, retopologize, eval, build, bench, info, doctor"),
         (
             ["genrate"],
-            "unknown command: got 'genrate'; expected one of: generate, retopologize, eval, build, bench,"
+            "unknown command: got 'genrate'; expected one of: generate, faces, retopologize, eval, build, bench,"
             " info, doctor; fix: did you",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
@@ -326,7 +328,7 @@ def test_a_terminal_that_cannot_print_a_character(tiny_bundle, monkeypatch):
 def test_decoder_warnings_do_not_reach_the_user(tiny_bundle):
     exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\xff\xff\xff\xff"
     Path("odd.jpg").write_bytes(encode(RGB, "JPEG", exif=exif))
-    running = process("generate", "odd.jpg", "--model", str(tiny_bundle), "--json")
+    running = process("generate", "odd.jpg", "--model", str(tiny_bundle), "--json", "--no-face-check")
     out, err = running.communicate()
     assert running.returncode == 0
     assert json.loads(out)["errors"] == []

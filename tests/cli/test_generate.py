@@ -22,6 +22,8 @@ from topos_rt.errors import BackendError
 from topos_rt.model.networks import Networks
 from topos_rt.pictures import preview
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -170,7 +172,9 @@ def test_preview(run):
 
 @pytest.fixture
 def quick_preview(monkeypatch):
-    monkeypatch.setattr(preview, "render_preview", lambda head: b"a picture of " + head.positions.tobytes())
+    monkeypatch.setattr(
+        preview, "render_preview", lambda head, beside: b"a picture of " + head.positions.tobytes()
+    )
 
 
 def test_previews_of_several(run, quick_preview):
@@ -339,7 +343,8 @@ def on_a_terminal(words):
 
 
 def test_a_progress_bar_on_a_terminal_only(run, tiny_bundle):
-    words = ["generate", "ann.png", "-o", "a.glb", "--model", str(tiny_bundle)]
+    words = ["generate", "ann.png", "-o", "a.glb", "--model", str(tiny_bundle), "--crop", "none"]
+    words.append("--no-face-check")
     shown, out, code = on_a_terminal(words)
     assert code == 0
     assert "%  loading" in shown
@@ -386,6 +391,7 @@ def test_portrait_to_head_end_to_end(example):
 
 
 def test_two_portraits_give_two_heads(example):
-    done = in_a_process("generate", example, "ann.png", "-o", "out", "--format", "obj")
+    other = str(ROOT / "examples" / "hopper.jpg")
+    done = in_a_process("generate", example, other, "-o", "out", "--format", "obj")
     assert done.returncode == 0, done.stderr
     assert len({Path("out", name).read_bytes() for name in made("out")}) == 2

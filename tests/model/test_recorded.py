@@ -36,6 +36,8 @@ from topos_rt import HeadPipeline
 from topos_rt.errors import BackendError, Cancelled, InputError, OptionError
 from topos_rt.gpu import ops
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 errors = fake_gpu.real.cudaError_t
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -65,6 +65,7 @@ class _Findings:
     auto: dict[str, str] | None = None
     engine_cache: dict[str, Any] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    face: dict[str, Any] = field(default_factory=dict)  # the networks that find faces
     problems: list[dict[str, str]] = field(default_factory=list)
 
     def problem(self, what: object, fix: object) -> None:
@@ -240,10 +241,10 @@ def _find_models(found: _Findings) -> None:
         face = FaceBundle.open()
     except (ToposError, ImportError) as error:
         found.consequence(f"faces cannot be found: {error}", _REINSTALL)
-        found.models["face"] = {"works": False, "path": None, "detail": str(error)}
+        found.face = {"works": False, "detail": str(error)}
     else:
-        found.models["face"] = {"works": True, "path": str(face.path), "detail": face.manifest.description}
-    if set(found.models) == {"face"}:
+        found.face = {"works": True, "detail": face.manifest.description}
+    if not found.models:
         found.problem("this installation has no bundled model", _REINSTALL)
 
 
@@ -272,6 +273,8 @@ def _lines(found: _Findings) -> Iterator[str]:
     yield "models"
     for name, model in found.models.items():
         yield f"  {name.ljust(width)}  {_verdict(model)}"
+    if found.face:
+        yield f"  {'(faces)'.ljust(width)}  {_verdict(found.face)}"
     yield "problems" if found.problems else "no problems found"
     for problem in found.problems:
         yield f"  {problem['problem']}"

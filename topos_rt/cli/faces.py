@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 EPILOG = """
 examples:
   topos-rt faces portrait.jpg                        one line for each face, the largest first
-  topos-rt faces *.jpg --draw seen/                  also draws boxes and landmarks on copies, as PNG
+  topos-rt faces *.jpg --draw seen/                  also draws them on copies, as PNG
   topos-rt faces group.jpg --json                    with all landmarks and expression scores
 
-Pixels are those of the upright picture. Yaw is positive where the face looks to the right of the picture,
-pitch where it looks up, roll where the head is turned counter-clockwise.
-Exit codes: 0 done; 2 bad usage or input, or a picture without a face; 1 a failure of topos-rt itself.
+Pixels are those of the upright picture. Yaw is positive where the face looks to the right of the
+picture, pitch where it looks up, roll where the head is turned counter-clockwise.
+Exit codes: 0 done; 2 bad usage or input, or a picture without a face; 1 a failure of ours.
 """
 _LARGE_SCORE = 0.3
 

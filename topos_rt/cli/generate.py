@@ -25,7 +25,7 @@ examples:
   topos-rt generate portrait.jpg                     writes portrait.glb
   topos-rt generate portrait.jpg -o head.obj --preview head.png
   topos-rt generate *.jpg -o heads/ --seeds 1,2,3    writes heads/NAME_seed1.glb and so on
-  topos-rt generate group.jpg --face all             writes group_face1.glb and so on, the largest face first
+  topos-rt generate group.jpg --face all             writes group_face1.glb and so on
 
 Heads are in metres, +Y up, facing +Z. Vertex i is the same point on every head.
 Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of topos-rt itself.
