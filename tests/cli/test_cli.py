@@ -143,8 +143,8 @@ def test_bad_images(refused, case):
         ([], "no command: expected one of: generate, faces, retopologize, eval, build, bench, info, doctor"),
         (
             ["genrate"],
-            "unknown command: got 'genrate'; expected one of: generate, faces, retopologize, eval, build, bench,"
-            " info, doctor; fix: did you",
+            "unknown command: got 'genrate'; expected one of: generate, faces, retopologize, eval, build,"
+            " bench, info, doctor; fix: did you",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),
