@@ -110,9 +110,11 @@ def located(*locations: str) -> Callable[[bytes], bytes]:
 def hidden(data: bytes) -> bytes:
     """Add a reference to weights outside, in a constant, with the key's length written in two bytes."""
     tensor = graphs.external("w", "../w.st", [3])
+    node = onnx.helper.make_node("Constant", [], ["w"], value=tensor)
+    node.name = "location"  # the word, where no reference is
     model = onnx.load_from_string(data)
-    model.graph.node.append(onnx.helper.make_node("Constant", [], ["w"], value=tensor))
-    return model.SerializeToString().replace(b"\x0a\x08location\x12\x07", b"\x0a\x88\x00location\x12\x07")
+    model.graph.node.append(node)
+    return bytes(model.SerializeToString())
 
 
 def write(text: str | bytes) -> Change:

@@ -41,6 +41,7 @@ OPTIONAL = {
     "tensorrt": "tensorrt",
     "cuda-python": "tensorrt-rtx",
     "usd-core": "usd",
+    "charset-normalizer": "mesh",
     "scipy": "mesh",
     "trimesh": "mesh",
     "matplotlib": "plot",
