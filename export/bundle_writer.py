@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from topos_rt.model.manifest import (
     PointSpec,
     WeightsInfo,
 )
+from topos_rt.support.directories import replacing
 from topos_rt.support.files import write_atomic
 
 
@@ -56,7 +56,7 @@ class BundleContents:
 def write_bundle(
     contents: BundleContents, out: Path, texts: Mapping[str, str], half_storage: bool = False
 ) -> Manifest:
-    """Export, compare with PyTorch, and write `out`, which appears whole or not at all.
+    """Export, compare with PyTorch, and write `out`, which is replaced whole or not at all.
 
     texts: the contents of more files by name, such as a model card.
     half_storage: keep large weights as FP16 on disk and cast them back to FP32 when a graph is loaded. The
@@ -64,6 +64,8 @@ def write_bundle(
 
     Raises OutputError when `out` holds anything but a bundle, BackendError when a graph differs from PyTorch.
     """
+    if out.is_file():
+        raise OutputError(f"cannot write the bundle to {out}", got="a file", expected="a directory")
     if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
         raise OutputError(
             f"cannot write the bundle to {out}",
@@ -71,16 +73,8 @@ def write_bundle(
             expected="a new directory or an old bundle",
             fix="choose another place",
         )
-    staging = out.with_name(f".{out.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        manifest = _write(contents, staging, texts, half_storage)
-        shutil.rmtree(out, ignore_errors=True)
-        staging.rename(out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return manifest
+    with replacing(out) as staging:
+        return _write(contents, staging, texts, half_storage)
 
 
 def round_to_half(*networks: torch.nn.Module) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from topos_rt.bench.work import model_digest
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.manifest import FlowSpec
+from topos_rt.support.directories import replacing
 from topos_rt.support.files import write_atomic
 
 _ROWS = {
@@ -90,8 +91,9 @@ def main() -> None:
     results = json.loads(args.results.read_text())
     if results["model"]["sha256"] != model_digest(bundle):
         parser.error("--results: measured on another model than this bundle's; run training.evaluate again")
-    write_atomic(args.bundle / "MODEL_CARD.md", card(results, bundle.manifest.flow).encode())
-    write_manifest(args.bundle, bundle.manifest)
+    with replacing(args.bundle, keep=True) as staging:
+        write_atomic(staging / "MODEL_CARD.md", card(results, bundle.manifest.flow).encode())
+        write_manifest(staging, bundle.manifest)
 
 
 if __name__ == "__main__":

@@ -208,6 +208,12 @@ def test_a_bad_bundle_is_refused_with_one_line(case: str, own_bundle: Path) -> N
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
+def test_a_bundle_that_a_killed_process_moved_aside_is_put_back(own_bundle: Path) -> None:
+    own_bundle.rename(own_bundle.with_name(f".{own_bundle.name}.topos-rt-old"))
+    assert Bundle.open(own_bundle).manifest.name == "tiny"
+    assert own_bundle.is_dir()
+
+
 def test_open(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
     assert bundle.manifest.name == "tiny" and bundle.manifest.image.height == tiny.SIDE

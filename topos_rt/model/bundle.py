@@ -20,6 +20,7 @@ from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.locations import locations
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
+from topos_rt.support.directories import recover
 from topos_rt.support.files import write_atomic
 from topos_rt.support.machine import sha256_of
 from topos_rt.support.strictjson import AGAIN
@@ -52,8 +53,9 @@ class Bundle:
                 its graphs keep their weights is checked in any case.
 
         Raises:
-            BundleError: there is no such bundle; the manifest is malformed; a file is missing, altered,
-                unlisted or outside the directory; topology and rig do not fit.
+            BundleError: there is no such bundle (one that a killed process had moved aside is put back
+                first); the manifest is malformed; a file is missing, altered, unlisted or outside the
+                directory; topology and rig do not fit.
         """
         path = _locate(model)
         manifest = Manifest.from_json(_read_manifest(path))
@@ -126,7 +128,12 @@ def _locate(model: str | os.PathLike[str]) -> Path:
         return known[model]
     path = Path(model)
     try:
-        mode = path.stat().st_mode
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            if not recover(path):
+                raise
+            mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
         expected = f"a packaged model ({', '.join(known) or 'there is none'}) or the directory of a bundle"
         raise BundleError("no such model", got=repr(str(model)), expected=expected) from error
