@@ -48,6 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def key_of_the_engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests, and the processes that they start, away from the user's own key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOPOS_RT_CACHE_KEY", str(tmp_path_factory.mktemp("state") / "key"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small valid bundle. All tests share it, so none may change it."""

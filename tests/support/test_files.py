@@ -168,21 +168,6 @@ def test_a_file_system_that_cannot_flush_directories_will_do(tmp_path, monkeypat
     assert names(tmp_path) == ["head.glb"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "owner", "private"),
-    [
-        (0o100600, 0, True),
-        (0o100644, 0, True),
-        (0o100620, 0, False),
-        (0o100602, 0, False),
-        (0o100600, 1, False),
-    ],
-)
-def test_what_only_this_user_can_write_is_private(mode, owner, private):
-    status = os.stat_result((mode, 0, 0, 1, os.geteuid() + owner, 0, 0, 0, 0, 0))
-    assert files.is_private(status) is private
-
-
 def test_creates_directories_only_when_asked(tmp_path):
     path = tmp_path / "a" / "b" / "head.glb"
     with pytest.raises(OutputError, match="does not exist"):

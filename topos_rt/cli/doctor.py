@@ -202,6 +202,9 @@ def _find_engines(found: _Findings) -> None:
     except ImportError as error:
         found.consequence(f"the engine cache cannot be read: {error}", _REINSTALL)
         return
+    except ToposError as error:
+        found.problem(f"{error.what}: {error.got}", error.fix)
+        return
     try:
         cache.check_writable()
         fault = None

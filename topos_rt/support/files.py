@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import secrets
-import stat
 from pathlib import Path
 
 from topos_rt.errors import OutputError
@@ -70,14 +69,16 @@ def _is_device(target: Path) -> bool:
     return place in _SYSTEM or place.startswith(("/proc/", "/sys/"))
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes, *, parents: bool = False) -> None:
+def write_atomic(
+    path: str | os.PathLike[str], data: bytes, *, parents: bool = False, mode: int = 0o666
+) -> None:
     """Write `data` to `path`, whole or not at all.
 
     The bytes go to a temporary file in the same directory, which is flushed to the disk and then renamed over
     `path`; on any failure the temporary file is removed and what was at `path` before is untouched. After a
     power loss, too, `path` is the old file or the whole new one. A symbolic link at `path` is replaced, not
     followed, so that a link which somebody else planted in a shared directory leads nowhere. Missing
-    directories are created only with `parents=True`.
+    directories are created only with `parents=True`. The umask takes its part off `mode`.
 
     Raises:
         OutputError: the file cannot be written: full disk, permissions, a missing directory, or a directory
@@ -88,7 +89,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, parents: bool = F
         _check(path, target, parents)
         if parents:
             make_directories(target.parent)
-        _write(target, data)
+        _write(target, data, mode)
     except OSError as error:
         raise output_error(path, error) from error
 
@@ -121,13 +122,13 @@ def flush_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _write(target: Path, data: bytes) -> None:
+def _write(target: Path, data: bytes, mode: int) -> None:
     temporary = target.parent / f".topos-rt-{secrets.token_hex(6)}.tmp"
     # Not tempfile.mkstemp: its files are private (0600), and the umask should decide an output's mode.
     # O_EXCL and O_NOFOLLOW: whatever has this name already is neither written to nor followed.
     extra = ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | sum(getattr(os, name, 0) for name in extra)
-    descriptor = os.open(temporary, flags, 0o666)
+    descriptor = os.open(temporary, flags, mode)
     finished = False
     try:
         with open(descriptor, "wb") as file:
@@ -141,16 +142,6 @@ def _write(target: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):  # the error that brought us here says more
                 temporary.unlink()
     flush_directory(target.parent)
-
-
-def is_private(status: os.stat_result) -> bool:
-    """Return whether a file or directory belongs to this user and nobody else may write to it.
-
-    Where the system has no such owners and modes, everything counts as private.
-    """
-    if not hasattr(os, "geteuid"):
-        return True
-    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
