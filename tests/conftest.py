@@ -12,6 +12,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+# Before anything imports onnxruntime; see topos_rt.engines.onnxruntime.library.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from tests.gpu import host_gpu
 from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.gpu import cuda, ops

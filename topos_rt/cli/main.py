@@ -156,6 +156,8 @@ def _command_list() -> str:
 
 
 def _quieten() -> None:
+    # Whatever imports onnxruntime, such as `doctor`: see `topos_rt.engines.onnxruntime.library`.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Users need not see Pillow's warnings about broken metadata; what matters becomes our own error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for stream in (sys.stdout, sys.stderr):
