@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 console.progress(number / len(scans), f"{source}: reading")
                 scan = read_scan(source, units=request.units)
                 for warning in scan.warnings:
-                    console.note(one_line(f"topos-rt: warning: {source}: {warning}"))
+                    console.warn(f"{source}: {warning}")
                 _run_one(pipeline, scan, (source, (number + 0.3) / len(scans)), request, console)
             except ToposError as error:
                 console.error(error, source, input=source)

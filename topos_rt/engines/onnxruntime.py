@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -46,7 +45,9 @@ def library() -> Any:
     if "onnxruntime" not in sys.modules and given is None:
         os.environ[TELEMETRY] = "1"
     try:
-        return importlib.import_module("onnxruntime")
+        import onnxruntime
+
+        return onnxruntime
     finally:
         if given is None:
             os.environ.pop(TELEMETRY, None)

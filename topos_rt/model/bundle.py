@@ -146,8 +146,11 @@ def _locate(model: str | os.PathLike[str]) -> Path:
 
 def _read_manifest(path: Path) -> bytes:
     file = _inside(path, MANIFEST_NAME)
-    with file.open("rb") as opened:
-        data = opened.read(MAX_MANIFEST_BYTES + 1)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(MANIFEST_NAME, error) from error
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(MANIFEST_NAME, got="more than 1 MiB", expected="a few kilobytes", fix=AGAIN)
     return data

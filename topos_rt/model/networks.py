@@ -15,7 +15,7 @@ import numpy as np
 
 from topos_rt.engines import Engine, EngineOptions, backend
 from topos_rt.engines.contract import Backend, Value, Workspace
-from topos_rt.errors import BackendError, BundleError, InputError, OptionError, choose
+from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError, choose
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model.bundle import Bundle
@@ -299,6 +299,8 @@ def _with_own_decoder(
         if not auto:
             raise
         return None
+    except ModuleNotFoundError as error:  # NVIDIA's bindings; without them no backend runs on a GPU either
+        raise MissingExtraError.needs(f"the decoder {decoder!r}", "tensorrt-rtx") from error
 
 
 def engine_source(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
-from topos_rt.errors import OutputError
+from topos_rt.errors import InputError, OutputError
 
 _FIXES = {
     errno.ENOSPC: "free some space or choose another place",
@@ -92,6 +94,27 @@ def write_atomic(
         _write(target, data, mode)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def read_json(path: Path, what: str, limit: int = 64 << 20) -> Any:
+    """Return the value in a JSON file of at most `limit` bytes.
+
+    what: what the file is to be, for the message. Raises InputError for a file that cannot be read, is too
+    large or is not JSON.
+    """
+    name = f"{what} {path}"
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise InputError(name, got=f"more than {limit:,} bytes", expected="a smaller file")
+        return json.loads(data)
+    except OSError as error:
+        raise InputError(name, got=error.strerror or error, expected="a file that can be read") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON", got=error, expected="the JSON of a measurement") from error
 
 
 def make_directories(directory: Path, mode: int = 0o777) -> None:
