@@ -51,6 +51,11 @@ class ToposError(Exception):
         self.expected = expected
         self.fix = fix
 
+    @property
+    def brief(self) -> str:
+        """What is wrong and what was found, for a message that quotes this one and has its own remedy."""
+        return one_line(self.what if self.got is None else f"{self.what}: {shortened(self.got)}")
+
     def __str__(self) -> str:
         facts = {"got": self.got if self.got is None else shortened(self.got), "expected": self.expected}
         told = "; ".join(f"{word} {fact}" for word, fact in facts.items() if fact is not None)

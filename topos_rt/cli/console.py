@@ -30,13 +30,31 @@ class Console:
         self._debug = debug
         self._errors: list[dict[str, Any]] = []
         self._live = sys.stderr.isatty()  # `main` sees to it that there are streams
+        self._taken = False  # by a file that goes to stdout
         self._shown = ""
         self._drawn_at = 0.0
 
     def say(self, text: str) -> None:
         """Print a line of the result, for people."""
         self.clear()
-        self._print(text, sys.stderr if self._as_json else sys.stdout)
+        self._print(text, sys.stderr if self._as_json or self._taken else sys.stdout)
+
+    def put(self, data: bytes) -> None:
+        """Write the bytes of a file to standard output; lines for people go to stderr from then on.
+
+        Raises OutputError where they cannot be written.
+        """
+        self.clear()
+        self._taken = True
+        try:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            abandon(sys.stdout)
+            raise OutputError("cannot write to standard output", got=error.strerror) from error
 
     def note(self, text: str) -> None:
         """Print a remark beside the result."""

@@ -25,6 +25,7 @@ from topos_rt.support.machine import nvidia_smi, usable_cores
 
 if TYPE_CHECKING:
     from topos_rt.engines.cache import Entry
+    from topos_rt.model.bundle import Bundle
 
 # Distribution -> the module to try to import, and distribution -> the extra that installs it. A test compares
 # both with pyproject.toml; they are not read from the installed metadata, which may itself be broken.
@@ -232,15 +233,33 @@ def _find_models(found: _Findings) -> None:
         found.consequence(f"the bundled models cannot be read: {error}", _REINSTALL)
         return
     for name, path in known_bundles().items():
+        fix = _REINSTALL
         try:
-            manifest = Bundle.open(name).manifest
+            bundle = Bundle.open(name)
+            manifest = bundle.manifest
+            fix = "pip install --upgrade onnxruntime"
+            _load_a_graph(bundle)
         except (ToposError, ImportError) as error:
             found.models[name] = {"works": False, "path": str(path), "detail": str(error)}
-            found.consequence(f"the bundled model {name} cannot be used: {error}", _REINSTALL)
+            found.consequence(f"the bundled model {name} cannot be used: {error}", fix)
         else:
             found.models[name] = {"works": True, "path": str(path), "detail": manifest.weights.note}
     if not found.models:
         found.problem("this installation has no bundled model", _REINSTALL)
+
+
+def _load_a_graph(bundle: Bundle) -> None:
+    """Load the smallest graph of a bundle on the CPU: some versions of onnxruntime import well, yet cannot.
+
+    Raises ToposError, ImportError.
+    """
+    from topos_rt.engines import EngineOptions, backend
+    from topos_rt.model.networks import engine_source
+
+    chosen = backend("onnxruntime")
+    if chosen.probe().error is None:
+        source = engine_source(bundle, "dit_modulation", chosen, EngineOptions(threads=1))
+        chosen.load(*source).close()
 
 
 def _lines(found: _Findings) -> Iterator[str]:

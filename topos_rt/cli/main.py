@@ -20,7 +20,7 @@ from typing import NoReturn, Protocol, cast
 from topos_rt import __version__
 from topos_rt.cli.console import Console
 from topos_rt.errors import OptionError, ToposError, choose
-from topos_rt.support.boundary import DEBUG, abandon, ending, occupy_standard_streams
+from topos_rt.support.boundary import DEBUG, abandon, ending, occupy_standard_streams, only_ours_on_stdout
 
 PROGRAM = "topos-rt"
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quieten()
     outcome = _Outcome(words)
     # Warnings go through the console, like all text: they name files, whose names may hold anything.
-    with outcome, warnings.catch_warnings():
+    with only_ours_on_stdout(), outcome, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: outcome.console.warn(str(message))
         outcome.code = _run(words, outcome)
     return outcome.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -29,6 +30,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _ERRORS_ONLY = 3
 TELEMETRY = "ORT_DISABLE_TELEMETRY"  # the variable that onnxruntime reads when it is imported
+# What errors say that are the system's fault, not the graph's.
+_SYSTEM_SIGNS = ("bad_alloc", "pthread", "Resource temporarily", "Failed to allocate", "std::system_error")
 on_device = False
 builds = False
 precisions = ("fp32",)  # a CPU is fast in FP32
@@ -108,9 +111,16 @@ class OnnxRuntimeEngine(Closing):
         options.use_deterministic_compute = True
         # Each session has its own threads, which would spin on the cores that the next session needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        require_threads(self._threads - 1)
         try:
             return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
         except self._errors as error:
+            if any(sign in str(error) for sign in _SYSTEM_SIGNS):
+                raise BackendError(
+                    f"onnxruntime cannot load {self._path.name} here",
+                    got=error,
+                    fix="use fewer threads, or raise the limits of this process (ulimit -v, -u)",
+                ) from error
             raise BundleError(
                 f"graph {self._path.name}",
                 got=error,
@@ -160,6 +170,30 @@ class OnnxRuntimeEngine(Closing):
     def close(self) -> None:
         """Drop the session."""
         self._session, self._forked = None, False
+
+
+def require_threads(count: int) -> None:
+    """Raise BackendError where the system does not let this process start `count` more threads at once.
+
+    onnxruntime would wait for ever for a thread that cannot start, or blame the graph.
+    """
+    done, started = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError) as error:
+        raise BackendError(
+            "onnxruntime needs more threads than this process may start",
+            got=f"a limit that allows {len(started)} more (ulimit -u, ulimit -v, or of the container)",
+            expected=f"{count} more",
+            fix="use fewer, with --threads or threads=",
+        ) from error
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
 
 
 _living = in_forked_child(OnnxRuntimeEngine.forget)

@@ -21,7 +21,7 @@ from topos_rt.head.topology import Topology
 from topos_rt.model.locations import locations
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
 from topos_rt.support.directories import recover
-from topos_rt.support.files import write_atomic
+from topos_rt.support.files import refuse_url, write_atomic
 from topos_rt.support.machine import sha256_of
 from topos_rt.support.strictjson import AGAIN
 
@@ -65,7 +65,7 @@ class Bundle:
             rig = None if manifest.rig is None else Rig.load(path / manifest.rig)
         except MeshInputError as error:
             raise BundleError(
-                "bundle data", got=error, expected="sound topology and rig files", fix=AGAIN
+                "bundle data", got=error.brief, expected="sound topology and rig files", fix=AGAIN
             ) from error
         if rig is not None and rig.num_vertices != topology.num_vertices:
             raise BundleError(
@@ -127,6 +127,8 @@ def _locate(model: str | os.PathLike[str]) -> Path:
     if isinstance(model, str) and model in known:
         return known[model]
     path = Path(model)
+    if isinstance(model, str):
+        refuse_url(model, f"model {model}")
     try:
         try:
             mode = path.stat().st_mode

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -79,6 +80,8 @@ def _known(error: BaseException, program: str) -> ToposError | None:
         return (
             None if extra is None else MissingExtraError.needs(f"{program}: the module {error.name}", extra)
         )
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # tempfile's words
+        return InputError("temporary files", got=error.strerror, fix="set TMPDIR to a directory")
     if isinstance(error, FileNotFoundError):
         try:
             os.getcwd()
@@ -127,6 +130,30 @@ def occupy_standard_streams() -> None:
                 os.open(os.devnull, os.O_RDWR)
         if number and getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def only_ours_on_stdout() -> Iterator[None]:
+    """Send to standard error what libraries print on standard output past Python, as onnxruntime does.
+
+    So whoever reads our output, such as the JSON of `--json`, gets nothing else.
+    """
+    real = sys.stdout
+    if real is not sys.__stdout__ or real is None or real.fileno() != 1:  # somebody has taken it over
+        yield
+        return
+    real.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = open(kept, "w", encoding=real.encoding, errors=real.errors, closefd=False)  # noqa: SIM115
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        sys.stdout = real
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def abandon(stream: object) -> None:

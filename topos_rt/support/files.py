@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _FIXES = {
 # File systems whose directories cannot be flushed say so with one of these.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
 # Links here, such as /dev/stdout, are the system's: one that leads to a plain file must not be replaced.
+_URL = re.compile(r"[a-z][a-z0-9+.-]{1,10}://", re.IGNORECASE)
 _SYSTEM = ("/dev", "/dev/fd", "/proc", "/sys")
 
 
@@ -94,6 +96,12 @@ def write_atomic(
         _write(target, data, mode)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def refuse_url(source: str, what: str) -> None:
+    """Raise InputError for the address of something on a network, which nothing here fetches."""
+    if _URL.match(source) and not os.path.lexists(source):
+        raise InputError(what, got="a URL", expected="a file on this machine", fix="download it first")
 
 
 def read_json(path: Path, what: str, limit: int = 64 << 20) -> Any:
