@@ -7,7 +7,7 @@ PIP      := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c 
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 CODE     := topos_rt models export training benchmarks
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench lowest clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make lint     ruff, import-linter and mypy"
 	@echo "make format   let ruff fix and format"
 	@echo "make bench    time the pipeline on this machine"
+	@echo "make lowest   test the runtime with the oldest packages that pyproject.toml allows"
 	@echo "make clean    remove $(VENV) and everything built"
 
 demo: $(VENV)/.runtime
@@ -36,6 +37,9 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.runtime
 	$(BIN)/topos-rt bench $(PORTRAIT)
+
+lowest:
+	.ci/lowest $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist out tests/js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis

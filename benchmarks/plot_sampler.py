@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from topos_rt.flow.solvers import SOLVERS
-from topos_rt.support.files import write_atomic
+from topos_rt.support.files import read_json, write_atomic
 
 _PALETTE: Any = plt.get_cmap("tab10")
 _COLOURS = {name: _PALETTE(i) for i, name in enumerate(SOLVERS)}
@@ -30,7 +29,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()
-    result = json.loads(arguments.results.read_text())
+    result = read_json(arguments.results, "the results")
     write_atomic(arguments.picture, _draw(result), parents=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,6 @@ def report(measure: Callable[[], dict[str, Any]], path: Path | None) -> int:
         if path:
             write_atomic(path, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
     except ToposError as error:
-        print(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0

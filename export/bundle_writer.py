@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from topos_rt.model.manifest import (
     PointSpec,
     WeightsInfo,
 )
+from topos_rt.support.directories import replacing
 from topos_rt.support.files import write_atomic
 
 
@@ -58,7 +58,7 @@ class BundleContents:
 def write_bundle(
     contents: BundleContents, out: Path, texts: Mapping[str, str], half_storage: bool = False
 ) -> Manifest:
-    """Export, compare with PyTorch, and write `out`, which appears whole or not at all.
+    """Export, compare with PyTorch, and write `out`, which is replaced whole or not at all.
 
     texts: the contents of more files by name, such as a model card.
     half_storage: keep large weights as FP16 on disk and cast them back to FP32 when a graph is loaded. The
@@ -76,6 +76,8 @@ def staged(out: Path, manifest_name: str = MANIFEST_NAME) -> Iterator[Path]:
 
     Raises OutputError when `out` holds anything but a bundle with that manifest.
     """
+    if out.is_file():
+        raise OutputError(f"cannot write the bundle to {out}", got="a file", expected="a directory")
     if out.exists() and not (out / manifest_name).exists() and any(out.iterdir()):
         raise OutputError(
             f"cannot write the bundle to {out}",
@@ -83,15 +85,8 @@ def staged(out: Path, manifest_name: str = MANIFEST_NAME) -> Iterator[Path]:
             expected="a new directory or an old bundle",
             fix="choose another place",
         )
-    staging = out.with_name(f".{out.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
+    with replacing(out) as staging:
         yield staging
-        shutil.rmtree(out, ignore_errors=True)
-        staging.rename(out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def round_to_half(*networks: torch.nn.Module) -> None:

@@ -14,6 +14,7 @@ from topos_rt.head.lod import Lod
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.support.directories import replacing
 from topos_rt.support.files import check_writable
 
 SHARES = (0.5, 0.25)  # shares of the triangles that levels 1, 2 … keep
@@ -39,12 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make the levels for the bundle's mean head, store them in its topology, and renew the manifest."""
     bundle = Bundle.open(arguments.bundle)
-    manifest, path = bundle.manifest, bundle.path / bundle.manifest.topology
-    check_writable(path)
+    manifest = bundle.manifest
+    check_writable(bundle.path / manifest.topology)
     positions = bundle.hierarchy.levels[0].features[:, :3] @ manifest.frame.rotation.T
     topology = with_lods(bundle.topology, positions[None] * manifest.frame.radius_m, bundle.rig)
-    topology.save(path)
-    write_manifest(bundle.path, manifest)
+    with replacing(bundle.path, keep=True) as staging:
+        topology.save(staging / manifest.topology)
+        write_manifest(staging, manifest)
     for level, lod in enumerate(topology.lods, 1):
         print(f"level {level}: {len(lod.vertices):,} vertices, {len(lod.triangles):,} triangles")
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from topos_rt.errors import InputError
+from topos_rt.errors import InputError, shortened
 
 # The errors that torch.load is known to raise on damaged files.
 _DAMAGE = (
     RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, OverflowError,
-    MemoryError, zipfile.BadZipFile,
+    MemoryError, AssertionError, struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 _EXPECTED = "a state dict as PyTorch (.pth) or safetensors writes it"
-_LISTED = 10
+_LISTED = 80  # characters of the keys that a message lists
+_TIED = 4  # how often, on average, a stored number may be used: networks tie few weights
 _COMPILED = "_orig_mod."  # the prefix that torch.compile puts before every key
 
 
@@ -95,7 +98,24 @@ def as_state(loaded: object, what: str) -> dict[str, Tensor]:
 
 
 def as_float32(state: Mapping[str, Tensor], what: str, fix: str) -> dict[str, Tensor]:
-    """Return the tensors as dense FP32. Raises InputError where values are not finite numbers."""
+    """Return the tensors as dense FP32.
+
+    Raises InputError where values are not finite numbers, and for tensors that would take more memory than
+    there are bytes for them in the file.
+    """
+    stored = {
+        value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
+        for value in state.values()
+        if value.layout == torch.strided
+    }
+    total = sum(value.numel() * value.element_size() for value in state.values())
+    if total > _TIED * sum(stored.values()):
+        raise InputError(
+            what,
+            got=f"tensors of {total:,} bytes made from {sum(stored.values()):,}",
+            expected="each number in the file",
+            fix=fix,
+        )
     for key, value in state.items():
         if value.layout != torch.strided or not value.is_floating_point():
             raise InputError(
@@ -111,7 +131,7 @@ def as_float32(state: Mapping[str, Tensor], what: str, fix: str) -> dict[str, Te
 def load_into(module: nn.Module, state: Mapping[str, Tensor], what: str, fix: str) -> None:
     """Make `state` the module's parameters and buffers, without copying; every key and shape must fit.
 
-    Raises InputError naming the first key of another shape, or up to ten missing and unexpected keys.
+    Raises InputError naming the first key of another shape, or the first missing and unexpected keys.
     """
     expected = module.state_dict()
     for key, value in expected.items():
@@ -138,9 +158,12 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], what: str, fix: st
 
 
 def listed(keys: Sequence[str]) -> str:
-    """Return the first ten keys as text, and the number of the others."""
-    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return ", ".join(keys[:_LISTED]) + more
+    """Return the first keys as text of some 80 characters, and the number of the others."""
+    shown = 1
+    while shown < len(keys) and len(", ".join(keys[: shown + 1])) <= _LISTED:
+        shown += 1
+    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
+    return ", ".join(shortened(key, _LISTED) for key in keys[:shown]) + more
 
 
 def _read_safetensors(path: Path, what: str, fix: str) -> dict[str, Tensor]:
@@ -149,7 +172,7 @@ def _read_safetensors(path: Path, what: str, fix: str) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, *_DAMAGE) as error:
         raise InputError(
             what, got=f"a damaged or truncated file ({error})", expected=_EXPECTED, fix=fix
         ) from error

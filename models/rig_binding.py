@@ -164,7 +164,10 @@ def near_regressor(
             offsets = (template[ids] - joint).astype(np.float64)
             scale = np.abs(offsets).max()
             system = np.vstack([np.ones(len(ids)), offsets.T / scale])
-            weights = np.linalg.pinv(system, rcond=1e-6) @ [1.0, 0, 0, 0]
+            try:
+                weights = np.linalg.pinv(system, rcond=1e-6) @ [1.0, 0, 0, 0]
+            except np.linalg.LinAlgError:  # coordinates too far apart for any answer
+                continue
             missed = np.linalg.norm(weights @ offsets) / scale
             if missed < 1e-5 and abs(weights.sum() - 1) < 1e-5 and np.abs(weights).sum() < 20:
                 return ids, weights / weights.sum()

@@ -12,6 +12,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+# Before anything imports onnxruntime; see topos_rt.engines.onnxruntime.library.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from tests.gpu import host_gpu
 from tests.tiny_bundle import write_tiny_bundle
 from topos_rt import pipeline
@@ -48,6 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def key_of_the_engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests, and the processes that they start, away from the user's own key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOPOS_RT_CACHE_KEY", str(tmp_path_factory.mktemp("state") / "key"))
+        yield
 
 
 @pytest.fixture(scope="session")

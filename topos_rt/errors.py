@@ -39,7 +39,8 @@ class ToposError(Exception):
         expected: what would have been right.
         fix: what to do about it.
 
-    The arguments are also attributes of the same names; `str()` joins those that were given into one line.
+    The arguments are also attributes of the same names; `str()` joins those that were given into one line, in
+    which what was found takes 200 characters at most.
     """
 
     exit_code: ClassVar[int] = 1
@@ -51,8 +52,13 @@ class ToposError(Exception):
         self.expected = expected
         self.fix = fix
 
+    @property
+    def brief(self) -> str:
+        """What is wrong and what was found, for a message that quotes this one and has its own remedy."""
+        return one_line(self.what if self.got is None else f"{self.what}: {shortened(self.got)}")
+
     def __str__(self) -> str:
-        facts = {"got": self.got, "expected": self.expected}
+        facts = {"got": self.got if self.got is None else shortened(self.got), "expected": self.expected}
         told = "; ".join(f"{word} {fact}" for word, fact in facts.items() if fact is not None)
         line = f"{self.what}: {told}" if told else self.what
         return one_line(line if self.fix is None else f"{line}; fix: {self.fix}")
@@ -129,5 +135,22 @@ def choose(name: str, table: Mapping[str, T], kind: str) -> T:
 
 def one_line(text: str) -> str:
     """Return `text` as one printable line: line breaks become spaces, control characters are escaped."""
-    text = re.sub(r"\s*[\r\n\v\f\u0085\u2028\u2029]+\s*", " ", text.strip())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return printable(re.sub(r"\s*[\r\n\v\f\u0085\u2028\u2029]+\s*", " ", text.strip()))
+
+
+def printable(text: str) -> str:
+    """Return `text` with all but printable characters and newlines escaped.
+
+    Whatever a terminal would obey, such as the escape sequences of a file's strings, becomes harmless text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def shortened(value: object, limit: int = 200) -> str:
+    """Return `value` as text of at most `limit` characters, whose end says that more was cut off."""
+    text = str(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

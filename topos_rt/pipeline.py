@@ -231,7 +231,7 @@ class HeadPipeline(Closing):
     def retopologize(
         self,
         points: np.ndarray,
-        normals: np.ndarray,
+        normals: np.ndarray | None = None,
         *,
         seed: int | None = None,
         align: bool = False,
@@ -243,7 +243,7 @@ class HeadPipeline(Closing):
         Args:
             points: [P,3] on the head's surface, metres, +Y up, facing +Z, P >= 16; ten thousand or more are
                 best. `topos_rt.read_scan` reads them from files.
-            normals: [P,3], outward, of any length but zero.
+            normals: [P,3], outward, of any length but zero; None estimates them, as `read_scan` does.
             seed: None takes the mean of the VAE's posterior; a seed takes a sample, as the release does.
             align: find the orientation first, where it is unknown. The head keeps the orientation of the
                 points; "rotation" in its metadata, [3,3], turns an upright head that faces +Z into it.
@@ -254,7 +254,7 @@ class HeadPipeline(Closing):
         Raises:
             MeshInputError: the points or normals cannot be used or, with align, are not a head.
             OptionError: a seed or number of passes out of range.
-            MissingExtraError: SciPy is not installed.
+            MissingExtraError: SciPy is needed but not installed.
             Cancelled: the callback returned False.
             BackendError: an engine failed.
         """

@@ -6,14 +6,14 @@ python -m training.card --bundle topos_rt/bundles/mini --results benchmarks/resu
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from topos_rt.bench.work import model_digest
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.manifest import FlowSpec
-from topos_rt.support.files import write_atomic
+from topos_rt.support.directories import replacing
+from topos_rt.support.files import read_json, write_atomic
 
 _ROWS = {
     "reference": "preset `reference`: 50 Euler steps, the model's own guidance and temperature",
@@ -87,11 +87,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()
     bundle = Bundle.open(args.bundle)
-    results = json.loads(args.results.read_text())
-    if results["model"]["sha256"] != model_digest(bundle):
+    results = read_json(args.results, "the results")
+    if not isinstance(results, dict) or results.get("model", {}).get("sha256") != model_digest(bundle):
         parser.error("--results: measured on another model than this bundle's; run training.evaluate again")
-    write_atomic(args.bundle / "MODEL_CARD.md", card(results, bundle.manifest.flow).encode())
-    write_manifest(args.bundle, bundle.manifest)
+    with replacing(args.bundle, keep=True) as staging:
+        write_atomic(staging / "MODEL_CARD.md", card(results, bundle.manifest.flow).encode())
+        write_manifest(staging, bundle.manifest)
 
 
 if __name__ == "__main__":

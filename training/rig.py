@@ -15,6 +15,7 @@ import numpy as np
 from models.rig_binding import RigSource
 from topos_rt.head.rig import Rig
 from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.support.directories import replacing
 from topos_rt.support.similarity import sphere_frame
 from training.heads import HeadModel
 
@@ -89,8 +90,10 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="a bundle of mini, whose rig is replaced")
     bundle = Bundle.open(parser.parse_args().bundle, verify=False)
     assert bundle.manifest.rig is not None, "mini has a rig"
-    make_rig(HeadModel.load(), bundle.manifest.frame.radius_m).save(bundle.path / bundle.manifest.rig)
-    write_manifest(bundle.path, bundle.manifest)
+    rig = make_rig(HeadModel.load(), bundle.manifest.frame.radius_m)
+    with replacing(bundle.path, keep=True) as staging:
+        rig.save(staging / bundle.manifest.rig)
+        write_manifest(staging, bundle.manifest)
 
 
 if __name__ == "__main__":

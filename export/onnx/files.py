@@ -15,6 +15,7 @@ import torch
 from export.onnx.forms import EXPORTED_OPSET, half_form, plain_form
 from export.onnx.graphs import OnnxGraph
 from export.onnx.weights_file import WeightsFile
+from topos_rt.engines.onnxruntime import library
 from topos_rt.errors import BackendError
 from topos_rt.support.files import write_atomic
 
@@ -73,7 +74,7 @@ def compare(graph: OnnxGraph, path: Path) -> float:
 
     Raises BackendError where it is above 1e-5.
     """
-    import onnxruntime
+    onnxruntime = library()
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     got = session.run(list(graph.outputs), {name: value.numpy() for name, value in graph.inputs.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,5 +226,5 @@ def _check(model: Mapping[str, Any], source: str) -> None:
 
 def _refuse(what: str, got: Any, expected: str) -> None:
     raise InputError(
-        what, got=repr(got)[:80], expected=expected, fix="use the configuration of this checkpoint"
+        what, got=reprlib.repr(got), expected=expected, fix="use the configuration of this checkpoint"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from topos_rt.errors import MeshInputError
 from topos_rt.formats.mesh_reader import MeshFile, read_mesh
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.topology import Topology
+from topos_rt.support.npyfile import read_arrays
 from topos_rt.support.similarity import sphere_frame
 
 FACES = "faces.npy"
@@ -197,14 +197,10 @@ def _read_ids(path: Path, columns: int, expected: str) -> np.ndarray:
     return array
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     """Load an array or a dict of them. Pickled objects are refused, since NumPy would run them."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        return read_arrays(path)
     except FileNotFoundError as error:
         raise MeshInputError(
             str(path),
@@ -212,12 +208,8 @@ def _load(path: Path) -> Any:
             expected="it in the topology folder",
             fix="copy the release's data folder whole",
         ) from error
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
-        reason = (
-            "pickled objects"
-            if "allow_pickle" in str(error) or "Object arrays" in str(error)
-            else "a damaged file"
-        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise MeshInputError(str(path), got=reason, expected="plain NumPy arrays", fix=_SAME) from error
 
 

@@ -15,6 +15,7 @@ from topos_rt.formats.seams import split_seams
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.support.directories import replacing
 from topos_rt.support.files import check_writable
 from topos_rt.support.similarity import sphere_frame
 
@@ -58,10 +59,13 @@ def run(arguments: argparse.Namespace) -> None:
     out = bundle.path / (bundle.manifest.rig or _RIG_FILE) if inside else arguments.out
     check_writable(out)
     rig = make_rig(read_character(arguments.character), bundle.topology)
-    rig.save(out)
     if inside:
         name = out.relative_to(bundle.path).as_posix()
-        write_manifest(bundle.path, dataclasses.replace(bundle.manifest, rig=name))
+        with replacing(bundle.path, keep=True) as staging:
+            rig.save(staging / name)
+            write_manifest(staging, dataclasses.replace(bundle.manifest, rig=name))
+    else:
+        rig.save(out)
     binding = rig.binding
     assert binding is not None
     print(

@@ -75,6 +75,11 @@ BAD: dict[str, tuple[Change, str]] = {
     "a text": (put("samples_ms", "head", value=["1"] * 20), "samples of 'head'"),
     "a truth": (put("samples_ms", "head", value=[True] * 20), "samples of 'head'"),
     "infinity": (put("samples_ms", "head", value=[float("inf")] * 20), "samples of 'head'"),
+    "a number without end": (put("samples_ms", "head", value=[10**400] * 20), "samples of 'head'"),
+    "a negative time": (put("samples_ms", "head", value=[-1.0] * 20), "samples of 'head'"),
+    "the least number": (put("samples_ms", "head", value=[5e-324] * 20), "samples of 'head'"),
+    "lists": (put("samples_ms", "head", value=[[1.0]] * 20), "samples of 'head'"),
+    "an unknown setting": (put("settings", "sampling", "\x1b[2J", value=1), "key of settings.sampling"),
 }
 
 
@@ -97,6 +102,22 @@ def test_what_is_no_result(tmp_path: Path, data: bytes, message: str) -> None:
     path.write_bytes(data)
     with pytest.raises(InputError, match=message):
         load(path)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"9" * 5000, b'{"format": ' + b"9" * 5000 + b"}"])
+def test_json_that_python_gives_up_on(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is not JSON") as caught:
+        load(path)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("value", [[1.0], "fast", {"a": 1}, 0, -1.0, 10**400, True, None, float("nan")])
+def test_a_ceiling_that_is_no_time_says_nothing_about_the_machine(value: object) -> None:
+    b = made(105.0, seed=1)
+    b["ceilings"]["gemm"]["ms"]["p50"] = value
+    assert compare_results(made(), b, 0.0)["drift"] == 0
 
 
 def test_no_such_file(tmp_path: Path) -> None:

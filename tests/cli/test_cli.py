@@ -21,8 +21,9 @@ from tests.sample_pictures import BAD_FILES, RGB, encode
 from tests.support.test_files import System
 from topos_rt import __version__
 from topos_rt.cli import main as cli
-from topos_rt.cli.main import COMMANDS, INTERRUPTED, main
+from topos_rt.cli.main import COMMANDS, main
 from topos_rt.support import files
+from topos_rt.support.boundary import INTERRUPTED
 
 pytestmark = pytest.mark.usefixtures("whole_pictures")
 

@@ -17,10 +17,11 @@ from PIL import Image
 import topos_rt
 from topos_rt import pipeline
 from topos_rt.cli import writing
-from topos_rt.cli.main import INTERRUPTED, main
+from topos_rt.cli.main import main
 from topos_rt.errors import BackendError
 from topos_rt.model.networks import Networks
 from topos_rt.pictures import preview
+from topos_rt.support.boundary import INTERRUPTED
 
 pytestmark = pytest.mark.usefixtures("whole_pictures")
 

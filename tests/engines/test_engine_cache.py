@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from topos_rt.engines import cache as engine_cache
+from topos_rt.engines import trust
 from topos_rt.engines.cache import (
     BuildReport,
     EngineCache,
@@ -94,6 +95,13 @@ def change(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     path.write_text(json.dumps(tree))
 
 
+def of_another_engine(path: Path) -> None:
+    """Write a genuine sidecar for the key of another engine, as two keys with the same stem would."""
+    said = dataclasses.replace(Sidecar.load(path), key=another(backend_version="1.5"))
+    said = dataclasses.replace(said, digest=trust.digest(path.stem, said.signed_part()))
+    path.write_text(json.dumps(dataclasses.asdict(said)))
+
+
 def flipped(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[500] ^= 1
@@ -109,13 +117,10 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     "sidecar cut short": (lambda _, side: side.write_text(side.read_text()[:90]), "not one of ours"),
     "sidecar of something else": (lambda _, side: side.write_text('{"a": 1}'), "an unknown key"),
     "sidecar of a later format": (
-        lambda _, side: change(side, lambda tree: tree.update(format="topos_rt.engine/2")),
-        "the format 'topos_rt.engine/2'",
+        lambda _, side: change(side, lambda tree: tree.update(format="topos_rt.engine/3")),
+        "the format 'topos_rt.engine/3'",
     ),
-    "sidecar of another engine": (
-        lambda _, side: change(side, lambda tree: tree["key"].update(backend_version="1.5")),
-        "that of another engine",
-    ),
+    "sidecar of another engine": (lambda _, side: of_another_engine(side), "that of another engine"),
     "sidecar too large": (lambda _, side: side.write_text(" " * (1 << 20) + "{}"), "not one of ours"),
     "sidecar a directory": (lambda _, side: (side.unlink(), side.mkdir()), "Is a directory"),
 }
@@ -285,7 +290,7 @@ def test_a_cache_that_cannot_be_written_to(tmp_path: Path, case: str) -> None:
 
 
 def test_a_full_disk(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, **options: Any) -> None:
         raise OutputError(f"cannot write {path}", got="No space left on device")
 
     monkeypatch.setattr(engine_cache, "write_atomic", full)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
+import signal
+import threading
 import time
 import warnings
 import weakref
@@ -97,6 +100,51 @@ def test_the_precision_is_settled_by_bundle_backend_and_caller(tiny_bundle: Path
     assert settled(bundle, "tensorrt-rtx", None) == wide
     with pytest.raises(BundleError, match="FP16 graphs of the bundle"):
         settled(bundle, "tensorrt-rtx", "fp16")
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_ctrl_c_ends_a_build_wherever_it_comes(
+    graph: Path, options: EngineOptions, monkeypatch: pytest.MonkeyPatch, thread: bool
+) -> None:
+    """TensorRT swallows what Python raises in the code of ours that it calls: monitors and loggers."""
+    module = importlib.import_module("topos_rt.engines.tensorrt.build")
+    real, places = signal.getsignal(signal.SIGINT), 0
+    assert real is signal.default_int_handler
+
+    def interrupt() -> None:
+        if thread:  # as TensorRT may call from threads of its own
+            worker = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+            worker.start()
+            worker.join()
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    take = module.Messages._take
+    for at in range(1, 6):
+        calls: list[int] = []
+
+        def taken(self: Any, error: bool, text: str, at: int = at, calls: list[int] = calls) -> None:
+            calls.append(1)
+            if len(calls) == at:
+                interrupt()
+            take(self, error, text)
+
+        monkeypatch.setattr(module.Messages, "_take", taken)
+        with pytest.raises(KeyboardInterrupt):
+            RTX.plan(graph, options)
+        places += 1
+    monkeypatch.undo()
+    for share in (0.0, 0.5):
+
+        def progress(graph: str, done: float, share: float = share) -> None:
+            if done >= share:
+                interrupt()
+
+        with pytest.raises(KeyboardInterrupt):
+            RTX.plan(graph, replace(options, progress=progress))
+        places += 1
+    assert places == 7 and signal.getsignal(signal.SIGINT) is real
+    assert RTX.plan(graph, options).built
 
 
 @pytest.mark.parametrize("half, weights", [(True, None), (False, None), (True, "w.bin"), (False, "w.bin")])

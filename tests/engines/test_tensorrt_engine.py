@@ -21,6 +21,7 @@ from topos_rt.engines.cache import EngineCache, EngineCacheWarning
 from topos_rt.engines.tensorrt import backend as tensorrt
 from topos_rt.engines.tensorrt import engine as tensorrt_engine
 from topos_rt.engines.tensorrt import plan as tensorrt_plan
+from topos_rt.engines.trust import read_signed, write_signed
 from topos_rt.errors import BackendError, InputError, MissingExtraError, ToposError
 from topos_rt.gpu import cuda
 from topos_rt.pipeline import HeadPipeline
@@ -170,7 +171,7 @@ def kernels(options: EngineOptions) -> list[Path]:
 def test_compiled_kernels_are_kept(trt: Any, graph: Path, options: EngineOptions) -> None:
     RTX.load(graph, options).close()
     (path,) = kernels(options)
-    assert path.read_bytes() == b"kernels" and path.name.endswith(".sm89.jit")
+    assert read_signed(path) == b"kernels" and path.name.endswith(".sm89.jit")
     before = path.stat().st_mtime_ns
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -179,7 +180,7 @@ def test_compiled_kernels_are_kept(trt: Any, graph: Path, options: EngineOptions
     engine = RTX.load(graph, options)
     trt.runtime_cache = b"more kernels"
     engine.close()
-    assert path.read_bytes() == b"more kernels"
+    assert read_signed(path) == b"more kernels"
     assert EngineCache(options.cache).entries()[0].bytes > len(b"more kernels")
 
 
@@ -191,7 +192,7 @@ def test_compiled_kernels_outlive_a_program_that_does_not_close(
     assert kernels(options) == []
     engine.run({"x": X})
     (path,) = kernels(options)
-    assert path.read_bytes() == b"kernels"
+    assert read_signed(path) == b"kernels"
     before = path.stat().st_mtime_ns
     engine.run({"x": X})
     engine.close()
@@ -235,7 +236,7 @@ def test_a_copy_that_fails_leaves_none_in_flight(
 def test_an_error_is_told_with_its_own_words_only(trt: Any, graph: Path, options: EngineOptions) -> None:
     """What TensorRT logs about stale kernels has nothing to do with a later failure."""
     RTX.load(graph, options).close()
-    kernels(options)[0].write_bytes(b"of another driver")
+    write_signed(kernels(options)[0], b"of another driver")
     with pytest.warns(EngineCacheWarning, match="another GPU"), RTX.load(graph, options) as engine:
         trt.fail = "kernel"
         with pytest.raises(BackendError) as caught:
@@ -249,10 +250,21 @@ def test_kernels_of_another_gpu_are_told_of_and_replaced(
 ) -> None:
     RTX.load(graph, options).close()
     (path,) = kernels(options)
-    path.write_bytes(b"of another driver")
+    write_signed(path, b"of another driver")
     with pytest.warns(EngineCacheWarning, match="another GPU, driver or version, or damaged") as caught:
         RTX.load(graph, options).close()
-    assert len(caught) == 1 and path.read_bytes() == b"kernels"
+    assert len(caught) == 1 and read_signed(path) == b"kernels"
+
+
+def test_kernels_that_somebody_else_may_have_written_are_not_loaded(
+    trt: Any, graph: Path, options: EngineOptions
+) -> None:
+    RTX.load(graph, options).close()
+    (path,) = kernels(options)
+    path.write_bytes(b"kernels")  # they would be accepted, but carry no digest
+    with pytest.warns(EngineCacheWarning, match="are not used: it is not one of ours"):
+        RTX.load(graph, options).close()
+    assert read_signed(path) == b"kernels"
 
 
 def test_kernels_that_cannot_be_read_or_written(trt: Any, graph: Path, options: EngineOptions) -> None:

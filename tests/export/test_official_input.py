@@ -149,7 +149,7 @@ CASES: dict[str, tuple[Callable[[Release], object], str]] = {
         set_config(model_channels=48), r"--dit \S+: key pos_emb: got shape \[\d+, 32\]; expected \[\d+, 48\]"
     ),
     "more blocks": (
-        set_config(num_blocks=2), r"--dit \S+: keys: got 20 missing \(blocks.1.\S+, .* and 10 more",
+        set_config(num_blocks=2), r"--dit \S+: keys: got 20 missing \(blocks.1.\S+, .* and \d+ more",
     ),
     "extra keys": (
         change_state(VAE, lambda s: s.update(x=torch.ones(1), y=torch.ones(1))), r"got 2 unexpected \(x, y\)"
@@ -193,7 +193,7 @@ CASES: dict[str, tuple[Callable[[Release], object], str]] = {
         change_array("edges.npy", lambda e: np.stack([e[:, 0] * 5 % 108, e[:, 1] * 5 % 108], 1)),
         r"edges of which \d+% are sides",
     ),
-    "truncated edges": (truncate("edges.npy"), "edges.npy: got a damaged file"),
+    "truncated edges": (truncate("edges.npy"), r"edges.npy: got an array of [\d,]+ bytes in a file of"),
     "faces out of range": (
         change_array("faces.npy", lambda f: f + 1), r"faces.npy: vertex ids: got 1\.\.108",
     ),

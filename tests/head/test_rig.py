@@ -48,7 +48,7 @@ def test_rig_shape_is_dense_on_request() -> None:
     [
         ({"joint_names": ("a", "a")}, "joint names: got a repeated name"),
         ({"joint_names": ()}, "rig joints: got none"),
-        ({"joint_names": ("",)}, "joint names: got an empty one"),
+        ({"joint_names": ("",)}, "joint names: got one that is empty"),
         ({"joint_parents": np.array([0])}, "joint_parents: got 0; expected -1 or earlier"),
         ({"joint_parents": np.array([-1.0])}, "joint_parents: got dtype float64; expected int32"),
         ({"joint_positions": np.full((1, 3), np.nan)}, "joint_positions: got nan"),

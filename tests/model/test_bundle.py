@@ -110,9 +110,11 @@ def located(*locations: str) -> Callable[[bytes], bytes]:
 def hidden(data: bytes) -> bytes:
     """Add a reference to weights outside, in a constant, with the key's length written in two bytes."""
     tensor = graphs.external("w", "../w.st", [3])
+    node = onnx.helper.make_node("Constant", [], ["w"], value=tensor)
+    node.name = "location"  # the word, where no reference is
     model = onnx.load_from_string(data)
-    model.graph.node.append(onnx.helper.make_node("Constant", [], ["w"], value=tensor))
-    return model.SerializeToString().replace(b"\x0a\x08location\x12\x07", b"\x0a\x88\x00location\x12\x07")
+    model.graph.node.append(node)
+    return bytes(model.SerializeToString())
 
 
 def write(text: str | bytes) -> Change:
@@ -204,6 +206,12 @@ def test_a_bad_bundle_is_refused_with_one_line(case: str, own_bundle: Path) -> N
         Bundle.open(own_bundle)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_a_bundle_that_a_killed_process_moved_aside_is_put_back(own_bundle: Path) -> None:
+    own_bundle.rename(own_bundle.with_name(f".{own_bundle.name}.topos-rt-old"))
+    assert Bundle.open(own_bundle).manifest.name == "tiny"
+    assert own_bundle.is_dir()
 
 
 def test_open(tiny_bundle: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_graph_that_does_not_load_closes_the_others(
     closed: list[str] = []
     close = module.OnnxRuntimeEngine.close
     monkeypatch.setattr(
-        module.OnnxRuntimeEngine, "close", lambda self: (closed.append(self._name), close(self))
+        module.OnnxRuntimeEngine, "close", lambda self: (closed.append(self._path.name), close(self))
     )
     graph = onnx.load(own_bundle / "vae_encoder.onnx", load_external_data=False)
     graph.graph.node[0].op_type = "Nonsense"

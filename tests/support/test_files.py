@@ -56,13 +56,116 @@ def test_mode_follows_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "head.glb").stat().st_mode) == 0o640
 
 
-def test_follows_a_symbolic_link(tmp_path):
-    (tmp_path / "real").mkdir()
-    link = tmp_path / "link.glb"
-    link.symlink_to(tmp_path / "real" / "head.glb")
+LINKS = {
+    "to a file": lambda place: (place / "other").write_bytes(b"other"),
+    "to a read-only file": lambda place: (place / "other").touch(0o444),
+    "to nothing": lambda place: None,
+    "to itself": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LINKS)
+def test_a_symbolic_link_is_replaced_and_never_written_through(tmp_path, case):
+    (tmp_path / "elsewhere").mkdir()
+    make, link = LINKS[case], tmp_path / "head.glb"
+    aim = tmp_path / "elsewhere" / "other"
+    if make is None:
+        aim = link
+    else:
+        make(tmp_path / "elsewhere")
+    before = {p: p.read_bytes() for p in (tmp_path / "elsewhere").iterdir()}
+    link.symlink_to(aim)
+    check_writable(link)
     write_atomic(link, b"x")
-    assert link.is_symlink()
-    assert (tmp_path / "real" / "head.glb").read_bytes() == b"x"
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"x"
+    assert {p: p.read_bytes() for p in (tmp_path / "elsewhere").iterdir()} == before
+    assert names(tmp_path) == ["elsewhere", "head.glb"]
+
+
+def test_a_link_that_is_planted_between_check_and_rename_is_replaced(tmp_path, monkeypatch):
+    victim, path = tmp_path / "victim", tmp_path / "head.glb"
+    victim.write_bytes(b"precious")
+
+    def plant(source, target):
+        Path(target).symlink_to(victim)
+        os.rename(source, target)
+
+    monkeypatch.setattr(files, "os", System(replace=plant))
+    write_atomic(path, b"x")
+    assert victim.read_bytes() == b"precious"
+    assert path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_planted_temporary_file_is_not_written_to(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(files.secrets, "token_hex", lambda size: "0" * 12)
+    victim, planted = tmp_path / "victim", tmp_path / ".topos-rt-000000000000.tmp"
+    victim.write_bytes(b"precious")
+    if kind == "link":
+        planted.symlink_to(victim)
+    else:
+        planted.write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="File exists"):
+        write_atomic(tmp_path / "head.glb", b"x")
+    assert victim.read_bytes() == b"precious"
+    assert planted.read_bytes() == (b"precious" if kind == "link" else b"theirs")
+
+
+def test_a_hard_link_keeps_its_bytes(tmp_path):
+    (tmp_path / "other").write_bytes(b"other")
+    os.link(tmp_path / "other", tmp_path / "head.glb")
+    write_atomic(tmp_path / "head.glb", b"x")
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
+def test_a_link_of_the_system_is_not_replaced(tmp_path):
+    needs.machine(Path("/dev/stdout").is_symlink(), "there is no /dev/stdout")
+    with (tmp_path / "out").open("w") as out:
+        for path in ("/dev/stdout", f"/dev/fd/{out.fileno()}", f"/proc/self/fd/{out.fileno()}"):
+            with pytest.raises(OutputError, match="a device or pipe"):
+                write_atomic(path, b"x")
+    assert Path("/dev/stdout").is_symlink()
+    assert (tmp_path / "out").read_bytes() == b""
+
+
+def test_the_file_and_then_its_directories_are_flushed(tmp_path, monkeypatch):
+    done = []
+
+    def fsync(descriptor):
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}").replace(str(tmp_path), ""))
+
+    def replace(source, target):
+        done.append("rename")
+        os.replace(source, target)
+
+    needs.machine(Path("/proc/self/fd").exists(), "there is no /proc")
+    monkeypatch.setattr(files, "os", System(fsync=fsync, replace=replace))
+    write_atomic(tmp_path / "a" / "b" / "head.glb", b"x", parents=True)
+    temporary = done.pop(2)
+    assert temporary.startswith("/a/b/.topos-rt-")
+    assert done == ["", "/a", "rename", "/a/b"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_bytes_that_do_not_reach_the_disk_leave_the_old_file(tmp_path, monkeypatch, number):
+    path = tmp_path / "head.glb"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(files, "os", System(fsync=fail_with(number)))
+    with pytest.raises(OutputError, match=os.strerror(number)):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["head.glb"]
+
+
+def test_a_file_system_that_cannot_flush_directories_will_do(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(files, "os", System(fsync=fsync))
+    write_atomic(tmp_path / "head.glb", b"x")
+    assert names(tmp_path) == ["head.glb"]
 
 
 def test_creates_directories_only_when_asked(tmp_path):

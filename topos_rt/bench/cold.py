@@ -88,7 +88,11 @@ def _environment() -> Iterator[dict[str, str]]:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="topos-rt-") as folder:
         environment["PYTHONPYCACHEPREFIX"] = folder
-        words = [sys.executable, "-c", "import onnxruntime, topos_rt.bench.session"]
+        words = [
+            sys.executable,
+            "-c",
+            "import topos_rt.bench.session, topos_rt.engines.onnxruntime as o; o.library()",
+        ]
         subprocess.run(words, capture_output=True, env=environment, check=False)
         yield environment
 

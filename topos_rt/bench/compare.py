@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.bench.result import HEADS
+from topos_rt.bench.result import HEADS, is_time
 from topos_rt.bench.session import HEAD, Request, Samples, Session, Tell, opened
 from topos_rt.bench.stats import difference
 from topos_rt.bench.work import model_digest
@@ -142,7 +142,8 @@ def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     """Return by what share the machine itself was faster or slower at a large product; 0 if not known."""
     same = all(_at(a, key) == _at(b, key) for key in _ONE_MACHINE)
     first, second = (_at(result, "ceilings.gemm.ms.p50") for result in (a, b))
-    return abs(float(second) / float(first) - 1) if same and first and second else 0.0
+    known = same and is_time(first) and is_time(second) and min(first, second) > 0
+    return abs(float(second) / float(first) - 1) if known else 0.0
 
 
 def _by_turns(sessions: tuple[Session, Session], runs: int, tell: Tell) -> tuple[Samples, Samples]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +19,7 @@ from topos_rt.engines import choose_backend
 from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import InputError, OptionError
 from topos_rt.flow.settings import SamplerSettings
+from topos_rt.support.files import read_json
 from topos_rt.support.machine import usable_cores
 
 FORMAT = "topos_rt.bench"
@@ -28,6 +27,7 @@ VERSION = 1
 HEADS, GRAPHS_ALONE = "heads", "graphs"
 _MAX_BYTES = 64 << 20
 _DECIMALS = 5  # of kept samples: 10 ns
+_SHORTEST_MS, _LONGEST_MS = 1e-6, 1e9
 
 
 def measure(
@@ -160,15 +160,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises InputError for any other file, another version of the schema, or a damaged file.
     """
     what = f"result {path}"
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        tree = json.loads(data) if len(data) <= _MAX_BYTES else None
-    except OSError as error:
-        raise InputError(what, got=error.strerror, expected="a file of 'topos-rt bench -o'") from error
-    except (ValueError, RecursionError) as error:
-        fix = "write it anew with 'topos-rt bench -o'"
-        raise InputError(f"{what} is not JSON", got=error, fix=fix) from error
+    tree = read_json(path, "result", _MAX_BYTES)
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         got = tree.get("format") if isinstance(tree, dict) else "no object"
         raise InputError(what, got=f"format {got!r}", expected=f"{FORMAT!r}", fix="see docs/bench.md")
@@ -189,6 +181,7 @@ _READ: dict[str, type | tuple[type, ...]] = {
     "settings.precision": str, "settings.threads": int, "settings.sampling": dict, "settings.input": str,
     "settings.evaluations": dict, "protocol.mode": str, "machine.cpu": str, "samples_ms": dict,
 }  # fmt: skip
+_SAMPLING = {"preset", *SamplerSettings.__dataclass_fields__}
 
 
 def _check(tree: Mapping[str, Any], what: str) -> None:
@@ -203,8 +196,16 @@ def _check(tree: Mapping[str, Any], what: str) -> None:
                 expected="as docs/bench.md says",
                 fix="measure again",
             )
+    for key in tree["settings"]["sampling"]:
+        if key not in _SAMPLING:
+            raise OptionError(
+                f"{what}: key of settings.sampling",
+                got=repr(key),
+                expected=f"one of: {', '.join(sorted(_SAMPLING))}",
+                fix="measure again",
+            )
     for name, values in tree["samples_ms"].items():
-        good = isinstance(values, list) and values and all(map(_is_time, values))
+        good = isinstance(values, list) and values and all(map(is_time, values))
         if not good:
             raise OptionError(
                 f"{what}: samples of {name!r}",
@@ -214,5 +215,7 @@ def _check(tree: Mapping[str, Any], what: str) -> None:
             )
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_time(value: object) -> bool:
+    """Whether a value is a time in ms that a measurement can give: from a nanosecond to days, or 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and (value == 0 or _SHORTEST_MS <= value <= _LONGEST_MS)  # type: ignore[operator]

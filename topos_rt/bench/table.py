@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from topos_rt.bench.session import STAGES, TO_GLB
+from topos_rt.errors import shortened
 
 _COLUMNS = ("min", "mean", "p50", "p90", "p95", "p99", "max")
 _LAPS = ("interpreter", "import", "load", "build", "warm_up", "first", "second", "to_first_head")
 _NAME = 18
+_LONGEST = 60  # characters of a text from a file
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -49,7 +51,7 @@ def comparison(found: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield f"as measured, each in its own run; the machine itself differed by {found['drift']:.1%}"
     for key, (first, second) in found["differs"].items():
-        yield f"{key}: {first} and {second}"
+        yield f"{key}: {shortened(first, _LONGEST)} and {shortened(second, _LONGEST)}"
     yield ""
     yield _row("p50, ms", ["A", "B", "change", "95 %", "interval", "A/A"])
     for name, row in found["rows"].items():
@@ -58,7 +60,7 @@ def comparison(found: Mapping[str, Any]) -> Iterator[str]:
         cells = [_ms(row["a_p50"]), _ms(row["b_p50"]), *shares, f"{row['a_a']:.1%}"]
         yield f"{_row(name, cells)}  {verdict}"
     if found["limit"] is not None:
-        names = ", ".join(found["slower"])
+        names = shortened(", ".join(found["slower"]))
         yield f"slower than the {found['limit']:.1%} allowed: {names}" if names else "within the limit"
 
 
@@ -104,7 +106,7 @@ def _statistics(row: Mapping[str, Any]) -> list[object]:
 
 
 def _row(name: str, cells: Iterable[object]) -> str:
-    return f"{name:<{_NAME}}" + "".join(f"{cell!s:>11}" for cell in cells)
+    return f"{shortened(name, _LONGEST):<{_NAME}}" + "".join(f"{cell!s:>11}" for cell in cells)
 
 
 def _ms(value: float) -> str:

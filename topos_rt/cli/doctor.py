@@ -25,6 +25,7 @@ from topos_rt.support.machine import nvidia_smi, usable_cores
 
 if TYPE_CHECKING:
     from topos_rt.engines.cache import Entry
+    from topos_rt.model.bundle import Bundle
 
 # Distribution -> the module to try to import, and distribution -> the extra that installs it. A test compares
 # both with pyproject.toml; they are not read from the installed metadata, which may itself be broken.
@@ -41,6 +42,7 @@ OPTIONAL = {
     "tensorrt": "tensorrt",
     "cuda-python": "tensorrt-rtx",
     "usd-core": "usd",
+    "charset-normalizer": "mesh",
     "scipy": "mesh",
     "trimesh": "mesh",
     "matplotlib": "plot",
@@ -202,6 +204,9 @@ def _find_engines(found: _Findings) -> None:
     except ImportError as error:
         found.consequence(f"the engine cache cannot be read: {error}", _REINSTALL)
         return
+    except ToposError as error:
+        found.problem(f"{error.what}: {error.got}", error.fix)
+        return
     try:
         cache.check_writable()
         fault = None
@@ -230,11 +235,15 @@ def _find_models(found: _Findings) -> None:
         found.consequence(f"the bundled models cannot be read: {error}", _REINSTALL)
         return
     for name, path in known_bundles().items():
+        fix = _REINSTALL
         try:
-            manifest = Bundle.open(name).manifest
+            bundle = Bundle.open(name)
+            manifest = bundle.manifest
+            fix = "pip install --upgrade onnxruntime"
+            _load_a_graph(bundle)
         except (ToposError, ImportError) as error:
             found.models[name] = {"works": False, "path": str(path), "detail": str(error)}
-            found.consequence(f"the bundled model {name} cannot be used: {error}", _REINSTALL)
+            found.consequence(f"the bundled model {name} cannot be used: {error}", fix)
         else:
             found.models[name] = {"works": True, "path": str(path), "detail": manifest.weights.note}
     try:
@@ -246,6 +255,20 @@ def _find_models(found: _Findings) -> None:
         found.face = {"works": True, "detail": face.manifest.description}
     if not found.models:
         found.problem("this installation has no bundled model", _REINSTALL)
+
+
+def _load_a_graph(bundle: Bundle) -> None:
+    """Load the smallest graph of a bundle on the CPU: some versions of onnxruntime import well, yet cannot.
+
+    Raises ToposError, ImportError.
+    """
+    from topos_rt.engines import EngineOptions, backend
+    from topos_rt.model.networks import engine_source
+
+    chosen = backend("onnxruntime")
+    if chosen.probe().error is None:
+        source = engine_source(bundle, "dit_modulation", chosen, EngineOptions(threads=1))
+        chosen.load(*source).close()
 
 
 def _lines(found: _Findings) -> Iterator[str]:

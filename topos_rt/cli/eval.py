@@ -14,6 +14,7 @@ from topos_rt.errors import OptionError, choose, one_line
 from topos_rt.scan.metrics import SAMPLES, THRESHOLDS_MM, Comparison, compare, vertex_errors
 from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, read_surface
 from topos_rt.scan.surface import Surface
+from topos_rt.support.files import refuse_url
 
 EPILOG = f"""
 Both are meshes or point clouds, upright and in the same place: {", ".join(SUFFIXES)}.
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     surfaces: list[Surface] = []
     for source in (arguments.predicted, arguments.truth):
         console.progress(0.1 + 0.2 * len(surfaces), f"reading {source}")
+        refuse_url(source, f"cannot use {source}")
         surface, notes = read_surface(source, metres)
         surfaces.append(surface)
         for note in notes:

@@ -11,10 +11,11 @@ from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
 from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
-from topos_rt.errors import FaceError, ImageError, OptionError, ToposError, one_line
+from topos_rt.errors import FaceError, ImageError, InputError, OptionError, ToposError, one_line
 from topos_rt.faces.portrait import ALL
 from topos_rt.flow.settings import check_seed
 from topos_rt.head.topology import check_level
+from topos_rt.support.files import refuse_url
 
 if TYPE_CHECKING:
     from topos_rt.faces.face import Face
@@ -62,7 +63,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         dest="out",
         metavar="OUT",
-        help="a file, a directory, or a pattern with {stem}, {seed} and {face} (default: NAME.glb here)",
+        help="a file, a directory, a pattern with {stem}, {seed} and {face}, or - for standard output "
+        "(default: NAME.glb here)",
     )
     options.add_model_options(parser)
     options.add_face_options(parser)
@@ -104,9 +106,10 @@ def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[
     good, codes = [], []
     for image in images:
         try:
+            refuse_url(image, f"cannot use {image}")
             check_image(image)
             good.append(image)
-        except ImageError as error:
+        except InputError as error:
             console.error(error, image, image=image)
             codes.append(error.exit_code)
     return good, codes

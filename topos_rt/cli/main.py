@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,9 +20,9 @@ from typing import NoReturn, Protocol, cast
 from topos_rt import __version__
 from topos_rt.cli.console import Console
 from topos_rt.errors import OptionError, ToposError, choose
+from topos_rt.support.boundary import DEBUG, abandon, ending, occupy_standard_streams, only_ours_on_stdout
 
 PROGRAM = "topos-rt"
-INTERRUPTED = 130
 
 # Name -> its module under topos_rt.cli, and what the command does.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -51,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _quieten()
     outcome = _Outcome(words)
-    with outcome:
+    # Warnings go through the console, like all text: they name files, whose names may hold anything.
+    with only_ours_on_stdout(), outcome, warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: outcome.console.warn(str(message))
         outcome.code = _run(words, outcome)
     return outcome.code
 
@@ -61,7 +62,7 @@ class _Outcome:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.code = 0
-        self._debug = "--debug" in words
+        self._debug = DEBUG in words
         command = next((word for word in words if word in COMMANDS), "")
         self.console = Console(command, "--json" in words, self._debug)
 
@@ -76,7 +77,8 @@ class _Outcome:
                 self.code = self._explain(error)
             self.console.finish(self.code)
         except BrokenPipeError:
-            self.code = _abandon_stdout()
+            abandon(sys.stdout)
+            self.code = 1
         except ToposError as unwritable:
             self.console.note(f"{PROGRAM}: error: {unwritable}")
             self.code = unwritable.exit_code
@@ -89,16 +91,10 @@ class _Outcome:
         if isinstance(error, ToposError):
             self.console.error(error)
             return error.exit_code
-        if self._debug:
-            traceback.print_exception(error)
-        if isinstance(error, KeyboardInterrupt):
-            self.console.fault("KeyboardInterrupt", "interrupted")
-            return INTERRUPTED
-        hint = "" if self._debug else "; fix: run it again with --debug for the traceback, and report it"
-        if isinstance(error, ImportError):
-            hint = f"; fix: run '{PROGRAM} doctor'"
-        self.console.fault(type(error).__name__, f"unexpected {type(error).__name__}: {error}{hint}")
-        return 1
+        self.console.trace(error)
+        found = ending(error, PROGRAM, self._debug)
+        self.console.fault(found.kind, found.message)
+        return found.code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -135,7 +131,7 @@ def _run(words: Sequence[str], outcome: _Outcome) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object on stdout, all else on stderr"
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(DEBUG, action="store_true", help="show the traceback of an error")
     return command.run(parser.parse_args(rest), outcome.console)
 
 
@@ -157,14 +153,11 @@ def _command_list() -> str:
 
 
 def _quieten() -> None:
+    # Whatever imports onnxruntime, such as `doctor`: see `topos_rt.engines.onnxruntime.library`.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    occupy_standard_streams()
     # Users need not see Pillow's warnings about broken metadata; what matters becomes our own error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a replaced stream need not be a TextIOWrapper
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _abandon_stdout() -> int:
-    """Drop the rest of the output, whose reader has gone: a failing flush at exit would print a traceback."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1

@@ -12,6 +12,7 @@ from topos_rt.formats import EXPORTERS, format_of
 from topos_rt.support.files import check_writable
 
 _FIELDS = ("{stem}", "{seed}", "{face}")
+STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def choose_format(out: str | None, name: str | None, default: str, several: bool
                 "the output has two formats", got=f"-o {out} and --format {name}", fix="drop one"
             )
         return name
-    if out is None or names_directory(out):
+    if out is None or out == STDOUT or names_directory(out):
         return default
     if several and not is_pattern(out) and Path(out).suffix.removeprefix(".").lower() not in EXPORTERS:
         return default  # a directory that does not exist yet
@@ -72,6 +73,13 @@ def output_paths(out: str | None, items: Sequence[Item], suffix: str, flag: str)
     """
     if out == "":
         raise OptionError(flag, got="an empty name", expected="a file, directory or pattern")
+    if out == STDOUT:
+        if flag != "-o" or len(items) > 1:
+            what = flag if flag != "-o" else f"-o {STDOUT} for {len(items)} heads"
+            raise OptionError(
+                what, got="standard output", expected="a file", fix="only one head can go there"
+            )
+        return [Path(STDOUT)]
     if out is not None and is_pattern(out):
         paths = [_fill(out, item) for item in items]
     elif out is not None and len(items) == 1 and not names_directory(out):

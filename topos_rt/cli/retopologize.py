@@ -15,6 +15,7 @@ from topos_rt.flow.settings import check_seed
 from topos_rt.head.topology import check_level
 from topos_rt.scan.fit import DEFAULT_PASSES, check_passes
 from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, Scan, read_scan
+from topos_rt.support.files import refuse_url
 
 if TYPE_CHECKING:
     from topos_rt.pipeline import HeadPipeline, Progress
@@ -63,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         dest="out",
         metavar="OUT",
-        help="a file, a directory, or a pattern with {stem} (default: NAME.glb here)",
+        help="a file, a directory, a pattern with {stem}, or - for standard output (default: NAME.glb here)",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
@@ -101,9 +102,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         for number, source in enumerate(scans):
             try:
                 console.progress(number / len(scans), f"{source}: reading")
+                refuse_url(source, f"cannot use {source}")
                 scan = read_scan(source, units=request.units)
                 for warning in scan.warnings:
-                    console.note(one_line(f"topos-rt: warning: {source}: {warning}"))
+                    console.warn(f"{source}: {warning}")
                 _run_one(pipeline, scan, (source, (number + 0.3) / len(scans)), request, console)
             except ToposError as error:
                 console.error(error, source, input=source)

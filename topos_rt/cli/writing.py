@@ -15,7 +15,7 @@ import numpy as np
 
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
-from topos_rt.cli.outputs import Item, choose_format, is_pattern, names_directory, output_paths
+from topos_rt.cli.outputs import STDOUT, Item, choose_format, is_pattern, names_directory, output_paths
 from topos_rt.errors import OptionError, one_line
 from topos_rt.formats import EXPORTERS, ExportOptions
 from topos_rt.head.mesh import HeadMesh
@@ -58,6 +58,8 @@ def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Out
     keys: list[Key] = [(item.source, item.seed, item.face) for item in items]
     name = choose_format(arguments.out, arguments.format, options.DEFAULT_FORMAT, len(items) > 1)
     options.engines(arguments)
+    if arguments.out == STDOUT and arguments.json:
+        raise OptionError("--json", got="-o -: both print to standard output", fix="drop one")
     export = ExportOptions(units=arguments.units, up=arguments.up, rig=not arguments.no_rig)
     EXPORTERS[name](_triangle(), export)
     paths = output_paths(arguments.out, items, name, "-o")
@@ -117,7 +119,10 @@ def write_head(
 
         console.progress(1.0, f"drawing {preview}")
         picture = render_preview(_upright(head), beside=_seen(head, key[0]))
-    write_atomic(path, data, parents=True)
+    if str(path) == STDOUT:
+        console.put(data)
+    else:
+        write_atomic(path, data, parents=True)
     if preview is not None and picture is not None:
         write_atomic(preview, picture, parents=True)
     vertices, triangles = len(head.positions), len(head.triangles)

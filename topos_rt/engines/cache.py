@@ -2,7 +2,7 @@
 
 An entry is three files with one stem in a directory that is private to the user: the plan, a JSON sidecar
 that says what it was built from, and TensorRT-RTX's runtime cache of compiled kernels. Plans are code: only a
-complete plan that this program wrote for the same key is loaded.
+complete plan that this program wrote for the same key, as this user, is loaded: `topos_rt.engines.trust`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from topos_rt.engines import trust
 from topos_rt.errors import BundleError, OutputError
-from topos_rt.support.files import check_writable, write_atomic
+from topos_rt.support.files import check_writable, make_directories, write_atomic
 from topos_rt.support.strictjson import parse_object, read_as
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 ENVIRONMENT = "TOPOS_RT_CACHE"
-FORMAT = "topos_rt.engine/1"
+FORMAT = "topos_rt.engine/2"
 LIMIT_BYTES = 16 << 30
 REMEDY = f"name another directory with --cache or {ENVIRONMENT}, or make this one writable"
 
@@ -99,19 +100,24 @@ class Sidecar:
     plan: PlanFile
     build: BuildReport
     created: str  # UTC
+    digest: str = ""  # of all the other fields, and of the entry's name: see `topos_rt.engines.trust`
 
     @classmethod
     def load(cls, path: Path) -> Sidecar:
         """Read a sidecar. Raises ValueError saying what is wrong with it, OSError where it cannot be read."""
-        with path.open("rb") as file:
-            data = file.read(_MAX_SIDECAR + 1)
+        data = trust.read_private(path, _MAX_SIDECAR + 1)
         try:
             sidecar: Sidecar = read_as(cls, parse_object(data))
         except BundleError as error:
             raise ValueError(f"its sidecar is not one of ours ({error.what}: got {error.got})") from error
         if sidecar.format != FORMAT:
             raise ValueError(f"its sidecar has the format {sidecar.format!r}, not {FORMAT!r}")
+        trust.verify(path.stem, sidecar.signed_part(), sidecar.digest)
         return sidecar
+
+    def signed_part(self) -> bytes:
+        """Return what `digest` is the digest of."""
+        return json.dumps(dataclasses.asdict(dataclasses.replace(self, digest="")), sort_keys=True).encode()
 
 
 @dataclass(frozen=True)
@@ -134,12 +140,20 @@ class Entry:
 
 
 def default_root() -> Path:
-    """Return the directory of all caches: TOPOS_RT_CACHE, else the user's cache directory."""
+    """Return the directory of all caches: TOPOS_RT_CACHE, else the user's cache directory.
+
+    Raises OutputError where neither is known.
+    """
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     from platformdirs import user_cache_path
 
-    return user_cache_path("topos-rt", appauthor=False)
+    path = user_cache_path("topos-rt", appauthor=False)
+    if not path.is_absolute():  # platformdirs leaves "~" where nothing says what it is
+        raise OutputError(
+            "the engine cache", got="no home directory", fix=f"set {ENVIRONMENT} to a directory"
+        )
+    return path
 
 
 class EngineCache:
@@ -152,16 +166,22 @@ class EngineCache:
     def find(self, key: EngineKey) -> Found | str:
         """Return the entry of a key, or the reason why there is none.
 
-        An entry that is damaged or not ours is removed, with an EngineCacheWarning. One that cannot be read
-        stays, with a warning as well: with fewer open files, or as another user, it may be readable.
+        An entry that is damaged is removed, with an EngineCacheWarning. One that cannot be read, or that
+        somebody else may have written, stays, with a warning as well: another time, or to another user, it
+        may be of use.
         """
         sidecar, plan = self._file(key, "json"), self._file(key, "plan")
         try:
+            self._require_trust()
             return self._read(key, sidecar, plan)
         except (FileNotFoundError, NotADirectoryError):
             return self._explain(key)
+        except OutputError as error:
+            plan, fault = self.directory, str(error.got)
         except OSError as error:
             fault = error.strerror or str(error)
+        except trust.Untrusted as error:  # it may be of use to somebody else
+            fault = str(error)
         except ValueError as error:
             fault = str(error)
             self.discard(key)
@@ -173,7 +193,7 @@ class EngineCache:
         if said.key.digest != key.digest:
             raise ValueError("its sidecar is that of another engine")
         try:
-            data = plan.read_bytes()
+            data = trust.read_private(plan)
         except FileNotFoundError as error:
             raise ValueError("its plan is missing") from error
         if len(data) != said.plan.bytes:
@@ -192,15 +212,20 @@ class EngineCache:
         """
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         file = PlanFile(len(plan), hashlib.sha256(plan).hexdigest())
-        said = dataclasses.asdict(Sidecar(FORMAT, key, file, build, created))
+        # What will be read back is signed: there, a whole number of seconds is a float.
+        said: Sidecar = read_as(Sidecar, dataclasses.asdict(Sidecar(FORMAT, key, file, build, created)))
+        said = dataclasses.replace(said, digest=trust.digest(key.stem, said.signed_part()))
+        text = json.dumps(dataclasses.asdict(said), indent=2) + "\n"
         self._prepare()
         # The plan comes first, so that no sidecar describes a missing plan.
-        write_atomic(self._file(key, "plan"), plan)
-        write_atomic(self._file(key, "json"), (json.dumps(said, indent=2) + "\n").encode())
+        write_atomic(self._file(key, "plan"), plan, mode=trust.PRIVATE)
+        write_atomic(self._file(key, "json"), text.encode(), mode=trust.PRIVATE)
         self._trim(keep=key.stem)
 
     def check_writable(self) -> None:
         """Raise OutputError, with the remedy, where `store` could not write."""
+        self._require_trust()
+        trust.key_path()
         try:
             check_writable(self.directory / "engine.plan", parents=True)
         except OutputError as error:
@@ -258,9 +283,24 @@ class EngineCache:
     def _prepare(self) -> None:
         try:
             # Private to the user: whoever can write here can have us run their code.
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(self.directory, 0o700)
         except OSError as error:
             raise _unwritable(self.directory, OutputError("", got=error.strerror)) from error
+        self._require_trust()
+
+    def _require_trust(self) -> None:
+        """Raise OutputError where the directory is there, and others may have put something into it."""
+        try:
+            fault = trust.fault(self.directory.stat())
+        except OSError:  # it is missing, or what comes next says why it cannot be used
+            return
+        if fault is not None:
+            raise OutputError(
+                f"the engine cache {self.directory} is not safe to use",
+                got=fault,
+                expected="a directory that only you may write to",
+                fix=f"name another one with --cache or {ENVIRONMENT}, or make it your own (chmod go-w)",
+            )
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         """Yield the stem and path of each of our files in the directory; no other file is ever touched."""

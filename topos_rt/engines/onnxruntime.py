@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +16,7 @@ from topos_rt.engines.contract import EngineOptions, Probe, Value, check_feeds, 
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError
 from topos_rt.support.arrays import Array, TensorSpec
 from topos_rt.support.closing import Closing
+from topos_rt.support.forks import in_forked_child, leak
 from topos_rt.support.machine import usable_cores
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -25,15 +29,37 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(bool)": np.dtype(np.bool_),
 }
 _ERRORS_ONLY = 3
+TELEMETRY = "ORT_DISABLE_TELEMETRY"  # the variable that onnxruntime reads when it is imported
+# What errors say that are the system's fault, not the graph's.
+_SYSTEM_SIGNS = ("bad_alloc", "pthread", "Resource temporarily", "Failed to allocate", "std::system_error")
 on_device = False
 builds = False
 precisions = ("fp32",)  # a CPU is fast in FP32
 
 
+def library() -> Any:
+    """Import and return onnxruntime, without its telemetry where this is the first import.
+
+    onnxruntime 1.32 keeps a database in the user's cache, to send it away, and has a thread of its own for
+    that, for which a forked process waits for ever when it exits. Whoever wants that sets
+    ORT_DISABLE_TELEMETRY=0.
+    """
+    given = os.environ.get(TELEMETRY)
+    if "onnxruntime" not in sys.modules and given is None:
+        os.environ[TELEMETRY] = "1"
+    try:
+        import onnxruntime
+
+        return onnxruntime
+    finally:
+        if given is None:
+            os.environ.pop(TELEMETRY, None)
+
+
 def probe() -> Probe:
     """Return the version of ONNX Runtime and where it runs."""
     try:
-        import onnxruntime
+        onnxruntime = library()
     except (ImportError, OSError) as error:
         fault = MissingExtraError("the onnxruntime backend", got=error, fix="pip install onnxruntime")
         return Probe(str(error), fault)
@@ -52,17 +78,32 @@ def workspace() -> AbstractContextManager[None]:
 
 def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:
     """Load an ONNX file. Raises BundleError for one that ONNX Runtime cannot load."""
-    return OnnxRuntimeEngine(path, options.threads or usable_cores())
+    return OnnxRuntimeEngine(path, options.threads or usable_cores(), options.weights)
 
 
 class OnnxRuntimeEngine(Closing):
-    """An `Engine` over one inference session."""
+    """An `Engine` over one inference session.
 
-    def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
+    In a process that is forked later, the session, whose threads are gone there, is left alone, and the first
+    run loads the graph again.
+    """
 
+    def __init__(self, path: Path, threads: int, weights: tuple[Path, ...] = ()) -> None:
+        self._path, self._threads, self._files = path, threads, (path, *weights)
+        self._errors = _errors()
+        self._state = _state(self._files)
+        self._forked = False
+        session = self._open()
+        self.inputs: dict[str, TensorSpec] = _specs(path.name, session.get_inputs())
+        self.outputs: dict[str, TensorSpec] = _specs(path.name, session.get_outputs())
+        self._session: Any = session
+        _living.add(self)
+
+    def _open(self) -> Any:
+        """Return a session. Raises BundleError."""
+        onnxruntime = library()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -70,34 +111,56 @@ class OnnxRuntimeEngine(Closing):
         options.use_deterministic_compute = True
         # Each session has its own threads, which would spin on the cores that the next session needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._errors = _errors()
+        require_threads(self._threads - 1)
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
         except self._errors as error:
+            if any(sign in str(error) for sign in _SYSTEM_SIGNS):
+                raise BackendError(
+                    f"onnxruntime cannot load {self._path.name} here",
+                    got=error,
+                    fix="use fewer threads, or raise the limits of this process (ulimit -v, -u)",
+                ) from error
             raise BundleError(
-                f"graph {path.name}",
+                f"graph {self._path.name}",
                 got=error,
                 expected="an ONNX file that onnxruntime can load",
                 fix="export the bundle again, or upgrade onnxruntime",
             ) from error
-        self._name = path.name
-        self._session: Any = session
-        self.inputs: dict[str, TensorSpec] = _specs(path.name, session.get_inputs())
-        self.outputs: dict[str, TensorSpec] = _specs(path.name, session.get_outputs())
+
+    def forget(self) -> None:
+        """Leave the session alone for ever, in a process that was forked: nothing can end it there."""
+        if self._session is not None:
+            leak(self._session)
+            self._session, self._forked = None, True
+
+    def _again(self) -> Any:
+        """Load the graph anew after a fork. Raises BundleError where its files have changed since."""
+        if _state(self._files) != self._state:
+            raise BundleError(
+                f"graph {self._path.name}",
+                got="files that have changed since the model was opened, before this process was forked",
+                expected="the same files",
+                fix="open the model in this process",
+            )
+        self._session, self._forked = self._open(), False
+        return self._session
 
     def run(
         self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
-        session = self._session
+        session = self._again() if self._forked else self._session
         if session is None:
-            raise InputError(f"engine {self._name}", got="a call after close()", expected="an open engine")
+            raise InputError(
+                f"engine {self._path.name}", got="a call after close()", expected="an open engine"
+            )
         check_feeds(self.inputs, feeds)
         check_out(self.outputs, out or {}, keep)
         try:
             arrays = session.run(list(self.outputs), {k: np.ascontiguousarray(v) for k, v in feeds.items()})
         except self._errors as error:
-            raise BackendError(f"onnxruntime failed in {self._name}", got=error) from error
+            raise BackendError(f"onnxruntime failed in {self._path.name}", got=error) from error
         results = dict(zip(self.outputs, arrays, strict=True))
         for name, array in (out or {}).items():
             np.copyto(array, results[name])
@@ -106,11 +169,52 @@ class OnnxRuntimeEngine(Closing):
 
     def close(self) -> None:
         """Drop the session."""
-        self._session = None
+        self._session, self._forked = None, False
+
+
+def require_threads(count: int) -> None:
+    """Raise BackendError where the system does not let this process start `count` more threads at once.
+
+    onnxruntime would wait for ever for a thread that cannot start, or blame the graph.
+    """
+    done, started = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError) as error:
+        raise BackendError(
+            "onnxruntime needs more threads than this process may start",
+            got=f"a limit that allows {len(started)} more (ulimit -u, ulimit -v, or of the container)",
+            expected=f"{count} more",
+            fix="use fewer, with --threads or threads=",
+        ) from error
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
+
+
+_living = in_forked_child(OnnxRuntimeEngine.forget)
+
+
+def _state(files: tuple[Path, ...]) -> list[tuple[int, ...]]:
+    """Return what tells whether files have been replaced or changed."""
+    found: list[tuple[int, ...]] = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            found.append((0,))
+        else:
+            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return found
 
 
 def _errors() -> tuple[type[Exception], ...]:
     """Return all that ONNX Runtime raises; its own classes have no common base but Exception."""
+    library()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))

@@ -168,18 +168,13 @@ class Rig:
         """
         tensors, metadata = read_tensors(path)
         try:
-            names = json.loads(metadata["names"])
+            names = _read_names(metadata["names"])
             arrays = {name: tensors[name] for name in _ARRAYS}
             binding = None
             if any(name.startswith(_BINDING) for name in tensors):
                 binding = Binding(**{name: tensors[_BINDING + name] for name in _BINDING_ARRAYS})
-            return cls(
-                joint_names=tuple(names["joints"]),
-                shape_names=tuple(names["shapes"]),
-                binding=binding,
-                **arrays,
-            )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            return cls(joint_names=names["joints"], shape_names=names["shapes"], binding=binding, **arrays)
+        except (KeyError, TypeError) as error:
             raise BundleError(
                 f"rig file {Path(path).name}",
                 got=f"no valid {error}",
@@ -225,6 +220,18 @@ class Rig:
         require_shape(binding.contact_offsets, (len(self.shape_names) + 1,), "rig contact_offsets")
 
 
+def _read_names(text: str) -> dict[str, tuple[str, ...]]:
+    """Read the names of joints and blendshapes. Raises KeyError, naming what is wrong, for anything else."""
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also for numbers of thousands of digits
+        raise KeyError("names") from error
+    for kind in ("joints", "shapes"):
+        if not isinstance(tree, dict) or not isinstance(tree.get(kind), list):
+            raise KeyError(kind)
+    return {kind: tuple(tree[kind]) for kind in ("joints", "shapes")}
+
+
 def _require_offsets(offsets: np.ndarray, end: int, what: str) -> None:
     rising = offsets.ndim == 1 and len(offsets) > 0 and bool((np.diff(offsets) >= 0).all())
     whole = rising and offsets[0] == 0 and offsets[-1] == end
@@ -237,8 +244,8 @@ def _require_ids(ids: np.ndarray, limit: int, what: str) -> None:
 
 
 def _require_names(names: tuple[str, ...], kind: str) -> None:
-    text = all(isinstance(name, str) and name for name in names)
-    require(text, f"rig {kind} names", "an empty one or one that is no string", "non-empty strings")
+    text = all(isinstance(name, str) and name and name.isprintable() for name in names)
+    require(text, f"rig {kind} names", "one that is empty or not printable", "non-empty strings")
     require(len(set(names)) == len(names), f"rig {kind} names", "a repeated name", "different names")
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError
 from topos_rt.head.rig import Rig
+from topos_rt.support.arrays import product
 from topos_rt.support.similarity import sphere_frame
 
 # Fractions of the template's radius; on `mini` they are 12 mm and 11 mm.
@@ -51,7 +52,7 @@ def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
     head = (positions - centre).astype(np.float32)
     ready = _prepared(rig)
     frames = ready.warp.frames(head)
-    at_vertices = (ready.warp.blend @ frames.reshape(len(frames), 9)).reshape(-1, 3, 3)
+    at_vertices = product(ready.warp.blend, frames.reshape(len(frames), 9)).reshape(-1, 3, 3)
     delta = np.einsum("kij,kj->ki", at_vertices[rig.shape_index], rig.shape_delta)
     for piece in ready.pieces:
         delta[piece.entries] = piece.moved(head, frames)
@@ -74,8 +75,8 @@ class _Warp:
         self.nodes = template[_spread(template, np.flatnonzero(skin), _NODES)]
         weights = np.exp(self._exponents(template).T) * skin
         weights /= weights.sum(1, keepdims=True)
-        self._means = weights @ template
-        squares = weights @ (template**2).sum(1) - (self._means**2).sum(1)
+        self._means = product(weights, template)
+        squares = product(weights, (template**2).sum(1)[:, None])[:, 0] - (self._means**2).sum(1)
         self._variance = np.maximum(squares, 1e-12)  # [n] trace of each neighbourhood's covariance
         self._weights = weights.astype(np.float32)
         self._template = template.astype(np.float32)
@@ -92,7 +93,7 @@ class _Warp:
     def frames(self, head: np.ndarray) -> np.ndarray:
         """Return the similarities at the nodes from the template to a centred head [V,3]: [n,3,3] float32."""
         products = (head[:, :, None] * self._template[:, None, :]).reshape(-1, 9)
-        sums = (self._weights @ np.concatenate([head, products], 1)).astype(np.float64)
+        sums = product(self._weights, np.concatenate([head, products], 1)).astype(np.float64)
         scale = _size(head[self._skin]) / self._own_size
         covariance = sums[:, 3:].reshape(-1, 3, 3) - sums[:, :3, None] * self._means[:, None, :]
         overall = _rotations(covariance.sum(0)[None])[0]
@@ -103,7 +104,7 @@ class _Warp:
 
     def _exponents(self, points: np.ndarray) -> np.ndarray:
         """Return the exponents of the Gaussians around the nodes at points [p,3]: [p,n]."""
-        # |p - q|^2 by a matrix product, which is fast: the first head of a process waits for this
+        # |p - q|^2 by a product, which is fast: the first head of a process waits for this
         squared = (points**2).sum(1)[:, None] + (self.nodes**2).sum(1) - 2 * points @ self.nodes.T
         return squared / (-2 * self.sigma**2)
 
@@ -122,7 +123,7 @@ class _Piece:
 
     def moved(self, head: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Return the offsets [e,3] of the entries on a head."""
-        frame = np.tensordot(self.share, frames, 1).astype(np.float64)
+        frame = np.einsum("n,nij->ij", self.share, frames).astype(np.float64)
         axes = _rotations(frame[None])[0]
         turn = axes @ self.turn @ axes.T
         arms = head[self.vertices] - head[self.members].mean(0)
@@ -146,7 +147,7 @@ class _Meeting:
         wanted = np.einsum("cij,cj->ci", frames[self.pairs].mean(1), self.gaps)
         lacking = wanted - (ends[:, 0] - ends[:, 1])
         targets = self.shares[:, :, None] * np.stack([lacking, -lacking], 1)
-        return self.spread @ targets.reshape(-1, 3)
+        return product(self.spread, targets.reshape(-1, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +189,7 @@ def _pieces(rig: Rig, template: np.ndarray, warp: _Warp, shape: slice) -> list[_
         middle = template[members].mean(0)
         arms, shift = template[vertices] - middle, delta.mean(0)
         own = arms - arms.mean(0)
-        turn = _rotations(((own + delta - shift).T @ own)[None])[0] if len(entries) > 3 else np.eye(3)
+        turn = _rotations(product((own + delta - shift).T, own)[None])[0] if len(entries) > 3 else np.eye(3)
         turned = arms @ (turn - np.eye(3)).T
         shift = (delta - turned).mean(0)
         rest = delta - turned - shift
@@ -217,8 +218,23 @@ def _meeting(rig: Rig, template: np.ndarray, shape: slice, pairs: np.ndarray, si
 
     # ridge regression: kernel coefficients whose field has the wanted values at the ends
     at_ends, at_all = kernel(nodes, amount[places.ravel()]), kernel(template[vertices], amount[:-1])
-    spread = at_all @ np.linalg.solve(at_ends.T @ at_ends + _RIDGE * np.eye(len(nodes)), at_ends.T)
+    inverse = _inverse(product(at_ends.T, at_ends) + _RIDGE * np.eye(len(nodes)))
+    spread = product(at_all, product(inverse, at_ends.T))
     return _Meeting(shape, pairs, places, ends[:, 0] - ends[:, 1], shares, spread.astype(np.float32))
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Return the inverse of a symmetric positive definite matrix [n,n], by Gauss-Jordan elimination.
+
+    Unlike LAPACK, this rounds alike whatever the number of threads; it needs no pivots for such a matrix.
+    """
+    matrix = matrix.copy()
+    for k in range(len(matrix)):
+        pivot, row, column = matrix[k, k], matrix[k].copy(), matrix[:, k].copy()
+        matrix -= column[:, None] * (row / pivot)
+        matrix[k], matrix[:, k] = row / pivot, -column / pivot
+        matrix[k, k] = 1 / pivot
+    return matrix
 
 
 def _spread(points: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from topos_rt.support.tensorfile import read_tensors, write_tensors
 
 # Polygon sizes are stored as uint8.
 MAX_CORNERS = 255
+MAX_VERTICES = 1 << 24  # far more than any head has; files may say anything
 _NO_UVS = np.zeros((0, 2), np.float32)
 
 
@@ -184,8 +185,11 @@ class Topology:
         """
         tensors, metadata = read_tensors(path)
         try:
+            count = int(metadata["num_vertices"])
+            if not 0 < count <= MAX_VERTICES:
+                raise ValueError(f"num_vertices: {str(count)[:20]}")
             return cls(
-                int(metadata["num_vertices"]),
+                count,
                 tensors.pop("polygon_sizes"),
                 tensors.pop("polygon_vertices"),
                 tensors.pop("polygon_uvs"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import posixpath
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from topos_rt.errors import BundleError, MeshInputError, choose
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
+from topos_rt.model.locations import locations
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
-from topos_rt.support.files import write_atomic
+from topos_rt.support.directories import recover
+from topos_rt.support.files import refuse_url, write_atomic
 from topos_rt.support.machine import sha256_of
 from topos_rt.support.strictjson import AGAIN
 
 MAX_MANIFEST_BYTES = 1 << 20
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f])", re.DOTALL)
 _PACKAGED = Path(__file__).parents[1] / "bundles"
 
 
@@ -64,11 +64,13 @@ class Bundle:
 
         Args:
             model: the name of a packaged bundle ("mini"), or a directory.
-            verify: False skips only the SHA-256 of each file, for a bundle that was verified before.
+            verify: False skips only the SHA-256 of each file, for a bundle that was verified before. Where
+                its graphs keep their weights is checked in any case.
 
         Raises:
-            BundleError: there is no such bundle; the manifest is malformed; a file is missing, altered,
-                unlisted or outside the directory; topology and rig do not fit.
+            BundleError: there is no such bundle (one that a killed process had moved aside is put back
+                first); the manifest is malformed; a file is missing, altered, unlisted or outside the
+                directory; topology and rig do not fit.
         """
         path = _locate(model)
         manifest = Manifest.from_json(read_manifest(path))
@@ -78,7 +80,7 @@ class Bundle:
             rig = None if manifest.rig is None else Rig.load(path / manifest.rig)
         except MeshInputError as error:
             raise BundleError(
-                "bundle data", got=error, expected="sound topology and rig files", fix=AGAIN
+                "bundle data", got=error.brief, expected="sound topology and rig files", fix=AGAIN
             ) from error
         if rig is not None and rig.num_vertices != topology.num_vertices:
             raise BundleError(
@@ -145,8 +147,15 @@ def _locate(model: str | os.PathLike[str]) -> Path:
     if isinstance(model, str) and model in known:
         return known[model]
     path = Path(model)
+    if isinstance(model, str):
+        refuse_url(model, f"model {model}")
     try:
-        mode = path.stat().st_mode
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            if not recover(path):
+                raise
+            mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
         expected = f"a packaged model ({', '.join(known) or 'there is none'}) or the directory of a bundle"
         raise BundleError("no such model", got=repr(str(model)), expected=expected) from error
@@ -160,8 +169,11 @@ def _locate(model: str | os.PathLike[str]) -> Path:
 def read_manifest(path: Path, manifest_name: str = MANIFEST_NAME) -> bytes:
     """Return the bytes of a bundle's manifest. Raises BundleError where it is missing or too large."""
     file = _inside(path, manifest_name)
-    with file.open("rb") as opened:
-        data = opened.read(MAX_MANIFEST_BYTES + 1)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(manifest_name, error) from error
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(manifest_name, got="more than 1 MiB", expected="a few kilobytes", fix=AGAIN)
     return data
@@ -190,7 +202,8 @@ def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str 
             )
         if hashes and (found := _sha256(file)) != info.sha256:
             raise BundleError(f"sha256 of bundle file {name}", got=found, expected=info.sha256, fix=AGAIN)
-    if hashes and (held := _weight_files(path, manifest)) != manifest.weight_files:
+    # This does not depend on `hashes`: no weights may be loaded that no hash covers.
+    if (held := _weight_files(path, manifest)) != manifest.weight_files:
         name = min(name for name, _ in held.items() ^ manifest.weight_files.items())
         raise BundleError(
             f"file of the weights of graph {name}",
@@ -207,25 +220,25 @@ def _weight_files(root: Path, manifest: Listing) -> dict[str, str]:
 
 
 def _weight_file(root: Path, name: str) -> str | None:
-    """Return the file in which a graph keeps its weights, or None where they are inside the graph.
+    """Return the file in which a graph keeps its weights, or None where they are inside the graph."""
+    try:
+        found = locations(_inside(root, name).read_bytes())
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    except ValueError as error:
+        raise _strange_weights(name, error) from error
+    if len(found) > 1:
+        raise _strange_weights(name, f"several files: {', '.join(sorted(found))[:200]}")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), found.pop())) if found else None
 
-    A tensor in another file names it by the protobuf message {key: "location", value: NAME}. If the bytes of
-    that key appear anywhere else, the graph is refused, so that no reference goes unnoticed.
-    """
-    data, folder = _inside(root, name).read_bytes(), posixpath.dirname(name)
-    uses, names = data.count(b"location"), set()
-    for at in _LOCATION.finditer(data):
-        location = data[at.end() : at.end() + at[1][0]].decode("ascii", "backslashreplace")
-        names.add(posixpath.normpath(posixpath.join(folder, location)))
-        uses -= 1
-    if uses or len(names) > 1:
-        raise BundleError(
-            f"weights of graph {name}",
-            got="references in another form" if uses else f"several files: {', '.join(sorted(names))[:200]}",
-            expected="weights inside the graph, or all in one file",
-            fix=AGAIN,
-        )
-    return names.pop() if names else None
+
+def _strange_weights(name: str, got: object) -> BundleError:
+    return BundleError(
+        f"weights of graph {name}",
+        got=got,
+        expected="weights inside the graph, or all in one file",
+        fix=AGAIN,
+    )
 
 
 def _check_references(manifest: Listing) -> None:

@@ -146,7 +146,10 @@ def make_steps(tensors: Tensors, hierarchy: Hierarchy) -> DecoderSteps:
         raise BundleError("decoder weights", got=f"no tensor {error}", fix=AGAIN) from error
     except ValueError as error:
         raise BundleError(
-            "decoder weights", got=error, expected="those of this hierarchy", fix=AGAIN
+            "decoder weights",
+            got=getattr(error, "brief", error),
+            expected="those of this hierarchy",
+            fix=AGAIN,
         ) from error
 
 

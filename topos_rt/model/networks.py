@@ -15,7 +15,7 @@ import numpy as np
 
 from topos_rt.engines import Engine, EngineOptions, backend
 from topos_rt.engines.contract import Backend, Value, Workspace
-from topos_rt.errors import BackendError, BundleError, InputError, OptionError, choose
+from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError, choose
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model.bundle import Bundle
@@ -24,6 +24,7 @@ from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
+from topos_rt.support.forks import in_forked_child, leak
 
 if TYPE_CHECKING:
     from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
@@ -64,7 +65,10 @@ class Networks(Closing):
         self._workspace: Workspace | None = None  # only where CUDA graphs are recorded
         self._loops: dict[SamplerSettings, FlowLoop] = {}
         self._modulations: dict[float, Value] = {}
+        self._on_device = False
+        self._forked = False
         check_contracts(bundle, self._engines)
+        _living.add(self)
 
     @classmethod
     def open(
@@ -106,6 +110,7 @@ class Networks(Closing):
             stack.pop_all()
             networks._held = held.pop_all()
             networks._workspace = workspace if cuda_graph else None
+            networks._on_device = chosen.on_device
             networks._opened = True
         return networks
 
@@ -185,8 +190,10 @@ class Networks(Closing):
             program = flow_program(settings)
             modulations = {evaluation.t: self.modulation(evaluation.t) for evaluation in program}
         with self._lock:
-            if self._engines is None or self._workspace is None:
-                raise InputError("this pipeline", got="closed, or opened without cuda_graph")
+            if self._engines is None:
+                raise self._closed()
+            if self._workspace is None:
+                raise InputError("this pipeline", got="opened without cuda_graph")
             loop = self._loops.pop(settings, None)  # put back last: the first is the least recently used
             if loop is None and not recorded:
                 from topos_rt.model.recorded import FlowLoop
@@ -219,6 +226,28 @@ class Networks(Closing):
         """Decode a latent [1,N,D] to positions [V,3] of a head of radius 1, upright and facing +Z."""
         return self.decode(latent)[:, :3] @ self._manifest.frame.rotation.T
 
+    def forget(self) -> None:
+        """Prepare for use in a process that was forked from the one that loaded them.
+
+        Another thread may have held the lock, and it is gone. Engines on a CPU load themselves again; CUDA
+        does not work here, so engines on a GPU are left alone for ever.
+        """
+        self._lock = threading.Lock()
+        if self._on_device and self._engines is not None:
+            leak([self._engines, self._held, self._loops, self._modulations])
+            self._engines, self._held, self._loops, self._modulations = None, ExitStack(), {}, {}
+            self._forked = True
+
+    def _closed(self) -> InputError:
+        if self._forked:
+            return InputError(
+                "this pipeline",
+                got="a process that was forked after the pipeline was opened on a GPU",
+                expected="the process that opened it",
+                fix="open it in the child, or use multiprocessing.get_context('spawn')",
+            )
+        return InputError("this pipeline is closed", got="a call after close()", fix="open it again")
+
     def close(self) -> None:
         """Close the engines, once the run in progress is over. May be called again."""
         with self._lock:
@@ -238,8 +267,11 @@ class Networks(Closing):
     def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:
         with self._lock:
             if self._engines is None:
-                raise InputError("this pipeline is closed", got="a call after close()", fix="open it again")
+                raise self._closed()
             return self._engines[graph].run(feeds, keep=keep)
+
+
+_living = in_forked_child(Networks.forget)
 
 
 def _with_own_decoder(
@@ -267,6 +299,8 @@ def _with_own_decoder(
         if not auto:
             raise
         return None
+    except ModuleNotFoundError as error:  # NVIDIA's bindings; without them no backend runs on a GPU either
+        raise MissingExtraError.needs(f"the decoder {decoder!r}", "tensorrt-rtx") from error
 
 
 def engine_source(

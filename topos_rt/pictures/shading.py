@@ -20,6 +20,7 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.raster import rasterize
+from topos_rt.support.arrays import product
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class TurnedSitter:
         lobes = np.exp(_SOFTNESS * (_directions() @ turn @ self._towards.T - 1))
         lobes = np.concatenate([np.ones((_DIRECTIONS, 1), np.float32), lobes], 1)
         cosine = np.maximum(sitter.normals @ _directions().T, 1e-3)
-        free = (cosine * sitter.visible) @ lobes / (cosine @ lobes)  # [V, 1 + lights]
+        free = product(cosine * sitter.visible, lobes) / product(cosine, lobes)  # [V, 1 + lights]
         turned = [sitter.positions @ turn, sitter.normals @ turn]
         columns = np.concatenate([*turned, sitter.colours, sitter.gloss, sitter.gaze, free], 1)
         self._data = np.ascontiguousarray(columns.T, np.float32)  # [C,V]

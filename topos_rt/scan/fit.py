@@ -47,7 +47,7 @@ class Fit:
         self._tracker = tracker
 
     def run(
-        self, points: np.ndarray, normals: np.ndarray, passes: int, aligned: bool
+        self, points: np.ndarray, normals: np.ndarray | None, passes: int, aligned: bool
     ) -> tuple[Array, Array, Similarity]:
         """Return the mean and log-variance [1,N,D] of the posterior, and where the decoded head lies.
 

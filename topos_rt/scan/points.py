@@ -6,20 +6,22 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError
 from topos_rt.head.normals import unit_vectors
+from topos_rt.scan.surface import estimate_normals
 from topos_rt.support.similarity import Similarity, sphere_frame
 
 MIN_POINTS = 16
 _FARTHEST = 1e5  # metres
 
 
-def checked_points(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return points and unit normals, [P,3] float64.
+def checked_points(points: np.ndarray, normals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return points and unit normals, [P,3] float64. None estimates the normals, which needs SciPy.
 
     Raises:
         MeshInputError: wrong shapes or types, fewer than 16 points, values that are not finite, points that
             all coincide, a point farther than 100 km away, or a normal of length zero.
     """
-    points, normals = _checked("points", points), _checked("normals", normals)
+    points = _checked("points", points)
+    normals = _checked("normals", estimate_normals(points) if normals is None else normals)
     if points.shape != normals.shape:
         raise MeshInputError(
             "normals", got=f"{len(normals)} rows", expected=f"{len(points)}, one for each point"

@@ -1,13 +1,17 @@
-"""Atomic writes: a reader sees the old file or the whole new one, never a part."""
+"""Atomic writes: a reader sees the old file or the whole new one, never a part, also after a power loss."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
+import re
 import secrets
 from pathlib import Path
+from typing import Any
 
-from topos_rt.errors import OutputError
+from topos_rt.errors import InputError, OutputError
 
 _FIXES = {
     errno.ENOSPC: "free some space or choose another place",
@@ -18,6 +22,11 @@ _FIXES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EISDIR: "name a file",
 }
+# File systems whose directories cannot be flushed say so with one of these.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
+# Links here, such as /dev/stdout, are the system's: one that leads to a plain file must not be replaced.
+_URL = re.compile(r"[a-z][a-z0-9+.-]{1,10}://", re.IGNORECASE)
+_SYSTEM = ("/dev", "/dev/fd", "/proc", "/sys")
 
 
 def check_writable(path: str | os.PathLike[str], *, parents: bool = False) -> None:
@@ -31,16 +40,16 @@ def check_writable(path: str | os.PathLike[str], *, parents: bool = False) -> No
     try:
         _check(path, _target(path), parents)
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
 
 
 def _check(path: str | os.PathLike[str], target: Path, parents: bool) -> None:
     what = f"cannot write {path}"
     if target.is_dir():
         raise OutputError(what, got="a directory", expected="a file name")
-    if target.exists() and not target.is_file():
+    if _is_device(target):
         raise OutputError(what, got="a device or pipe", expected="the name of a plain file")
-    if target.exists() and not os.access(target, os.W_OK):
+    if target.is_file() and not target.is_symlink() and not os.access(target, os.W_OK):
         raise OutputError(what, got="a read-only file", fix="choose another name or make it writable")
     directory = target.parent
     while parents and not directory.exists() and directory != directory.parent:
@@ -55,12 +64,25 @@ def _check(path: str | os.PathLike[str], target: Path, parents: bool) -> None:
         raise OutputError(what, got=f"no permission to write to {directory}", fix="choose another place")
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes, *, parents: bool = False) -> None:
+def _is_device(target: Path) -> bool:
+    if target.exists() and not target.is_file():
+        return True
+    if not target.is_symlink():
+        return False
+    place = os.path.realpath(target.parent)
+    return place in _SYSTEM or place.startswith(("/proc/", "/sys/"))
+
+
+def write_atomic(
+    path: str | os.PathLike[str], data: bytes, *, parents: bool = False, mode: int = 0o666
+) -> None:
     """Write `data` to `path`, whole or not at all.
 
-    The bytes go to a temporary file in the same directory, which is then renamed over `path`; on any failure
-    the temporary file is removed and what was at `path` before is untouched. A symbolic link is followed.
-    Missing directories are created only with `parents=True`.
+    The bytes go to a temporary file in the same directory, which is flushed to the disk and then renamed over
+    `path`; on any failure the temporary file is removed and what was at `path` before is untouched. After a
+    power loss, too, `path` is the old file or the whole new one. A symbolic link at `path` is replaced, not
+    followed, so that a link which somebody else planted in a shared directory leads nowhere. Missing
+    directories are created only with `parents=True`. The umask takes its part off `mode`.
 
     Raises:
         OutputError: the file cannot be written: full disk, permissions, a missing directory, or a directory
@@ -70,34 +92,96 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, parents: bool = F
     try:
         _check(path, target, parents)
         if parents:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, data)
+            make_directories(target.parent)
+        _write(target, data, mode)
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
 
 
-def _write(target: Path, data: bytes) -> None:
+def refuse_url(source: str, what: str) -> None:
+    """Raise InputError for the address of something on a network, which nothing here fetches."""
+    if _URL.match(source) and not os.path.lexists(source):
+        raise InputError(what, got="a URL", expected="a file on this machine", fix="download it first")
+
+
+def read_json(path: Path, what: str, limit: int = 64 << 20) -> Any:
+    """Return the value in a JSON file of at most `limit` bytes.
+
+    what: what the file is to be, for the message. Raises InputError for a file that cannot be read, is too
+    large or is not JSON.
+    """
+    name = f"{what} {path}"
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise InputError(name, got=f"more than {limit:,} bytes", expected="a smaller file")
+        return json.loads(data)
+    except OSError as error:
+        raise InputError(name, got=error.strerror or error, expected="a file that can be read") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON", got=error, expected="the JSON of a measurement") from error
+
+
+def make_directories(directory: Path, mode: int = 0o777) -> None:
+    """Create a directory and its missing parents, and flush their entries to the disk. Raises OSError."""
+    missing = []
+    while not directory.is_dir() and directory != directory.parent:
+        missing.append(directory)
+        directory = directory.parent
+    for new in reversed(missing):
+        new.mkdir(mode, exist_ok=True)
+        flush_directory(new.parent)
+
+
+def flush_directory(directory: Path) -> None:
+    """Flush the entries of a directory to the disk, where the file system can. Raises OSError."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows flushes directories itself
+        return
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a directory may be writable and yet not readable
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write(target: Path, data: bytes, mode: int) -> None:
     temporary = target.parent / f".topos-rt-{secrets.token_hex(6)}.tmp"
     # Not tempfile.mkstemp: its files are private (0600), and the umask should decide an output's mode.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    # O_EXCL and O_NOFOLLOW: whatever has this name already is neither written to nor followed.
+    extra = ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | sum(getattr(os, name, 0) for name in extra)
+    descriptor = os.open(temporary, flags, mode)
     finished = False
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
         finished = True
     finally:
         if not finished:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the error that brought us here says more
+                temporary.unlink()
+    flush_directory(target.parent)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(os.path.realpath(path))
-    except ValueError as error:  # a NUL byte inside the name
-        raise OutputError(f"cannot write {path}", got="a NUL character", expected="a file name") from error
+    if "\0" in os.fspath(path):
+        raise OutputError(f"cannot write {path}", got="a NUL character", expected="a file name")
+    return Path(path)
 
 
-def _output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
+def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """Return the error for a path that the system refuses to write, with the remedy where there is one."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     return OutputError(f"cannot write {path}", got=reason, fix=_FIXES.get(error.errno or 0))

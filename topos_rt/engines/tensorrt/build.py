@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import re
+import signal
+import socket
+import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +66,17 @@ def build(
         BundleError: TensorRT cannot read the graph; its own messages are quoted.
         BackendError: TensorRT cannot build the plan; its own messages are quoted.
         Cancelled: `progress` returned False.
+        KeyboardInterrupt: Ctrl-C.
     """
+    with _interrupts() as interrupted:
+        try:
+            return _build(trt, path, _monitor(trt, path.stem, progress, interrupted), flags)
+        finally:
+            if interrupted():  # whatever TensorRT made of it
+                raise KeyboardInterrupt
+
+
+def _build(trt: Any, path: Path, monitor: Any, flags: tuple[str, ...]) -> tuple[bytes, BuildReport]:
     start = time.perf_counter()
     messages = Messages(trt)
     builder = trt.Builder(messages.logger)
@@ -81,20 +95,16 @@ def build(
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 in the graph means FP32
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
-    monitor = _monitor(trt, path.stem, progress)
-    if monitor is not None:
-        config.progress_monitor = monitor
+    config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
-    if monitor is not None:
-        monitor.settle(path.name)
+    monitor.settle(path.name)
     if plan is None:
         raise BackendError(
             f"TensorRT could not build {path.name}",
             got=messages.errors() or "no reason given",
             fix="use the backend onnxruntime, and report this with the versions that topos-rt doctor shows",
         )
-    if progress is not None:
-        progress(path.stem, 1.0)
+    monitor.finish()
     memory = messages.memory | {"inputs_outputs": _boundary_bytes(network)}
     return bytes(plan), BuildReport(time.perf_counter() - start, layers, wide, memory)
 
@@ -130,10 +140,41 @@ def _logger_class(base: Any) -> Any:
     return Logger
 
 
-def _monitor(trt: Any, graph: str, progress: BuildCallback | None) -> Any:
-    if progress is None:
-        return None
-    callback = progress
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Take Ctrl-C while TensorRT builds, and yield a function that says whether it came.
+
+    Python would raise KeyboardInterrupt in whatever of our code TensorRT calls next, and TensorRT swallows
+    what such code raises. It may also call from threads of its own, while Python delivers signals only to the
+    main one. So the signal's own bytes are read, from a pipe.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    reader, writer = socket.socketpair()
+    came = False
+
+    def interrupted() -> bool:
+        nonlocal came
+        with suppress(BlockingIOError):
+            came = signal.SIGINT in reader.recv(64) or came
+        return came
+
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            yield interrupted
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.set_wakeup_fd(before)
+
+
+def _monitor(trt: Any, graph: str, progress: BuildCallback | None, interrupted: Callable[[], bool]) -> Any:
+    callback: BuildCallback = progress or (lambda graph, share: True)
 
     class Monitor(trt.IProgressMonitor):
         """Turns the steps of nested phases into one number that only rises."""
@@ -165,11 +206,16 @@ def _monitor(trt: Any, graph: str, progress: BuildCallback | None) -> Any:
             self.told = max(self.told, min(1.0, (done + part) / steps))
             if self.error is None and not self.cancelled:
                 try:
+                    if interrupted():
+                        raise KeyboardInterrupt
                     self.cancelled = callback(graph, self.told) is False
                 # Nothing, not even an interrupt, may unwind through TensorRT's frames; `settle` raises it.
                 except BaseException as error:  # noqa: BLE001
                     self.error = error
             return self.error is None and not self.cancelled
+
+        def finish(self) -> None:
+            callback(graph, 1.0)
 
         def settle(self, name: str) -> None:
             if self.error is not None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from topos_rt.engines.cache import warn
 from topos_rt.engines.tensorrt.build import Messages
+from topos_rt.engines.trust import Untrusted, read_signed, write_signed
 from topos_rt.errors import BackendError, OutputError
 from topos_rt.support.arrays import TensorSpec
-from topos_rt.support.files import write_atomic
 
 CPU = "use the backend onnxruntime"
 
@@ -67,7 +67,7 @@ class RuntimeCache:
             return
         self._kept = digest  # even if the write fails, so that the warning comes once
         try:
-            write_atomic(self._path, data)
+            write_signed(self._path, data)
         except OutputError as error:
             warn(f"the compiled kernels are not kept: {error}")
 
@@ -81,11 +81,14 @@ class RuntimeCache:
         if self._path is None:
             return
         try:
-            data = self._path.read_bytes()
+            data = read_signed(self._path)
         except FileNotFoundError:
             return
         except OSError as error:
             warn(f"the compiled kernels in {self._path} cannot be read: {error.strerror}")
+            return
+        except Untrusted as error:
+            warn(f"the compiled kernels in {self._path} are not used: {error}; they are compiled anew")
             return
         if self._cache.deserialize(data):
             self._kept = _digest(data)

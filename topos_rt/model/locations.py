@@ -1,0 +1,92 @@
+"""Where an ONNX file keeps its weights: a walk over the protobuf messages that can hold tensors.
+
+An inference library opens whatever file a tensor names, also one outside the bundle that no hash covers, and
+not every version of every library checks that. So this module finds the names before any library sees them.
+Field numbers are those of onnx.proto; the wire format is documented at
+https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+# Message -> number of a field that holds a message -> that message. All others hold no tensors.
+_FIELDS: dict[str, dict[int, str]] = {
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "Sparse", 23: "Sparse"},
+    "Sparse": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {13: "Entry"},
+    "Entry": {},
+}
+_KEY, _VALUE = 1, 2  # the fields of an entry
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+_FIXED = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+_DEEPEST = 100  # as protobuf's own readers
+_LOCATION = b"location"
+
+
+def locations(data: bytes) -> set[str]:
+    """Return the names of the files in which tensors of the ONNX file `data` are, as the file gives them.
+
+    Raises ValueError for anything but a sound ONNX file, and for a reference in any form but the plain one: a
+    key, once, and a value, once. Such a file could mean one thing here and another to an inference library.
+    """
+    entries = [dict(entry) for entry in _entries(memoryview(data), "Model", 0)]
+    found = [entry[_VALUE] for entry in entries if entry[_KEY] == _LOCATION]
+    if data.count(_LOCATION) != len(found):
+        raise ValueError("references in another form")
+    return {name.decode("utf-8", "backslashreplace") for name in found}
+
+
+def _entries(data: memoryview, message: str, depth: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield the fields of each entry of external data below a message."""
+    if depth > _DEEPEST:
+        raise ValueError("messages nested too deep")
+    if message == "Entry":
+        fields = [(number, bytes(value)) for number, kind, value in _fields(data) if kind == _LENGTH]
+        if sorted(number for number, _ in fields) != [_KEY, _VALUE]:
+            raise ValueError("references in another form")
+        yield fields
+        return
+    known = _FIELDS[message]
+    for number, kind, value in _fields(data):
+        if kind == _LENGTH and number in known:
+            yield from _entries(value, known[number], depth + 1)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield number, wire type and, for those with a length, the content of each field of a message."""
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = _varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            start, at = at, _varint(data, at)[1]
+        elif kind in _FIXED:
+            start, at = at, at + _FIXED[kind]
+        elif kind == _LENGTH:
+            length, start = _varint(data, at)
+            at = start + length
+        else:
+            raise ValueError("no ONNX file")
+        if at > end or number == 0:
+            raise ValueError("no ONNX file")
+        yield number, kind, data[start:at]
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Return the number at a place, and the place after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("no ONNX file")
