@@ -1,4 +1,4 @@
-"""Make model bundles; measure them, compare their engines, and give them rigs and levels of detail."""
+"""Make model bundles; measure and compare them; give them rigs, levels of detail and landmark maps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import ModuleType
 from export import lods, mini, random
 from export.compare import command as compare
 from export.face import command as face
+from export.landmarks import command as landmarks
 from export.onnx import flops
 from export.release import official
 from export.rig import command as rig
@@ -19,7 +20,14 @@ from topos_rt.errors import ToposError
 from topos_rt.support.files import check_writable
 
 MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini, "face": face}
-COMMANDS: dict[str, ModuleType] = {**MAKERS, "flops": flops, "compare": compare, "lods": lods, "rig": rig}
+COMMANDS: dict[str, ModuleType] = {
+    **MAKERS,
+    "flops": flops,
+    "compare": compare,
+    "lods": lods,
+    "rig": rig,
+    "landmarks": landmarks,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

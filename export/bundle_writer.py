@@ -123,6 +123,7 @@ def _write(
             topology="topology.safetensors",
             hierarchy="hierarchy.safetensors",
             rig=None if contents.rig is None else "rig.safetensors",
+            landmarks=None,  # `python -m export landmarks` adds them, for it draws the finished model
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),
             latent=LatentSpec(*contents.dit.latent_shape),
             points=PointSpec(contents.points),

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
+from tests.landmark_maps import landmark_map
 from tests.meshes import ball
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.head.hierarchy import Hierarchy
@@ -182,6 +183,7 @@ def write_tiny_bundle(directory: Path) -> Manifest:
     hierarchy = Hierarchy.build(HEAD.positions, HEAD.normals, edges, depth=2, num_levels=3)
     hierarchy.save(directory / "hierarchy.safetensors")
     _rig().save(directory / "rig.safetensors")
+    landmark_map(HEAD.topology).save(directory / "landmarks.safetensors")
     return write_manifest(directory, manifest())
 
 
@@ -195,6 +197,7 @@ def manifest() -> Manifest:
         topology="topology.safetensors",
         hierarchy="hierarchy.safetensors",
         rig="rig.safetensors",
+        landmarks="landmarks.safetensors",
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),
         latent=LatentSpec(N, D),
         points=PointSpec(POINTS),

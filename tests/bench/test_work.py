@@ -52,6 +52,7 @@ def test_bytes_of_a_run() -> None:
 def test_the_digest_is_that_of_the_model(own_bundle: Path) -> None:
     before = model_digest(Bundle.open(own_bundle))
     (own_bundle / "CARD.md").write_text("a text")
+    (own_bundle / "landmarks.safetensors").write_bytes(b"another map")
     manifest = tiny.manifest()
     write_manifest(own_bundle, manifest)
     assert model_digest(Bundle.open(own_bundle)) == before

@@ -18,6 +18,8 @@ import pytest
 from tests import needs
 from tests import tiny_bundle as tiny
 from tests.engines import graphs
+from tests.landmark_maps import landmark_map
+from tests.meshes import ball
 from tests.model.changes import set_value
 from topos_rt.errors import BundleError
 from topos_rt.head.rig import Rig
@@ -174,7 +176,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "not JSON": (write(b"format: topos_rt.model.bundle\n"), "is not JSON"),
     "manifest too large": (write(b" " * (1 << 20) + b"{}"), "more than 1 MiB"),
     "unknown key": (put("colour", value="blue"), "manifest key 'colour': got an unknown key"),
-    "wrong version": (put("version", value=5), "got 5; expected 4; fix: upgrade topos-rt"),
+    "wrong version": (put("version", value=6), "got 6; expected 5; fix: upgrade topos-rt"),
     "weights outside": (
         graph(located("../w.st")),
         "file of the weights of graph dit_step.onnx: got ../w.st; expected weights.safetensors",
@@ -194,6 +196,10 @@ BAD: dict[str, tuple[Change, str]] = {
         "file of the weights of graph rig.safetensors: got none; expected weights.safetensors",
     ),
     "rig of another head": (another_rig, "rig and topology of a bundle do not fit"),
+    "landmarks that are not listed": (
+        put("landmarks", value="a.safetensors"),
+        "no entry for 'a.safetensors'",
+    ),
     "rig for a topology": (no_topology, "topology"),
 }
 
@@ -229,6 +235,27 @@ def test_without_a_rig(own_bundle: Path) -> None:
     manifest = Manifest.from_json((own_bundle / "manifest.json").read_text())
     write_manifest(own_bundle, dataclasses.replace(manifest, rig=None))
     assert Bundle.open(own_bundle).rig is None
+
+
+def test_landmarks_are_read_once(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    assert bundle.landmarks is not None and bundle.landmarks is bundle.landmarks
+    assert bundle.landmarks.num_vertices == bundle.topology.num_vertices
+
+
+def test_without_landmarks(own_bundle: Path) -> None:
+    (own_bundle / "landmarks.safetensors").unlink()
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_text())
+    write_manifest(own_bundle, dataclasses.replace(manifest, landmarks=None))
+    assert Bundle.open(own_bundle).landmarks is None
+
+
+def test_landmarks_of_another_topology_are_refused(own_bundle: Path) -> None:
+    landmark_map(ball().topology).save(own_bundle / "landmarks.safetensors")
+    manifest = Manifest.from_json((own_bundle / "manifest.json").read_text())
+    write_manifest(own_bundle, manifest)
+    with pytest.raises(BundleError, match="landmark map and topology of a bundle do not fit"):
+        _ = Bundle.open(own_bundle).landmarks
 
 
 def test_files_in_folders_and_links_that_stay_inside(own_bundle: Path) -> None:

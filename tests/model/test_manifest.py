@@ -72,11 +72,13 @@ BAD: dict[str, tuple[Change, str]] = {
     "missing key": (edit(lambda t: t.pop("latent")), "manifest key 'latent': got nothing"),
     "missing key inside": (edit(lambda t: t["frame"].pop("up")), "manifest key 'frame.up': got nothing"),
     "missing rig key": (edit(lambda t: t.pop("rig")), "manifest key 'rig'"),
+    "missing landmarks key": (edit(lambda t: t.pop("landmarks")), "manifest key 'landmarks': got nothing"),
     "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
     "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
     "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
-    "newer version": (put("version", value=5), "got 5; expected 4; fix: upgrade topos-rt"),
+    "newer version": (put("version", value=6), "got 6; expected 5; fix: upgrade topos-rt"),
     "older version": (put("version", value=0), "manifest key 'version': got 0"),
+    "later key in version 4": (put("version", value=4), "manifest key 'landmarks': got a key of a later"),
     "version as text": (put("version", value="1"), "manifest key 'version': got '1'"),
     "version as a boolean": (put("version", value=True), "manifest key 'version'"),
     "text for a number": (put("image", "height", value="32"), "image.height': got '32'; expected an integer"),
@@ -88,6 +90,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "list for an object": (put("image", value=[]), "'image': got a list; expected an object"),
     "list for files": (put("files", value=[]), "'files': got a list; expected an object"),
     "number for a rig": (put("rig", value=1), "'rig': got 1; expected a string"),
+    "number for landmarks": (put("landmarks", value=1), "'landmarks': got 1; expected a string"),
     "empty name": (put("name", value=""), "manifest key 'name'"),
     "line break in a text": (put("weights", "origin", value="a\nb"), "weights.origin"),
     "half a surrogate pair": (put("description", value="\ud800"), "description"),
@@ -124,6 +127,14 @@ def test_it_goes_to_json_and_back() -> None:
     assert Manifest.from_json(text).to_json() == text
     without = dataclasses.replace(VALID, rig=None, description="Größe – 头")
     assert Manifest.from_json(without.to_json()) == without
+
+
+def test_the_version_before_has_no_landmarks() -> None:
+    tree = json.loads(VALID.to_json())
+    del tree["landmarks"]
+    read = Manifest.from_json(json.dumps(tree | {"version": 4}))
+    assert read == dataclasses.replace(VALID, landmarks=None)
+    assert json.loads(read.to_json())["version"] == 5
 
 
 def test_the_official_sizes_are_allowed() -> None:

@@ -40,9 +40,14 @@ def io_bytes(engine: Engine) -> int:
 
 
 def model_digest(bundle: Bundle) -> str:
-    """Return the SHA-256 of the SHA-256s of a bundle's graphs, weights and geometry, to identify the work."""
+    """Return the SHA-256 of the SHA-256s of a bundle's graphs, weights and geometry, to identify the work.
+
+    The landmark map is left out, because it takes no part in making a head.
+    """
     files = {
-        name: info.sha256 for name, info in bundle.manifest.files.items() if PurePath(name).suffix in _DATA
+        name: info.sha256
+        for name, info in bundle.manifest.files.items()
+        if PurePath(name).suffix in _DATA and name != bundle.manifest.landmarks
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 

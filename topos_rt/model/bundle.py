@@ -17,6 +17,7 @@ from typing import Protocol
 
 from topos_rt.errors import BundleError, MeshInputError, choose
 from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.head.landmark_map import LandmarkMap
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.locations import locations
@@ -111,6 +112,24 @@ class Bundle:
     def hierarchy(self) -> Hierarchy:
         """The decoder's pyramid of mesh graphs. Networks run without it, so it is read at first use."""
         return Hierarchy.load(self.path / self.manifest.hierarchy)
+
+    @cached_property
+    def landmarks(self) -> LandmarkMap | None:
+        """Where the landmarks of a face lie on the model's heads, read at first use; None without such a map.
+
+        Raises BundleError for a file that is not a landmark map, or that of another topology.
+        """
+        if self.manifest.landmarks is None:
+            return None
+        found = LandmarkMap.load(self.path / self.manifest.landmarks)
+        if found.num_vertices != self.topology.num_vertices:
+            raise BundleError(
+                "landmark map and topology of a bundle do not fit",
+                got=f"a map of {found.num_vertices} vertices",
+                expected=f"{self.topology.num_vertices}",
+                fix=AGAIN,
+            )
+        return found
 
 
 def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Manifest:

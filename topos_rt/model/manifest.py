@@ -20,7 +20,8 @@ from topos_rt.errors import BundleError
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 4
+VERSION = 5
+_WITHOUT_LANDMARKS = 4  # the version before the key "landmarks", which is still read
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -162,7 +163,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 4. Raises BundleError for invalid values.
+    """The whole of `manifest.json`, version 5. Raises BundleError for invalid values.
 
     All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
     only until `topos_rt.model.bundle.write_manifest` fills them.
@@ -176,6 +177,7 @@ class Manifest:
     topology: str
     hierarchy: str
     rig: str | None
+    landmarks: str | None  # where the landmarks of the face mesh lie: `topos_rt.head.landmark_map`
     image: ImageSpec
     latent: LatentSpec
     points: PointSpec
@@ -210,12 +212,11 @@ class Manifest:
         yield from self.graph_files()
         yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
-        if self.rig is not None:
-            yield self.rig
+        yield from (name for name in (self.rig, self.landmarks) if name is not None)
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Manifest:
-        """Read JSON text.
+        """Read JSON text of this version, or of the one before, whose bundles have no landmarks.
 
         Raises BundleError naming the key that is unknown, missing, repeated or of the wrong type.
         """
@@ -224,9 +225,13 @@ class Manifest:
         if (found := tree.pop("format", None)) != FORMAT:
             refuse("format", describe(found), repr(FORMAT))
         version = tree.pop("version", None)
-        if type(version) is not int or version != VERSION:
+        if type(version) is not int or version not in (VERSION, _WITHOUT_LANDMARKS):
             fix = "upgrade topos-rt" if isinstance(version, int) and version > VERSION else AGAIN
             raise BundleError("manifest key 'version'", got=describe(version), expected=VERSION, fix=fix)
+        if version == _WITHOUT_LANDMARKS:
+            if "landmarks" in tree:
+                refuse("landmarks", "a key of a later version", f"none in version {version}")
+            tree["landmarks"] = None
         manifest = read_as(cls, tree)
         assert isinstance(manifest, Manifest)
         return manifest
