@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         OutputError,
         ToposError,
     )
+    from topos_rt.faces.camera import Camera
     from topos_rt.faces.face import Face
     from topos_rt.faces.finder import FaceFinder, find_faces
     from topos_rt.flow.solvers import SOLVERS
@@ -48,6 +49,7 @@ __all__ = [
     "BackendError",
     "Bundle",
     "BundleError",
+    "Camera",
     "Cancelled",
     "Face",
     "FaceError",
@@ -75,6 +77,7 @@ _MODULES = {
     "BackendError": "errors",
     "Bundle": "model.bundle",
     "BundleError": "errors",
+    "Camera": "faces.camera",
     "Cancelled": "errors",
     "Face": "faces.face",
     "FaceError": "errors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,21 +17,19 @@ from topos_rt.errors import InputError, OptionError
 from topos_rt.faces.face import Face
 from topos_rt.faces.finder import MOST_FACES, FaceFinder
 from topos_rt.faces.networks import FaceNetworks
-from topos_rt.faces.portrait import ALL, WHOLE, FaceChoice, Portrait, portraits
-from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.faces.portrait import ALL, WHOLE, FaceChoice
+from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.jobs import Images, Job, Options, Running, Sampling, Seeds, jobs, preview_steps, split
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
-from topos_rt.pictures.image import MIN_SIDE, ImageSource, describe, upright_picture
+from topos_rt.pictures.image import MIN_SIDE, ImageSource
 from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
 from topos_rt.scan.points import MIN_POINTS
-from topos_rt.support.arrays import Array
+from topos_rt.stages import Stages
 from topos_rt.support.closing import Closing
 from topos_rt.support.progress import Callback, Progress, Tracker
-from topos_rt.support.similarity import Similarity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,6 +62,7 @@ class HeadPipeline(Closing):
         self.backend_reason = reason
         self._networks = networks
         self._finder = finder
+        self._stages = Stages(bundle, networks, finder)
 
     @classmethod
     def open(
@@ -221,10 +220,9 @@ class HeadPipeline(Closing):
         chosen = preview_steps(previews, settings.steps)
 
         def heads() -> Iterator[HeadMesh]:
-            ((portrait, pixels),) = self._portraits(image, tracker, choice)
+            ((portrait, pixels),) = self._stages.portraits(image, tracker, choice)
             about = metadata | portrait.facts()
-            for head in self._heads(pixels, seeds, settings, about, iter([tracker]), chosen):
-                yield dataclasses.replace(head, face=portrait.face)
+            yield from self._stages.heads((portrait, pixels), seeds, settings, about, iter([tracker]), chosen)
 
         return heads()
 
@@ -267,7 +265,7 @@ class HeadPipeline(Closing):
         about = self._origin() | {"seed": seed, "passes": passes, "aligned": bool(align)}
         if align:
             about["rotation"] = placement.rotation.tolist()
-        return self._decode(latent, tracker, about, placement)
+        return self._stages.decode(latent, tracker, about, placement)
 
     def find_faces(self, image: ImageSource, most: int = MOST_FACES) -> list[Face]:
         """Return the faces of a picture, the largest first, as `topos_rt.find_faces` does.
@@ -320,84 +318,12 @@ class HeadPipeline(Closing):
             for source, seeds in work:
                 first = next(trackers)
                 own = itertools.chain([first], trackers)
-                for portrait, pixels in self._portraits(source, first, choice):
+                for portrait, pixels in self._stages.portraits(source, first, choice):
                     about = metadata | portrait.facts()
-                    for head in self._heads(pixels, seeds, settings, about, own, one_launch=one_launch):
-                        yield dataclasses.replace(head, face=portrait.face)
+                    seen = portrait, pixels
+                    yield from self._stages.heads(seen, seeds, settings, about, own, one_launch=one_launch)
 
         return heads()
-
-    def _heads(
-        self,
-        pixels: Array,
-        seeds: list[int],
-        settings: SamplerSettings,
-        metadata: dict[str, Any],
-        trackers: Iterator[Tracker],
-        previews: Collection[int] = (),
-        one_launch: bool = False,
-    ) -> Iterator[HeadMesh]:
-        """Yield the head of each seed of a portrait, preceded by its estimates after the steps in `previews`.
-
-        one_launch: make each head with one CUDA graph, without estimates.
-        """
-        tokens, context, manifest = None, None, self.bundle.manifest
-        for seed, tracker in zip(seeds, trackers, strict=False):
-            if tokens is None:
-                with tracker.stage("image_encoder"):
-                    tokens = self._networks.encode_image(pixels)
-            start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
-            start *= np.float32(1.0 if settings.temperature is None else settings.temperature)
-            about = metadata | {"seed": seed}
-            if one_launch:
-                with tracker.all_steps("flow_graph"):
-                    vertices = self._networks.flow(tokens, start, settings)
-                yield self._head(vertices, tracker, about)
-                continue
-            if context is None:
-                with tracker.stage("dit_context"):
-                    context = self._networks.context(tokens)
-            velocity = guided(self._networks.field(context), settings)
-            for step in tracker.each("dit_step", sample(velocity, start, settings)):
-                number = step.index + 1
-                if number == settings.steps:
-                    yield self._decode(step.x_next, tracker, about)
-                elif number in previews:
-                    estimate = clean_estimate(step, manifest.flow.sigma_min)
-                    yield self._decode(estimate, tracker, about | {"preview_step": number})
-
-    def _portraits(
-        self, source: ImageSource, tracker: Tracker, choice: FaceChoice
-    ) -> list[tuple[Portrait, Array]]:
-        """Return the portraits of an image, each with what the image encoder takes."""
-        spec = self.bundle.manifest.image
-        with tracker.stage("image"):
-            picture = upright_picture(source)
-            if self._finder is None or not choice.looks:
-                found = portraits(picture, describe(source), None, choice)
-                return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
-        with tracker.stage("face"):
-            found = portraits(picture, describe(source), self._finder, choice)
-            return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
-
-    def _decode(
-        self, latent: Array, tracker: Tracker, metadata: dict[str, Any], placement: Similarity | None = None
-    ) -> HeadMesh:
-        with tracker.stage("vae_decoder"):
-            vertices = self._networks.decode(latent)
-        return self._head(vertices, tracker, metadata, placement)
-
-    def _head(
-        self, vertices: Array, tracker: Tracker, metadata: dict[str, Any], placement: Similarity | None = None
-    ) -> HeadMesh:
-        manifest, rig = self.bundle.manifest, None
-        head = place(vertices, manifest.frame, self.bundle.topology, placement)
-        # Nobody animates an estimate, so the time is better spent on the next step.
-        if self.bundle.rig is not None and "preview_step" not in metadata:
-            with tracker.stage("rig"):
-                rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
-        timings = tracker.timings | {"total": sum(tracker.timings.values())}
-        return dataclasses.replace(head, rig=rig, metadata=metadata, timings=timings)
 
     def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
         settings = resolve(**sampling)

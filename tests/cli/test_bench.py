@@ -60,7 +60,7 @@ def measured(run, tmp_path):
 def test_heads(measured):
     _, found = measured("--solver", "heun", "--shift", "1")
     assert (found["format"], found["version"]) == (FORMAT, VERSION)
-    assert set(found["stages"]) == {*STAGES, TO_GLB} - {"face"} == set(found["samples_ms"])
+    assert set(found["stages"]) == {*STAGES, TO_GLB} - {"face", "fit"} == set(found["samples_ms"])
     assert {row["n"] for row in found["stages"].values()} == {20}
     assert found["settings"]["evaluations"] == {"guided": 5, "unguided": 0, "passes": 10}
     assert found["settings"]["guidance_policy"] == "w = 1.5 throughout"
@@ -90,7 +90,11 @@ def test_a_model_without_a_rig(run, own_bundle, tmp_path):
     write_manifest(own_bundle, dataclasses.replace(manifest, rig=None))
     code, out, err = run(*QUICK, "-o", tmp_path / "a.json", "--plot", tmp_path / "a.png", model=own_bundle)
     assert code == 0, err
-    assert set(json.loads((tmp_path / "a.json").read_text())["stages"]) == {*STAGES, TO_GLB} - {"rig", "face"}
+    assert set(json.loads((tmp_path / "a.json").read_text())["stages"]) == {*STAGES, TO_GLB} - {
+        "rig",
+        "face",
+        "fit",
+    }
     assert "vae_decoder" in out and "\nrig" not in out
 
 

@@ -40,6 +40,7 @@ _STAGES = {
     "dit_step": "sampling",
     "vae_decoder": "building the mesh",
     "rig": "fitting the rig",
+    "fit": "fitting pose and expression",
 }
 
 

@@ -41,7 +41,12 @@ class HeadMesh:
     rig: Rig | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
-    face: Any = None  # the `topos_rt.Face` of the portrait that the head was made from; not in files
+    # What the portrait showed; files hold it only as far as `metadata` does.
+    face: Any = None  # the `topos_rt.Face` that the head was made from
+    pose: Any = None  # the `topos_rt.Camera` that shows the head as the portrait does
+    expression: Mapping[str, float] = field(
+        default_factory=dict
+    )  # its weights, for `posed`; the head is neutral
 
     def __post_init__(self) -> None:
         vertices = self.topology.num_vertices
@@ -68,6 +73,7 @@ class HeadMesh:
                 fix="use the same bundle's rig",
             )
         object.__setattr__(self, "metadata", _plain(self.metadata))
+        object.__setattr__(self, "expression", {name: float(w) for name, w in self.expression.items()})
         object.__setattr__(self, "timings", {name: float(seconds) for name, seconds in self.timings.items()})
 
     def __repr__(self) -> str:
@@ -118,7 +124,7 @@ class HeadMesh:
             )
         positions = posed_positions(self.positions, self.rig, shapes, turns or {})
         normals = vertex_normals(positions, self.triangles)
-        return dataclasses.replace(self, positions=positions, normals=normals, rig=None)
+        return dataclasses.replace(self, positions=positions, normals=normals, rig=None, expression={})
 
     def lod(self, level: int) -> HeadMesh:
         """Return the head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.

@@ -1,0 +1,120 @@
+"""The stages of a head in their order: a picture, what is seen of it, a latent, a mesh, a rig and a fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from topos_rt.faces.finder import FaceFinder
+from topos_rt.faces.portrait import FaceChoice, Portrait
+from topos_rt.faces.portrait import portraits as cut_portraits
+from topos_rt.faces.seen import with_face
+from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.flow.settings import SamplerSettings
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.frame import place, place_rig
+from topos_rt.model.networks import Networks
+from topos_rt.pictures.image import ImageSource, describe, upright_picture
+from topos_rt.support.arrays import Array
+from topos_rt.support.progress import Tracker
+from topos_rt.support.similarity import Similarity
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a pipeline has loaded, and the work that it does with it. Errors are those of `HeadPipeline`."""
+
+    bundle: Bundle
+    networks: Networks
+    finder: FaceFinder | None  # None takes pictures whole
+
+    def portraits(
+        self, source: ImageSource, tracker: Tracker, choice: FaceChoice
+    ) -> list[tuple[Portrait, Array]]:
+        """Return the portraits of an image, each with what the image encoder takes."""
+        spec = self.bundle.manifest.image
+        with tracker.stage("image"):
+            picture = upright_picture(source)
+            if self.finder is None or not choice.looks:
+                found = cut_portraits(picture, describe(source), None, choice)
+                return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
+        with tracker.stage("face"):
+            found = cut_portraits(picture, describe(source), self.finder, choice)
+            return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
+
+    def heads(
+        self,
+        seen: tuple[Portrait, Array],
+        seeds: list[int],
+        settings: SamplerSettings,
+        metadata: dict[str, Any],
+        trackers: Iterator[Tracker],
+        previews: Collection[int] = (),
+        one_launch: bool = False,
+    ) -> Iterator[HeadMesh]:
+        """Yield the head of each seed of a portrait, preceded by its estimates after the steps in `previews`.
+
+        one_launch: make each head with one CUDA graph, without estimates.
+        """
+        (portrait, pixels), tokens, context, manifest = seen, None, None, self.bundle.manifest
+        for seed, tracker in zip(seeds, trackers, strict=False):
+            if tokens is None:
+                with tracker.stage("image_encoder"):
+                    tokens = self.networks.encode_image(pixels)
+            start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
+            start *= np.float32(1.0 if settings.temperature is None else settings.temperature)
+            about = metadata | {"seed": seed}
+            if one_launch:
+                with tracker.all_steps("flow_graph"):
+                    vertices = self.networks.flow(tokens, start, settings)
+                yield self._head(vertices, tracker, about, portrait=portrait)
+                continue
+            if context is None:
+                with tracker.stage("dit_context"):
+                    context = self.networks.context(tokens)
+            velocity = guided(self.networks.field(context), settings)
+            for step in tracker.each("dit_step", sample(velocity, start, settings)):
+                number = step.index + 1
+                if number == settings.steps:
+                    yield self.decode(step.x_next, tracker, about, portrait=portrait)
+                elif number in previews:
+                    estimate = clean_estimate(step, manifest.flow.sigma_min)
+                    yield self.decode(estimate, tracker, about | {"preview_step": number})
+
+    def decode(
+        self,
+        latent: Array,
+        tracker: Tracker,
+        metadata: dict[str, Any],
+        placement: Similarity | None = None,
+        portrait: Portrait | None = None,
+    ) -> HeadMesh:
+        with tracker.stage("vae_decoder"):
+            vertices = self.networks.decode(latent)
+        return self._head(vertices, tracker, metadata, placement, portrait)
+
+    def _head(
+        self,
+        vertices: Array,
+        tracker: Tracker,
+        metadata: dict[str, Any],
+        placement: Similarity | None = None,
+        portrait: Portrait | None = None,
+    ) -> HeadMesh:
+        manifest, rig = self.bundle.manifest, None
+        head = place(vertices, manifest.frame, self.bundle.topology, placement)
+        # Nobody animates an estimate, so the time is better spent on the next step.
+        if self.bundle.rig is not None and "preview_step" not in metadata:
+            with tracker.stage("rig"):
+                rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
+        head = dataclasses.replace(head, rig=rig, metadata=metadata)
+        if portrait is not None and portrait.face is not None:
+            with tracker.stage("fit"):
+                head = with_face(head, portrait, self.bundle.landmarks)
+        timings = tracker.timings | {"total": sum(tracker.timings.values())}
+        return dataclasses.replace(head, timings=timings)
