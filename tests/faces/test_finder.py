@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance
 
 import topos_rt
 from tests import needs
@@ -286,3 +286,42 @@ def test_an_identity_needs_landmarks(finder: FaceFinder, hopper: Image.Image) ->
     profile = Face(face.box, np.zeros((0, 3), np.float32), 80.0, 0.0, 0.0, {}, 0.9, face.placement)
     with pytest.raises(ImageError, match="without landmarks"):
         finder.identity(hopper, profile)
+
+
+def smiley() -> Image.Image:
+    picture = Image.new("RGB", (400, 400), "white")
+    brush = ImageDraw.Draw(picture)
+    brush.ellipse((60, 60, 340, 340), fill="yellow", outline="black", width=6)
+    for x in (140, 225):
+        brush.ellipse((x, 140, x + 35, 190), fill="black")
+    brush.arc((130, 170, 270, 280), 20, 160, fill="black", width=8)
+    return picture
+
+
+def cartoon() -> Image.Image:
+    picture = Image.new("RGB", (500, 600), (200, 220, 255))
+    brush = ImageDraw.Draw(picture)
+    brush.ellipse((110, 80, 390, 480), fill=(240, 200, 170), outline="black", width=4)
+    brush.pieslice((100, 60, 400, 320), 180, 360, fill=(60, 40, 20))
+    for x in (180, 280):
+        brush.ellipse((x, 230, x + 50, 260), fill="white", outline="black", width=3)
+        brush.ellipse((x + 15, 233, x + 35, 257), fill=(50, 90, 150))
+        brush.line((x - 5, 212, x + 55, 208), fill=(60, 40, 20), width=7)
+    brush.line((250, 260, 238, 330, 262, 332), fill=(150, 100, 80), width=4)
+    brush.arc((200, 340, 300, 410), 10, 170, fill=(180, 50, 60), width=8)
+    return picture
+
+
+def test_a_drawing_counts_as_far_as_it_looks_like_a_face(finder: FaceFinder) -> None:
+    assert finder.find(smiley()) == []
+    (face,) = finder.find(cartoon())
+    x, y, width, height = face.box
+    assert 100 < x + width / 2 - 120 < 160 and 200 < y + height / 2 < 400
+
+
+def test_faces_of_ten_pixels_are_not_found(finder: FaceFinder, hopper: Image.Image) -> None:
+    picture = Image.new("RGB", (600, 600), (120, 130, 140))
+    for number in range(9):
+        tile = hopper.resize((16, 16), Image.Resampling.LANCZOS)
+        picture.paste(tile, (60 + 200 * (number % 3), 60 + 200 * (number // 3)))
+    assert finder.find(picture) == []
