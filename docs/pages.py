@@ -25,6 +25,7 @@ COMMANDS = {
         for preset in PRESETS
     },
     "errors_h100_mini": "python -m benchmarks.gpu_run precision, on an H100",
+    "face_fit_mini": "python -m benchmarks.bench_face_fit --json {}",
     "fp16_mini": "python -m benchmarks.bench_precision --json {}",
     "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",

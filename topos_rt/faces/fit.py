@@ -86,7 +86,7 @@ class HeadFitter:
         if rig is not None:
             self._moves = _moves(rig, self.names, landmarks)
         self._across = float(np.linalg.norm(np.subtract(*rest[list(_OUTER_EYES)])))
-        self._seen = np.concatenate([np.arange(COUNT), IRISES[: len(landmarks.irises)]])
+        self._seen = np.array([*range(COUNT), *IRISES[: len(landmarks.irises)]])
         noise = np.full(len(rest), _IRIS_NOISE)
         noise[:COUNT] = np.hypot(landmarks.noise, _SHAPE_NOISE)
         self._precision = (1 / noise)[:, None]  # [L,1]
@@ -114,12 +114,11 @@ class HeadFitter:
         turn, scale, middle = self._first(found)
         unit = scale * self._across  # pixels of the outer-eye distance, as if seen from the front
         centre = middle if size is None else np.array(size) / 2 * [1, -1]
-        problem = _Problem(
-            self, (found - centre) / unit, None if focal is None else _positive(focal) / unit, scores or {}
-        )
-        start = _State(
-            turn, (middle - centre) / unit, np.log(scale / unit), -np.log(DISTANCE_M), problem.expected
-        )
+        lens = None if focal is None else _positive(focal) / unit
+        problem = _Problem(self, (found - centre) / unit, lens, scores or {})
+        size_log = float(np.log(scale / unit))
+        near = -np.log(DISTANCE_M) if lens is None else size_log - np.log(lens)
+        start = _State(turn, (middle - centre) / unit, size_log, _within(near), problem.expected)
         state = problem.solve(start)
         away = problem.residuals(state)
         residual = float(np.sqrt((away**2).sum(1)[:COUNT].mean())) * np.exp(start.scale - state.scale)
@@ -263,12 +262,11 @@ class _Problem:
         near = state.near + float(np.clip(step[6], -0.5, 0.5))
         if self._focal:
             near = scale - np.log(self._focal)
-        near = float(np.clip(near, -np.log(_HIGHEST_M), -np.log(_LOWEST_M)))
         return _State(
             _rotation(step[:3]) @ state.turn,
             state.middle + step[3:5],
             scale,
-            near,
+            _within(near),
             np.clip(weights + step[7:], 0, 1),
         )
 
@@ -331,6 +329,11 @@ def _positive(focal: float) -> float:
     if not 1 <= focal < 1e7:
         raise InputError("focal length", got=focal, expected="pixels, 1 or more")
     return float(focal)
+
+
+def _within(near: float) -> float:
+    """Return the log of a nearness, kept where a portrait may be taken from."""
+    return float(np.clip(near, -np.log(_HIGHEST_M), -np.log(_LOWEST_M)))
 
 
 def _rotation(vector: np.ndarray) -> np.ndarray:

@@ -10,19 +10,25 @@ from topos_rt.faces.bundle import CanonicalFace
 
 # The landmarks at the detector's points: the eyes (the right one first), nose tip, mouth and ears.
 _SIX = ((33, 133), (362, 263), (1,), (13, 14), (234,), (454,))
+# Measured on rendered heads of known pose (benchmarks/bench_face_fit.py): the canonical face looks down by so
+# many degrees where a head looks ahead, and depths of landmarks are too large.
+_LOOKS_DOWN, _DEPTH = 6.0, 0.88
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """How the canonical face lies in a picture: pixels = scale * (turn @ centimetres) + shift, y down."""
+    """How the canonical face lies in a picture: pixels = scale * (turn @ centimetres) + shift, y down.
 
-    turn: np.ndarray  # [3,3], from the face's axes to the camera's: +X right, +Y up, +Z towards the camera
+    The centimetres are in the head's axes, in which the canonical face looks ahead.
+    """
+
+    turn: np.ndarray  # [3,3], from the head's axes to the camera's: +X right, +Y up, +Z towards the camera
     scale: float  # pixels in a centimetre
     shift: np.ndarray  # [2], the picture's place of the canonical face's origin
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Return the pixels [...,2] of points [...,3] in the canonical face's centimetres."""
-        return self.shift + (points @ self.turn.T)[..., :2] * [self.scale, -self.scale]
+        return self.shift + (_ahead(points) @ self.turn.T)[..., :2] * [self.scale, -self.scale]
 
 
 def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:
@@ -31,8 +37,8 @@ def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:
     The weights are those of MediaPipe's geometry module: 33 landmarks that expressions hardly move.
     """
     weights = canonical.weights.astype(np.float64) / canonical.weights.sum()
-    source = canonical.positions.astype(np.float64)
-    target = landmarks[: len(source)].astype(np.float64) * [1, -1, -1]
+    source = _ahead(canonical.positions.astype(np.float64))
+    target = landmarks[: len(source)].astype(np.float64) * [1, -1, -_DEPTH]
     source_middle, target_middle = weights @ source, weights @ target
     source, target = source - source_middle, target - target_middle
     u, s, vt = np.linalg.svd(target.T @ (source * weights[:, None]))
@@ -48,7 +54,7 @@ def place_points(points: np.ndarray, canonical: CanonicalFace) -> Placement:
 
     The camera is the affine map nearest to the points, made a rotation (POS, DeMenthon and Davis 1995).
     """
-    source = np.stack([canonical.positions[list(ids)].mean(0) for ids in _SIX]).astype(np.float64)
+    source = _ahead(np.stack([canonical.positions[list(ids)].mean(0) for ids in _SIX]).astype(np.float64))
     middle, centre = source.mean(0), points.mean(0)
     flipped = (points - centre) * [1, -1]
     rows = np.linalg.lstsq(source - middle, flipped, rcond=None)[0].T  # [2,3]
@@ -77,3 +83,9 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     result: np.ndarray = about_z @ about_x @ about_y
     return result
+
+
+def _ahead(points: np.ndarray) -> np.ndarray:
+    """Return points [n,3] of the canonical face in axes in which it looks ahead."""
+    turned: np.ndarray = points @ rotation(0, _LOOKS_DOWN, 0)
+    return turned
