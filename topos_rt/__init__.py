@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         OutputError,
         ToposError,
     )
+    from topos_rt.faces.one_euro import Smoothing
+    from topos_rt.faces.tracker import FaceTracker, TrackedFace
     from topos_rt.flow.solvers import SOLVERS
     from topos_rt.head.mesh import HeadMesh
     from topos_rt.head.rig import Rig
@@ -46,6 +48,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Cancelled",
+    "FaceTracker",
     "HeadMesh",
     "HeadPipeline",
     "ImageError",
@@ -55,8 +58,10 @@ __all__ = [
     "OptionError",
     "OutputError",
     "Rig",
+    "Smoothing",
     "Topology",
     "ToposError",
+    "TrackedFace",
     "__version__",
     "compare",
     "generate",
@@ -69,6 +74,7 @@ _MODULES = {
     "Bundle": "model.bundle",
     "BundleError": "errors",
     "Cancelled": "errors",
+    "FaceTracker": "faces.tracker",
     "HeadMesh": "head.mesh",
     "HeadPipeline": "pipeline",
     "ImageError": "errors",
@@ -79,8 +85,10 @@ _MODULES = {
     "OutputError": "errors",
     "Rig": "head.rig",
     "SOLVERS": "flow.solvers",
+    "Smoothing": "faces.one_euro",
     "Topology": "head.topology",
     "ToposError": "errors",
+    "TrackedFace": "faces.tracker",
     "compare": "scan.metrics",
     "generate": "pipeline",
     "read_scan": "scan.read",
