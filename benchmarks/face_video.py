@@ -1,7 +1,7 @@
 """Synthetic videos of a head with known expressions and pose, drawn with the runtime's own rasteriser.
 
 Without textures the skin, brows, lips and eyes get plain colours, which is enough for the networks to see a
-face. With the skins of MakeHuman, which are CC0 and not part of this project, faces look like those of people.
+face. With the skins of MakeHuman, which are CC0 and no part of this project, faces look like those of people.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ class Actor:
         low, high = head.bounds
         self._middle, self._height = (low + high) / 2, float(high[1] - low[1])
         regions = self._topology.regions
-        self._parts = {name: self._share(regions[name]) for name in ("lips", "tongue", "eyes")}
-        self._parts |= {"brows": self._brows(), "lashes": self._share(self._upper_lids())}
-        self._gaze = Sitter.of(head).gaze[: len(head.positions)]
+        columns = [self._share(regions[name]) for name in ("lips", "tongue", "eyes")]
+        columns += [self._brows(), self._share(self._upper_lids())]
+        gaze = Sitter.of(head).gaze[: len(head.positions)]
+        self._attributes = np.column_stack([*columns, gaze]).astype(np.float32)
         self._skin = None if skin is None else _read(skin)
 
     def draw(self, moment: Moment, side: int = SIDE) -> np.ndarray:
@@ -94,46 +95,41 @@ class Actor:
         picture = np.tile(np.array(_BACKDROP, np.float32), (dense, dense, 1))
         picture[hit] = self._lit(ids[hit], weights[hit], normals)
         picture = picture.reshape(side, _SAMPLES, side, _SAMPLES, 3).mean((1, 3))
-        bytes_ = np.clip(picture, 0, 1) ** (1 / 2.2) * 255 + self._rng.normal(0, _NOISE, picture.shape)
+        noise = self._rng.standard_normal(picture.shape, np.float32) * np.float32(_NOISE)
+        bytes_ = np.clip(picture, 0, 1) ** np.float32(1 / 2.2) * 255 + noise
         return np.clip(np.rint(bytes_), 0, 255).astype(np.uint8)
 
     def _lit(self, ids: np.ndarray, weights: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Return the linear colours [n,3] of points in triangles [n] with barycentric weights [n,3]."""
+        data = np.concatenate([normals.astype(np.float32), self._attributes], 1)
         corners = self._triangles[ids]
-
-        def at(values: np.ndarray) -> np.ndarray:
-            result: np.ndarray = np.einsum("nk...,nk->n...", values[corners], weights)
-            return result
-
-        normal = at(normals)
+        at = sum(data[corners[:, k]] * weights[:, k, None] for k in range(3))
+        assert isinstance(at, np.ndarray)
+        normal, (lips, tongue, eye, brows, lashes) = at[:, :3], at[:, 3:8].T
         normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-6)
-        colour = self._colours(ids, weights, at)
-        towards = np.array(_LIGHT) / np.linalg.norm(_LIGHT)
+        eyes = eye > 0.5
+        colour = self._skin_colours(ids, weights, lips)
+        dark = np.maximum(np.clip(brows * 1.5 - 0.3, 0, 0.85), np.clip(lashes * 2 - 1, 0, 0.8))
+        colour += dark[:, None] * (np.array(_BROWS, np.float32) - colour)
+        colour[tongue > 0.5] = _MOUTH
+        radius = np.linalg.norm(at[eyes, 8:], axis=1)[:, None]
+        colour[eyes] = np.select([radius < _RINGS[0], radius < _RINGS[1]], [_PUPIL, _IRIS], _WHITE)
+        towards = np.array(_LIGHT, np.float32) / np.float32(np.linalg.norm(_LIGHT))
         light = 0.8 * np.maximum(normal @ towards, 0) + 0.32 + 0.12 * normal[:, 1]
-        half = (towards + [0, 0, 1]) / np.linalg.norm(towards + [0, 0, 1])
-        eyes = at(self._parts["eyes"]) > 0.5
-        gloss = np.where(eyes, 0.5, 0.04) * np.maximum(normal @ half, 0) ** np.where(eyes, 120, 20)
+        half = towards + np.array([0, 0, 1], np.float32)
+        half /= np.linalg.norm(half)
+        gleam = np.maximum(normal @ half, 0)
+        gloss = 0.04 * gleam**20
+        gloss[eyes] = 0.5 * gleam[eyes] ** 120
         result: np.ndarray = colour * light[:, None] + gloss[:, None]
         return result
 
-    def _colours(self, ids: np.ndarray, weights: np.ndarray, at: object) -> np.ndarray:
-        assert callable(at)
-        lips, brows = at(self._parts["lips"]), at(self._parts["brows"])
+    def _skin_colours(self, ids: np.ndarray, weights: np.ndarray, lips: np.ndarray) -> np.ndarray:
         if self._skin is None:
-            colour = np.tile(np.array(_SKIN), (len(ids), 1))
-            colour += np.clip(lips * 1.5, 0, 1)[:, None] * (np.array(_LIPS) - colour)
-        else:
-            uvs = self._topology.uvs[self._topology.triangle_uvs[ids]]
-            colour = _sample(self._skin, np.einsum("nkc,nk->nc", uvs, weights))
-        lashes = at(self._parts["lashes"])
-        dark = np.maximum(np.clip(brows * 1.5 - 0.3, 0, 0.85), np.clip(lashes * 2 - 1, 0, 0.8))
-        colour += dark[:, None] * (np.array(_BROWS) - colour)
-        colour[at(self._parts["tongue"]) > 0.5] = _MOUTH
-        eyes = at(self._parts["eyes"]) > 0.5
-        radius = np.linalg.norm(at(self._gaze)[eyes], axis=1)
-        colour[eyes] = np.select(
-            [radius[:, None] < _RINGS[0], radius[:, None] < _RINGS[1]], [_PUPIL, _IRIS], _WHITE
-        )
-        return colour
+            colour = np.tile(np.array(_SKIN, np.float32), (len(ids), 1))
+            return colour + np.clip(lips * 1.5, 0, 1)[:, None] * (np.array(_LIPS, np.float32) - colour)
+        uvs = self._topology.uvs[self._topology.triangle_uvs[ids]]
+        return _sample(self._skin, np.einsum("nkc,nk->nc", uvs, weights))
 
     def _brows(self) -> np.ndarray:
         """Return how much of a brow each vertex has: a band 2 to 3 cm above the head's middle."""
@@ -144,7 +140,7 @@ class Actor:
         return inside * band * apart
 
     def _upper_lids(self) -> np.ndarray:
-        """Return the vertices at the rims of the upper lids: those that blinks bring down to the lower ones."""
+        """Return the vertices at the rims of the upper lids, which blinks bring down to the lower ones."""
         rig = self._head.rig
         assert rig is not None and rig.binding is not None
         pairs, offsets = rig.binding.contact_pairs, rig.binding.contact_offsets
@@ -170,14 +166,13 @@ def motion(time: float, amount: float = 1.0) -> dict[str, float]:
 
 
 def acted(gestures: list[Mapping[str, float]], seconds: float, start: float = 0.0) -> Iterator[Moment]:
-    """Yield the frames of gestures, one after the other: each rises to its weights and to half, and falls."""
+    """Yield the frames of gestures, one after the other; each rises to its weights and falls."""
     frames = round(seconds * FPS)
     for number, gesture in enumerate(gestures):
         for frame in range(frames):
             time = start + (number * frames + frame) / FPS
-            phase = 2 * frame / frames
-            rise = np.sin(np.pi * phase) ** 2 * (1.0 if phase < 1 else 0.5)
-            shapes = {name: weight * float(rise) for name, weight in gesture.items()}
+            rise = float(np.sin(np.pi * frame / frames) ** 2)
+            shapes = {name: weight * rise for name, weight in gesture.items()}
             yield Moment(time, shapes, **motion(time))
 
 
@@ -196,14 +191,12 @@ def _read(path: Path) -> np.ndarray:
 def _sample(picture: np.ndarray, uvs: np.ndarray) -> np.ndarray:
     """Return the colours [n,3] at texture coordinates [n,2], of which v points up."""
     high, wide = picture.shape[:2]
-    x, y = uvs[:, 0] * wide - 0.5, (1 - uvs[:, 1]) * high - 0.5
-    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    x = np.clip(uvs[:, 0] * wide - 0.5, 0, wide - 2)
+    y = np.clip((1 - uvs[:, 1]) * high - 0.5, 0, high - 2)
+    left, top = x.astype(np.int32), y.astype(np.int32)
     across, down = (x - left)[:, None], (y - top)[:, None]
-
-    def at(row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        return picture[np.clip(row, 0, high - 1), np.clip(column, 0, wide - 1)]
-
-    upper = at(top, left) * (1 - across) + at(top, left + 1) * across
-    lower = at(top + 1, left) * (1 - across) + at(top + 1, left + 1) * across
+    pixels, first = picture.reshape(-1, 3), top * wide + left
+    upper = pixels[first] * (1 - across) + pixels[first + 1] * across
+    lower = pixels[first + wide] * (1 - across) + pixels[first + wide + 1] * across
     result: np.ndarray = upper * (1 - down) + lower * down
     return result
