@@ -27,12 +27,12 @@ class Smoothing:
     Raises OptionError for a frequency that is not above 0, or a slope below 0.
     """
 
-    landmarks: Cutoff = (1.5, 0.5)  # speed in cm/s, of each landmark in the picture
-    depth: Cutoff = (1.0, 0.3)  # the same of its z, which is noisier
-    angles: Cutoff = (1.5, 0.05)  # degrees/s, of yaw, pitch and roll
-    position: Cutoff = (1.5, 0.5)  # cm/s
-    scale: Cutoff = (1.0, 2.0)  # 1/s, of the scale's logarithm
-    expression: Cutoff = (2.0, 3.0)  # 1/s, of each score
+    landmarks: Cutoff = (1.0, 1.0)  # speed in cm/s, of each landmark in the picture
+    depth: Cutoff = (1.0, 1.0)  # cm/s, of each landmark's z
+    angles: Cutoff = (1.0, 0.2)  # degrees/s, of yaw, pitch and roll
+    position: Cutoff = (1.0, 1.0)  # cm/s
+    scale: Cutoff = (1.0, 5.0)  # 1/s, of the scale's logarithm
+    expression: Cutoff = (1.5, 8.0)  # 1/s, of each score
 
     def __post_init__(self) -> None:
         for field in fields(self):
