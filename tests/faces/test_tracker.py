@@ -274,9 +274,18 @@ def test_a_resting_face_can_be_subtracted(tracker: FaceTracker, actor: Actor, po
     assert last is not None and max(last.expression.values()) > 0.3
 
 
-def test_a_calibration_needs_a_face(tracker: FaceTracker) -> None:
-    with pytest.raises(InputError, match="calibration: got no face with an expression"):
-        tracker.calibrate([])
+BAD_CALIBRATIONS: dict[str, tuple[Any, str]] = {
+    "no face": ([], "got no face with an expression"),
+    "only frames without a face": ([None, None], "got no face with an expression"),
+    "scores": ([{"jawOpen": 0.1}], "got an object of type dict; expected faces"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CALIBRATIONS)
+def test_a_calibration_needs_a_face(tracker: FaceTracker, case: str) -> None:
+    faces, message = BAD_CALIBRATIONS[case]
+    with pytest.raises(InputError, match=f"calibration: {message}"):
+        tracker.calibrate(faces)
 
 
 BAD_FRAMES: dict[str, Any] = {
@@ -309,6 +318,8 @@ BAD_TIMES: dict[str, Any] = {
     "NaN": float("nan"),
     "infinite": float("inf"),
     "text": "1.5",
+    "too large": 10**400,
+    "complex": 2j,
     "a truth value": True,
 }
 

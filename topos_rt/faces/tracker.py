@@ -9,6 +9,7 @@ import threading
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 
@@ -144,18 +145,25 @@ class FaceTracker(Closing):
             self._last = seen
             return None if seen is None else self._smoothed(seen, elapsed, found)
 
-    def calibrate(self, faces: Iterable[TrackedFace | Face] | None) -> None:
+    def calibrate(self, faces: Iterable[TrackedFace | Face | None] | None) -> None:
         """Subtract a person's resting scores from all expressions that follow.
 
         A score s becomes (s - r) / (1 - r), at least 0, where r is the median of the raw scores of `faces`.
 
-        faces: some that `track` returned while the person looked neutral, or None to end the calibration.
-        Raises InputError where there is none among them with an expression.
+        faces: what `track` returned while the person looked neutral, of which every None is passed over; or
+        None to end the calibration. Raises InputError where none of them has an expression.
         """
         rest = np.zeros(len(EXPRESSIONS))
         if faces is not None:
-            raw = [face.raw if isinstance(face, TrackedFace) else face for face in faces]
-            rows = [[face.expression[name] for name in EXPRESSIONS] for face in raw if face.expression]
+            given = [
+                face.raw if isinstance(face, TrackedFace) else face for face in faces if face is not None
+            ]
+            if other := [face for face in given if not isinstance(face, Face)]:
+                kind = type(other[0]).__name__
+                raise InputError(
+                    "calibration", got=f"an object of type {kind}", expected="faces from track()"
+                )
+            rows = [[face.expression[name] for name in EXPRESSIONS] for face in given if face.expression]
             if not rows:
                 raise InputError(
                     "calibration", got="no face with an expression", expected="one or more", fix="track first"
@@ -186,16 +194,20 @@ class FaceTracker(Closing):
     def _checked(self, time: float | None) -> float:
         if time is None:
             time = clock.perf_counter()
-        if isinstance(time, bool) or not isinstance(time, int | float | np.number) or not np.isfinite(time):
-            raise OptionError("time", got=repr(time), expected="seconds, a finite number")
-        if time <= self._time:
+        try:
+            seconds = float(time) if isinstance(time, Real) and not isinstance(time, bool) else math.nan
+        except OverflowError:
+            seconds = math.inf
+        if not math.isfinite(seconds):
+            raise OptionError("time", got=repr(time)[:40], expected="seconds, a finite number")
+        if seconds <= self._time:
             raise OptionError(
                 "time",
-                got=f"{time:g} s",
+                got=f"{seconds:g} s",
                 expected=f"more than {self._time:g} s, that of the frame before",
                 fix="pass frames in their order, or call reset() before another video",
             )
-        return float(time)
+        return seconds
 
     def _forget(self) -> None:
         """Forget the face, and search at once."""
