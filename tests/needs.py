@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import platformdirs
 import pytest
+from filelock import FileLock
 
 from topos_rt.errors import BackendError
 from topos_rt.gpu import cuda, ops
@@ -57,6 +62,30 @@ def node_package(name: str) -> str:
     node = tool("Node.js", shutil.which("node"), "install Node.js and npm")
     tool(f"the npm package {name}", (JS / "node_modules" / name).is_dir(), "run `npm ci` in tests/js")
     return node
+
+
+def packages(*fetches: str) -> Path:
+    """Return a directory with the archives that these commands fetch by name; they are fetched once for good.
+
+    fetches: commands that leave one archive in the working directory, such as "npm pack NAME@VERSION".
+    """
+    directory = Path(platformdirs.user_cache_dir("topos_rt-tests"), "packages")
+    directory.mkdir(parents=True, exist_ok=True)
+    for fetch in fetches:
+        done = directory / f"{re.sub(r'[^A-Za-z0-9]+', '-', fetch)}.done"
+        with FileLock(f"{done}.lock"):
+            if done.exists():
+                continue
+            words = fetch.split()
+            words[:1] = [sys.executable, "-m", "pip"] if words[0] == "pip" else words[:1]
+            try:
+                subprocess.run(words, cwd=directory, check=True, capture_output=True, timeout=600)
+            except (OSError, subprocess.SubprocessError) as error:
+                _missing(
+                    f"'{fetch}' failed ({type(error).__name__}); fix: run it where the registry is reached"
+                )
+            done.touch()
+    return directory
 
 
 def machine(fits: object, reason: str) -> None:

@@ -19,6 +19,7 @@ MISSING: dict[str, tuple[Callable[[], Any], str]] = {
     "a tool": (lambda: needs.tool("a loom", None, "buy one"), "a loom was not found; fix: buy one"),
     "a package": (lambda: needs.module("weaving"), "no module weaving; fix: pip install"),
     "an npm package": (lambda: needs.node_package("loom"), "the npm package loom was not found; fix: run"),
+    "a registry": (lambda: needs.packages("pip no-such-command"), "'pip no-such-command' failed"),
     "nvcc": (needs.nvcc, "nvcc was not found; fix: install the CUDA Toolkit"),
     "a compiler": (needs.compiler, "a C++ compiler was not found; fix: install g++"),
     "node": (lambda: needs.node_package("three"), "Node.js was not found; fix: install Node.js"),

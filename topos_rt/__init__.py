@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BackendError,
         BundleError,
         Cancelled,
+        FaceError,
         ImageError,
         InputError,
         MeshInputError,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         OutputError,
         ToposError,
     )
+    from topos_rt.faces.face import Face
+    from topos_rt.faces.finder import FaceFinder, find_faces
     from topos_rt.faces.one_euro import Smoothing
     from topos_rt.faces.tracker import FaceTracker, TrackedFace
     from topos_rt.flow.solvers import SOLVERS
@@ -48,6 +51,9 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Cancelled",
+    "Face",
+    "FaceError",
+    "FaceFinder",
     "FaceTracker",
     "HeadMesh",
     "HeadPipeline",
@@ -64,6 +70,7 @@ __all__ = [
     "TrackedFace",
     "__version__",
     "compare",
+    "find_faces",
     "generate",
     "read_scan",
     "render_preview",
@@ -74,6 +81,9 @@ _MODULES = {
     "Bundle": "model.bundle",
     "BundleError": "errors",
     "Cancelled": "errors",
+    "Face": "faces.face",
+    "FaceError": "errors",
+    "FaceFinder": "faces.finder",
     "FaceTracker": "faces.tracker",
     "HeadMesh": "head.mesh",
     "HeadPipeline": "pipeline",
@@ -90,6 +100,7 @@ _MODULES = {
     "ToposError": "errors",
     "TrackedFace": "faces.tracker",
     "compare": "scan.metrics",
+    "find_faces": "faces.finder",
     "generate": "pipeline",
     "read_scan": "scan.read",
     "render_preview": "pictures.preview",

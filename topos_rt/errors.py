@@ -4,6 +4,7 @@
       ToposError                     anything below; what most callers catch
         InputError (ValueError)      the caller's input or arguments; command line exit code 2
           ImageError                 an image that cannot be used
+            FaceError                a picture without a face, or without one that can be used
           MeshInputError             a mesh, point cloud or topology that cannot be used
           OptionError                an unknown name or a value out of range: preset, solver, seed, steps …
           OutputError                an output that cannot be written: permissions, full disk, no directory
@@ -65,6 +66,10 @@ class InputError(ToposError, ValueError):
 
 class ImageError(InputError):
     """An image that cannot be used."""
+
+
+class FaceError(ImageError):
+    """A picture without a face, or without one that can be used."""
 
 
 class MeshInputError(InputError):

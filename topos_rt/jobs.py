@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 from topos_rt.errors import OptionError
+from topos_rt.faces.face import Face
+from topos_rt.faces.portrait import FaceChoice
 from topos_rt.flow.settings import check_seed
 
 if TYPE_CHECKING:
@@ -33,11 +36,36 @@ class Sampling(TypedDict, total=False):
     temperature: float | None
 
 
-class Options(Sampling, total=False):
+class Seeing(TypedDict, total=False):
+    """The keyword arguments that say which face becomes a head: see `FaceChoice`."""
+
+    face: str | int | Face
+    crop: str | Sequence[int]
+    face_check: bool
+
+
+class Options(Sampling, Seeing, total=False):
     """The keyword arguments of a pipeline's call that are the same for a whole batch."""
 
     callback: Callback | None
     stepwise: bool
+
+
+@dataclass(frozen=True)
+class Running:
+    """The options of a call that say how it runs, and not what comes out."""
+
+    callback: Callback | None = None
+    stepwise: bool = False
+
+
+def split(options: Options) -> tuple[Running, FaceChoice, Sampling]:
+    """Return the options of a call by whom they are for. Raises OptionError for a wrong face or crop."""
+    rest: dict[str, Any] = dict(options)
+    running = Running(rest.pop("callback", None), rest.pop("stepwise", False))
+    names = {"face": "face", "crop": "crop", "face_check": "check"}
+    chosen = {own: rest.pop(name) for name, own in names.items() if name in rest}
+    return running, FaceChoice(**chosen), cast(Sampling, rest)
 
 
 def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -11,15 +12,20 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
-from topos_rt.engines.contract import BuildCallback, Value
+from topos_rt.engines.contract import BuildCallback
+from topos_rt.errors import InputError, OptionError
+from topos_rt.faces.face import Face
+from topos_rt.faces.finder import MOST_FACES, FaceFinder
+from topos_rt.faces.networks import FaceNetworks
+from topos_rt.faces.portrait import ALL, WHOLE, FaceChoice, Portrait, portraits
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.jobs import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
+from topos_rt.jobs import Images, Job, Options, Running, Sampling, Seeds, jobs, preview_steps, split
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
-from topos_rt.pictures.image import MIN_SIDE, ImageSource, load_image
+from topos_rt.pictures.image import MIN_SIDE, ImageSource, describe, upright_picture
 from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
 from topos_rt.scan.points import MIN_POINTS
 from topos_rt.support.arrays import Array
@@ -41,12 +47,23 @@ class HeadPipeline(Closing):
     head.
     """
 
-    def __init__(self, bundle: Bundle, networks: Networks, backend: str = "custom", reason: str = "") -> None:
-        """Take over networks that `open` or the caller loaded. `backend` goes into the metadata of heads."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        networks: Networks,
+        backend: str = "custom",
+        reason: str = "",
+        finder: FaceFinder | None = None,
+    ) -> None:
+        """Take over networks that `open` or the caller loaded. `backend` goes into the metadata of heads.
+
+        finder: finds the faces of pictures; without one, pictures are taken whole, as with crop="none".
+        """
         self.bundle = bundle
         self.backend = backend
         self.backend_reason = reason
         self._networks = networks
+        self._finder = finder
 
     @classmethod
     def open(
@@ -91,7 +108,8 @@ class HeadPipeline(Closing):
         options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        return cls(bundle, Networks.open(bundle, name, options, decoder, cuda_graph), name, reason)
+        networks = Networks.open(bundle, name, options, decoder, cuda_graph)
+        return cls(bundle, networks, name, reason, FaceFinder(FaceNetworks(name, options)))
 
     @staticmethod
     def requirements(
@@ -111,7 +129,9 @@ class HeadPipeline(Closing):
         """
         options = EngineOptions(None, precision, None if cache is None else Path(cache), progress=progress)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        return Networks.requirements(bundle, choose_backend(backend)[0], options, decoder)
+        name = choose_backend(backend)[0]
+        needs = Networks.requirements(bundle, name, options, decoder)
+        return needs | FaceNetworks(name, options).requirements()
 
     @overload
     def __call__(self, image: ImageSource, *, seed: int = 0, **options: Unpack[Options]) -> HeadMesh: ...
@@ -123,19 +143,18 @@ class HeadPipeline(Closing):
     def __call__(self, image: ImageSource, *, seed: Seeds, **options: Unpack[Options]) -> list[HeadMesh]: ...
 
     def __call__(
-        self,
-        image: ImageSource | Images,
-        *,
-        seed: int | Seeds = 0,
-        callback: Callback | None = None,
-        stepwise: bool = False,
-        **sampling: Unpack[Sampling],
+        self, image: ImageSource | Images, *, seed: int | Seeds = 0, **options: Unpack[Options]
     ) -> HeadMesh | list[HeadMesh]:
         """Turn a portrait into a head.
 
         Args:
             image: anything that `load_image` takes, or a list of such.
             seed: 0 <= seed < 2**64, or a list: one seed for each image, or several for one image.
+            face: "largest" (the default), "all", or one of the faces that `find_faces` returns: a `Face`, or
+                its number from 0.
+            crop: "auto" (the default) cuts out the head, with the eyes level; "none" takes the whole picture,
+                as the TOPOS release does; (x, y, width, height) takes that part of the upright picture.
+            face_check: False also takes pictures without a face; see `FaceChoice`.
             callback: receives the `Progress`. Returning False cancels; what it raises propagates.
             stepwise: with a CUDA graph, launch each step on its own, so that the callback is called, and may
                 cancel, after each step; otherwise all steps are one stage. Heads may differ in the last bits.
@@ -154,33 +173,30 @@ class HeadPipeline(Closing):
                 the work.
 
         Returns:
-            A head, or a list of heads where a list was given, each equal to that of a single call. `timings`
-            holds the seconds of each stage done for that head, and their "total".
+            A head, or a list of heads where a list was given or all faces were asked for, each equal to that
+            of a single call. Heads of one image come face by face, the largest first. `timings` holds the
+            seconds of each stage done for that head, and their "total"; "face", "crop" and "warnings" in the
+            metadata say what was seen.
 
         Raises:
             ImageError, OptionError: the image or an option cannot be used.
+            FaceError: there is no face in the image, or it looks too far sideways.
             Cancelled: the callback returned False.
             BackendError: an engine failed.
         """
         work, single = jobs(image, seed)
-        heads = list(self._each(work, callback, stepwise, sampling))
-        return heads[0] if single else heads
+        heads = list(self._each(work, *split(options)))
+        return heads[0] if single and options.get("face") != ALL else heads
 
     def each(
-        self,
-        image: ImageSource | Images,
-        *,
-        seed: int | Seeds = 0,
-        callback: Callback | None = None,
-        stepwise: bool = False,
-        **sampling: Unpack[Sampling],
+        self, image: ImageSource | Images, *, seed: int | Seeds = 0, **options: Unpack[Options]
     ) -> Iterator[HeadMesh]:
         """Yield the heads of a call one by one, as they are made, so that none is kept until the last.
 
         Arguments and errors are those of a call. Options are checked at once; an error ends the iteration.
         No lock is held between heads: the pipeline may be used, and the iterator dropped, at any time.
         """
-        return self._each(jobs(image, seed)[0], callback, stepwise, sampling)
+        return self._each(jobs(image, seed)[0], *split(options))
 
     def stream(
         self,
@@ -188,20 +204,29 @@ class HeadPipeline(Closing):
         *,
         seed: int = 0,
         previews: Sequence[int] | None = None,
-        callback: Callback | None = None,
-        **sampling: Unpack[Sampling],
+        **options: Unpack[Options],
     ) -> Iterator[HeadMesh]:
         """Yield a decoded estimate of the head after each sampling step; the last is the head of a call.
 
         `previews` lists the steps, 1 to steps, after which an estimate is decoded; None means every step.
         Estimates have "preview_step" in their metadata and no rig. Each step is launched on its own. No lock
         is held between heads: the pipeline may be used, and the iterator dropped, at any time. Arguments and
-        errors are those of a call; options are checked at once.
+        errors are those of a call, but all faces at once cannot be asked for; options are checked at once.
         """
+        running, choice, sampling = split(options)
+        if choice.face == ALL:
+            raise OptionError("face", got=repr(ALL), expected="one face, since a stream shows one head")
         settings, metadata = self._settle(sampling)
-        job, tracker = (image, [check_seed(seed)]), Tracker(callback, settings.steps)
+        seeds, tracker = [check_seed(seed)], Tracker(running.callback, settings.steps)
         chosen = preview_steps(previews, settings.steps)
-        return self._heads(job, settings, metadata, iter([tracker]), chosen)
+
+        def heads() -> Iterator[HeadMesh]:
+            ((portrait, pixels),) = self._portraits(image, tracker, choice)
+            about = metadata | portrait.facts()
+            for head in self._heads(pixels, seeds, settings, about, iter([tracker]), chosen):
+                yield dataclasses.replace(head, face=portrait.face)
+
+        return heads()
 
     def retopologize(
         self,
@@ -244,6 +269,15 @@ class HeadPipeline(Closing):
             about["rotation"] = placement.rotation.tolist()
         return self._decode(latent, tracker, about, placement)
 
+    def find_faces(self, image: ImageSource, most: int = MOST_FACES) -> list[Face]:
+        """Return the faces of a picture, the largest first, as `topos_rt.find_faces` does.
+
+        Raises ImageError, OptionError; InputError for a pipeline without a face finder.
+        """
+        if self._finder is None:
+            raise InputError("find_faces", got="a pipeline without a finder", expected="one that `open` made")
+        return self._finder.find(image, most)
+
     def warm_up(self, **sampling: Unpack[Sampling]) -> None:
         """Run every graph once, so that no later call pays for first-time work.
 
@@ -251,49 +285,67 @@ class HeadPipeline(Closing):
 
         Raises OptionError, BackendError.
         """
-        settings, _ = self._settle(sampling)
+        self._settle(sampling)
         grey = np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8)
+        whole = FaceChoice(crop=WHOLE, check=False)
         # One evaluation has guidance and one has none, so that both graphs of a step run.
-        self(grey, stepwise=True, preset="reference", steps=2, guidance=1.0, reuse=2)
+        both: Sampling = {"preset": "reference", "steps": 2, "guidance": 1.0, "reuse": 2}
+        next(self._each([(grey, [0])], Running(stepwise=True), whole, both))
         points = noise(0, (MIN_POINTS, 3))
         self.retopologize(points, points, passes=1)
+        if self._finder is not None:
+            self._finder.warm_up()
         if self._networks.records:
-            next(self._heads((grey, [0]), settings, {}, iter([Tracker()]), one_launch=True))
+            next(self._each([(grey, [0])], Running(), whole, sampling))
 
     def close(self) -> None:
         """Free what the engines hold. Later calls raise InputError."""
         self._networks.close()
+        if self._finder is not None:
+            self._finder.close()
 
     def _each(
-        self, work: list[Job], callback: Callback | None, stepwise: bool, sampling: Sampling
+        self, work: list[Job], running: Running, choice: FaceChoice, sampling: Sampling
     ) -> Iterator[HeadMesh]:
         settings, metadata = self._settle(sampling)
         items = sum(len(seeds) for _, seeds in work)
-        trackers = (Tracker(callback, settings.steps, item, items) for item in range(items))
-        one_launch = self._networks.records and not stepwise
-        return (
-            head
-            for job in work
-            for head in self._heads(job, settings, metadata, trackers, one_launch=one_launch)
+        trackers = (
+            # With all faces asked for, there may be more heads than images and seeds promise.
+            Tracker(running.callback, settings.steps, item, max(items, item + 1))
+            for item in itertools.count()
         )
+        one_launch = self._networks.records and not running.stepwise
+
+        def heads() -> Iterator[HeadMesh]:
+            for source, seeds in work:
+                first = next(trackers)
+                own = itertools.chain([first], trackers)
+                for portrait, pixels in self._portraits(source, first, choice):
+                    about = metadata | portrait.facts()
+                    for head in self._heads(pixels, seeds, settings, about, own, one_launch=one_launch):
+                        yield dataclasses.replace(head, face=portrait.face)
+
+        return heads()
 
     def _heads(
         self,
-        job: Job,
+        pixels: Array,
+        seeds: list[int],
         settings: SamplerSettings,
         metadata: dict[str, Any],
         trackers: Iterator[Tracker],
         previews: Collection[int] = (),
         one_launch: bool = False,
     ) -> Iterator[HeadMesh]:
-        """Yield the head of each seed of one image, preceded by its estimates after the steps in `previews`.
+        """Yield the head of each seed of a portrait, preceded by its estimates after the steps in `previews`.
 
         one_launch: make each head with one CUDA graph, without estimates.
         """
-        (source, seeds), tokens, context = job, None, None
-        manifest = self.bundle.manifest
+        tokens, context, manifest = None, None, self.bundle.manifest
         for seed, tracker in zip(seeds, trackers, strict=False):
-            tokens = self._tokens(source, tracker) if tokens is None else tokens
+            if tokens is None:
+                with tracker.stage("image_encoder"):
+                    tokens = self._networks.encode_image(pixels)
             start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
             start *= np.float32(1.0 if settings.temperature is None else settings.temperature)
             about = metadata | {"seed": seed}
@@ -314,12 +366,19 @@ class HeadPipeline(Closing):
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
                     yield self._decode(estimate, tracker, about | {"preview_step": number})
 
-    def _tokens(self, source: ImageSource, tracker: Tracker) -> Value:
+    def _portraits(
+        self, source: ImageSource, tracker: Tracker, choice: FaceChoice
+    ) -> list[tuple[Portrait, Array]]:
+        """Return the portraits of an image, each with what the image encoder takes."""
         spec = self.bundle.manifest.image
         with tracker.stage("image"):
-            pixels = load_image(source, spec.height, spec.width)
-        with tracker.stage("image_encoder"):
-            return self._networks.encode_image(pixels)
+            picture = upright_picture(source)
+            if self._finder is None or not choice.looks:
+                found = portraits(picture, describe(source), None, choice)
+                return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
+        with tracker.stage("face"):
+            found = portraits(picture, describe(source), self._finder, choice)
+            return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
 
     def _decode(
         self, latent: Array, tracker: Tracker, metadata: dict[str, Any], placement: Similarity | None = None

@@ -15,6 +15,8 @@ from topos_rt.bench.watch import Watched
 from topos_rt.engines import Engine, EngineOptions, backend, choose_backend
 from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import choose
+from topos_rt.faces.finder import FaceFinder
+from topos_rt.faces.networks import FaceNetworks
 from topos_rt.formats import ExportOptions, write_glb
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
@@ -26,7 +28,7 @@ Tell: TypeAlias = Callable[[float, str], object]  # receives the share done and 
 
 # The stages of a head in order, their sum, and the export.
 STAGES = (
-    "image", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "other", "head", "glb",
+    "image", "face", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "other", "head", "glb",
 )  # fmt: skip
 HEAD, TO_GLB = "head", "portrait to glb"
 _SIDE = 512  # pixels; the picture that is made up if none is given
@@ -149,7 +151,10 @@ def opened(request: Request, progress: BuildCallback | None = None) -> Iterator[
         engines[graph] = Watched(engine)
         return engines[graph]
 
-    with HeadPipeline(bundle, Networks.open(bundle, name, options, wrap=watch), name, reason) as pipeline:
+    networks = Networks.open(bundle, name, options, wrap=watch)
+    # Random pixels show no face, so the face stage is measured on a picture of the caller's only.
+    finder = None if request.image is None else FaceFinder(FaceNetworks(name, options))
+    with HeadPipeline(bundle, networks, name, reason, finder) as pipeline:
         yield Session(request, pipeline, engines, settled)
 
 

@@ -13,6 +13,8 @@ from topos_rt.engines import BUILDERS, EngineOptions, builder
 from topos_rt.engines.cache import ENVIRONMENT, EngineCache
 from topos_rt.engines.contract import PRECISIONS
 from topos_rt.engines.tensorrt.backend import Plan, TensorRT
+from topos_rt.faces.bundle import FaceBundle
+from topos_rt.faces.networks import LOOKED_WITH, face_engine_source
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import engine_source
@@ -55,13 +57,17 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     chosen = builder(arguments.backend)
 
     def progress(graph: str, fraction: float) -> None:
-        console.progress((len(graphs) + fraction) / len(GRAPHS), f"building {graph}")
+        console.progress((len(graphs) + fraction) / len(sources), f"building {graph}")
 
     options = EngineOptions(precision=arguments.precision, cache=arguments.cache, progress=progress)
     version = chosen.check_builds()
     bundle = Bundle.open(arguments.model)
     cache = EngineCache(arguments.cache)
     precision = engine_source(bundle, GRAPHS[0], chosen, options)[1].precision
+    faces = FaceBundle.open()
+    sources = {graph: engine_source(bundle, graph, chosen, options) for graph in GRAPHS}
+    # The face stage goes with every model, always in FP32.
+    sources |= {name: face_engine_source(faces, name, options) for name in LOOKED_WITH}
     graphs: dict[str, Any] = {}
     console.report.update(
         model=bundle.manifest.name,
@@ -74,10 +80,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         graphs=graphs,
     )
     console.note(f"{chosen.name} {version}, {precision}, into {cache.directory}")
-    for graph in GRAPHS:
+    for graph, source in sources.items():
         began = time.perf_counter()
         # The plan gets no name: that would keep a gigabyte in memory while the next one is built.
-        graphs[graph] = _facts(_plan(chosen, bundle, graph, options, console))
+        graphs[graph] = _facts(_plan(chosen, source, console))
         graphs[graph]["seconds"] = time.perf_counter() - began
         if len(graphs) == 1:
             console.say(_row("graph", "seconds", "MB", "layers as parsed", "what was done"))
@@ -91,10 +97,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _plan(chosen: TensorRT, bundle: Bundle, graph: str, options: EngineOptions, console: Console) -> Plan:
+def _plan(chosen: TensorRT, source: tuple[Path, EngineOptions], console: Console) -> Plan:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        plan = chosen.plan(*engine_source(bundle, graph, chosen, options), must_keep=True)
+        plan = chosen.plan(*source, must_keep=True)
     for warning in caught:
         console.note(f"warning: {warning.message}")
     return plan

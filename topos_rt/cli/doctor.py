@@ -223,6 +223,7 @@ def _engine(entry: Entry) -> dict[str, Any]:
 
 def _find_models(found: _Findings) -> None:
     try:
+        from topos_rt.faces.bundle import FaceBundle
         from topos_rt.model.bundle import Bundle, known_bundles
     except ImportError as error:
         found.consequence(f"the bundled models cannot be read: {error}", _REINSTALL)
@@ -235,7 +236,14 @@ def _find_models(found: _Findings) -> None:
             found.consequence(f"the bundled model {name} cannot be used: {error}", _REINSTALL)
         else:
             found.models[name] = {"works": True, "path": str(path), "detail": manifest.weights.note}
-    if not found.models:
+    try:
+        face = FaceBundle.open()
+    except (ToposError, ImportError) as error:
+        found.consequence(f"faces cannot be found: {error}", _REINSTALL)
+        found.models["face"] = {"works": False, "path": None, "detail": str(error)}
+    else:
+        found.models["face"] = {"works": True, "path": str(face.path), "detail": face.manifest.description}
+    if set(found.models) == {"face"}:
         found.problem("this installation has no bundled model", _REINSTALL)
 
 

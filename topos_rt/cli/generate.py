@@ -11,11 +11,13 @@ from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
 from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
-from topos_rt.errors import ImageError, OptionError, ToposError
+from topos_rt.errors import FaceError, ImageError, OptionError, ToposError, one_line
+from topos_rt.faces.portrait import ALL
 from topos_rt.flow.settings import check_seed
 from topos_rt.head.topology import check_level
 
 if TYPE_CHECKING:
+    from topos_rt.faces.face import Face
     from topos_rt.pipeline import HeadPipeline, Progress
 
 EPILOG = """
@@ -23,6 +25,7 @@ examples:
   topos-rt generate portrait.jpg                     writes portrait.glb
   topos-rt generate portrait.jpg -o head.obj --preview head.png
   topos-rt generate *.jpg -o heads/ --seeds 1,2,3    writes heads/NAME_seed1.glb and so on
+  topos-rt generate group.jpg --face all             writes group_face1.glb and so on, the largest face first
 
 Heads are in metres, +Y up, facing +Z. Vertex i is the same point on every head.
 Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of topos-rt itself.
@@ -30,6 +33,7 @@ Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of t
 
 _STAGES = {
     "image": "reading the image",
+    "face": "looking for the face",
     "image_encoder": "looking at the image",
     "dit_context": "looking at the image",
     "dit_step": "sampling",
@@ -43,8 +47,9 @@ class _Request:
     """The checked options."""
 
     seeds: list[int]
-    sampling: dict[str, Any]
-    outputs: Outputs
+    numbered: bool  # whether the seeds go into the names of files
+    options: dict[str, Any]  # keywords of a pipeline's call
+    outputs: Outputs | None  # None until the faces are counted, where all were asked for
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +62,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         dest="out",
         metavar="OUT",
-        help="a file, a directory, or a pattern with {stem} and {seed} (default: NAME.glb here)",
+        help="a file, a directory, or a pattern with {stem}, {seed} and {face} (default: NAME.glb here)",
     )
     options.add_model_options(parser)
+    options.add_face_options(parser)
     options.add_sampling_options(parser)
     options.add_format_options(parser)
     add_preview_option(parser)
@@ -77,13 +83,18 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _check(arguments: argparse.Namespace) -> _Request:
     """Check every option before anything heavy is loaded. Raises OptionError or OutputError."""
-    sampling = options.sampling(arguments)
+    chosen = options.sampling(arguments) | options.seeing(arguments)
     numbered = arguments.seeds is not None
     seeds = [check_seed(seed) for seed in (arguments.seeds if numbered else [arguments.seed or 0])]
     if len(set(seeds)) < len(seeds):
         raise OptionError("--seeds", got="the same seed twice", expected="different seeds")
-    items = [Item(image, seed, numbered) for image in arguments.images for seed in seeds]
-    return _Request(seeds, sampling, settled_outputs(arguments, items))
+    every = chosen["face"] == ALL
+    items = [
+        Item(image, seed, numbered, 1 if every else None) for image in arguments.images for seed in seeds
+    ]
+    # How many faces there are is known later, but what is wrong with one name is wrong with all.
+    outputs = settled_outputs(arguments, items)
+    return _Request(seeds, numbered, chosen, None if every else outputs)
 
 
 def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[int]]:
@@ -107,24 +118,75 @@ def _generate(
     """Make and write the heads. Return the exit codes of failures."""
     codes: list[int] = []
     with opened(arguments, console) as pipeline:
-        check_level(pipeline.bundle.topology, request.outputs.lod)
-        for number, image in enumerate(images):
-            codes += _run_one(pipeline, request, image, (number, len(images)), console)
+        check_level(pipeline.bundle.topology, options.lod(arguments))
+        tasks, outputs = [_Task(image) for image in images], request.outputs
+        if outputs is None:
+            tasks, codes = _every_face(pipeline, images, console)
+            items = [
+                Item(task.image, seed, request.numbered, task.face)
+                for task in tasks
+                for seed in request.seeds
+            ]
+            outputs = settled_outputs(arguments, items)
+        for number, task in enumerate(tasks):
+            share = number / len(tasks), 1 / len(tasks)
+            codes += _run_one(pipeline, request, task, outputs, share, console)
     return codes
 
 
+@dataclass(frozen=True)
+class _Task:
+    """One face to make heads of."""
+
+    image: str
+    face: int | None = None  # its number, from 1, where all faces were asked for
+    found: Face | None = None
+
+
+def _every_face(
+    pipeline: HeadPipeline, images: Sequence[str], console: Console
+) -> tuple[list[_Task], list[int]]:
+    """Return a task for each face, and the exit codes of the images in which none can be used."""
+    tasks: list[_Task] = []
+    codes = []
+    for image in images:
+        console.progress(0.0, f"{image}: looking for faces")
+        try:
+            faces = list(enumerate(pipeline.find_faces(image), 1))
+            for number, face in faces:
+                if face.hidden:
+                    console.note(one_line(f"{image}: warning: face {number} is left out: {face.hidden}"))
+            usable = [_Task(image, number, face) for number, face in faces if not face.hidden]
+            if not usable:
+                found = "only faces that look sideways" if faces else "no face"
+                raise FaceError("no face can be used", got=found, expected="a face that looks to the camera")
+            tasks += usable
+        except ImageError as error:
+            console.error(error, image, image=image)
+            codes.append(error.exit_code)
+    return tasks, codes
+
+
 def _run_one(
-    pipeline: HeadPipeline, request: _Request, image: str, place: tuple[int, int], console: Console
+    pipeline: HeadPipeline,
+    request: _Request,
+    task: _Task,
+    outputs: Outputs,
+    share: tuple[float, float],
+    console: Console,
 ) -> list[int]:
-    """Make the heads of one image, writing each before the next. Return the exit codes of failures."""
-    number, images = place
-    codes, left = [], list(request.seeds)
+    """Make the heads of one face, writing each before the next. Return the exit codes of failures.
+
+    share: the part of all work that is done, and that of this task.
+    """
+    image, codes, left = task.image, [], list(request.seeds)
+    given = request.options if task.found is None else request.options | {"face": task.found}
 
     def show(progress: Progress) -> None:
         done = len(request.seeds) - progress.items + progress.item + progress.step / max(1, progress.steps)
         stage = _STAGES.get(progress.stage, progress.stage)
         steps = f" {progress.step}/{progress.steps}" if progress.stage == "dit_step" else ""
-        console.progress((number + done / len(request.seeds)) / images, f"{image}: {stage}{steps}")
+        console.progress(share[0] + share[1] * done / len(request.seeds), f"{image}: {stage}{steps}")
 
     def failed(error: ToposError, seed: int) -> None:
         source = f"{image}, seed {seed}" if len(request.seeds) > 1 else image
@@ -133,11 +195,11 @@ def _run_one(
 
     while left:
         try:
-            for head in pipeline.each(image, seed=list(left), callback=show, **request.sampling):
+            for head in pipeline.each(image, seed=list(left), callback=show, **given):
                 seed = left.pop(0)
                 try:
-                    about = {"image": image, "seed": seed}
-                    write_head(head, (image, seed), request.outputs, console, about)
+                    about = {"image": image, "seed": seed, "face": task.face}
+                    write_head(head, (image, seed, task.face), outputs, console, about)
                 except ToposError as error:
                     failed(error, seed)
         except ImageError as error:  # every other seed would fail in the same way

@@ -28,6 +28,7 @@ INTERRUPTED = 130
 # Name -> its module under topos_rt.cli, and what the command does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("generate", "turn portraits into 3D heads"),
+    "faces": ("faces", "find the faces of pictures, with landmarks, pose and expression"),
     "retopologize": ("retopologize", "convert scans or meshes of heads to the model's topology"),
     "eval": ("eval", "measure how far one surface is from another"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),

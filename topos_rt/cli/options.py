@@ -10,6 +10,8 @@ from typing import Any
 from topos_rt.engines import AUTO, BACKENDS, EngineOptions
 from topos_rt.engines.contract import MAX_THREADS, PRECISIONS
 from topos_rt.errors import choose
+from topos_rt.faces.portrait import ALL, LARGEST, WHOLE, FaceChoice
+from topos_rt.faces.portrait import AUTO as CROP_AUTO
 from topos_rt.flow.settings import DEFAULT_PRESET, PRESETS, resolve
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.formats import EXPORTERS
@@ -126,6 +128,43 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Add --face, --crop and --no-face-check."""
+    group = parser.add_argument_group("face")
+    group.add_argument(
+        "--face",
+        metavar="N|largest|all",
+        type=_face,
+        default=LARGEST,
+        help="which face of a picture: its number in 'topos-rt faces', the largest, or all, one head each "
+        "(default: largest)",
+    )
+    group.add_argument(
+        "--crop",
+        metavar="X,Y,W,H|none|auto",
+        type=_crop,
+        default=CROP_AUTO,
+        help="what the model sees: a box in pixels of the upright picture, the whole picture, or the head, "
+        "found and turned upright (default: auto)",
+    )
+    group.add_argument(
+        "--no-face-check",
+        action="store_true",
+        help="also make heads of pictures without a face, such as drawings and renders",
+    )
+
+
+def seeing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that `add_face_options` defines, as keywords of a pipeline's call.
+
+    Raises OptionError for values that no pipeline accepts.
+    """
+    face = arguments.face if isinstance(arguments.face, str) else arguments.face - 1
+    given = {"face": face, "crop": arguments.crop, "face_check": not arguments.no_face_check}
+    FaceChoice(given["face"], given["crop"], given["face_check"])
+    return given
+
+
 def add_format_options(parser: argparse.ArgumentParser) -> None:
     """Add --format, --units, --up, --no-rig and --lod."""
     group = parser.add_argument_group("output")
@@ -187,6 +226,26 @@ def _wholes(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"got {_short(text)}; expected whole numbers with commas between"
         ) from error
+
+
+def _face(text: str) -> str | int:
+    if text in (LARGEST, ALL):
+        return text
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(
+            f"got {_short(text)}; expected {LARGEST}, {ALL}, or the number of a face from 1"
+        )
+    return int(text)
+
+
+def _crop(text: str) -> str | tuple[int, ...]:
+    if text in (CROP_AUTO, WHOLE):
+        return text
+    if not re.fullmatch(r"\d{1,6}(,\d{1,6}){3}", text):
+        raise argparse.ArgumentTypeError(
+            f"got {_short(text)}; expected {CROP_AUTO}, {WHOLE}, or four whole numbers X,Y,W,H"
+        )
+    return tuple(int(part) for part in text.split(","))
 
 
 def numbers(text: str) -> list[float]:

@@ -11,7 +11,7 @@ from topos_rt.errors import OptionError
 from topos_rt.formats import EXPORTERS, format_of
 from topos_rt.support.files import check_writable
 
-_FIELDS = ("{stem}", "{seed}")
+_FIELDS = ("{stem}", "{seed}", "{face}")
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,12 @@ class Item:
     source: str
     seed: int
     numbered: bool = False
+    face: int | None = None  # the number of the face, from 1, where all of a picture were asked for
 
     def file_name(self, suffix: str) -> str:
-        """Return the default name: the input's with another suffix and, if `numbered`, with the seed."""
-        return f"{Path(self.source).stem}{f'_seed{self.seed}' if self.numbered else ''}.{suffix}"
+        """Return the default name: the input's with another suffix, the number of the face and the seed."""
+        face = "" if self.face is None else f"_face{self.face}"
+        return f"{Path(self.source).stem}{face}{f'_seed{self.seed}' if self.numbered else ''}.{suffix}"
 
 
 def choose_format(out: str | None, name: str | None, default: str, several: bool) -> str:
@@ -59,7 +61,7 @@ def output_paths(out: str | None, items: Sequence[Item], suffix: str, flag: str)
 
     Args:
         out: the user's argument: None (the current directory), a file for a single head, a directory, or a
-            pattern with {stem} and {seed} in it.
+            pattern with {stem}, {seed} or {face} in it.
         items: the heads.
         suffix: the suffix of default names, without the dot.
         flag: the name of the option, for messages.
@@ -100,12 +102,15 @@ def names_directory(out: str) -> bool:
 
 
 def is_pattern(out: str) -> bool:
-    """Whether the user's argument has {stem} or {seed} in it."""
+    """Whether the user's argument has {stem}, {seed} or {face} in it."""
     return any(field in out for field in _FIELDS)
 
 
 def _fill(pattern: str, item: Item) -> Path:
-    return Path(pattern.replace("{stem}", Path(item.source).stem).replace("{seed}", str(item.seed)))
+    values = (Path(item.source).stem, str(item.seed), str(item.face or 1))
+    for field, value in zip(_FIELDS, values, strict=True):
+        pattern = pattern.replace(field, value)
+    return Path(pattern)
 
 
 def _check_different(paths: Sequence[Path], items: Sequence[Item], flag: str) -> None:

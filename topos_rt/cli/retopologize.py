@@ -145,7 +145,7 @@ def _run_one(
         "warnings": list(scan.warnings),
         "against_input": {"unit": "mm", **found.to_json()},
     }
-    write_head(head, (source, request.seed or 0), request.outputs, console, about)
+    write_head(head, (source, request.seed or 0, None), request.outputs, console, about)
     for note in scan.notes:
         console.note(one_line(f"{source}: {note}"))
     console.say(_line(found))

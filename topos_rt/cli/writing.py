@@ -26,7 +26,10 @@ from topos_rt.support.files import write_atomic
 if TYPE_CHECKING:
     from topos_rt.pipeline import HeadPipeline
 
-Key = tuple[str, int]  # the input of a head and its seed
+# The input of a head, its seed, and the number of the face where all were asked for.
+Key = tuple[str, int, int | None]
+
+_PORTRAIT_PX = 640  # the height of a preview
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Out
 
     Raises OptionError or OutputError for anything wrong with them.
     """
-    keys = [(item.source, item.seed) for item in items]
+    keys: list[Key] = [(item.source, item.seed, item.face) for item in items]
     name = choose_format(arguments.out, arguments.format, options.DEFAULT_FORMAT, len(items) > 1)
     options.engines(arguments)
     export = ExportOptions(units=arguments.units, up=arguments.up, rig=not arguments.no_rig)
@@ -113,7 +116,7 @@ def write_head(
         from topos_rt.pictures.preview import render_preview
 
         console.progress(1.0, f"drawing {preview}")
-        picture = render_preview(_upright(head))
+        picture = render_preview(_upright(head), beside=_seen(head, key[0]))
     write_atomic(path, data, parents=True)
     if preview is not None and picture is not None:
         write_atomic(preview, picture, parents=True)
@@ -136,8 +139,24 @@ def write_head(
     told = "" if seed is None else f", seed {seed}"
     told += f", {head.timings['total']:.2f} s" if "total" in head.timings else ""
     console.say(one_line(f"{path}  {vertices:,} vertices, {triangles:,} triangles{told}"))
+    for warning in head.metadata.get("warnings", ()):
+        console.note(one_line(f"{path}: warning: {warning}"))
     if preview is not None:
         console.say(one_line(f"{preview}  preview"))
+
+
+def _seen(head: HeadMesh, source: str) -> np.ndarray | None:
+    """Return the part of the portrait that the model saw, with the landmarks drawn on it, if there is one."""
+    crop = head.metadata.get("crop")
+    if crop is None:
+        return None
+    from topos_rt.faces.drawing import draw_portrait
+    from topos_rt.faces.warp import Square
+    from topos_rt.pictures.image import read_picture
+
+    (x, y), angle = crop["centre"], float(np.radians(crop["angle_degrees"]))
+    square = Square(x, y, crop["side"], angle)
+    return draw_portrait(read_picture(source), head.face, square, _PORTRAIT_PX)
 
 
 def _upright(head: HeadMesh) -> HeadMesh:

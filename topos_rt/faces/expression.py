@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # In the order of the network's outputs. The first, which says how neutral a face is, is no expression.
 NAMES = (
     "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
@@ -16,6 +18,9 @@ NAMES = (
     "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
 )  # fmt: skip
 
+# ARKit's expression that the network does not know: its score is always 0.
+UNSEEN = "tongueOut"
+
 # The landmarks that the network takes, in its order.
 POINTS = (
     0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67,
@@ -26,3 +31,8 @@ POINTS = (
     362, 365, 373, 374, 375, 377, 378, 379, 380, 381, 382, 384, 385, 386, 387, 388, 389, 390, 397, 398,
     400, 402, 405, 409, 415, 454, 466, 468, 469, 470, 471, 472, 473, 474, 475, 476, 477,
 )  # fmt: skip
+
+
+def named(scores: Iterable[float]) -> dict[str, float]:
+    """Return ARKit's 52 names -> the network's scores [52], of which the first says how neutral a face is."""
+    return {**dict(zip(NAMES[1:], map(float, list(scores)[1:]), strict=True)), UNSEEN: 0.0}

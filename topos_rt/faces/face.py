@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from topos_rt.faces.pose import Placement
 
 SMALL_PX = 64  # a face of fewer pixels across shows little of its shape
 TURNED_DEGREES = 45.0  # beyond this yaw half of the face is out of sight
@@ -28,16 +31,32 @@ class Face:
     roll: float  # degrees; positive turns it counter-clockwise in the picture
     expression: Mapping[str, float]  # ARKit's 52 names -> 0 to 1, as docs/faces.md judges them; {} likewise
     confidence: float  # 0 to 1, that there is a face
-    scale: float  # pixels in one centimetre of an average face, at the depth of the face
-    turn: np.ndarray = field(
-        repr=False
-    )  # [3,3] float32: from the head's axes to the camera's, +Y up, +Z back
+    placement: Placement = field(repr=False)  # how the canonical face lies in the picture
     warnings: tuple[str, ...] = ()
 
     @property
     def size(self) -> float:
         """The larger side of the box, pixels."""
         return max(self.box[2:])
+
+    @property
+    def hidden(self) -> str:
+        """The reason why no head can be made of the face, or "" where one can."""
+        if abs(self.yaw) <= HIDDEN_DEGREES and len(self.landmarks):
+            return ""
+        return f"it is turned by {abs(self.yaw):.0f} degrees, and at most {HIDDEN_DEGREES:.0f} can be used"
+
+    def moved(self, x: float, y: float) -> Face:
+        """Return the face in a picture of which this face's picture is a part, from (x, y) on."""
+        left, top, width, height = self.box
+        shift = np.array([x, y, 0], np.float32)
+        placement = dataclasses.replace(self.placement, shift=self.placement.shift + shift[:2])
+        return dataclasses.replace(
+            self,
+            box=(left + x, top + y, width, height),
+            landmarks=self.landmarks + shift,
+            placement=placement,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return everything but the landmarks and scores as JSON values, rounded."""

@@ -12,7 +12,7 @@ from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.errors import ImageError, OptionError
 from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.detection import Detection, Sides, detections, overlaps, searches
-from topos_rt.faces.expression import NAMES, POINTS
+from topos_rt.faces.expression import POINTS, named
 from topos_rt.faces.face import HIDDEN_DEGREES, Face, warnings_of
 from topos_rt.faces.frames import Frame
 from topos_rt.faces.networks import CUT, IDENTITY_CUT, FaceNetworks
@@ -61,7 +61,7 @@ class FaceFinder(Closing):
         bundle: a face bundle; None is the one that comes with the package.
         """
         options = EngineOptions(threads, cache=None if cache is None else Path(cache))
-        return cls(FaceNetworks(bundle or FaceBundle.open(), choose_backend(backend)[0], options))
+        return cls(FaceNetworks(choose_backend(backend)[0], options, bundle or FaceBundle.open()))
 
     def find(self, image: ImageSource, most: int = MOST_FACES) -> list[Face]:
         """Return the faces of a picture, the largest first; at most `most`, of which there may be none.
@@ -112,8 +112,7 @@ class FaceFinder(Closing):
             roll=roll,
             expression={},
             confidence=detection.score,
-            scale=placement.scale,
-            turn=placement.turn.astype(np.float32),
+            placement=placement,
             warnings=warnings_of(box, yaw, picture.size),
         )
 
@@ -142,10 +141,9 @@ class FaceFinder(Closing):
             yaw=yaw,
             pitch=pitch,
             roll=roll,
-            expression=dict(zip(NAMES[1:], map(float, scores[1:]), strict=True)),
+            expression=named(scores),
             confidence=confidence,
-            scale=placement.scale,
-            turn=placement.turn.astype(np.float32),
+            placement=placement,
             warnings=warnings_of(box, yaw, picture.size),
         )
 
@@ -162,6 +160,14 @@ class FaceFinder(Closing):
         square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
         pixels = to_floats(cut(read_picture(image), square, IDENTITY_CUT, filtered=True))
         return self.networks.identity(pixels)
+
+    def warm_up(self) -> None:
+        """Load the networks and run each once. Raises BundleError, BackendError."""
+        grey = Image.new("RGB", (CUT, CUT), (128, 128, 128))
+        whole = Square(CUT / 2, CUT / 2, CUT)
+        detections(grey, [whole], self.networks.detect)
+        landmarks, confidence = self.landmarks(grey, whole)
+        self.face(grey, landmarks, confidence)
 
     def close(self) -> None:
         """Free the networks. Later calls raise InputError."""

@@ -18,6 +18,7 @@ from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 from topos_rt.support.strictjson import AGAIN
 
+LOOKED_WITH = NETWORKS[:3]  # the networks that find a face; the identity network is used only on request
 LANDMARKS = 478
 CUT = 256  # side of the pictures that the landmark network takes
 IDENTITY_CUT, IDENTITY_NUMBERS = 150, 128
@@ -40,15 +41,33 @@ class FaceNetworks(Closing):
     They are safe to use from several threads: a lock is held for one engine run, or its loading, at a time.
     """
 
-    def __init__(self, bundle: FaceBundle, name: str, options: EngineOptions) -> None:
-        """Prepare networks for the backend `name`. Raises OptionError for an unknown one."""
-        self.bundle = bundle
+    def __init__(self, name: str, options: EngineOptions, bundle: FaceBundle | None = None) -> None:
+        """Prepare networks for the backend `name`. Raises OptionError for an unknown one.
+
+        bundle: None is the one that comes with the package; it is opened at the first use.
+        """
+        self._bundle = bundle
         self._backend = backend(name)
         self._options = options
         self._lock = threading.Lock()
         self._held: ExitStack | None = ExitStack()
         self._workspace: object = None
         self._engines: dict[str, Engine] = {}
+
+    @property
+    def bundle(self) -> FaceBundle:
+        """The face bundle. Raises BundleError where it is damaged."""
+        if self._bundle is None:
+            self._bundle = FaceBundle.open()
+        return self._bundle
+
+    def requirements(self) -> dict[str, dict[str, int]]:
+        """Return the bytes on the device by network and kind, as `HeadPipeline.requirements` does."""
+        needs = {
+            name: dict(self._backend.requirements(*face_engine_source(self.bundle, name, self._options)))
+            for name in LOOKED_WITH
+        }
+        return {name: kinds for name, kinds in needs.items() if kinds}
 
     def detect(self, pixels: Array) -> tuple[Array, Array]:
         """Return boxes [1,2304,16] and scores [1,2304,1] of a picture [1,192,192,3] in -1..1."""
@@ -73,7 +92,7 @@ class FaceNetworks(Closing):
 
     def load(self, *names: str) -> None:
         """Load networks ahead of their first use; all but the identity network unless some are named."""
-        for name in names or NETWORKS[:3]:
+        for name in names or LOOKED_WITH:
             with self._lock:
                 self._engine(name)
 

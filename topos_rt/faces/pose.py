@@ -21,8 +21,8 @@ class Placement:
     shift: np.ndarray  # [2], the picture's place of the canonical face's origin
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """Return the pixels [n,2] of points [n,3] in the canonical face's centimetres."""
-        return self.shift + (points @ self.turn.T)[:, :2] * [self.scale, -self.scale]
+        """Return the pixels [...,2] of points [...,3] in the canonical face's centimetres."""
+        return self.shift + (points @ self.turn.T)[..., :2] * [self.scale, -self.scale]
 
 
 def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:

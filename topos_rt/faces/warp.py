@@ -32,25 +32,29 @@ class Square:
 
 
 def cut(picture: Image.Image, square: Square, size: int, filtered: bool = False) -> Image.Image:
-    """Return the square as a picture of size x size; what lies beyond the picture is black.
+    """Return a square of an RGB picture as a picture of size x size; what lies beyond the picture is black.
 
-    The picture is averaged over boxes first where the cut is much smaller, and sampled bilinearly. filtered:
-    sample twice as densely and average, which keeps more of the detail and none of the aliasing.
+    The picture is averaged over boxes first where the cut is much smaller, and sampled bilinearly.
+    filtered: sample twice as densely and average, which keeps more detail without aliasing; and continue the
+    picture beyond its edges, as far as the square reaches.
     """
     dense = 2 * size if filtered else size
     matrix = square.matrix(dense)
-    low = np.floor(square.corners().min(0)).astype(int) - _MARGIN
-    high = np.ceil(square.corners().max(0)).astype(int) + _MARGIN
-    low = np.clip(low, 0, picture.size)
-    high = np.clip(high, low, picture.size)
+    reach = np.floor(square.corners().min(0)) - _MARGIN, np.ceil(square.corners().max(0)) + _MARGIN
+    low, high = (np.clip(corner, 0, picture.size).astype(int) for corner in reach)
     shrink = max(1, int(square.side / dense))
     if (high - low).min() < 1:
         return Image.new(picture.mode, (size, size))
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    matrix[:, 2] -= low
     part = picture.reduce(shrink, box) if shrink > 1 else picture.crop(box)
-    if shrink > 1:
-        matrix /= shrink
+    matrix[:, 2] -= low
+    matrix /= shrink
+    if filtered:
+        before, after = (np.ceil(beyond / shrink).astype(int) for beyond in (low - reach[0], reach[1] - high))
+        if max(*before, *after) > 0:
+            x, y = zip(before, after, strict=True)
+            part = Image.fromarray(np.pad(np.asarray(part), (y, x, (0, 0)), "edge"))
+            matrix[:, 2] += before
     made = part.transform(
         (dense, dense), Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BILINEAR
     )

@@ -41,6 +41,7 @@ class HeadMesh:
     rig: Rig | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    face: Any = None  # the `topos_rt.Face` of the portrait that the head was made from; not in files
 
     def __post_init__(self) -> None:
         vertices = self.topology.num_vertices

@@ -69,7 +69,7 @@ def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
             a side, larger than 64 megapixels (found before decoding), or an array of another type, shape or
             range.
     """
-    return _to_pixels(_upright(source), height, width)
+    return pixels_of(upright_picture(source), height, width)
 
 
 def read_picture(source: ImageSource) -> Image.Image:
@@ -77,15 +77,19 @@ def read_picture(source: ImageSource) -> Image.Image:
 
     Arguments and errors are those of `load_image`.
     """
-    image = _upright(source)
-    if image.mode == "RGBA":
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image).convert("RGB")
-    return image
+    return on_black(upright_picture(source))
 
 
-def _upright(source: ImageSource) -> Image.Image:
-    """Return the upright picture as 8-bit RGB or RGBA."""
+def on_black(picture: Image.Image) -> Image.Image:
+    """Return an RGB or RGBA picture as RGB, on black where it is transparent."""
+    if picture.mode != "RGBA":
+        return picture
+    black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, picture).convert("RGB")
+
+
+def upright_picture(source: ImageSource) -> Image.Image:
+    """Return the upright picture as 8-bit RGB or RGBA. Arguments and errors are those of `load_image`."""
     name = describe(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
@@ -276,7 +280,11 @@ def _unit_to_eight_bits(values: np.ndarray, name: str) -> np.ndarray:
     return eight
 
 
-def _to_pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
+def pixels_of(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """Return the centred part of an RGB or RGBA picture with the aspect ratio of the result, resized.
+
+    The result is [1,3,height,width] float32, RGB in 0..1.
+    """
     wide = min(image.width, max(1, image.height * width // height))
     high = min(image.height, max(1, image.width * height // width))
     left, top = (image.width - wide) // 2, (image.height - high) // 2
@@ -287,6 +295,14 @@ def _to_pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
     pixels = np.asarray(resized, dtype=np.float32) / np.float32(255)
     if image.mode == "RGBA":
         pixels = pixels[..., :3] * pixels[..., 3:]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+
+def fitted_pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """Return the centred part, height x width, of an RGB picture as [1,3,height,width] float32 in 0..1."""
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    part = image.crop((left, top, left + width, top + height))
+    pixels = np.asarray(part, np.float32) / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
 
 

@@ -21,24 +21,31 @@ _SAMPLES = 2  # per pixel, along each axis
 _ONE_SURFACE = 0.005  # samples of a pixel whose depths differ by less lie on one surface; half a head is 1
 
 
-def render_preview(head: HeadMesh, size: int = 640) -> bytes:
+def render_preview(head: HeadMesh, size: int = 640, beside: np.ndarray | None = None) -> bytes:
     """Return front, three-quarter and profile views side by side, as the bytes of a PNG.
 
     size: height in pixels; the picture is 2.4 times as wide. The same head gives the same picture, and the
     head's metadata (how it was made, the note on the weights) goes into the file as text.
-    Raises OptionError for a size out of range.
+    beside: [size,width,3] uint8, a picture to the left of the views, such as the portrait.
+    Raises OptionError for a size out of range, or a picture of another height.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     _check_size(size, size)
+    if beside is not None and (
+        beside.shape[0] != size or beside.shape[2:] != (3,) or beside.dtype != np.uint8
+    ):
+        got = f"{beside.dtype} {list(beside.shape)}"
+        raise OptionError("the picture beside a preview", got=got, expected=f"uint8 [{size},width,3]")
     sitter, width = Sitter.of(head), round(size * 0.8)
     views = [_render(sitter, yaw, pitch, size, width) for yaw, pitch in VIEWS]
     file = BytesIO()
     about = PngInfo()
     for key, value in head.metadata.items():
         about.add_text(f"topos_rt.{key}", str(value))
-    Image.fromarray(_develop(np.concatenate(views, axis=2))).save(file, "PNG", pnginfo=about)
+    drawn = _develop(np.concatenate(views, axis=2))
+    Image.fromarray(drawn if beside is None else np.hstack([beside, drawn])).save(file, "PNG", pnginfo=about)
     return file.getvalue()
 
 
