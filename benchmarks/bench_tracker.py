@@ -212,7 +212,7 @@ def blinking(seconds: float) -> Iterator[Moment]:
 
 
 def speed(actor: Actor, frames: int = _FRAMES) -> dict[str, Any]:
-    """Return frame times on one core, without loss and with a face that leaves in every fourth second."""
+    """Return frame times on one core, with a face that stays, one that leaves again and again, and none."""
     moments = list(islice(acted(together(), SECONDS), 0, frames))
     pictures = [actor.draw(moment) for moment in moments]
     empty = np.full_like(pictures[0], 90)
@@ -221,7 +221,7 @@ def speed(actor: Actor, frames: int = _FRAMES) -> dict[str, Any]:
         "losing": lambda n: empty if n % _LOST_EVERY >= _LOST_EVERY - _LOST else pictures[n],
         "no face": lambda n: empty,
     }
-    result: dict[str, Any] = {"frames": frames, "side": SIDE, "threads": 1}
+    result: dict[str, Any] = {"frames": frames, "side": SIDE, "threads": 1, "load_average": load_average()}
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     try:
         if before:
@@ -284,8 +284,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULT)
     arguments = parser.parse_args()
     skins = [arguments.skins / f"{name}.png" for name in SKINS] if arguments.skins else []
-    machine = facts() | {"load_average_before": load_average()}
-    about = {"topos_rt": __version__, "model": None, "machine": machine}
+    about = {"topos_rt": __version__, "model": None, "machine": facts()}
     result = about | measure(skins, arguments.seconds)
     write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
     print(json.dumps({key: result[key] for key in ("speed", "rest", "delay", "pose", "looks")}, indent=2))

@@ -36,10 +36,11 @@ def _speed() -> str:
 def _machine() -> str:
     result = read(RESULT)
     machine, speed = result["machine"], result["speed"]
+    side = speed["side"]
     return (
-        f"{machine['cpu']}, one thread on one core, {speed['frames']} frames of {speed['side']} x"
-        f" {speed['side']} pixels; load average {machine['load_average_before']:.1f} on"
-        f" {machine['cores']} cores at the start, so the clock's times are those of a busy machine."
+        f"{machine['cpu']}, one thread on one core, {speed['frames']} frames of {side} x {side} pixels. The load"
+        f" average was {speed['load_average']:.1f} on {machine['cores']} cores: other work took its share of the"
+        " clock's times."
     )
 
 
