@@ -243,8 +243,8 @@ def speed(actor: Actor, frames: int = _FRAMES) -> dict[str, Any]:
 
 
 def _statistics(values: list[float]) -> dict[str, float]:
-    facts = {"p50": np.median(values), "p99": np.percentile(values, 99), "mean": np.mean(values)}
-    return {key: round(float(value), 2) for key, value in facts.items()}
+    told = {f"p{share}": np.percentile(values, share) for share in (10, 50, 99)} | {"mean": np.mean(values)}
+    return {key: round(float(value), 2) for key, value in told.items()}
 
 
 def _round(value: Any) -> float:
@@ -282,10 +282,17 @@ def main() -> None:
     parser.add_argument("--skins", type=Path, metavar="DIR", help="folder of MakeHuman's skins")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each gesture")
     parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument(
+        "--speed", action="store_true", help="measure frame times only; keep the other results"
+    )
     arguments = parser.parse_args()
     skins = [arguments.skins / f"{name}.png" for name in SKINS] if arguments.skins else []
     about = {"topos_rt": __version__, "model": None, "machine": facts()}
-    result = about | measure(skins, arguments.seconds)
+    if arguments.speed:
+        actor = Actor(mean_head(), skins[-1] if skins else None)
+        result = json.loads(arguments.json.read_text()) | about | {"speed": speed(actor)}
+    else:
+        result = about | measure(skins, arguments.seconds)
     write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
     print(json.dumps({key: result[key] for key in ("speed", "rest", "delay", "pose", "looks")}, indent=2))
 

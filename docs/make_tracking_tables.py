@@ -12,8 +12,8 @@ from topos_rt.faces.tracker import EXPRESSIONS
 
 PAGE = ROOT / "docs" / "tracking.md"
 RESULT = "tracker_cpu"
-# The least correlation -> what a score then is.
-_VERDICTS = {0.8: "follows", 0.5: "partly", -1.0: "**means nothing**"}
+_FOLLOWS, _PARTLY = 0.8, 0.5  # correlations
+_ANSWERS = 0.1  # how much higher a score has to be while its expression is acted
 _KINDS = {
     "followed": "a face in every frame",
     "losing": "the face leaves for half a second every two seconds",
@@ -38,9 +38,9 @@ def _machine() -> str:
     machine, speed = result["machine"], result["speed"]
     side = speed["side"]
     return (
-        f"{machine['cpu']}, one thread on one core, {speed['frames']} frames of {side} x {side} pixels. The load"
-        f" average was {speed['load_average']:.1f} on {machine['cores']} cores: other work took its share of the"
-        " clock's times."
+        f"{machine['cpu']}, one thread on one core, {speed['frames']} frames of {side} x {side} pixels. The"
+        f" load average was {speed['load_average']:.1f} on {machine['cores']} cores: other work had its share"
+        " of the clock's times."
     )
 
 
@@ -84,14 +84,12 @@ def _scores() -> str:
     for label, names in _groups().items():
         both, plain = _mean(result["together"], names), _mean(result["plain"], names)
         single = _mean(result["alone"], [name for name in names if name in result["alone"]])
-        least = min(result["together"][name]["correlation_raw"] for name in names)
-        verdict = next(word for limit, word in _VERDICTS.items() if least >= limit)
         rows.append(
             (
                 -both["correlation_raw"],
                 [
                     f"`{label}`",
-                    verdict,
+                    _VERDICTS[_verdict(result["together"], names)],
                     f"{both['correlation_raw']:.2f} / {both['correlation_smooth']:.2f}",
                     f"{single['correlation_raw']:.2f}" if single else "",
                     f"{plain['correlation_raw']:.2f}",
@@ -105,14 +103,27 @@ def _scores() -> str:
     return table(head, [cells for _, cells in sorted(rows, key=lambda row: row[0])])
 
 
+_VERDICTS = {
+    "follow": "follows",
+    "follow partly": "partly",
+    "answer to others, too": "answers to others, too",
+    "mean nothing": "**means nothing**",
+}
+
+
+def _verdict(facts: Mapping[str, Any], names: list[str]) -> str:
+    """Return a key of _VERDICTS for the worse side of an expression."""
+    least = min(facts[name]["correlation_raw"] for name in names)
+    rise = min(facts[name]["full"] - facts[name]["rest"] for name in names)
+    unsure = "answer to others, too" if rise >= _ANSWERS else "mean nothing"
+    return "follow" if least >= _FOLLOWS else "follow partly" if least >= _PARTLY else unsure
+
+
 def _count() -> str:
     groups, result = _groups(), read(RESULT)["together"]
-    least = [min(result[name]["correlation_raw"] for name in names) for names in groups.values()]
-    kinds = [sum(low <= value for value in least) for low in _VERDICTS]
-    follows, partly, nothing = np.diff([0, *kinds]).tolist()
-    return (
-        f"Of {len(groups)} expressions, {follows} follow, {partly} follow partly, and {nothing} mean nothing."
-    )
+    found = [_verdict(result, names) for names in groups.values()]
+    told = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in _VERDICTS)
+    return f"Of {len(groups)} expressions, {told}."
 
 
 def _groups() -> dict[str, list[str]]:
