@@ -53,8 +53,12 @@ def read(path: Path) -> Labelled:
     """
     with np.load(path) as file:
         return Labelled(
-            tuple(map(str, file["names"])),
-            *(file[name] for name in ("neutral", "rotation", "weights", "landmarks", "scores")),
+            names=tuple(map(str, file["names"])),
+            neutral=file["neutral"],
+            turn=file["rotation"],
+            weights=file["weights"],
+            landmarks=file["landmarks"],
+            scores=file["scores"],
             pictures=len(file["weights"]) + int(file["missed"]),
         )
 
@@ -79,8 +83,8 @@ def draw(bundle: Bundle, count: int, seed: int, finder: FaceFinder) -> Labelled:
                 rows.append(
                     (rest, rotation(view.yaw, view.pitch, 0), weights, face.landmarks, scores_of(face))
                 )
-    columns = [np.stack(column) for column in zip(*rows, strict=True)]
-    return Labelled(model.action_names, *columns, pictures=count)
+    heads, turns, shapes, landmarks, scores = (np.stack(column) for column in zip(*rows, strict=True))
+    return Labelled(model.action_names, heads, turns, shapes, landmarks, scores, count)
 
 
 def scores_of(face: Face) -> np.ndarray:

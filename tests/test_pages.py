@@ -16,6 +16,7 @@ import make_rig_tables
 import make_rooms
 import make_sampling_tables
 import make_tables
+import make_tracking_tables
 import pages
 import pytest
 from pages import COMMANDS, RESULTS, bundled_digest, fault, filled, read, table
@@ -24,8 +25,8 @@ from tests.benchmarks.command_lines import parsed
 
 SCRIPTS = [
     make_architecture, make_backend_tables, make_face_fit_tables, make_face_tables, make_kernel_tables,
-    make_retopology_tables,
-    make_rig_tables, make_rooms, make_sampling_tables, make_tables,
+    make_retopology_tables, make_rig_tables, make_rooms, make_sampling_tables, make_tables,
+    make_tracking_tables,
 ]  # fmt: skip
 
 

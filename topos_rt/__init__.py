@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from topos_rt.faces.camera import Camera
     from topos_rt.faces.face import Face
     from topos_rt.faces.finder import FaceFinder, find_faces
+    from topos_rt.faces.one_euro import Smoothing
+    from topos_rt.faces.tracker import FaceTracker, TrackedFace
     from topos_rt.flow.solvers import SOLVERS
     from topos_rt.head.mesh import HeadMesh
     from topos_rt.head.rig import Rig
@@ -54,6 +56,7 @@ __all__ = [
     "Face",
     "FaceError",
     "FaceFinder",
+    "FaceTracker",
     "HeadMesh",
     "HeadPipeline",
     "ImageError",
@@ -63,8 +66,10 @@ __all__ = [
     "OptionError",
     "OutputError",
     "Rig",
+    "Smoothing",
     "Topology",
     "ToposError",
+    "TrackedFace",
     "__version__",
     "compare",
     "find_faces",
@@ -82,6 +87,7 @@ _MODULES = {
     "Face": "faces.face",
     "FaceError": "errors",
     "FaceFinder": "faces.finder",
+    "FaceTracker": "faces.tracker",
     "HeadMesh": "head.mesh",
     "HeadPipeline": "pipeline",
     "ImageError": "errors",
@@ -92,8 +98,10 @@ _MODULES = {
     "OutputError": "errors",
     "Rig": "head.rig",
     "SOLVERS": "flow.solvers",
+    "Smoothing": "faces.one_euro",
     "Topology": "head.topology",
     "ToposError": "errors",
+    "TrackedFace": "faces.tracker",
     "compare": "scan.metrics",
     "find_faces": "faces.finder",
     "generate": "pipeline",

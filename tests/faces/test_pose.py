@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topos_rt.faces import pose
 from topos_rt.faces.bundle import CanonicalFace, FaceBundle
 from topos_rt.faces.pose import Placement, angles, place, place_points, rotation
 
@@ -18,8 +19,8 @@ RIGHT_EYE, LEFT_EYE, NOSE, MOUTH = [33, 133], [362, 263], [1], [13, 14]
 def landmarks(placement: Placement) -> np.ndarray:
     """Return the landmarks [478,3] of the canonical face, placed; the irises are left at zero."""
     found = np.zeros((478, 3))
-    turned = CANONICAL.positions @ placement.turn.T * placement.scale
-    found[:468] = np.column_stack([placement.at(CANONICAL.positions), -turned[:, 2]])
+    turned = pose._ahead(CANONICAL.positions) @ placement.turn.T * placement.scale
+    found[:468] = np.column_stack([placement.at(CANONICAL.positions), -turned[:, 2] / pose._DEPTH])
     return found
 
 

@@ -14,6 +14,7 @@ from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.detection import Detection, Sides, detections, overlaps, searches
 from topos_rt.faces.expression import POINTS, named
 from topos_rt.faces.face import HIDDEN_DEGREES, Face, warnings_of
+from topos_rt.faces.frames import Frame
 from topos_rt.faces.networks import CUT, IDENTITY_CUT, FaceNetworks
 from topos_rt.faces.pose import angles, place, place_points
 from topos_rt.faces.warp import Square, cut, to_floats
@@ -124,8 +125,11 @@ class FaceFinder(Closing):
         points[:, 2] = found[:, 2] * (square.side / CUT)
         return points, confidence
 
-    def face(self, picture: Image.Image, landmarks: np.ndarray, confidence: float) -> Face:
-        """Return the face with given landmarks: its pose and expression are worked out."""
+    def face(self, picture: Image.Image | Frame, landmarks: np.ndarray, confidence: float) -> Face:
+        """Return the face with given landmarks: its pose and expression are worked out.
+
+        picture: only its size is needed.
+        """
         scores = self.networks.expression(landmarks[POINTS, :2][None].astype(np.float32))
         placement = place(landmarks, self.networks.bundle.canonical)
         yaw, pitch, roll = angles(placement.turn)
