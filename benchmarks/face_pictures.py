@@ -53,7 +53,7 @@ def read(path: Path) -> Labelled:
     """
     with np.load(path) as file:
         return Labelled(
-            names=tuple(map(str, file["names"])),
+            shapes=tuple(map(str, file["names"])),
             neutral=file["neutral"],
             turn=file["rotation"],
             weights=file["weights"],

@@ -43,7 +43,8 @@ def _cost() -> str:
     found = result["sets"]["drawings"]
     return (
         f"A fit takes {found['fit_ms']['cpu']:.1f} ms of processor time. It took"
-        f" {found['fit_ms']['wall']:.1f} ms on a machine with a load of {result['load_average']:.1f} (medians)."
+        f" {found['fit_ms']['wall']:.1f} ms on a machine with a load of {result['load_average']:.1f}"
+        " (medians)."
     )
 
 
