@@ -21,7 +21,7 @@ AUTO, WHOLE = "auto", "none"
 _LOWEST_PX = 16  # a box of fewer pixels holds no face
 # The portrait shows a square of so many centimetres around a point of the canonical face: the head's middle.
 # These are the place and the mean size of heads in the pictures that `mini` was trained on.
-_SIDE_CM, _MIDDLE_CM = 33.0, np.array([0.0, 0.6, -4.5])
+_SIDE_CM, _MIDDLE_CM = 33.0, np.array([0.0, 1.3, -4.5])
 
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width and height, pixels
 
