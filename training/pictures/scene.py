@@ -1,0 +1,119 @@
+"""Put one picture together: surfaces, looks, lights, the passes of the renderer, and the camera's faults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from training.pictures import lights as lights_module
+from training.pictures.assets import Garment, Library
+from training.pictures.body import Body
+from training.pictures.camera import Camera
+from training.pictures.fields import Fields, shadow_frame
+from training.pictures.lighting import Lights
+from training.pictures.materials import ROW
+from training.pictures.people import Person
+from training.pictures.raster import Kind, Looks, Mesh, rasterize, shadow_map, vertex_normals
+from training.pictures.shading import Buffers, blend, shade
+
+_SHADOW_SIZE = 320
+_HAIR_CUT = 0.6
+_REACH = 0.22  # metres around the head that cast shadows
+
+
+class Part(NamedTuple):
+    """A surface of one kind, in the head's own axes."""
+
+    kind: Kind
+    points: np.ndarray  # [n,3] float32 metres
+    triangles: np.ndarray  # [t,3] int32
+    uvs: np.ndarray  # [t,3,2] float32
+    fields: np.ndarray  # [n,4] float32
+    row: Sequence[float]  # at most ROW parameters
+    texture: int = -1
+    normals: np.ndarray | None = None  # [n,3] where they are known already
+
+
+@dataclass
+class Canvas:
+    """The buffers of a process, which every picture uses again."""
+
+    size: int  # samples along a side
+    buffers: Buffers = field(init=False)
+    shadow: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        s = self.size
+        self.buffers = Buffers(
+            np.empty((s, s), np.int32), np.empty((s, s), np.float32),
+            np.empty((s, s, 3), np.float32), np.empty((s, s), np.float32),
+        )  # fmt: skip
+        self.shadow = np.empty((_SHADOW_SIZE, _SHADOW_SIZE), np.float32)
+
+
+def assemble(parts: Sequence[Part], camera: Camera, library: Library) -> tuple[Mesh, Looks]:
+    """Join parts into one mesh in camera space."""
+    starts = np.cumsum([0] + [len(p.points) for p in parts])
+    normals = []
+    for part in parts:
+        found = part.normals
+        if found is None:
+            found = np.empty((len(part.points), 3), np.float32)
+            vertex_normals(np.ascontiguousarray(part.points, np.float32), part.triangles, found)
+        normals.append(found)
+    rows = np.zeros((len(parts), ROW), np.float32)
+    for i, part in enumerate(parts):
+        rows[i, : len(part.row)] = part.row
+    mesh = Mesh(
+        camera.turned(np.concatenate([p.points for p in parts])),
+        (np.concatenate(normals) @ camera.rotation.T).astype(np.float32),
+        np.concatenate([p.fields for p in parts]).astype(np.float32),
+        np.concatenate([p.triangles + s for p, s in zip(parts, starts, strict=False)]).astype(np.int32),
+        np.concatenate([p.uvs for p in parts]).astype(np.float32),
+        np.repeat(np.arange(len(parts), dtype=np.int32), [len(p.triangles) for p in parts]),
+    )
+    looks = Looks(
+        np.array([int(p.kind) for p in parts]),
+        np.array([p.texture for p in parts]),
+        rows,
+        library.textures.texels,
+        library.textures.table,
+    )
+    return mesh, looks
+
+
+def render(
+    mesh: Mesh, looks: Looks, camera: Camera, setting: lights_module.Setting, backdrop: np.ndarray, canvas: Canvas
+) -> Buffers:
+    """Draw a mesh over a backdrop [S,S,3] (float32, linear), S samples square; return the canvas's buffers."""
+    size = canvas.size
+    samples = size // round(size / 2) if False else 2
+    buffers = canvas.buffers
+    screen = camera.screen(mesh.points, samples)
+    frame = shadow_frame(setting.directions[0], np.zeros(3), _REACH, _SHADOW_SIZE)
+    from_light = (mesh.points @ frame[:, :3].T + frame[:, 3]).astype(np.float32)
+    shadow_map(from_light, _sorted(mesh, from_light), looks, canvas.shadow)
+    lights = Lights(
+        setting.directions.astype(np.float32), setting.colours.astype(np.float32),
+        setting.ambient.astype(np.float32), canvas.shadow, frame, setting.softness * _SHADOW_SIZE,
+    )  # fmt: skip
+    mesh = _sorted(mesh, screen)
+    rasterize(screen, mesh, looks, _HAIR_CUT, buffers.ids, buffers.inverse)
+    buffers.image[:] = backdrop
+    buffers.veil[:] = 0
+    shade(screen, mesh, looks, lights, camera.distance, buffers)
+    kinds = looks.kinds[mesh.part]
+    soft = (kinds == Kind.THIN) | (kinds == Kind.LENS) | ((kinds == Kind.HAIR) & (looks.textures[mesh.part] >= 0))
+    chosen = np.flatnonzero(soft)
+    depth = screen[mesh.triangles[chosen], 2].mean(1)
+    blend(screen, mesh, looks, lights, camera.distance, chosen[np.argsort(-depth, kind="stable")], buffers)
+    return buffers
+
+
+def _sorted(mesh: Mesh, screen: np.ndarray) -> Mesh:
+    """Return the mesh with its triangles from near to far, so that most of what is hidden is never looked at."""
+    order = np.argsort(screen[mesh.triangles, 2].sum(1), kind="stable")
+    return mesh._replace(triangles=mesh.triangles[order], uvs=mesh.uvs[order], part=mesh.part[order])

@@ -1,0 +1,290 @@
+"""Light the samples of a visibility buffer, then blend what lets light through, from back to front."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from training.pictures.compiled import compiled
+
+from training.pictures import materials
+from training.pictures.lighting import Lights, illuminate
+from training.pictures.materials import skin_colour
+from training.pictures.raster import Array, Kind, Looks, Mesh, noise2
+from training.pictures.textures import LINEAR, Textures, sample
+
+_SKIN, _BARE, _EYE, _TEETH, _MOUTH, _CLOTH, _HAIR, _FUR, _SOLID, _THIN, _LENS = (int(k) for k in Kind)
+_BUMP_STEP = 1 / 1400
+_SKIN_REFLECTANCE, _WET_REFLECTANCE, _GLASS_REFLECTANCE = 0.028, 0.03, 0.05
+# Blended surfaces may lie this far behind what they are drawn on, in metres: a smile pushes skin through brows.
+_THIN_BIAS = 0.004
+
+
+class Buffers(NamedTuple):
+    """The buffers of one picture at its supersampled size."""
+
+    ids: np.ndarray  # [S,S] int32
+    inverse: np.ndarray  # [S,S] float32, one over depth
+    image: np.ndarray  # [S,S,3] float32, linear light
+    veil: np.ndarray  # [S,S] float32, how much of what lies below is covered by blended surfaces
+
+
+class Work(NamedTuple):
+    """Scratch arrays of one sample, allocated once."""
+
+    place: np.ndarray  # [9], see `lighting.illuminate`
+    normal: np.ndarray  # [3]
+    uv: np.ndarray  # [2]
+    fields: np.ndarray  # [4]
+    weights: np.ndarray  # [3]
+    surface: np.ndarray  # [5], see `lighting.illuminate`
+    light: np.ndarray  # [6]
+    colour: np.ndarray  # [4]
+    spare: np.ndarray  # [4]
+
+
+@compiled
+def _work() -> Work:
+    return Work(
+        np.empty(9), np.empty(3), np.empty(2), np.empty(4), np.empty(3),
+        np.empty(5), np.empty(6), np.empty(4), np.empty(4),
+    )  # fmt: skip
+
+
+@compiled
+def _weigh(screen: Array, a: int, b: int, c: int, x: float, y: float, weights: Array) -> float:
+    """Fill the perspective-correct weights [3] of a triangle at a place on the screen; return 1 / depth."""
+    xa, ya, xb, yb, xc, yc = (
+        screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1],
+    )  # fmt: skip
+    area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
+    wb = ((x - xa) * (yc - ya) - (y - ya) * (xc - xa)) / area
+    wc = ((xb - xa) * (y - ya) - (yb - ya) * (x - xa)) / area
+    wa = (1 - wb - wc) / screen[a, 2]
+    wb /= screen[b, 2]
+    wc /= screen[c, 2]
+    near = wa + wb + wc
+    weights[0], weights[1], weights[2] = wa / near, wb / near, wc / near
+    return near
+
+
+@compiled
+def _gather(mesh: Mesh, t: int, distance: float, w: Work) -> None:
+    """Interpolate triangle t's corners with w.weights into the other scratch arrays."""
+    w.place[:] = 0
+    w.normal[:] = 0
+    w.uv[:] = 0
+    w.fields[:] = 0
+    for i in range(3):
+        corner, share = mesh.triangles[t, i], w.weights[i]
+        for k in range(3):
+            w.place[k] += share * mesh.points[corner, k]
+            w.normal[k] += share * mesh.normals[corner, k]
+        for k in range(4):
+            w.fields[k] += share * mesh.fields[corner, k]
+        w.uv[0] += share * mesh.uvs[t, i, 0]
+        w.uv[1] += share * mesh.uvs[t, i, 1]
+    vx, vy, vz = -w.place[0], -w.place[1], distance - w.place[2]
+    length = np.sqrt(vx * vx + vy * vy + vz * vz)
+    w.place[3], w.place[4], w.place[5] = vx / length, vy / length, vz / length
+    length = np.sqrt(w.normal[0] ** 2 + w.normal[1] ** 2 + w.normal[2] ** 2) + 1e-9
+    for k in range(3):
+        w.normal[k] /= length
+
+
+@compiled
+def _tangent(mesh: Mesh, t: int, along_v: bool, out: Array) -> float:
+    """Fill out [3] with the direction in which v (or u) grows on triangle t; return metres per unit of it."""
+    a, b, c = mesh.triangles[t, 0], mesh.triangles[t, 1], mesh.triangles[t, 2]
+    u1, v1 = mesh.uvs[t, 1, 0] - mesh.uvs[t, 0, 0], mesh.uvs[t, 1, 1] - mesh.uvs[t, 0, 1]
+    u2, v2 = mesh.uvs[t, 2, 0] - mesh.uvs[t, 0, 0], mesh.uvs[t, 2, 1] - mesh.uvs[t, 0, 1]
+    area = u1 * v2 - u2 * v1
+    p, q = (-u2, u1) if along_v else (v2, -v1)
+    if abs(area) < 1e-12:
+        area, p, q = 1.0, 1.0, 0.0
+    length = 0.0
+    for k in range(3):
+        e1 = mesh.points[b, k] - mesh.points[a, k]
+        e2 = mesh.points[c, k] - mesh.points[a, k]
+        out[k] = (p * e1 + q * e2) / area
+        length += out[k] * out[k]
+    length = np.sqrt(length) + 1e-12
+    for k in range(3):
+        out[k] /= length
+    return length
+
+
+@compiled
+def _bump(mesh: Mesh, looks: Looks, t: int, p: int, w: Work) -> None:
+    """Tilt the normal by the skin texture's slopes, as if its darker lines were deeper (Blinn 1978)."""
+    bump = looks.rows[p, 9]
+    if bump < 0.05:
+        return
+    textures, texture = Textures(looks.texels, looks.table), looks.textures[p]
+    sample(textures, texture, w.uv[0], w.uv[1], LINEAR, w.spare)
+    here = w.spare[1]
+    sample(textures, texture, w.uv[0] + _BUMP_STEP, w.uv[1], LINEAR, w.spare)
+    slope_u = w.spare[1] - here
+    sample(textures, texture, w.uv[0], w.uv[1] + _BUMP_STEP, LINEAR, w.spare)
+    slope_v = w.spare[1] - here
+    relative = bump / (here + 0.05)
+    _tangent(mesh, t, False, w.spare)
+    for k in range(3):
+        w.normal[k] -= relative * slope_u * w.spare[k]
+    _tangent(mesh, t, True, w.spare)
+    length = 1e-9
+    for k in range(3):
+        w.normal[k] -= relative * slope_v * w.spare[k]
+        length += w.normal[k] ** 2
+    for k in range(3):
+        w.normal[k] /= np.sqrt(length)
+
+
+@compiled
+def _face_the_eye(w: Work) -> None:
+    if w.normal[0] * w.place[3] + w.normal[1] * w.place[4] + w.normal[2] * w.place[5] < 0:
+        for k in range(3):
+            w.normal[k] = -w.normal[k]
+
+
+@compiled
+def _colour(mesh: Mesh, looks: Looks, t: int, w: Work) -> None:
+    """Fill w.colour and w.surface of a sample that `_gather` has prepared."""
+    p = mesh.part[t]
+    kind, row = looks.kinds[p], looks.rows[p]
+    s = w.surface
+    s[0], s[1], s[2], s[3], s[4] = w.fields[0], 0.0, 20.0, 0.0, _SKIN_REFLECTANCE
+    if kind == _SKIN or kind == _BARE or kind == _MOUTH:
+        skin_colour(looks, p, w.uv, w.fields, w.spare, w.colour)
+        s[1], s[2], s[3] = row[23], 14.0 + 16 * row[10], 0.35 + 1.3 * row[10]
+        if kind == _SKIN:
+            _bump(mesh, looks, t, p, w)
+            # lips and the tip of the nose shine more than cheeks; stubble hardly
+            s[3] *= (0.55 + 0.9 * noise2(w.uv[0] * 300, w.uv[1] * 300, 5)) * (1 - 0.7 * row[12] * w.fields[1])
+            s[3] *= 1 + 1.2 * w.fields[2]
+        if kind == _MOUTH:
+            s[2], s[3] = 60.0, 1.5
+            for k in range(3):
+                w.colour[k] *= 0.55
+    elif kind == _EYE:
+        materials.eye_colour(looks, p, w.uv, w.spare, w.colour)
+        s[1], s[2], s[3], s[4] = 0.2, 350.0, 3.0, _WET_REFLECTANCE
+    elif kind == _TEETH:
+        materials.teeth_colour(row, w.fields, w.colour)
+        s[1], s[2], s[3], s[4] = 0.1, 70.0, 1.2, _WET_REFLECTANCE
+    elif kind == _CLOTH or kind == _SOLID:
+        materials.cloth_colour(row, w.uv[0], w.uv[1], w.colour)
+        s[2], s[3], s[4] = row[10], row[9], _GLASS_REFLECTANCE
+        _face_the_eye(w)
+    elif kind == _HAIR:
+        materials.hair_colour(looks, p, w.uv, w.spare, w.colour)
+        _tangent(mesh, t, True, w.place[6:9])
+        s[1], s[2], s[3], s[4] = 0.35, -1.0, row[4], 0.02
+        _face_the_eye(w)
+    elif kind == _FUR:
+        materials.fur_colour(row, w.uv, w.fields, w.colour)
+        s[0] *= 0.4 + 0.6 * w.fields[2]
+        s[1], s[2], s[3] = 0.3, 8.0, row[7]
+        _face_the_eye(w)
+    else:
+        for k in range(3):
+            w.colour[k] = row[k]
+        s[1], s[2], s[3], s[4] = 0.3, 250.0, row[4], _GLASS_REFLECTANCE
+        _face_the_eye(w)
+
+
+@compiled
+def shade(screen: Array, mesh: Mesh, looks: Looks, lights: Lights, distance: float, buffers: Buffers) -> None:
+    """Light the visibility buffer, a pixel of two by two samples at a time.
+
+    Samples of a pixel that show the same part are lit once, at the first of them; edges stay as fine as the
+    samples. The eye is at (0, 0, distance) in camera space.
+    """
+    w = _work()
+    ids, image = buffers.ids, buffers.image
+    for pixel_y in range(0, ids.shape[0], 2):
+        for pixel_x in range(0, ids.shape[1], 2):
+            for i in range(4):
+                y, x = pixel_y + i // 2, pixel_x + i % 2
+                t = ids[y, x]
+                if t < 0:
+                    continue
+                p, twin = mesh.part[t], -1
+                for j in range(i):
+                    other = ids[pixel_y + j // 2, pixel_x + j % 2]
+                    if other >= 0 and mesh.part[other] == p:
+                        twin = j
+                        break
+                if twin >= 0:
+                    for k in range(3):
+                        image[y, x, k] = image[pixel_y + twin // 2, pixel_x + twin % 2, k]
+                    continue
+                a, b, c = mesh.triangles[t, 0], mesh.triangles[t, 1], mesh.triangles[t, 2]
+                _weigh(screen, a, b, c, x + 0.5, y + 0.5, w.weights)
+                _gather(mesh, t, distance, w)
+                _colour(mesh, looks, t, w)
+                illuminate(lights, w.place, w.normal, w.surface, (x, y), w.light)
+                for k in range(3):
+                    image[y, x, k] = w.colour[k] * w.light[k] + w.light[3 + k]
+
+
+@compiled
+def blend(
+    screen: Array, mesh: Mesh, looks: Looks, lights: Lights, distance: float, order: Array, buffers: Buffers
+) -> None:
+    """Blend the triangles in `order`, far to near: brows, lashes, lenses, and the soft edges of hair."""
+    w = _work()
+    size = len(buffers.ids)
+    for t in order:
+        p = mesh.part[t]
+        kind, row = looks.kinds[p], looks.rows[p]
+        a, b, c = mesh.triangles[t, 0], mesh.triangles[t, 1], mesh.triangles[t, 2]
+        if min(screen[a, 2], screen[b, 2], screen[c, 2]) <= 0.02:
+            continue
+        xa, ya, xb, yb, xc, yc = (
+            screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1],
+        )  # fmt: skip
+        area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
+        if area == 0.0:
+            continue
+        bias = _THIN_BIAS if kind == _THIN else 0.0
+        x0, x1 = max(int(min(xa, xb, xc) - 0.5), 0), min(int(max(xa, xb, xc) + 0.5), size - 1)
+        y0, y1 = max(int(min(ya, yb, yc) - 0.5), 0), min(int(max(ya, yb, yc) + 0.5), size - 1)
+        for y in range(y0, y1 + 1):
+            for x in range(x0, x1 + 1):
+                near = _weigh(screen, a, b, c, x + 0.5, y + 0.5, w.weights)
+                if w.weights[0] < 0 or w.weights[1] < 0 or w.weights[2] < 0:
+                    continue
+                if near / (1 - bias * near) <= buffers.inverse[y, x]:
+                    continue
+                _gather(mesh, t, distance, w)
+                if kind == _HAIR:
+                    alpha = _hair_edge(looks, p, w)
+                    if alpha < 0.03:
+                        continue
+                _colour(mesh, looks, t, w)
+                if kind == _LENS:
+                    alpha = row[3]
+                elif kind == _THIN:
+                    sample(
+                        Textures(looks.texels, looks.table), looks.textures[p], w.uv[0], w.uv[1], LINEAR, w.spare
+                    )
+                    alpha = min(w.spare[3] * row[3], 1.0)
+                    if alpha < 0.02:
+                        continue
+                else:
+                    alpha = min(w.colour[3], 1.0)
+                illuminate(lights, w.place, w.normal, w.surface, (x, y), w.light)
+                for k in range(3):
+                    below = buffers.image[y, x, k] * (1 - alpha)
+                    buffers.image[y, x, k] = below + w.colour[k] * w.light[k] * alpha + w.light[3 + k] * (
+                        1.0 if kind == _LENS else alpha
+                    )
+                buffers.veil[y, x] += (1 - buffers.veil[y, x]) * alpha
+
+
+@compiled
+def _hair_edge(looks: Looks, p: int, w: Work) -> float:
+    """Return the alpha of hair where the opaque passes have left it out, else nothing."""
+    sample(Textures(looks.texels, looks.table), looks.textures[p], w.uv[0], w.uv[1], LINEAR, w.spare)
+    return w.spare[3]
