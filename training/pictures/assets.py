@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from topos_rt.errors import OptionError
 from training.pictures import textures
@@ -40,7 +41,7 @@ class Garment:
     scale_lengths: np.ndarray  # [3] float32, their distance on the mesh for which the offsets are given
     triangles: np.ndarray  # [t,3] int32
     uvs: np.ndarray  # [t,3,2] float32
-    texture: int  # the row in the textures, -1 for none
+    texture: int  # the row in the textures, -1 for none of its own
 
     def fitted(self, base: np.ndarray) -> np.ndarray:
         """Return the vertices [n,3] on a base mesh [B,3] (any unit), as MakeHuman fits clothes."""
@@ -62,6 +63,7 @@ class Library:
     eyelashes: dict[str, Garment]
     eyes: Garment
     textures: textures.Textures
+    means: np.ndarray  # [textures,3] float32, the mean logarithm of linear light: of the face, or of what is opaque
 
     @classmethod
     def load(cls, folder: Path, split: str) -> Library:
@@ -71,15 +73,13 @@ class Library:
         """
         images: list[np.ndarray] = []
 
-        def add(path: Path | None, kind: str) -> int:
-            if path is None:
-                return -1
-            images.append(_image(path, kind))
+        def add(path: Path | None, kind: str, name: str = "") -> int:
+            images.append(_image(path, kind) if path else generated(name))
             return len(images) - 1
 
         def garments(kind: str) -> dict[str, Garment]:
             return {
-                name: read_garment(folder / kind / name / f"{name}.mhclo", add(_picture(folder, kind, name), kind))
+                name: read_garment(folder / kind / name / f"{name}.mhclo", add(_picture(folder, kind, name), kind, name))
                 for name in names(folder, kind, split)
             }
 
@@ -91,6 +91,7 @@ class Library:
             eyelashes=garments("eyelashes"),
             eyes=_opaque(read_garment(folder / "eyes" / f"{_EYE_MESH}.mhclo", -1)),
             textures=textures.pack(images),
+            means=np.stack([_mean(image) for image in images]),
         )
 
 
@@ -171,6 +172,33 @@ def _image(path: Path, kind: str) -> np.ndarray:
         # a skin has no alpha; what is outside its charts is black
         rgba = textures.spread(rgba, rgba[..., :3].max(-1) > 24, reach=40)
     return rgba
+
+
+def _mean(image: np.ndarray) -> np.ndarray:
+    side = len(image)
+    if side == _SIDES["skins"]:
+        # cheeks, nose and forehead lie here in MakeHuman's atlas
+        image = image[int(0.42 * side) : int(0.62 * side), int(0.82 * side) : int(0.95 * side)]
+    texels = image.reshape(-1, 4)
+    chosen = texels[texels[:, 3] > 150]
+    return textures.LOG_LINEAR[(chosen if len(chosen) else texels)[:, :3]].mean(0)
+
+
+def generated(name: str) -> np.ndarray:
+    """Make a texture [h,w,4] uint8 for hair that comes without one: curls for afros, else strands along v."""
+    side = _SIDES["hair"] // 2
+    rng = np.random.default_rng(0)
+    noise = rng.random((side, side))
+    if name.startswith("afro"):
+        soft = ndimage.gaussian_filter(noise, 2.2, mode="wrap")
+        curl = (soft - soft.min()) / np.ptp(soft)
+        alpha = np.clip((curl - 0.42) * 9 + 0.5, 0, 1)
+    else:
+        curl = ndimage.gaussian_filter(noise, (90, 1.3), mode="wrap")
+        curl = (curl - curl.min()) / np.ptp(curl)
+        alpha = np.ones_like(curl)
+    shade = (40 + 110 * curl)[..., None].repeat(3, 2)
+    return np.concatenate([shade, 255 * alpha[..., None]], 2).astype(np.uint8)
 
 
 def _opaque(eyes: Garment) -> Garment:

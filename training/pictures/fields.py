@@ -93,9 +93,10 @@ def _beard(t: np.ndarray, lips: np.ndarray) -> np.ndarray:
 
 
 def _below_neck(t: np.ndarray) -> np.ndarray:
-    """Return how far a vertex lies below a tilted ring round the base of the neck, in metres."""
-    ring = -0.165 + 0.35 * -t[:, 2] * 0.6
-    return (ring - t[:, 1]).astype(np.float32)
+    """Return how far a vertex lies below, or out from, a tilted ring round the base of the neck, in metres."""
+    out = np.hypot(t[:, 0], t[:, 2] + 0.035)
+    ring = -0.150 - 0.30 * (t[:, 2] + 0.03)
+    return (ring - t[:, 1] + 0.9 * np.clip(out - 0.062, 0, 0.15)).astype(np.float32)
 
 
 def _teeth(body: Body) -> np.ndarray:
@@ -131,7 +132,9 @@ def _occlusion(body: Body, triangles: np.ndarray, eyes: Garment) -> tuple[np.nda
     inside[np.concatenate([body.parts["upper_teeth"], body.parts["lower_teeth"]])] = True
     count = len(closed)
     seen = np.where(inside | (found[0][:count] < 0.12), np.maximum(found[0], found[1])[:count], found[0][:count])
-    return seen.astype(np.float32), found[0][count:].astype(np.float32)
+    # light passes between the teeth and under the lips, which hide less of the sky than their helpers do
+    seen[inside] = np.clip(0.25 + 2 * seen[inside], 0, 1)
+    return np.maximum(seen, 0.06).astype(np.float32), found[0][count:].astype(np.float32)
 
 
 def _normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:

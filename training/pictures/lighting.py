@@ -19,25 +19,32 @@ class Lights(NamedTuple):
     shadow: np.ndarray  # [S,S] float32, from `raster.shadow_map`
     to_shadow: np.ndarray  # [3,4] float32, from camera space to cells, cells and metres of the shadow map
     softness: float  # radius of the shadow's edge in cells
+    cell: float  # metres along a cell of the shadow map
 
 
-_TAPS = 4
+_TAPS = 6
 _BIAS = 0.0025  # metres
 
 
 @compiled
-def shadow_at(lights: Lights, x: float, y: float, z: float, column: int, row: int) -> float:
-    """Return the share of the first light that reaches a point, from four taps that differ by sample."""
+def shadow_at(lights: Lights, place: Array, cosine: float, column: int, row: int) -> float:
+    """Return the share of the first light that reaches a point, from taps that differ from sample to sample.
+
+    A surface that slants to the light, by the given cosine, must not shade itself within the taps' reach.
+    """
+    x, y, z = place[0], place[1], place[2]
+    slant = np.sqrt(max(1 - cosine * cosine, 0.0)) / max(cosine, 0.15)
     m = lights.to_shadow
     u = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
     v = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
     far = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3] - _BIAS
+    far -= (0.8 + 0.75 * lights.softness) * lights.cell * min(slant, 3.0)
     size = len(lights.shadow)
     turn = hash01(column, row, 1) * 1.5708
     c, s = np.cos(turn) * lights.softness, np.sin(turn) * lights.softness
     lit = 0.0
     for tap in range(_TAPS):
-        c, s = -s, c
+        c, s = 0.5 * c - 0.8660254 * s, 0.8660254 * c + 0.5 * s
         reach = 0.35 + 0.65 * ((tap + 0.5) / _TAPS)
         i, j = int(v + s * reach), int(u + c * reach)
         if i < 0 or j < 0 or i >= size or j >= size or lights.shadow[i, j] > far:
@@ -91,7 +98,7 @@ def illuminate(
             continue
         seen = 1.0
         if i == 0:
-            seen = shadow_at(lights, place[0], place[1], place[2], sample[0], sample[1])
+            seen = shadow_at(lights, place, cosine, sample[0], sample[1])
             if seen == 0.0:
                 continue
         else:

@@ -8,7 +8,7 @@
     EYE                0 brightness, 1 redness, 2 saturation of the iris
     TEETH              0 colour (3)
     CLOTH, SOLID       0 colour (3), 3 second colour (3), 6 pattern, 7 its scale, 8 seed, 9 gloss, 10 exponent
-    HAIR               0 colour (3), 3 contrast, 4 gloss, 5 seed, 6 mean log colour (3), 9 streaks, 10 root shade
+    HAIR               0 colour (3), 3 contrast, 4 gloss, 5 seed, 6 mean log colour (3), 9 the crown in camera space (3)
     FUR                0 grains, 1 seed, 2 curl, 3 aspect (see `raster.covered`), 4 colour (3), 7 gloss
     THIN, LENS         0 colour (3), 3 opacity, 4 gloss
 """
@@ -46,9 +46,9 @@ def skin_colour(looks: Looks, p: int, uv: Array, f: Array, scratch: Array, out: 
     out[1] = np.exp(row[1] + row[3] * (c1 - row[7]) - 0.35 * blotch + grain)
     out[2] = np.exp(row[2] + row[3] * (c2 - row[8]) - 0.35 * blotch + grain)
     if row[20] > 0:
-        spot = noise2(u * 420, v * 420, seed + 3) * (0.4 + 0.6 * noise2(u * 30, v * 30, seed + 4))
-        dark = 1 - row[20] * min(max((spot - 0.55) * 6, 0.0), 1.0)
-        out[0] *= 0.5 + 0.5 * dark
+        spot = noise2(u * 800, v * 800, seed + 3) * (0.5 + 0.5 * noise2(u * 30, v * 30, seed + 4))
+        dark = 1 - row[20] * min(max((spot - 0.6) * 4, 0.0), 1.0)
+        out[0] *= 0.4 + 0.6 * dark
         out[1] *= dark
         out[2] *= dark
     hairy = max(row[12] * f[1], row[22] * f[3])
@@ -114,20 +114,13 @@ def teeth_colour(row: Array, f: Array, out: Array) -> None:
 
 @compiled
 def hair_colour(looks: Looks, p: int, uv: Array, scratch: Array, out: Array) -> None:
-    """Fill out [4] with the colour of hair that has a texture, or else streaks, and its alpha."""
+    """Fill out [4] with the colour of hair, and its alpha."""
     row = looks.rows[p]
-    if looks.textures[p] >= 0:
-        sample(Textures(looks.texels, looks.table), looks.textures[p], uv[0], uv[1], LOG_LINEAR, scratch)
-        for k in range(3):
-            detail = 0.5 * (scratch[1] - row[7]) + 0.5 * (scratch[k] - row[6 + k])
-            out[k] = row[k] * np.exp(row[3] * min(detail, 1.2))
-        out[3] = scratch[3]
-    else:
-        seed = int(row[5])
-        streak = noise2(uv[0] * row[9], uv[1] * row[10], seed) + noise2(uv[0] * row[9] * 3.1, uv[1] * row[10], seed)
-        for k in range(3):
-            out[k] = row[k] * np.exp(row[3] * 1.3 * (streak - 1))
-        out[3] = 1.0
+    sample(Textures(looks.texels, looks.table), looks.textures[p], uv[0], uv[1], LOG_LINEAR, scratch)
+    for k in range(3):
+        detail = 0.6 * (scratch[1] - row[7]) + 0.4 * (scratch[k] - row[6 + k])
+        out[k] = row[k] * np.exp(row[3] * min(detail, 1.0))
+    out[3] = scratch[3]
 
 
 @compiled

@@ -197,7 +197,8 @@ def usual_hair(library: Library, female: bool, rng: np.random.Generator) -> str:
 
 def _hair_weight(name: str, female: bool) -> float:
     long = not name.startswith(("short0", "afro")) or name == "short03"
-    return 1.0 if long == female else 0.2
+    common = 0.35 if name.startswith("bob") else 1.0  # it hides an eye
+    return common if long == female else 0.2 * common
 
 
 def _skins(library: Library, value: dict[str, float], rng: np.random.Generator) -> tuple[str, str]:

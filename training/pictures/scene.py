@@ -85,35 +85,37 @@ def assemble(parts: Sequence[Part], camera: Camera, library: Library) -> tuple[M
     return mesh, looks
 
 
-def render(
-    mesh: Mesh, looks: Looks, camera: Camera, setting: lights_module.Setting, backdrop: np.ndarray, canvas: Canvas
-) -> Buffers:
-    """Draw a mesh over a backdrop [S,S,3] (float32, linear), S samples square; return the canvas's buffers."""
-    size = canvas.size
-    samples = size // round(size / 2) if False else 2
-    buffers = canvas.buffers
-    screen = camera.screen(mesh.points, samples)
+def cast_shadows(mesh: Mesh, looks: Looks, setting: lights_module.Setting, canvas: Canvas) -> Lights:
+    """Return lights with the shadow map of the first of them."""
     frame = shadow_frame(setting.directions[0], np.zeros(3), _REACH, _SHADOW_SIZE)
     from_light = (mesh.points @ frame[:, :3].T + frame[:, 3]).astype(np.float32)
-    shadow_map(from_light, _sorted(mesh, from_light), looks, canvas.shadow)
-    lights = Lights(
+    shadow_map(from_light, sort(mesh, from_light), looks, canvas.shadow)
+    return Lights(
         setting.directions.astype(np.float32), setting.colours.astype(np.float32),
-        setting.ambient.astype(np.float32), canvas.shadow, frame, setting.softness * _SHADOW_SIZE,
+        setting.ambient.astype(np.float32), canvas.shadow, frame,
+        setting.softness * _SHADOW_SIZE, 2 * _REACH / _SHADOW_SIZE,
     )  # fmt: skip
-    mesh = _sorted(mesh, screen)
-    rasterize(screen, mesh, looks, _HAIR_CUT, buffers.ids, buffers.inverse)
-    buffers.image[:] = backdrop
+
+
+def find_visible(mesh: Mesh, looks: Looks, screen: np.ndarray, canvas: Canvas) -> None:
+    """Fill the canvas's ids and inverse depths."""
+    rasterize(screen, mesh, looks, _HAIR_CUT, canvas.buffers.ids, canvas.buffers.inverse)
+
+
+def light_up(
+    mesh: Mesh, looks: Looks, screen: np.ndarray, lights: Lights, distance: float, canvas: Canvas
+) -> None:
+    """Light what is visible on top of the canvas's image, which holds the backdrop, and blend what is thin."""
+    buffers = canvas.buffers
     buffers.veil[:] = 0
-    shade(screen, mesh, looks, lights, camera.distance, buffers)
+    shade(screen, mesh, looks, lights, distance, buffers)
     kinds = looks.kinds[mesh.part]
-    soft = (kinds == Kind.THIN) | (kinds == Kind.LENS) | ((kinds == Kind.HAIR) & (looks.textures[mesh.part] >= 0))
-    chosen = np.flatnonzero(soft)
-    depth = screen[mesh.triangles[chosen], 2].mean(1)
-    blend(screen, mesh, looks, lights, camera.distance, chosen[np.argsort(-depth, kind="stable")], buffers)
-    return buffers
+    soft = (kinds == Kind.THIN) | (kinds == Kind.LENS) | (kinds == Kind.HAIR)
+    # triangles come from near to far
+    blend(screen, mesh, looks, lights, distance, np.flatnonzero(soft)[::-1].copy(), buffers)
 
 
-def _sorted(mesh: Mesh, screen: np.ndarray) -> Mesh:
+def sort(mesh: Mesh, screen: np.ndarray) -> Mesh:
     """Return the mesh with its triangles from near to far, so that most of what is hidden is never looked at."""
-    order = np.argsort(screen[mesh.triangles, 2].sum(1), kind="stable")
+    order = np.argsort(screen[mesh.triangles, 2].sum(1), kind=None)
     return mesh._replace(triangles=mesh.triangles[order], uvs=mesh.uvs[order], part=mesh.part[order])

@@ -148,6 +148,36 @@ def _face_the_eye(w: Work) -> None:
 
 
 @compiled
+def _comb(row: Array, w: Work) -> None:
+    """Smooth the normals of hair cards, and let strands flow from the crown along them."""
+    _face_the_eye(w)
+    dot, length = 0.0, 1e-9
+    for k in range(3):
+        w.spare[k] = w.place[k] - row[9 + k]
+        length += w.spare[k] ** 2
+    length = np.sqrt(length)
+    for k in range(3):
+        w.spare[k] /= length
+    # under the crown, hair bulges away from a point below it
+    size = 1e-9
+    for k in range(3):
+        outward = w.place[k] - row[9 + k] + (0.10 if k == 1 else 0.0)
+        w.normal[k] = 0.6 * w.normal[k] + 0.4 * outward / 0.1
+        size += w.normal[k] ** 2
+    size = np.sqrt(size)
+    for k in range(3):
+        w.normal[k] /= size
+        dot += w.normal[k] * w.spare[k]
+    length = 1e-9
+    for k in range(3):
+        w.place[6 + k] = w.spare[k] - dot * w.normal[k]
+        length += w.place[6 + k] ** 2
+    length = np.sqrt(length)
+    for k in range(3):
+        w.place[6 + k] /= length
+
+
+@compiled
 def _colour(mesh: Mesh, looks: Looks, t: int, w: Work) -> None:
     """Fill w.colour and w.surface of a sample that `_gather` has prepared."""
     p = mesh.part[t]
@@ -178,9 +208,8 @@ def _colour(mesh: Mesh, looks: Looks, t: int, w: Work) -> None:
         _face_the_eye(w)
     elif kind == _HAIR:
         materials.hair_colour(looks, p, w.uv, w.spare, w.colour)
-        _tangent(mesh, t, True, w.place[6:9])
+        _comb(row, w)
         s[1], s[2], s[3], s[4] = 0.35, -1.0, row[4], 0.02
-        _face_the_eye(w)
     elif kind == _FUR:
         materials.fur_colour(row, w.uv, w.fields, w.colour)
         s[0] *= 0.4 + 0.6 * w.fields[2]
@@ -280,7 +309,8 @@ def blend(
                     buffers.image[y, x, k] = below + w.colour[k] * w.light[k] * alpha + w.light[3 + k] * (
                         1.0 if kind == _LENS else alpha
                     )
-                buffers.veil[y, x] += (1 - buffers.veil[y, x]) * alpha
+                if kind != _THIN:
+                    buffers.veil[y, x] += (1 - buffers.veil[y, x]) * alpha
 
 
 @compiled
