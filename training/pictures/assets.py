@@ -6,7 +6,7 @@ three vertices of the base mesh, plus an offset whose axes scale with three dist
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ class Garment:
     triangles: np.ndarray  # [t,3] int32
     uvs: np.ndarray  # [t,3,2] float32
     texture: int  # the row in the textures, -1 for none of its own
+    soft: np.ndarray  # [t] bool, whether the texture is less than opaque somewhere on a triangle
 
     def fitted(self, base: np.ndarray) -> np.ndarray:
         """Return the vertices [n,3] on a base mesh [B,3] (any unit), as MakeHuman fits clothes."""
@@ -78,10 +79,12 @@ class Library:
             return len(images) - 1
 
         def garments(kind: str) -> dict[str, Garment]:
-            return {
-                name: read_garment(folder / kind / name / f"{name}.mhclo", add(_picture(folder, kind, name), kind, name))
-                for name in names(folder, kind, split)
-            }
+            found = {}
+            for name in names(folder, kind, split):
+                garment = read_garment(folder / kind / name / f"{name}.mhclo")
+                row = add(_picture(folder, kind, name), kind, name)
+                found[name] = replace(garment, texture=row, soft=_soft(garment.uvs, images[row]))
+            return found
 
         return cls(
             skins={n: add(folder / "skins" / f"{n}.png", "skins") for n in names(folder, "skins", split)},
@@ -89,7 +92,7 @@ class Library:
             hair=garments("hair"),
             eyebrows=garments("eyebrows"),
             eyelashes=garments("eyelashes"),
-            eyes=_opaque(read_garment(folder / "eyes" / f"{_EYE_MESH}.mhclo", -1)),
+            eyes=_opaque(read_garment(folder / "eyes" / f"{_EYE_MESH}.mhclo")),
             textures=textures.pack(images),
             means=np.stack([_mean(image) for image in images]),
         )
@@ -111,8 +114,8 @@ def names(folder: Path, kind: str, split: str) -> list[str]:
     return chosen
 
 
-def read_garment(path: Path, texture: int) -> Garment:
-    """Read a `.mhclo` and the `.obj` of the same name beside it."""
+def read_garment(path: Path) -> Garment:
+    """Read a `.mhclo` and the `.obj` of the same name beside it; it has no texture yet."""
     pairs, lengths, rows = np.zeros((3, 2), np.int32), np.ones(3), []
     bound = False
     for line in path.read_text("utf-8").splitlines():
@@ -139,7 +142,8 @@ def read_garment(path: Path, texture: int) -> Garment:
         lengths.astype(np.float32),
         corners,
         uvs,
-        texture,
+        -1,
+        np.zeros(len(corners), bool),
     )
 
 
@@ -204,4 +208,15 @@ def generated(name: str) -> np.ndarray:
 def _opaque(eyes: Garment) -> Garment:
     """Leave out the cornea, which is mapped to the transparent disc of the eye textures."""
     clear = np.hypot(eyes.uvs[..., 0] - 0.94, eyes.uvs[..., 1] - 0.06).max(1) < 0.08
-    return Garment(**{**vars(eyes), "triangles": eyes.triangles[~clear], "uvs": eyes.uvs[~clear]})
+    kept = eyes.triangles[~clear]
+    return replace(eyes, triangles=kept, uvs=eyes.uvs[~clear], soft=np.zeros(len(kept), bool))
+
+
+def _soft(uvs: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return which triangles have a texel of little alpha at one of 21 places."""
+    steps = np.array([(i, j, 5 - i - j) for i in range(6) for j in range(6 - i)]) / 5
+    places = np.einsum("sk,tkc->tsc", steps, uvs)
+    side = len(image)
+    column = (places[..., 0] * side).astype(int) % side
+    row = ((1 - places[..., 1]) * side).astype(int) % side
+    return image[row, column, 3].min(1) < 255 * 0.9

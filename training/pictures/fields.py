@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from training.pictures.compiled import compiled
 from scipy.spatial import cKDTree
 
 from training.heads import HeadModel
@@ -155,6 +154,7 @@ def _sky(points: np.ndarray, triangles: np.ndarray, places: np.ndarray, normals:
     mesh = Mesh(
         points.astype(np.float32), normals[: len(points)], np.zeros((len(points), 4), np.float32),
         triangles.astype(np.int32), np.zeros((len(triangles), 3, 2), np.float32), np.zeros(len(triangles), np.int32),
+        np.zeros(len(triangles), np.bool_),
     )  # fmt: skip
     looks = Looks(
         np.array([int(Kind.SKIN)]), np.array([-1]), np.zeros((1, 1), np.float32),
@@ -186,11 +186,9 @@ def _to(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
     return (points @ frame[:, :3].T + frame[:, 3]).astype(np.float32)
 
 
-@compiled
 def _free(depth: Array, places: Array) -> Array:
-    out = np.ones(len(places))
-    for i in range(len(places)):
-        y, x = int(places[i, 1]), int(places[i, 0])
-        if 0 <= x < depth.shape[1] and 0 <= y < depth.shape[0] and depth[y, x] < places[i, 2]:
-            out[i] = 0.0
-    return out
+    """Return which places [m,3], in cells and metres, have nothing before them in a shadow map."""
+    x, y = places[:, 0].astype(int), places[:, 1].astype(int)
+    inside = (x >= 0) & (y >= 0) & (x < depth.shape[1]) & (y < depth.shape[0])
+    x, y = np.clip(x, 0, depth.shape[1] - 1), np.clip(y, 0, depth.shape[0] - 1)
+    return ~inside | (depth[y, x] >= places[:, 2])

@@ -151,7 +151,8 @@ def hair(stage: Stage, person: Person, posed: Posed, name: str, rng: np.random.G
     row[9:12] = middle + [0, 0.085, -0.02]  # the scene turns it to camera space
     numbers = np.ones((len(points), 4), np.float32)
     numbers[:, 0] = np.clip(0.55 + away[:, 1] * 3, 0.35, 1)
-    return [Part(Kind.HAIR, points.astype(np.float32), triangles, uvs, numbers, row, garment.texture)]
+    points = points.astype(np.float32)
+    return [Part(Kind.HAIR, points, triangles, uvs, numbers, row, garment.texture, None, garment.soft)]
 
 
 def clothes(stage: Stage, posed: Posed, rng: np.random.Generator) -> list[Part]:

@@ -41,7 +41,7 @@ def _lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         fall = 1 - rng.uniform(0.05, 0.3) * (at[:, None] ** 2 + at**2)
         image = image * fall[..., None].astype(np.float32)
     if rng.random() < 0.15:
-        image = image + np.float32(rng.uniform(0, 0.04))  # stray light
+        image = image + np.float32(rng.uniform(0, 0.02))  # stray light
     return image
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from training.pictures.compiled import compiled
+from training.pictures.compiled import inlined
 
 from training.pictures.raster import Array, hash01
 
@@ -26,7 +26,7 @@ _TAPS = 6
 _BIAS = 0.0025  # metres
 
 
-@compiled
+@inlined
 def shadow_at(lights: Lights, place: Array, cosine: float, column: int, row: int) -> float:
     """Return the share of the first light that reaches a point, from taps that differ from sample to sample.
 
@@ -52,14 +52,14 @@ def shadow_at(lights: Lights, place: Array, cosine: float, column: int, row: int
     return lit
 
 
-@compiled
+@inlined
 def ambient_at(lights: Lights, nx: float, ny: float, nz: float, k: int) -> float:
     """Return the ambient light of channel k on a surface with the given normal."""
     a = lights.ambient
     return max(a[0, k] + a[1, k] * nx + a[2, k] * ny + a[3, k] * nz, 0.0)
 
 
-@compiled
+@inlined
 def _glint(lx: float, ly: float, lz: float, place: Array) -> float:
     """Return the highlight of a strand: it lies where light and eye make opposite angles with the strand."""
     to_eye = place[6] * place[3] + place[7] * place[4] + place[8] * place[5]
@@ -69,7 +69,7 @@ def _glint(lx: float, ly: float, lz: float, place: Array) -> float:
     return 0.6 * glint**50 + 0.25 * glint**10
 
 
-@compiled
+@inlined
 def illuminate(
     lights: Lights, place: Array, normal: Array, surface: Array, sample: tuple[int, int], out: Array
 ) -> None:

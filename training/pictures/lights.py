@@ -48,7 +48,7 @@ def draw(rng: np.random.Generator) -> Setting:
     ])  # fmt: skip
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     white = _WHITES[rng.integers(len(_WHITES), size=3)]
-    tinted = rng.random() < 0.12
+    tinted = rng.random() < 0.06
     colour = white * np.exp(rng.normal(0, 0.35 if tinted else 0.05, (3, 3)))
     strength = np.array([key, fill, rim]) * np.exp(rng.normal(0, 0.3, 3))
     ambient = np.zeros((4, 3))

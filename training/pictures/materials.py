@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import numpy as np
-from training.pictures.compiled import compiled
+from training.pictures.compiled import inlined
 
 from training.pictures.raster import Array, Looks, noise2
 from training.pictures.textures import LINEAR, LOG_LINEAR, Textures, sample
@@ -25,7 +25,7 @@ ROW = 24
 _EPS = 0.004
 
 
-@compiled
+@inlined
 def skin_colour(looks: Looks, p: int, uv: Array, f: Array, scratch: Array, out: Array) -> None:
     """Fill out [4] with the linear colour of skin, and with its height, which bumps come from."""
     row, textures = looks.rows[p], Textures(looks.texels, looks.table)
@@ -65,7 +65,7 @@ def skin_colour(looks: Looks, p: int, uv: Array, f: Array, scratch: Array, out: 
             out[k] += paint * (row[17 + k] * light - out[k])
 
 
-@compiled
+@inlined
 def cloth_colour(row: Array, u: float, v: float, out: Array) -> None:
     """Fill out [3] with the colour of a plain, striped, checked, spotted or knitted cloth."""
     pattern, scale, seed = int(row[6]), row[7], int(row[8])
@@ -85,7 +85,7 @@ def cloth_colour(row: Array, u: float, v: float, out: Array) -> None:
         out[k] = (row[k] + mix * (row[3 + k] - row[k])) * weave
 
 
-@compiled
+@inlined
 def eye_colour(looks: Looks, p: int, uv: Array, scratch: Array, out: Array) -> None:
     """Fill out [3] with the colour of an eyeball."""
     row = looks.rows[p]
@@ -101,7 +101,7 @@ def eye_colour(looks: Looks, p: int, uv: Array, scratch: Array, out: Array) -> N
     out[2] *= 1 - veins
 
 
-@compiled
+@inlined
 def teeth_colour(row: Array, f: Array, out: Array) -> None:
     """Fill out [3] with the colour of teeth: f[1] is the place along the arc in teeth, f[2] from gum to edge."""
     gap = abs((f[1] % 1.0) - 0.5) * 2
@@ -112,7 +112,7 @@ def teeth_colour(row: Array, f: Array, out: Array) -> None:
         out[k] = row[k] * shade * (1 - gum) + pink[k] * gum
 
 
-@compiled
+@inlined
 def hair_colour(looks: Looks, p: int, uv: Array, scratch: Array, out: Array) -> None:
     """Fill out [4] with the colour of hair, and its alpha."""
     row = looks.rows[p]
@@ -123,7 +123,7 @@ def hair_colour(looks: Looks, p: int, uv: Array, scratch: Array, out: Array) -> 
     out[3] = scratch[3]
 
 
-@compiled
+@inlined
 def fur_colour(row: Array, uv: Array, f: Array, out: Array) -> None:
     """Fill out [3] with the colour of fur, which is darker near the skin: f[2] is the height in 0..1."""
     seed = int(row[1])

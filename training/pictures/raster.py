@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from training.pictures.compiled import compiled
+from training.pictures.compiled import compiled, inlined
 
 from training.pictures.textures import alpha_at
 
@@ -41,6 +41,7 @@ class Mesh(NamedTuple):
     triangles: np.ndarray  # [T,3] int32
     uvs: np.ndarray  # [T,3,2] float32, v upwards
     part: np.ndarray  # [T] int32, the row in `Looks`
+    soft: np.ndarray  # [T] bool, whether light comes through somewhere
 
 
 class Looks(NamedTuple):
@@ -58,9 +59,10 @@ _CLOTH, _HAIR, _FUR, _THIN, _LENS = (int(k) for k in (Kind.CLOTH, Kind.HAIR, Kin
 _TWO_SIDED = np.zeros(len(Kind), np.bool_)
 _TWO_SIDED[[Kind.CLOTH, Kind.HAIR, Kind.FUR, Kind.SOLID, Kind.THIN, Kind.LENS]] = True
 _FAR = 1e-6
+HAIR_CUT = 0.6  # hair of more alpha is opaque, the rest is blended
 
 
-@compiled
+@inlined
 def hash01(x: int, y: int, z: int) -> float:
     """Return a number in 0..1 that looks random, from three integers (PCG-like mixing)."""
     h = (x * 73856093) ^ (y * 19349663) ^ (z * 83492791)
@@ -69,7 +71,7 @@ def hash01(x: int, y: int, z: int) -> float:
     return ((h ^ (h >> 15)) & 0xFFFFF) / 1048575.0
 
 
-@compiled
+@inlined
 def noise2(x: float, y: float, seed: int) -> float:
     """Return smooth value noise in 0..1 with cells of size one."""
     ix, iy = int(np.floor(x)), int(np.floor(y))
@@ -80,7 +82,7 @@ def noise2(x: float, y: float, seed: int) -> float:
     return top * (1 - fy) + low * fy
 
 
-@compiled
+@inlined
 def covered(looks: Looks, p: int, u: float, v: float, f1: float, f2: float, cut: float) -> bool:
     """Return whether a sample of part `p` is there, in the opaque passes.
 
@@ -217,4 +219,5 @@ def vertex_normals(points: Array, triangles: Array, normals: Array) -> None:
             normals[k, 2] += nz
     for i in range(len(normals)):
         length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2) + 1e-20
-        normals[i] /= length
+        for k in range(3):
+            normals[i, k] /= length

@@ -16,11 +16,10 @@ from training.pictures.fields import Fields, shadow_frame
 from training.pictures.lighting import Lights
 from training.pictures.materials import ROW
 from training.pictures.people import Person
-from training.pictures.raster import Kind, Looks, Mesh, rasterize, shadow_map, vertex_normals
-from training.pictures.shading import Buffers, blend, shade
+from training.pictures.raster import HAIR_CUT, Kind, Looks, Mesh, rasterize, shadow_map, vertex_normals
+from training.pictures.shading import Buffers, Work, blend, new_work, shade
 
-_SHADOW_SIZE = 320
-_HAIR_CUT = 0.6
+_SHADOW_SIZE = 256
 _REACH = 0.22  # metres around the head that cast shadows
 
 
@@ -35,6 +34,7 @@ class Part(NamedTuple):
     row: Sequence[float]  # at most ROW parameters
     texture: int = -1
     normals: np.ndarray | None = None  # [n,3] where they are known already
+    soft: np.ndarray | None = None  # [t] bool, see `raster.Mesh`; None means all of what is blended only
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Canvas:
     size: int  # samples along a side
     buffers: Buffers = field(init=False)
     shadow: np.ndarray = field(init=False)
+    work: Work = field(default_factory=new_work)
 
     def __post_init__(self) -> None:
         s = self.size
@@ -67,6 +68,8 @@ def assemble(parts: Sequence[Part], camera: Camera, library: Library) -> tuple[M
     rows = np.zeros((len(parts), ROW), np.float32)
     for i, part in enumerate(parts):
         rows[i, : len(part.row)] = part.row
+        if part.kind == Kind.HAIR:
+            rows[i, 9:12] = camera.turned(rows[i : i + 1, 9:12])[0]
     mesh = Mesh(
         camera.turned(np.concatenate([p.points for p in parts])),
         (np.concatenate(normals) @ camera.rotation.T).astype(np.float32),
@@ -74,6 +77,7 @@ def assemble(parts: Sequence[Part], camera: Camera, library: Library) -> tuple[M
         np.concatenate([p.triangles + s for p, s in zip(parts, starts, strict=False)]).astype(np.int32),
         np.concatenate([p.uvs for p in parts]).astype(np.float32),
         np.repeat(np.arange(len(parts), dtype=np.int32), [len(p.triangles) for p in parts]),
+        np.concatenate([_soft(p) for p in parts]),
     )
     looks = Looks(
         np.array([int(p.kind) for p in parts]),
@@ -83,6 +87,12 @@ def assemble(parts: Sequence[Part], camera: Camera, library: Library) -> tuple[M
         library.textures.table,
     )
     return mesh, looks
+
+
+def _soft(part: Part) -> np.ndarray:
+    if part.soft is not None:
+        return part.soft
+    return np.full(len(part.triangles), part.kind in (Kind.THIN, Kind.LENS))
 
 
 def cast_shadows(mesh: Mesh, looks: Looks, setting: lights_module.Setting, canvas: Canvas) -> Lights:
@@ -99,7 +109,7 @@ def cast_shadows(mesh: Mesh, looks: Looks, setting: lights_module.Setting, canva
 
 def find_visible(mesh: Mesh, looks: Looks, screen: np.ndarray, canvas: Canvas) -> None:
     """Fill the canvas's ids and inverse depths."""
-    rasterize(screen, mesh, looks, _HAIR_CUT, canvas.buffers.ids, canvas.buffers.inverse)
+    rasterize(screen, mesh, looks, HAIR_CUT, canvas.buffers.ids, canvas.buffers.inverse)
 
 
 def light_up(
@@ -108,14 +118,15 @@ def light_up(
     """Light what is visible on top of the canvas's image, which holds the backdrop, and blend what is thin."""
     buffers = canvas.buffers
     buffers.veil[:] = 0
-    shade(screen, mesh, looks, lights, distance, buffers)
-    kinds = looks.kinds[mesh.part]
-    soft = (kinds == Kind.THIN) | (kinds == Kind.LENS) | (kinds == Kind.HAIR)
+    shade(screen, mesh, looks, lights, distance, buffers, canvas.work)
     # triangles come from near to far
-    blend(screen, mesh, looks, lights, distance, np.flatnonzero(soft)[::-1].copy(), buffers)
+    eye = (distance, np.flatnonzero(mesh.soft)[::-1].copy())
+    blend(screen, mesh, looks, lights, eye, buffers, canvas.work)
 
 
 def sort(mesh: Mesh, screen: np.ndarray) -> Mesh:
     """Return the mesh with its triangles from near to far, so that most of what is hidden is never looked at."""
     order = np.argsort(screen[mesh.triangles, 2].sum(1), kind=None)
-    return mesh._replace(triangles=mesh.triangles[order], uvs=mesh.uvs[order], part=mesh.part[order])
+    return mesh._replace(
+        triangles=mesh.triangles[order], uvs=mesh.uvs[order], part=mesh.part[order], soft=mesh.soft[order]
+    )  # fmt: skip

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from training.pictures.compiled import compiled
+from training.pictures.compiled import compiled, inlined
 
 from training.pictures import materials
 from training.pictures.lighting import Lights, illuminate
 from training.pictures.materials import skin_colour
-from training.pictures.raster import Array, Kind, Looks, Mesh, noise2
-from training.pictures.textures import LINEAR, Textures, sample
+from training.pictures.raster import HAIR_CUT, Array, Kind, Looks, Mesh, noise2
+from training.pictures.textures import LINEAR, Textures, alpha_at, sample
 
 _SKIN, _BARE, _EYE, _TEETH, _MOUTH, _CLOTH, _HAIR, _FUR, _SOLID, _THIN, _LENS = (int(k) for k in Kind)
 _BUMP_STEP = 1 / 1400
@@ -43,15 +43,15 @@ class Work(NamedTuple):
     spare: np.ndarray  # [4]
 
 
-@compiled
-def _work() -> Work:
+def new_work() -> Work:
+    """Allocate the scratch arrays, float64."""
     return Work(
         np.empty(9), np.empty(3), np.empty(2), np.empty(4), np.empty(3),
         np.empty(5), np.empty(6), np.empty(4), np.empty(4),
     )  # fmt: skip
 
 
-@compiled
+@inlined
 def _weigh(screen: Array, a: int, b: int, c: int, x: float, y: float, weights: Array) -> float:
     """Fill the perspective-correct weights [3] of a triangle at a place on the screen; return 1 / depth."""
     xa, ya, xb, yb, xc, yc = (
@@ -68,7 +68,7 @@ def _weigh(screen: Array, a: int, b: int, c: int, x: float, y: float, weights: A
     return near
 
 
-@compiled
+@inlined
 def _gather(mesh: Mesh, t: int, distance: float, w: Work) -> None:
     """Interpolate triangle t's corners with w.weights into the other scratch arrays."""
     w.place[:] = 0
@@ -92,7 +92,7 @@ def _gather(mesh: Mesh, t: int, distance: float, w: Work) -> None:
         w.normal[k] /= length
 
 
-@compiled
+@inlined
 def _tangent(mesh: Mesh, t: int, along_v: bool, out: Array) -> float:
     """Fill out [3] with the direction in which v (or u) grows on triangle t; return metres per unit of it."""
     a, b, c = mesh.triangles[t, 0], mesh.triangles[t, 1], mesh.triangles[t, 2]
@@ -114,7 +114,7 @@ def _tangent(mesh: Mesh, t: int, along_v: bool, out: Array) -> float:
     return length
 
 
-@compiled
+@inlined
 def _bump(mesh: Mesh, looks: Looks, t: int, p: int, w: Work) -> None:
     """Tilt the normal by the skin texture's slopes, as if its darker lines were deeper (Blinn 1978)."""
     bump = looks.rows[p, 9]
@@ -140,14 +140,14 @@ def _bump(mesh: Mesh, looks: Looks, t: int, p: int, w: Work) -> None:
         w.normal[k] /= np.sqrt(length)
 
 
-@compiled
+@inlined
 def _face_the_eye(w: Work) -> None:
     if w.normal[0] * w.place[3] + w.normal[1] * w.place[4] + w.normal[2] * w.place[5] < 0:
         for k in range(3):
             w.normal[k] = -w.normal[k]
 
 
-@compiled
+@inlined
 def _comb(row: Array, w: Work) -> None:
     """Smooth the normals of hair cards, and let strands flow from the crown along them."""
     _face_the_eye(w)
@@ -177,7 +177,7 @@ def _comb(row: Array, w: Work) -> None:
         w.place[6 + k] /= length
 
 
-@compiled
+@inlined
 def _colour(mesh: Mesh, looks: Looks, t: int, w: Work) -> None:
     """Fill w.colour and w.surface of a sample that `_gather` has prepared."""
     p = mesh.part[t]
@@ -223,13 +223,14 @@ def _colour(mesh: Mesh, looks: Looks, t: int, w: Work) -> None:
 
 
 @compiled
-def shade(screen: Array, mesh: Mesh, looks: Looks, lights: Lights, distance: float, buffers: Buffers) -> None:
+def shade(
+    screen: Array, mesh: Mesh, looks: Looks, lights: Lights, distance: float, buffers: Buffers, w: Work
+) -> None:
     """Light the visibility buffer, a pixel of two by two samples at a time.
 
     Samples of a pixel that show the same part are lit once, at the first of them; edges stay as fine as the
     samples. The eye is at (0, 0, distance) in camera space.
     """
-    w = _work()
     ids, image = buffers.ids, buffers.image
     for pixel_y in range(0, ids.shape[0], 2):
         for pixel_x in range(0, ids.shape[1], 2):
@@ -259,10 +260,13 @@ def shade(screen: Array, mesh: Mesh, looks: Looks, lights: Lights, distance: flo
 
 @compiled
 def blend(
-    screen: Array, mesh: Mesh, looks: Looks, lights: Lights, distance: float, order: Array, buffers: Buffers
+    screen: Array, mesh: Mesh, looks: Looks, lights: Lights, eye: tuple[float, Array], buffers: Buffers, w: Work
 ) -> None:
-    """Blend the triangles in `order`, far to near: brows, lashes, lenses, and the soft edges of hair."""
-    w = _work()
+    """Blend brows, lashes, lenses and the soft edges of hair.
+
+    eye: its distance in metres, and the triangles to blend from far to near.
+    """
+    distance, order = eye
     size = len(buffers.ids)
     for t in order:
         p = mesh.part[t]
@@ -286,23 +290,18 @@ def blend(
                     continue
                 if near / (1 - bias * near) <= buffers.inverse[y, x]:
                     continue
+                alpha = row[3]
+                if kind != _LENS:
+                    u = v = 0.0
+                    for i in range(3):
+                        u += w.weights[i] * mesh.uvs[t, i, 0]
+                        v += w.weights[i] * mesh.uvs[t, i, 1]
+                    alpha = alpha_at(looks.texels, looks.table, looks.textures[p], u, v)
+                    alpha = min(alpha * row[3], 1.0) if kind == _THIN else alpha
+                    if alpha < 0.04 or (kind == _HAIR and alpha > HAIR_CUT):
+                        continue
                 _gather(mesh, t, distance, w)
-                if kind == _HAIR:
-                    alpha = _hair_edge(looks, p, w)
-                    if alpha < 0.03:
-                        continue
                 _colour(mesh, looks, t, w)
-                if kind == _LENS:
-                    alpha = row[3]
-                elif kind == _THIN:
-                    sample(
-                        Textures(looks.texels, looks.table), looks.textures[p], w.uv[0], w.uv[1], LINEAR, w.spare
-                    )
-                    alpha = min(w.spare[3] * row[3], 1.0)
-                    if alpha < 0.02:
-                        continue
-                else:
-                    alpha = min(w.colour[3], 1.0)
                 illuminate(lights, w.place, w.normal, w.surface, (x, y), w.light)
                 for k in range(3):
                     below = buffers.image[y, x, k] * (1 - alpha)
@@ -313,8 +312,22 @@ def blend(
                     buffers.veil[y, x] += (1 - buffers.veil[y, x]) * alpha
 
 
+
 @compiled
-def _hair_edge(looks: Looks, p: int, w: Work) -> float:
-    """Return the alpha of hair where the opaque passes have left it out, else nothing."""
-    sample(Textures(looks.texels, looks.table), looks.textures[p], w.uv[0], w.uv[1], LINEAR, w.spare)
-    return w.spare[3]
+def spread_out(backdrop: Array, image: Array) -> None:
+    """Fill the samples [2S,2S,3] of an image from a backdrop [S,S,3]."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            for k in range(3):
+                image[y, x, k] = backdrop[y // 2, x // 2, k]
+
+
+@compiled
+def resolve(image: Array, out: Array) -> None:
+    """Fill out [S,S,3] with the means of two by two samples."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            for k in range(3):
+                top = image[2 * y, 2 * x, k] + image[2 * y, 2 * x + 1, k]
+                low = image[2 * y + 1, 2 * x, k] + image[2 * y + 1, 2 * x + 1, k]
+                out[y, x, k] = (top + low) * 0.25

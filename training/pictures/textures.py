@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from training.pictures.compiled import compiled
+from training.pictures.compiled import inlined
 from PIL import Image
 from scipy import ndimage
 
@@ -56,7 +56,7 @@ def spread(rgba: np.ndarray, known: np.ndarray, reach: int = 24) -> np.ndarray:
     return out
 
 
-@compiled
+@inlined
 def alpha_at(texels: np.ndarray, table: np.ndarray, texture: int, u: float, v: float) -> float:
     """Return the alpha in 0..1 of the nearest texel at (u, v), v upwards; textures repeat."""
     first, height, width = table[texture, 0], table[texture, 1], table[texture, 2]
@@ -65,7 +65,7 @@ def alpha_at(texels: np.ndarray, table: np.ndarray, texture: int, u: float, v: f
     return texels[first + (y * width + x) * 4 + 3] / 255.0
 
 
-@compiled
+@inlined
 def sample(textures: Textures, texture: int, u: float, v: float, curve: np.ndarray, out: np.ndarray) -> None:
     """Read (u, v) bilinearly into out [4]: colours through `curve` [256], alpha in 0..1."""
     texels, table = textures.texels, textures.table
