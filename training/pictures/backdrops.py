@@ -23,7 +23,7 @@ def draw(size: int, rng: np.random.Generator) -> np.ndarray:
         blur = rng.choice([rng.uniform(0.3, 1.0), rng.uniform(1, 4)], p=[0.4, 0.6])
         picture = picture.filter(ImageFilter.GaussianBlur(float(blur)))
     image = LINEAR[np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))]
-    return image * np.float32(np.exp(rng.normal(-0.1, 0.4)))
+    return np.minimum(image * np.float32(np.exp(rng.normal(-0.1, 0.4))), 1.2).astype(np.float32)
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:

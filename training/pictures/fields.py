@@ -49,7 +49,7 @@ class Fields:
         lips = np.zeros(len(t), np.float32)
         lips[body.head_ids[head.topology.regions["lips"]]] = 1
         lips = 0.5 * lips + 0.5 * _spread(lips, triangles)
-        scalp = np.clip((t[:, 1] - 0.035 - 0.9 * (t[:, 2] - 0.02)) / 0.02, 0, 1)
+        scalp = np.clip((t[:, 1] - 0.026 - 0.9 * (t[:, 2] - 0.02)) / 0.02, 0, 1)
         # the ears, and the skin before them, stay free
         scalp *= np.clip((0.076 - np.abs(t[:, 0])) / 0.006, 0, 1)
         return cls(

@@ -110,7 +110,7 @@ def eyes(stage: Stage, person: Person, posed: Posed, rng: np.random.Generator) -
     of_person = np.random.default_rng(person.seed + 2)
     row = [of_person.uniform(0.75, 0.95), rng.uniform(0, 0.2), of_person.uniform(0.4, 0.9)]
     out = [Part(Kind.EYE, points, ball.triangles, ball.uvs, numbers, row, library.irises[person.iris])]
-    dense = of_person.uniform(0.75, 1.25)
+    dense = of_person.uniform(0.9, 1.7)
     tint = person.hair_colour * of_person.uniform(0.4, 0.9)
     lash = np.array([0.01, 0.008, 0.007])
     for garment, colour, opacity in (
@@ -146,7 +146,7 @@ def hair(stage: Stage, person: Person, posed: Posed, name: str, rng: np.random.G
     points = points + rng.uniform(0, 0.004) * np.sin(points @ frequency + phase)
     row = np.zeros(ROW, np.float32)
     row[:3] = person.hair_colour
-    row[3], row[4], row[5] = rng.uniform(0.5, 0.9), rng.uniform(0.1, 0.5), person.seed
+    row[3], row[4], row[5] = rng.uniform(0.5, 0.9), rng.uniform(0.05, 0.3), person.seed
     row[6:9] = stage.library.means[garment.texture]
     row[9:12] = middle + [0, 0.085, -0.02]  # the scene turns it to camera space
     numbers = np.ones((len(points), 4), np.float32)
@@ -180,6 +180,8 @@ def clothes(stage: Stage, posed: Posed, rng: np.random.Generator) -> list[Part]:
 def cloth_row(rng: np.random.Generator) -> np.ndarray:
     """Draw the parameters of cloth."""
     first, second = rng.uniform(0, 1, (2, 3)) ** 2.2
+    vivid = rng.uniform(0.1, 1.0)
+    first, second = (c.mean() + vivid * (c - c.mean()) for c in (first, second))
     if rng.random() < 0.55:
         first = np.full(3, rng.choice([0.02, 0.06, 0.2, 0.7])) * np.exp(rng.normal(0, 0.15, 3))
     pattern = rng.choice([0, 1, 2, 3, 4], p=[0.6, 0.14, 0.1, 0.08, 0.08])

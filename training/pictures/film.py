@@ -17,8 +17,8 @@ def develop(image: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> np
     face: [S,S] bool, what the exposure is metered on, as cameras with face detection do.
     """
     metered = float(image[face].mean()) if face.sum() > 50 else float(image.mean())
-    aim = np.exp(rng.normal(np.log(0.22), 0.35))
-    gain = np.clip(aim / max(metered, 1e-4), 0.1, 12) ** rng.uniform(0.55, 1.0)
+    aim = np.exp(rng.normal(np.log(0.23), 0.3))
+    gain = np.clip(aim / max(metered, 1e-4), 0.1, 12) ** rng.uniform(0.75, 1.0)
     if rng.random() < 0.05:
         gain *= rng.choice([0.2, 3.0])
     image = image * (gain * np.exp(rng.normal(0, [0.06, 0.02, 0.06]))).astype(np.float32)

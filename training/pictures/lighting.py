@@ -90,7 +90,7 @@ def illuminate(
         closed = occlusion ** (1.0 if k > 0 else 1.0 - 0.5 * wrap)
         around = ambient_at(lights, nx, ny, nz, k)
         out[k] = around * closed
-        out[3 + k] = around * rim * gloss * occlusion * 0.5
+        out[3 + k] = around * rim * gloss * occlusion * 0.25
     for i in range(len(lights.directions)):
         lx, ly, lz = lights.directions[i, 0], lights.directions[i, 1], lights.directions[i, 2]
         cosine = nx * lx + ny * ly + nz * lz

@@ -105,7 +105,9 @@ class Studio:
         hat = str(rng.choice(wear.HATS)) if rng.random() < _HAT else ""
         plane = None
         if hat:
-            made, plane = wear.hat(stage, posed, hat, rng)
+            made, plane, above = wear.hat(stage, posed, hat, rng)
+            if hat in ("hood", "scarf"):
+                parts[0] = wear.tuck(parts[0], above)
             parts += made
             worn.append(hat)
         if hair == "curls" and not hat:

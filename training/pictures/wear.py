@@ -105,8 +105,14 @@ def _solid(
     )
 
 
-def hat(stage: Stage, posed: Posed, kind: str, rng: np.random.Generator) -> tuple[list[Part], np.ndarray]:
-    """Make a hat of one of HATS; also return the plane [4] over which hair lies under it: a x + b y + c z > d."""
+def hat(
+    stage: Stage, posed: Posed, kind: str, rng: np.random.Generator
+) -> tuple[list[Part], np.ndarray, np.ndarray]:
+    """Make a hat of one of HATS.
+
+    Also return the plane [4] over which hair lies under it (a x + b y + c z > d), and how far each vertex of
+    the body [n] lies inside the hat's edge, in metres.
+    """
     fields, body = stage.fields, stage.body
     head = body.template[body.head_ids]
     t = body.template - (head.min(0) + head.max(0)) / 2
@@ -129,7 +135,12 @@ def hat(stage: Stage, posed: Posed, kind: str, rng: np.random.Generator) -> tupl
     bulge = thick * (1 + rng.uniform(0, 1.5) * np.clip(above / 0.08, 0, 1) * (kind == "beanie"))
     smooth = _smooth_normals(stage, posed, t)
     folds = 1 + 0.2 * np.sin(t @ rng.normal(0, 60, 3)) * np.sin(t @ rng.normal(0, 60, 3))
-    points = posed.points + smooth * (bulge * folds)[:, None]
+    head_points = posed.points.copy()
+    if kind in ("hood", "scarf"):
+        # cloth lies flat over the ears
+        out_by = np.abs(t[:, 0]) - 0.068
+        head_points[:, 0] -= np.sign(t[:, 0]) * np.clip(out_by, 0, None) * 0.75 * (above > 0) * (t[:, 1] > -0.1)
+    points = head_points + smooth * (bulge * folds)[:, None]
     numbers = np.zeros((len(points), 4), np.float32)
     numbers[:, 0], numbers[:, 1] = 0.9, above
     row = cloth_row(rng)
@@ -143,7 +154,7 @@ def hat(stage: Stage, posed: Posed, kind: str, rng: np.random.Generator) -> tupl
     ]  # fmt: skip
     if kind == "cap":
         out.append(_brim(t, points, above, row, rng))
-    return out, np.array([0.0, 1.0, -slope, level - slope * 0.03])
+    return out, np.array([0.0, 1.0, -slope, level - slope * 0.03]), above
 
 
 def _smooth_normals(stage: Stage, posed: Posed, t: np.ndarray) -> np.ndarray:
@@ -170,6 +181,12 @@ def _brim(t: np.ndarray, points: np.ndarray, above: np.ndarray, row: np.ndarray,
     i, j = (g.ravel() for g in np.meshgrid(np.arange(3), np.arange(14), indexing="ij"))
     a, b, c, d = i * 15 + j, i * 15 + j + 1, (i + 1) * 15 + j + 1, (i + 1) * 15 + j
     return _solid(grid, np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)]), row)
+
+
+def tuck(part: Part, above: np.ndarray) -> Part:
+    """Leave out the skin that lies well under a hood or scarf, ears above all."""
+    kept = ~(above[part.triangles] > 0.006).all(1)
+    return part._replace(triangles=np.ascontiguousarray(part.triangles[kept]), uvs=part.uvs[kept])
 
 
 def press_down(part: Part, plane: np.ndarray, posed: Posed, stage: Stage) -> Part:
