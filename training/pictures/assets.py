@@ -18,7 +18,7 @@ from training.pictures import textures
 # What is kept out of training: nothing of these is ever seen in the split `train`, and in `held_out` nothing else.
 HELD_OUT = {
     "skins": ("middleage_asian_female", "young_african_male"),
-    "hair": ("braid01", "short03"),
+    "hair": ("braid01", "short02"),
     "eyebrows": ("eyebrow002", "eyebrow009", "eyebrow012"),
     "eyelashes": ("eyelashes03",),
     "eyes": ("green_eye", "lightblue_eye"),

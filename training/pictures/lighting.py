@@ -90,7 +90,7 @@ def illuminate(
         closed = occlusion ** (1.0 if k > 0 else 1.0 - 0.5 * wrap)
         around = ambient_at(lights, nx, ny, nz, k)
         out[k] = around * closed
-        out[3 + k] = around * rim * gloss * occlusion * 0.25
+        out[3 + k] = around * rim * gloss * occlusion * 0.25 * min(4 * facing, 1.0)
     for i in range(len(lights.directions)):
         lx, ly, lz = lights.directions[i, 0], lights.directions[i, 1], lights.directions[i, 2]
         cosine = nx * lx + ny * ly + nz * lz
@@ -112,6 +112,8 @@ def illuminate(
             along = max((vx * hx + vy * hy + vz * hz) / length, 0.0)
             fresnel = base + (1 - base) * (1 - along) ** 5
             shine = gloss * fresnel * (power + 2) / 8 * across**power * max(cosine, 0.0) * seen
+        if power > 0:
+            shine *= min(4 * facing, 1.0)  # at an outline, normals of a coarse mesh say little
         for k in range(3):
             w = wrap * (1.0 if k == 0 else 0.5 if k == 1 else 0.35)
             lit = max(cosine + w, 0.0) / ((1 + w) * (1 + w))

@@ -87,7 +87,7 @@ def _block(at, radius, angle, tone, rng):  # type: ignore[no-untyped-def]
     turn = rng.normal(0, 0.4)
     ahead, side = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
     thin = max(wide * 0.15, 1.5)
-    lines = np.linspace(-wide, wide, int(2 * wide / thin) + 2)
+    lines = np.linspace(-wide, wide, int(5 * wide / thin) + 2)
     colour = np.full(3, rng.choice([0.01, 0.05, 0.4, 0.8])) * np.exp(rng.normal(0, 0.2, 3))
     return [(at + side * d - ahead * long, at + side * d + ahead * long, thin, thin) for d in lines], colour
 

@@ -162,9 +162,9 @@ def _person(
     light_hair = rng.random() < 0.65 * (1 - dark)
     hair_colour = HAIR_TONES[rng.integers(2, 6)] if light_hair else HAIR_TONES[rng.integers(0, 3)]
     hair_colour = hair_colour * np.exp(rng.normal(0, 0.25))
-    grey = np.clip((age - 0.72) * 4 + rng.normal(0, 0.25), 0, 1) if rng.random() < 0.9 else rng.random()
+    grey = np.clip((age - 0.82) * 5 + rng.normal(0, 0.25), 0, 1) if rng.random() < 0.9 else rng.random()
     hair_colour = hair_colour + grey * (GREY * rng.uniform(0.5, 1.4) - hair_colour)
-    if rng.random() < 0.03:
+    if rng.random() < 0.015:
         hair_colour = _DYES[rng.integers(len(_DYES))] * rng.uniform(0.5, 1.5)
     hairless = rng.random() < (0.10 if female else 0.28)
     shorn = ["shaved", "bald", "curls"]
@@ -197,7 +197,7 @@ def usual_hair(library: Library, female: bool, rng: np.random.Generator) -> str:
 
 def _hair_weight(name: str, female: bool) -> float:
     long = not name.startswith(("short0", "afro")) or name == "short03"
-    common = 0.35 if name.startswith("bob") else 1.0  # it hides an eye
+    common = 0.35 if name in ("bob01", "short03") else 1.0  # these hide an eye
     return common if long == female else 0.2 * common
 
 
