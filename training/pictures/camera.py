@@ -39,9 +39,9 @@ class Camera:
         return self.screen(self.turned(points))
 
     def numbers(self) -> np.ndarray:
-        """Return the camera as 17 numbers, float32, which `from_numbers` reads."""
+        """Return the camera as 16 numbers, float32, which `from_numbers` reads."""
         parts = (self.rotation.ravel(), self.centre, [self.distance, self.focal], self.principal)
-        return np.concatenate([np.asarray(p, np.float64) for p in parts]).astype(np.float32)[: 9 + 3 + 2 + 2]
+        return np.concatenate([np.asarray(p, np.float64) for p in parts]).astype(np.float32)
 
     @classmethod
     def from_numbers(cls, numbers: np.ndarray) -> Camera:
@@ -51,7 +51,7 @@ class Camera:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Return the rotation [3,3] of a head by degrees: to its left, upwards, and towards its right shoulder."""
+    """Return the rotation [3,3] of a head by degrees: to its left, upwards, and towards a shoulder."""
     (cy, cp, cr), (sy, sp, sr) = (f(np.deg2rad([yaw, -pitch, roll])) for f in (np.cos, np.sin))
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])

@@ -1,4 +1,4 @@
-"""What is where on the body: ambient occlusion, beard, lips, scalp, clothes and teeth, as numbers at vertices."""
+"""What is where on the body, as numbers at vertices: ambient occlusion, beard, lips, scalp and teeth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOOTH = 0.0068  # metres, the width of a tooth
 
 @dataclass(frozen=True)
 class Fields:
-    """Numbers at the vertices of the body [n], and of the eyes [e], float32, and the kinds of the head's faces."""
+    """Numbers at the vertices of body [n] and eyes [e], float32, and the triangles of the head by kind."""
 
     occlusion: np.ndarray  # [n], 1 in the open
     eye_occlusion: np.ndarray  # [e]
@@ -46,12 +46,12 @@ class Fields:
         inner = (uvs[..., 1].max(1) < 0.15) | (uvs[..., 1].min(1) > 0.9) | (uvs[..., 0].max(1) < 0.2)
         skin, mouth = ~inner & ~ball, inner & ~ball
         t = body.template - _middle(body.template[body.head_ids])
-        lips = np.zeros(len(t), np.float32)
+        lips = np.zeros(len(t))
         lips[body.head_ids[head.topology.regions["lips"]]] = 1
         lips = 0.5 * lips + 0.5 * _spread(lips, triangles)
         scalp = np.clip((t[:, 1] - 0.026 - 0.9 * (t[:, 2] - 0.02)) / 0.02, 0, 1)
         # the ears, and the skin before them, stay free
-        scalp *= np.clip((0.076 - np.abs(t[:, 0])) / 0.006, 0, 1)
+        scalp = scalp * np.clip((0.076 - np.abs(t[:, 0])) / 0.006, 0, 1)
         return cls(
             *_occlusion(body, np.concatenate([triangles[~ball], body.triangles["torso"]]), eyes),
             _beard(t, lips),
@@ -92,7 +92,7 @@ def _beard(t: np.ndarray, lips: np.ndarray) -> np.ndarray:
 
 
 def _below_neck(t: np.ndarray) -> np.ndarray:
-    """Return how far a vertex lies below, or out from, a tilted ring round the base of the neck, in metres."""
+    """Return how far a vertex lies below or outside a tilted ring round the base of the neck, in metres."""
     out = np.hypot(t[:, 0], t[:, 2] + 0.035)
     ring = -0.150 - 0.30 * (t[:, 2] + 0.03)
     return (ring - t[:, 1] + 0.9 * np.clip(out - 0.062, 0, 0.15)).astype(np.float32)
@@ -130,7 +130,9 @@ def _occlusion(body: Body, triangles: np.ndarray, eyes: Garment) -> tuple[np.nda
     inside = np.zeros(len(closed), bool)
     inside[np.concatenate([body.parts["upper_teeth"], body.parts["lower_teeth"]])] = True
     count = len(closed)
-    seen = np.where(inside | (found[0][:count] < 0.12), np.maximum(found[0], found[1])[:count], found[0][:count])
+    seen = np.where(
+        inside | (found[0][:count] < 0.12), np.maximum(found[0], found[1])[:count], found[0][:count]
+    )
     # light passes between the teeth and under the lips, which hide less of the sky than their helpers do
     seen[inside] = np.clip(0.25 + 2 * seen[inside], 0, 1)
     return np.maximum(seen, 0.06).astype(np.float32), found[0][count:].astype(np.float32)
@@ -153,7 +155,8 @@ def _sky(points: np.ndarray, triangles: np.ndarray, places: np.ndarray, normals:
     reach = np.linalg.norm(points[triangles].reshape(-1, 3) - middle, axis=1).max()
     mesh = Mesh(
         points.astype(np.float32), normals[: len(points)], np.zeros((len(points), 4), np.float32),
-        triangles.astype(np.int32), np.zeros((len(triangles), 3, 2), np.float32), np.zeros(len(triangles), np.int32),
+        triangles.astype(np.int32), np.zeros((len(triangles), 3, 2), np.float32),
+        np.zeros(len(triangles), np.int32),
         np.zeros(len(triangles), np.bool_),
     )  # fmt: skip
     looks = Looks(

@@ -1,4 +1,4 @@
-"""Make the surfaces of a person as they are in one picture: skin, eyes, teeth, brows, lashes, hair and clothes."""
+"""Make a person's surfaces in one picture: skin, eyes, teeth, brows, lashes, hair and clothes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,11 @@ def skin(stage: Stage, person: Person, posed: Posed, hair: str, rng: np.random.G
     row[9] = of_person.uniform(1.5, 3.0) + 4.0 * max(person.age - 0.6, 0)
     row[10] = rng.beta(1.5, 2.5)
     row[11] = of_person.uniform(0.05, 0.3)
-    row[12] = min(person.beard * 1.8, 0.9) if person.beard else (0.0 if person.female else of_person.uniform(0, 0.25))
+    row[12] = (
+        min(person.beard * 1.8, 0.9)
+        if person.beard
+        else (0.0 if person.female else of_person.uniform(0, 0.25))
+    )
     row[13:16] = person.hair_colour * 0.8 + 0.02
     if person.female and rng.random() < 0.35:
         row[16] = rng.uniform(0.2, 0.8)
@@ -120,7 +124,15 @@ def eyes(stage: Stage, person: Person, posed: Posed, rng: np.random.Generator) -
         places = garment.fitted(posed.base)
         plain = np.full((len(places), 4), 0.8, np.float32)
         out.append(
-            Part(Kind.THIN, places, garment.triangles, garment.uvs, plain, [*colour, opacity, 0], garment.texture)
+            Part(
+                Kind.THIN,
+                places,
+                garment.triangles,
+                garment.uvs,
+                plain,
+                [*colour, opacity, 0],
+                garment.texture,
+            )
         )
     return out
 
@@ -148,7 +160,7 @@ def hair(stage: Stage, person: Person, posed: Posed, name: str, rng: np.random.G
     row[:3] = person.hair_colour
     row[3], row[4], row[5] = rng.uniform(0.5, 0.9), rng.uniform(0.05, 0.3), person.seed
     row[6:9] = stage.library.means[garment.texture]
-    row[9:12] = middle + [0, 0.085, -0.02]  # the scene turns it to camera space
+    row[9:12] = middle + np.array([0, 0.085, -0.02])  # the scene turns it to camera space
     numbers = np.ones((len(points), 4), np.float32)
     numbers[:, 0] = np.clip(0.55 + away[:, 1] * 3, 0.35, 1)
     points = points.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Hair that grows out of the skin as shells: beards, moustaches, curls and short hair (Lengyel et al. 2001)."""
+"""Hair that grows out of the skin as shells (Lengyel et al. 2001): beards, moustaches, curls, short hair."""
 
 from __future__ import annotations
 
@@ -55,9 +55,15 @@ def _row(person: Person, of_person: np.random.Generator, grains: float, curl: fl
 
 
 def _shells(
-    stage: Stage, posed: Posed, density: np.ndarray, length: float, pull: np.ndarray, layers: int, row: np.ndarray
+    stage: Stage,
+    posed: Posed,
+    density: np.ndarray,
+    length: float,
+    pull: np.ndarray,
+    layers: int,
+    row: np.ndarray,
 ) -> Part:
-    """Stack `layers` copies of the skin where `density` [n] is above zero; `pull` [3] bends them, per length."""
+    """Stack `layers` copies of the skin where `density` [n] is above zero; `pull` [3] bends them."""
     fields = stage.fields
     chosen = (density[fields.skin_triangles] > 0.02).any(1)
     corners, uvs = fields.skin_triangles[chosen], fields.skin_uvs[chosen]
@@ -69,7 +75,9 @@ def _shells(
         reach = (length * height * np.clip(density[used], 0, 1))[:, None]
         points.append(posed.points[used] + reach * (posed.normals[used] + height * pull))
         numbers.append(
-            np.stack([fields.occlusion[used], density[used], np.full(len(used), height), np.zeros(len(used))], 1)
+            np.stack(
+                [fields.occlusion[used], density[used], np.full(len(used), height), np.zeros(len(used))], 1
+            )
         )
     return Part(
         Kind.FUR,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from training.pictures.compiled import inlined
 
+from training.pictures.compiled import inlined
 from training.pictures.raster import Array, hash01
 
 

@@ -27,7 +27,9 @@ _KINDS = {
     "low": (0.08, 0.50, 0.30, 0.35, 0.12, 0.012),
 }
 # Linear colours of light: daylight, shade, tungsten, neon.
-_WHITES = np.array([[1.0, 1.0, 1.0], [0.88, 0.97, 1.14], [1.22, 0.98, 0.70], [1.1, 1.0, 0.86], [0.95, 1.06, 0.98]])
+_WHITES = np.array(
+    [[1.0, 1.0, 1.0], [0.88, 0.97, 1.14], [1.22, 0.98, 0.70], [1.1, 1.0, 0.86], [0.95, 1.06, 0.98]]
+)
 
 
 def draw(rng: np.random.Generator) -> Setting:

@@ -2,13 +2,13 @@
 
 `Looks.rows` holds the parameters of a part. Colours in it are linear.
 
-    SKIN, BARE, MOUTH  0 log tone (3), 3 detail, 4 share of the second skin, 5 its texture, 6 mean log colour (3),
-                       9 bump, 10 oil, 11 blotches, 12 stubble, 13 its colour (3), 16 lipstick, 17 its colour (3),
-                       20 freckles, 21 seed, 22 stubble of the scalp, 23 wrap
+    SKIN, BARE, MOUTH  0 log tone (3), 3 detail, 4 share of the second skin, 5 its texture, 6 mean log colour
+                       (3), 9 bump, 10 oil, 11 blotches, 12 stubble, 13 its colour (3), 16 lipstick, 17 its
+                       colour (3), 20 freckles, 21 seed, 22 stubble of the scalp, 23 wrap
     EYE                0 brightness, 1 redness, 2 saturation of the iris
     TEETH              0 colour (3)
     CLOTH, SOLID       0 colour (3), 3 second colour (3), 6 pattern, 7 its scale, 8 seed, 9 gloss, 10 exponent
-    HAIR               0 colour (3), 3 contrast, 4 gloss, 5 seed, 6 mean log colour (3), 9 the crown in camera space (3)
+    HAIR               0 colour (3), 3 contrast, 4 gloss, 6 mean log colour (3), 9 crown in camera space (3)
     FUR                0 grains, 1 seed, 2 curl, 3 aspect (see `raster.covered`), 4 colour (3), 7 gloss
     THIN, LENS         0 colour (3), 3 opacity, 4 gloss
 """
@@ -16,13 +16,12 @@
 from __future__ import annotations
 
 import numpy as np
-from training.pictures.compiled import inlined
 
+from training.pictures.compiled import inlined
 from training.pictures.raster import Array, Looks, noise2
 from training.pictures.textures import LINEAR, LOG_LINEAR, Textures, sample
 
 ROW = 24
-_EPS = 0.004
 
 
 @inlined
@@ -103,7 +102,7 @@ def eye_colour(looks: Looks, p: int, uv: Array, scratch: Array, out: Array) -> N
 
 @inlined
 def teeth_colour(row: Array, f: Array, out: Array) -> None:
-    """Fill out [3] with the colour of teeth: f[1] is the place along the arc in teeth, f[2] from gum to edge."""
+    """Fill out [3] with the colour of teeth: f[1] is the place along the arc, f[2] from gum to edge."""
     gap = abs((f[1] % 1.0) - 0.5) * 2
     shade = 1 - 0.55 * max(gap - 0.8, 0.0) * 5
     gum = min(max((0.3 - 0.12 * (1 - gap * gap) - f[2]) * 12, 0.0), 1.0)

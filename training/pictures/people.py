@@ -26,7 +26,7 @@ GREY = np.array([0.36, 0.35, 0.34])
 # Tints such as blue, pink and green, for hair that is dyed.
 _DYES = np.array([[0.05, 0.10, 0.35], [0.45, 0.08, 0.20], [0.06, 0.25, 0.12], [0.50, 0.45, 0.30]])
 _LOCAL_PREFIXES = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "neck", "nose")
-# Places in the template, relative to the head's middle, that a mixture may take from another head: x, y, z, radius.
+# What a mixture may take from another head: x, y, z from the head's middle in the template, and radius.
 _REGIONS = {
     "nose": (0.0, -0.015, 0.10, 0.032),
     "mouth": (0.0, -0.062, 0.09, 0.036),
@@ -76,13 +76,15 @@ def _phenotypes(body: Body, count: int, rng: np.random.Generator) -> np.ndarray:
     out[:, names.index("height")] = rng.uniform(0.25, 0.75, count)
     out[:, names.index("gender")] = rng.beta(0.5, 0.5, count)
     sharp = rng.choice([1.0, 4.0], (count, 1))
-    for name, weight in zip(("african", "asian", "caucasian"), rng.random((count, 3)).T**sharp.T, strict=True):
+    for name, weight in zip(
+        ("african", "asian", "caucasian"), rng.random((count, 3)).T ** sharp.T, strict=True
+    ):
         out[:, names.index(name)] = weight + 0.01
     return out
 
 
 def _changes(body: Body, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw local changes [count,L] of the head, with a spread and an asymmetry that differ from head to head."""
+    """Draw local changes [count,L] of the head; their spread and asymmetry differ from head to head."""
     names = body.change_names
     out = np.zeros((count, len(names)))
     spread = rng.uniform(0.12, 0.42, count)
@@ -100,7 +102,7 @@ def _changes(body: Body, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def beyond_sliders(body: Body, fields: Fields, shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return offsets [count,n,3] of heads that no sliders give, from twice as many offsets of heads that they do.
+    """Return offsets [count,n,3] of heads that no sliders give, from twice as many that they do give.
 
     Some heads take regions, or one side, from another head; most are bent by smooth random fields (Gaussian
     radial basis functions, 25 to 60 mm wide), which are mirrored for the greater part.

@@ -72,13 +72,15 @@ class Studio:
             low, high = screen[:, :2].min(0), screen[:, :2].max(0)
             circle = np.array([*(low + high) / 2, (high - low).min() / 2])
             colour, cover, kind = occluders.draw(SIZE, circle, person.tone, setting, rng)
-            image = image + cover[..., None] * (colour - image)
+            image += cover[..., None] * (colour - image)
             worn = (*worn, kind)
         visible = _seen(screen, drawn.inverse, drawn.veil, cover)
         started = self._lap("occluders", started)
         triangle = drawn.ids[::_SAMPLES, ::_SAMPLES]
-        face = (triangle >= 0) & (mesh.part[triangle] == 0) & (cover < 0.5)  # the head's skin is the first part
-        pixels = film.develop(image.astype(np.float32), face, rng)
+        face = (
+            (triangle >= 0) & (mesh.part[triangle] == 0) & (cover < 0.5)
+        )  # the head's skin is the first part
+        pixels = film.develop(image, face, rng)
         started = self._lap("film", started)
         jpeg = film.encode(pixels, rng)
         self._lap("jpeg", started)
@@ -131,4 +133,3 @@ def _seen(screen: np.ndarray, inverse: np.ndarray, veil: np.ndarray, cover: np.n
     nearest = 1 / inverse[fine]
     clear = (veil[fine] < 0.5) & (cover[row.astype(int), column.astype(int)] < 0.5)
     return inside & clear & (screen[:, 2] < nearest + _VISIBLE_DEPTH)
-

@@ -9,8 +9,8 @@ from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from training.pictures.compiled import compiled, inlined
 
+from training.pictures.compiled import compiled, inlined
 from training.pictures.textures import alpha_at
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -55,9 +55,16 @@ class Looks(NamedTuple):
 
 
 # Kinds as plain numbers, since numba freezes globals.
-_CLOTH, _HAIR, _FUR, _THIN, _LENS = (int(k) for k in (Kind.CLOTH, Kind.HAIR, Kind.FUR, Kind.THIN, Kind.LENS))
-_TWO_SIDED = np.zeros(len(Kind), np.bool_)
-_TWO_SIDED[[Kind.CLOTH, Kind.HAIR, Kind.FUR, Kind.SOLID, Kind.THIN, Kind.LENS]] = True
+_CLOTH, _HAIR, _FUR = int(Kind.CLOTH), int(Kind.HAIR), int(Kind.FUR)
+
+
+def _table(*kinds: Kind) -> np.ndarray:
+    return np.isin(np.arange(len(Kind)), kinds)
+
+
+_TWO_SIDED = _table(Kind.CLOTH, Kind.HAIR, Kind.FUR, Kind.SOLID, Kind.THIN, Kind.LENS)
+_TESTED = _table(Kind.CLOTH, Kind.HAIR, Kind.FUR)  # some samples of a triangle may be missing
+_BLENDED = _table(Kind.THIN, Kind.LENS)
 _FAR = 1e-6
 HAIR_CUT = 0.6  # hair of more alpha is opaque, the rest is blended
 
@@ -106,9 +113,7 @@ def covered(looks: Looks, p: int, u: float, v: float, f1: float, f2: float, cut:
 
 
 @compiled
-def rasterize(
-    screen: Array, mesh: Mesh, looks: Looks, cut: float, ids: Array, inverse: Array
-) -> None:
+def rasterize(screen: Array, mesh: Mesh, looks: Looks, cut: float, ids: Array, inverse: Array) -> None:
     """Fill ids [S,S] int32 (-1 where empty) and inverse depths [S,S] float32 with the nearest triangle.
 
     screen: [N,3] float32, x right and y down in samples, then depth in metres.
@@ -119,7 +124,7 @@ def rasterize(
     for t in range(len(triangles)):
         p = mesh.part[t]
         kind = looks.kinds[p]
-        if kind == _THIN or kind == _LENS:
+        if _BLENDED[kind]:
             continue
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         za, zb, zc = screen[a, 2], screen[b, 2], screen[c, 2]
@@ -133,7 +138,7 @@ def rasterize(
             continue
         x0, x1 = max(int(min(xa, xb, xc) - 0.5), 0), min(int(max(xa, xb, xc) + 0.5), size - 1)
         y0, y1 = max(int(min(ya, yb, yc) - 0.5), 0), min(int(max(ya, yb, yc) + 0.5), size - 1)
-        tested = kind == _HAIR or kind == _FUR or kind == _CLOTH
+        tested = _TESTED[kind]
         ia, ib, ic, over = 1 / za, 1 / zb, 1 / zc, 1 / area
         for y in range(y0, y1 + 1):
             py = y + 0.5
@@ -170,7 +175,7 @@ def shadow_map(screen: Array, mesh: Mesh, looks: Looks, depth: Array) -> None:
     for t in range(len(triangles)):
         p = mesh.part[t]
         kind = looks.kinds[p]
-        if kind == _THIN or kind == _LENS:
+        if _BLENDED[kind]:
             continue
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         xa, ya, xb, yb, xc, yc = (
@@ -181,7 +186,7 @@ def shadow_map(screen: Array, mesh: Mesh, looks: Looks, depth: Array) -> None:
             continue
         x0, x1 = max(int(min(xa, xb, xc) - 0.5), 0), min(int(max(xa, xb, xc) + 0.5), size - 1)
         y0, y1 = max(int(min(ya, yb, yc) - 0.5), 0), min(int(max(ya, yb, yc) + 0.5), size - 1)
-        tested = kind == _HAIR or kind == _FUR or kind == _CLOTH
+        tested = _TESTED[kind]
         over = 1 / area
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):

@@ -9,13 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from training.pictures import lights as lights_module
-from training.pictures.assets import Garment, Library
-from training.pictures.body import Body
+from training.pictures.assets import Library
 from training.pictures.camera import Camera
-from training.pictures.fields import Fields, shadow_frame
+from training.pictures.fields import shadow_frame
 from training.pictures.lighting import Lights
 from training.pictures.materials import ROW
-from training.pictures.people import Person
 from training.pictures.raster import HAIR_CUT, Kind, Looks, Mesh, rasterize, shadow_map, vertex_normals
 from training.pictures.shading import Buffers, Work, blend, new_work, shade
 
@@ -31,7 +29,7 @@ class Part(NamedTuple):
     triangles: np.ndarray  # [t,3] int32
     uvs: np.ndarray  # [t,3,2] float32
     fields: np.ndarray  # [n,4] float32
-    row: Sequence[float]  # at most ROW parameters
+    row: Sequence[float] | np.ndarray  # at most ROW parameters
     texture: int = -1
     normals: np.ndarray | None = None  # [n,3] where they are known already
     soft: np.ndarray | None = None  # [t] bool, see `raster.Mesh`; None means all of what is blended only
@@ -115,7 +113,7 @@ def find_visible(mesh: Mesh, looks: Looks, screen: np.ndarray, canvas: Canvas) -
 def light_up(
     mesh: Mesh, looks: Looks, screen: np.ndarray, lights: Lights, distance: float, canvas: Canvas
 ) -> None:
-    """Light what is visible on top of the canvas's image, which holds the backdrop, and blend what is thin."""
+    """Light what is visible over the canvas's image, which holds the backdrop, and blend what is thin."""
     buffers = canvas.buffers
     buffers.veil[:] = 0
     shade(screen, mesh, looks, lights, distance, buffers, canvas.work)
@@ -125,7 +123,7 @@ def light_up(
 
 
 def sort(mesh: Mesh, screen: np.ndarray) -> Mesh:
-    """Return the mesh with its triangles from near to far, so that most of what is hidden is never looked at."""
+    """Return the mesh with its triangles from near to far, which hide most others before they are drawn."""
     order = np.argsort(screen[mesh.triangles, 2].sum(1), kind=None)
     return mesh._replace(
         triangles=mesh.triangles[order], uvs=mesh.uvs[order], part=mesh.part[order], soft=mesh.soft[order]

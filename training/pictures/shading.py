@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from training.pictures.compiled import compiled, inlined
 
 from training.pictures import materials
+from training.pictures.compiled import compiled, inlined
 from training.pictures.lighting import Lights, illuminate
 from training.pictures.materials import skin_colour
 from training.pictures.raster import HAIR_CUT, Array, Kind, Looks, Mesh, noise2
 from training.pictures.textures import LINEAR, Textures, alpha_at, sample
 
 _SKIN, _BARE, _EYE, _TEETH, _MOUTH, _CLOTH, _HAIR, _FUR, _SOLID, _THIN, _LENS = (int(k) for k in Kind)
+_WOVEN = np.isin(np.arange(len(Kind)), (_CLOTH, _SOLID))
 _BUMP_STEP = 1 / 1400
 _SKIN_REFLECTANCE, _WET_REFLECTANCE, _GLASS_REFLECTANCE = 0.028, 0.03, 0.05
-# Blended surfaces may lie this far behind what they are drawn on, in metres: a smile pushes skin through brows.
+# Brows and lashes may lie this far, in metres, behind the skin: a smile pushes it through them.
 _THIN_BIAS = 0.004
 
 
@@ -184,7 +185,7 @@ def _colour(mesh: Mesh, looks: Looks, t: int, w: Work) -> None:
     kind, row = looks.kinds[p], looks.rows[p]
     s = w.surface
     s[0], s[1], s[2], s[3], s[4] = w.fields[0], 0.0, 20.0, 0.0, _SKIN_REFLECTANCE
-    if kind == _SKIN or kind == _BARE or kind == _MOUTH:
+    if kind <= _BARE or kind == _MOUTH:
         skin_colour(looks, p, w.uv, w.fields, w.spare, w.colour)
         s[1], s[2], s[3] = row[23], 14.0 + 16 * row[10], 0.35 + 1.3 * row[10]
         if kind == _SKIN:
@@ -202,7 +203,7 @@ def _colour(mesh: Mesh, looks: Looks, t: int, w: Work) -> None:
     elif kind == _TEETH:
         materials.teeth_colour(row, w.fields, w.colour)
         s[1], s[2], s[3], s[4] = 0.1, 70.0, 1.2, _WET_REFLECTANCE
-    elif kind == _CLOTH or kind == _SOLID:
+    elif _WOVEN[kind]:
         materials.cloth_colour(row, w.uv[0], w.uv[1], w.colour)
         s[2], s[3], s[4] = row[10], row[9], _GLASS_REFLECTANCE
         _face_the_eye(w)
@@ -260,7 +261,13 @@ def shade(
 
 @compiled
 def blend(
-    screen: Array, mesh: Mesh, looks: Looks, lights: Lights, eye: tuple[float, Array], buffers: Buffers, w: Work
+    screen: Array,
+    mesh: Mesh,
+    looks: Looks,
+    lights: Lights,
+    eye: tuple[float, Array],
+    buffers: Buffers,
+    w: Work,
 ) -> None:
     """Blend brows, lashes, lenses and the soft edges of hair.
 
@@ -305,12 +312,13 @@ def blend(
                 illuminate(lights, w.place, w.normal, w.surface, (x, y), w.light)
                 for k in range(3):
                     below = buffers.image[y, x, k] * (1 - alpha)
-                    buffers.image[y, x, k] = below + w.colour[k] * w.light[k] * alpha + w.light[3 + k] * (
-                        1.0 if kind == _LENS else alpha
+                    buffers.image[y, x, k] = (
+                        below
+                        + w.colour[k] * w.light[k] * alpha
+                        + w.light[3 + k] * (1.0 if kind == _LENS else alpha)
                     )
                 if kind != _THIN:
                     buffers.veil[y, x] += (1 - buffers.veil[y, x]) * alpha
-
 
 
 @compiled

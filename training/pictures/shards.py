@@ -20,7 +20,7 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,7 +77,8 @@ class Manifest:
             ) from None
         if found.get("format") != FORMAT:
             raise OptionError(f"{folder / MANIFEST} has format {found.get('format')}; expected {FORMAT}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        return cls(**known)
 
 
 class Shard(NamedTuple):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from training.pictures.compiled import inlined
 from PIL import Image
 from scipy import ndimage
+
+from training.pictures.compiled import inlined
 
 # Logarithms of linear light for 8-bit sRGB values; black is kept finite.
 _SRGB = np.arange(256) / 255

@@ -11,7 +11,10 @@ from training.pictures.camera import Camera, rotation
 # Mixtures of facial actions with their largest weights, and how often they are drawn.
 EXPRESSIONS: dict[str, tuple[float, dict[str, float]]] = {
     "smile": (3.0, {"mouthSmile": 0.9, "cheekSquint": 0.5, "eyeSquint": 0.3}),
-    "laugh": (2.0, {"mouthSmile": 0.9, "jawOpen": 0.45, "mouthUpperUp": 0.5, "cheekSquint": 0.6, "eyeSquint": 0.5}),
+    "laugh": (
+        2.0,
+        {"mouthSmile": 0.9, "jawOpen": 0.45, "mouthUpperUp": 0.5, "cheekSquint": 0.6, "eyeSquint": 0.5},
+    ),
     "grin": (1.2, {"mouthSmile": 0.7, "mouthUpperUp": 0.6, "mouthLowerDown": 0.6, "jawOpen": 0.08}),
     "talk": (2.0, {"jawOpen": 0.35, "mouthFunnel": 0.5, "mouthLowerDown": 0.4}),
     "round": (0.7, {"jawOpen": 0.5, "mouthPucker": 0.6}),

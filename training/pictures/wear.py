@@ -27,14 +27,22 @@ def spectacles(stage: Stage, posed: Posed, rng: np.random.Generator) -> tuple[li
     row = [*colour, *colour, 0, 1, 1, rng.uniform(0.5, 2.5), rng.uniform(30, 150)]
     dark = rng.random() < 0.15
     opacity = rng.uniform(0.75, 0.97) if dark else rng.uniform(0.02, 0.1)
-    glass = [*(rng.uniform(0.005, 0.04, 3) if dark else rng.uniform(0.3, 0.7, 3)), opacity, rng.uniform(0.05, 0.4)]
+    glass = [
+        *(rng.uniform(0.005, 0.04, 3) if dark else rng.uniform(0.3, 0.7, 3)),
+        opacity,
+        rng.uniform(0.05, 0.4),
+    ]
     angle = np.linspace(0, 2 * np.pi, _RIM_POINTS, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
-    outline = np.stack([np.sign(c) * np.abs(c) ** (2 / power), np.sign(s) * np.abs(s) ** (2 / power)], 1) * half
+    outline = (
+        np.stack([np.sign(c) * np.abs(c) ** (2 / power), np.sign(s) * np.abs(s) ** (2 / power)], 1) * half
+    )
     out, inner, outer = [], [], []
     for eye, sign in zip(eyes, (1, -1), strict=True):
-        centre = eye + [sign * 0.001, -drop, ahead]
-        rim = centre + np.stack([outline[:, 0], outline[:, 1], -0.10 * sign * outline[:, 0] - 4 * outline[:, 0] ** 2], 1)
+        centre = eye + np.array([sign * 0.001, -drop, ahead])
+        rim = centre + np.stack(
+            [outline[:, 0], outline[:, 1], -0.10 * sign * outline[:, 0] - 4 * outline[:, 0] ** 2], 1
+        )
         out += [_tube(rim, thick, True, row), _disc(rim, glass)]
         inner.append(rim[np.argmin(sign * rim[:, 0] - 0.4 * rim[:, 1])])
         outer.append(rim[np.argmax(sign * rim[:, 0] + 0.4 * rim[:, 1])])
@@ -43,7 +51,7 @@ def spectacles(stage: Stage, posed: Posed, rng: np.random.Generator) -> tuple[li
     ears = _ears(stage, points)
     for end, ear in zip(outer, ears, strict=True):
         hinge = end + (ear - end) * 0.08 + [np.sign(ear[0]) * 0.004, 0, 0]
-        bent = ear + [0, -0.012, -0.018]
+        bent = ear + np.array([0, -0.012, -0.018])
         out.append(_tube(np.stack([end, hinge, ear, bent]), thick * 1.1, False, row))
     return out, dark
 
@@ -139,7 +147,9 @@ def hat(
     if kind in ("hood", "scarf"):
         # cloth lies flat over the ears
         out_by = np.abs(t[:, 0]) - 0.068
-        head_points[:, 0] -= np.sign(t[:, 0]) * np.clip(out_by, 0, None) * 0.75 * (above > 0) * (t[:, 1] > -0.1)
+        head_points[:, 0] -= (
+            np.sign(t[:, 0]) * np.clip(out_by, 0, None) * 0.75 * (above > 0) * (t[:, 1] > -0.1)
+        )
     points = head_points + smooth * (bulge * folds)[:, None]
     numbers = np.zeros((len(points), 4), np.float32)
     numbers[:, 0], numbers[:, 1] = 0.9, above
@@ -158,7 +168,7 @@ def hat(
 
 
 def _smooth_normals(stage: Stage, posed: Posed, t: np.ndarray) -> np.ndarray:
-    """Return directions [n,3] away from the head's middle, bent towards the normals, without ears and folds."""
+    """Return directions [n,3] away from the head's middle, bent a little towards the normals."""
     head = posed.points[stage.body.head_ids]
     away = posed.points - (head.min(0) + head.max(0)) / 2
     away /= np.linalg.norm(away, axis=1, keepdims=True) + 1e-9
@@ -166,7 +176,9 @@ def _smooth_normals(stage: Stage, posed: Posed, t: np.ndarray) -> np.ndarray:
     return mixed / (np.linalg.norm(mixed, axis=1, keepdims=True) + 1e-9)
 
 
-def _brim(t: np.ndarray, points: np.ndarray, above: np.ndarray, row: np.ndarray, rng: np.random.Generator) -> Part:
+def _brim(
+    t: np.ndarray, points: np.ndarray, above: np.ndarray, row: np.ndarray, rng: np.random.Generator
+) -> Part:
     """Make the brim of a cap: a bent sheet from the hat's lower edge in front."""
     angle = np.linspace(-1.15, 1.15, 15)
     edge = np.flatnonzero((np.abs(above) < 0.008) & (t[:, 2] > 0))
@@ -175,7 +187,9 @@ def _brim(t: np.ndarray, points: np.ndarray, above: np.ndarray, row: np.ndarray,
     length = rng.uniform(0.045, 0.075) * np.cos(angle * 0.9)[:, None]
     rows = []
     for share in np.linspace(0, 1, 4):
-        ahead = np.stack([0.35 * np.sin(angle), np.full(15, rng.uniform(-0.45, -0.2)) * 0 - 0.3, np.ones(15)], 1)
+        ahead = np.stack(
+            [0.35 * np.sin(angle), np.full(15, rng.uniform(-0.45, -0.2)) * 0 - 0.3, np.ones(15)], 1
+        )
         rows.append(start + share * length * ahead - [0, 0.012 * share**2, 0])
     grid = np.concatenate(rows)
     i, j = (g.ravel() for g in np.meshgrid(np.arange(3), np.arange(14), indexing="ij"))
