@@ -10,7 +10,9 @@ import numpy as np
 from training.pictures import backdrops, figure, film, fur, lights, occluders, views, wear
 from training.pictures.camera import Camera
 from training.pictures.figure import Posed, Stage
+from training.pictures.lighting import Lights
 from training.pictures.people import Person, usual_hair
+from training.pictures.raster import Looks, Mesh
 from training.pictures.scene import Canvas, Part, assemble, cast_shadows, find_visible, light_up, sort
 from training.pictures.shading import resolve, spread_out
 
@@ -59,13 +61,10 @@ class Studio:
         started = self._lap("backdrop", started)
         lit = cast_shadows(mesh, looks, setting, self.canvas)
         started = self._lap("shadows", started)
-        fine = camera.screen(mesh.points, _SAMPLES)
-        find_visible(mesh, looks, fine, self.canvas)
-        started = self._lap("visibility", started)
-        light_up(mesh, looks, fine, lit, camera.distance, self.canvas)
+        self.light(mesh, looks, lit, camera)
         image = np.empty((SIZE, SIZE, 3), np.float32)
+        started = time.process_time()
         resolve(drawn.image, image)
-        started = self._lap("light", started)
         screen = camera.project(points[body.head_ids])
         cover = np.zeros((SIZE, SIZE), np.float32)
         if rng.random() < _OCCLUDER:
@@ -77,14 +76,22 @@ class Studio:
         visible = _seen(screen, drawn.inverse, drawn.veil, cover)
         started = self._lap("occluders", started)
         triangle = drawn.ids[::_SAMPLES, ::_SAMPLES]
-        face = (
-            (triangle >= 0) & (mesh.part[triangle] == 0) & (cover < 0.5)
-        )  # the head's skin is the first part
+        # the head's skin is the first part
+        face = (triangle >= 0) & (mesh.part[triangle] == 0) & (cover < 0.5)
         pixels = film.develop(image, face, rng)
         started = self._lap("film", started)
         jpeg = film.encode(pixels, rng)
         self._lap("jpeg", started)
         return Picture(jpeg, weights, camera, visible, hair, worn)
+
+    def light(self, mesh: Mesh, looks: Looks, lights: Lights, camera: Camera) -> None:
+        """Draw a mesh, sorted from near to far, over the image of the canvas."""
+        started = time.process_time()
+        screen = camera.screen(mesh.points, _SAMPLES)
+        find_visible(mesh, looks, screen, self.canvas)
+        started = self._lap("visibility", started)
+        light_up(mesh, looks, screen, lights, camera.distance, self.canvas)
+        self._lap("light", started)
 
     def _lap(self, name: str, started: float) -> float:
         now = time.process_time()
