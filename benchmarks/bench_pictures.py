@@ -142,7 +142,7 @@ def _rasterisers(studio: Studio) -> dict[str, Any]:
         "numba, light": round(
             1000 * _best(lambda: light_up(mesh, looks, screen, lights, camera.distance, kept.canvas)), 1
         ),
-        "numpy, visibility": round(
+        "NumPy, visibility": round(
             1000 * _best(lambda: package.rasterize(screen, mesh.triangles, size, size, cull=False)), 1
         ),
         "EGL, one texture and one light": _egl_ms(mesh, looks, screen, size),

@@ -9,6 +9,7 @@ from typing import Any
 import make_architecture
 import make_backend_tables
 import make_kernel_tables
+import make_picture_tables
 import make_retopology_tables
 import make_rig_tables
 import make_rooms
@@ -21,8 +22,8 @@ from pages import COMMANDS, RESULTS, bundled_digest, fault, filled, read, table
 from tests.benchmarks.command_lines import parsed
 
 SCRIPTS = [
-    make_architecture, make_backend_tables, make_kernel_tables, make_retopology_tables, make_rig_tables,
-    make_rooms, make_sampling_tables, make_tables,
+    make_architecture, make_backend_tables, make_kernel_tables, make_picture_tables, make_retopology_tables,
+    make_rig_tables, make_rooms, make_sampling_tables, make_tables,
 ]  # fmt: skip
 
 
