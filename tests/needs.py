@@ -6,7 +6,7 @@ A tool or a package that can be installed skips the test where it is missing, an
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -101,6 +101,14 @@ def gpu() -> None:
         machine(cuda.device_count(), "no NVIDIA GPU")
     except (ImportError, BackendError, cuda.CudaError) as error:
         machine(False, str(error))
+
+
+def makehuman() -> Path:
+    """Return the folder of MakeHuman's assets that $TOPOS_RT_MAKEHUMAN names; skip without it or `anny`."""
+    folder = os.environ.get("TOPOS_RT_MAKEHUMAN", "")
+    machine(Path(folder, "skins").is_dir(), "TOPOS_RT_MAKEHUMAN names no folder with MakeHuman's skins/")
+    machine(importlib.util.find_spec("anny"), "no anny; fix: pip install -c constraints.txt -e '.[training]'")
+    return Path(folder)
 
 
 def _missing(reason: str) -> NoReturn:

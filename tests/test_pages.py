@@ -11,6 +11,7 @@ import make_backend_tables
 import make_face_fit_tables
 import make_face_tables
 import make_kernel_tables
+import make_picture_tables
 import make_retopology_tables
 import make_rig_tables
 import make_rooms
@@ -25,8 +26,8 @@ from tests.benchmarks.command_lines import parsed
 
 SCRIPTS = [
     make_architecture, make_backend_tables, make_face_fit_tables, make_face_tables, make_kernel_tables,
-    make_retopology_tables, make_rig_tables, make_rooms, make_sampling_tables, make_tables,
-    make_tracking_tables,
+    make_picture_tables, make_retopology_tables, make_rig_tables, make_rooms, make_sampling_tables,
+    make_tables, make_tracking_tables,
 ]  # fmt: skip
 
 

