@@ -34,11 +34,13 @@ PUBLIC = [
     "BackendError",
     "Bundle",
     "BundleError",
+    "Camera",
     "Cancelled",
     "Face",
     "FaceError",
     "FaceFinder",
     "FaceTracker",
+    "HeadFitter",
     "HeadMesh",
     "HeadPipeline",
     "ImageError",
@@ -152,7 +154,7 @@ def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
     users = {"tensorrt-rtx", "tensorrt", "usd", "mesh", "plot"}
-    makers = {"export", "compare", "training", "baselines", "test"}
+    makers = {"export", "compare", "face", "training", "baselines", "test"}
     assert set(EXTRAS) == users | makers
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from topos_rt.faces.camera import Camera
     from topos_rt.faces.face import Face
     from topos_rt.faces.finder import FaceFinder, find_faces
+    from topos_rt.faces.fit import HeadFitter
     from topos_rt.faces.one_euro import Smoothing
     from topos_rt.faces.tracker import FaceTracker, TrackedFace
     from topos_rt.flow.solvers import SOLVERS
@@ -57,6 +58,7 @@ __all__ = [
     "FaceError",
     "FaceFinder",
     "FaceTracker",
+    "HeadFitter",
     "HeadMesh",
     "HeadPipeline",
     "ImageError",
@@ -88,6 +90,7 @@ _MODULES = {
     "FaceError": "errors",
     "FaceFinder": "faces.finder",
     "FaceTracker": "faces.tracker",
+    "HeadFitter": "faces.fit",
     "HeadMesh": "head.mesh",
     "HeadPipeline": "pipeline",
     "ImageError": "errors",
