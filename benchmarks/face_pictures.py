@@ -49,14 +49,13 @@ class Labelled:
 def read(path: Path) -> Labelled:
     """Read pictures that were drawn and seen elsewhere: an `.npz` with the fields of `Labelled`.
 
-    `names` are the shapes there, `rotation` is the turn, and `missed` counts the pictures without a face.
+    `names` are the shapes there, `rotation` is the turn, `missed` counts the pictures without a face, and
+    `clean` says of which faces nothing but hair, a beard or spectacles covers a part; only these are taken.
     """
     with np.load(path) as file:
-        return Labelled(
-            tuple(map(str, file["names"])),
-            *(file[name] for name in ("neutral", "rotation", "weights", "landmarks", "scores")),
-            pictures=len(file["weights"]) + int(file["missed"]),
-        )
+        clean = file["clean"]
+        columns = (file[name][clean] for name in ("neutral", "rotation", "weights", "landmarks", "scores"))
+        return Labelled(tuple(map(str, file["names"])), *columns, pictures=len(clean) + int(file["missed"]))
 
 
 def draw(bundle: Bundle, count: int, seed: int, finder: FaceFinder) -> Labelled:
