@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,12 +36,12 @@ class Labelled:
     """Faces as the detector sees them, and the truth; n faces, S shapes named `shapes`."""
 
     shapes: tuple[str, ...]
+    pictures: int  # that were drawn, of which n showed a face
     neutral: np.ndarray  # [n,V,3] metres
     turn: np.ndarray  # [n,3,3] from the head's axes to the line of sight's
     weights: np.ndarray  # [n,S]
     landmarks: np.ndarray  # [n,478,3] pixels
     scores: np.ndarray  # [n,51] of the expression network, in the order of NAMES[1:]
-    pictures: int  # that were drawn, of which n showed a face
 
     def __len__(self) -> int:
         return len(self.turn)
@@ -49,18 +50,16 @@ class Labelled:
 def read(path: Path) -> Labelled:
     """Read pictures that were drawn and seen elsewhere: an `.npz` with the fields of `Labelled`.
 
-    `names` are the shapes there, `rotation` is the turn, and `missed` counts the pictures without a face.
+    `names` are the shapes there, `rotation` is the turn, `missed` counts the pictures without a face, and
+    `clean` says of which faces nothing but hair, a beard or spectacles covers a part; only these are taken.
     """
     with np.load(path) as file:
-        return Labelled(
-            shapes=tuple(map(str, file["names"])),
-            neutral=file["neutral"],
-            turn=file["rotation"],
-            weights=file["weights"],
-            landmarks=file["landmarks"],
-            scores=file["scores"],
-            pictures=len(file["weights"]) + int(file["missed"]),
-        )
+        clean = file["clean"]
+        columns: list[Any] = [
+            file[name][clean] for name in ("neutral", "rotation", "weights", "landmarks", "scores")
+        ]
+        pictures = len(clean) + int(file["missed"])
+        return Labelled(tuple(map(str, file["names"])), pictures, *columns)
 
 
 def draw(bundle: Bundle, count: int, seed: int, finder: FaceFinder) -> Labelled:
@@ -83,8 +82,8 @@ def draw(bundle: Bundle, count: int, seed: int, finder: FaceFinder) -> Labelled:
                 rows.append(
                     (rest, rotation(view.yaw, view.pitch, 0), weights, face.landmarks, scores_of(face))
                 )
-    heads, turns, shapes, landmarks, scores = (np.stack(column) for column in zip(*rows, strict=True))
-    return Labelled(model.action_names, heads, turns, shapes, landmarks, scores, count)
+    columns: list[Any] = [np.stack(column) for column in zip(*rows, strict=True)]
+    return Labelled(model.action_names, count, *columns)
 
 
 def scores_of(face: Face) -> np.ndarray:

@@ -41,11 +41,9 @@ def _cell(found: Any) -> str:
 def _cost() -> str:
     result = read(RESULT)
     found = result["sets"]["drawings"]
-    return (
-        f"A fit takes {found['fit_ms']['cpu']:.1f} ms of processor time. It took"
-        f" {found['fit_ms']['wall']:.1f} ms on a machine with a load of {result['load_average']:.1f}"
-        " (medians)."
-    )
+    cpu, wall = (f"{found['fit_ms'][clock]:.1f} ms" for clock in ("cpu", "wall"))
+    load = f"{result['load_average']:.1f}"
+    return f"A fit takes {cpu} of processor time; it took {wall} at a load of {load} (medians)."
 
 
 TABLES: Tables = {"poses": _poses, "expressions": _expressions, "cost": _cost}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topos_rt.errors import InputError, MeshInputError
+from topos_rt.faces import fit as fit_module
 from topos_rt.faces.camera import Camera
 from topos_rt.faces.expression import NAMES
 from topos_rt.faces.fit import ARKIT, HeadFit, HeadFitter, fit_head
@@ -77,17 +78,38 @@ def test_exact_landmarks_give_the_camera_back(yaw: float, pitch: float, roll: fl
     assert pose_error(fit, truth) < EXACT_DEGREES
     assert np.linalg.norm(fit.pose.shift - truth.shift) < EXACT_SHIFT * distance
     assert fit.residual < EXACT_RESIDUAL
-    assert max(fit.expression.values()) < 0.02
+    assert max(fit.expression.values()) < 1e-3
     assert fit.pose.project(head()[0].positions) == pytest.approx(truth.project(head()[0].positions), abs=1)
 
 
-@pytest.mark.parametrize("name", ["jawOpen", "mouthSmileLeft", "eyeBlinkRight", "mouthPucker", "browInnerUp"])
-def test_exact_landmarks_give_one_shape_back(name: str) -> None:
+@pytest.mark.parametrize(
+    "name, least",
+    [
+        ("jawOpen", 0.6),
+        ("mouthSmileLeft", 0.4),
+        ("eyeBlinkRight", 0.4),
+        ("mouthPucker", 0.3),
+        ("browInnerUp", 0.15),
+    ],
+)
+def test_a_shape_is_found_as_far_as_its_prior_lets_it(name: str, least: float) -> None:
     truth = camera(12, -5, 3)
     fit = fitter().fit(seen(truth, {name: 0.8}), SIZE, truth.focal)
     assert max(fit.expression, key=lambda key: fit.expression[key]) == name
-    assert 0.5 < fit.expression[name] <= 0.85  # the prior takes a part
-    assert pose_error(fit, truth) < 1.5
+    assert least < fit.expression[name] <= 0.85
+    assert pose_error(fit, truth) < 1.5 and fit.residual < 1.5
+
+
+def test_without_a_prior_worth_speaking_of_weights_and_camera_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fit_module, "_INDEPENDENT", 1e6)
+    mesh, landmarks = head()
+    truth = camera(-15, 6, -8)
+    made = HeadFitter(mesh.positions, mesh.rig, landmarks).fit(seen(truth, LOOKS), SIZE, truth.focal)
+    assert pose_error(made, truth) < 0.3 and made.residual < 0.05
+    for name, weight in made.expression.items():
+        assert weight == pytest.approx(LOOKS.get(name, 0), abs=0.08), name
 
 
 def test_an_open_focal_length_is_of_a_portrait() -> None:
@@ -120,8 +142,8 @@ def test_a_mirrored_picture_gives_the_mirrored_result() -> None:
     assert other.pose.angles == pytest.approx(np.array(one.pose.angles) * [-1, 1, -1], abs=MIRROR_DEGREES)
     assert other.residual == pytest.approx(one.residual, abs=0.3)
     for name, weight in one.expression.items():
-        swapped = name.translate(str.maketrans("", "")).replace("Left", "*").replace("Right", "Left")
-        assert other.expression[swapped.replace("*", "Right")] == pytest.approx(weight, abs=MIRROR_WEIGHT)
+        swapped = name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")
+        assert other.expression[swapped] == pytest.approx(weight, abs=MIRROR_WEIGHT)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (300, -150)])
@@ -147,9 +169,10 @@ def test_scores_that_mean_something_pull() -> None:
     found = seen(camera(), {})
     shut = dict.fromkeys(NAMES[1:], 0.0)
     without = fitter().fit(found, SIZE, scores=shut).expression
-    smiling = fitter().fit(found, SIZE, scores=shut | {"mouthSmileLeft": 1.0, "cheekPuff": 1.0}).expression
-    assert smiling["mouthSmileLeft"] > without["mouthSmileLeft"] + 0.02
-    assert smiling["cheekPuff"] == pytest.approx(without["cheekPuff"], abs=0.02)  # says nothing
+    smiling = fitter().fit(found, SIZE, scores=shut | {"mouthSmileLeft": 1.0}).expression
+    assert smiling["mouthSmileLeft"] > without["mouthSmileLeft"] + 0.1
+    puffed = fitter().fit(found, SIZE, scores=shut | {"cheekPuff": 1.0}).expression
+    assert puffed == without  # that score says nothing
 
 
 def test_all_names_are_arkits() -> None:
@@ -216,6 +239,6 @@ def test_a_camera_projects_with_the_picture_upside_down() -> None:
     assert angles(rotation(20, 10, 5)) == pytest.approx((20, 10, 5))
 
 
-# Measured: TO FILL
-EXACT_DEGREES, EXACT_SHIFT, EXACT_RESIDUAL = 0.5, 0.01, 0.2
-MIRROR_DEGREES, MIRROR_WEIGHT = 0.6, 0.12
+# Measured: the first three are below 1e-4; a map that is not quite symmetric mirrors to 0.3 degrees and 0.02.
+EXACT_DEGREES, EXACT_SHIFT, EXACT_RESIDUAL = 0.01, 1e-3, 0.01
+MIRROR_DEGREES, MIRROR_WEIGHT = 0.6, 0.06

@@ -28,9 +28,18 @@ _LOWEST_M, _HIGHEST_M = 0.25, 12.0
 ARKIT = (*NAMES[1:], "tongueOut")  # all 52; no landmark shows the tongue
 _OUTER_EYES = (33, 263)
 # Relative to the outer-eye distance: of a head that is not quite that of the picture, and of the irises.
-_SHAPE_NOISE, _IRIS_NOISE = 0.015, 0.02
-_INDEPENDENT = 0.15  # share of the landmarks that counts, for the errors of neighbours agree
-_WEIGHT_SPREAD = 0.35  # prior standard deviation of a weight
+_SHAPE_NOISE, _IRIS_NOISE = 0.02, 0.03
+_INDEPENDENT = 0.08  # share of the landmarks that counts, for the errors of neighbours agree
+_MOVING = (
+    3.0  # how many times more those of eyelids, brows and lips count, which expressions move and edges show
+)
+_WEIGHT_SPREAD = 0.3  # prior standard deviation of a weight
+# Landmarks of the right eyelid, the right brow and the right half of the lips; the map mirrors them.
+_EXPRESSIVE = (
+    33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246,
+    70, 63, 105, 66, 107, 55, 65, 52, 53, 46,
+    61, 185, 40, 39, 37, 0, 17, 84, 181, 91, 146, 78, 191, 80, 81, 82, 13, 14, 87, 178, 88, 95,
+)  # fmt: skip
 _HUBER = 2.5  # standard deviations from which on a landmark counts less
 _STEPS, _TRIES = 20, 6
 _SETTLED = 1e-5  # relative change of the cost that ends the search
@@ -90,6 +99,10 @@ class HeadFitter:
         noise = np.full(len(rest), _IRIS_NOISE)
         noise[:COUNT] = np.hypot(landmarks.noise, _SHAPE_NOISE)
         self._precision = (1 / noise)[:, None]  # [L,1]
+        share = np.full((len(rest), 1), _INDEPENDENT)
+        share[[*_EXPRESSIVE, *landmarks.mirrored[list(_EXPRESSIVE)]]] *= _MOVING
+        share[COUNT:] = 1
+        self._share = share
 
     def fit(
         self,
@@ -212,7 +225,7 @@ class _Problem:
         away = np.sqrt((((places - self._found) * self._head._precision) ** 2).sum(1))
         robust = np.where(away < _HUBER, away**2, 2 * _HUBER * away - _HUBER**2)
         prior = (self._pull * (state.weights - self.expected) ** 2).sum()
-        return float(_INDEPENDENT * robust.sum() + prior + self._nearness(state) ** 2)
+        return float(self._head._share[:, 0] @ robust + prior + self._nearness(state) ** 2)
 
     def _normal_equations(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient [7+S] and Gauss-Newton's matrix, for rotation, middle, scale, nearness, weights."""
@@ -237,7 +250,7 @@ class _Problem:
             jacobian[:, :, 7:] += part[:, :, None] * moves[:, None]
         away = (places - self._found) * self._head._precision
         distance = np.sqrt((away**2).sum(1, keepdims=True))
-        root = np.sqrt(_INDEPENDENT * np.minimum(1, _HUBER / np.maximum(distance, 1e-12)))
+        root = np.sqrt(self._head._share * np.minimum(1, _HUBER / np.maximum(distance, 1e-12)))
         rows = (jacobian * (root * self._head._precision)[:, :, None]).reshape(-1, own)
         gradient = rows.T @ (away * root).reshape(-1)
         hessian = rows.T @ rows
