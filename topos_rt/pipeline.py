@@ -6,16 +6,28 @@ import dataclasses
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.engines.contract import BuildCallback, Value
+from topos_rt.errors import InputError
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.jobs import Images, Job, Options, Sampling, Seeds, jobs, preview_steps
+from topos_rt.jobs import (
+    BackendName,
+    DecoderName,
+    Images,
+    Job,
+    Options,
+    PrecisionName,
+    Sampling,
+    Seeds,
+    jobs,
+    preview_steps,
+)
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
@@ -52,13 +64,13 @@ class HeadPipeline(Closing):
     def open(
         cls,
         model: str | os.PathLike[str] | Bundle = "mini",
-        backend: str = AUTO,
+        backend: BackendName = AUTO,
         threads: int | None = None,
         *,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
-        decoder: str = DEFAULT_DECODER,
+        decoder: DecoderName = DEFAULT_DECODER,
         cuda_graph: bool = False,
     ) -> HeadPipeline:
         """Load a model.
@@ -96,12 +108,12 @@ class HeadPipeline(Closing):
     @staticmethod
     def requirements(
         model: str | os.PathLike[str] | Bundle = "mini",
-        backend: str = AUTO,
+        backend: BackendName = AUTO,
         *,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
-        decoder: str = DEFAULT_DECODER,
+        decoder: DecoderName = DEFAULT_DECODER,
     ) -> dict[str, dict[str, int]]:
         """Return the bytes on the GPU by graph and kind, before anything is loaded there.
 
@@ -136,7 +148,8 @@ class HeadPipeline(Closing):
         Args:
             image: anything that `load_image` takes, or a list of such.
             seed: 0 <= seed < 2**64, or a list: one seed for each image, or several for one image.
-            callback: receives the `Progress`. Returning False cancels; what it raises propagates.
+            callback: receives the `Progress`. Returning False, or anything else that is false but
+                None, cancels; what it raises propagates.
             stepwise: with a CUDA graph, launch each step on its own, so that the callback is called, and may
                 cancel, after each step; otherwise all steps are one stage. Heads may differ in the last bits.
                 Without a CUDA graph this changes nothing.
@@ -260,6 +273,16 @@ class HeadPipeline(Closing):
         if self._networks.records:
             next(self._heads((grey, [0]), settings, {}, iter([Tracker()]), one_launch=True))
 
+    def __repr__(self) -> str:
+        return f"<HeadPipeline: {self.bundle.manifest.name} on {self.backend}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            "a pipeline cannot be pickled or copied",
+            got="engines that belong to this process",
+            fix="open it in each process with HeadPipeline.open",
+        )
+
     def close(self) -> None:
         """Free what the engines hold. Later calls raise InputError."""
         self._networks.close()
@@ -361,9 +384,9 @@ def generate(
     *,
     seed: int = 0,
     model: str | os.PathLike[str] | Bundle = "mini",
-    backend: str = AUTO,
+    backend: BackendName = AUTO,
     threads: int | None = None,
-    precision: str | None = None,
+    precision: PrecisionName | None = None,
     cache: str | os.PathLike[str] | None = None,
     **options: Unpack[Options],
 ) -> HeadMesh:

@@ -43,6 +43,9 @@ class Bundle:
     topology: Topology
     rig: Rig | None
 
+    def __repr__(self) -> str:
+        return f"<Bundle: {self.manifest.name} in {self.path}>"
+
     @classmethod
     def open(cls, model: str | os.PathLike[str] = "mini", verify: bool = True) -> Bundle:
         """Open and verify a bundle.

@@ -31,6 +31,7 @@ from topos_rt.errors import (
 )
 from topos_rt.gpu import cuda
 from topos_rt.support.machine import sha256_of
+from topos_rt.support.progress import cancels
 
 RECIPE = 1  # the version of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
@@ -118,7 +119,7 @@ class TensorRT:
             cache.check_writable()
 
         def waiting() -> None:
-            if options.progress is not None and options.progress(path.stem, 0.0) is False:
+            if options.progress is not None and cancels(options.progress(path.stem, 0.0)):
                 raise Cancelled("cancelled by the callback", got=f"waiting for the build of {path.name}")
 
         with cache.lock(key, waiting):
