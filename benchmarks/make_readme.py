@@ -37,6 +37,7 @@ SCRIPTS = {
     "python -m benchmarks.bench_rig": "rigs fitted to other heads against plain addition",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, by kind of scan",
     "python -m benchmarks.bench_lods": "levels of detail against the full head",
+    "python -m benchmarks.soak": "thousands of heads: what memory, descriptors and bytes do (`make soak`)",
     "python -m benchmarks.bench_write": "what it costs that a file survives a power loss",
 }
 _STAGES = ("image_encoder", "sampling", "vae_decoder", "head")
