@@ -32,7 +32,7 @@ from topos_rt import __version__
 from topos_rt.support.files import write_atomic
 
 SECONDS, MEMORY = 20, 2 << 30  # for one input
-_BATCH = 1000
+_BATCH = 5000
 
 
 class TooLong(BaseException):
