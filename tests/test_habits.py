@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import topos_rt
+from tests import needs
 from topos_rt import Cancelled, HeadPipeline, InputError, MeshInputError, OptionError, errors, jobs
 from topos_rt.engines import AUTO, BACKENDS
 from topos_rt.engines.contract import PRECISIONS
@@ -71,6 +72,7 @@ RIGHT = {"backend": "auto", "decoder": "engine", "precision": "fp16", "preset": 
 
 
 def test_type_checkers_catch_a_typo(tmp_path: Path) -> None:
+    needs.module("mypy")
     cases = {"right": RIGHT} | {name: RIGHT | {name: RIGHT[name] + "x"} for name in RIGHT}
     for name, values in cases.items():
         (tmp_path / f"case_{name}.py").write_text(TYPO.format(**values))

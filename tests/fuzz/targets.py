@@ -90,7 +90,7 @@ def _copy(directory: Path) -> Path:
 
 
 def _locations(path: Path) -> None:
-    from topos_rt.model.locations import locations
+    from topos_rt.engines.locations import locations
 
     with contextlib.suppress(ValueError):
         locations(path.read_bytes())

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from topos_rt.engines.locations import locations
 from topos_rt.errors import BundleError, MeshInputError, choose
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
-from topos_rt.model.locations import locations
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
 from topos_rt.support.directories import recover
 from topos_rt.support.files import refuse_url, write_atomic

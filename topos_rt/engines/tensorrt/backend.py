@@ -16,6 +16,7 @@ import numpy as np
 
 from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found, warn
 from topos_rt.engines.contract import EngineOptions, Probe
+from topos_rt.engines.locations import require_inside
 from topos_rt.engines.tensorrt.build import build, build_smallest
 from topos_rt.engines.tensorrt.engine import TensorRTEngine
 from topos_rt.engines.tensorrt.memory import Workspace
@@ -126,6 +127,7 @@ class TensorRT:
             again = cache.find(key)
             if isinstance(again, Found):
                 return Plan(key, again.plan, again.build, False, "built by another process meanwhile")
+            require_inside(path, options.hashes)
             data, report = build(trt, path, options.progress, self.flags)
             try:
                 cache.store(key, data, report)
