@@ -7,7 +7,7 @@ PIP      := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c 
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 CODE     := topos_rt models export training benchmarks
 
-.PHONY: help demo test lint format bench lowest clean
+.PHONY: help demo test lint format bench lowest fuzz faults soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,9 @@ help:
 	@echo "make format   let ruff fix and format"
 	@echo "make bench    time the pipeline on this machine"
 	@echo "make lowest   test the runtime with the oldest packages that pyproject.toml allows"
+	@echo "make fuzz     give every reader damaged files for MINUTES=10, or INPUTS=1000000 of them"
+	@echo "make faults   kill processes that write, KILLS=1000 times"
+	@echo "make soak     make HEADS=10000 heads and watch memory, descriptors and bytes"
 	@echo "make clean    remove $(VENV) and everything built"
 
 demo: $(VENV)/.runtime
@@ -37,6 +40,16 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.runtime
 	$(BIN)/topos-rt bench $(PORTRAIT)
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz.run $(if $(INPUTS),--inputs $(INPUTS),--minutes $(or $(MINUTES),10)) \
+	    $(if $(TARGETS),--targets $(TARGETS))
+
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults.run --kills $(or $(KILLS),1000)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m benchmarks.soak --heads $(or $(HEADS),10000)
 
 lowest:
 	.ci/lowest $(PYTEST_ARGS)

@@ -154,7 +154,7 @@ def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
     users = {"tensorrt-rtx", "tensorrt", "usd", "mesh", "plot"}
-    makers = {"export", "compare", "face", "training", "baselines", "test"}
+    makers = {"export", "compare", "face", "training", "baselines", "fuzz", "test"}
     assert set(EXTRAS) == users | makers
 
 

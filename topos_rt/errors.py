@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, TypeVar
 
 T = TypeVar("T")
@@ -124,13 +124,19 @@ def choose(name: str, table: Mapping[str, T], kind: str) -> T:
     """
     if isinstance(name, str) and name in table:
         return table[name]
-    near = difflib.get_close_matches(str(name).lower(), table, n=1)
     raise OptionError(
         f"unknown {kind}",
         got=repr(name),
         expected=f"one of: {', '.join(table)}" if table else "nothing: there is none to choose from",
-        fix=f"did you mean {near[0]!r}?" if near else None,
+        fix=did_you_mean(name, table),
     )
+
+
+def did_you_mean(name: object, names: Iterable[str]) -> str | None:
+    """Return a remedy that suggests the nearest of `names`, whatever its case, or None if none is near."""
+    lower = {each.lower(): each for each in names}
+    near = difflib.get_close_matches(str(name)[:100].lower(), lower, n=1)
+    return f"did you mean {lower[near[0]]!r}?" if near else None
 
 
 def one_line(text: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
+
+import numpy as np
 
 from topos_rt.errors import OptionError
 from topos_rt.faces.face import Face
@@ -18,16 +20,22 @@ if TYPE_CHECKING:
 
 # The items are ImageSource, but type checkers do not take a list of paths for a list of ImageSource.
 Images: TypeAlias = list[Any] | tuple[Any, ...]
-Seeds: TypeAlias = list[int] | tuple[int, ...]
+Seeds: TypeAlias = Sequence[int] | np.ndarray
+# What type checkers know of the names in PRESETS, SOLVERS and so on; a test compares them with the tables.
+PresetName: TypeAlias = Literal["reference", "balanced", "fast"]
+SolverName: TypeAlias = Literal["euler", "heun", "ab2", "ab3", "dpmpp_2m", "unipc"]
+BackendName: TypeAlias = Literal["auto", "tensorrt-rtx", "tensorrt", "onnxruntime"]
+PrecisionName: TypeAlias = Literal["fp16", "fp32"]
+DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "numpy"]
 Job: TypeAlias = "tuple[ImageSource, list[int]]"  # one image with its seeds
 
 
 class Sampling(TypedDict, total=False):
     """The keyword arguments of `topos_rt.flow.settings.resolve`, which say how to sample."""
 
-    preset: str
+    preset: PresetName
     steps: int | None
-    solver: str | None
+    solver: SolverName | None
     guidance: float | None
     shift: float | None
     interval: Sequence[float] | None
@@ -75,8 +83,9 @@ def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], boo
 
     Raises OptionError for a seed out of range or for lists of different lengths.
     """
-    several = isinstance(seed, list | tuple)
-    seeds = [check_seed(k) for k in seed] if isinstance(seed, list | tuple) else [check_seed(seed)]
+    several = isinstance(seed, Sequence) and not isinstance(seed, str | bytes)
+    several = several or (isinstance(seed, np.ndarray) and seed.ndim > 0)
+    seeds = [check_seed(k) for k in seed] if several else [check_seed(seed)]  # type: ignore[union-attr,arg-type]
     if not isinstance(image, list | tuple):
         return [(image, seeds)], not several
     if several and len(seeds) != len(image):

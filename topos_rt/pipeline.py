@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
@@ -21,7 +21,20 @@ from topos_rt.faces.portrait import ALL, WHOLE, FaceChoice
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.jobs import Images, Job, Options, Running, Sampling, Seeds, jobs, preview_steps, split
+from topos_rt.jobs import (
+    BackendName,
+    DecoderName,
+    Images,
+    Job,
+    Options,
+    PrecisionName,
+    Running,
+    Sampling,
+    Seeds,
+    jobs,
+    preview_steps,
+    split,
+)
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
 from topos_rt.pictures.image import MIN_SIDE, ImageSource
@@ -68,13 +81,13 @@ class HeadPipeline(Closing):
     def open(
         cls,
         model: str | os.PathLike[str] | Bundle = "mini",
-        backend: str = AUTO,
+        backend: BackendName = AUTO,
         threads: int | None = None,
         *,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
-        decoder: str = DEFAULT_DECODER,
+        decoder: DecoderName = DEFAULT_DECODER,
         cuda_graph: bool = False,
     ) -> HeadPipeline:
         """Load a model.
@@ -113,12 +126,12 @@ class HeadPipeline(Closing):
     @staticmethod
     def requirements(
         model: str | os.PathLike[str] | Bundle = "mini",
-        backend: str = AUTO,
+        backend: BackendName = AUTO,
         *,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
-        decoder: str = DEFAULT_DECODER,
+        decoder: DecoderName = DEFAULT_DECODER,
     ) -> dict[str, dict[str, int]]:
         """Return the bytes on the GPU by graph and kind, before anything is loaded there.
 
@@ -154,7 +167,8 @@ class HeadPipeline(Closing):
             crop: "auto" (the default) cuts out the head, with the eyes level; "none" takes the whole picture,
                 as the TOPOS release does; (x, y, width, height) takes that part of the upright picture.
             face_check: False also takes pictures without a face; see `FaceChoice`.
-            callback: receives the `Progress`. Returning False cancels; what it raises propagates.
+            callback: receives the `Progress`. Returning False, or anything else that is false but
+                None, cancels; what it raises propagates.
             stepwise: with a CUDA graph, launch each step on its own, so that the callback is called, and may
                 cancel, after each step; otherwise all steps are one stage. Heads may differ in the last bits.
                 Without a CUDA graph this changes nothing.
@@ -296,6 +310,16 @@ class HeadPipeline(Closing):
         if self._networks.records:
             next(self._each([(grey, [0])], Running(), whole, sampling))
 
+    def __repr__(self) -> str:
+        return f"<HeadPipeline: {self.bundle.manifest.name} on {self.backend}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            "a pipeline cannot be pickled or copied",
+            got="engines that belong to this process",
+            fix="open it in each process with HeadPipeline.open",
+        )
+
     def close(self) -> None:
         """Free what the engines hold. Later calls raise InputError."""
         self._networks.close()
@@ -346,9 +370,9 @@ def generate(
     *,
     seed: int = 0,
     model: str | os.PathLike[str] | Bundle = "mini",
-    backend: str = AUTO,
+    backend: BackendName = AUTO,
     threads: int | None = None,
-    precision: str | None = None,
+    precision: PrecisionName | None = None,
     cache: str | os.PathLike[str] | None = None,
     **options: Unpack[Options],
 ) -> HeadMesh:

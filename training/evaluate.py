@@ -195,7 +195,7 @@ def _picture(
     from PIL import Image
 
     def view(positions: np.ndarray) -> np.ndarray:
-        metres = positions * pipe.bundle.manifest.frame.radius_m
+        metres = (positions * pipe.bundle.manifest.frame.radius_m).astype(np.float32)
         mesh = HeadMesh(metres, vertex_normals(metres, model.topology.triangles), pipe.bundle.topology)
         return np.concatenate([render_view(mesh, yaw, 0, 224) for yaw in (0, -60)], 1)
 

@@ -208,7 +208,7 @@ def test_a_backend_against_itself(
     assert {"tokens", "keys", "velocity", "difference", "vertices", "mean"} <= set(rows)
     assert all(row == {"relative_rms": 0, "largest": 0} for row in rows.values())
     assert stage_errors.main([*words, "--seeds", "0"]) == 2
-    assert "--seeds: got 0" in capsys.readouterr().out
+    assert "--seeds: got 0" in capsys.readouterr().err
 
 
 def test_no_engine_runs_here(tmp_path: Path) -> None:

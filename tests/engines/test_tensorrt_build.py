@@ -96,7 +96,10 @@ def test_the_precision_is_settled_by_bundle_backend_and_caller(tiny_bundle: Path
     wide, half = ("fp32", "dit_step.onnx"), ("fp16", "half/dit_step.onnx")
     for asked, expected in ((None, half), ("fp16", half), ("fp32", wide)):
         assert settled(both, "tensorrt-rtx", asked) == expected
+    for asked in (None, "fp32"):
         assert settled(both, "onnxruntime", asked) == wide
+    with pytest.raises(OptionError, match="precision: got 'fp16'; expected fp32"):
+        settled(both, "onnxruntime", "fp16")
     assert settled(bundle, "tensorrt-rtx", None) == wide
     with pytest.raises(BundleError, match="FP16 graphs of the bundle"):
         settled(bundle, "tensorrt-rtx", "fp16")

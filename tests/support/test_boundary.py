@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from topos_rt.errors import BackendError, MissingExtraError, OptionError, OutputError
 from topos_rt.support.boundary import EXTRAS, ending
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
 ENDINGS: dict[str, tuple[BaseException, int, str]] = {

@@ -1,8 +1,8 @@
 """The `topos-rt` command: finds the subcommand, and turns every outcome into an exit code.
 
 0 means done; 2 bad usage or input; 3 that `bench` found a larger slowdown than allowed; 1 a failure of
-topos-rt itself; 130 an interruption. Nothing heavy is imported before a command needs it, so that
-`topos-rt doctor` works where the dependencies are broken.
+topos-rt itself; 130 an interruption, 143 and 129 SIGTERM and SIGHUP. Nothing heavy is imported before a
+command needs it, so that `topos-rt doctor` works where the dependencies are broken.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from typing import NoReturn, Protocol, cast
 from topos_rt import __version__
 from topos_rt.cli.console import Console
 from topos_rt.errors import OptionError, ToposError, choose
-from topos_rt.support.boundary import DEBUG, abandon, ending, occupy_standard_streams, only_ours_on_stdout
+from topos_rt.support.boundary import (
+    DEBUG,
+    abandon,
+    ending,
+    occupy_standard_streams,
+    only_ours_on_stdout,
+    terminated_cleanly,
+)
 
 PROGRAM = "topos-rt"
 
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quieten()
     outcome = _Outcome(words)
     # Warnings go through the console, like all text: they name files, whose names may hold anything.
-    with only_ours_on_stdout(), outcome, warnings.catch_warnings():
+    with terminated_cleanly(), only_ours_on_stdout(), outcome, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: outcome.console.warn(str(message))
         outcome.code = _run(words, outcome)
     return outcome.code

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from topos_rt.engines.contract import Backend, Engine, EngineOptions, Probe
 from topos_rt.errors import BackendError, choose
@@ -30,7 +30,7 @@ __all__ = [
     "survey",
 ]
 
-AUTO = "auto"
+AUTO: Final = "auto"
 
 # The best first: "auto" takes the first that works. A module, or "module:object"; imported on demand.
 BACKENDS: dict[str, str] = {

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.engines.contract import EngineOptions, Probe, Value, check_feeds, check_out
+from topos_rt.engines.locations import require_inside
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError
 from topos_rt.support.arrays import Array, TensorSpec
 from topos_rt.support.closing import Closing
@@ -78,6 +79,7 @@ def workspace() -> AbstractContextManager[None]:
 
 def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:
     """Load an ONNX file. Raises BundleError for one that ONNX Runtime cannot load."""
+    require_inside(path, options.hashes)
     return OnnxRuntimeEngine(path, options.threads or usable_cores(), options.weights)
 
 

@@ -18,6 +18,7 @@ from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig, reduced_rig
 from topos_rt.head.topology import Topology
+from topos_rt.support.arrays import Floats, Ints
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
 from topos_rt.support.files import write_atomic
 
@@ -35,8 +36,8 @@ class HeadMesh:
     length, positions without extent, a rig of another topology, or metadata that JSON cannot hold.
     """
 
-    positions: np.ndarray  # [V,3] float32, metres, +Y up, facing +Z
-    normals: np.ndarray  # [V,3] float32, unit length
+    positions: Floats  # [V,3] float32, metres, +Y up, facing +Z
+    normals: Floats  # [V,3] float32, unit length
     topology: Topology
     rig: Rig | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class HeadMesh:
         return f"<HeadMesh: {len(self.positions)} vertices, {len(self.triangles)} triangles, {rig}>"
 
     @property
-    def triangles(self) -> np.ndarray:
+    def triangles(self) -> Ints:
         """The vertex ids of the triangles, [F,3] int32, counter-clockwise; those of the topology."""
         return self.topology.triangles
 

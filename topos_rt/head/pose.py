@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from topos_rt.errors import MeshInputError
+from topos_rt.errors import MeshInputError, did_you_mean
 from topos_rt.head.rig import Rig
 
 
@@ -34,8 +34,12 @@ def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarra
     """Return the transforms of the joints from rest to pose, [J,3,4], in the head's axes."""
     unknown = set(turns) - set(rig.joint_names)
     if unknown:
+        name = min(unknown, key=str)
         raise MeshInputError(
-            "unknown joint", got=repr(min(unknown)), expected=f"one of: {', '.join(rig.joint_names)}"
+            "unknown joint",
+            got=repr(name),
+            expected=f"one of: {', '.join(rig.joint_names)}",
+            fix=did_you_mean(name, rig.joint_names),
         )
     matrices = np.zeros((len(rig.joint_names), 4, 4))
     for joint, (name, parent) in enumerate(zip(rig.joint_names, rig.joint_parents, strict=True)):

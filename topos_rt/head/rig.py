@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from topos_rt.errors import BundleError, MeshInputError
+from topos_rt.errors import BundleError, MeshInputError, did_you_mean
+from topos_rt.support.arrays import Floats, Ints
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
 from topos_rt.support.tensorfile import read_tensors, write_tensors
 
@@ -111,14 +112,14 @@ class Rig:
     """
 
     joint_names: tuple[str, ...]  # J names, all different
-    joint_parents: np.ndarray  # [J] int32, -1 for a root; parents come before their children
-    joint_positions: np.ndarray  # [J,3] float32, metres, in the bind pose of the template head
+    joint_parents: Ints  # [J] int32, -1 for a root; parents come before their children
+    joint_positions: Floats  # [J,3] float32, metres, in the bind pose of the template head
     skin_joints: np.ndarray  # [V,4] uint16
-    skin_weights: np.ndarray  # [V,4] float32, >= 0, rows sum to one
+    skin_weights: Floats  # [V,4] float32, >= 0, rows sum to one
     shape_names: tuple[str, ...]  # S names, all different
-    shape_index: np.ndarray  # [K] int32 vertex ids, rising within a shape
-    shape_delta: np.ndarray  # [K,3] float32, metres
-    shape_offsets: np.ndarray  # [S+1] int32, from 0 to K
+    shape_index: Ints  # [K] int32 vertex ids, rising within a shape
+    shape_delta: Floats  # [K,3] float32, metres
+    shape_offsets: Ints  # [S+1] int32, from 0 to K
     binding: Binding | None = None
 
     def __post_init__(self) -> None:
@@ -131,18 +132,25 @@ class Rig:
         if self.binding is not None:
             self._check_binding(self.binding)
 
+    def __repr__(self) -> str:
+        parts = f"{len(self.joint_names)} joints, {len(self.shape_names)} blendshapes"
+        return f"<Rig: {parts}, {self.num_vertices} vertices>"
+
     @property
     def num_vertices(self) -> int:
         return len(self.skin_joints)
 
-    def shape(self, name: str) -> np.ndarray:
+    def shape(self, name: str) -> Floats:
         """Return the offsets [V,3] float32, metres, of one blendshape.
 
         Raises MeshInputError for an unknown name.
         """
         if name not in self.shape_names:
             raise MeshInputError(
-                "unknown blendshape", got=repr(name), expected=f"one of: {', '.join(self.shape_names)}"
+                "unknown blendshape",
+                got=repr(name),
+                expected=f"one of: {', '.join(self.shape_names)}",
+                fix=did_you_mean(name, self.shape_names),
             )
         number = self.shape_names.index(name)
         part = slice(*self.shape_offsets[number : number + 2])

@@ -12,6 +12,7 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.head.lod import Lod, lods_from_tensors, lods_to_tensors
+from topos_rt.support.arrays import Ints
 from topos_rt.support.tensorfile import read_tensors, write_tensors
 
 # Polygon sizes are stored as uint8.
@@ -35,6 +36,9 @@ class Topology:
     uvs: np.ndarray = field(default_factory=lambda: _NO_UVS)  # [U,2] float32, origin bottom left
     regions: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> [n] int32 vertex ids
     lods: tuple[Lod, ...] = ()  # levels of detail 1, 2 …
+
+    def __repr__(self) -> str:
+        return f"<Topology: {self.num_vertices} vertices, {len(self.polygon_sizes)} polygons>"
 
     def __post_init__(self) -> None:
         self._check()
@@ -114,12 +118,12 @@ class Topology:
         return np.stack([first, first + step + 1, first + step + 2], 1)
 
     @cached_property
-    def triangles(self) -> np.ndarray:
+    def triangles(self) -> Ints:
         """The vertex ids of the triangles, [F,3] int32, counter-clockwise; the same for every head."""
         return self.polygon_vertices[self._triangle_corners]
 
     @cached_property
-    def triangle_uvs(self) -> np.ndarray:
+    def triangle_uvs(self) -> Ints:
         """The rows of `uvs` at the triangles' corners, [F,3] int32 ([0,3] without UVs)."""
         return self.polygon_uvs[self._triangle_corners] if self.has_uvs else np.zeros((0, 3), np.int32)
 

@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from topos_rt.engines.locations import locations
 from topos_rt.errors import BundleError, MeshInputError, choose
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.landmark_map import LandmarkMap
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
-from topos_rt.model.locations import locations
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
 from topos_rt.support.directories import recover
 from topos_rt.support.files import refuse_url, write_atomic
@@ -58,6 +58,9 @@ class Bundle:
     manifest: Manifest
     topology: Topology
     rig: Rig | None
+
+    def __repr__(self) -> str:
+        return f"<Bundle: {self.manifest.name} in {self.path}>"
 
     @classmethod
     def open(cls, model: str | os.PathLike[str] = "mini", verify: bool = True) -> Bundle:

@@ -43,8 +43,9 @@ def place_rig(rig: Rig, positions: np.ndarray, frame: FrameSpec, placement: Simi
     if placement is None:
         return rig
     turn = placement.rotation.T * (placement.scale / frame.radius_m)
+    joints, delta = rig.joint_positions @ turn + placement.shift, rig.shape_delta @ turn
     return dataclasses.replace(
-        rig, joint_positions=rig.joint_positions @ turn + placement.shift, shape_delta=rig.shape_delta @ turn
+        rig, joint_positions=joints.astype(np.float32), shape_delta=delta.astype(np.float32)
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -43,7 +43,7 @@ DECODERS = {
     "kernels": "our kernels on a GPU, in FP16",
     "numpy": "the kernels' NumPy twins, on the CPU",
 }
-DEFAULT_DECODER = "auto"
+DEFAULT_DECODER: Final = "auto"
 
 
 class Networks(Closing):
@@ -308,9 +308,17 @@ def engine_source(
 ) -> tuple[Path, EngineOptions]:
     """Return the ONNX file that a backend loads, and the options with precision, weights and hashes settled.
 
-    Raises BundleError where FP16 is asked for and the bundle has none.
+    Raises BundleError where FP16 is asked for and the bundle has none, OptionError for a precision that the
+    backend does not have.
     """
-    precision = options.precision if options.precision in chosen.precisions else None
+    precision = options.precision
+    if precision is not None and precision not in chosen.precisions:
+        raise OptionError(
+            "precision",
+            got=repr(precision),
+            expected=f"{' or '.join(chosen.precisions)}: the backend has no other",
+            fix="leave it out, or choose another backend",
+        )
     if precision is None:
         has = {"fp16": bundle.manifest.graphs_fp16 is not None, "fp32": True}
         precision = next(name for name in chosen.precisions if has[name])

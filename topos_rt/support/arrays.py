@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Ints: TypeAlias = npt.NDArray[np.int32]
 # Of a product: multiplications, and the largest sum and width of a block of that many with two rows.
 _ONE_THREAD, _DEEPEST, _WIDEST = 1 << 17, 1 << 12, 16
 

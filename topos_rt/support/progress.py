@@ -26,7 +26,12 @@ class Progress:
     items: int = 1
 
 
-Callback: TypeAlias = Callable[[Progress], object]  # returning False asks to stop
+Callback: TypeAlias = Callable[[Progress], object]  # what it returns asks to stop, see `cancels`
+
+
+def cancels(answer: object) -> bool:
+    """Return whether what a callback returned asks to stop: anything that is false but None."""
+    return answer is not None and not answer
 
 
 class Tracker:
@@ -84,6 +89,6 @@ class Tracker:
     def _report(self, stage: str) -> None:
         if self._callback is None:
             return
-        if self._callback(Progress(stage, self._done, self._steps, self._item, self._items)) is False:
+        if cancels(self._callback(Progress(stage, self._done, self._steps, self._item, self._items))):
             steps = f", step {self._done} of {self._steps}" if self._steps else ""
             raise Cancelled("cancelled by the callback", got=f"stage {stage}{steps}")

@@ -16,6 +16,7 @@ import numpy as np
 
 from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found, warn
 from topos_rt.engines.contract import EngineOptions, Probe
+from topos_rt.engines.locations import require_inside
 from topos_rt.engines.tensorrt.build import build, build_smallest
 from topos_rt.engines.tensorrt.engine import TensorRTEngine
 from topos_rt.engines.tensorrt.memory import Workspace
@@ -31,6 +32,7 @@ from topos_rt.errors import (
 )
 from topos_rt.gpu import cuda
 from topos_rt.support.machine import sha256_of
+from topos_rt.support.progress import cancels
 
 RECIPE = 1  # the version of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
@@ -118,13 +120,14 @@ class TensorRT:
             cache.check_writable()
 
         def waiting() -> None:
-            if options.progress is not None and options.progress(path.stem, 0.0) is False:
+            if options.progress is not None and cancels(options.progress(path.stem, 0.0)):
                 raise Cancelled("cancelled by the callback", got=f"waiting for the build of {path.name}")
 
         with cache.lock(key, waiting):
             again = cache.find(key)
             if isinstance(again, Found):
                 return Plan(key, again.plan, again.build, False, "built by another process meanwhile")
+            require_inside(path, options.hashes)
             data, report = build(trt, path, options.progress, self.flags)
             try:
                 cache.store(key, data, report)

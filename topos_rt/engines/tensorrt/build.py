@@ -19,6 +19,7 @@ from typing import Any
 from topos_rt.engines.cache import BuildReport
 from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import BackendError, BundleError, Cancelled, one_line
+from topos_rt.support.progress import cancels
 
 _PRODUCTS = {"MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_INPUT"}
 _FLOATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
@@ -208,7 +209,7 @@ def _monitor(trt: Any, graph: str, progress: BuildCallback | None, interrupted: 
                 try:
                     if interrupted():
                         raise KeyboardInterrupt
-                    self.cancelled = callback(graph, self.told) is False
+                    self.cancelled = cancels(callback(graph, self.told))
                 # Nothing, not even an interrupt, may unwind through TensorRT's frames; `settle` raises it.
                 except BaseException as error:  # noqa: BLE001
                     self.error = error

@@ -8,7 +8,11 @@ https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from topos_rt.errors import BundleError
 
 # Message -> number of a field that holds a message -> that message. All others hold no tensors.
 _FIELDS: dict[str, dict[int, str]] = {
@@ -40,6 +44,33 @@ def locations(data: bytes) -> set[str]:
     if data.count(_LOCATION) != len(found):
         raise ValueError("references in another form")
     return {name.decode("utf-8", "backslashreplace") for name in found}
+
+
+def require_inside(path: Path, hashes: Mapping[Path, str]) -> None:
+    """Raise BundleError where an ONNX file keeps weights outside its own directory, links followed.
+
+    hashes: the files that `topos_rt.model.bundle` has verified, their references included. Old versions of
+    onnxruntime open any file that a graph names.
+    """
+    if path in hashes:
+        return
+    try:
+        found = locations(path.read_bytes())
+    except OSError:  # the library says what is wrong with it
+        return
+    except ValueError as error:
+        raise _refused(path, error) from error
+    directory = os.path.realpath(path.parent)
+    for name in found:
+        real = os.path.realpath(os.path.join(directory, name))
+        if os.path.isabs(name) or os.path.commonpath([directory, real]) != directory:
+            raise _refused(path, f"weights in {name}, outside its directory")
+
+
+def _refused(path: Path, got: object) -> BundleError:
+    return BundleError(
+        f"graph {path.name}", got=got, expected="weights beside it or inside", fix="export the bundle again"
+    )
 
 
 def _entries(data: memoryview, message: str, depth: int) -> Iterator[list[tuple[int, bytes]]]:

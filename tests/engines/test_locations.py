@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from topos_rt.engines.locations import locations
 from topos_rt.errors import BundleError
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.locations import locations
 
 OUTSIDE = "../w.st"
 

@@ -1,0 +1,318 @@
+"""What is fuzzed: every reader of files that somebody else wrote, each with small sound files to begin with.
+
+A target is given bytes and either succeeds or raises a ToposError; anything else is a finding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tests import meshes
+from tests.sample_pictures import encode, smooth
+from topos_rt.errors import InputError, ToposError
+from topos_rt.formats import EXPORTERS, ExportOptions
+
+CORPUS = Path(__file__).parent / "corpus"
+Seeds = Callable[[], list[bytes]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader to fuzz."""
+
+    read: Callable[[Path], object]  # reads a file, and raises nothing but ToposError
+    suffix: str
+    seeds: Seeds
+
+
+def _manifest(path: Path) -> None:
+    from topos_rt.model.manifest import Manifest
+
+    Manifest.from_json(path.read_bytes()).to_json()
+
+
+def _tensors(kind: str) -> Callable[[Path], object]:
+    def read(path: Path) -> object:
+        from topos_rt.head.hierarchy import Hierarchy
+        from topos_rt.head.rig import Rig
+        from topos_rt.head.topology import Topology
+
+        found = {"rig": Rig, "topology": Topology, "hierarchy": Hierarchy}[kind].load(path)
+        return repr(found) and (found.triangles if isinstance(found, Topology) else None)
+
+    return read
+
+
+def _bundle(path: Path) -> None:
+    """Open a sound bundle in which one file is replaced, with a manifest that vouches for it."""
+    import hashlib
+
+    from topos_rt.model.bundle import Bundle
+
+    bundle = _copy(path.parent)
+    data = path.read_bytes()
+    names = sorted(p.name for p in bundle.iterdir() if p.suffix in (".onnx", ".safetensors"))
+    name = names[data[0] % len(names)] if data else names[0]
+    whole = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(data[1:])
+    tree = json.loads((bundle / "manifest.json").read_bytes())
+    before = json.dumps(tree)
+    tree["files"][name] = {
+        "bytes": len(data) - 1 if data else 0,
+        "sha256": hashlib.sha256(data[1:]).hexdigest(),
+    }
+    (bundle / "manifest.json").write_text(json.dumps(tree))
+    try:
+        found = Bundle.open(bundle)
+        _ = found.hierarchy
+    finally:
+        (bundle / name).write_bytes(whole)
+        (bundle / "manifest.json").write_text(before)
+
+
+def _copy(directory: Path) -> Path:
+    from tests.tiny_bundle import write_tiny_bundle
+
+    bundle = directory / "bundle"
+    if not bundle.exists():
+        bundle.mkdir()
+        write_tiny_bundle(bundle)
+    return bundle
+
+
+def _locations(path: Path) -> None:
+    from topos_rt.engines.locations import locations
+
+    with contextlib.suppress(ValueError):
+        locations(path.read_bytes())
+
+
+def _arrays(path: Path) -> None:
+    from topos_rt.support.npyfile import read_arrays
+
+    with contextlib.suppress(ValueError):
+        read_arrays(path)
+
+
+def _checkpoint(path: Path) -> None:
+    from export.state_files import as_float32, as_state, read_file
+
+    as_float32(as_state(read_file(path, "--dit x", "again"), "--dit x"), "--dit x", "again")
+
+
+def _config(path: Path) -> None:
+    from export.release.config import ReleaseConfig
+
+    _ = ReleaseConfig.load(path).dit
+
+
+def _measurement(path: Path) -> None:
+    from tests.bench.results import made
+    from topos_rt.bench import table
+    from topos_rt.bench.compare import compare_results
+    from topos_rt.bench.result import load
+
+    for line in table.comparison(compare_results(made(), load(path), 0.05)):
+        assert len(line) < 700, "a line without end"
+
+
+def _sidecar(path: Path) -> None:
+    from topos_rt.engines.cache import Sidecar
+
+    path.chmod(0o600)
+    with contextlib.suppress(ValueError):
+        Sidecar.load(path)
+
+
+def _mesh(path: Path) -> None:
+    from topos_rt.scan.read import read_scan
+
+    read_scan(path, count=64)
+
+
+def _character(path: Path) -> None:
+    from export.rig.gltf import read_character
+
+    read_character(path)
+
+
+def _image(path: Path) -> None:
+    from topos_rt.pictures.image import check_image, load_image
+
+    check_image(path)
+    load_image(path, 32, 32)
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    """Return the files of the tiny bundle by name."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        bundle = _copy(Path(directory))
+        return {p.name: p.read_bytes() for p in bundle.iterdir()}
+
+
+def _head(name: str, rigged: bool = False) -> bytes:
+    mesh = meshes.cube(rig=rigged)
+    return EXPORTERS[name](mesh, ExportOptions())
+
+
+def _npz() -> bytes:
+    buffer = io.BytesIO()
+    draw = np.random.default_rng(0).standard_normal((20, 3))
+    np.savez(buffer, points=draw, normals=draw)
+    return buffer.getvalue()
+
+
+def _npy() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(12, dtype=np.float32).reshape(4, 3))
+    return buffer.getvalue()
+
+
+def _pth(legacy: bool) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(
+        {"a.weight": torch.zeros(2, 3), "b": torch.ones(4)}, buffer, _use_new_zipfile_serialization=not legacy
+    )
+    return buffer.getvalue()
+
+
+def _ply(binary: bool) -> bytes:
+    head = f"ply\nformat {'binary_little_endian' if binary else 'ascii'} 1.0\nelement vertex 20\n"
+    head += "".join(f"property float {axis}\n" for axis in "xyz") + "end_header\n"
+    points = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    body = (
+        points.tobytes() if binary else "\n".join(" ".join(map(str, row)) for row in points.tolist()).encode()
+    )
+    return head.encode() + body
+
+
+def _stl(binary: bool) -> bytes:
+    corners = meshes.cube().positions[meshes.cube().triangles]
+    if not binary:
+        facets = "".join(
+            "facet normal 0 0 1\nouter loop\n"
+            + "".join(f"vertex {x} {y} {z}\n" for x, y, z in c)
+            + "endloop\nendfacet\n"
+            for c in corners.tolist()
+        )
+        return f"solid a\n{facets}endsolid a\n".encode()
+    rows = b"".join(bytes(12) + c.astype("<f4").tobytes() + bytes(2) for c in corners)
+    return bytes(80) + len(corners).to_bytes(4, "little") + rows
+
+
+def _off() -> bytes:
+    cube = meshes.cube()
+    lines = [
+        f"OFF\n{len(cube.positions)} {len(cube.triangles)} 0",
+        *(" ".join(map(str, p)) for p in cube.positions.tolist()),
+    ]
+    return "\n".join([*lines, *(f"3 {a} {b} {c}" for a, b, c in cube.triangles.tolist())]).encode()
+
+
+def _pictures(kind: str) -> Seeds:
+    def seeds() -> list[bytes]:
+        from PIL import Image
+
+        picture = Image.fromarray(smooth(64, 64))
+        modes = {"PNG": ("RGB", "RGBA", "P", "I;16", "1"), "GIF": ("P",), "JPEG": ("RGB", "L", "CMYK")}
+        return [
+            encode(picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode), kind)
+            for mode in modes.get(kind, ("RGB",))
+        ]
+
+    return seeds
+
+
+def _results() -> list[bytes]:
+    from tests.bench.results import made
+
+    return [json.dumps(made()).encode()]
+
+
+def _sidecars() -> list[bytes]:
+    tree = {
+        "format": "topos_rt.engine/2",
+        "key": {"graph": "a.onnx", "graph_sha256": "a" * 64, "weights": {"w": "b" * 64}, "backend": "b",
+                "backend_version": "1", "compute_capability": "8.9", "precision": "fp16", "recipe": 1},
+        "plan": {"bytes": 1, "sha256": "c" * 64},
+        "build": {"seconds": 1.5, "layers": {"fp16": {"A": 1}}, "wide_products": {}, "memory": {"w": 7}},
+        "created": "2026-01-01T00:00:00Z", "digest": "d" * 64,
+    }  # fmt: skip
+    return [json.dumps(tree).encode()]
+
+
+def _bundle_seeds() -> list[bytes]:
+    names = sorted(name for name in _files() if name.endswith((".onnx", ".safetensors")))
+    return [bytes([number]) + _files()[name] for number, name in enumerate(names)]
+
+
+def _yaml() -> list[bytes]:
+    text = "MODEL:\n  num_blocks: 2\n  decoder_blocks: [1, 1, 1, 1]\nDATA:\n  test:\n    depth: 6\n"
+    return [text.encode(), b"MODEL: &a [*a]\n", b"a: &a [1]\nMODEL: {x: *a}\n"]
+
+
+TARGETS: dict[str, Target] = {
+    "manifest": Target(_manifest, ".json", lambda: [_files()["manifest.json"]]),
+    "bundle": Target(_bundle, ".bin", _bundle_seeds),
+    "rig": Target(_tensors("rig"), ".safetensors", lambda: [_files()["rig.safetensors"]]),
+    "topology": Target(_tensors("topology"), ".safetensors", lambda: [_files()["topology.safetensors"]]),
+    "hierarchy": Target(_tensors("hierarchy"), ".safetensors", lambda: [_files()["hierarchy.safetensors"]]),
+    "locations": Target(_locations, ".onnx", lambda: [d for n, d in _files().items() if n.endswith(".onnx")]),
+    "arrays": Target(_arrays, ".npz", lambda: [_npy(), _npz()]),
+    "checkpoint": Target(_checkpoint, ".pth", lambda: [_pth(False), _pth(True)]),
+    "config": Target(_config, ".yaml", _yaml),
+    "measurement": Target(_measurement, ".json", _results),
+    "sidecar": Target(_sidecar, ".json", _sidecars),
+    "glb": Target(_mesh, ".glb", lambda: [_head("glb"), _head("glb", True)]),
+    "character": Target(_character, ".glb", lambda: [_head("glb", True)]),
+    "obj": Target(_mesh, ".obj", lambda: [_head("obj")]),
+    "ply": Target(_mesh, ".ply", lambda: [_head("ply"), _ply(True), _ply(False)]),
+    "stl": Target(_mesh, ".stl", lambda: [_stl(True), _stl(False)]),
+    "off": Target(_mesh, ".off", lambda: [_off()]),
+    "cloud": Target(_mesh, ".npz", lambda: [_npz()]),
+    "png": Target(_image, ".png", _pictures("PNG")),
+    "jpeg": Target(_image, ".jpg", _pictures("JPEG")),
+    "gif": Target(_image, ".gif", _pictures("GIF")),
+    "bmp": Target(_image, ".bmp", _pictures("BMP")),
+    "tiff": Target(_image, ".tif", _pictures("TIFF")),
+    "webp": Target(_image, ".webp", _pictures("WEBP")),
+}
+
+
+def corpus(name: str) -> list[bytes]:
+    """Return the seeds of a target, and what earlier runs found."""
+    kept = sorted((CORPUS / name).glob("*")) if (CORPUS / name).is_dir() else []
+    return [*TARGETS[name].seeds(), *(path.read_bytes() for path in kept)]
+
+
+def feed(name: str, data: bytes, directory: Path) -> bool:
+    """Give bytes to a target; return whether they were accepted. Anything but a ToposError comes out."""
+    target = TARGETS[name]
+    path = directory / f"in{target.suffix}"
+    path.write_bytes(data)
+    try:
+        target.read(path)
+    except ToposError as error:
+        line = str(error)
+        assert "\n" not in line and len(line) < 2000, f"a message of {len(line)} characters"
+        assert isinstance(error, InputError), f"{type(error).__name__} is blamed on us"
+        return False
+    finally:
+        for left in directory.iterdir():
+            if left != path and left.name != "bundle":
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return True
