@@ -12,7 +12,8 @@ import numpy as np
 
 from export.release.config import TopologyFiles
 from topos_rt.errors import MeshInputError
-from topos_rt.formats.mesh_reader import MeshFile, read_mesh
+from topos_rt.formats.mesh_file import MeshFile
+from topos_rt.formats.mesh_reader import read_mesh
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.topology import Topology
 from topos_rt.support.similarity import sphere_frame

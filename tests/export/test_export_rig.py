@@ -166,7 +166,7 @@ def two_meshes(document: dict[str, Any]) -> None:
 
 
 def compressed(document: dict[str, Any]) -> None:
-    document["extensionsRequired"] = ["KHR_draco_mesh_compression"]
+    document["extensionsRequired"] = ["KHR_mesh_quantization", "OWN_folding"]
 
 
 def lines(document: dict[str, Any]) -> None:
@@ -196,11 +196,11 @@ def wrong_view(document: dict[str, Any]) -> None:
         (no_targets, "got a mesh without morph targets"),
         (no_mesh, "got no mesh"),
         (two_meshes, "got 2 skinned meshes; expected one; fix: join them"),
-        (compressed, "got a file that needs KHR_draco_mesh_compression"),
-        (lines, "got points, lines or strips"),
+        (compressed, "got a file that needs OWN_folding; expected glTF 2.0 with the extensions KHR_mesh_q"),
+        (lines, "got points or lines"),
         (no_binds, "got a skin without inverse bind matrices"),
         (outside, "got data outside of the file"),
-        (too_long, "got damaged contents"),
+        (too_long, "got 1,000,000,000 vertices; expected at most 15,000,000"),
         (wrong_view, "got damaged contents"),
     ],
 )

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from tests import needs
 from tests.meshes import ball, cube
 from topos_rt.errors import MeshInputError, MissingExtraError
-from topos_rt.formats import ExportOptions, write_obj
-from topos_rt.formats import mesh_reader as meshfile
-from topos_rt.formats.mesh_reader import MeshFile, read_mesh
+from topos_rt.formats import ExportOptions, obj_reader, write_obj
+from topos_rt.formats.limits import Limits
+from topos_rt.formats.mesh_file import MeshFile
+from topos_rt.formats.mesh_reader import read_mesh
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.topology import Topology
@@ -200,7 +201,7 @@ WORDS = ("v", "vt", "vn", "f", "1", "2", "3", "-1", "1/1", "1//1", "0", "\\", "\
 def test_any_text_is_read_or_refused(words: list[str]) -> None:
     lines = (TRIANGLE + " ".join(words)).split("\n")
     try:
-        mesh = meshfile._ObjReader("mesh").read(lines)
+        mesh = obj_reader._ObjReader("mesh").read(lines)
     except MeshInputError:
         return
     assert np.isfinite(mesh.positions).all()
@@ -210,13 +211,12 @@ def test_any_text_is_read_or_refused(words: list[str]) -> None:
 # ---- bad paths ----
 
 
-def test_paths_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty.obj").touch()
     (tmp_path / "mesh.fbx").write_text("x")
     (tmp_path / "mesh").write_text("x")
     (tmp_path / "dir.obj").mkdir()
     (tmp_path / "large.obj").write_text(TRIANGLE + "f 1 2 3")
-    monkeypatch.setattr(meshfile, "MAX_BYTES", 30)
     expected = {
         "missing.obj": "missing.obj: got no such file; fix: check the path",
         "empty.obj": "got an empty file",
@@ -230,7 +230,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
     for name, message in expected.items():
         with pytest.raises(MeshInputError, match=message):
-            read_mesh(tmp_path / name)
+            read_mesh(tmp_path / name, limits=Limits(file_bytes=30))
     with pytest.raises(MeshInputError, match="no such file"):
         read_mesh(str(tmp_path / "missing.obj"))
 

@@ -11,7 +11,7 @@ import trimesh
 
 from tests.meshes import ball
 from topos_rt.errors import MeshInputError, OptionError
-from topos_rt.scan import read as module
+from topos_rt.formats.limits import Limits
 from topos_rt.scan.read import SUFFIXES, read_scan
 
 HEAD = ball(radius=0.12)
@@ -161,15 +161,13 @@ def test_bad_files(tmp_path: Path) -> None:
         read_scan(mesh(np.eye(3)[[0, 0, 0]], np.array([[0, 1, 2]])))
 
 
-def test_too_many_triangles_are_refused_or_read_as_points(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_triangles_are_refused_or_read_as_points(tmp_path: Path) -> None:
     mesh().export(tmp_path / "ball.ply")
     mesh().export(tmp_path / "ball.stl")
     mesh().export(tmp_path / "ball.obj")
-    monkeypatch.setattr(module, "MAX_TRIANGLES", 100)
-    scan = read_scan(tmp_path / "ball.ply")
+    limits = Limits(triangles=100)
+    scan = read_scan(tmp_path / "ball.ply", limits=limits)
     assert scan.surface.is_cloud and any("only the vertices" in note for note in scan.notes)
     for name in ("ball.stl", "ball.obj"):
         with pytest.raises(MeshInputError, match="triangles; expected at most 100"):
-            read_scan(tmp_path / name)
+            read_scan(tmp_path / name, limits=limits)

@@ -42,6 +42,8 @@ OPTIONAL = {
     "cuda-python": "tensorrt-rtx",
     "usd-core": "usd",
     "scipy": "mesh",
+    "DracoPy": "gltf",
+    "meshoptimizer": "gltf",
     "trimesh": "mesh",
     "matplotlib": "plot",
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from topos_rt.errors import MeshInputError
+from topos_rt.formats.damage import damage_refused
+from topos_rt.formats.limits import LIMITS, Limits
 
-MAX_POINTS = 50_000_000
 KEPT_POINTS = 200_000
 _MAX_HEADER = 1 << 16
 _BLOCK = 1 << 18  # rows read at once
@@ -26,8 +26,6 @@ _NPY_READERS: dict[tuple[int, int], Callable[[IO[bytes]], Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_NPY_ERRORS = (ValueError, EOFError, OSError, SyntaxError, TypeError, zipfile.BadZipFile, zlib.error,
-               NotImplementedError, RuntimeError, MemoryError, RecursionError)  # fmt: skip
 _PLY_TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
     "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
@@ -45,34 +43,27 @@ class CloudFile:
     total: int  # points in the file; `points` may be a seeded subset of them
 
 
-def read_npz(path: Path, what: str) -> CloudFile:
+def read_npz(path: Path, what: str, limits: Limits = LIMITS) -> CloudFile:
     """Read `points` [P,3] and, where present, `normals` [P,3]; other arrays are ignored.
 
     Raises MeshInputError for a damaged file, missing or misshapen arrays, types that are not numbers, NaN, or
     more than 50 million points.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            if "points.npy" not in names:
-                inside = ", ".join(sorted(n.removesuffix(".npy") for n in names)[:8]) or "nothing"
-                raise MeshInputError(what, got=f"arrays: {inside}", expected="'points' [P,3] in it")
-            total, points = _npy_rows(archive, "points", what, None)
-            normals = None
-            if "normals.npy" in names:
-                _, normals = _npy_rows(archive, "normals", what, total)
-            return CloudFile(points, normals, total)
-    except MeshInputError:
-        raise
-    except _NPY_ERRORS as error:
-        raise MeshInputError(
-            what,
-            got=f"damaged contents ({error or type(error).__name__})",
-            expected="an .npz file as numpy.savez writes it",
-        ) from error
+    with damage_refused(what, "an .npz file as numpy.savez writes it"), zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        if "points.npy" not in names:
+            inside = ", ".join(sorted(n.removesuffix(".npy") for n in names)[:8]) or "nothing"
+            raise MeshInputError(what, got=f"arrays: {inside}", expected="'points' [P,3] in it")
+        total, points = _npy_rows(archive, "points", what, None, limits)
+        normals = None
+        if "normals.npy" in names:
+            _, normals = _npy_rows(archive, "normals", what, total, limits)
+        return CloudFile(points, normals, total)
 
 
-def _npy_rows(archive: zipfile.ZipFile, name: str, what: str, rows: int | None) -> tuple[int, np.ndarray]:
+def _npy_rows(
+    archive: zipfile.ZipFile, name: str, what: str, rows: int | None, limits: Limits
+) -> tuple[int, np.ndarray]:
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
@@ -84,7 +75,7 @@ def _npy_rows(archive: zipfile.ZipFile, name: str, what: str, rows: int | None) 
         if len(shape) != 2 or shape[1] != 3 or (rows is not None and shape[0] != rows):
             expected = "[P,3]" if rows is None else f"[{rows},3], one for each point"
             raise MeshInputError(what, got=f"'{name}' of shape {list(shape)}", expected=expected)
-        count = check_count(shape[0], what)
+        count = limits.check("points", shape[0], what, "thin it out")
         if member.file_size != stream.tell() + count * 3 * dtype.itemsize:
             raise ValueError(f"'{name}' has {member.file_size} bytes for {count} points")
         chosen = _chosen(count)
@@ -130,7 +121,7 @@ class PlyHeader:
     length: int  # bytes of the header
 
 
-def read_ply_header(path: Path, what: str) -> PlyHeader:
+def read_ply_header(path: Path, what: str, limits: Limits = LIMITS) -> PlyHeader:
     """Read the header alone. Raises MeshInputError where it is damaged or a count exceeds the limit."""
     with path.open("rb") as file:
         data = file.read(_MAX_HEADER)
@@ -158,7 +149,7 @@ def read_ply_header(path: Path, what: str) -> PlyHeader:
     except (LookupError, ValueError, TypeError) as error:
         _damaged(what, f"a PLY header with {error}", ".ply")
     for kind, count in counts.items():
-        check_count(count, what, kind)
+        limits.check("points", count, f"{what}: {kind}", "thin it out")
     return PlyHeader(order, counts, vertex, stop)
 
 
@@ -206,15 +197,6 @@ def _ascii_blocks(
         except ValueError as error:
             _damaged(what, f"lines that are not {len(names)} numbers ({error})", ".ply")
         yield start, dict(zip(names, rows.T, strict=True))
-
-
-def check_count(count: int, what: str, kind: str = "point") -> int:
-    """Return a count that a file claims, as an int. Raises MeshInputError if it exceeds the limit."""
-    if count > MAX_POINTS:
-        raise MeshInputError(
-            what, got=f"{count:,} entries ({kind})", expected=f"at most {MAX_POINTS:,}", fix="thin it out"
-        )
-    return int(count)
 
 
 def _chosen(count: int) -> np.ndarray:

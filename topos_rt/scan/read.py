@@ -20,18 +20,17 @@ from topos_rt.flow.settings import check_seed
 from topos_rt.formats import cloud_reader as cloudfile
 from topos_rt.formats import mesh_reader as meshfile
 from topos_rt.formats.cloud_reader import CloudFile
+from topos_rt.formats.limits import LIMITS, Limits
 from topos_rt.head.normals import unit_vectors
 from topos_rt.scan.points import MIN_POINTS
 from topos_rt.scan.surface import Surface, estimate_normals
 
 SUFFIXES = (*meshfile.SUFFIXES, ".npz")
 POINTS = 50_000  # drawn from a mesh, or kept from a cloud
-MAX_TRIANGLES = 5_000_000
 # Name -> metres.
 INPUT_UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _TALLEST, _SMALLEST = 1.0, 0.03  # metres; a head outside this range is in other units
 _USUAL = 0.1, 0.7  # metres; the size of a head, with or without shoulders
-_STL_HEADER, _STL_TRIANGLE = 84, 50
 _READABLE = f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
 
 
@@ -47,7 +46,12 @@ class Scan:
 
 
 def read_scan(
-    source: str | os.PathLike[str] | Any, *, units: str = "m", count: int = POINTS, seed: int = 0
+    source: str | os.PathLike[str] | Any,
+    *,
+    units: str = "m",
+    count: int = POINTS,
+    seed: int = 0,
+    limits: Limits = LIMITS,
 ) -> Scan:
     """Read a mesh or a point cloud of a head.
 
@@ -57,6 +61,7 @@ def read_scan(
         units: the unit of length of the file: "m", "cm" or "mm".
         count: how many points to draw from a mesh, evenly by area, or to keep from a cloud; 16 to 50 million.
         seed: draws those points.
+        limits: the largest sizes that a file may declare.
 
     Meshes may be open, non-manifold and in several parts; only their surface counts. Their normals are those
     of the faces; a cloud without normals gets estimated ones. Where the normals point inwards on the
@@ -70,7 +75,7 @@ def read_scan(
     """
     metres = choose(units, INPUT_UNITS, "unit of length")
     count, seed = _checked_count(count), check_seed(seed)
-    surface, notes = read_surface(source, metres)
+    surface, notes = read_surface(source, metres, limits)
     samples = surface.sample(count, seed)
     normals = samples.normals
     if normals is None:
@@ -84,7 +89,9 @@ def read_scan(
     return Scan(samples.points, normals, surface, tuple(notes), tuple(_unlikely_size(surface.points, units)))
 
 
-def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> tuple[Surface, list[str]]:
+def read_surface(
+    source: str | os.PathLike[str] | Any, metres: float = 1.0, limits: Limits = LIMITS
+) -> tuple[Surface, list[str]]:
     """Return a mesh or a cloud, with its coordinates multiplied by `metres`, and notes on what was found.
 
     Sources and errors are those of `read_scan`.
@@ -93,23 +100,21 @@ def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> t
     if not isinstance(source, str | os.PathLike):
         if hasattr(source, "vertices") and not hasattr(source, "faces"):
             return _cloud(CloudFile(*_array(source.vertices), len(source.vertices)), metres, notes, "cloud")
-        return _meshed(source, metres), notes
+        return _meshed(source, metres, limits)
     path = Path(source)
     what = f"cannot use {path}"
     suffix = _checked_suffix(path, what)
     try:
         if suffix == ".npz":
-            return _cloud(cloudfile.read_npz(path, what), metres, notes, what)
+            return _cloud(cloudfile.read_npz(path, what, limits), metres, notes, what)
         if suffix == ".ply":
-            header = cloudfile.read_ply_header(path, what)
+            header = cloudfile.read_ply_header(path, what, limits)
             faces = header.counts.get("face", 0)
-            if faces > MAX_TRIANGLES:
-                notes.append(f"{faces:,} faces, more than {MAX_TRIANGLES:,}: only the vertices are used")
-            if not 0 < faces <= MAX_TRIANGLES:
+            if faces > limits.triangles:
+                notes.append(f"{faces:,} faces, more than {limits.triangles:,}: only the vertices are used")
+            if not 0 < faces <= limits.triangles:
                 return _cloud(cloudfile.read_ply_points(path, header, what), metres, notes, what)
-        if suffix == ".stl":
-            _check_stl(path, what)
-        return _meshed(path, metres), notes
+        return _meshed(path, metres, limits)
     except OSError as error:
         raise MeshInputError(what, got=error.strerror or error, expected="a readable file") from error
 
@@ -119,8 +124,8 @@ def _checked_count(count: int) -> int:
         number = -1 if isinstance(count, bool) else operator.index(count)
     except TypeError:
         number = -1
-    if not MIN_POINTS <= number <= cloudfile.MAX_POINTS:
-        expected = f"a whole number from {MIN_POINTS} to {cloudfile.MAX_POINTS:,}"
+    if not MIN_POINTS <= number <= LIMITS.points:
+        expected = f"a whole number from {MIN_POINTS} to {LIMITS.points:,}"
         raise OptionError("number of points", got=repr(count)[:40], expected=expected)
     return number
 
@@ -138,31 +143,11 @@ def _checked_suffix(path: Path, what: str) -> str:
     return suffix
 
 
-def _check_stl(path: Path, what: str) -> None:
-    """Refuse a binary STL with too many triangles before it is read: its size gives their number."""
-    count = (path.stat().st_size - _STL_HEADER) // _STL_TRIANGLE
-    with path.open("rb") as file:
-        told = int.from_bytes(file.read(_STL_HEADER)[80:], "little")
-    if told == count and count > MAX_TRIANGLES:
-        raise MeshInputError(
-            what,
-            got=f"{count:,} triangles",
-            expected=f"at most {MAX_TRIANGLES:,}",
-            fix="decimate it, or save its points as PLY",
-        )
-
-
-def _meshed(source: Any, metres: float) -> Surface:
-    found = meshfile.read_mesh(source)
+def _meshed(source: Any, metres: float, limits: Limits) -> tuple[Surface, list[str]]:
+    found = meshfile.read_mesh(source, limits=limits)
     triangles = found.topology.triangles
-    if len(triangles) > MAX_TRIANGLES:
-        raise MeshInputError(
-            "mesh",
-            got=f"{len(triangles):,} triangles",
-            expected=f"at most {MAX_TRIANGLES:,}",
-            fix="decimate it, or save its points as PLY",
-        )
-    return Surface(found.positions.astype(np.float64) * metres, triangles)
+    limits.check("triangles", len(triangles), "mesh", "decimate it, or save its points as PLY")
+    return Surface(found.positions.astype(np.float64) * metres, triangles), list(found.notes)
 
 
 def _cloud(found: CloudFile, metres: float, notes: list[str], what: str) -> tuple[Surface, list[str]]:
