@@ -88,7 +88,18 @@ def test_no_backend(one_model, monkeypatch, examine):
     assert (code, found["auto"]) == (1, None)
     assert found["problems"] == [{"problem": "no backend works here", "fix": "pip install onnxruntime"}]
     told = [line.split() for line in text.splitlines()]
-    assert ["onnxruntime", "does", "not", "work:", "no", "module;", "fix:", "pip", "install", "onnxruntime"] in told
+    assert [
+        "onnxruntime",
+        "does",
+        "not",
+        "work:",
+        "no",
+        "module;",
+        "fix:",
+        "pip",
+        "install",
+        "onnxruntime",
+    ] in told
     assert "finds none that works" in text
 
 

@@ -179,7 +179,10 @@ class Rig:
                 binding=binding,
                 **arrays,
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except MeshInputError:
+            raise
+        # ValueError: JSON that is none, or a number of thousands of digits; RecursionError: deep JSON.
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise BundleError(
                 f"rig file {Path(path).name}",
                 got=f"no valid {error}",
