@@ -57,13 +57,13 @@ DEPENDENCIES = {"filelock", "numpy", "onnxruntime", "PIL", "platformdirs", "safe
 OPTIONAL = {
     "DracoPy",
     "cuda",
+    "mapbox_earcut",
     "matplotlib",
     "meshoptimizer",
     "pxr",
     "scipy",
     "tensorrt",
     "tensorrt_rtx",
-    "trimesh",
 }
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from topos_rt.errors import MeshInputError
 from topos_rt.formats import cloud_reader as cloudfile
-from topos_rt.formats.cloud_reader import read_npz, read_ply_header, read_ply_points
+from topos_rt.formats.cloud_reader import read_npz, read_ply_points
+from topos_rt.formats.ply_header import read_ply_header
 
 DRAW = np.random.default_rng(3)
 POINTS, NORMALS = DRAW.normal(size=(40, 3)), DRAW.normal(size=(40, 3))

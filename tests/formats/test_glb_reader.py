@@ -289,7 +289,7 @@ def test_triangles_with_a_repeated_corner_are_left_out_and_counted(tmp_path: Pat
     more = np.concatenate([TRIANGLES, [[1, 1, 2], [3, 4, 3]]])
     mesh = read(tmp_path, plain(POINTS, more))
     assert_same(mesh)
-    assert mesh.notes == ("2 polygons with a repeated corner left out",)
+    assert mesh.notes == ("2 polygons without three different corners left out",)
 
 
 def test_instances_and_mirrors_face_outwards(tmp_path: Path) -> None:

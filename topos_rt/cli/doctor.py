@@ -44,7 +44,7 @@ OPTIONAL = {
     "scipy": "mesh",
     "DracoPy": "gltf",
     "meshoptimizer": "gltf",
-    "trimesh": "mesh",
+    "mapbox-earcut": "mesh",
     "matplotlib": "plot",
 }
 # Errors that a native package may raise on import when it does not fit the machine or the other packages.

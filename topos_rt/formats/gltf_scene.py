@@ -15,6 +15,7 @@ import numpy as np
 from topos_rt.formats import gltf_primitive
 from topos_rt.formats.gltf_file import GltfFile
 from topos_rt.formats.gltf_primitive import Primitive
+from topos_rt.formats.mesh_file import left_out
 
 _BLOCK = 1 << 15  # vertices whose matrices are blended at once
 
@@ -47,13 +48,13 @@ def placed(file: GltfFile) -> tuple[list[Placed], list[str]]:
     _check_sizes(file, groups)
     world = _world(file)
     found: list[Placed] = []
-    left_out: dict[str, int] = {}
+    others: dict[str, int] = {}
     dropped = 0
     for (mesh, skin, weights), users in groups.items():
         for entry in file.entry("meshes", mesh)["primitives"]:
             kind = gltf_primitive.POINTS_AND_LINES.get(entry.get("mode", 4))
             if kind is not None:
-                left_out[kind] = left_out.get(kind, 0) + len(users)
+                others[kind] = others.get(kind, 0) + len(users)
                 continue
             primitive = gltf_primitive.read(file, entry, weights)
             dropped += primitive.dropped * len(users)
@@ -61,10 +62,8 @@ def placed(file: GltfFile) -> tuple[list[Placed], list[str]]:
                 found.append(_skinned(file, primitive, skin, world))
             else:
                 found.append(_instances(primitive, world[users if skin is None else users[:1]]))
-    notes += [f"{count:,} primitives of {kind} left out" for kind, count in left_out.items()]
-    if dropped:
-        notes.append(f"{dropped:,} polygons with a repeated corner left out")
-    return found, notes
+    notes += [f"{count:,} primitives of {kind} left out" for kind, count in others.items()]
+    return found, [*notes, *left_out(dropped)]
 
 
 def _in_scene(file: GltfFile) -> list[int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.head.normals import unit_vectors, vertex_normals
-from topos_rt.head.topology import Topology
+from topos_rt.formats.limits import Limits
+from topos_rt.formats.polygons import distinct, triangulated
+from topos_rt.head.normals import unit_vectors
+from topos_rt.head.topology import MAX_CORNERS, Topology
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +22,17 @@ class MeshFile:
 
     topology: Topology
     positions: np.ndarray  # [V,3] float32, the file's units and axes
-    normals: np.ndarray | None  # [V,3] float32, unit length; None when some corner lacks one
+    normals: np.ndarray | None  # [V,3] float32, unit length; None where the file lacks some
     notes: tuple[str, ...] = ()  # what was left out
+
+    @cached_property
+    def triangles(self) -> np.ndarray:
+        """The vertex ids of triangles that cover the polygons, [F,3] int32, whether these are convex or not.
+
+        `topology.triangles` are fans, which cover convex polygons only.
+        """
+        sizes, corners = self.topology.polygon_sizes, self.topology.polygon_vertices
+        return corners[triangulated(sizes, corners, self.positions)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +41,7 @@ class Part:
 
     positions: np.ndarray  # [v,3]
     triangles: np.ndarray  # [f,3] integers
-    normals: np.ndarray | None = None  # [v,3], of any length; None has them made from the triangles
+    normals: np.ndarray | None = None  # [v,3], of any length, where the file has them
     uvs: np.ndarray | None = None  # [v,2], origin bottom left
 
 
@@ -47,10 +59,8 @@ def joined(parts: Sequence[Part], what: str, notes: Sequence[str] = ()) -> MeshF
         [(part.triangles + start).reshape(-1) for part, start in zip(parts, starts, strict=True)]
     ).astype(np.int32)
     positions = [finite(part.positions, f"{what}: positions") for part in parts]
-    normals = [
-        vertex_normals(some, part.triangles) if part.normals is None else unit_vectors(part.normals)
-        for part, some in zip(parts, positions, strict=True)
-    ]
+    own = [part.normals for part in parts if part.normals is not None]
+    normals = unit_vectors(np.concatenate(own)) if len(own) == len(parts) else None
     mapped = any(part.uvs is not None for part in parts)
     uvs = np.zeros((0, 2), np.float32)
     if mapped:
@@ -70,7 +80,39 @@ def joined(parts: Sequence[Part], what: str, notes: Sequence[str] = ()) -> MeshF
         corners.copy() if mapped else np.zeros(0, np.int32),
         uvs,
     )
-    return MeshFile(topology, np.concatenate(positions), np.concatenate(normals), tuple(notes))
+    return MeshFile(topology, np.concatenate(positions), normals, tuple(notes))
+
+
+def polygons_to_part(
+    sizes: np.ndarray, corners: np.ndarray, positions: np.ndarray, what: str, limits: Limits
+) -> tuple[Part, tuple[str, ...]]:
+    """Return the surface of polygons, and notes on those that were left out.
+
+    sizes: [P] corners of each; corners: [sum of sizes] vertex ids, not yet checked; positions: [V,3].
+
+    Raises MeshInputError for ids out of range, polygons of more than 255 corners and too many triangles.
+    """
+    if sizes.size and int(sizes.max()) > MAX_CORNERS:
+        raise MeshInputError(
+            what, got=f"a polygon of {int(sizes.max())} corners", expected=f"3 to {MAX_CORNERS}"
+        )
+    limits.check("triangles", int((np.maximum(sizes, 2) - 2).sum()), what)
+    if corners.size and not 0 <= int(corners.min()) <= int(corners.max()) < len(positions):
+        raise MeshInputError(
+            what,
+            got=f"vertex {int(corners.min())}..{int(corners.max())} in a face",
+            expected=f"0..{len(positions) - 1}",
+            fix="export the mesh again",
+        )
+    polygons = distinct(sizes, corners, positions)
+    ids = corners[polygons.corners]
+    triangles = ids[triangulated(polygons.sizes, ids, positions)]
+    return Part(positions, triangles), left_out(polygons.dropped)
+
+
+def left_out(dropped: int) -> tuple[str, ...]:
+    """Return the note on polygons without three different corners; none where there were none."""
+    return (f"{dropped:,} polygons without three different corners left out",) if dropped else ()
 
 
 def refuse_no_polygons(what: str, notes: Sequence[str] = ()) -> NoReturn:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from topos_rt.errors import MeshInputError, MissingExtraError
+from topos_rt.errors import MeshInputError
 from topos_rt.formats.glb_reader import read_glb
 from topos_rt.formats.limits import LIMITS, Limits
 from topos_rt.formats.mesh_file import MeshFile, Part, finite, joined
 from topos_rt.formats.obj_reader import read_obj
-
-# What trimesh's readers are known to raise on damaged files, besides OSError.
-_READER_ERRORS = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, EOFError,
-    MemoryError, NameError, NotImplementedError, RecursionError, struct.error,
-)  # fmt: skip
+from topos_rt.formats.off_reader import read_off
+from topos_rt.formats.ply_reader import read_ply
+from topos_rt.formats.stl_reader import read_stl
 
 
 def read_mesh(source: str | os.PathLike[str] | Any, *, limits: Limits = LIMITS) -> MeshFile:
     """Read a mesh from a path, or convert a trimesh.Trimesh or trimesh.Scene.
 
     OBJ keeps its polygons and UVs. The other formats arrive triangulated; the triangles of an STL share no
-    vertices. OFF, PLY and STL need trimesh (`pip install 'topos-rt[mesh]'`).
+    vertices. Polygons that are not convex need mapbox-earcut (`pip install 'topos-rt[mesh]'`) to be cut into
+    triangles, compressed GLBs the extra `gltf`.
 
     Raises MeshInputError when the file is missing, empty, damaged, of another format or above the limits, or
     the mesh has no polygons, bad indices, degenerate polygons or positions that are not finite;
@@ -69,26 +66,6 @@ def _checked_suffix(path: Path, what: str) -> str:
     status, suffix = path.stat(), path.suffix.lower()
     check_kind(suffix, status, what, SUFFIXES, _READABLE, "convert it to OBJ")
     return suffix
-
-
-def _read_with_trimesh(path: Path, what: str, limits: Limits) -> MeshFile:
-    suffix = path.suffix.lower()
-    try:
-        import trimesh
-    except ImportError as error:
-        raise MissingExtraError.needs(f"reading {suffix} files", "mesh") from error
-    try:
-        # process=False: merged or reordered vertices would no longer be the file's
-        loaded = trimesh.load(path, process=False)
-    except FileNotFoundError:
-        raise
-    except _READER_ERRORS as error:
-        raise MeshInputError(
-            what,
-            got=f"damaged contents ({error or type(error).__name__})",
-            expected=f"a complete {suffix} file",
-        ) from error
-    return _from_trimesh(loaded, what)
 
 
 def _from_trimesh(mesh: Any, what: str) -> MeshFile:
@@ -135,9 +112,9 @@ def _part(mesh: Any, what: str, matrix: np.ndarray) -> Part:
 READERS: dict[str, Callable[[Path, str, Limits], MeshFile]] = {
     ".obj": read_obj,
     ".glb": read_glb,
-    ".off": _read_with_trimesh,
-    ".ply": _read_with_trimesh,
-    ".stl": _read_with_trimesh,
+    ".off": read_off,
+    ".ply": read_ply,
+    ".stl": read_stl,
 }
 SUFFIXES = tuple(READERS)
 _READABLE = f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"

@@ -21,6 +21,7 @@ from topos_rt.formats import cloud_reader as cloudfile
 from topos_rt.formats import mesh_reader as meshfile
 from topos_rt.formats.cloud_reader import CloudFile
 from topos_rt.formats.limits import LIMITS, Limits
+from topos_rt.formats.ply_header import read_ply_header
 from topos_rt.head.normals import unit_vectors
 from topos_rt.scan.points import MIN_POINTS
 from topos_rt.scan.surface import Surface, estimate_normals
@@ -86,7 +87,7 @@ def read_scan(
         notes.append("the surface faces inwards: turned inside out")
     if surface.is_cloud and len(surface.points) > count:
         notes.append(f"{count:,} of the points used")
-    return Scan(samples.points, normals, surface, tuple(notes), tuple(_unlikely_size(surface.points, units)))
+    return Scan(samples.points, normals, surface, tuple(notes), tuple(_unlikely_size(surface, units)))
 
 
 def read_surface(
@@ -108,11 +109,11 @@ def read_surface(
         if suffix == ".npz":
             return _cloud(cloudfile.read_npz(path, what, limits), metres, notes, what)
         if suffix == ".ply":
-            header = cloudfile.read_ply_header(path, what, limits)
-            faces = header.counts.get("face", 0)
+            header = read_ply_header(path, what, limits)
+            faces = header.count("face")
             if faces > limits.triangles:
                 notes.append(f"{faces:,} faces, more than {limits.triangles:,}: only the vertices are used")
-            if not 0 < faces <= limits.triangles:
+            if not header.has_faces or faces > limits.triangles:
                 return _cloud(cloudfile.read_ply_points(path, header, what), metres, notes, what)
         return _meshed(path, metres, limits)
     except OSError as error:
@@ -145,7 +146,7 @@ def _checked_suffix(path: Path, what: str) -> str:
 
 def _meshed(source: Any, metres: float, limits: Limits) -> tuple[Surface, list[str]]:
     found = meshfile.read_mesh(source, limits=limits)
-    triangles = found.topology.triangles
+    triangles = found.triangles
     limits.check("triangles", len(triangles), "mesh", "decimate it, or save its points as PLY")
     return Surface(found.positions.astype(np.float64) * metres, triangles), list(found.notes)
 
@@ -177,9 +178,9 @@ def _look_inwards(points: np.ndarray, normals: np.ndarray) -> bool:
     return float(np.einsum("nk,nk->", normals, points - middle)) < 0
 
 
-def _unlikely_size(points: np.ndarray, units: str) -> list[str]:
+def _unlikely_size(surface: Surface, units: str) -> list[str]:
     """Return a warning where the size is not that of a head, about 0.23 m tall in whatever direction."""
-    size = float(np.ptp(points, axis=0).max())
+    size = surface.size
     if _SMALLEST <= size <= _TALLEST:
         return []
     plain = size / INPUT_UNITS[units]

@@ -56,6 +56,12 @@ class Surface:
         return len(self.triangles) == 0
 
     @cached_property
+    def size(self) -> float:
+        """The longest side of the box around the surface; vertices without triangles do not count."""
+        points = self.points if self.is_cloud else self._corners.reshape(-1, 3)
+        return float(np.ptp(points, axis=0).max())
+
+    @cached_property
     def _corners(self) -> np.ndarray:
         """The corners of the triangles, [F,3,3]."""
         return self.points[self.triangles]

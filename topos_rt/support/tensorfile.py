@@ -11,8 +11,8 @@ import numpy as np
 from topos_rt.errors import BundleError
 from topos_rt.support.files import write_atomic
 
-# What safetensors raises, besides its own error: TypeError and AttributeError for number types that NumPy lacks
-# (BF16, F8), the others for shapes that no array can have.
+# What safetensors raises, besides its own error: TypeError and AttributeError for number types that NumPy
+# lacks (BF16, F8), the others for shapes that no array can have.
 _READER_ERRORS = (TypeError, AttributeError, ValueError, OverflowError, MemoryError)
 
 
