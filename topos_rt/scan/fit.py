@@ -20,6 +20,7 @@ from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import Networks
 from topos_rt.scan.alignment import Target, align, register
 from topos_rt.scan.points import boxed, checked_points, random_subset
+from topos_rt.scan.spatial_hash import ranks
 from topos_rt.scan.surface import Samples, Surface, kd_tree
 from topos_rt.scan.visible import outer_triangles
 from topos_rt.support.arrays import Array
@@ -116,7 +117,7 @@ class Cloud:
     def __init__(self, points: np.ndarray, normals: np.ndarray) -> None:
         self.samples = Samples(points, normals)
         self.tree = kd_tree(points)
-        draw = np.random.Generator(np.random.Philox(0)).permutation(len(points))
+        draw = ranks(points, seed=1)
         few = draw[: _REGISTERED[1]]
         self.few = Target(Samples(points[few], normals[few]))
         some = draw[:_ALIGNED]

@@ -64,9 +64,9 @@ def read_scan(
         seed: draws those points.
         limits: the largest sizes that a file may declare.
 
-    Meshes may be open, non-manifold and in several parts; only their surface counts. Their normals are those
-    of the faces; a cloud without normals gets estimated ones. Where the normals point inwards on the
-    whole, all are flipped.
+    Meshes may be open, non-manifold and in several parts; only their surface counts, not its order in the
+    file. Their normals are those of the faces; a cloud without normals gets estimated ones. Where the normals
+    point inwards on the whole, all are flipped.
 
     Raises:
         MeshInputError: the file is missing, empty, damaged, of another format or too large; it has no
@@ -77,7 +77,7 @@ def read_scan(
     metres = choose(units, INPUT_UNITS, "unit of length")
     count, seed = _checked_count(count), check_seed(seed)
     surface, notes = read_surface(source, metres, limits)
-    samples = surface.sample(count, seed)
+    samples = surface.scattered(count, seed)
     normals = samples.normals
     if normals is None:
         normals = estimate_normals(samples.points)
