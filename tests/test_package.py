@@ -44,6 +44,7 @@ PUBLIC = [
     "OptionError",
     "OutputError",
     "Rig",
+    "ScanWarning",
     "Topology",
     "ToposError",
     "__version__",

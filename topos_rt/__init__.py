@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         OptionError,
         OutputError,
+        ScanWarning,
         ToposError,
     )
     from topos_rt.flow.solvers import SOLVERS
@@ -55,6 +56,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "Rig",
+    "ScanWarning",
     "Topology",
     "ToposError",
     "__version__",
@@ -79,6 +81,7 @@ _MODULES = {
     "OutputError": "errors",
     "Rig": "head.rig",
     "SOLVERS": "flow.solvers",
+    "ScanWarning": "errors",
     "Topology": "head.topology",
     "ToposError": "errors",
     "compare": "scan.metrics",

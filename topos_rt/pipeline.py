@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,6 +13,7 @@ import numpy as np
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.engines.contract import BuildCallback, Value
+from topos_rt.errors import ScanWarning
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
@@ -227,16 +229,21 @@ class HeadPipeline(Closing):
             callback: as in a call; called before every stage.
 
         Raises:
-            MeshInputError: the points or normals cannot be used or, with align, are not a head.
+            MeshInputError: the points or normals cannot be used or, unless passes is 1, are not a head.
             OptionError: a seed or number of passes out of range.
             MissingExtraError: SciPy is not installed.
             Cancelled: the callback returned False.
             BackendError: an engine failed.
+
+        Warns:
+            ScanWarning: without align, the scan would fit a head much better if it were turned.
         """
         tracker, passes = Tracker(callback), check_passes(passes)
         seed = None if seed is None else check_seed(seed)
         fit = Fit(self.bundle, self._networks, tracker)
         latent, logvar, placement = fit.run(points, normals, passes, bool(align))
+        for warning in fit.warnings:
+            warnings.warn(warning, ScanWarning, stacklevel=2)
         if seed is not None:
             latent += np.exp(logvar / 2) * noise(seed, latent.shape)
         about = self._origin() | {"seed": seed, "passes": passes, "aligned": bool(align)}

@@ -66,12 +66,22 @@ def test_what_faces_inwards_is_turned_and_said(tmp_path: Path) -> None:
     assert read_scan(tmp_path / "cloud.npz").notes == ()
 
 
-def test_normals_without_length_are_estimated_and_said(tmp_path: Path) -> None:
-    normals = HEAD.normals.copy()
-    normals[5] = 0
+def test_only_normals_without_length_are_estimated_and_said(tmp_path: Path) -> None:
+    normals = 3 * HEAD.normals.copy()
+    normals[5:400:7] = 0
     np.savez(tmp_path / "cloud.npz", points=HEAD.positions, normals=normals)
     scan = read_scan(tmp_path / "cloud.npz")
-    assert any("no length" in note for note in scan.notes)
+    assert scan.notes == (f"57 of {len(normals)} normals have no length: these are estimated",)
+    expected = {
+        tuple(point): normal for point, normal in zip(HEAD.positions.tolist(), HEAD.normals, strict=True)
+    }
+    told = np.array([expected[tuple(point)] for point in scan.points.tolist()])
+    cosines = (scan.normals * told).sum(1)
+    assert np.count_nonzero(cosines < 1 - 1e-6) <= 57
+    assert cosines.min() > 0.95
+    np.savez(tmp_path / "cloud.npz", points=HEAD.positions, normals=0 * normals)
+    scan = read_scan(tmp_path / "cloud.npz")
+    assert scan.notes[0] == "the normals have no length" and "estimated" in scan.notes[1]
     assert (scan.normals * scan.points).sum(1).min() > 0
 
 

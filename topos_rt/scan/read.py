@@ -24,7 +24,7 @@ from topos_rt.formats.limits import LIMITS, Limits
 from topos_rt.formats.ply_header import read_ply_header
 from topos_rt.head.normals import unit_vectors
 from topos_rt.scan.points import MIN_POINTS
-from topos_rt.scan.surface import Surface, estimate_normals
+from topos_rt.scan.surface import Surface, estimate_normals, filled_normals
 
 SUFFIXES = (*meshfile.SUFFIXES, ".npz")
 POINTS = 50_000  # drawn from a mesh, or kept from a cloud
@@ -160,8 +160,13 @@ def _cloud(found: CloudFile, metres: float, notes: list[str], what: str) -> tupl
         notes.append(f"{len(found.points):,} of {found.total:,} points read")
     normals = found.normals
     if normals is not None and not normals.any(1).all():
-        notes.append("some normals have no length: all are estimated")
-        normals = None
+        bare = int(np.count_nonzero(~normals.any(1)))
+        if bare == len(normals):
+            notes.append("the normals have no length")
+            normals = None
+        else:
+            notes.append(f"{bare:,} of {len(normals):,} normals have no length: these are estimated")
+            normals = filled_normals(found.points, normals)
     normals = None if normals is None else unit_vectors(normals).astype(np.float64)
     return Surface(found.points * metres, np.zeros((0, 3), np.int64), normals), notes
 

@@ -24,6 +24,20 @@ def ranks(points: np.ndarray, seed: int = 0) -> np.ndarray:
     return order
 
 
+def thinned(points: np.ndarray, seed: int = 0, cells: int = 40) -> np.ndarray:
+    """Return the ids of one point [n,3] in each cell of a coarse grid, in a random order.
+
+    They lie about evenly on a surface, however dense a scan is in some parts.
+
+    cells: how many fit along the longest side of the box around the points.
+    """
+    order = ranks(points, seed)
+    low, size = boxed_by(points)
+    grid = np.minimum((points[order] - low) * (cells / size), cells - 1).astype(np.int64)
+    _, first = np.unique(grid @ [cells * cells, cells, 1], return_index=True)
+    return order[np.sort(first)]
+
+
 def hashes(points: np.ndarray, seed: int = 0, box: tuple[np.ndarray, float] | None = None) -> np.ndarray:
     """Return a random number [n] uint64 for each point [n,3], the same for all in one cell.
 

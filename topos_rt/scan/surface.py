@@ -292,6 +292,24 @@ def estimate_normals(points: np.ndarray) -> np.ndarray:
     return np.asarray(normals * turn[parts][:, None])
 
 
+def filled_normals(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Return the normals [n,3] of a cloud [n,3], with those that are zero estimated from the points around.
+
+    Each is the direction of least variance of the 16 nearest points, on the side of the nearest normal that
+    is not zero. Some normal must not be zero.
+    """
+    bare = np.flatnonzero(~normals.any(1))
+    known = np.flatnonzero(normals.any(1))
+    _, near = kd_tree(points).query(points[bare], min(NEIGHBOURS, len(points)))
+    around = points[near] - points[near].mean(1, keepdims=True)
+    found = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
+    _, nearest = kd_tree(points[known]).query(points[bare])
+    away = _dot(found, normals[known[nearest]]) < 0
+    result = np.array(normals, np.float64)
+    result[bare] = np.where(away[:, None], -found, found)
+    return result
+
+
 def _agreeing(near: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each point's connected part, and the sign that makes its normal agree with its neighbours."""
     from scipy.sparse import csr_matrix
