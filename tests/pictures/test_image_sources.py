@@ -184,7 +184,7 @@ def spoiled(value):
         ),
         (Image.new("RGB", (1, 1)), "1 × 1 pixels"),
         (Image.new("La", (20, 20)), "colour mode La"),
-        (Image.open(io.BytesIO(animation("GIF"))), "an animation or a stack of 3 frames"),
+        (Image.open(io.BytesIO(animation("GIF"))), "an animation or a stack of several frames"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

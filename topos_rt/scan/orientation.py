@@ -34,10 +34,10 @@ def orientation(scan: Samples, head: Samples) -> Orientation:
     Both need normals, and both are samples in random order.
     """
     few, aim = _first(scan, _POINTS), Target(_first(head, 3 * _POINTS))
-    middles = [np.median(samples.points, axis=0) for samples in (few, aim)]
+    middles = [np.median(points, axis=0) for points in (few.points, aim.points)]
     sizes = [
-        float(np.median(np.linalg.norm(samples.points - middle, axis=1))) or 1.0
-        for samples, middle in zip((few, aim), middles, strict=True)
+        float(np.median(np.linalg.norm(points - middle, axis=1))) or 1.0
+        for points, middle in zip((few.points, aim.points), middles, strict=True)
     ]
     scale = sizes[1] / sizes[0]
     starts = [Similarity(scale, turn, middles[1] - scale * turn @ middles[0]) for turn in right_angles()]
