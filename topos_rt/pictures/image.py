@@ -126,6 +126,8 @@ def _open_file(source: object, name: str) -> Iterator[IO[bytes]]:
         if status.st_size == 0:
             raise ImageError(f"cannot use the image {name}", got="an empty file", expected=_READABLE)
         file = path.open("rb")
+    except ImageError:  # it is a ValueError too
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"cannot use the image {name}", got="no such file", fix="check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
