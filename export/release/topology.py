@@ -52,6 +52,11 @@ def read_topology(
             f"--topology {directory}", "no such directory", "the release's data folder", fix="check the path"
         )
     mesh = read_mesh(directory / files.mesh)
+    if not mesh.as_written:  # good enough for a scan, but not for the topology of all heads
+        what = f"{directory / files.mesh}"
+        _refuse(
+            what, "polygons with the same vertex twice", "distinct corners", fix="remove degenerate polygons"
+        )
     vertices, normals = _read_template(directory / files.vertices, mesh, note)
     edges = _read_edges(directory / files.edges, mesh.topology, note)
     clusters = _read_clusters(directory / files.clusters, files.depth)

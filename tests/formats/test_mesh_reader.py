@@ -242,6 +242,8 @@ def test_a_repeated_corner_is_taken_out_and_the_rest_stays(tmp_path: Path) -> No
     mesh = read_text(tmp_path, FOUR + "vt 0 0\nvt 1 1\n" + faces)
     assert polygons(mesh.topology) == [[0, 1, 2], [0, 1, 2], [1, 2, 3], [0, 1, 3]]
     assert mesh.notes == ("2 polygons without three different corners left out",)
+    assert not mesh.as_written
+    assert read_text(tmp_path, FOUR + "f 1 2 3 4").as_written
 
 
 def test_sizes_are_checked_while_a_file_is_read(tmp_path: Path) -> None:

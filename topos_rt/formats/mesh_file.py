@@ -24,6 +24,7 @@ class MeshFile:
     positions: np.ndarray  # [V,3] float32, the file's units and axes
     normals: np.ndarray | None  # [V,3] float32, unit length; None where the file lacks some
     notes: tuple[str, ...] = ()  # what was left out
+    as_written: bool = True  # False for an OBJ that has polygons with a vertex twice
 
     @cached_property
     def triangles(self) -> np.ndarray:

@@ -172,6 +172,7 @@ class ObjReader:
         self._check_ids("UV", uv_ids, len(uvs))
         self._check_ids("normal", normal_ids, len(self.vectors["vn"]) // 3)
         polygons = distinct(np.array(self.sizes), vertex_ids, positions)
+        as_written = np.array_equal(polygons.corners, np.arange(len(vertex_ids)))
         notes = left_out(polygons.dropped)
         if not len(polygons.sizes):
             refuse_no_polygons(self.what, notes)
@@ -190,7 +191,7 @@ class ObjReader:
             uvs,
         )
         normals = self._normals(vertex_ids, normal_ids, len(positions))
-        return MeshFile(topology, positions, normals, notes)
+        return MeshFile(topology, positions, normals, notes, as_written)
 
     def _normals(self, vertex_ids: np.ndarray, normal_ids: np.ndarray, count: int) -> np.ndarray | None:
         if (normal_ids == _ABSENT).any():
