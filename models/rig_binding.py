@@ -163,6 +163,8 @@ def near_regressor(
                 continue
             offsets = (template[ids] - joint).astype(np.float64)
             scale = np.abs(offsets).max()
+            if not 0 < scale < np.inf:  # a joint that is nowhere, or vertices that are all where it is
+                continue
             system = np.vstack([np.ones(len(ids)), offsets.T / scale])
             try:
                 weights = np.linalg.pinv(system, rcond=1e-6) @ [1.0, 0, 0, 0]

@@ -50,6 +50,7 @@ PUBLIC = [
     "OptionError",
     "OutputError",
     "Rig",
+    "ScanWarning",
     "Smoothing",
     "Topology",
     "ToposError",
@@ -63,7 +64,17 @@ PUBLIC = [
 ]
 # Import names by where they may be used: anywhere, or only inside the function that needs the extra.
 DEPENDENCIES = {"filelock", "numpy", "onnxruntime", "PIL", "platformdirs", "safetensors"}
-OPTIONAL = {"cuda", "matplotlib", "pxr", "scipy", "tensorrt", "tensorrt_rtx", "trimesh"}
+OPTIONAL = {
+    "DracoPy",
+    "cuda",
+    "mapbox_earcut",
+    "matplotlib",
+    "meshoptimizer",
+    "pxr",
+    "scipy",
+    "tensorrt",
+    "tensorrt_rtx",
+}
 
 
 def python(code, *flags):
@@ -153,7 +164,7 @@ def test_the_hard_dependencies_are_those_of_the_cpu_path():
 def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
-    users = {"tensorrt-rtx", "tensorrt", "usd", "mesh", "plot"}
+    users = {"tensorrt-rtx", "tensorrt", "usd", "gltf", "mesh", "plot"}
     makers = {"export", "compare", "face", "training", "baselines", "fuzz", "test"}
     assert set(EXTRAS) == users | makers
 

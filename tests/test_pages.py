@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import make_architecture
 import make_backend_tables
 import make_face_fit_tables
 import make_face_tables
+import make_file_tables
 import make_kernel_tables
 import make_picture_tables
 import make_retopology_tables
@@ -23,11 +25,12 @@ import pytest
 from pages import COMMANDS, RESULTS, bundled_digest, fault, filled, read, table
 
 from tests.benchmarks.command_lines import parsed
+from topos_rt.formats.limits import Limits
 
 SCRIPTS = [
-    make_architecture, make_backend_tables, make_face_fit_tables, make_face_tables, make_kernel_tables,
-    make_picture_tables, make_retopology_tables, make_rig_tables, make_rooms, make_sampling_tables,
-    make_tables, make_tracking_tables,
+    make_architecture, make_backend_tables, make_face_fit_tables, make_face_tables, make_file_tables,
+    make_kernel_tables, make_picture_tables, make_retopology_tables, make_rig_tables, make_rooms,
+    make_sampling_tables, make_tables, make_tracking_tables,
 ]  # fmt: skip
 
 
@@ -114,3 +117,7 @@ def test_the_page_on_rigs_claims_what_the_results_say() -> None:
     assert ours["eyes"]["max_mm"] < 0.01 < plain["eyes"]["max_mm"]
     assert ours["stretch"] < plain["stretch"]
     assert result["joints"]["vertices_per_joint"] == 32
+
+
+def test_the_page_on_files_has_every_limit() -> None:
+    assert list(make_file_tables._MEANINGS) == [field.name for field in dataclasses.fields(Limits)]

@@ -1,6 +1,7 @@
 """`mini` makes the heads that it made when `tests/data/heads.json` was recorded.
 
-The record is older than the rooms of `topos_rt/`: the code before that move wrote it.
+The record of the generated heads is older than the rooms of `topos_rt/`: the code before that move wrote it.
+Retopologized heads were recorded again when points came to be chosen by where they lie.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         OptionError,
         OutputError,
+        ScanWarning,
         ToposError,
     )
     from topos_rt.faces.camera import Camera
@@ -68,6 +69,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "Rig",
+    "ScanWarning",
     "Smoothing",
     "Topology",
     "ToposError",
@@ -101,6 +103,7 @@ _MODULES = {
     "OutputError": "errors",
     "Rig": "head.rig",
     "SOLVERS": "flow.solvers",
+    "ScanWarning": "errors",
     "Smoothing": "faces.one_euro",
     "Topology": "head.topology",
     "ToposError": "errors",

@@ -107,6 +107,10 @@ class BackendError(ToposError, RuntimeError):
     """An inference engine failed."""
 
 
+class ScanWarning(UserWarning):
+    """A scan that can be used, but probably not as it was meant. `warnings` shows it; it is no error."""
+
+
 class Cancelled(ToposError):
     """A progress callback asked to stop."""
 

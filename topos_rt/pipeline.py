@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, overload
@@ -13,7 +14,7 @@ import numpy as np
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.engines.contract import BuildCallback
-from topos_rt.errors import InputError, OptionError
+from topos_rt.errors import InputError, OptionError, ScanWarning
 from topos_rt.faces.face import Face
 from topos_rt.faces.finder import MOST_FACES, FaceFinder
 from topos_rt.faces.networks import FaceNetworks
@@ -264,16 +265,21 @@ class HeadPipeline(Closing):
             callback: as in a call; called before every stage.
 
         Raises:
-            MeshInputError: the points or normals cannot be used or, with align, are not a head.
+            MeshInputError: the points or normals cannot be used or, unless passes is 1, are not a head.
             OptionError: a seed or number of passes out of range.
             MissingExtraError: SciPy is needed but not installed.
             Cancelled: the callback returned False.
             BackendError: an engine failed.
+
+        Warns:
+            ScanWarning: without align, the scan would fit a head much better if it were turned.
         """
         tracker, passes = Tracker(callback), check_passes(passes)
         seed = None if seed is None else check_seed(seed)
         fit = Fit(self.bundle, self._networks, tracker)
         latent, logvar, placement = fit.run(points, normals, passes, bool(align))
+        for warning in fit.warnings:
+            warnings.warn(warning, ScanWarning, stacklevel=2)
         if seed is not None:
             latent += np.exp(logvar / 2) * noise(seed, latent.shape)
         about = self._origin() | {"seed": seed, "passes": passes, "aligned": bool(align)}

@@ -11,7 +11,8 @@ import numpy as np
 
 from export.release.config import TopologyFiles
 from topos_rt.errors import MeshInputError
-from topos_rt.formats.mesh_reader import MeshFile, read_mesh
+from topos_rt.formats.mesh_file import MeshFile
+from topos_rt.formats.mesh_reader import read_mesh
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.topology import Topology
 from topos_rt.support.npyfile import read_arrays
@@ -51,6 +52,11 @@ def read_topology(
             f"--topology {directory}", "no such directory", "the release's data folder", fix="check the path"
         )
     mesh = read_mesh(directory / files.mesh)
+    if not mesh.as_written:  # good enough for a scan, but not for the topology of all heads
+        what = f"{directory / files.mesh}"
+        _refuse(
+            what, "polygons with the same vertex twice", "distinct corners", fix="remove degenerate polygons"
+        )
     vertices, normals = _read_template(directory / files.vertices, mesh, note)
     edges = _read_edges(directory / files.edges, mesh.topology, note)
     clusters = _read_clusters(directory / files.clusters, files.depth)

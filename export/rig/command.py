@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from export.rig.gltf import Character, read_character
 from models.rig_binding import RigSource, near_regressor
-from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.errors import MeshInputError, OptionError, one_line
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
@@ -58,7 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
     out = bundle.path / (bundle.manifest.rig or _RIG_FILE) if inside else arguments.out
     check_writable(out)
-    rig = make_rig(read_character(arguments.character), bundle.topology)
+    character = read_character(arguments.character)
+    rig = make_rig(character, bundle.topology)
     if inside:
         name = out.relative_to(bundle.path).as_posix()
         with replacing(bundle.path, keep=True) as staging:
@@ -68,6 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
         rig.save(out)
     binding = rig.binding
     assert binding is not None
+    for note in character.notes:
+        print(one_line(f"{arguments.character}: {note}"), file=sys.stderr)
     print(
         f"{out}: {len(rig.joint_names)} joints, {len(rig.shape_names)} blendshapes,"
         f" {int(binding.parts.max())} rigid parts, {len(binding.contact_pairs)} contacts"

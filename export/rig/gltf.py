@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import MeshInputError
+from topos_rt.formats import gltf_primitive
+from topos_rt.formats.damage import damage_refused
+from topos_rt.formats.gltf_file import EXPECTED, GltfFile
+from topos_rt.formats.gltf_primitive import Primitive
+from topos_rt.formats.gltf_scene import inverse_binds, parents_first
+from topos_rt.formats.limits import LIMITS, Limits, read_whole
 
-_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
-_MAX_BYTES = 512 * 2**20
-# Reading a file that breaks the specification may raise any of these.
-_DAMAGE = (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError, struct.error)
+_BASES = {"base", "basis", "neutral", "rest"}  # what exporters call the shape at rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,190 +32,172 @@ class Character:
     skin: np.ndarray  # [W,J] float64, rows sum to one
     shape_names: tuple[str, ...]
     shapes: np.ndarray  # [S,W,3] float64
+    notes: tuple[str, ...] = ()  # what its owner should know of
 
 
-def read_character(path: Path) -> Character:
+def read_character(path: Path, limits: Limits = LIMITS) -> Character:
     """Read a GLB.
 
-    Raises MeshInputError for a file that cannot be read, or without one mesh that has skin and morph targets.
+    The mesh may be quantized or compressed, as for `topos_rt.read_scan`. Blendshapes are named by
+    `targetNames` in the extras of the mesh or of a primitive, else by the names of their accessors.
+
+    Raises MeshInputError for a file that cannot be read, or without one mesh that has skin and morph targets;
+    MissingExtraError for a compressed file without the package that decodes it.
     """
     what = f"cannot use {path}"
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= _MAX_BYTES else b""
+        data = read_whole(path, what, limits)
     except (OSError, ValueError) as error:
+        if isinstance(error, MeshInputError):
+            raise
         reason = getattr(error, "strerror", None) or str(error)
         raise MeshInputError(what, got=reason, expected="a .glb file") from error
-    if size > _MAX_BYTES:
-        limit = f"at most {_MAX_BYTES // 2**20} MiB"
-        raise MeshInputError(what, got=f"{size / 2**20:.0f} MiB", expected=limit)
-    try:
-        return _Reader(data, what).character()
-    except MeshInputError:
-        raise
-    except _DAMAGE as error:
-        raise MeshInputError(
-            what,
-            got=f"damaged contents ({type(error).__name__}: {error})",
-            expected="a complete .glb file",
-            fix="export it again",
-        ) from error
+    with damage_refused(what, EXPECTED):
+        return _character(GltfFile(data, what, limits))
 
 
-class _Reader:
-    def __init__(self, data: bytes, what: str) -> None:
-        self._what = what
-        if data[:4] != b"glTF":
-            self._refuse("a file that is no binary glTF", "a .glb file", "export as glTF Binary")
-        length, kind = struct.unpack_from("<I4s", data, 12)
-        if struct.unpack_from("<I", data, 4)[0] != 2 or kind != b"JSON":
-            self._refuse("another version of glTF", "version 2")
-        self._json: dict[str, Any] = json.loads(data[20 : 20 + length])
-        self._binary = data[28 + length :]
-        packed = set(self._json.get("extensionsRequired", []))
-        if packed:
-            self._refuse(
-                f"a file that needs {', '.join(sorted(packed))}",
-                "plain glTF 2.0",
-                "export without compression",
-            )
+def _character(file: GltfFile) -> Character:
+    node = _mesh_node(file)
+    mesh, skin = file.entry("meshes", node["mesh"]), file.entry("skins", node["skin"])
+    entries = mesh["primitives"]
+    counts = {len(entry.get("targets", [])) for entry in entries}
+    if counts == {0}:
+        file.refuse("a mesh without morph targets", "blendshapes as morph targets", "export with shape keys")
+    if len(counts) > 1:
+        file.refuse("primitives with different morph targets", "the same for all")
+    count = counts.pop()
+    _check_sizes(file, entries, len(skin["joints"]), count)
+    parts = [_primitive(file, entry) for entry in entries]
+    starts = np.cumsum([0, *(len(part.positions) for part in parts)])[:-1]
+    names, parents, places, order = _skeleton(file, skin)
+    shapes, notes = _shape_names(file, mesh, count)
+    uvs = [part.uvs for part in parts if part.uvs is not None]
+    return Character(
+        positions=np.concatenate([part.positions for part in parts]),
+        uvs=np.concatenate(uvs) if len(uvs) == len(parts) else None,
+        triangles=np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=True)]),
+        joint_names=names,
+        joint_parents=parents,
+        joint_positions=places,
+        skin=np.concatenate([_dense_skin(part, len(order)) for part in parts])[:, order],
+        shape_names=shapes,
+        shapes=np.concatenate([_shapes(file, entry) for entry in entries], 1),
+        notes=tuple(notes),
+    )
 
-    def character(self) -> Character:
-        node = self._mesh_node()
-        mesh, skin = self._json["meshes"][node["mesh"]], self._json["skins"][node["skin"]]
-        primitives = mesh["primitives"]
-        counts = {len(primitive.get("targets", [])) for primitive in primitives}
-        if counts == {0}:
-            self._refuse(
-                "a mesh without morph targets", "blendshapes as morph targets", "export with shape keys"
-            )
-        if len(counts) > 1:
-            self._refuse("primitives with different morph targets", "the same for all")
-        parts = [self._primitive(primitive, len(skin["joints"])) for primitive in primitives]
-        starts = np.cumsum([0, *(len(part["positions"]) for part in parts)])[:-1]
-        triangles = [part["triangles"] + start for part, start in zip(parts, starts, strict=True)]
-        whole = {key: [part[key] for part in parts] for key in parts[0]}
-        mapped = all(uvs is not None for uvs in whole["uvs"])
-        names, parents, places, order = self._skeleton(skin)
-        count = counts.pop()
-        told = mesh.get("extras", {}).get("targetNames", [])
-        shapes = tuple(map(str, told)) if len(told) == count else tuple(f"shape{i}" for i in range(count))
-        return Character(
-            positions=np.concatenate(whole["positions"]),
-            uvs=np.concatenate(whole["uvs"]) if mapped else None,
-            triangles=np.concatenate(triangles),
-            joint_names=names,
-            joint_parents=parents,
-            joint_positions=places,
-            skin=np.concatenate(whole["skin"])[:, order],
-            shape_names=shapes,
-            shapes=np.concatenate(whole["shapes"], 1),
-        )
 
-    def _mesh_node(self) -> dict[str, Any]:
-        """Return the one node that has a mesh and a skin."""
-        nodes = self._json.get("nodes", [])
-        if not any("mesh" in node for node in nodes):
-            self._refuse("no mesh", "a skinned mesh")
-        skinned: list[dict[str, Any]] = [node for node in nodes if "mesh" in node and "skin" in node]
-        if not skinned:
-            self._refuse("a mesh without skin", "a mesh bound to a skeleton", "export with its armature")
-        if len(skinned) > 1:
-            self._refuse(f"{len(skinned)} skinned meshes", "one", "join them before export")
-        return skinned[0]
+def _mesh_node(file: GltfFile) -> dict[str, Any]:
+    """Return the one node that has a mesh and a skin."""
+    nodes: list[dict[str, Any]] = file.document.get("nodes", [])
+    if not any("mesh" in node for node in nodes):
+        file.refuse("no mesh", "a skinned mesh")
+    skinned = [node for node in nodes if "mesh" in node and "skin" in node]
+    if not skinned:
+        file.refuse("a mesh without skin", "a mesh bound to a skeleton", "export with its armature")
+    if len(skinned) > 1:
+        file.refuse(f"{len(skinned)} skinned meshes", "one", "join them before export")
+    return skinned[0]
 
-    def _primitive(self, primitive: dict[str, Any], joints: int) -> dict[str, Any]:
-        if primitive.get("mode", 4) != 4:
-            self._refuse("points, lines or strips", "triangles")
-        attributes = primitive["attributes"]
-        positions = self._values(attributes["POSITION"])
-        count = len(positions)
-        indices = self._values(primitive["indices"]) if "indices" in primitive else np.arange(count)
-        skin = np.zeros((count, joints))
-        for number in range(8):
-            if f"JOINTS_{number}" not in attributes:
-                break
-            ids, weights = (self._values(attributes[f"{kind}_{number}"]) for kind in ("JOINTS", "WEIGHTS"))
-            np.add.at(skin, (np.arange(count)[:, None], ids.astype(np.int64)), weights)
-        sums = skin.sum(1, keepdims=True)
-        if not (sums > 0).all():
-            self._refuse("vertices without skin weights", "a weight for every vertex", "bind all vertices")
-        uvs = None
-        if "TEXCOORD_0" in attributes:  # glTF counts v from the top of the image
-            uvs = self._values(attributes["TEXCOORD_0"]) * [1, -1] + [0, 1]
-        shapes = [
-            self._values(target["POSITION"]) if "POSITION" in target else np.zeros((count, 3))
-            for target in primitive["targets"]
+
+def _check_sizes(file: GltfFile, entries: list[dict[str, Any]], joints: int, shapes: int) -> None:
+    """Check, before any is made, how large the arrays of the character will be."""
+    sizes = [gltf_primitive.size(file, entry) for entry in entries]
+    vertices, triangles = (sum(column) for column in zip(*sizes, strict=True))
+    file.limits.check("vertices", vertices, file.what)
+    file.limits.check("triangles", triangles, file.what)
+    for numbers in (vertices * joints, vertices * shapes):
+        file.limits.check("rig_values", numbers, file.what, "leave out what is no head")
+
+
+def _primitive(file: GltfFile, entry: dict[str, Any]) -> Primitive:
+    if entry.get("mode", 4) in gltf_primitive.POINTS_AND_LINES:
+        file.refuse("points or lines", "triangles")
+    part = gltf_primitive.read(file, entry)
+    if part.weights is None or not part.weights.any(1).all():
+        file.refuse("vertices without skin weights", "a weight for every vertex", "bind all vertices")
+    return part
+
+
+def _dense_skin(part: Primitive, joints: int) -> np.ndarray:
+    """Return the weights of a primitive for each of the skin's joints, [v,J]."""
+    assert part.joints is not None and part.weights is not None
+    skin = np.zeros((len(part.positions), joints))
+    ids = np.where(part.weights > 0, part.joints, 0)
+    np.add.at(skin, (np.arange(len(skin))[:, None], ids), part.weights)
+    return skin
+
+
+def _shapes(file: GltfFile, entry: dict[str, Any]) -> np.ndarray:
+    """Return the offsets [S,v,3] of the morph targets of a primitive."""
+    count, _ = gltf_primitive.size(file, entry)
+    return np.stack(
+        [
+            gltf_primitive.offsets(file, target["POSITION"], count)
+            if "POSITION" in target
+            else np.zeros((count, 3))
+            for target in entry["targets"]
         ]
-        triangles = indices.astype(np.int64).reshape(-1, 3)
-        if triangles.size and not 0 <= triangles.min() <= triangles.max() < count:
-            raise ValueError("an index out of range")
-        return {
-            "positions": positions,
-            "triangles": triangles,
-            "skin": skin / sums,
-            "uvs": uvs,
-            "shapes": np.stack(shapes),
-        }
+    )
 
-    def _skeleton(self, skin: dict[str, Any]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, list[int]]:
-        """Return names, parents and positions of the joints, parents first, and their places in the skin."""
-        nodes, joints = self._json["nodes"], skin["joints"]
-        above = {child: i for i, node in enumerate(nodes) for child in node.get("children", [])}
-        place = {node: i for i, node in enumerate(joints)}
-        parents: list[int] = []
-        depth: list[int] = []
-        for joint in joints:
-            chain = [joint]
-            while chain[-1] in above and len(chain) <= len(nodes):
-                chain.append(above[chain[-1]])
-            known = [node for node in chain[1:] if node in place]
-            parents.append(place[known[0]] if known else -1)
-            depth.append(len(known))
-        order = list(range(len(joints)))
-        if any(parent >= joint for joint, parent in enumerate(parents)):  # else the file's order will do
-            order.sort(key=lambda joint: depth[joint])
-        rank = {joint: i for i, joint in enumerate(order)} | {-1: -1}
-        if "inverseBindMatrices" in skin:
-            binds = self._values(skin["inverseBindMatrices"]).reshape(-1, 4, 4)
-            places = np.linalg.inv(binds)[
-                :, 3, :3
-            ]  # matrices are stored by columns: the last row is the translation
-        else:
-            self._refuse("a skin without inverse bind matrices", "the bind pose of every joint")
-        names = [str(nodes[joints[joint]].get("name", f"joint{joint}")) for joint in order]
-        names = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
-        return (tuple(names), np.array([rank[parents[joint]] for joint in order]), places[order], order)
 
-    def _values(self, index: int) -> np.ndarray:
-        """Return the values [n] or [n,width] float64 of an accessor: strided, normalised or sparse."""
-        accessor = self._json["accessors"][index]
-        component, count, width = accessor["componentType"], accessor["count"], _WIDTHS[accessor["type"]]
-        values = np.zeros((count, width))
-        if "bufferView" in accessor:
-            values = self._raw(accessor["bufferView"], accessor.get("byteOffset", 0), component, count, width)
-        if "sparse" in accessor:
-            sparse = accessor["sparse"]
-            ids, new, some = sparse["indices"], sparse["values"], sparse["count"]
-            rows = self._raw(ids["bufferView"], ids.get("byteOffset", 0), ids["componentType"], some, 1)
-            changed = self._raw(new["bufferView"], new.get("byteOffset", 0), component, some, width)
-            values[rows[:, 0].astype(np.int64)] = changed
-        if accessor.get("normalized"):
-            values = np.maximum(values / np.iinfo(_TYPES[component]).max, -1)
-        if not np.isfinite(values).all():
-            raise ValueError("a number that is not finite")
-        return values if width > 1 else values[:, 0]
+def _shape_names(file: GltfFile, mesh: dict[str, Any], count: int) -> tuple[tuple[str, ...], list[str]]:
+    """Return the names of the blendshapes, from wherever an exporter has put them, and notes."""
+    first = mesh["primitives"][0]
+    told = [str(name) for name in _extra(mesh) or _extra(first)]
+    if not told:
+        accessors = [target.get("POSITION") for target in first["targets"]]
+        entries = [{} if number is None else file.entry("accessors", number) for number in accessors]
+        told = [str(entry["name"]) for entry in entries if "name" in entry]
+        told = told if len(set(told)) == count else []
+    if len(told) == count + 1 and told[0].lower() in _BASES:
+        told = told[1:]
+    if len(told) > count:
+        file.refuse(f"{len(told)} names for {count} blendshapes", "one for each", "export it again")
+    notes = []
+    if len(told) < count:
+        numbered = [f"shape{number}" for number in range(len(told), count)]
+        notes = [
+            f"no names for {len(numbered)} of {count} blendshapes: they are called {numbered[0]} and so on"
+        ]
+        told += numbered
+    return _unique(told), notes
 
-    def _raw(self, view_index: int, offset: int, component: int, count: int, width: int) -> np.ndarray:
-        view, dtype = self._json["bufferViews"][view_index], np.dtype(_TYPES[component])
-        if view.get("buffer", 0) != 0 or "uri" in self._json["buffers"][0]:
-            self._refuse("data outside of the file", "all data in the .glb", "export as glTF Binary")
-        row = dtype.itemsize * width
-        stride, start = view.get("byteStride", row), view.get("byteOffset", 0) + offset
-        if count < 1 or start < 0 or stride < row or start + (count - 1) * stride + row > len(self._binary):
-            raise ValueError("an accessor past the end of the file")
-        table = np.ndarray((count, width), dtype, self._binary, start, (stride, dtype.itemsize))
-        return table.astype(np.float64)
 
-    def _refuse(self, got: str, expected: str, fix: str | None = None) -> None:
-        raise MeshInputError(self._what, got=got, expected=expected, fix=fix)
+def _extra(entry: dict[str, Any]) -> list[Any]:
+    extras = entry.get("extras", {})
+    names = extras.get("targetNames", []) if isinstance(extras, dict) else []
+    return names if isinstance(names, list) else []
+
+
+def _unique(names: list[str]) -> tuple[str, ...]:
+    return tuple(name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names))
+
+
+def _skeleton(
+    file: GltfFile, skin: dict[str, Any]
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, list[int]]:
+    """Return names, parents and positions of the joints, parents first, and their places in the skin."""
+    joints: list[int] = skin["joints"]
+    nodes = [file.entry("nodes", joint) for joint in joints]
+    place = {node: i for i, node in enumerate(joints)}
+    # Node -> the nearest joint at or above it, as its place in the skin.
+    nearest: dict[int, int] = {}
+    parents = [-1] * len(joints)
+    order = []
+    for node in parents_first(file):
+        above = nearest.get(node, -1)
+        if node in place:
+            parents[place[node]] = above
+            order.append(place[node])
+        for child in file.document["nodes"][node].get("children", []):
+            nearest[child] = place.get(node, above)
+    if len(order) < len(joints):
+        raise ValueError("a joint twice in a skin")
+    if not any(parent >= joint for joint, parent in enumerate(parents)):
+        order = list(range(len(joints)))  # the file's own order will do
+    rank = {joint: i for i, joint in enumerate(order)} | {-1: -1}
+    if "inverseBindMatrices" not in skin:
+        file.refuse("a skin without inverse bind matrices", "the bind pose of every joint")
+    places = np.linalg.inv(inverse_binds(file, skin))[:, :3, 3]
+    names = [str(nodes[joint].get("name", f"joint{joint}")) for joint in order]
+    return _unique(names), np.array([rank[parents[joint]] for joint in order]), places[order], order

@@ -124,6 +124,21 @@ def test_eval_of_a_mesh_and_its_copy_and_of_a_larger_one(capfd: pytest.CaptureFi
     assert report["vertices"] is None and report["normal_consistency"] is None
 
 
+@pytest.mark.parametrize("order", [("large.ply", "scan.obj"), ("scan.obj", "large.ply")])
+def test_eval_of_other_units_says_so_and_compares_few_points(
+    order: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", *order, "--json"]) == 0
+    out, err = capfd.readouterr()
+    report = json.loads(out)
+    assert report["samples"] == [1000, 1000]
+    across = [f"{240 if name == 'large.ply' else 0.24:.3g}" for name in order]
+    assert f"PRED is {across[0]} m across and GT {across[1]} m, both taken as m" in report["warnings"][0]
+    assert err.count("topos-rt: warning: ") == 2
+    assert main(["eval", "scan.obj", "scan.ply", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["warnings"] == []
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -16,6 +16,7 @@ from export.__main__ import main
 from export.rig.command import make_rig, match
 from export.rig.gltf import Character, read_character
 from models.rig_binding import contacts, near_regressor, rigid_parts
+from tests.formats.glbs import container
 from tests.meshes import QUADS, ball, ball_rig, bundled_head, cube, cube_topology
 from topos_rt.errors import MeshInputError
 from topos_rt.formats import write_glb
@@ -166,7 +167,7 @@ def two_meshes(document: dict[str, Any]) -> None:
 
 
 def compressed(document: dict[str, Any]) -> None:
-    document["extensionsRequired"] = ["KHR_draco_mesh_compression"]
+    document["extensionsRequired"] = ["KHR_mesh_quantization", "OWN_folding"]
 
 
 def lines(document: dict[str, Any]) -> None:
@@ -196,11 +197,11 @@ def wrong_view(document: dict[str, Any]) -> None:
         (no_targets, "got a mesh without morph targets"),
         (no_mesh, "got no mesh"),
         (two_meshes, "got 2 skinned meshes; expected one; fix: join them"),
-        (compressed, "got a file that needs KHR_draco_mesh_compression"),
-        (lines, "got points, lines or strips"),
+        (compressed, "got a file that needs OWN_folding; expected glTF 2.0 with the extensions KHR_mesh_q"),
+        (lines, "got points or lines"),
         (no_binds, "got a skin without inverse bind matrices"),
         (outside, "got data outside of the file"),
-        (too_long, "got damaged contents"),
+        (too_long, "got 1,000,000,000 vertices; expected at most 15,000,000"),
         (wrong_view, "got damaged contents"),
     ],
 )
@@ -299,3 +300,169 @@ def test_rig_and_cube_do_not_fit() -> None:
     rig: Rig = ball_rig()
     with pytest.raises(MeshInputError, match="the head to fit a rig to"):
         fit_rig(rig, cube().positions)
+
+
+# every kind of file
+
+
+def names_of_a_primitive(document: dict[str, Any]) -> None:
+    mesh = document["meshes"][0]
+    mesh["primitives"][0]["extras"] = mesh.pop("extras")
+
+
+def names_of_accessors(document: dict[str, Any]) -> None:
+    mesh = document["meshes"][0]
+    names = mesh.pop("extras")["targetNames"]
+    for name, target in zip(names, mesh["primitives"][0]["targets"], strict=True):
+        document["accessors"][target["POSITION"]]["name"] = name
+
+
+def a_basis_more(document: dict[str, Any]) -> None:
+    document["meshes"][0]["extras"]["targetNames"].insert(0, "Basis")
+
+
+def one_name_short(document: dict[str, Any]) -> None:
+    document["meshes"][0]["extras"]["targetNames"].pop()
+
+
+def no_names(document: dict[str, Any]) -> None:
+    del document["meshes"][0]["extras"]
+
+
+def a_name_too_many(document: dict[str, Any]) -> None:
+    document["meshes"][0]["extras"]["targetNames"].append("more")
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "note"),
+    [
+        (names_of_a_primitive, ("turn", "close", "swell"), None),
+        (names_of_accessors, ("turn", "close", "swell"), None),
+        (a_basis_more, ("turn", "close", "swell"), None),
+        (one_name_short, ("turn", "close", "shape2"), "no names for 1 of 3 blendshapes"),
+        (no_names, ("shape0", "shape1", "shape2"), "no names for 3 of 3 blendshapes"),
+    ],
+)
+def test_names_of_blendshapes_wherever_they_are(
+    tmp_path: Path, change: Any, names: tuple[str, ...], note: str | None
+) -> None:
+    file = tmp_path / "named.glb"
+    file.write_bytes(changed(write_glb(rigged_ball()), change))
+    character = read_character(file)
+    assert character.shape_names == names
+    assert len(character.notes) == (note is not None)
+    assert note is None or note in character.notes[0]
+
+
+def test_more_names_than_blendshapes_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "named.glb"
+    file.write_bytes(changed(write_glb(rigged_ball()), a_name_too_many))
+    with pytest.raises(MeshInputError, match="got 4 names for 3 blendshapes; expected one for each"):
+        read_character(file)
+
+
+def test_the_command_tells_of_missing_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "named.glb", tmp_path / "rig.safetensors"
+    file.write_bytes(changed(write_glb(rigged_mini()), one_name_short))
+    assert main(["rig", str(file), "--bundle", "mini", "--out", str(out)]) == 0
+    assert "named.glb: no names for 1 of 52 blendshapes" in capsys.readouterr().err
+    assert Rig.load(out).shape_names[-1] == "shape51"
+
+
+def quantized(glb: bytes) -> bytes:
+    """Return the GLB of a rigged head with positions, offsets and weights as normalized integers.
+
+    Nodes cannot undo the quantization of a skinned mesh: its bind matrices do.
+    """
+    length = struct.unpack_from("<I", glb, 12)[0]
+    document, data = json.loads(glb[20 : 20 + length]), bytearray(glb[28 + length :])
+    primitive, scale = document["meshes"][0]["primitives"][0], 0.25
+
+    def floats(number: int) -> np.ndarray:
+        accessor = document["accessors"][number]
+        table = np.zeros((accessor["count"], 3), "<f4")
+        if "bufferView" in accessor:
+            start = document["bufferViews"][accessor["bufferView"]]["byteOffset"]
+            table = np.frombuffer(data, "<f4", 3 * len(table), start).reshape(-1, 3)
+        if "sparse" in accessor:
+            ids, values = accessor["sparse"]["indices"], accessor["sparse"]["values"]
+            places = [
+                document["bufferViews"][part["bufferView"]]["byteOffset"] + part["byteOffset"]
+                for part in (ids, values)
+            ]
+            count = accessor["sparse"]["count"]
+            rows = np.frombuffer(data, "<u2", count, places[0])
+            table[rows] = np.frombuffer(data, "<f4", 3 * count, places[1]).reshape(-1, 3)
+        return table
+
+    for place in (primitive["attributes"], *primitive["targets"]):
+        whole = np.rint(floats(place["POSITION"]) / scale * 32767).astype("<i2")
+        document["bufferViews"].append({"buffer": 0, "byteOffset": len(data), "byteLength": whole.nbytes})
+        document["accessors"].append(
+            {
+                "bufferView": len(document["bufferViews"]) - 1,
+                "componentType": 5122,
+                "normalized": True,
+                "count": len(whole),
+                "type": "VEC3",
+            }
+        )
+        place["POSITION"] = len(document["accessors"]) - 1
+        data += whole.tobytes() + bytes(-whole.nbytes % 4)
+    binds = document["accessors"][document["skins"][0]["inverseBindMatrices"]]
+    start = document["bufferViews"][binds["bufferView"]]["byteOffset"]
+    matrices = np.frombuffer(data, "<f4", 16 * binds["count"], start).reshape(-1, 4, 4).copy()
+    matrices[:, :3] *= scale  # stored by columns: the first three take x, y and z
+    data[start : start + matrices.nbytes] = matrices.tobytes()
+    document["buffers"] = [{"byteLength": len(data)}]
+    document["extensionsRequired"] = ["KHR_mesh_quantization"]
+    return container(json.dumps(document).encode(), bytes(data))
+
+
+def test_a_quantized_character_gives_the_same_rig(tmp_path: Path) -> None:
+    head = rigged_ball()
+    plain = make_rig(read_character(file_of(tmp_path, head)), head.topology)
+    file = tmp_path / "quantized.glb"
+    file.write_bytes(quantized(write_glb(head)))
+    rig = make_rig(read_character(file), head.topology)
+    assert rig.shape_names == plain.shape_names and rig.joint_names == plain.joint_names
+    placed, expected = (fit_rig(some, head.positions) for some in (rig, plain))
+    assert placed.joint_positions == pytest.approx(expected.joint_positions, abs=2e-5)
+    for name in rig.shape_names:
+        assert placed.shape(name) == pytest.approx(expected.shape(name), abs=4e-5)
+
+
+def giant(document: dict[str, Any]) -> None:
+    document["meshes"][0]["primitives"][0]["targets"] *= 100_000
+
+
+def many_joints(document: dict[str, Any]) -> None:
+    document["skins"][0]["joints"] *= 100_000
+
+
+@pytest.mark.parametrize("change", [giant, many_joints])
+def test_the_arrays_of_a_character_are_bounded(tmp_path: Path, change: Any) -> None:
+    file = tmp_path / "large.glb"
+    file.write_bytes(changed(write_glb(rigged_ball()), change))
+    with pytest.raises(MeshInputError, match="rig values; expected at most 50,000,000"):
+        read_character(file)
+
+
+def test_bind_matrices_that_cannot_be_inverted_are_refused(tmp_path: Path) -> None:
+    glb = bytearray(write_glb(rigged_ball()))
+    length = struct.unpack_from("<I", glb, 12)[0]
+    document = json.loads(glb[20 : 20 + length])
+    binds = document["accessors"][document["skins"][0]["inverseBindMatrices"]]
+    start = 28 + length + document["bufferViews"][binds["bufferView"]]["byteOffset"]
+    file = tmp_path / "flat.glb"
+    file.write_bytes(bytes(glb[:start]) + bytes(64) + bytes(glb[start + 64 :]))
+    with pytest.raises(MeshInputError, match="damaged contents"):
+        read_character(file)
+
+
+@pytest.mark.parametrize("joint", [np.full(3, np.nan), np.full(3, np.inf), np.full(3, 1e300)])
+def test_a_joint_that_is_nowhere_is_refused(joint: np.ndarray) -> None:
+    with pytest.raises(MeshInputError, match="a joint: got one at"):
+        near_regressor(joint, ball().positions.astype(np.float64), np.arange(40))
+    with pytest.raises(MeshInputError, match="a joint: got one at"):
+        near_regressor(np.zeros(3), np.zeros((300, 3)), np.arange(40))

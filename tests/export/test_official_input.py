@@ -203,7 +203,7 @@ CASES: dict[str, tuple[Callable[[Release], object], str]] = {
     "faces of another mesh": (
         change_array("faces.npy", lambda f: f[:-1]), r"got \d+ triangles; expected \d+",
     ),
-    "polygon with a repeated vertex": (repeated_corner, "polygon 0: got the same vertex twice"),
+    "polygon with a repeated vertex": (repeated_corner, "obj: got polygons with the same vertex twice"),
     "no mesh": (delete("template.obj"), "template.obj: got no such file"),
     "template of another mesh": (
         of_another_mesh("template_vertices.npz"), r"vertices: got float32 \[96, 3\]",

@@ -14,7 +14,8 @@ import pytest
 
 from topos_rt.errors import MeshInputError
 from topos_rt.formats import cloud_reader as cloudfile
-from topos_rt.formats.cloud_reader import read_npz, read_ply_header, read_ply_points
+from topos_rt.formats.cloud_reader import read_npz, read_ply_points
+from topos_rt.formats.ply_header import read_ply_header
 
 DRAW = np.random.default_rng(3)
 POINTS, NORMALS = DRAW.normal(size=(40, 3)), DRAW.normal(size=(40, 3))
@@ -125,7 +126,7 @@ BAD_NPZ = {
     "text": (b"0 0 0\n", "damaged contents"),
     "no points": (npz(vertices=GOOD), "got arrays: vertices; expected 'points'"),
     "empty archive": (npz(), "got arrays: nothing"),
-    "a claim of terabytes": (npz(points=npy((10**11, 3))), "100,000,000,000 entries"),
+    "a claim of terabytes": (npz(points=npy((10**11, 3))), "100,000,000,000 points"),
     "a claim beyond the file": (npz(points=npy((40_000_000, 3))), "damaged contents"),
     "too short": (npz(points=npy((20, 3), bytes(239))), "damaged contents"),
     "two columns": (npz(points=npy((20, 2), bytes(160))), r"'points' of shape \[20, 2\]; expected \[P,3\]"),
@@ -157,7 +158,7 @@ BAD_PLY = {
     "unknown format": (b"ply\nformat text 1.0\nelement vertex 3\nend_header\n", "PLY header"),
     "a word for a number": (b"ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "PLY header"),
     "negative": (ply(BINARY, XYZ, POINTS, -5), "negative count"),
-    "a claim of terabytes": (ply(BINARY, XYZ, POINTS, 10**12), "1,000,000,000,000 entries"),
+    "a claim of terabytes": (ply(BINARY, XYZ, POINTS, 10**12), "1,000,000,000,000 points"),
     "a claim beyond the file": (ply(BINARY, XYZ, POINTS, 41), "480 bytes for 41 points"),
     "ASCII beyond the file": (ply("ascii", XYZ, POINTS, 40_000), "bytes for 40000 points"),
     "lines too few": (ply("ascii", XYZ, POINTS, 45), "lines that are not 3 numbers"),

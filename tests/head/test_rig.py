@@ -173,3 +173,21 @@ def test_a_file_with_half_a_binding_is_refused(tmp_path: Path) -> None:
     write_tensors(path, tensors, metadata)
     with pytest.raises(BundleError, match=r"rig\.safetensors: got no valid 'binding.parts'"):
         Rig.load(path)
+
+
+NAMES = {
+    "no JSON": "{",
+    "deep JSON": "[" * 99_999,
+    "a number of 5,000 digits": '{"joints": [' + "9" * 5000 + '], "shapes": []}',
+    "a list": "[]",
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_names_that_are_none(names: str, tmp_path: Path) -> None:
+    ball_rig().save(tmp_path / "rig")
+    tensors, _ = read_tensors(tmp_path / "rig")
+    write_tensors(tmp_path / "bad", tensors, {"names": names})
+    with pytest.raises(BundleError, match="rig file bad: got no valid") as caught:
+        Rig.load(tmp_path / "bad")
+    assert len(str(caught.value)) < 400

@@ -184,7 +184,7 @@ def spoiled(value):
         ),
         (Image.new("RGB", (1, 1)), "1 × 1 pixels"),
         (Image.new("La", (20, 20)), "colour mode La"),
-        (Image.open(io.BytesIO(animation("GIF"))), "an animation or a stack of 3 frames"),
+        (Image.open(io.BytesIO(animation("GIF"))), "an animation or a stack of several frames"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -216,3 +216,15 @@ def test_a_damaged_file_is_either_read_or_refused(data):
 
 def test_only_decoders_without_helpers_are_used():
     assert set(image_module.FORMATS) == {"PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"}
+
+
+@pytest.mark.parametrize("kind", ["empty", "directory", "missing"])
+def test_a_message_holds_no_other_message(kind, tmp_path):
+    path = tmp_path / "face.jpg"
+    if kind == "empty":
+        path.touch()
+    elif kind == "directory":
+        path.mkdir()
+    with pytest.raises(ImageError) as caught:
+        load_image(path, SIZE, SIZE)
+    assert str(caught.value).count("cannot use the image") == 1

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.meshes import bundled_head
-from topos_rt.errors import Cancelled, MeshInputError, OptionError
+from topos_rt.errors import Cancelled, MeshInputError, OptionError, ScanWarning
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.model.bundle import Bundle
 from topos_rt.pipeline import HeadPipeline
-from topos_rt.scan.fit import Cloud, completed, framed, mean_head, outer_part, registered
+from topos_rt.scan.fit import Cloud, check_orientation, completed, framed, mean_head, outer_part, registered
 from topos_rt.scan.metrics import vertex_errors
+from topos_rt.scan.orientation import right_angles
+from topos_rt.scan.read import read_scan
 from topos_rt.scan.surface import Samples, Surface
 from topos_rt.support.progress import Progress
 from topos_rt.support.similarity import Similarity
@@ -158,3 +161,96 @@ def test_the_outside_has_no_tongue_and_most_of_the_skin() -> None:
     assert len(tongue & shown) < 0.1 * len(tongue)
     assert 0.5 < len(shown) / bundle.topology.num_vertices < 0.85
     assert Samples(*sampled(mean_head(bundle), 5)).points.shape == (5, 3)
+
+
+def test_the_same_surface_gives_the_same_head_in_every_file(
+    pipe: HeadPipeline, head: HeadMesh, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    order = draw.permutation(len(head.positions))
+    triangles = np.argsort(order)[head.triangles][draw.permutation(len(head.triangles))]
+
+    def obj(name: str, digits: int) -> None:
+        rows = [" ".join(f"{value:.{digits}f}" for value in row) for row in head.positions[order]]
+        faces = [" ".join(map(str, row)) for row in (triangles[:, [1, 2, 0]] + 1).tolist()]
+        text = "".join(f"v {row}\n" for row in rows) + "".join(f"f {face}\n" for face in faces)
+        (tmp_path / name).write_text(text)
+
+    obj("exact.obj", 20)
+    obj("rounded.obj", 8)
+    for suffix in ("ply", "glb"):
+        head.save(tmp_path / f"head.{suffix}")
+    found = {}
+    for path in sorted(tmp_path.iterdir()):
+        scan = read_scan(path)
+        found[path.name] = pipe.retopologize(scan.points, scan.normals).positions
+    expected = found["head.ply"]
+    assert np.array_equal(found["exact.obj"], expected)
+    # The joints of a GLB hold its vertices in their places up to rounding.
+    assert np.linalg.norm(found["head.glb"] - expected, axis=1).mean() < 5e-5
+    # 0.3 mm where samples hang on the order of triangles
+    assert np.linalg.norm(found["rounded.obj"] - expected, axis=1).mean() < 5e-5
+
+
+def turned(samples: tuple[np.ndarray, np.ndarray], rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return samples[0] @ rotation.T, samples[1] @ rotation.T
+
+
+def test_right_angles_are_all_rotations_of_a_cube() -> None:
+    turns = right_angles()
+    assert turns.shape == (24, 3, 3) and np.array_equal(turns[0], np.eye(3))
+    assert len({turn.tobytes() for turn in turns + 0.0}) == 24
+    assert np.linalg.det(turns) == pytest.approx(np.ones(24))
+
+
+def test_scans_on_their_side_are_warned_of_with_what_is_up(pipe: HeadPipeline, outside: Surface) -> None:
+    z_up = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # as in Blender: +Z up, facing -Y
+    samples = sampled(outside)
+    with pytest.warns(ScanWarning, match=r"with \+Z up and -Y in front; --align") as caught:
+        pipe.retopologize(*turned(samples, z_up), passes=2)
+    assert len(caught) == 1
+    scan = Cloud(*samples)
+    assert check_orientation(scan, mean_outside(pipe)) == []
+    for turn in right_angles()[1:]:
+        assert len(check_orientation(Cloud(*turned(samples, turn)), mean_outside(pipe))) == 1
+
+
+def mean_outside(pipe: HeadPipeline) -> Surface:
+    return Surface(mean_head(pipe.bundle).points, outer_part(pipe.bundle))
+
+
+def test_upright_scans_are_not_warned_of(pipe: HeadPipeline, head: HeadMesh, outside: Surface) -> None:
+    points, normals = sampled(outside)
+    tilt = np.radians(20)
+    nod = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    kinds = {
+        "outside": (points, normals),
+        "whole": (head.positions * STRETCH, head.normals),
+        "without neck": tuple(
+            part[points[:, 1] > np.quantile(points[:, 1], 0.3)] for part in (points, normals)
+        ),
+        "half": tuple(part[points[:, 0] > -0.02] for part in (points, normals)),
+        "nodding": turned((points, normals), nod),
+        "in millimetres": (points * 1000, normals),
+    }
+    for name, kind in kinds.items():
+        assert check_orientation(Cloud(*kind), mean_outside(pipe)) == [], name
+
+
+@pytest.mark.parametrize("shape", ["cube", "plane"])
+def test_what_is_no_head_is_refused_without_alignment_too(pipe: HeadPipeline, shape: str) -> None:
+    draw = np.random.default_rng(0)
+    points = draw.uniform(-0.5, 0.5, (6000, 3))
+    axis = draw.integers(0, 3 if shape == "cube" else 1, 6000)
+    side = draw.choice([-0.5, 0.5] if shape == "cube" else [0.5], 6000)
+    points[np.arange(6000), axis] = side
+    normals = np.zeros((6000, 3))
+    normals[np.arange(6000), axis] = np.sign(side)
+    with pytest.raises(MeshInputError, match="of a head's radius off in its best orientation"):
+        pipe.retopologize(points, normals)
+
+
+def test_dense_parts_do_not_draw_the_head_towards_them(pipe: HeadPipeline, head: HeadMesh) -> None:
+    # The vertices of a topology crowd around eyes and mouth, and inside it.
+    found = pipe.retopologize(head.positions, head.normals, align=True).positions
+    assert vertex_errors(found, head.positions).mean_mm < 6

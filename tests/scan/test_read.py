@@ -11,7 +11,7 @@ import trimesh
 
 from tests.meshes import ball
 from topos_rt.errors import MeshInputError, OptionError
-from topos_rt.scan import read as module
+from topos_rt.formats.limits import Limits
 from topos_rt.scan.read import SUFFIXES, read_scan
 
 HEAD = ball(radius=0.12)
@@ -66,12 +66,22 @@ def test_what_faces_inwards_is_turned_and_said(tmp_path: Path) -> None:
     assert read_scan(tmp_path / "cloud.npz").notes == ()
 
 
-def test_normals_without_length_are_estimated_and_said(tmp_path: Path) -> None:
-    normals = HEAD.normals.copy()
-    normals[5] = 0
+def test_only_normals_without_length_are_estimated_and_said(tmp_path: Path) -> None:
+    normals = 3 * HEAD.normals.copy()
+    normals[5:400:7] = 0
     np.savez(tmp_path / "cloud.npz", points=HEAD.positions, normals=normals)
     scan = read_scan(tmp_path / "cloud.npz")
-    assert any("no length" in note for note in scan.notes)
+    assert scan.notes == (f"57 of {len(normals)} normals have no length: these are estimated",)
+    expected = {
+        tuple(point): normal for point, normal in zip(HEAD.positions.tolist(), HEAD.normals, strict=True)
+    }
+    told = np.array([expected[tuple(point)] for point in scan.points.tolist()])
+    cosines = (scan.normals * told).sum(1)
+    assert np.count_nonzero(cosines < 1 - 1e-6) <= 57
+    assert cosines.min() > 0.95
+    np.savez(tmp_path / "cloud.npz", points=HEAD.positions, normals=0 * normals)
+    scan = read_scan(tmp_path / "cloud.npz")
+    assert scan.notes[0] == "the normals have no length" and "estimated" in scan.notes[1]
     assert (scan.normals * scan.points).sum(1).min() > 0
 
 
@@ -161,15 +171,13 @@ def test_bad_files(tmp_path: Path) -> None:
         read_scan(mesh(np.eye(3)[[0, 0, 0]], np.array([[0, 1, 2]])))
 
 
-def test_too_many_triangles_are_refused_or_read_as_points(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_triangles_are_refused_or_read_as_points(tmp_path: Path) -> None:
     mesh().export(tmp_path / "ball.ply")
     mesh().export(tmp_path / "ball.stl")
     mesh().export(tmp_path / "ball.obj")
-    monkeypatch.setattr(module, "MAX_TRIANGLES", 100)
-    scan = read_scan(tmp_path / "ball.ply")
+    limits = Limits(triangles=100)
+    scan = read_scan(tmp_path / "ball.ply", limits=limits)
     assert scan.surface.is_cloud and any("only the vertices" in note for note in scan.notes)
     for name in ("ball.stl", "ball.obj"):
         with pytest.raises(MeshInputError, match="triangles; expected at most 100"):
-            read_scan(tmp_path / name)
+            read_scan(tmp_path / name, limits=limits)

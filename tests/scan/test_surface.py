@@ -126,3 +126,86 @@ def test_without_scipy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtraError, match=r"topos-rt\[mesh\]"):
         Surface(np.eye(3), NO_TRIANGLES).closest(np.zeros((1, 3)))
+
+
+def renamed(surface: Surface, seed: int, digits: int = 15) -> Surface:
+    """Return a surface with its vertices, triangles and first corners in another order, and rounded."""
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(surface.points))
+    triangles = np.argsort(order)[surface.triangles][draw.permutation(len(surface.triangles))]
+    turn = draw.integers(0, 3, len(triangles))[:, None] + np.arange(3)
+    return Surface(
+        (surface.points[order] if digits == 15 else surface.points[order].round(digits)),
+        np.take_along_axis(triangles, turn % 3, 1),
+    )
+
+
+def uneven() -> Surface:
+    """Return a ball whose triangles have very different sizes, some lying twice at the same place."""
+    head = ball(rings=20, segments=30, radius=0.12)
+    points = head.positions.astype(np.float64) * [1, 1.3, 0.9]
+    points[:, 2] += 0.3 * points[:, 0] ** 2
+    return Surface(points, np.concatenate([head.triangles, head.triangles[:40]]))
+
+
+def test_scattered_points_do_not_depend_on_the_order_of_the_file() -> None:
+    surface = uneven()
+    first = surface.scattered(3000)
+    for seed in range(3):
+        again = renamed(surface, seed).scattered(3000)
+        assert np.array_equal(first.points, again.points)
+        assert first.normals is not None and again.normals is not None
+        assert first.normals == pytest.approx(again.normals, abs=1e-9)
+
+
+def test_rounding_changes_few_scattered_points() -> None:
+    surface = uneven()
+    first = surface.scattered(5000).points
+    for digits, share in ((8, 0.001), (6, 0.03)):
+        again = renamed(surface, 1, digits).scattered(5000).points
+        moved = Surface(first, np.zeros((0, 3), int)).closest(again).distances
+        assert np.mean(moved > 10.0 ** (1 - digits)) < share
+
+
+def test_samples_stay_in_their_triangles_when_a_surface_bends() -> None:
+    surface = uneven()
+    bent = Surface(surface.points * [1.001, 0.999, 1.0005], surface.triangles)
+    first, again = surface.sample(4000, 3).points, bent.sample(4000, 3).points
+    moved = Surface(first, np.zeros((0, 3), int)).closest(again).distances
+    assert np.mean(moved > 0.0005) < 0.03  # points lie 5 mm apart
+
+
+@pytest.mark.parametrize("way", ["sample", "scattered"])
+@pytest.mark.parametrize("count", [1, 16, 500, 20_000])
+def test_points_are_spread_evenly_by_area(way: str, count: int) -> None:
+    surface = uneven()
+    samples = getattr(surface, way)(count)
+    assert samples.points.shape == samples.normals.shape == (count, 3)
+    assert surface.closest(samples.points).distances.max() < 1e-9
+    if count < 20_000:
+        return
+    # Eight parts of the surface get what their areas deserve.
+    middles = surface.points[surface.triangles].mean(1)
+    parts = ((middles > 0) @ [1, 2, 4], (samples.points > 0) @ [1, 2, 4])
+    areas = np.bincount(parts[0], surface.areas, 8) / surface.areas.sum()
+    found = np.bincount(parts[1], minlength=8) / count
+    assert np.abs(found - areas).max() < 0.01
+
+
+def test_a_triangle_in_a_tiny_cell_and_a_giant_one_are_both_sampled() -> None:
+    points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1e-5], [1e-5, 0, 1e-5], [0, 1e-5, 1e-5]])
+    surface = Surface(points, np.array([[0, 1, 2], [3, 4, 5]]))
+    assert len(surface.scattered(7000).points) == len(surface.sample(7000).points) == 7000
+
+
+def test_a_scattered_cloud_does_not_depend_on_its_order() -> None:
+    points = np.random.default_rng(4).normal(size=(500, 3))
+    points[400:] = points[:100]  # twins
+    normals = points + 1
+    order = np.random.default_rng(5).permutation(500)
+    none = np.zeros((0, 3), int)
+    first, again = Surface(points, none, normals), Surface(points[order], none, normals[order])
+    for count in (100, 500):
+        assert np.array_equal(first.scattered(count).points, again.scattered(count).points)
+        assert np.array_equal(first.scattered(count).normals, again.scattered(count).normals)
+    assert not np.array_equal(first.scattered(100).points, first.scattered(100, 1).points)

@@ -73,6 +73,7 @@ BAD_FILES = {
     "no JSON": (4).to_bytes(8, "little") + b"{{{{",
     "no tensors but a list": raw([1, 2]),
     "a huge shape": raw({"a": entry(shape=(2**40, 2**40))}, bytes(4)),
+    "a huge shape without elements": raw({"a": entry(shape=(0, 2**62), end=0)}),
     "a shape larger than the data": raw({"a": entry(shape=(2,))}, bytes(4)),
     "offsets beyond the file": raw({"a": entry(shape=(100,), end=400)}, bytes(4)),
     "an unknown number type": raw({"a": entry(dtype="F99")}, bytes(4)),

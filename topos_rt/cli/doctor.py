@@ -44,7 +44,9 @@ OPTIONAL = {
     "usd-core": "usd",
     "charset-normalizer": "mesh",
     "scipy": "mesh",
-    "trimesh": "mesh",
+    "DracoPy": "gltf",
+    "meshoptimizer": "gltf",
+    "mapbox-earcut": "mesh",
     "matplotlib": "plot",
 }
 # Errors that a native package may raise on import when it does not fit the machine or the other packages.

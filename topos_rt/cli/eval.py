@@ -24,6 +24,10 @@ the F-score is their harmonic mean.
 If both have the same triangles, vertices with the same index are compared as well.
 """
 _MAX_SAMPLES = 10_000_000
+_OTHER_UNITS = 8  # times as large: no two heads differ so much, but centimetres and metres do
+_FEW = (
+    1000  # samples that tell how far apart such surfaces are; nearest points that far off take long to find
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +70,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         for note in notes:
             console.note(one_line(f"{source}: {note}"))
     console.progress(0.5, "comparing")
-    found = compare(*surfaces, samples=arguments.samples, thresholds_mm=arguments.thresholds)
+    samples, warnings = arguments.samples, _sizes(surfaces, arguments.input_units)
+    if warnings and samples > _FEW:
+        samples = _FEW
+        warnings.append(f"{_FEW:,} points of each are compared, not {arguments.samples:,}")
+    for warning in warnings:
+        console.note(f"topos-rt: warning: {warning}")
+    found = compare(*surfaces, samples=samples, thresholds_mm=arguments.thresholds)
     console.report.update(
         predicted=arguments.predicted,
         truth=arguments.truth,
@@ -74,10 +84,22 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         thresholds_mm=arguments.thresholds,
         **found.to_json(),
         vertices=_vertices(*surfaces),
+        warnings=warnings,
     )
     for name, value in _rows(found, console.report["vertices"]):
         console.say(f"{name:<34}{value:>10}")
     return 0
+
+
+def _sizes(surfaces: list[Surface], units: str) -> list[str]:
+    """Return a warning where the surfaces differ in size as files in different units do."""
+    sizes = [surface.size for surface in surfaces]
+    if not min(sizes) > 0 or max(sizes) < _OTHER_UNITS * min(sizes):
+        return []
+    return [
+        f"PRED is {sizes[0]:.3g} m across and GT {sizes[1]:.3g} m, both taken as {units}; if their units"
+        " differ, convert one of them: --input-units counts for both"
+    ]
 
 
 def _vertices(predicted: Surface, truth: Surface) -> dict[str, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
 from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
-from topos_rt.errors import ToposError, choose, one_line
+from topos_rt.errors import ScanWarning, ToposError, choose, one_line
 from topos_rt.flow.settings import check_seed
 from topos_rt.head.topology import check_level
 from topos_rt.scan.fit import DEFAULT_PASSES, check_passes
@@ -130,21 +131,26 @@ def _run_one(
     def show(progress: Progress) -> None:
         console.progress(share, f"{source}: {_STAGES.get(progress.stage, progress.stage)}")
 
-    head = pipeline.retopologize(
-        scan.points,
-        scan.normals,
-        seed=request.seed,
-        align=request.align,
-        passes=request.passes,
-        callback=show,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ScanWarning)
+        head = pipeline.retopologize(
+            scan.points,
+            scan.normals,
+            seed=request.seed,
+            align=request.align,
+            passes=request.passes,
+            callback=show,
+        )
+    told = [str(entry.message) for entry in caught if issubclass(entry.category, ScanWarning)]
+    for warning in told:
+        console.note(one_line(f"topos-rt: warning: {source}: {warning}"))
     found = _measure(pipeline, head.positions, scan)
     about: dict[str, Any] = {
         "input": source,
         "points": len(scan.points),
         "kind": "points" if scan.surface.is_cloud else "mesh",
         "notes": list(scan.notes),
-        "warnings": list(scan.warnings),
+        "warnings": [*scan.warnings, *told],
         "against_input": {"unit": "mm", **found.to_json()},
     }
     write_head(head, (source, request.seed or 0, None), request.outputs, console, about)

@@ -6,34 +6,27 @@ of ten million points costs no more memory than one of a million. Nothing is unp
 
 from __future__ import annotations
 
+import itertools
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError
+from topos_rt.formats.damage import damage_refused
+from topos_rt.formats.limits import LIMITS, Limits
+from topos_rt.formats.ply_header import LONGEST_LINE, PlyElement, PlyHeader, damaged
 
-MAX_POINTS = 50_000_000
 KEPT_POINTS = 200_000
-_MAX_HEADER = 1 << 16
 _BLOCK = 1 << 18  # rows read at once
 _NPY_READERS: dict[tuple[int, int], Callable[[IO[bytes]], Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_NPY_ERRORS = (ValueError, EOFError, OSError, SyntaxError, TypeError, zipfile.BadZipFile, zlib.error,
-               NotImplementedError, RuntimeError, MemoryError, RecursionError)  # fmt: skip
-_PLY_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
-}  # fmt: skip
-_PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,34 +38,27 @@ class CloudFile:
     total: int  # points in the file; `points` may be a seeded subset of them
 
 
-def read_npz(path: Path, what: str) -> CloudFile:
+def read_npz(path: Path, what: str, limits: Limits = LIMITS) -> CloudFile:
     """Read `points` [P,3] and, where present, `normals` [P,3]; other arrays are ignored.
 
     Raises MeshInputError for a damaged file, missing or misshapen arrays, types that are not numbers, NaN, or
     more than 50 million points.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            if "points.npy" not in names:
-                inside = ", ".join(sorted(n.removesuffix(".npy") for n in names)[:8]) or "nothing"
-                raise MeshInputError(what, got=f"arrays: {inside}", expected="'points' [P,3] in it")
-            total, points = _npy_rows(archive, "points", what, None)
-            normals = None
-            if "normals.npy" in names:
-                _, normals = _npy_rows(archive, "normals", what, total)
-            return CloudFile(points, normals, total)
-    except MeshInputError:
-        raise
-    except _NPY_ERRORS as error:
-        raise MeshInputError(
-            what,
-            got=f"damaged contents ({error or type(error).__name__})",
-            expected="an .npz file as numpy.savez writes it",
-        ) from error
+    with damage_refused(what, "an .npz file as numpy.savez writes it"), zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        if "points.npy" not in names:
+            inside = ", ".join(sorted(n.removesuffix(".npy") for n in names)[:8]) or "nothing"
+            raise MeshInputError(what, got=f"arrays: {inside}", expected="'points' [P,3] in it")
+        total, points = _npy_rows(archive, "points", what, None, limits)
+        normals = None
+        if "normals.npy" in names:
+            _, normals = _npy_rows(archive, "normals", what, total, limits)
+        return CloudFile(points, normals, total)
 
 
-def _npy_rows(archive: zipfile.ZipFile, name: str, what: str, rows: int | None) -> tuple[int, np.ndarray]:
+def _npy_rows(
+    archive: zipfile.ZipFile, name: str, what: str, rows: int | None, limits: Limits
+) -> tuple[int, np.ndarray]:
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
@@ -84,7 +70,7 @@ def _npy_rows(archive: zipfile.ZipFile, name: str, what: str, rows: int | None) 
         if len(shape) != 2 or shape[1] != 3 or (rows is not None and shape[0] != rows):
             expected = "[P,3]" if rows is None else f"[{rows},3], one for each point"
             raise MeshInputError(what, got=f"'{name}' of shape {list(shape)}", expected=expected)
-        count = check_count(shape[0], what)
+        count = limits.check("points", shape[0], what, "thin it out")
         if member.file_size != stream.tell() + count * 3 * dtype.itemsize:
             raise ValueError(f"'{name}' has {member.file_size} bytes for {count} points")
         chosen = _chosen(count)
@@ -120,101 +106,74 @@ def _finite_part(block: np.ndarray, start: int, chosen: np.ndarray, what: str) -
     return block[chosen[low:high] - start].astype(np.float64)
 
 
-@dataclass(frozen=True)
-class PlyHeader:
-    """The header of a PLY file: what the file claims to hold."""
-
-    order: str  # "" for ASCII, else NumPy's byte order
-    counts: dict[str, int]  # element -> its count
-    vertex: np.dtype | None  # type of one vertex; None where it has lists or is not the first element
-    length: int  # bytes of the header
-
-
-def read_ply_header(path: Path, what: str) -> PlyHeader:
-    """Read the header alone. Raises MeshInputError where it is damaged or a count exceeds the limit."""
-    with path.open("rb") as file:
-        data = file.read(_MAX_HEADER)
-    end = data.find(b"end_header")
-    stop = data.find(b"\n", end) + 1
-    if not data.startswith(b"ply") or end < 0 or not stop:
-        _damaged(what, "no PLY header", ".ply")
-    order, counts, fields = None, {}, {}
-    element, plain = "", True
-    try:
-        for line in data[:end].decode("ascii", "replace").splitlines()[1:]:
-            words = line.split()
-            match words[:1]:
-                case ["format"]:
-                    order = _PLY_ORDERS[words[1]]
-                case ["element"]:
-                    element, counts[words[1]] = words[1], int(words[2])
-                case ["property"] if element == "vertex":
-                    plain &= words[1] != "list"
-                    fields[words[-1]] = (order or "") + _PLY_TYPES.get(words[1], "f4")
-        if order is None or min(counts.values(), default=-1) < 0:
-            raise ValueError("no format or a negative count")
-        first = next(iter(counts)) == "vertex"
-        vertex = np.dtype(list(fields.items())) if plain and first and fields else None
-    except (LookupError, ValueError, TypeError) as error:
-        _damaged(what, f"a PLY header with {error}", ".ply")
-    for kind, count in counts.items():
-        check_count(count, what, kind)
-    return PlyHeader(order, counts, vertex, stop)
-
-
 def read_ply_points(path: Path, header: PlyHeader, what: str) -> CloudFile:
     """Read the vertices of a PLY file, and their normals where it has `nx`, `ny`, `nz`.
 
     Raises MeshInputError as `read_npz` does.
     """
-    count, vertex = header.counts.get("vertex", 0), header.vertex
-    names = () if vertex is None else vertex.names or ()
-    if vertex is None or not {"x", "y", "z"} <= set(names):
-        _damaged(what, "vertices without x, y and z, or not first in the file", ".ply")
+    elements = {element.name: element for element in header.elements}
+    vertex = elements.get("vertex", PlyElement("vertex", 0, ()))
+    row, count = vertex.row, vertex.count
+    names = () if row is None else row.names or ()
+    before = header.elements[: [*elements].index("vertex")] if "vertex" in elements else ()
+    if row is None or not {"x", "y", "z"} <= set(names):
+        damaged(what, "vertices without x, y and z, or with lists")
     axes = ["x", "y", "z"] + (["nx", "ny", "nz"] if {"nx", "ny", "nz"} <= set(names) else [])
     chosen, parts = _chosen(count), []
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size - header.length
-        needs = count * (vertex.itemsize if header.order else 2 * len(names))
-        if size < needs:
-            _damaged(what, f"{size} bytes for {count} points", ".ply")
         file.seek(header.length)
-        blocks = (
-            _binary_blocks(file, vertex, count) if header.order else _ascii_blocks(file, names, count, what)
-        )
+        if header.order:
+            rows = [element.row for element in before]
+            if any(found is None for found in rows):
+                damaged(what, "lists before the vertices")
+            sizes = [found.itemsize for found in rows if found is not None]
+            skip = sum(size * element.count for size, element in zip(sizes, before, strict=True))
+            file.seek(skip, os.SEEK_CUR)
+            blocks = _binary_blocks(file, row, count, what)
+        else:
+            lines = _lines(file, header.newline)
+            for _ in itertools.islice(lines, sum(element.count for element in before)):
+                pass
+            blocks = _ascii_blocks(lines, names, count, what)
         for start, block in blocks:
-            rows = np.stack([block[axis] for axis in axes], 1)
-            parts.append(_finite_part(rows, start, chosen, what))
+            table = np.stack([block[axis] for axis in axes], 1)
+            parts.append(_finite_part(table, start, chosen, what))
     values = np.concatenate(parts) if parts else np.zeros((0, len(axes)))
     return CloudFile(values[:, :3], values[:, 3:] if len(axes) == 6 else None, count)
 
 
-def _binary_blocks(file: IO[bytes], vertex: np.dtype, count: int) -> Iterator[tuple[int, Any]]:
+def _binary_blocks(file: IO[bytes], vertex: np.dtype, count: int, what: str) -> Iterator[tuple[int, Any]]:
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
-        yield start, np.frombuffer(file.read(size * vertex.itemsize), vertex)
+        data = file.read(size * vertex.itemsize)
+        if len(data) < size * vertex.itemsize:
+            damaged(what, f"an end after {start + len(data) // vertex.itemsize} of {count} points")
+        yield start, np.frombuffer(data, vertex)
+
+
+def _lines(file: IO[bytes], newline: bytes) -> Iterator[list[bytes]]:
+    """Yield the words of the lines that are not blank."""
+    if newline == b"\r":
+        # A whole file of old Macintosh lines: nobody writes large clouds so.
+        text = file.read(LIMITS.file_bytes)
+        yield from (words for line in text.split(b"\r") if (words := line.split()))
+        return
+    while line := file.readline(LONGEST_LINE):
+        if words := line.split():
+            yield words
 
 
 def _ascii_blocks(
-    file: IO[bytes], names: tuple[str, ...], count: int, what: str
+    lines: Iterator[list[bytes]], names: tuple[str, ...], count: int, what: str
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
-        lines = [file.readline(_MAX_HEADER) for _ in range(size)]
+        words = list(itertools.islice(lines, size))
         try:
-            rows = np.array([line.split() for line in lines], np.float64).reshape(size, len(names))
+            rows = np.array(words, np.float64).reshape(size, len(names))
         except ValueError as error:
-            _damaged(what, f"lines that are not {len(names)} numbers ({error})", ".ply")
+            damaged(what, f"lines that are not {len(names)} numbers ({error})")
         yield start, dict(zip(names, rows.T, strict=True))
-
-
-def check_count(count: int, what: str, kind: str = "point") -> int:
-    """Return a count that a file claims, as an int. Raises MeshInputError if it exceeds the limit."""
-    if count > MAX_POINTS:
-        raise MeshInputError(
-            what, got=f"{count:,} entries ({kind})", expected=f"at most {MAX_POINTS:,}", fix="thin it out"
-        )
-    return int(count)
 
 
 def _chosen(count: int) -> np.ndarray:
@@ -223,7 +182,3 @@ def _chosen(count: int) -> np.ndarray:
         return np.arange(count)
     draw = np.random.Generator(np.random.Philox(0))
     return np.sort(draw.choice(count, KEPT_POINTS, replace=False, shuffle=False))
-
-
-def _damaged(what: str, got: str, suffix: str) -> NoReturn:
-    raise MeshInputError(what, got=got, expected=f"a complete {suffix} file", fix="export it again")

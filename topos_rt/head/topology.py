@@ -224,6 +224,10 @@ def check_ids(what: str, ids: np.ndarray, count: int | None = None) -> None:
 
 
 def _first_repeated(sizes: np.ndarray, corners: np.ndarray) -> int | None:
+    if (sizes == 3).all():  # scans have millions of triangles, and the general way sorts
+        a, b, c = corners.reshape(-1, 3).T
+        rows = np.flatnonzero((a == b) | (b == c) | (c == a))
+        return int(rows[0]) if len(rows) else None
     polygon = np.repeat(np.arange(len(sizes)), sizes)
     order = np.lexsort((corners, polygon))
     same = (np.diff(corners[order]) == 0) & (np.diff(polygon[order]) == 0)

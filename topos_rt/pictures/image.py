@@ -1,8 +1,8 @@
 """The reader of pictures: only this module knows about colour, alpha, orientation and image formats.
 
-Every picture becomes 8-bit RGB or RGBA first and is resized as in the TOPOS release: RGB with Lanczos; RGBA
-bilinearly, then multiplied by alpha, which puts it on black. ImageNet's mean and deviation are applied inside
-the image encoder's graph.
+Every picture becomes 8-bit RGB or RGBA in sRGB first and is resized as in the TOPOS release: RGB with
+Lanczos; RGBA bilinearly, then multiplied by alpha, which puts it on black. RGBA that is opaque counts as RGB.
+ImageNet's mean and deviation are applied inside the image encoder's graph.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from topos_rt.errors import ImageError
+from topos_rt.pictures.colour import orientation, to_srgb
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
 
@@ -30,15 +31,15 @@ MAX_PIXELS = 64 * 2**20  # enough for a 64-megapixel camera; more is taken for a
 # Only formats that Pillow decodes itself: its EPS reader, for one, starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _READABLE = "a PNG, JPEG, WebP, BMP, GIF or TIFF picture"
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+_TIFF = (b"II*\0", b"MM\0*")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *_TIFF)
 
 # What Pillow's decoders are known to raise on damaged files, besides OSError.
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
-    struct.error, zlib.error,
+    AssertionError, struct.error, zlib.error,
 )  # fmt: skip
 
-_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,8 +54,9 @@ _UPRIGHT = {
 def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
     """Read a portrait and resize it to what the image encoder expects.
 
-    After the EXIF orientation has been applied, the picture is cropped to its largest centred part with the
-    aspect ratio of the result (a square when height = width).
+    Colours of an ICC profile become sRGB, and the orientation that EXIF or XMP tells is applied. Then the
+    picture is cropped to its largest centred part with the aspect ratio of the result (a square when height =
+    width).
 
     Args:
         source: a path; the bytes of a file; a Pillow image; or an array [H,W,3] (RGB) or [H,W,4] (RGBA),
@@ -65,9 +67,9 @@ def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
         [1,3,height,width] float32, RGB in 0..1.
 
     Raises:
-        ImageError: the source is missing, empty, damaged, not a picture, animated, smaller than 16 pixels on
-            a side, larger than 64 megapixels (found before decoding), or an array of another type, shape or
-            range.
+        ImageError: the source is missing, empty, damaged, not a picture, animated, fully transparent, smaller
+            than 16 pixels on a side, larger than 64 megapixels (found before decoding), or an array of
+            another type, shape or range.
     """
     return pixels_of(upright_picture(source), height, width)
 
@@ -143,6 +145,8 @@ def _open_file(source: object, name: str) -> Iterator[IO[bytes]]:
         if status.st_size == 0:
             raise ImageError(f"cannot use the image {name}", got="an empty file", expected=_READABLE)
         file = path.open("rb")
+    except ImageError:  # it is a ValueError too
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"cannot use the image {name}", got="no such file", fix="check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
@@ -162,6 +166,13 @@ def _open_image(file: IO[bytes], name: str) -> Image.Image:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise _too_large(name, f"more than {limit // 2**20} megapixels") from error
     except _DECODER_ERRORS as error:
+        if isinstance(error, UnidentifiedImageError) and start.startswith(_TIFF):
+            raise ImageError(
+                f"cannot use the image {name}",
+                got="a TIFF that is damaged or of a kind that is not read, such as colours in floating point",
+                expected="a TIFF of 8 or 16 bits a channel",
+                fix="save it with 8 or 16 bits a channel",
+            ) from error
         if isinstance(error, UnidentifiedImageError) and not start.startswith(_SIGNATURES):
             raise ImageError(
                 f"cannot use the image {name}",
@@ -175,14 +186,15 @@ def _open_image(file: IO[bytes], name: str) -> Image.Image:
 def _check_header(image: Image.Image, name: str) -> None:
     _check_size(image.width, image.height, name)
     try:
-        # MPO is a phone's JPEG with a depth map or a second view after the photograph itself.
-        frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+        # MPO is a phone's JPEG with a depth map or a second view after the photograph itself. The number of
+        # frames is not asked for: Pillow reads a whole GIF to count them.
+        several = getattr(image, "is_animated", False) and image.format != "MPO"
     except _DECODER_ERRORS as error:
         raise _damaged(name, error) from error
-    if frames > 1:
+    if several:
         raise ImageError(
             f"cannot use the image {name}",
-            got=f"an animation or a stack of {frames} frames",
+            got="an animation or a stack of several frames",
             expected="one still picture",
             fix="save one frame as PNG or JPEG",
         )
@@ -193,8 +205,11 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     _check_header(image, name)
     try:
         image.load()
-        turn = _UPRIGHT.get(_orientation(image))
-        image = _to_eight_bits(image, name)
+        turn, form, profile = _UPRIGHT.get(orientation(image)), image.format, image.info.get("icc_profile")
+        image = _to_eight_bits(image, name, profile)
+        if form == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+            image = image.convert("RGB")  # the fourth byte of such a pixel is not used
+        image = _checked_alpha(image, name)
         return image if turn is None else image.transpose(turn)
     except ImageError:
         raise
@@ -202,22 +217,31 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         raise _damaged(name, error) from error
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, or 1 (upright) if unreadable: broken metadata must not spoil a picture."""
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODER_ERRORS:
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    if image.mode in ("RGB", "RGBA") and "transparency" not in image.info:
+def _checked_alpha(image: Image.Image, name: str) -> Image.Image:
+    """Return an opaque picture as RGB, so that its alpha changes nothing. Refuse one that shows nothing."""
+    if image.mode != "RGBA":
         return image
+    low, high = image.getchannel("A").getextrema()
+    if high == 0:
+        raise ImageError(
+            f"cannot use the image {name}",
+            got="a picture that is fully transparent",
+            expected="a portrait that can be seen",
+            fix="remove its alpha channel",
+        )
+    return image.convert("RGB") if low == 255 else image
+
+
+def _to_eight_bits(image: Image.Image, name: str, profile: object) -> Image.Image:
+    if image.mode in ("RGB", "RGBA") and "transparency" not in image.info:
+        return to_srgb(image, profile)
     if image.mode == "F" or image.mode.startswith("I"):
         return _grey_eight_bits(image, name).convert("RGB")
     try:
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+        if image.mode in ("L", "LA", "CMYK") and "transparency" not in image.info:
+            image = to_srgb(image, profile)
+            return image if image.mode == "RGBA" else image.convert("RGBA" if image.mode == "LA" else "RGB")
+        return to_srgb(image.convert("RGBA" if image.has_transparency_data else "RGB"), profile)
     except ValueError as error:
         raise ImageError(
             f"cannot use the image {name}",
@@ -258,7 +282,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     _check_size(array.shape[1], array.shape[0], name)
     if array.dtype != np.uint8:
         array = _unit_to_eight_bits(array, name)
-    return Image.fromarray(np.ascontiguousarray(array))
+    return _checked_alpha(Image.fromarray(np.ascontiguousarray(array)), name)
 
 
 def _unit_to_eight_bits(values: np.ndarray, name: str) -> np.ndarray:

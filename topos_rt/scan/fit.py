@@ -19,7 +19,9 @@ from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import Networks
 from topos_rt.scan.alignment import Target, align, register
+from topos_rt.scan.orientation import orientation
 from topos_rt.scan.points import boxed, checked_points, random_subset
+from topos_rt.scan.spatial_hash import ranks, thinned
 from topos_rt.scan.surface import Samples, Surface, kd_tree
 from topos_rt.scan.visible import outer_triangles
 from topos_rt.support.arrays import Array
@@ -36,6 +38,11 @@ _ITERATIONS = 10
 _ALIGNED = 6000
 _HEAD = 0.25  # of the radius: points farther than this from the aligned mean head are not part of the head
 _WORST_ALIGNED = 0.12  # residual above which the scan is not a head
+# A scan that fits this much better when it is turned is warned of. Upright heads, whole or in parts, reached
+# 1.02, those turned by right angles 1.13 and more.
+_BETTER_TURNED = 1.1
+_JUDGED = 200  # points
+_AXES = ("+X", "-X", "+Y", "-Y", "+Z", "-Z")
 
 
 class Fit:
@@ -45,6 +52,7 @@ class Fit:
         self._bundle = bundle
         self._networks = networks
         self._tracker = tracker
+        self.warnings: list[str] = []  # what is probably wrong with the scan; `run` fills it
 
     def run(
         self, points: np.ndarray, normals: np.ndarray | None, passes: int, aligned: bool
@@ -58,11 +66,11 @@ class Fit:
         if aligned or passes > 1:
             scan = Cloud(points, normals)
         placement = boxed(points)
+        if not aligned and passes > 1:
+            self.warnings += check_orientation(scan, self._outside())
         if aligned:
             with self._tracker.stage("align"):
-                head = mean_head(self._bundle)
-                outer = Surface(head.points, outer_part(self._bundle))
-                placement, kept = found_by_alignment(scan, outer)
+                placement, kept = found_by_alignment(scan, self._outside())
             points, normals = points[kept], normals[kept]
         first = placement.inverse.points(points)
         mean, logvar = self._encode(Samples(*random_subset(first, normals @ placement.rotation, count)), 1)
@@ -74,6 +82,9 @@ class Fit:
                 cloud = completed(scan, Surface(unit, head.triangles), placement, DRAWS * count)
             mean, logvar = self._encode(cloud, DRAWS)
         return mean, logvar, placement
+
+    def _outside(self) -> Surface:
+        return Surface(mean_head(self._bundle).points, outer_part(self._bundle))
 
     def _encode(self, cloud: Samples, draws: int) -> tuple[Array, Array]:
         assert cloud.normals is not None
@@ -116,11 +127,48 @@ class Cloud:
     def __init__(self, points: np.ndarray, normals: np.ndarray) -> None:
         self.samples = Samples(points, normals)
         self.tree = kd_tree(points)
-        draw = np.random.Generator(np.random.Philox(0)).permutation(len(points))
+        draw = ranks(points, seed=1)
         few = draw[: _REGISTERED[1]]
         self.few = Target(Samples(points[few], normals[few]))
-        some = draw[:_ALIGNED]
+        some = thinned(points, seed=1)[:_ALIGNED]  # dense parts would draw the head towards them
         self.some = Samples(points[some], normals[some])
+
+
+def check_orientation(scan: Cloud, head: Surface) -> list[str]:
+    """Return a warning where a scan fits the outside of an upright head much better when it is turned.
+
+    A scan of fewer than 200 points is not judged. Raises MeshInputError for one that fits no head in any
+    orientation.
+    """
+    if len(scan.samples.points) < _JUDGED:
+        return []
+    samples = head.sample(_ALIGNED)
+    found = orientation(scan.some, samples)
+    if min(found.as_it_lies, found.turned) > _WORST_ALIGNED:
+        _, left = align(scan.some, samples)
+        _check_fit(left)
+    if found.as_it_lies <= _BETTER_TURNED * found.turned:
+        return []
+    up, front = (_axis(found.rotation[row]) for row in (1, 2))
+    return [
+        f"the scan seems to lie on its side: it is {found.as_it_lies:.1%} of a head's radius off as it stands"
+        f" and {found.turned:.1%} with {up} up and {front} in front; --align (align=True) finds its place"
+    ]
+
+
+def _axis(direction: np.ndarray) -> str:
+    axis = int(np.abs(direction).argmax())
+    return _AXES[2 * axis + (direction[axis] < 0)]
+
+
+def _check_fit(left: float) -> None:
+    if left > _WORST_ALIGNED:
+        raise MeshInputError(
+            "alignment",
+            got=f"a scan that lies {left:.0%} of a head's radius off in its best orientation",
+            expected="a head",
+            fix="cut away what is no head, or turn it upright and facing +Z by hand",
+        )
 
 
 def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Similarity, np.ndarray]:
@@ -131,13 +179,7 @@ def found_by_alignment(scan: Cloud, head: Surface) -> tuple[Similarity, np.ndarr
     Raises MeshInputError where the scan does not fit the head.
     """
     moved, left = align(scan.some, head.sample(_ALIGNED))
-    if left > _WORST_ALIGNED:
-        raise MeshInputError(
-            "alignment",
-            got=f"a scan that lies {left:.0%} of a head's radius off in its best orientation",
-            expected="a head",
-            fix="cut away what is no head, or turn it upright and facing +Z by hand",
-        )
+    _check_fit(left)
     turned = moved.points(scan.samples.points)
     distances, _ = kd_tree(head.points).query(turned)
     kept = np.flatnonzero(distances < _HEAD)

@@ -6,6 +6,7 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError
 from topos_rt.head.normals import unit_vectors
+from topos_rt.scan.spatial_hash import ranks
 from topos_rt.scan.surface import estimate_normals
 from topos_rt.support.similarity import Similarity, sphere_frame
 
@@ -44,8 +45,8 @@ def boxed(points: np.ndarray) -> Similarity:
 
 
 def random_subset(points: np.ndarray, normals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `count` points and normals in the order of a fixed shuffle; if there are fewer, some repeat."""
-    order = np.random.Generator(np.random.Philox(0)).permutation(len(points))
+    """Return `count` points and normals, chosen at random by where they lie; of fewer, some repeat."""
+    order = ranks(points)
     chosen = order[np.arange(count) % len(points)]
     return points[chosen], normals[chosen]
 

@@ -20,18 +20,18 @@ from topos_rt.flow.settings import check_seed
 from topos_rt.formats import cloud_reader as cloudfile
 from topos_rt.formats import mesh_reader as meshfile
 from topos_rt.formats.cloud_reader import CloudFile
+from topos_rt.formats.limits import LIMITS, Limits
+from topos_rt.formats.ply_header import read_ply_header
 from topos_rt.head.normals import unit_vectors
 from topos_rt.scan.points import MIN_POINTS
-from topos_rt.scan.surface import Surface, estimate_normals
+from topos_rt.scan.surface import Surface, estimate_normals, filled_normals
 
 SUFFIXES = (*meshfile.SUFFIXES, ".npz")
 POINTS = 50_000  # drawn from a mesh, or kept from a cloud
-MAX_TRIANGLES = 5_000_000
 # Name -> metres.
 INPUT_UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _TALLEST, _SMALLEST = 1.0, 0.03  # metres; a head outside this range is in other units
 _USUAL = 0.1, 0.7  # metres; the size of a head, with or without shoulders
-_STL_HEADER, _STL_TRIANGLE = 84, 50
 _READABLE = f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
 
 
@@ -47,7 +47,12 @@ class Scan:
 
 
 def read_scan(
-    source: str | os.PathLike[str] | Any, *, units: str = "m", count: int = POINTS, seed: int = 0
+    source: str | os.PathLike[str] | Any,
+    *,
+    units: str = "m",
+    count: int = POINTS,
+    seed: int = 0,
+    limits: Limits = LIMITS,
 ) -> Scan:
     """Read a mesh or a point cloud of a head.
 
@@ -57,10 +62,11 @@ def read_scan(
         units: the unit of length of the file: "m", "cm" or "mm".
         count: how many points to draw from a mesh, evenly by area, or to keep from a cloud; 16 to 50 million.
         seed: draws those points.
+        limits: the largest sizes that a file may declare.
 
-    Meshes may be open, non-manifold and in several parts; only their surface counts. Their normals are those
-    of the faces; a cloud without normals gets estimated ones. Where the normals point inwards on the
-    whole, all are flipped.
+    Meshes may be open, non-manifold and in several parts; only their surface counts, not its order in the
+    file. Their normals are those of the faces; a cloud without normals gets estimated ones. Where the normals
+    point inwards on the whole, all are flipped.
 
     Raises:
         MeshInputError: the file is missing, empty, damaged, of another format or too large; it has no
@@ -70,8 +76,8 @@ def read_scan(
     """
     metres = choose(units, INPUT_UNITS, "unit of length")
     count, seed = _checked_count(count), check_seed(seed)
-    surface, notes = read_surface(source, metres)
-    samples = surface.sample(count, seed)
+    surface, notes = read_surface(source, metres, limits)
+    samples = surface.scattered(count, seed)
     normals = samples.normals
     if normals is None:
         normals = estimate_normals(samples.points)
@@ -81,10 +87,12 @@ def read_scan(
         notes.append("the surface faces inwards: turned inside out")
     if surface.is_cloud and len(surface.points) > count:
         notes.append(f"{count:,} of the points used")
-    return Scan(samples.points, normals, surface, tuple(notes), tuple(_unlikely_size(surface.points, units)))
+    return Scan(samples.points, normals, surface, tuple(notes), tuple(_unlikely_size(surface, units)))
 
 
-def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> tuple[Surface, list[str]]:
+def read_surface(
+    source: str | os.PathLike[str] | Any, metres: float = 1.0, limits: Limits = LIMITS
+) -> tuple[Surface, list[str]]:
     """Return a mesh or a cloud, with its coordinates multiplied by `metres`, and notes on what was found.
 
     Sources and errors are those of `read_scan`.
@@ -93,23 +101,21 @@ def read_surface(source: str | os.PathLike[str] | Any, metres: float = 1.0) -> t
     if not isinstance(source, str | os.PathLike):
         if hasattr(source, "vertices") and not hasattr(source, "faces"):
             return _cloud(CloudFile(*_array(source.vertices), len(source.vertices)), metres, notes, "cloud")
-        return _meshed(source, metres), notes
+        return _meshed(source, metres, limits)
     path = Path(source)
     what = f"cannot use {path}"
     suffix = _checked_suffix(path, what)
     try:
         if suffix == ".npz":
-            return _cloud(cloudfile.read_npz(path, what), metres, notes, what)
+            return _cloud(cloudfile.read_npz(path, what, limits), metres, notes, what)
         if suffix == ".ply":
-            header = cloudfile.read_ply_header(path, what)
-            faces = header.counts.get("face", 0)
-            if faces > MAX_TRIANGLES:
-                notes.append(f"{faces:,} faces, more than {MAX_TRIANGLES:,}: only the vertices are used")
-            if not 0 < faces <= MAX_TRIANGLES:
+            header = read_ply_header(path, what, limits)
+            faces = header.count("face")
+            if faces > limits.triangles:
+                notes.append(f"{faces:,} faces, more than {limits.triangles:,}: only the vertices are used")
+            if not header.has_faces or faces > limits.triangles:
                 return _cloud(cloudfile.read_ply_points(path, header, what), metres, notes, what)
-        if suffix == ".stl":
-            _check_stl(path, what)
-        return _meshed(path, metres), notes
+        return _meshed(path, metres, limits)
     except OSError as error:
         raise MeshInputError(what, got=error.strerror or error, expected="a readable file") from error
 
@@ -119,8 +125,8 @@ def _checked_count(count: int) -> int:
         number = -1 if isinstance(count, bool) else operator.index(count)
     except TypeError:
         number = -1
-    if not MIN_POINTS <= number <= cloudfile.MAX_POINTS:
-        expected = f"a whole number from {MIN_POINTS} to {cloudfile.MAX_POINTS:,}"
+    if not MIN_POINTS <= number <= LIMITS.points:
+        expected = f"a whole number from {MIN_POINTS} to {LIMITS.points:,}"
         raise OptionError("number of points", got=repr(count)[:40], expected=expected)
     return number
 
@@ -138,31 +144,11 @@ def _checked_suffix(path: Path, what: str) -> str:
     return suffix
 
 
-def _check_stl(path: Path, what: str) -> None:
-    """Refuse a binary STL with too many triangles before it is read: its size gives their number."""
-    count = (path.stat().st_size - _STL_HEADER) // _STL_TRIANGLE
-    with path.open("rb") as file:
-        told = int.from_bytes(file.read(_STL_HEADER)[80:], "little")
-    if told == count and count > MAX_TRIANGLES:
-        raise MeshInputError(
-            what,
-            got=f"{count:,} triangles",
-            expected=f"at most {MAX_TRIANGLES:,}",
-            fix="decimate it, or save its points as PLY",
-        )
-
-
-def _meshed(source: Any, metres: float) -> Surface:
-    found = meshfile.read_mesh(source)
-    triangles = found.topology.triangles
-    if len(triangles) > MAX_TRIANGLES:
-        raise MeshInputError(
-            "mesh",
-            got=f"{len(triangles):,} triangles",
-            expected=f"at most {MAX_TRIANGLES:,}",
-            fix="decimate it, or save its points as PLY",
-        )
-    return Surface(found.positions.astype(np.float64) * metres, triangles)
+def _meshed(source: Any, metres: float, limits: Limits) -> tuple[Surface, list[str]]:
+    found = meshfile.read_mesh(source, limits=limits)
+    triangles = found.triangles
+    limits.check("triangles", len(triangles), "mesh", "decimate it, or save its points as PLY")
+    return Surface(found.positions.astype(np.float64) * metres, triangles), list(found.notes)
 
 
 def _cloud(found: CloudFile, metres: float, notes: list[str], what: str) -> tuple[Surface, list[str]]:
@@ -174,8 +160,13 @@ def _cloud(found: CloudFile, metres: float, notes: list[str], what: str) -> tupl
         notes.append(f"{len(found.points):,} of {found.total:,} points read")
     normals = found.normals
     if normals is not None and not normals.any(1).all():
-        notes.append("some normals have no length: all are estimated")
-        normals = None
+        bare = int(np.count_nonzero(~normals.any(1)))
+        if bare == len(normals):
+            notes.append("the normals have no length")
+            normals = None
+        else:
+            notes.append(f"{bare:,} of {len(normals):,} normals have no length: these are estimated")
+            normals = filled_normals(found.points, normals)
     normals = None if normals is None else unit_vectors(normals).astype(np.float64)
     return Surface(found.points * metres, np.zeros((0, 3), np.int64), normals), notes
 
@@ -192,9 +183,9 @@ def _look_inwards(points: np.ndarray, normals: np.ndarray) -> bool:
     return float(np.einsum("nk,nk->", normals, points - middle)) < 0
 
 
-def _unlikely_size(points: np.ndarray, units: str) -> list[str]:
+def _unlikely_size(surface: Surface, units: str) -> list[str]:
     """Return a warning where the size is not that of a head, about 0.23 m tall in whatever direction."""
-    size = float(np.ptp(points, axis=0).max())
+    size = surface.size
     if _SMALLEST <= size <= _TALLEST:
         return []
     plain = size / INPUT_UNITS[units]

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topos_rt.errors import MeshInputError, MissingExtraError
+from topos_rt.scan.spatial_hash import boxed_by, hashes, mixed, ranks, unit
 
 NEIGHBOURS = 16  # points from which a normal is estimated
 _FIRST, _MOST = 8, 512  # pieces of triangles examined for one point: at first, and at most
 _PIECES_PER_TRIANGLE = 4
 _FLAT = 1e-20  # least ratio of (2 area)^2 to the fourth power of a triangle's longest side
+_MORE = 1.05  # candidates for each sample that is asked for
 _BLOCK = 1 << 18  # pairs of a point and a triangle that are handled at once
 
 
@@ -56,6 +58,12 @@ class Surface:
         return len(self.triangles) == 0
 
     @cached_property
+    def size(self) -> float:
+        """The longest side of the box around the surface; vertices without triangles do not count."""
+        points = self.points if self.is_cloud else self._corners.reshape(-1, 3)
+        return float(np.ptp(points, axis=0).max())
+
+    @cached_property
     def _corners(self) -> np.ndarray:
         """The corners of the triangles, [F,3,3]."""
         return self.points[self.triangles]
@@ -78,18 +86,36 @@ class Surface:
     def sample(self, count: int, seed: int = 0) -> Samples:
         """Draw `count` points evenly by area, with face normals; from a cloud at most all points, each once.
 
-        The same surface, count and seed give the same points (Philox).
+        The same surface, count and seed give the same points. A surface that is bent a little keeps nearly
+        all of them, in the same places of the same triangles.
         """
-        draw = np.random.Generator(np.random.Philox(seed))
         if self.is_cloud:
+            draw = np.random.Generator(np.random.Philox(seed))
             chosen = draw.permutation(len(self.points))[:count]
             return Samples(self.points[chosen], None if self.normals is None else self.normals[chosen])
-        ids = np.searchsorted(np.cumsum(self.areas), draw.random(count) * self.areas.sum(), side="right")
-        ids = np.minimum(ids, np.flatnonzero(self.areas)[-1])  # the sums are rounded
-        u, v = draw.random((2, count, 1))
-        u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-        a, b, c = self._corners[ids].transpose(1, 0, 2)
-        return Samples(a + u * (b - a) + v * (c - a), self.face_normals[ids])
+        some = np.flatnonzero(self.areas)
+        own = mixed(some.astype(np.uint64) ^ mixed(np.array([seed], np.uint64)))
+        return _drawn(count, self.areas[some], self._corners[some], own)
+
+    def scattered(self, count: int, seed: int = 0) -> Samples:
+        """Draw as `sample` does, but so that the points depend on the surface alone, not on its order.
+
+        The same surface from another file, rounded otherwise, gives the same points but for a few
+        (`spatial_hash.py`).
+        """
+        if self.is_cloud:
+            chosen = ranks(self.points, seed)[:count]
+            return Samples(self.points[chosen], None if self.normals is None else self.normals[chosen])
+        some = np.flatnonzero(self.areas)
+        corners = self._corners[some]
+        box = boxed_by(corners.reshape(-1, 3))
+        # Which corner comes first must not depend on the file either: the one of the least hash or, where
+        # corners share a cell, the first of these after the least one.
+        corners = _turned(corners, _least_corner(corners))
+        keys = np.stack([hashes(corners[:, i], seed, box) for i in range(3)], 1)
+        corners = _turned(corners, keys.argmin(1))
+        own = _told_apart(hashes(corners.mean(1), seed, box), corners)
+        return _drawn(count, self.areas[some], corners, own)
 
     def closest(self, queries: np.ndarray) -> Closest:
         """Return the point of the triangles (of a cloud: the one of its points) nearest to each query, [n,3].
@@ -160,6 +186,62 @@ class Surface:
         return kd_tree(self.points if self.is_cloud else self._split[0])
 
 
+def _least_corner(corners: np.ndarray) -> np.ndarray:
+    """Return, for each triangle [F,3,3], which of its corners comes first by x, then y, then z."""
+    best, rows = np.zeros(len(corners), np.int64), np.arange(len(corners))
+    for other in (1, 2):
+        here, there = corners[rows, best], corners[:, other]
+        differ = here != there
+        axis = differ.argmax(1)
+        best = np.where(differ.any(1) & (there[rows, axis] < here[rows, axis]), other, best)
+    return best
+
+
+def _turned(corners: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return triangles [F,3,3] that begin with corner `first` [F] of each, and go around as before."""
+    turn = (first[:, None] + np.arange(3)) % 3
+    return np.asarray(corners[np.arange(len(corners))[:, None], turn])
+
+
+def _drawn(count: int, areas: np.ndarray, corners: np.ndarray, own: np.ndarray) -> Samples:
+    """Draw `count` points from triangles, given their areas [f] and corners [f,3,3].
+
+    own: a random number [f] uint64 of each triangle, on which its points depend, and on nothing else. One
+    draw for all, along the sums of the areas, would move every point when one triangle grows.
+    """
+    expected = areas * (count / areas.sum())
+    more = _MORE
+    while (numbers := np.floor(more * expected + unit(own)).astype(np.int64)).sum() < count:
+        more *= _MORE
+    ids = np.repeat(np.arange(len(areas)), numbers)
+    within = np.arange(len(ids)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    key = mixed(own[ids] + within.astype(np.uint64))
+    chosen = np.argsort(key, kind="stable")[:count]
+    ids, key = ids[chosen], key[chosen]
+    u, v = (unit(mixed(key ^ np.uint64(salt)))[:, None] for salt in (1, 2))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    a, b, c = corners[ids].transpose(1, 0, 2)
+    normals = np.cross(b - a, c - a)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return Samples(a + u * (b - a) + v * (c - a), normals)
+
+
+def _told_apart(numbers: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Return the hashes [F] of triangles [F,3,3], where those of one cell differ too."""
+    order = np.argsort(numbers, kind="stable")
+    same = np.flatnonzero(numbers[order][1:] == numbers[order][:-1])
+    if not len(same):
+        return numbers
+    places = np.unique(np.concatenate([same, same + 1]))
+    tied = order[places]
+    tied = tied[np.lexsort((*corners[tied].reshape(-1, 9).T[::-1], numbers[tied]))]
+    first = np.flatnonzero(np.diff(numbers[tied], prepend=~numbers[tied[:1]]))
+    rank = np.arange(len(tied)) - np.repeat(first, np.diff(first, append=len(tied)))
+    result = numbers.copy()
+    result[tied] = mixed(numbers[tied] + rank.astype(np.uint64))
+    return result
+
+
 def kd_tree(points: np.ndarray) -> Any:
     """Return SciPy's cKDTree of points [n,k]. Raises MissingExtraError without SciPy."""
     try:
@@ -208,6 +290,24 @@ def estimate_normals(points: np.ndarray) -> np.ndarray:
     outward = _dot(normals, points - (points.min(0) + points.max(0)) / 2)
     turn = np.where(np.bincount(parts, outward) < 0, -1.0, 1.0)
     return np.asarray(normals * turn[parts][:, None])
+
+
+def filled_normals(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Return the normals [n,3] of a cloud [n,3], with those that are zero estimated from the points around.
+
+    Each is the direction of least variance of the 16 nearest points, on the side of the nearest normal that
+    is not zero. Some normal must not be zero.
+    """
+    bare = np.flatnonzero(~normals.any(1))
+    known = np.flatnonzero(normals.any(1))
+    _, near = kd_tree(points).query(points[bare], min(NEIGHBOURS, len(points)))
+    around = points[near] - points[near].mean(1, keepdims=True)
+    found = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
+    _, nearest = kd_tree(points[known]).query(points[bare])
+    away = _dot(found, normals[known[nearest]]) < 0
+    result = np.array(normals, np.float64)
+    result[bare] = np.where(away[:, None], -found, found)
+    return result
 
 
 def _agreeing(near: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,8 @@ import numpy as np
 from topos_rt.errors import BundleError
 from topos_rt.support.files import write_atomic
 
-# What safetensors raises, besides its own error: for number types that NumPy lacks (BF16, F8), and for shapes
-# such as [0, 2**62], which no array has.
+# What safetensors raises, besides its own error: TypeError and AttributeError for number types that NumPy
+# lacks (BF16, F8), the others for shapes that no array can have.
 _READER_ERRORS = (TypeError, AttributeError, ValueError, OverflowError, MemoryError)
 
 
