@@ -38,9 +38,9 @@ _ITERATIONS = 10
 _ALIGNED = 6000
 _HEAD = 0.25  # of the radius: points farther than this from the aligned mean head are not part of the head
 _WORST_ALIGNED = 0.12  # residual above which the scan is not a head
-# A scan that fits this much better when it is turned is warned of. Four heads and their cuts reached 1.02 where
-# they are upright, and 1.13 and more where they are turned by right angles. Scans of the face alone are told
-# apart badly: upright masks reached 1.3, and one of those turned stayed below 1.1.
+# A scan that fits this much better when it is turned is warned of. Four heads and their cuts reached 1.02
+# where they are upright, and 1.13 and more where they are turned by right angles. Scans of the face alone are
+# told apart badly: upright masks reached 1.3, and one of those turned stayed below 1.1.
 _BETTER_TURNED = 1.1
 _JUDGED = 200  # points
 _AXES = ("+X", "-X", "+Y", "-Y", "+Z", "-Z")
