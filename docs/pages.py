@@ -33,6 +33,7 @@ COMMANDS = {
     "retopologize_mini": "python -m benchmarks.bench_retopologize --json {}",
     "rig_mini": "python -m benchmarks.bench_rig --json {}",
     "sampler_mini": "python -m benchmarks.bench_sampler --images 16 --json {}",
+    "soak": "python -m benchmarks.soak --heads 400 --json {}",
     "startup_cpu": "python -m benchmarks.bench_startup --against CHECKOUT --json {}",
 }
 

@@ -52,7 +52,7 @@ def read_file(path: Path, what: str, fix: str) -> object:
     if start[8:9] == b"{":
         return _read_safetensors(path, what, fix)
     zipped = start.startswith(b"PK")
-    if zipped and not zipfile.is_zipfile(path):
+    if zipped and not _is_zip(path):
         raise InputError(what, got=f"a truncated file of {size} bytes", expected=_EXPECTED, fix=fix)
     try:
         # A mapped file is read once, when the weights are written, and its pages are not held twice.
@@ -164,6 +164,13 @@ def listed(keys: Sequence[str]) -> str:
         shown += 1
     more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
     return ", ".join(shortened(key, _LISTED) for key in keys[:shown]) + more
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it says so of some damaged archives, and raises for others
+        return False
 
 
 def _read_safetensors(path: Path, what: str, fix: str) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from topos_rt.errors import InputError
 IMAGE_SIZE = 518  # pixels along a side of the image encoder's picture
 POINTS = 8192  # points that the VAE encoder takes at a time
 _MAX_BYTES = 1 << 20
+_MOST_BRACKETS = 500
 _SECTIONS = ("SOLVER", "DATA", "MODEL", "LOSS", "SYS")
 # These keys are read and checked. The unused ones below say nothing about the networks.
 _MODEL: dict[str, Any] = {
@@ -128,6 +129,10 @@ def _read(path: Path) -> dict[str, Any]:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise InputError(what, got="more than 1 MiB", expected="a configuration of the release")
+        if (
+            data.count(b"[") + data.count(b"{") > _MOST_BRACKETS
+        ):  # the time to read them grows with the square
+            raise InputError(what, got="a deeply nested file", expected="a configuration of the release")
         tree = yaml.safe_load(data)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         if isinstance(error, InputError):
