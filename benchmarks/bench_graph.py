@@ -121,7 +121,7 @@ def _by_turns(
 
 def _head(pipe: HeadPipeline, seed: int, sampling: Mapping[str, Any]) -> tuple[float, np.ndarray]:
     begin = time.perf_counter()
-    positions = pipe(_PICTURE, seed=seed, **sampling).positions
+    positions = pipe(_PICTURE, seed=seed, crop="none", face_check=False, **sampling).positions
     return 1e3 * (time.perf_counter() - begin), positions
 
 

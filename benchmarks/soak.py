@@ -26,6 +26,7 @@ from topos_rt.bench.work import model_facts
 from topos_rt.formats import EXPORTERS, ExportOptions
 
 THREADS = (1, 8)  # callers at once
+PORTRAIT = Path(__file__).parents[1] / "examples" / "hopper.jpg"
 SEEDS = 16  # different heads, made again and again
 OPENS = 100
 WARM_UP = 0.2  # of the heads, after which memory may not grow
@@ -80,8 +81,7 @@ def watched(work: Callable[[int], str], count: int, threads: int, what: str) -> 
 
 def measure(heads: int, model: str) -> dict[str, Any]:
     """Make the heads, a half by one caller and a half by eight, then open and close pipelines."""
-    bundle, picture = Bundle.open(model), np.full((256, 256, 3), 128, np.uint8)
-    picture[64:192, 96:160] = 200
+    bundle, picture = Bundle.open(model), PORTRAIT.read_bytes()
 
     def made(pipe: HeadPipeline, number: int) -> str:
         head = pipe(picture, seed=number % SEEDS, preset="fast", steps=2)

@@ -76,10 +76,12 @@ def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "own"))
 
 
-@pytest.fixture
-def whole_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make pipelines take pictures whole, for tests whose pictures show nobody."""
-    _take_whole(monkeypatch)
+@pytest.fixture(scope="module")
+def whole_pictures() -> Iterator[None]:
+    """Make pipelines take pictures whole, for the tests of a module whose pictures show nobody."""
+    with pytest.MonkeyPatch.context() as patch:
+        _take_whole(patch)
+        yield
 
 
 def _take_whole(patch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,10 @@ needs.machine(hasattr(os, "fork"), "this system does not fork")
 
 IMAGE = np.full((64, 64, 3), 128, np.uint8)
 PATIENCE_S = 60  # a child that is not done by then hangs
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    pytest.mark.usefixtures("whole_pictures"),
+]
 
 
 def code_of(child: Callable[[], object]) -> int | str:
@@ -98,11 +101,14 @@ import os, sys
 import numpy as np
 from topos_rt.pipeline import HeadPipeline
 pipe = HeadPipeline.open(sys.argv[1], "onnxruntime", threads=3)
-head = pipe(np.full((64, 64, 3), 128, np.uint8))
+grey, whole = np.full((64, 64, 3), 128, np.uint8), {"crop": "none", "face_check": False}
+head = pipe(grey, **whole)
+pipe.find_faces(grey)
 pid = os.fork()
 if pid == 0:
     if sys.argv[2] == "used":
-        pipe(np.full((64, 64, 3), 128, np.uint8))
+        pipe(grey, **whole)
+        pipe.find_faces(grey)
     sys.exit(5)
 print(pid, flush=True)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -185,7 +191,7 @@ PIPE: HeadPipeline | None = None
 def head_of(seed: int) -> bytes:
     """Make a head in a worker, with the parent's pipeline where it was inherited."""
     pipe = PIPE or HeadPipeline.open(os.environ["BUNDLE_OF_A_TEST"], "onnxruntime", threads=2)
-    return pipe(IMAGE, seed=seed).positions.tobytes()
+    return pipe(IMAGE, seed=seed, crop="none", face_check=False).positions.tobytes()
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())

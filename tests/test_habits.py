@@ -24,6 +24,8 @@ from topos_rt.flow.solvers import SOLVERS
 from topos_rt.model.networks import DECODERS
 from topos_rt.support.progress import cancels
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 IMAGE = np.full((64, 64, 3), 128, np.uint8)
 
 
@@ -61,6 +63,7 @@ def test_type_checkers_know_the_names_of_the_tables(name: str) -> None:
 TYPO = """
 import numpy as np
 from topos_rt import HeadPipeline, generate
+
 pipe = HeadPipeline.open("mini", {backend!r}, decoder={decoder!r}, precision={precision!r})
 head = pipe("a.png", preset={preset!r}, solver={solver!r})
 heads = pipe("a.png", seed=range(3))

@@ -121,8 +121,8 @@ class HeadPipeline(Closing):
         options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        networks = Networks.open(bundle, name, options, decoder, cuda_graph)
-        return cls(bundle, networks, name, reason, FaceFinder(FaceNetworks(name, options)))
+        finder = FaceFinder(FaceNetworks(name, options))
+        return cls(bundle, Networks.open(bundle, name, options, decoder, cuda_graph), name, reason, finder)
 
     @staticmethod
     def requirements(

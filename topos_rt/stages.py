@@ -38,6 +38,7 @@ class Stages:
     ) -> list[tuple[Portrait, Array]]:
         """Return the portraits of an image, each with what the image encoder takes."""
         spec = self.bundle.manifest.image
+        self.networks.check_open()
         with tracker.stage("image"):
             picture = upright_picture(source)
             if self.finder is None or not choice.looks:

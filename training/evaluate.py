@@ -49,6 +49,12 @@ def portraits(model: HeadModel, heads: np.ndarray, size: int) -> np.ndarray:
     return to_bytes(shade(*surface, size, torch.Generator().manual_seed(EVALUATION_SEED)).permute(0, 2, 3, 1))
 
 
+def _positions(pipe: HeadPipeline, image: np.ndarray, seed: int, settings: dict[str, Any]) -> np.ndarray:
+    """Return the head [V,3] of a render, which has the framing of the training pictures and is not cut."""
+    head = pipe(image, seed=seed, crop="none", face_check=False, **settings)
+    return head.positions
+
+
 def distances_mm(got: np.ndarray, want: np.ndarray, radius: float) -> np.ndarray:
     """Return the vertex distances [V] of heads in the networks' frame, at one head's radius in metres."""
     return np.linalg.norm(got - want, axis=-1) * radius * 1000
@@ -148,7 +154,7 @@ def measure(pipe: HeadPipeline, model: HeadModel, picture: Path | None) -> dict[
     }
     made: dict[str, np.ndarray] = {}
     for name, settings in SETTINGS.items():
-        made[name] = np.stack([pipe(image, seed=0, **settings).positions / unit for image in images])
+        made[name] = np.stack([_positions(pipe, image, 0, settings) / unit for image in images])
         counts = [defects.count(g, w, r) for g, w, r in zip(made[name], truth, radii, strict=True)]
         result[name] = {
             "settings": settings,
@@ -157,7 +163,7 @@ def measure(pipe: HeadPipeline, model: HeadModel, picture: Path | None) -> dict[
             **{key: sum(c[key] for c in counts) for key in counts[0]},
         }
         print(name, json.dumps(result[name]), flush=True)
-    again = np.stack([pipe(image, seed=1, preset="balanced").positions / unit for image in images[:30]])
+    again = np.stack([_positions(pipe, image, 1, SETTINGS["balanced"]) / unit for image in images[:30]])
     base = made["balanced"]
     result["differs_mm"] = {
         "same_image_other_seed": _apart(again, base[: len(again)], unit),

@@ -26,6 +26,8 @@ from topos_rt.errors import BackendError, InputError, MissingExtraError, ToposEr
 from topos_rt.gpu import cuda
 from topos_rt.pipeline import HeadPipeline
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 RTX, FULL = builder("tensorrt-rtx"), builder("tensorrt")
 X = np.float32([1, -2, 3, 0.5])
 errors = fake_gpu.real.cudaError_t

@@ -17,6 +17,8 @@ from topos_rt.engines import EngineOptions, builder
 from topos_rt.errors import BackendError, InputError
 from topos_rt.pipeline import HeadPipeline
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 RTX = builder("tensorrt-rtx")
 X = np.float32([1, -2, 3, 0.5])
 errors = fake_gpu.real.cudaError_t

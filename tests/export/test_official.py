@@ -35,6 +35,8 @@ from topos_rt.model.frame import network_cloud
 from topos_rt.pictures.image import load_image
 from topos_rt.scan.points import boxed, checked_points, random_subset
 
+pytestmark = pytest.mark.usefixtures("whole_pictures")
+
 PORTRAIT = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 
 

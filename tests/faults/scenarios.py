@@ -155,6 +155,7 @@ def _make_heads(directory: Path) -> None:
     words = [
         "generate",
         "a.png",
+        "--no-face-check",
         "--model",
         "bundle",
         "--preview",

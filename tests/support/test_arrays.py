@@ -51,7 +51,7 @@ import numpy as np
 import topos_rt
 from topos_rt.formats import EXPORTERS, ExportOptions
 with topos_rt.HeadPipeline.open("mini", "onnxruntime", threads=1) as pipe:
-    head = pipe(np.full((64, 64, 3), 128, np.uint8), preset="fast")
+    head = pipe("examples/hopper.jpg", preset="fast")
     other = pipe.retopologize(head.positions, head.normals, passes=1)
 for made in (head, other):
     print(hashlib.sha256(EXPORTERS["glb"](made, ExportOptions())).hexdigest())

@@ -51,7 +51,6 @@ def test_a_removed_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_extras_are_those_of_the_package() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     distributions = {
-        "charset_normalizer": "charset-normalizer",
         "cuda": "cuda-python",
         "fast_simplification": "fast-simplification",
         "onnx_ir": "onnx-ir",

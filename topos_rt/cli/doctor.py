@@ -42,7 +42,6 @@ OPTIONAL = {
     "tensorrt": "tensorrt",
     "cuda-python": "tensorrt-rtx",
     "usd-core": "usd",
-    "charset-normalizer": "mesh",
     "scipy": "mesh",
     "DracoPy": "gltf",
     "meshoptimizer": "gltf",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from topos_rt.faces.bundle import NETWORKS, FaceBundle
 from topos_rt.faces.expression import NAMES, POINTS
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
+from topos_rt.support.forks import in_forked_child, leak
 from topos_rt.support.strictjson import AGAIN
 
 LOOKED_WITH = NETWORKS[:3]  # the networks that find a face; the identity network is used only on request
@@ -53,6 +55,8 @@ class FaceNetworks(Closing):
         self._held: ExitStack | None = ExitStack()
         self._workspace: object = None
         self._engines: dict[str, Engine] = {}
+        self._forked = False
+        _living.add(self)
 
     @property
     def bundle(self) -> FaceBundle:
@@ -96,6 +100,14 @@ class FaceNetworks(Closing):
             with self._lock:
                 self._engine(name)
 
+    def forget(self) -> None:
+        """Prepare for use in a process that was forked from the one that loaded them, as `Networks` do."""
+        self._lock = threading.Lock()
+        if self._backend.on_device and self._engines:
+            leak([self._engines, self._held, self._workspace])
+            self._engines, self._held, self._workspace = {}, None, None
+            self._forked = True
+
     def close(self) -> None:
         """Free what the engines hold. Later calls raise InputError."""
         with self._lock:
@@ -104,6 +116,11 @@ class FaceNetworks(Closing):
         if held is not None:
             held.close()
 
+    def __del__(self) -> None:
+        # Engines would free themselves, but what they share would not; at exit the system frees everything.
+        if getattr(self, "_held", None) is not None and not sys.is_finalizing():
+            self.close()
+
     def _run(self, name: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         with self._lock:
             engine = self._engine(name)
@@ -111,7 +128,10 @@ class FaceNetworks(Closing):
 
     def _engine(self, name: str) -> Engine:
         if self._held is None:
-            raise InputError("face networks", got="closed ones", expected="open ones", fix="open them again")
+            got = (
+                "a process that was forked after they were loaded" if self._forked else "a call after close()"
+            )
+            raise InputError("face networks are closed", got=got, fix="open them again")
         if name not in self._engines:
             if self._workspace is None:
                 self._workspace = self._held.enter_context(self._backend.workspace())
@@ -140,3 +160,6 @@ def _check(name: str, engine: Engine) -> None:
         shapes = {key: spec.shape for key, spec in found.items()}
         if shapes != wanted:
             raise BundleError(f"{kind}s of {name}", got=shapes, expected=wanted, fix=AGAIN)
+
+
+_living = in_forked_child(FaceNetworks.forget)

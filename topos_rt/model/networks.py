@@ -131,6 +131,12 @@ class Networks(Closing):
                 needs[graph] = dict(chosen.requirements(*engine_source(bundle, graph, chosen, options)))
         return {graph: kinds for graph, kinds in needs.items() if kinds}
 
+    def check_open(self) -> None:
+        """Raise InputError where they are closed."""
+        with self._lock:
+            if self._engines is None:
+                raise self._closed()
+
     def encode_image(self, pixels: Array) -> Value:
         """Encode pixels [1,3,H,W] in 0..1 as condition tokens [1,T,C], which stay where they are computed."""
         tokens: Value = self._run("image_encoder", {"pixels": pixels}, ("tokens",))["tokens"]

@@ -24,7 +24,6 @@ DEBUG = "--debug"
 # Module -> the extra that brings it, for messages. A test compares it with pyproject.toml.
 EXTRAS = {
     "anny": "training",
-    "charset_normalizer": "mesh",
     "colored": "compare",
     "cuda": "tensorrt-rtx",
     "fast_simplification": "training",
@@ -40,7 +39,6 @@ EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
     "torch": "export",
     "torch_geometric": "baselines",
-    "trimesh": "mesh",
     "yaml": "export",
 }
 
