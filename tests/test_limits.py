@@ -11,19 +11,19 @@ from topos_rt.bench import result
 from topos_rt.engines import cache, contract
 from topos_rt.errors import BundleError
 from topos_rt.flow import settings
-from topos_rt.formats import cloud_reader, mesh_reader
+from topos_rt.formats.limits import LIMITS as READERS
 from topos_rt.head import topology
 from topos_rt.model import bundle
 from topos_rt.pictures import image
-from topos_rt.scan import points, read
+from topos_rt.scan import points
 from topos_rt.support import npyfile
 
 PAGE = (Path(__file__).parents[1] / "docs" / "limits.md").read_text()
 LIMITS = {
     "a picture": [image.MAX_PIXELS, image.MIN_SIDE],
-    "a mesh file": [mesh_reader.MAX_BYTES],
-    "a mesh to retopologize or compare": [read.MAX_TRIANGLES],
-    "a point cloud": [points.MIN_POINTS, cloud_reader.MAX_POINTS],
+    "a mesh file, and a character for `python -m export rig`": [READERS.file_bytes],
+    "a mesh to retopologize or compare": [READERS.triangles],
+    "a point cloud": [points.MIN_POINTS, READERS.points],
     "a manifest": [bundle.MAX_MANIFEST_BYTES],
     "the vertices of a model's topology": [topology.MAX_VERTICES],
     "the arrays of an `.npy` or `.npz` file of a release": [npyfile.LIMIT_BYTES, npyfile._MOST_MEMBERS],
@@ -45,8 +45,6 @@ def test_the_page_has_the_numbers_of_the_code(what: str) -> None:
 def test_the_limits_of_the_export() -> None:
     needs.module("torch")
     from export.release import config
-    from export.rig import gltf
 
-    for what, number in (("character", gltf._MAX_BYTES), ("configuration", config._MAX_BYTES)):
-        (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| a {what} for"))
-        assert f"{number:,} bytes" in row
+    (row,) = (line for line in PAGE.splitlines() if line.startswith("| a configuration for"))
+    assert f"{config._MAX_BYTES:,} bytes" in row

@@ -7,10 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import needs
-
-needs.module("anny")
-
 from benchmarks.bench_face_fit import _columns, _expressions, _pose_errors
 from benchmarks.face_pictures import Labelled, read
 

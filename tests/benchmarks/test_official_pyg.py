@@ -91,10 +91,10 @@ def test_the_loop_is_guided_euler(name: str) -> None:
 )
 def test_bad_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    assert message in capsys.readouterr().out
+    assert message in capsys.readouterr().err
 
 
 def test_modes_of_a_gpu_are_refused_without_one(capsys: pytest.CaptureFixture[str]) -> None:
     needs.machine(not torch.cuda.is_available(), "there is a GPU")
     assert main(["--modes", "eager_fp32,graph_bf16"]) == 2
-    assert "mode graph_bf16: got no GPU; expected one of: eager_fp32, eager_bf16" in capsys.readouterr().out
+    assert "mode graph_bf16: got no GPU; expected one of: eager_fp32, eager_bf16" in capsys.readouterr().err

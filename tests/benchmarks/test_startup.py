@@ -45,13 +45,13 @@ def test_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_bad_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    assert message in capsys.readouterr().out
+    assert message in capsys.readouterr().err
 
 
 def test_a_start_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "topos_rt").mkdir()
     (tmp_path / "topos_rt" / "__init__.py").write_text("raise SystemExit('broken')")
     assert main(["--rounds", "1", "--against", str(tmp_path)]) == 2
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     # If topos-rt is installed from this checkout, no other checkout can be started.
     assert "a start failed: got ['broken']" in told or "in which topos-rt is not installed" in told
