@@ -9,6 +9,9 @@ import numpy as np
 from PIL import Image
 
 from topos_rt import HeadMesh, HeadPipeline
+from topos_rt.faces.drawing import draw_portrait
+from topos_rt.faces.portrait import portrait_square
+from topos_rt.pictures.image import read_picture
 from topos_rt.pictures.preview import render_preview, render_view
 from topos_rt.support.files import write_atomic
 
@@ -18,27 +21,28 @@ HEIGHT = 400
 
 
 def main() -> None:
-    """Draw demo.png, the demo's portrait and preview, and photographs.png, every example and two heads."""
+    """Draw demo.png, what the demo sees and makes, and photographs.png, the same of every example."""
     portraits = sorted((ROOT / "examples").glob("*.jpg"))
     with HeadPipeline.open("mini") as pipe:
-        heads = {path: pipe(path, seed=[0, 1]) for path in portraits}
+        heads = {path: pipe(path) for path in portraits}
     demo = ROOT / "examples" / "astronaut.jpg"
-    preview = Image.open(io.BytesIO(render_preview(heads[demo][0], HEIGHT))).convert("RGB")
-    save("demo.png", [picture(demo), np.asarray(preview)])
-    save("photographs.png", [part for path in portraits for part in (picture(path), *views(heads[path]))])
+    preview = render_preview(heads[demo], HEIGHT, beside=seen(demo, heads[demo]))
+    save("demo.png", [np.asarray(Image.open(io.BytesIO(preview)).convert("RGB"))])
+    save(
+        "photographs.png", [part for path, head in heads.items() for part in (seen(path, head), *views(head))]
+    )
 
 
-def picture(path: Path) -> np.ndarray:
-    """Return a portrait, which must be square, at our height."""
-    image = Image.open(path).convert("RGB")
-    return np.asarray(image.resize((HEIGHT, HEIGHT), Image.Resampling.LANCZOS))
+def seen(path: Path, head: HeadMesh) -> np.ndarray:
+    """Draw the part of a portrait that the model saw, with the landmarks, at our height."""
+    return draw_portrait(read_picture(path), head.face, portrait_square(head.face), HEIGHT)
 
 
-def views(heads: list[HeadMesh]) -> list[np.ndarray]:
-    """Draw seed 0 from the front and from the side, seed 1 from the front."""
-    first, second = heads
+def views(head: HeadMesh) -> list[np.ndarray]:
+    """Draw a head from the front and from the side, and from the front with the portrait's expression."""
     size = (HEIGHT, HEIGHT * 4 // 5)
-    return [render_view(first, 0, 0, size), render_view(first, -50, 0, size), render_view(second, 0, 0, size)]
+    posed = head.posed(head.expression)
+    return [render_view(head, 0, 0, size), render_view(head, -50, 0, size), render_view(posed, 0, 0, size)]
 
 
 def save(name: str, parts: list[np.ndarray]) -> None:
