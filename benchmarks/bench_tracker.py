@@ -65,7 +65,7 @@ def alone() -> list[Mapping[str, float]]:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What a tracker saw in a video of n frames, and what was there. Frames without a face are left out."""
+    """The answers of a tracker for a video of n frames, and the truth. Frames without a face are left out."""
 
     frames: int  # of the video
     weights: np.ndarray  # [n,E], the truth, in the order of EXPRESSIONS

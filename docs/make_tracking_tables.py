@@ -64,7 +64,7 @@ def _smoothing() -> str:
 def _blink() -> str:
     delay = read(RESULT)["delay"]
     return (
-        f"Of a blink of a quarter of a second, smoothing keeps {delay['blink_kept']:.0%}, and shows it"
+        f"Smoothing keeps {delay['blink_kept']:.0%} of a blink of a quarter of a second, and shows it"
         f" {delay['blink_frames']:.2f} frames late."
     )
 

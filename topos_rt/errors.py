@@ -54,7 +54,7 @@ class ToposError(Exception):
 
     @property
     def brief(self) -> str:
-        """What is wrong and what was found, for a message that quotes this one and has its own remedy."""
+        """The error without its remedy, for a message that quotes this one and has a remedy of its own."""
         return one_line(self.what if self.got is None else f"{self.what}: {shortened(self.got)}")
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ _LOWER_LIP = (
     (61, 78), (146, 95), (91, 88), (181, 178), (84, 87), (17, 14), (314, 317), (405, 402), (321, 318),
     (375, 324), (291, 308),
 )  # fmt: skip
-# What the colour below is multiplied with, and the width as a share of what the landmarks span.
+# The factors that multiply the colour below, and the width as a share of what the landmarks span.
 _BROW_TINT, _BROW_WIDTH = (0.22, 0.20, 0.20), 1.2
 _LIP_TINT, _LIP_WIDTH = (0.80, 0.38, 0.40), 1.0
 _IRIS_TINT, _IRIS_WIDTH = (0.10, 0.09, 0.09), 0.066  # the radius as a share of the outer-eye distance

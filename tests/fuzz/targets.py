@@ -1,4 +1,4 @@
-"""What is fuzzed: every reader of files that somebody else wrote, each with small sound files to begin with.
+"""The targets of fuzzing: every reader of files that somebody else wrote, each with small sound files.
 
 A target is given bytes and either succeeds or raises a ToposError; anything else is a finding.
 """

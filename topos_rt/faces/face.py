@@ -1,4 +1,4 @@
-"""What the face stage says about one face."""
+"""The result of the face stage for one face."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from topos_rt.faces.camera import Camera
 from topos_rt.faces.expression import NAMES
 from topos_rt.faces.scores import trusted
 from topos_rt.head.landmark_map import COUNT, IRISES, LandmarkMap
+from topos_rt.head.pose import rotation_of
 from topos_rt.head.rig import Rig
 
 DISTANCE_M = 1.2  # of the camera from the head, where the focal length is unknown
@@ -171,7 +172,7 @@ class HeadFitter:
 
 
 class _Problem:
-    """What is minimised for one face."""
+    """The sum that the fit minimises for one face."""
 
     def __init__(
         self, head: HeadFitter, found: np.ndarray, focal: float | None, scores: Mapping[str, float]
@@ -276,7 +277,7 @@ class _Problem:
         if self._focal:
             near = scale - np.log(self._focal)
         return _State(
-            _rotation(step[:3]) @ state.turn,
+            rotation_of(step[:3]) @ state.turn,
             state.middle + step[3:5],
             scale,
             _within(near),
@@ -347,12 +348,3 @@ def _positive(focal: float) -> float:
 def _within(near: float) -> float:
     """Return the log of a nearness, kept where a portrait may be taken from."""
     return float(np.clip(near, -np.log(_HIGHEST_M), -np.log(_LOWEST_M)))
-
-
-def _rotation(vector: np.ndarray) -> np.ndarray:
-    """Return the matrix [3,3] of a rotation vector [3] (Rodrigues)."""
-    angle = float(np.linalg.norm(vector))
-    x, y, z = vector
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    first, second = (np.sin(angle) / angle, (1 - np.cos(angle)) / angle**2) if angle > 1e-6 else (1.0, 0.5)
-    return np.eye(3) + first * cross + second * cross @ cross

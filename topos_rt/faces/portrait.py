@@ -61,6 +61,11 @@ class FaceChoice:
         """Whether faces are looked for at all."""
         return not isinstance(self.face, Face) and (self.check or self.crop == AUTO)
 
+    @property
+    def without_face(self) -> str | Box:
+        """The crop of a picture in which there is no face to cut out."""
+        return WHOLE if self.crop == AUTO else self.crop
+
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
@@ -119,8 +124,7 @@ def portraits(source: Any, name: str, finder: FaceFinder | None, choice: FaceCho
     if isinstance(choice.face, Face):
         faces, found = [choice.face], 1
     elif finder is None or not choice.looks:
-        whole = WHOLE if choice.crop == AUTO else choice.crop
-        return [Portrait(picture, None, whole)]
+        return [Portrait(picture, None, choice.without_face)]
     else:
         faces = _look(picture, finder, choice)
         found = len(faces)
@@ -133,8 +137,9 @@ def portraits(source: Any, name: str, finder: FaceFinder | None, choice: FaceCho
             " (--no-face-check, face_check=False)",
         )
     if not faces:
-        whole = WHOLE if choice.crop == AUTO else choice.crop
-        return [Portrait(picture, None, whole, ("no face was found; the whole picture was taken",))]
+        return [
+            Portrait(picture, None, choice.without_face, ("no face was found; the whole picture was taken",))
+        ]
     return [_portrait(picture, face, name, choice, found) for face in _chosen(faces, name, choice)]
 
 

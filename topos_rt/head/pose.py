@@ -44,15 +44,15 @@ def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarra
     matrices = np.zeros((len(rig.joint_names), 4, 4))
     for joint, (name, parent) in enumerate(zip(rig.joint_names, rig.joint_parents, strict=True)):
         own = np.eye(4)
-        own[:3, :3] = _rotation(np.asarray(turns.get(name, (0, 0, 0)), np.float64))
+        own[:3, :3] = rotation_of(np.asarray(turns.get(name, (0, 0, 0)), np.float64))
         pivot = rig.joint_positions[joint].astype(np.float64)
         own[:3, 3] = pivot - own[:3, :3] @ pivot
         matrices[joint] = own if parent < 0 else matrices[parent] @ own
     return matrices[:, :3]
 
 
-def _rotation(vector: np.ndarray) -> np.ndarray:
-    """Return the matrix [3,3] of a rotation vector [3] (Rodrigues)."""
+def rotation_of(vector: np.ndarray) -> np.ndarray:
+    """Return the matrix [3,3] of a rotation vector [3], radians (Rodrigues). Raises MeshInputError."""
     if vector.shape != (3,) or not np.isfinite(vector).all():
         raise MeshInputError("the turn of a joint", got=vector.tolist(), expected="three finite radians")
     angle = float(np.linalg.norm(vector))

@@ -48,12 +48,3 @@ class Camera:
         """Read what `numbers` wrote."""
         n = np.asarray(numbers, np.float64)
         return cls(n[:9].reshape(3, 3), n[9:12], float(n[12]), float(n[13]), n[14:16])
-
-
-def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Return the rotation [3,3] of a head by degrees: to its left, upwards, and towards a shoulder."""
-    (cy, cp, cr), (sy, sp, sr) = (f(np.deg2rad([yaw, -pitch, roll])) for f in (np.cos, np.sin))
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return about_z @ about_x @ about_y

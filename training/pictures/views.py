@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.pictures.camera import Camera, rotation
+from topos_rt.faces.pose import rotation
+from training.pictures.camera import Camera
 
 # Mixtures of facial actions with their largest weights, and how often they are drawn.
 EXPRESSIONS: dict[str, tuple[float, dict[str, float]]] = {

@@ -12,9 +12,10 @@ from tests import needs
 
 needs.module("numba")
 from topos_rt import Bundle
+from topos_rt.faces.pose import rotation
 from topos_rt.head.rig import Rig
 from training.pictures import backdrops, film, lights, occluders, views
-from training.pictures.camera import Camera, rotation
+from training.pictures.camera import Camera
 
 
 def arkit() -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from tests import needs
 
 needs.module("numba")
 from topos_rt.errors import OptionError
+from topos_rt.faces.pose import rotation
 from training.pictures import shards
-from training.pictures.camera import Camera, rotation
+from training.pictures.camera import Camera
 from training.pictures.people import Person
 from training.pictures.picture import Picture
 
