@@ -1,4 +1,4 @@
-"""Make model bundles; measure and compare them; give them rigs, levels of detail and landmark maps."""
+"""Make model bundles; measure and compare them; give them rigs, levels of detail, landmark maps and atlases."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from export import lods, mini, random
+from export.atlas import command as atlas
 from export.compare import command as compare
 from export.face import command as face
 from export.landmarks import command as landmarks
@@ -27,6 +28,7 @@ COMMANDS: dict[str, ModuleType] = {
     "lods": lods,
     "rig": rig,
     "landmarks": landmarks,
+    "atlas": atlas,
 }
 
 

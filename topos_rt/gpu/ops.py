@@ -241,6 +241,74 @@ def project(
     return out
 
 
+def project_texture(
+    vertices: AnyArray,
+    weights: AnyArray,
+    attributes: AnyArray,
+    picture: AnyArray,
+    light: AnyArray,
+    base: AnyArray,
+    *,
+    out: AnyArray | None = None,
+    stream: int = 0,
+) -> AnyArray:
+    """Sample a photograph at the texels of a mesh, and take its light and a base colour away, as logarithms.
+
+    A texel's attributes are those of its triangle's corners, weighted. It is log(colour) - shade - base, where
+    shade is the light at its normal, with less colour than fitted and within bounds. A texel that faces away
+    or lies outside of the photograph is zero.
+
+    Args:
+        vertices: [n,3] int32, the corners of each texel's triangle, below V. Checked on the host.
+        weights: [n,3] FP32 barycentric weights.
+        attributes: [V,6] FP32 (on the host also FP64): x and y in the photograph in pixels, the weight with
+            which a vertex is seen, and its normal.
+        picture: [H,W,3] FP32, linear RGB, two pixels or more each way.
+        light: [9,3] FP32, log light by the terms of `reference.harmonics`.
+        base: [n,3] FP32, log of the base colour.
+        out: [n,4] of the type of the attributes; it must be given on a GPU.
+
+    Returns out: three logarithms and the weight of each texel.
+    """
+    device = device_of_all(vertices, weights, attributes, picture, light, base, out)
+    n, (count, (high, wide)) = (
+        (len(vertices.shape) and vertices.shape[0]),
+        (
+            len(attributes.shape) and attributes.shape[0],
+            picture.shape[:2] if len(picture.shape) == 3 else (0, 0),
+        ),
+    )
+    if min(high, wide) < 2 or high * wide * 3 >= _MOST:
+        raise InputError(
+            "picture", got=f"shape {list(picture.shape)}", expected="[H,W,3], two or more pixels each way"
+        )
+    kinds = (_F32,) if device is not None else (_F32, np.dtype(np.float64))
+    vertices = check("vertices", vertices, (_I32,), (n, 3), device)
+    weights = check("weights", weights, (_F32,), (n, 3), device)
+    attributes = check("attributes", attributes, kinds, (count, 6), device)
+    picture = check("picture", picture, (_F32,), (high, wide, 3), device)
+    light = check("light", light, (_F32,), (9, 3), device)
+    base = check("base", base, (_F32,), (n, 3), device)
+    out = check_out("out", out, (np.dtype(attributes.dtype),), (n, 4), device)
+    if device is None:
+        if n and not 0 <= int(vertices.min()) <= int(vertices.max()) < count:
+            raise InputError(
+                "vertices", got=f"{vertices.min()}..{vertices.max()}", expected=f"0..{count - 1}"
+            )
+        return reference.project_texture(vertices, weights, attributes, picture, light, base, out)
+    places = addresses(
+        vertices=vertices,
+        weights=weights,
+        attributes=attributes,
+        picture=picture,
+        light=light,
+        base=base,
+        out=out,
+    )
+    _run("project_texture", texels=n, height=high, width=wide, stream=stream, **places)
+    return out
+
+
 def kernels() -> Any:
     """Return the compiled extension. Raises BackendError where it was not built."""
     try:

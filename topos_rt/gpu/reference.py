@@ -14,6 +14,12 @@ import numpy as np
 from topos_rt.gpu.layers import GROUP_EPS, GROUPS, Layer
 from topos_rt.gpu.tables import Neighbours, Sources, degrees
 
+# Of project_texture, as csrc/texture.h has them: the darkest linear colour, the least weight that is worth
+# sampling, the bounds of the log light that is taken away, and the share of its colour that is.
+DARKEST, LEAST_FACING = 1e-3, 0.01
+LOWEST, HIGHEST, CHROMA = -1.3, 0.9, 0.6
+TERMS = 9  # of `harmonics`
+
 
 def graph_conv(
     x: np.ndarray,
@@ -92,6 +98,56 @@ def pack_rows(
 def project(x: np.ndarray, basis: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See `topos_rt.gpu.ops.project`."""
     return _give((basis @ x) @ basis, x.dtype, out)
+
+
+def project_texture(
+    vertices: np.ndarray,
+    weights: np.ndarray,
+    attributes: np.ndarray,
+    picture: np.ndarray,
+    light: np.ndarray,
+    base: np.ndarray,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """See `topos_rt.gpu.ops.project_texture`."""
+    work = attributes.dtype
+    at = sum(attributes[vertices[:, k]] * weights[:, k, None].astype(work) for k in range(3))
+    y = np.zeros((len(vertices), 4), work)
+    high, wide = picture.shape[:2]
+    x, down, facing = at[:, 0] - work.type(0.5), at[:, 1] - work.type(0.5), at[:, 2]
+    inside = (x >= 0) & (down >= 0) & (x <= wide - 1) & (down <= high - 1)
+    rows = np.flatnonzero(inside & (facing > LEAST_FACING))
+    colour = np.log(np.maximum(_bilinear(picture, x[rows], down[rows]), work.type(DARKEST)))
+    normals = at[rows, 3:]
+    normals /= np.sqrt(np.maximum((normals * normals).sum(1, keepdims=True), work.type(1e-12)))
+    # no matrix product: its sums depend on the number of threads
+    shade = sum(
+        term[:, None] * row for term, row in zip(harmonics(normals).T, light.astype(work), strict=True)
+    )
+    mean = shade.mean(1, keepdims=True)
+    shade = np.clip(mean + work.type(CHROMA) * (shade - mean), work.type(LOWEST), work.type(HIGHEST))
+    y[rows, :3] = colour - shade - base[rows]
+    y[rows, 3] = facing[rows]
+    return _give(y, work, out)
+
+
+def harmonics(normals: np.ndarray) -> np.ndarray:
+    """Return the spherical harmonics up to order two at unit normals [n,3], not normalised: [n,9]."""
+    x, y, z = normals.T
+    one = np.ones_like(x)
+    return np.stack([one, x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - one], 1)
+
+
+def _bilinear(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the colours [n,3] of a picture at places from 0 to its width or height less one."""
+    high, wide = picture.shape[:2]
+    left, top = np.minimum(x.astype(np.int32), wide - 2), np.minimum(y.astype(np.int32), high - 2)
+    u, v = (x - left)[:, None], (y - top)[:, None]
+    flat, first = picture.reshape(-1, 3), top * wide + left
+    upper = flat[first] * (1 - u) + flat[first + 1] * u
+    lower = flat[first + wide] * (1 - u) + flat[first + wide + 1] * u
+    found: np.ndarray = upper * (1 - v) + lower * v
+    return found
 
 
 def neighbour_sum(x: np.ndarray, sources: Sources, rows: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig, reduced_rig
+from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
 from topos_rt.support.arrays import Floats, Ints
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
@@ -48,6 +49,7 @@ class HeadMesh:
     expression: Mapping[str, float] = field(
         default_factory=dict
     )  # its weights, for `posed`; the head is neutral
+    texture: Texture | None = None  # lies on the topology's UVs
 
     def __post_init__(self) -> None:
         vertices = self.topology.num_vertices
@@ -72,6 +74,10 @@ class HeadMesh:
                 got=f"{self.rig.num_vertices} vertices",
                 expected=f"{vertices}, as in the topology",
                 fix="use the same bundle's rig",
+            )
+        if self.texture is not None and not self.topology.has_uvs:
+            raise MeshInputError(
+                "the texture", got="a topology without UVs", expected="one that it can lie on"
             )
         object.__setattr__(self, "metadata", _plain(self.metadata))
         object.__setattr__(self, "expression", {name: float(w) for name, w in self.expression.items()})

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from topos_rt.engines.locations import locations
 from topos_rt.errors import BundleError, MeshInputError, choose
+from topos_rt.head.atlas import Atlas
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.landmark_map import LandmarkMap
 from topos_rt.head.rig import Rig
@@ -130,6 +131,25 @@ class Bundle:
                 "landmark map and topology of a bundle do not fit",
                 got=f"a map of {found.num_vertices} vertices",
                 expected=f"{self.topology.num_vertices}",
+                fix=AGAIN,
+            )
+        return found
+
+    @cached_property
+    def atlas(self) -> Atlas | None:
+        """How textures lie on the model's heads, read at first use; None for a bundle without one.
+
+        Raises BundleError for a file that is no atlas, or that of another topology.
+        """
+        if self.manifest.atlas is None:
+            return None
+        found = Atlas.load(self.path / self.manifest.atlas)
+        last = int(found.warp_vertices.max(initial=0))
+        if len(found.uvs) != len(self.topology.uvs) or last >= self.topology.num_vertices:
+            raise BundleError(
+                "atlas and topology of a bundle do not fit",
+                got=f"an atlas of {len(found.uvs)} UVs and {last + 1} vertices or more",
+                expected=f"{len(self.topology.uvs)} and {self.topology.num_vertices}",
                 fix=AGAIN,
             )
         return found

@@ -20,8 +20,9 @@ from topos_rt.errors import BundleError
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 5
-_WITHOUT_LANDMARKS = 4  # the version before the key "landmarks", which is still read
+VERSION = 6
+# Older versions that are still read -> the keys that they did not have, all of which may be null.
+_LATER_KEYS = {5: ("atlas",), 4: ("atlas", "landmarks")}
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -163,7 +164,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 5. Raises BundleError for invalid values.
+    """The whole of `manifest.json`, version 6. Raises BundleError for invalid values.
 
     All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
     only until `topos_rt.model.bundle.write_manifest` fills them.
@@ -178,6 +179,7 @@ class Manifest:
     hierarchy: str
     rig: str | None
     landmarks: str | None  # where the landmarks of the face mesh lie: `topos_rt.head.landmark_map`
+    atlas: str | None  # how textures lie on the heads, and their base material: `topos_rt.head.atlas`
     image: ImageSpec
     latent: LatentSpec
     points: PointSpec
@@ -212,7 +214,7 @@ class Manifest:
         yield from self.graph_files()
         yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
-        yield from (name for name in (self.rig, self.landmarks) if name is not None)
+        yield from (name for name in (self.rig, self.landmarks, self.atlas) if name is not None)
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Manifest:
@@ -225,13 +227,13 @@ class Manifest:
         if (found := tree.pop("format", None)) != FORMAT:
             refuse("format", describe(found), repr(FORMAT))
         version = tree.pop("version", None)
-        if type(version) is not int or version not in (VERSION, _WITHOUT_LANDMARKS):
+        if type(version) is not int or version not in (VERSION, *_LATER_KEYS):
             fix = "upgrade topos-rt" if isinstance(version, int) and version > VERSION else AGAIN
             raise BundleError("manifest key 'version'", got=describe(version), expected=VERSION, fix=fix)
-        if version == _WITHOUT_LANDMARKS:
-            if "landmarks" in tree:
-                refuse("landmarks", "a key of a later version", f"none in version {version}")
-            tree["landmarks"] = None
+        for key in _LATER_KEYS.get(version, ()):
+            if key in tree:
+                refuse(key, "a key of a later version", f"none in version {version}")
+            tree[key] = None
         manifest = read_as(cls, tree)
         assert isinstance(manifest, Manifest)
         return manifest

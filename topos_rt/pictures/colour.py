@@ -16,6 +16,10 @@ _XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])\s*[\"'<]")
 _SAME = 2  # of 255: a profile that changes no colour by more is taken for sRGB
 _RELATIVE_COLORIMETRIC = 1
+_STEPS = np.arange(256, dtype=np.float64) / 255
+# The linear value of each of the 256 values of sRGB (IEC 61966-2-1).
+LINEAR = np.where(_STEPS <= 0.04045, _STEPS / 12.92, ((_STEPS + 0.055) / 1.055) ** 2.4).astype(np.float32)
+LINEAR.setflags(write=False)
 # Profiles are made for these modes; other pictures become RGB first.
 _PROFILED = ("RGB", "L", "CMYK")
 
@@ -95,3 +99,21 @@ def _samples(mode: str) -> Image.Image:
     if mode == "L":
         return Image.fromarray(steps[None])
     return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3))
+
+
+def to_srgb_bytes(linear: np.ndarray) -> np.ndarray:
+    """Return linear values, of any shape and clipped to 0..1, as sRGB in 8 bits."""
+    encoded: np.ndarray = _SRGB[
+        np.clip(linear * np.float32(4095) + np.float32(0.5), 0, 4095).astype(np.int16)
+    ]
+    return encoded
+
+
+def _srgb_table() -> np.ndarray:
+    steps = np.linspace(0, 1, 4096)
+    return (
+        np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055) * 255 + 0.5
+    ).astype(np.uint8)
+
+
+_SRGB = _srgb_table()

@@ -20,6 +20,7 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.raster import rasterize
+from topos_rt.pictures.skin import Skin
 from topos_rt.support.arrays import product
 
 
@@ -82,6 +83,7 @@ class Sitter:
     gloss: np.ndarray  # [V,1] float32
     gaze: np.ndarray  # [V,2] float32: distance from an eye's axis in radii of the eyeball; large elsewhere
     visible: np.ndarray  # [V,_DIRECTIONS] float32: visible fraction of the sky there, 0 to 1
+    skin: Skin | None = None  # in place of the colours, where the head has a texture
 
     @classmethod
     def of(cls, head: HeadMesh) -> Sitter:
@@ -93,13 +95,15 @@ class Sitter:
         for name, ids in topology.regions.items():
             if name in _MATERIALS:
                 colours[ids], gloss[ids] = _MATERIALS[name]
-        gaze = _gaze(positions, topology.regions.get("eyes", np.zeros(0, np.int32)))
-        attributes = np.concatenate([colours, gloss, gaze, _visibility(positions, normals, topology)], 1)
+        gaze_at = gaze(positions, topology.regions.get("eyes", np.zeros(0, np.int32)))
+        attributes = np.concatenate([colours, gloss, gaze_at, _visibility(positions, normals, topology)], 1)
+        skin = None if head.texture is None else Skin.of(topology, head.texture)
         if len(triangles) < _FINE:
             ends, triangles = _subdivision(topology)
             positions, normals = _with_round_middles(positions, normals, ends)
             attributes = np.concatenate([attributes, attributes[ends].mean(1)])
-        return cls(positions, normals, triangles, *np.split(attributes, (3, 4, 6), axis=1))
+            skin = None if skin is None else skin.subdivided()
+        return cls(positions, normals, triangles, *np.split(attributes, (3, 4, 6), axis=1), skin)
 
 
 class TurnedSitter:
@@ -110,7 +114,7 @@ class TurnedSitter:
 
         turn: [3,3] for row vectors, from the head's axes to the camera's. camera: [3] its position.
         """
-        self._triangles = sitter.triangles
+        self._triangles, self._skin = sitter.triangles, sitter.skin
         self._camera = camera.astype(np.float32)[:, None]
         self._towards = unit_vectors(np.array([light.direction for light in LIGHTS]))
         # the unoccluded fraction of the ambient light, then of each light
@@ -128,7 +132,11 @@ class TurnedSitter:
         for ids, part in zip(self._triangles[triangle].T, weights.T, strict=True):
             data += np.take(self._data, ids, axis=1) * part
         normal, view = _unit(data[3:6]), _unit(self._camera - data[:3])
-        colour, gloss, sky = _with_iris(data[6:9], data[10:12]), data[9], data[12]
+        gloss, sky = data[9], data[12]
+        if self._skin is None:
+            colour = _with_iris(data[6:9], data[10:12])
+        else:
+            colour = self._skin.colours(triangle, weights)
         # light that reaches a hollow has bounced off its walls and taken their colour
         hollow = sky / (1 - colour * (1 - sky))
         received = (_GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normal[1])) * hollow
@@ -172,7 +180,7 @@ def _unit(a: np.ndarray) -> np.ndarray:
     return a / np.sqrt(np.maximum(_dot(a, a), 1e-12))
 
 
-def _gaze(positions: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+def gaze(positions: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     """Return where the vertices of two eyeballs that look along +Z lie around their axes: [V,2] float32."""
     gaze = np.full((len(positions), 2), 9, np.float32)
     x = positions[eyes, 0]

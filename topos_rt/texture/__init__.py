@@ -1,0 +1,1 @@
+"""Textures of heads: the photograph laid on them, its light and all that hides the face taken away."""

@@ -1,0 +1,1 @@
+"""The material that every head has, with or without a photograph."""

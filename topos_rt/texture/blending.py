@@ -1,0 +1,105 @@
+"""From what a photograph showed to a whole skin: the other side mirrored, the rest made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from topos_rt.head.atlas import MASK_SIDE, Atlas
+from topos_rt.pictures.colour import to_srgb_bytes
+from topos_rt.texture.grids import blurred, filled, grown, shrunk
+from topos_rt.texture.plan import Plan
+
+_EVEN = 1 / 30  # of the areas' side: what is smoother than this is made symmetric
+_EVEN_LUMINANCE, _EVEN_CHROMA, _MOST_EVEN = 0.6, 0.7, 0.8
+_PULL, _PULL_OUTSIDE = 0.012, 0.25  # towards the toned base material, within the face and without
+_BOUND = 2.5  # of log ratios
+MIRRORED = 0.5  # confidence
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """A skin: its colours, and how far they were seen."""
+
+    albedo: np.ndarray  # [S,S,3] uint8 sRGB
+    confidence: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32
+
+
+def blend(plan: Plan, atlas: Atlas, texels: np.ndarray, feather: np.ndarray, tone: np.ndarray) -> Blend:
+    """Return the skin from a projection.
+
+    texels: [n,4], log ratios to the base without the tone, and weights. feather: [h,w] what to keep of it, in
+    cells of the window. tone: [3], log of the person's skin over the base material's.
+    """
+    rows, columns = plan.cells
+    weight = plan.image(np.clip(1.6 * texels[:, 3], 0, 1)) * grown(feather, plan.step)
+    ratio = plan.image(texels[:, :3])
+    low_weight, low_ratio = shrunk(weight, plan.step), shrunk(ratio * weight[..., None], plan.step)
+    face = atlas.mask("face")[rows, columns]
+    if plan.mirrors:
+        uneven = _uneven(plan, atlas, low_weight, low_ratio)
+        ratio = ratio - grown(uneven, plan.step)
+        low_ratio = low_ratio - uneven * low_weight[..., None]
+    field, seen = _field(plan, low_weight, low_ratio, face)
+    gain = np.exp(np.clip(field + tone.astype(np.float32), -_BOUND, _BOUND))
+    linear = plan.base * grown(gain, plan.step)
+    own = grown(field[rows, columns], plan.step)
+    mirrored = np.zeros_like(weight)
+    if plan.mirrors:
+        other = plan.mirrored(weight)
+        mirrored = other * (1 - np.clip(2 * weight, 0, 1)) * grown(face, plan.step)
+        own += (plan.mirrored(ratio) - own) * mirrored[..., None]
+    own += (ratio - own) * weight[..., None]
+    used = (weight + mirrored > 0.004) & (plan.image(np.ones(len(texels), np.float32)) > 0)
+    window = linear[plan.window]
+    window[used] = plan.base[plan.window][used] * np.exp(
+        np.clip(own[used] + tone.astype(np.float32), -_BOUND, _BOUND)
+    )
+    confidence = np.zeros((MASK_SIDE, MASK_SIDE), np.float32)
+    confidence[rows, columns] = np.maximum(seen[0], MIRRORED * seen[1])
+    return Blend(to_srgb_bytes(linear), confidence)
+
+
+def _uneven(plan: Plan, atlas: Atlas, weight: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Return the smooth difference between the sides of the face, [h,w,3]: light that the fit has left.
+
+    weight [h,w], and ratio [h,w,3] times weight, in cells of the window.
+    """
+    rows, columns = plan.cells
+    skin = atlas.mask("detail")[rows, columns]
+    sigma = MASK_SIDE * _EVEN
+    sums = blurred(np.concatenate([ratio * skin[..., None], (weight * skin)[..., None]], 2), sigma)
+    share = sums[..., 3] + 2e-3
+    smooth = sums[..., :3] / share[..., None]
+    both = np.clip(6 * np.minimum(share, plan.mirrored(share)), 0, 1)[..., None]
+    half = (smooth - plan.mirrored(smooth)) / 2 * both
+    # What is common to both sides and differs from the middle stays, less its colour cast.
+    rest = smooth - half
+    mean = rest.mean(-1, keepdims=True)
+    uneven = half + _EVEN_LUMINANCE * mean + _EVEN_CHROMA * (rest - mean)
+    bounded: np.ndarray = np.clip(uneven, -_MOST_EVEN, _MOST_EVEN).astype(np.float32)
+    return bounded
+
+
+def _field(
+    plan: Plan, weight: np.ndarray, ratio: np.ndarray, face: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Return smooth log ratios for the whole atlas [MASK_SIDE,MASK_SIDE,3], and shares seen and mirrored."""
+    total, values = weight, ratio
+    other = np.zeros_like(weight)
+    if plan.mirrors:
+        other = plan.mirrored(weight) * (1 - np.clip(2.5 * weight, 0, 1))
+        half = 0.5 * other
+        total = weight + half
+        known = plan.mirrored(ratio) / np.maximum(plan.mirrored(weight), 1e-5)[..., None]
+        values = ratio + known * half[..., None]
+    values = values / np.maximum(total, 1e-5)[..., None]
+    trust = total**1.5
+    pull = _PULL + _PULL_OUTSIDE * np.clip(1 - 1.5 * face, 0, 1) * (1 - np.clip(3 * total, 0, 1))
+    everywhere = np.full((MASK_SIDE, MASK_SIDE), _PULL + _PULL_OUTSIDE, np.float32)
+    whole = np.zeros((MASK_SIDE, MASK_SIDE, 3), np.float32)
+    cells = plan.cells
+    everywhere[cells] = np.clip(trust + pull, 0, 1)
+    whole[cells] = values * (trust / (trust + pull))[..., None]
+    return filled(whole, everywhere), (weight, other)

@@ -1,0 +1,101 @@
+"""Small pictures of weights and colours: blurring, scaling and filling them, in NumPy alone.
+
+Sums run in a fixed order, so that a result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Return values [H,W] or [H,W,C] blurred by three box filters, which come near a Gaussian of sigma.
+
+    Beyond the rim lies what lies on it. Source: Kovesi 2010, Fast almost-Gaussian filtering.
+    """
+    ideal = np.sqrt(4 * sigma * sigma + 1)
+    low = int(ideal) - (int(ideal) % 2 == 0)
+    many = round((12 * sigma * sigma - 3 * low * low - 12 * low - 9) / (-4 * low - 4))
+    out = values.astype(np.float64)
+    for number in range(3):
+        radius = (low if number < many else low + 2) // 2
+        if radius > 0:
+            out = _box(_box(out, radius, 0), radius, 1)
+    return out.astype(np.float32)
+
+
+def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    pad = [(0, 0)] * values.ndim
+    pad[axis] = (radius + 1, radius)
+    sums = np.cumsum(np.pad(values, pad, mode="edge"), axis)
+    after = np.take(sums, range(2 * radius + 1, sums.shape[axis]), axis)
+    before = np.take(sums, range(sums.shape[axis] - 2 * radius - 1), axis)
+    return (after - before) / (2 * radius + 1)
+
+
+def shrunk(values: np.ndarray, step: int) -> np.ndarray:
+    """Return the means of step x step blocks of values [H,W] or [H,W,C]."""
+    high, wide = values.shape[0] // step, values.shape[1] // step
+    blocks = values.reshape(high, step, wide, step, *values.shape[2:])
+    means: np.ndarray = blocks.mean((1, 3), dtype=np.float32)
+    return means
+
+
+def grown(values: np.ndarray, step: int) -> np.ndarray:
+    """Return values [H,W] or [H,W,C] float32, step times as large, bilinearly."""
+    if values.ndim == 3:
+        return np.stack([grown(values[..., c], step) for c in range(values.shape[2])], -1)
+    picture = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    size = (values.shape[1] * step, values.shape[0] * step)
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+
+
+def filled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return values [S,S,C] where weights [S,S] are one, and smooth values between where they are less.
+
+    Weighted means go down a pyramid, and come back up where weight lacks. S is a power of two. Source:
+    Gortler et al. 1996, The Lumigraph (pull-push).
+    """
+    down, weight = [values * weights[..., None]], [weights]
+    while len(down[-1]) > 4:
+        total = shrunk(down[-1], 2) * 4
+        sums = shrunk(weight[-1], 2) * 4
+        keep = np.minimum(1, 1 / np.maximum(sums, 1e-8))
+        down.append(total * keep[..., None])
+        weight.append(sums * keep)
+    out = down[-1] / np.maximum(weight[-1], 1e-6)[..., None]
+    for finer, share in zip(down[-2::-1], weight[-2::-1], strict=True):
+        up = np.repeat(np.repeat(out, 2, 0), 2, 1)
+        up = _box(_box(up, 1, 0), 1, 1)
+        out = finer + (1 - np.minimum(share, 1))[..., None] * up
+    return out.astype(np.float32)
+
+
+def largest_piece(inside: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """Return the part of `inside` [H,W] bool that can be reached from `seed` [H,W] bool within it."""
+    reached = inside & seed
+    count = -1
+    while (now := int(np.count_nonzero(reached))) != count:
+        count = now
+        for _ in range(4):
+            wide = reached.copy()
+            wide[1:] |= reached[:-1]
+            wide[:-1] |= reached[1:]
+            wide[:, 1:] |= reached[:, :-1]
+            wide[:, :-1] |= reached[:, 1:]
+            reached = wide & inside
+    return reached
+
+
+def depth_inside(area: np.ndarray) -> np.ndarray:
+    """Return how far inside an area [H,W] bool a cell is, in cells, by the larger of both axes' distances."""
+    depth = np.zeros(area.shape, np.float32)
+    inside = area.copy()
+    while inside.any():
+        depth += inside
+        around = np.pad(inside, 1)
+        inside = np.logical_and.reduce(
+            [around[y : y + len(area), x : x + area.shape[1]] for y in range(3) for x in range(3)]
+        )
+    return depth

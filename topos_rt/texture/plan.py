@@ -1,0 +1,120 @@
+"""What projecting a photograph needs of a topology, computed once for each size of texture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from topos_rt.gpu.reference import DARKEST
+from topos_rt.head.atlas import MASK_SIDE, PARTS, Atlas, laid
+from topos_rt.head.topology import Topology
+from topos_rt.pictures.colour import LINEAR
+from topos_rt.pictures.raster import rasterize
+from topos_rt.texture.grids import depth_inside, grown, shrunk
+
+_EDGE = 0.02  # of the area of the face, at which the window ends
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The texels of one atlas and size. The window is the part of the texture that may show the photograph."""
+
+    side: int  # S
+    step: int  # texels of a cell of the atlas's areas, along a side
+    window: tuple[slice, slice]  # rows and columns, whole cells; symmetric where the atlas is
+    index: np.ndarray  # [n] int32: texels of the skin in the window, row after row
+    vertices: np.ndarray  # [n,3] int32 vertices of their triangles
+    weights: np.ndarray  # [n,3] float32
+    base: np.ndarray  # [S,S,3] float32 linear albedo of the base material
+    log_base: np.ndarray  # [n,3] float32
+    depth: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32: how far inside the face, as a share of the side
+    skin: np.ndarray  # [n] float32: the share of plain skin
+    eyes: np.ndarray  # [e] int32: texels of the eyes in the whole texture
+    mirrors: bool
+
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        """The window in cells."""
+        rows, columns = (slice(part.start // self.step, part.stop // self.step) for part in self.window)
+        return rows, columns
+
+    def image(self, values: np.ndarray) -> np.ndarray:
+        """Return values [n] or [n,C] of the texels as a picture of the window, zero elsewhere."""
+        high, wide = (part.stop - part.start for part in self.window)
+        picture = np.zeros((high * wide, *values.shape[1:]), np.float32)
+        picture[self.index] = values
+        return picture.reshape(high, wide, *values.shape[1:])
+
+    def mirrored(self, values: np.ndarray) -> np.ndarray:
+        """Return a picture of the window with its sides exchanged."""
+        return values[:, ::-1]
+
+
+@lru_cache(maxsize=4)
+def plan_of(topology: Topology, atlas: Atlas, side: int) -> Plan:
+    """Return the plan of a topology, its own or the atlas's UVs, an atlas and a size of 256 or a multiple."""
+    topology = laid(topology, atlas)
+    step = side // MASK_SIDE
+    face = atlas.mask("face")
+    rows, columns = _cells(face > _EDGE, atlas.mirror)
+    window = slice(rows.start * step, rows.stop * step), slice(columns.start * step, columns.stop * step)
+    corners = topology.triangle_uvs
+    screen = np.stack([atlas.uvs[:, 0] * side, (1 - atlas.uvs[:, 1]) * side, np.ones(len(atlas.uvs))], 1)
+    part = atlas.parts[corners[:, 0]]
+    triangle, weights = _texels(screen, corners, np.flatnonzero(part == PARTS.index("skin")), window)
+    index = np.flatnonzero(triangle >= 0).astype(np.int32)
+    ids, share = triangle.reshape(-1)[index], weights.reshape(-1, 3)[index]
+    base = _base(atlas, side)
+    skin = grown(atlas.mask("detail")[rows, columns], step)
+    eyes = _texels(screen, corners, np.flatnonzero(part == PARTS.index("eyes")), (slice(0, side),) * 2)[0]
+    return Plan(
+        side,
+        step,
+        window,
+        index,
+        np.ascontiguousarray(topology.triangles[ids], np.int32),
+        np.ascontiguousarray(share, np.float32),
+        base,
+        np.log(np.maximum(base[window].reshape(-1, 3)[index], DARKEST)),
+        depth_inside(face > 0.5) / np.float32(MASK_SIDE),
+        skin.reshape(-1)[index],
+        np.flatnonzero(eyes >= 0).astype(np.int32),
+        atlas.mirror > 0,
+    )
+
+
+def _cells(inside: np.ndarray, mirror: float) -> tuple[slice, slice]:
+    """Return the rows and columns of cells around an area; columns that the mirror exchanges are paired."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    if mirror:
+        both = round(mirror * MASK_SIDE)
+        left = max(min(left, both - right), both - MASK_SIDE, 0)
+        right = both - left
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(left, right)
+
+
+def _texels(
+    screen: np.ndarray, corners: np.ndarray, chosen: np.ndarray, window: tuple[slice, slice]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the triangle (-1: none of the chosen) and the weights of each texel of the window."""
+    rows, columns = window
+    shifted = screen - [columns.start, rows.start, 0]
+    drawn, weights = rasterize(
+        shifted, corners[chosen], rows.stop - rows.start, columns.stop - columns.start, cull=False
+    )
+    return np.where(drawn >= 0, chosen[drawn], -1), weights
+
+
+def _base(atlas: Atlas, side: int) -> np.ndarray:
+    """Return the base material in a size, [S,S,3] float32 linear."""
+    linear = LINEAR[atlas.base]
+    if len(linear) > side:
+        linear = shrunk(linear, len(linear) // side)
+    elif len(linear) < side:
+        linear = grown(linear, side // len(linear))
+    linear = np.ascontiguousarray(linear)
+    linear.setflags(write=False)
+    return linear

@@ -1,0 +1,113 @@
+"""What of a photograph is not the person's skin: hair, hats, hands, spectacles, teeth, background.
+
+The judge is the skin that the fitted light and the base material predict. Detectors of faces do not help: they
+find covered faces, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from topos_rt.head.atlas import Atlas
+from topos_rt.texture.grids import blurred, largest_piece, shrunk
+from topos_rt.texture.plan import Plan
+
+_INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+_CORNERS, _MIDDLES = (61, 291), (13, 14)
+_OPEN = 0.06  # of the mouth's width: a wider gap between the lips shows teeth
+# How far off skin is allowed to be, in robust deviations: at the rim of the face, more for every share of the
+# atlas further in, and more on features.
+_AT_RIM, _PER_DEPTH, _ON_FEATURES, _SOFT = 1.15, 9.0, 5.0, 0.5
+_CHROMA_UNITS, _LUMINANCE_UNITS = 2.6, 3.4
+_LEAST_SIGMA, _LEAST_CHROMA_SIGMA = 0.05, 0.035
+_SEEN = 0.03
+_FEATHER = 7.0  # cells
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What is taken from the photograph, in cells of the window [h,w]."""
+
+    feather: np.ndarray  # 0 to 1
+    rejected: np.ndarray  # 0 to 1, of what was seen
+    mouth_open: float  # the gap between the lips, in widths of the mouth
+
+
+def judge(plan: Plan, atlas: Atlas, texels: np.ndarray, landmarks: np.ndarray, places: np.ndarray) -> Kept:
+    """Return what to keep of a projection.
+
+    texels: [n,4], log ratios to the base without the tone, and weights. landmarks: [478,>=2] pixels.
+    places: [n,2] pixels of the texels.
+    """
+    rows, columns = plan.cells
+    ratio, weight = texels[:, :3], texels[:, 3]
+    distance = _distance(ratio, weight, plan.skin)
+    count = shrunk(plan.image(weight), plan.step)
+    spread = shrunk(plan.image(weight * distance), plan.step)
+    distance_map = blurred(spread, 1.2) / (blurred(count, 1.2) + 1e-4)
+    seen = blurred(count, 1.0) > _SEEN
+    features = np.clip(
+        1.3 * atlas.mask("eyes") + 0.9 * atlas.mask("brows") + atlas.mask("nose") + atlas.mask("lips"), 0, 1
+    )[rows, columns]
+    depth = np.maximum(plan.depth[rows, columns] - 0.03, 0)
+    limit = _AT_RIM + _PER_DEPTH * depth + _ON_FEATURES * features
+    rejected = np.clip((distance_map - limit) / _SOFT, 0, 1) * seen
+    gap = _gap(landmarks)
+    lips = atlas.mask("lips")[rows, columns]
+    if gap > _OPEN:
+        near = np.clip(2.5 * blurred(lips, 3.2), 0, 1)
+        inside = plan.image(weight * _in_mouth(landmarks, places))
+        share = shrunk(inside, plan.step) / (count + 1e-3) * near
+        rejected = np.maximum(rejected, np.clip(2.5 * blurred(share, 0.7) - 0.3, 0, 1))
+    accepted = seen & (rejected < 0.35)
+    middle = np.zeros_like(accepted)
+    inner = plan.depth[rows, columns] > 0.5 * plan.depth.max()
+    middle[inner & (atlas.mask("detail")[rows, columns] > 0.9)] = True
+    accepted = largest_piece(accepted, middle)
+    wide = np.clip((blurred(accepted.astype(np.float32), _FEATHER / 2) - 0.55) / 0.42, 0, 1)
+    narrow = np.clip((blurred(accepted.astype(np.float32), 1.0) - 0.5) / 0.45, 0, 1)
+    feather = np.where(np.clip(lips * 5, 0, 1) > 0.5, narrow, wide)
+    feather = feather * feather * (3 - 2 * feather)
+    return Kept(feather.astype(np.float32), rejected.astype(np.float32), gap)
+
+
+def _distance(ratio: np.ndarray, weight: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Return how far from the face's own skin each texel is, in robust deviations."""
+    core = ratio[(skin > 0.9) & (weight > 0.5)][::7]
+    if len(core) < 64:
+        return np.zeros(len(ratio), np.float32)
+    sigma = np.maximum(1.4826 * np.median(np.abs(core - np.median(core, 0)), 0), _LEAST_SIGMA)
+    chroma, own = _chroma(ratio), _chroma(core)
+    unit = np.maximum(1.4826 * np.median(np.abs(own - np.median(own, 0)), 0), _LEAST_CHROMA_SIGMA)
+    colour = np.clip(chroma / (unit * _CHROMA_UNITS), -6, 6)
+    bright = np.clip(ratio.mean(1) / (sigma.mean() * _LUMINANCE_UNITS), -6, 6)
+    distance: np.ndarray = np.sqrt((colour * colour).sum(1) + bright * bright)
+    return distance
+
+
+def _chroma(ratio: np.ndarray) -> np.ndarray:
+    return np.stack([ratio[:, 0] - ratio[:, 1], ratio[:, 1] - ratio[:, 2]], 1)
+
+
+def _gap(landmarks: np.ndarray) -> float:
+    width = np.linalg.norm(np.subtract(*landmarks[list(_CORNERS), :2]))
+    return float(np.linalg.norm(np.subtract(*landmarks[list(_MIDDLES), :2])) / max(width, 1e-6))
+
+
+def _in_mouth(landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return which places [n,2] lie between the lips, 0 to 1."""
+    around = landmarks[list(_INNER_LIPS), :2]
+    low = around.min(0) - 2
+    scale = 96 / max(float(np.ptp(around, axis=0).max()), 1.0)
+    size = tuple(int(v) + 4 for v in (np.ptp(around, axis=0) + 4) * scale)
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).polygon([tuple(point) for point in (around - low) * scale], fill=255)
+    inside = np.asarray(mask) > 0
+    x, y = ((places - low) * scale).T
+    within = (x >= 0) & (y >= 0) & (x < size[0]) & (y < size[1])
+    found = np.zeros(len(places), np.float32)
+    found[within] = inside[y[within].astype(int), x[within].astype(int)]
+    return found
