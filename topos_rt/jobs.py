@@ -13,6 +13,7 @@ from topos_rt.errors import OptionError
 from topos_rt.faces.face import Face
 from topos_rt.faces.portrait import FaceChoice
 from topos_rt.flow.settings import check_seed
+from topos_rt.texture.stage import TextureChoice
 
 if TYPE_CHECKING:
     from topos_rt.pictures.image import ImageSource
@@ -27,6 +28,8 @@ SolverName: TypeAlias = Literal["euler", "heun", "ab2", "ab3", "dpmpp_2m", "unip
 BackendName: TypeAlias = Literal["auto", "tensorrt-rtx", "tensorrt", "onnxruntime"]
 PrecisionName: TypeAlias = Literal["fp16", "fp32"]
 DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "numpy"]
+TextureName: TypeAlias = Literal["projected", "base", "none"]
+TextureFormat: TypeAlias = Literal["jpeg", "png"]
 Job: TypeAlias = "tuple[ImageSource, list[int]]"  # one image with its seeds
 
 
@@ -52,7 +55,15 @@ class Seeing(TypedDict, total=False):
     face_check: bool
 
 
-class Options(Sampling, Seeing, total=False):
+class Texturing(TypedDict, total=False):
+    """The keyword arguments that say which texture a head gets: see `TextureChoice`."""
+
+    texture: TextureName | None
+    texture_size: int
+    texture_format: TextureFormat
+
+
+class Options(Sampling, Seeing, Texturing, total=False):
     """The keyword arguments of a pipeline's call that are the same for a whole batch."""
 
     callback: Callback | None
@@ -67,13 +78,27 @@ class Running:
     stepwise: bool = False
 
 
-def split(options: Options) -> tuple[Running, FaceChoice, Sampling]:
-    """Return the options of a call by whom they are for. Raises OptionError for a wrong face or crop."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a head is made from, and what it gets to wear."""
+
+    face: FaceChoice
+    texture: TextureChoice
+
+
+def split(options: Options) -> tuple[Running, Wanted, Sampling]:
+    """Return the options of a call by whom they are for.
+
+    Raises OptionError for a wrong face, crop or texture.
+    """
     rest: dict[str, Any] = dict(options)
     running = Running(rest.pop("callback", None), rest.pop("stepwise", False))
     names = {"face": "face", "crop": "crop", "face_check": "check"}
     chosen = {own: rest.pop(name) for name, own in names.items() if name in rest}
-    return running, FaceChoice(**chosen), cast(Sampling, rest)
+    face = FaceChoice(**chosen)
+    names = {"texture": "kind", "texture_size": "size", "texture_format": "format"}
+    texture = TextureChoice(**{own: rest.pop(name) for name, own in names.items() if name in rest})
+    return running, Wanted(face, texture), cast(Sampling, rest)
 
 
 def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], bool]:

@@ -32,6 +32,7 @@ from topos_rt.jobs import (
     Running,
     Sampling,
     Seeds,
+    Wanted,
     jobs,
     preview_steps,
     split,
@@ -44,6 +45,7 @@ from topos_rt.scan.points import MIN_POINTS
 from topos_rt.stages import Stages
 from topos_rt.support.closing import Closing
 from topos_rt.support.progress import Callback, Progress, Tracker
+from topos_rt.texture.stage import TextureChoice
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -227,17 +229,17 @@ class HeadPipeline(Closing):
         is held between heads: the pipeline may be used, and the iterator dropped, at any time. Arguments and
         errors are those of a call, but all faces at once cannot be asked for; options are checked at once.
         """
-        running, choice, sampling = split(options)
-        if choice.face == ALL:
+        running, wanted, sampling = split(options)
+        if wanted.face.face == ALL:
             raise OptionError("face", got=repr(ALL), expected="one face, since a stream shows one head")
         settings, metadata = self._settle(sampling)
         seeds, tracker = [check_seed(seed)], Tracker(running.callback, settings.steps)
         chosen = preview_steps(previews, settings.steps)
 
         def heads() -> Iterator[HeadMesh]:
-            ((portrait, pixels),) = self._stages.portraits(image, tracker, choice)
-            about = metadata | portrait.facts()
-            yield from self._stages.heads((portrait, pixels), seeds, settings, about, iter([tracker]), chosen)
+            (sitting,) = self._stages.sittings(image, tracker, wanted.face, wanted.texture)
+            about = metadata | sitting.portrait.facts()
+            yield from self._stages.heads(sitting, seeds, settings, about, iter([tracker]), chosen)
 
         return heads()
 
@@ -305,7 +307,7 @@ class HeadPipeline(Closing):
         """
         self._settle(sampling)
         grey = np.full((MIN_SIDE, MIN_SIDE, 3), 128, np.uint8)
-        whole = FaceChoice(crop=WHOLE, check=False)
+        whole = Wanted(FaceChoice(crop=WHOLE, check=False), TextureChoice("none"))
         # One evaluation has guidance and one has none, so that both graphs of a step run.
         both: Sampling = {"preset": "reference", "steps": 2, "guidance": 1.0, "reuse": 2}
         next(self._each([(grey, [0])], Running(stepwise=True), whole, both))
@@ -333,7 +335,7 @@ class HeadPipeline(Closing):
             self._finder.close()
 
     def _each(
-        self, work: list[Job], running: Running, choice: FaceChoice, sampling: Sampling
+        self, work: list[Job], running: Running, wanted: Wanted, sampling: Sampling
     ) -> Iterator[HeadMesh]:
         settings, metadata = self._settle(sampling)
         items = sum(len(seeds) for _, seeds in work)
@@ -348,10 +350,9 @@ class HeadPipeline(Closing):
             for source, seeds in work:
                 first = next(trackers)
                 own = itertools.chain([first], trackers)
-                for portrait, pixels in self._stages.portraits(source, first, choice):
-                    about = metadata | portrait.facts()
-                    seen = portrait, pixels
-                    yield from self._stages.heads(seen, seeds, settings, about, own, one_launch=one_launch)
+                for sitting in self._stages.sittings(source, first, wanted.face, wanted.texture):
+                    about = metadata | sitting.portrait.facts()
+                    yield from self._stages.heads(sitting, seeds, settings, about, own, one_launch=one_launch)
 
         return heads()
 

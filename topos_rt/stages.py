@@ -23,6 +23,16 @@ from topos_rt.pictures.image import ImageSource, describe, upright_picture
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity
+from topos_rt.texture.stage import TextureChoice, with_texture
+
+
+@dataclass(frozen=True, eq=False)
+class Sitting:
+    """A portrait, what the image encoder takes of it, and the texture that its heads get."""
+
+    portrait: Portrait
+    pixels: Array
+    texture: TextureChoice
 
 
 @dataclass(frozen=True)
@@ -33,24 +43,29 @@ class Stages:
     networks: Networks
     finder: FaceFinder | None  # None takes pictures whole
 
-    def portraits(
-        self, source: ImageSource, tracker: Tracker, choice: FaceChoice
-    ) -> list[tuple[Portrait, Array]]:
+    def sittings(
+        self, source: ImageSource, tracker: Tracker, choice: FaceChoice, texture: TextureChoice
+    ) -> list[Sitting]:
         """Return the portraits of an image, each with what the image encoder takes."""
-        spec = self.bundle.manifest.image
         self.networks.check_open()
         with tracker.stage("image"):
             picture = upright_picture(source)
             if self.finder is None or not choice.looks:
-                found = cut_portraits(picture, describe(source), None, choice)
-                return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
+                return self._sittings(cut_portraits(picture, describe(source), None, choice), texture)
         with tracker.stage("face"):
-            found = cut_portraits(picture, describe(source), self.finder, choice)
-            return [(portrait, portrait.pixels(spec.height, spec.width)) for portrait in found]
+            return self._sittings(cut_portraits(picture, describe(source), self.finder, choice), texture)
+
+    def _sittings(self, portraits: list[Portrait], texture: TextureChoice) -> list[Sitting]:
+        spec = self.bundle.manifest.image
+        for portrait in portraits:
+            texture.check(portrait, self.bundle.atlas)
+        return [
+            Sitting(portrait, portrait.pixels(spec.height, spec.width), texture) for portrait in portraits
+        ]
 
     def heads(
         self,
-        seen: tuple[Portrait, Array],
+        sitting: Sitting,
         seeds: list[int],
         settings: SamplerSettings,
         metadata: dict[str, Any],
@@ -62,18 +77,18 @@ class Stages:
 
         one_launch: make each head with one CUDA graph, without estimates.
         """
-        (portrait, pixels), tokens, context, manifest = seen, None, None, self.bundle.manifest
+        tokens, context, manifest = None, None, self.bundle.manifest
         for seed, tracker in zip(seeds, trackers, strict=False):
             if tokens is None:
                 with tracker.stage("image_encoder"):
-                    tokens = self.networks.encode_image(pixels)
+                    tokens = self.networks.encode_image(sitting.pixels)
             start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
             start *= np.float32(1.0 if settings.temperature is None else settings.temperature)
             about = metadata | {"seed": seed}
             if one_launch:
                 with tracker.all_steps("flow_graph"):
                     vertices = self.networks.flow(tokens, start, settings)
-                yield self._head(vertices, tracker, about, portrait=portrait)
+                yield self._head(vertices, tracker, about, sitting=sitting)
                 continue
             if context is None:
                 with tracker.stage("dit_context"):
@@ -82,7 +97,7 @@ class Stages:
             for step in tracker.each("dit_step", sample(velocity, start, settings)):
                 number = step.index + 1
                 if number == settings.steps:
-                    yield self.decode(step.x_next, tracker, about, portrait=portrait)
+                    yield self.decode(step.x_next, tracker, about, sitting=sitting)
                 elif number in previews:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
                     yield self.decode(estimate, tracker, about | {"preview_step": number})
@@ -93,11 +108,11 @@ class Stages:
         tracker: Tracker,
         metadata: dict[str, Any],
         placement: Similarity | None = None,
-        portrait: Portrait | None = None,
+        sitting: Sitting | None = None,
     ) -> HeadMesh:
         with tracker.stage("vae_decoder"):
             vertices = self.networks.decode(latent)
-        return self._head(vertices, tracker, metadata, placement, portrait)
+        return self._head(vertices, tracker, metadata, placement, sitting)
 
     def _head(
         self,
@@ -105,7 +120,7 @@ class Stages:
         tracker: Tracker,
         metadata: dict[str, Any],
         placement: Similarity | None = None,
-        portrait: Portrait | None = None,
+        sitting: Sitting | None = None,
     ) -> HeadMesh:
         manifest, rig = self.bundle.manifest, None
         head = place(vertices, manifest.frame, self.bundle.topology, placement)
@@ -114,8 +129,11 @@ class Stages:
             with tracker.stage("rig"):
                 rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
         head = dataclasses.replace(head, rig=rig, metadata=metadata)
-        if portrait is not None and portrait.face is not None:
+        if sitting is not None and sitting.portrait.face is not None:
             with tracker.stage("fit"):
-                head = with_face(head, portrait, self.bundle.landmarks)
+                head = with_face(head, sitting.portrait, self.bundle.landmarks)
+        if sitting is not None and sitting.texture.makes(self.bundle.atlas):
+            with tracker.stage("texture"):
+                head = with_texture(head, sitting.portrait, self.bundle, sitting.texture)
         timings = tracker.timings | {"total": sum(tracker.timings.values())}
         return dataclasses.replace(head, timings=timings)

@@ -11,8 +11,8 @@ from export.atlas.regions import Texels, makehuman_masks
 from topos_rt.head.atlas import PARTS
 from topos_rt.head.landmark_map import LandmarkMap
 from topos_rt.head.topology import Topology
+from topos_rt.texture.white import SKIN
 
-SKIN = (0.46, 0.265, 0.185)  # linear, as all colours here; a photograph's tone replaces it
 # Landmarks, radius in metres, and what the colour around them is multiplied with.
 _TINTS = (
     ((50, 205, 280, 425), 0.016, (1.08, 0.90, 0.88)),  # cheeks
@@ -60,11 +60,12 @@ def paint(head: Head, texels: Texels, areas: dict[str, np.ndarray]) -> np.ndarra
         away = np.min([((points - face[i]) ** 2).sum(-1) for i in ids], axis=0)
         tint(np.exp(-away / (2 * radius**2)).astype(np.float32), factors)
     known = makehuman_masks(head.topology, texels)
+    even = _even(side, head.layout.mirror)
     tint(0.8 * known.get("eyelids", areas["eyes"] * 0.6), _LIDS)
     tint(0.8 * areas["ears"], _EARS)
     tint(_lip_shade(areas["lips"], points, face), _LIPS)
     brows = ndimage.gaussian_filter(areas["brows"], side / 250)
-    tint(np.clip(brows * _strands(side, rng), 0, 1), _BROWS)
+    tint(np.clip(brows * _strands(side, rng)[:, even], 0, 1), _BROWS)
     noise = sum(
         ndimage.gaussian_filter(rng.standard_normal((side, side)), share * side, mode="wrap")
         * share
@@ -72,7 +73,7 @@ def paint(head: Head, texels: Texels, areas: dict[str, np.ndarray]) -> np.ndarra
         * a
         for share, a in _MOTTLING
     )
-    colour = colour * np.exp(np.asarray(noise)[..., None] * np.array([0.35, 0.55, 0.6]) * 0.6)
+    colour = colour * np.exp(np.asarray(noise)[:, even, None] * np.array([0.35, 0.55, 0.6]) * 0.6)
     part = head.layout.parts[head.topology.triangle_uvs[texels.triangle, 0]]
     flat = colour[texels.covered]
     for name, tone in (("mouth", _MOUTH), ("tongue", _TONGUE)):
@@ -83,6 +84,15 @@ def paint(head: Head, texels: Texels, areas: dict[str, np.ndarray]) -> np.ndarra
     _blend_lips_into_mouth(colour, texels, part, points, face)
     index = ndimage.distance_transform_edt(~texels.covered, return_distances=False, return_indices=True)
     return np.asarray(colour[index[0], index[1]], np.float32)
+
+
+def _even(side: int, mirror: float) -> np.ndarray:
+    """Return the columns of a texture with those of its right half replaced by their mirror images."""
+    columns = np.arange(side)
+    if not mirror:
+        return columns
+    other = np.clip(round(mirror * side) - 1 - columns, 0, side - 1)
+    return np.minimum(columns, other)
 
 
 def _lip_shade(lips: np.ndarray, points: np.ndarray, face: np.ndarray) -> np.ndarray:

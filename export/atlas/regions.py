@@ -71,6 +71,7 @@ def areas(
     places = np.stack([layout.landmark_uvs[:, 0], 1 - layout.landmark_uvs[:, 1]], 1) * side
     soft = _Soft(side, layout.mirror)
     on_skin = texels.image((layout.parts[topology.triangle_uvs[texels.triangle, 0]] == 0).astype(np.float32))
+    nearest = _rim(on_skin > 0, texels)
     known = makehuman_masks(topology, texels)
     ears = known.get("ears", np.zeros((side, side), np.float32))
     lips = np.maximum(known.get("lips", 0), 0.9 * soft.polygons(places, [LIPS], 0))
@@ -86,7 +87,20 @@ def areas(
     found["scalp"] = soft.blurred(hair, side / 300) * (1 - found["ears"])
     features = found["brows"] + found["eyes"] + found["lips"]
     found["detail"] = np.clip(found["face"] - features, 0, 1)
-    return {name: np.clip(area, 0, 1) * on_skin for name, area in found.items()}
+    return {name: np.clip(area * on_skin, 0, 1)[nearest] for name, area in found.items()}
+
+
+def _rim(skin: np.ndarray, texels: Texels) -> tuple[np.ndarray, np.ndarray]:
+    """Return the texel, as row and column, that each texel takes its value from: areas grow over the rim.
+
+    Else filtering would mix what lies outside into the skin along its seams.
+    """
+    from scipy import ndimage
+
+    away, (rows, columns) = ndimage.distance_transform_edt(~skin, return_indices=True)
+    own = np.indices(skin.shape)
+    grows = (away > 0) & (away < texels.side / 8) & ~texels.covered
+    return np.where(grows, rows, own[0]), np.where(grows, columns, own[1])
 
 
 def makehuman_masks(topology: Topology, texels: Texels) -> dict[str, np.ndarray]:
@@ -132,7 +146,7 @@ def _hair(points: np.ndarray, face: np.ndarray, texels: Texels, ears: np.ndarray
     middle = points[listening, 2].mean()
     angle = np.degrees(np.arctan2(np.abs(points[:, 0]), points[:, 2] - middle))
     line = np.interp(angle, [row[0] for row in _HAIRLINE], [heights[row[1]] + row[2] for row in _HAIRLINE])
-    above = np.clip((points[:, 1] - line) / 0.010, 0, 1)
+    above = np.clip((points[:, 1] - line) / 0.014, 0, 1)
     return texels.image((above * above * (3 - 2 * above)).astype(np.float32))
 
 

@@ -41,6 +41,7 @@ _STAGES = {
     "vae_decoder": "building the mesh",
     "rig": "fitting the rig",
     "fit": "fitting pose and expression",
+    "texture": "laying on the photograph",
 }
 
 
@@ -69,6 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_model_options(parser)
     options.add_face_options(parser)
+    options.add_texture_options(parser)
     options.add_sampling_options(parser)
     options.add_format_options(parser)
     add_preview_option(parser)
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _check(arguments: argparse.Namespace) -> _Request:
     """Check every option before anything heavy is loaded. Raises OptionError or OutputError."""
-    chosen = options.sampling(arguments) | options.seeing(arguments)
+    chosen = options.sampling(arguments) | options.seeing(arguments) | options.texturing(arguments)
     numbered = arguments.seeds is not None
     seeds = [check_seed(seed) for seed in (arguments.seeds if numbered else [arguments.seed or 0])]
     if len(set(seeds)) < len(seeds):

@@ -17,6 +17,8 @@ from topos_rt.flow.solvers import SOLVERS
 from topos_rt.formats import EXPORTERS
 from topos_rt.formats.options import AXES, UNITS
 from topos_rt.head.lod import LODS
+from topos_rt.head.texture import FORMATS, SIZES
+from topos_rt.texture.stage import DEFAULT_SIZE, KINDS, TextureChoice
 
 DEFAULT_FORMAT = "glb"
 
@@ -163,6 +165,50 @@ def seeing(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {"face": face, "crop": arguments.crop, "face_check": not arguments.no_face_check}
     FaceChoice(given["face"], given["crop"], given["face_check"])
     return given
+
+
+def add_texture_options(parser: argparse.ArgumentParser) -> None:
+    """Add --texture, --texture-size and --texture-format."""
+    group = parser.add_argument_group("texture")
+    group.add_argument(
+        "--texture",
+        metavar=_one_of(KINDS),
+        help="what the skin shows: "
+        + "; ".join(f"{name}: {about}" for name, about in KINDS.items())
+        + " (default: projected where a face is seen)",
+    )
+    add_texture_file_options(group)
+
+
+def add_texture_file_options(group: Any) -> None:
+    """Add --texture-size and --texture-format to a group."""
+    group.add_argument(
+        "--texture-size",
+        metavar=_one_of(map(str, SIZES)),
+        type=whole,
+        default=DEFAULT_SIZE,
+        help=f"pixels along a side (default: {DEFAULT_SIZE})",
+    )
+    group.add_argument(
+        "--texture-format",
+        metavar=_one_of(FORMATS),
+        default=FORMATS[0],
+        help=f"the format of colours in files (default: {FORMATS[0]})",
+    )
+
+
+def texturing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that `add_texture_options` defines, as keywords of a pipeline's call.
+
+    Raises OptionError for values that no pipeline accepts.
+    """
+    kind = getattr(arguments, "texture", None)
+    TextureChoice(kind, arguments.texture_size, arguments.texture_format)
+    return {
+        "texture": kind,
+        "texture_size": arguments.texture_size,
+        "texture_format": arguments.texture_format,
+    }
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import STDOUT, Item, choose_format, is_pattern, names_directory, output_paths
 from topos_rt.errors import OptionError, one_line
-from topos_rt.formats import EXPORTERS, ExportOptions
+from topos_rt.formats import EXPORTERS, ExportOptions, companions
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import Topology
@@ -112,7 +112,9 @@ def write_head(
     """
     path, preview = outputs.paths[key], outputs.previews.get(key)
     head = head.lod(outputs.lod)
-    data = EXPORTERS[outputs.format](head, outputs.export)
+    beside = None if str(path) == STDOUT else path.stem
+    export = dataclasses.replace(outputs.export, beside=beside)
+    data, more = EXPORTERS[outputs.format](head, export), companions(outputs.format, head, export)
     picture = None
     if preview is not None:
         from topos_rt.pictures.preview import render_preview
@@ -122,6 +124,8 @@ def write_head(
     if str(path) == STDOUT:
         console.put(data)
     else:
+        for name, content in more.items():
+            write_atomic(path.with_name(name), content, parents=True)
         write_atomic(path, data, parents=True)
     if preview is not None and picture is not None:
         write_atomic(preview, picture, parents=True)

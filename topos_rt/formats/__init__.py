@@ -14,10 +14,12 @@ from topos_rt.formats.glb import write_glb
 from topos_rt.formats.obj import write_obj
 from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.ply import write_ply
+from topos_rt.formats.textures import files_beside, mtl_beside
 from topos_rt.formats.usd import write_usd, write_usda
 from topos_rt.head.mesh import HeadMesh
 
 __all__ = [
+    "COMPANIONS",
     "EXPORTERS",
     "ExportOptions",
     "format_of",
@@ -35,6 +37,18 @@ EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
     "usd": write_usd,
     "usda": write_usda,
 }
+
+# Format -> what it needs beside its file, as file name -> bytes; only with `ExportOptions.beside`.
+COMPANIONS: dict[str, Callable[[HeadMesh, ExportOptions], dict[str, bytes]]] = {
+    "obj": mtl_beside,
+    "usd": files_beside,
+    "usda": files_beside,
+}
+
+
+def companions(format: str, mesh: HeadMesh, options: ExportOptions) -> dict[str, bytes]:
+    """Return the files that a head of a format needs beside it, as name -> bytes."""
+    return COMPANIONS[format](mesh, options) if format in COMPANIONS else {}
 
 
 def format_of(path: str | PathLike[str], format: str | None = None) -> str:

@@ -1,6 +1,6 @@
 """glTF 2.0 in its binary form (.glb). Source: the Khronos glTF 2.0 specification.
 
-A file holds one mesh with one material and, with a rig, a skin, its joints as a tree of nodes, and morph
+A file holds one mesh with one material, its texture if there is one, and, with a rig, a skin, its joints as a tree of nodes, and morph
 targets.
 
 The first V vertices are the topology's, in order, for every head; copies for UV seams follow (`seams.py`), so
@@ -19,6 +19,7 @@ from topos_rt.errors import OptionError
 from topos_rt.formats.morphs import Morph, morphs
 from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.seams import SeamSplit, split_seams
+from topos_rt.formats.textures import gltf_material, tangents
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
 
@@ -58,7 +59,13 @@ def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     }
     if len(split.uvs):
         # glTF counts v from the top of the image, the topology from the bottom
-        attributes["TEXCOORD_0"] = out.vertices(np.stack([split.uvs[:, 0], 1 - split.uvs[:, 1]], 1))
+        uvs = np.stack([split.uvs[:, 0], 1 - split.uvs[:, 1]], 1)
+        attributes["TEXCOORD_0"] = out.vertices(uvs)
+        if mesh.texture is not None:
+            source = split.source
+            attributes["TANGENT"] = out.vertices(
+                tangents(mesh.positions[source], mesh.normals[source], uvs, split.triangles)
+            )
     primitive: dict[str, Any] = {"attributes": attributes, "indices": out.indices(split), "material": 0}
     shape: dict[str, Any] = {"name": "head", "primitives": [primitive]}
     node: dict[str, Any] = {"name": "head_mesh", "mesh": 0}
@@ -70,6 +77,9 @@ def write_glb(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
         "meshes": [shape],
         "materials": [MATERIAL],
     }
+    if mesh.texture is not None:
+        document["materials"][0], textures = gltf_material(mesh.texture, MATERIAL["name"], out.file)
+        document |= textures
     if options.rig and mesh.rig is not None:
         attributes |= out.skin(mesh.rig, split.source)
         document |= _skeleton(mesh.rig, out)
@@ -133,6 +143,10 @@ class _Document:
         if bounds:
             accessor |= _bounds(values.min(0), values.max(0))
         return self._add(accessor)
+
+    def file(self, data: bytes) -> int:
+        """Add the bytes of a file, such as a picture, and return their view."""
+        return self._view(np.frombuffer(data, np.uint8))
 
     def indices(self, split: SeamSplit) -> int:
         """Add the triangles, three indices each, and return their accessor."""

@@ -24,6 +24,8 @@ def write_obj(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     axes = "+Y up, facing +Z" if options.up == "y" else "+Z up, facing -Y"
     lines = [f"# topos_rt head in {options.units}, {axes}"]
     lines += [f"# {json.dumps(name)}: {json.dumps(value)}" for name, value in mesh.metadata.items()]
+    textured = mesh.texture is not None and options.beside is not None
+    lines += [f"mtllib {options.beside}.mtl"] if textured else []
     lines += ["o head"]
     lines += _rows("v", options.place(mesh.positions))
     lines += _rows("vt", mesh.topology.uvs) if mesh.topology.has_uvs else []
@@ -31,8 +33,9 @@ def write_obj(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     faces, groups = _faces(mesh.topology), _groups(mesh.topology)
     for name, polygons in groups.items():
         lines += [f"g {name}"] if len(groups) > 1 else []
+        lines += ["usemtl skin"] if textured else []
         lines += [faces[polygon] for polygon in polygons]
-    return ("\n".join(lines) + "\n").encode("ascii")
+    return ("\n".join(lines) + "\n").encode("utf-8")
 
 
 def _rows(kind: str, values: np.ndarray) -> list[str]:

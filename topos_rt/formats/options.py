@@ -18,12 +18,14 @@ class ExportOptions:
     """The options of an exported file.
 
     units: "m" or "cm". up: "y" or "z". rig: whether to write skeleton, skin and blendshapes where the format
-    has them. Raises OptionError for other units or axes.
+    has them. beside: what the names of files beside this one begin with, such as those of a texture; without
+    it, formats that need such files leave the texture out. Raises OptionError for other units or axes.
     """
 
     units: str = "m"
     up: str = "y"
     rig: bool = True
+    beside: str | None = None
 
     def __post_init__(self) -> None:
         choose(self.units, UNITS, "unit of length")

@@ -1,4 +1,4 @@
-"""Stanford PLY, binary little endian: vertices with normals, polygons, no rig.
+"""Stanford PLY, binary little endian: vertices with normals and a texture's colours, polygons, no rig.
 
 UVs are left out: PLY has one per vertex, which would need copies of the vertices on seams, but a head must
 keep the number and order of its vertices.
@@ -11,6 +11,7 @@ import json
 import numpy as np
 
 from topos_rt.formats.options import ExportOptions
+from topos_rt.formats.textures import vertex_colours
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.topology import Topology
 
@@ -28,8 +29,16 @@ def write_ply(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     lines += [f"comment {json.dumps(name)}: {json.dumps(value)}" for name, value in mesh.metadata.items()]
     lines += [f"element vertex {mesh.topology.num_vertices}"]
     lines += [f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")]
+    colours = vertex_colours(mesh)
+    if colours is not None:
+        lines += [f"property uchar {name}" for name in ("red", "green", "blue")]
     lines += [f"element face {len(polygons)}", "property list uchar int vertex_indices", "end_header"]
     vertices = np.hstack([options.place(mesh.positions), options.turn(mesh.normals)]).astype("<f4")
+    if colours is not None:
+        row = np.dtype([("numbers", "<f4", (6,)), ("colour", "u1", (3,))])
+        together = np.zeros(len(vertices), row)
+        together["numbers"], together["colour"] = vertices, colours
+        vertices = together
     size = polygons.shape[1]
     faces = np.zeros(len(polygons), np.dtype([("size", "u1"), ("ids", "<i4", (size,))]))
     faces["size"], faces["ids"] = size, polygons

@@ -23,6 +23,7 @@ from topos_rt.errors import MissingExtraError
 from topos_rt.formats.glb import MATERIAL
 from topos_rt.formats.morphs import morphs
 from topos_rt.formats.options import UNITS, ExportOptions
+from topos_rt.formats.usd_textures import add_pictures
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
 
@@ -70,6 +71,8 @@ def _stage(mesh: HeadMesh, options: ExportOptions) -> Any:
         _blendshapes(stage, shape, mesh, mesh.rig, options)
     root.CreateExtentAttr(shape.GetExtentAttr().Get())
     _material(stage, shape)
+    if mesh.texture is not None and options.beside is not None:
+        add_pictures(stage, mesh.texture, options.beside)
     return stage
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,7 @@ class HeadMesh:
         up: str = "y",
         rig: bool = True,
     ) -> None:
-        """Write the head to a file, whole or not at all.
+        """Write the head to a file, whole or not at all. A texture's pictures lie beside an OBJ or USD file.
 
         path: its suffix names the format unless `format` does ("glb", "obj", "ply", "usd", "usda").
         units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). GLB takes only "m" and "y", as glTF does.
@@ -179,10 +180,14 @@ class HeadMesh:
         Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
         that is not installed, OutputError when the file cannot be written.
         """
-        from topos_rt.formats import EXPORTERS, ExportOptions, format_of
+        from topos_rt.formats import EXPORTERS, ExportOptions, companions, format_of
 
-        export = EXPORTERS[format_of(path, format)]
-        write_atomic(path, export(self, ExportOptions(units=units, up=up, rig=rig)))
+        name = format_of(path, format)
+        options = ExportOptions(units=units, up=up, rig=rig, beside=Path(path).stem)
+        data, beside = EXPORTERS[name](self, options), companions(name, self, options)
+        for file, content in beside.items():
+            write_atomic(Path(path).with_name(file), content)
+        write_atomic(path, data)
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

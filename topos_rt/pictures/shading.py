@@ -97,7 +97,10 @@ class Sitter:
                 colours[ids], gloss[ids] = _MATERIALS[name]
         gaze_at = gaze(positions, topology.regions.get("eyes", np.zeros(0, np.int32)))
         attributes = np.concatenate([colours, gloss, gaze_at, _visibility(positions, normals, topology)], 1)
-        skin = None if head.texture is None else Skin.of(topology, head.texture)
+        skin = None
+        if head.texture is not None:
+            skin = Skin.of(topology, head.texture)
+            attributes[:, 3] = skin.gloss(topology, head.texture)
         if len(triangles) < _FINE:
             ends, triangles = _subdivision(topology)
             positions, normals = _with_round_middles(positions, normals, ends)

@@ -32,6 +32,16 @@ class Skin:
         uvs = np.stack([topology.uvs[:, 0], 1 - topology.uvs[:, 1]], 1) * np.float32(side) - np.float32(0.5)
         return cls(uvs[topology.triangle_uvs].astype(np.float32), linear.reshape(-1, 3), side)
 
+    @staticmethod
+    def gloss(topology: Topology, texture: Texture) -> np.ndarray:
+        """Return how smooth the material is at the vertices, [V] float32: 1 is wet, 0 dull."""
+        at = np.zeros((topology.num_vertices, 2), np.float32)
+        at[topology.triangles.reshape(-1)] = topology.uvs[topology.triangle_uvs.reshape(-1)]
+        side = len(texture.orm)
+        x, y = np.clip(np.stack([at[:, 0], 1 - at[:, 1]]) * side, 0, side - 1).astype(int)
+        found: np.ndarray = 1 - texture.orm[y, x, 1].astype(np.float32) / np.float32(255)
+        return found
+
     def subdivided(self) -> Skin:
         """Return the skin of triangles split in four, in the order of `shading._subdivision`."""
         a, b, c = np.moveaxis(self.corners, 1, 0)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topos_rt.head.atlas import MASK_SIDE, Atlas
-from topos_rt.pictures.colour import to_srgb_bytes
+from topos_rt.head.atlas import MASK_SIDE, PARTS, Atlas
 from topos_rt.texture.grids import blurred, filled, grown, shrunk
 from topos_rt.texture.plan import Plan
 
@@ -18,11 +17,21 @@ _BOUND = 2.5  # of log ratios
 MIRRORED = 0.5  # confidence
 
 
+# Highlights: what is brighter than this over the smooth skin, in log units, counts for less.
+_BRIGHT, _BRIGHTER = 0.16, 0.3
+_MOUTH, _TONGUE, _MOST_MOUTH = (
+    0.7,
+    0.4,
+    0.7,
+)  # shares of the lips' change that the inside of the mouth follows
+_LIPS_ENOUGH = 30.0  # cells
+
+
 @dataclass(frozen=True, eq=False)
 class Blend:
     """A skin: its colours, and how far they were seen."""
 
-    albedo: np.ndarray  # [S,S,3] uint8 sRGB
+    linear: np.ndarray  # [S,S,3] float32 albedo
     confidence: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32
 
 
@@ -33,6 +42,7 @@ def blend(plan: Plan, atlas: Atlas, texels: np.ndarray, feather: np.ndarray, ton
     cells of the window. tone: [3], log of the person's skin over the base material's.
     """
     rows, columns = plan.cells
+    tone = tone.astype(np.float32)
     weight = plan.image(np.clip(1.6 * texels[:, 3], 0, 1)) * grown(feather, plan.step)
     ratio = plan.image(texels[:, :3])
     low_weight, low_ratio = shrunk(weight, plan.step), shrunk(ratio * weight[..., None], plan.step)
@@ -41,8 +51,9 @@ def blend(plan: Plan, atlas: Atlas, texels: np.ndarray, feather: np.ndarray, ton
         uneven = _uneven(plan, atlas, low_weight, low_ratio)
         ratio = ratio - grown(uneven, plan.step)
         low_ratio = low_ratio - uneven * low_weight[..., None]
+    ratio = _without_highlights(ratio, plan)
     field, seen = _field(plan, low_weight, low_ratio, face)
-    gain = np.exp(np.clip(field + tone.astype(np.float32), -_BOUND, _BOUND))
+    gain = np.exp(np.clip(_with_mouth(field, plan, atlas) + tone * plan.toned, -_BOUND, _BOUND))
     linear = plan.base * grown(gain, plan.step)
     own = grown(field[rows, columns], plan.step)
     mirrored = np.zeros_like(weight)
@@ -53,12 +64,30 @@ def blend(plan: Plan, atlas: Atlas, texels: np.ndarray, feather: np.ndarray, ton
     own += (ratio - own) * weight[..., None]
     used = (weight + mirrored > 0.004) & (plan.image(np.ones(len(texels), np.float32)) > 0)
     window = linear[plan.window]
-    window[used] = plan.base[plan.window][used] * np.exp(
-        np.clip(own[used] + tone.astype(np.float32), -_BOUND, _BOUND)
-    )
+    window[used] = plan.base[plan.window][used] * np.exp(np.clip(own[used] + tone, -_BOUND, _BOUND))
     confidence = np.zeros((MASK_SIDE, MASK_SIDE), np.float32)
     confidence[rows, columns] = np.maximum(seen[0], MIRRORED * seen[1])
-    return Blend(to_srgb_bytes(linear), confidence)
+    return Blend(linear, confidence)
+
+
+def _without_highlights(ratio: np.ndarray, plan: Plan) -> np.ndarray:
+    """Return log ratios in which skin that shines is less bright."""
+    mean = ratio.mean(2)
+    over = np.maximum(mean - _BRIGHT, 0) * (1 - _BRIGHTER) * plan.image(plan.skin)
+    dulled: np.ndarray = ratio - over[..., None]
+    return dulled
+
+
+def _with_mouth(field: np.ndarray, plan: Plan, atlas: Atlas) -> np.ndarray:
+    """Return the field with the mouth and the tongue following the lips, and the eyes as they are."""
+    lips = atlas.mask("lips")
+    change = np.zeros(3, np.float32)
+    if lips.sum() > _LIPS_ENOUGH:
+        change = np.clip((field * lips[..., None]).sum((0, 1)) / lips.sum(), -_MOST_MOUTH, _MOST_MOUTH)
+    out = field.copy()
+    for name, share in (("eyes", 0.0), ("mouth", _MOUTH), ("tongue", _TONGUE)):
+        out[plan.parts == PARTS.index(name)] = share * change
+    return out
 
 
 def _uneven(plan: Plan, atlas: Atlas, weight: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from topos_rt.pictures.colour import LINEAR
 from topos_rt.pictures.raster import rasterize
 from topos_rt.texture.grids import depth_inside, grown, shrunk
 
+_TONED = {"eyes": 0.0, "tongue": 0.2, "mouth": 0.35}
 _EDGE = 0.02  # of the area of the face, at which the window ends
 
 
@@ -32,6 +33,8 @@ class Plan:
     depth: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32: how far inside the face, as a share of the side
     skin: np.ndarray  # [n] float32: the share of plain skin
     eyes: np.ndarray  # [e] int32: texels of the eyes in the whole texture
+    scalp: np.ndarray  # [V] float32: the share of hair that vertices have
+    parts: np.ndarray  # [MASK_SIDE,MASK_SIDE] uint8: which of PARTS a cell belongs to
     mirrors: bool
 
     @property
@@ -39,6 +42,13 @@ class Plan:
         """The window in cells."""
         rows, columns = (slice(part.start // self.step, part.stop // self.step) for part in self.window)
         return rows, columns
+
+    @property
+    def toned(self) -> np.ndarray:
+        """How far the parts follow the tone of the skin, [MASK_SIDE,MASK_SIDE,1] float32."""
+        share = np.array([_TONED.get(name, 1.0) for name in PARTS], np.float32)
+        found: np.ndarray = share[self.parts][..., None]
+        return found
 
     def image(self, values: np.ndarray) -> np.ndarray:
         """Return values [n] or [n,C] of the texels as a picture of the window, zero elsewhere."""
@@ -81,8 +91,33 @@ def plan_of(topology: Topology, atlas: Atlas, side: int) -> Plan:
         depth_inside(face > 0.5) / np.float32(MASK_SIDE),
         skin.reshape(-1)[index],
         np.flatnonzero(eyes >= 0).astype(np.int32),
+        _at_vertices(atlas, topology, atlas.mask("scalp")),
+        _parts(atlas, corners, part),
         atlas.mirror > 0,
     )
+
+
+def _at_vertices(atlas: Atlas, topology: Topology, area: np.ndarray) -> np.ndarray:
+    """Return an area of the skin at the vertices [V], zero for those of other parts."""
+    x, y = np.clip(np.stack([atlas.uvs[:, 0], 1 - atlas.uvs[:, 1]]) * MASK_SIDE, 0, MASK_SIDE - 1).astype(int)
+    found = np.zeros(topology.num_vertices, np.float32)
+    on_skin = atlas.parts[topology.triangle_uvs] == PARTS.index("skin")
+    uvs = topology.triangle_uvs[on_skin]
+    found[topology.triangles[on_skin]] = area[y[uvs], x[uvs]]
+    return found
+
+
+def _parts(atlas: Atlas, corners: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return the part of each cell, of neighbours too where a cell is only touched: islands are apart."""
+    screen = np.stack([atlas.uvs[:, 0], 1 - atlas.uvs[:, 1], np.ones(len(atlas.uvs))], 1)
+    screen[:, :2] *= MASK_SIDE
+    found = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
+    for number in range(1, len(PARTS)):
+        drawn = rasterize(screen, corners[part == number], MASK_SIDE, MASK_SIDE, cull=False)[0] >= 0
+        around = np.pad(drawn, 1)
+        near = [around[y : y + MASK_SIDE, x : x + MASK_SIDE] for y in range(3) for x in range(3)]
+        found[np.logical_or.reduce(near)] = number
+    return found
 
 
 def _cells(inside: np.ndarray, mirror: float) -> tuple[slice, slice]:

@@ -17,14 +17,18 @@ from topos_rt.pictures.colour import LINEAR
 from topos_rt.pictures.image import on_black
 from topos_rt.texture.blending import Blend, blend
 from topos_rt.texture.camera import Seen, look
+from topos_rt.texture.eyes import iris_colour, with_irises
+from topos_rt.texture.hair import hair_colour, seen_colour, with_hair
 from topos_rt.texture.light import fit_light
 from topos_rt.texture.plan import Plan, plan_of
 from topos_rt.texture.rejection import judge
+from topos_rt.texture.white import SKIN, WEIGHTS, balanced, is_grey
 
 _ROOM = 0.35  # around the landmarks, of their larger extent, that the photograph is cut to
 _PIXELS_PER_TEXEL = 1.5  # at most: a finer photograph is scaled down, or it would be sampled with gaps
 _SAMPLES = 11  # every so manyth texel serves the fit of the light
 _SKIN, _FACING = 0.6, 0.3  # what a texel must be and have to serve it
+_DARKEST_SKIN, _LIGHTEST_SKIN = 0.035, 0.60  # luminance of albedo: beyond is the exposure's doing
 _LEAST = 200  # samples: with fewer the light is unknown
 
 
@@ -36,6 +40,7 @@ class Projection:
     tone: np.ndarray  # [3] log of the skin's colour over the base material's
     light: np.ndarray  # [9,3]
     facts: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what the user should know
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +71,18 @@ class Photograph:
 
 
 def project(
-    head: HeadMesh, picture: Image.Image, landmarks: np.ndarray, points: LandmarkMap, atlas: Atlas, side: int
+    head: HeadMesh,
+    picture: Image.Image,
+    landmarks: np.ndarray,
+    points: LandmarkMap,
+    atlas: Atlas,
+    side: int,
+    tone_only: bool = False,
 ) -> Projection:
     """Return the skin that a photograph shows.
 
     head: with the camera and expression fitted to the photograph. landmarks: [478,>=2] pixels of the picture.
+    tone_only: take the colours of skin and hair alone, as from a face too small for more.
     """
     plan = plan_of(head.topology, atlas, side)
     seen = look(head, landmarks, points, atlas)
@@ -78,15 +90,50 @@ def project(
     photograph = Photograph.of(picture, landmarks, float(across))
     attributes = _attributes(seen, photograph)
     texels = _sampled(plan, attributes, photograph, np.zeros((TERMS, 3), np.float32))
-    light, tone = _light(plan, attributes, texels)
+    light, tone, lit = _light(plan, attributes, texels)
     texels = _sampled(plan, attributes, photograph, light)
     texels[:, :3] -= tone
     texels[texels[:, 3] == 0, :3] = 0
     at = sum(seen.places[plan.vertices[:, k]] * plan.weights[:, k, None] for k in range(3))
     kept = judge(plan, atlas, texels, landmarks, at)
-    made = blend(plan, atlas, texels, kept.feather, tone)
+    skin = np.log(np.asarray(SKIN))
+    exposure, chroma = _exposure(skin + tone, photograph.pixels)
+    mean = texels[:, :3].mean(1, keepdims=True)
+    texels[:, :3] = mean + chroma * (texels[:, :3] - mean)
+    tone = tone - exposure
+    feather, notes = kept.feather, []
+    if tone_only or not lit:
+        why = "the face is too small" if tone_only else "too little of the face is lit and free"
+        notes.append(f"the texture takes only the tone of the photograph: {why}")
+        feather = np.zeros_like(feather)
+    made = blend(plan, atlas, texels, feather, tone)
+    linear = made.linear
+    iris = iris_colour(photograph.pixels, photograph.places(landmarks[:, :2]), exposure)
+    if iris is not None:
+        with_irises(linear, plan, iris)
+    scalp = plan.scalp
+    covering = seen_colour(scalp, seen, photograph.pixels, photograph.places(seen.places))
+    hair = hair_colour(covering, exposure, skin + tone)
+    if hair is not None:
+        linear = with_hair(linear, atlas, hair)
     facts = {"mouth_open": round(kept.mouth_open, 3)}
-    return Projection(made, tone, light, facts)
+    return Projection(Blend(linear, made.confidence), tone, light, facts, tuple(notes))
+
+
+def _exposure(skin: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return what a log colour of the photograph is over the albedo's, [3], and the scale of chroma.
+
+    skin: [3] log colour of the skin in the photograph.
+    """
+    if is_grey(pixels):
+        own = np.log(np.asarray(SKIN))
+        luminance = float(np.log(WEIGHTS @ np.exp(skin)) - np.log(WEIGHTS @ np.exp(own)))
+        shift, chroma = own + luminance - skin, 0.0
+    else:
+        shift, chroma = balanced(skin)
+    luminance = float(WEIGHTS @ np.exp(skin + shift))
+    wanted = np.clip(luminance, _DARKEST_SKIN, _LIGHTEST_SKIN)
+    return -(shift + np.log(wanted / luminance)), chroma
 
 
 def _attributes(seen: Seen, photograph: Photograph) -> np.ndarray:
@@ -101,11 +148,12 @@ def _sampled(plan: Plan, attributes: np.ndarray, photograph: Photograph, light: 
     return found
 
 
-def _light(plan: Plan, attributes: np.ndarray, texels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log light [9,3] and the tone [3]."""
+def _light(plan: Plan, attributes: np.ndarray, texels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the log light [9,3], the tone [3], and whether enough was seen for either."""
     rows = np.flatnonzero((plan.skin > _SKIN) & (texels[:, 3] > _FACING))[::_SAMPLES]
     if len(rows) < _LEAST:
-        return np.zeros((TERMS, 3), np.float32), np.zeros(3, np.float32)
+        return np.zeros((TERMS, 3), np.float32), np.zeros(3, np.float32), False
     normals = sum(attributes[plan.vertices[rows, k], 3:] * plan.weights[rows, k, None] for k in range(3))
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
-    return fit_light(normals, texels[rows, :3].astype(np.float64), texels[rows, 3].astype(np.float64))
+    found = fit_light(normals, texels[rows, :3].astype(np.float64), texels[rows, 3].astype(np.float64))
+    return *found, True

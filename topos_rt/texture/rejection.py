@@ -24,6 +24,7 @@ _AT_RIM, _PER_DEPTH, _ON_FEATURES, _SOFT = 1.15, 9.0, 5.0, 0.5
 _CHROMA_UNITS, _LUMINANCE_UNITS = 2.6, 3.4
 _LEAST_SIGMA, _LEAST_CHROMA_SIGMA = 0.05, 0.035
 _SEEN = 0.03
+_BROW_KEPT, _BROW_WORSE = 0.85, 0.92  # of a brow; of the better one's share
 _FEATHER = 7.0  # cells
 
 
@@ -71,7 +72,26 @@ def judge(plan: Plan, atlas: Atlas, texels: np.ndarray, landmarks: np.ndarray, p
     narrow = np.clip((blurred(accepted.astype(np.float32), 1.0) - 0.5) / 0.45, 0, 1)
     feather = np.where(np.clip(lips * 5, 0, 1) > 0.5, narrow, wide)
     feather = feather * feather * (3 - 2 * feather)
+    feather *= 1 - _poor_brows(plan, atlas.mask("brows")[rows, columns], feather * np.clip(2 * count, 0, 1))
     return Kept(feather.astype(np.float32), rejected.astype(np.float32), gap)
+
+
+def _poor_brows(plan: Plan, brows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return where a brow is to be left out, 0 to 1: the one of which less was kept, or both of little.
+
+    Half a brow beside half of the base material's looks worse than the other one mirrored.
+    """
+    zone = np.clip(3 * blurred(brows, 2.0), 0, 1)
+    middle = brows.shape[1] // 2
+    sides = [np.zeros_like(brows), np.zeros_like(brows)]
+    sides[0][:, :middle], sides[1][:, middle:] = 1, 1
+    shares = [float((kept * brows * side).sum() / max((brows * side).sum(), 1e-6)) for side in sides]
+    best = max(shares)
+    poor = np.zeros_like(brows)
+    for share, side in zip(shares, sides, strict=True):
+        if share < _BROW_KEPT and (share < _BROW_WORSE * best or not plan.mirrors or best < _BROW_KEPT):
+            poor += zone * side
+    return poor
 
 
 def _distance(ratio: np.ndarray, weight: np.ndarray, skin: np.ndarray) -> np.ndarray:

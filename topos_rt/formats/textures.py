@@ -1,0 +1,175 @@
+"""The pictures of a head's texture as files, and what formats need to lay them on the head."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from topos_rt.formats.options import ExportOptions
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.texture import Texture
+from topos_rt.head.topology import Topology
+from topos_rt.pictures.colour import LINEAR
+
+_QUALITY = 92
+MIME = {"jpg": "image/jpeg", "png": "image/png"}
+NAMES = ("albedo", "orm", "normal")
+_REPEAT, _LINEAR, _MIPMAPS = 10497, 9729, 9987
+
+
+def encoded(texture: Texture) -> dict[str, tuple[str, bytes]]:
+    """Return each of NAMES with the suffix and the bytes of its file. The same texture gives the same bytes.
+
+    Normals are PNG, for JPEG's blocks would show in the light; the others are of the texture's format.
+    """
+    lossy = texture.format == "jpeg"
+    return {
+        "albedo": _file(texture.albedo, lossy),
+        "orm": _file(texture.orm, lossy),
+        "normal": _file(texture.normal, False),
+    }
+
+
+def _file(pixels: np.ndarray, lossy: bool) -> tuple[str, bytes]:
+    file = io.BytesIO()
+    if lossy:
+        Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+        return "jpg", file.getvalue()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return "png", file.getvalue()
+
+
+def gltf_material(
+    texture: Texture, name: str, view: Callable[[bytes], int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a glTF material with a texture, and the document's images, samplers and textures.
+
+    view: takes a file's bytes into the buffer and returns the number of its view.
+    """
+    images = [
+        {"name": part, "mimeType": MIME[suffix], "bufferView": view(data)}
+        for part, (suffix, data) in encoded(texture).items()
+    ]
+    material = {
+        "name": name,
+        "pbrMetallicRoughness": {
+            "baseColorTexture": {"index": 0},
+            "metallicFactor": 0.0,
+            "metallicRoughnessTexture": {"index": 1},
+        },
+        "occlusionTexture": {"index": 1},
+        "normalTexture": {"index": 2},
+    }
+    wrapping = {"magFilter": _LINEAR, "minFilter": _MIPMAPS, "wrapS": _REPEAT, "wrapT": _REPEAT}
+    return material, {
+        "images": images,
+        "samplers": [wrapping],
+        "textures": [{"sampler": 0, "source": number} for number in range(len(images))],
+    }
+
+
+def tangents(
+    positions: np.ndarray, normals: np.ndarray, uvs: np.ndarray, triangles: np.ndarray
+) -> np.ndarray:
+    """Return unit tangents and the bitangents' signs, [W,4] float32, as glTF's TANGENT has them.
+
+    positions, normals: [W,3]. uvs: [W,2], v down, as in glTF. Triangles of mirrored UVs have a sign of their
+    own. Source: Lengyel 2001, Computing Tangent Space Basis Vectors for an Arbitrary Mesh.
+    """
+    corner, at = positions[triangles].astype(np.float64), uvs[triangles].astype(np.float64)
+    a, b = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    (s, t), (u, v) = (at[:, 1] - at[:, 0]).T, (at[:, 2] - at[:, 0]).T
+    area = s * v - u * t
+    scale = np.where(np.abs(area) < 1e-12, 0, 1 / np.where(area == 0, 1, area))[:, None]
+    along, across = (a * v[:, None] - b * t[:, None]) * scale, (b * s[:, None] - a * u[:, None]) * scale
+    size = np.abs(area)[:, None]
+    sums = [np.zeros((len(positions), 3)), np.zeros((len(positions), 3))]
+    for total, part in zip(sums, (along, across), strict=True):
+        for ids in triangles.T:
+            for axis in range(3):
+                total[:, axis] += np.bincount(ids, (part * size)[:, axis], len(positions))
+    normal = normals.astype(np.float64)
+    tangent = sums[0] - normal * (normal * sums[0]).sum(1, keepdims=True)
+    length = np.linalg.norm(tangent, axis=1, keepdims=True)
+    # Where nothing says a direction, any that is perpendicular to the normal will do.
+    helper = np.where(np.abs(normal[:, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]])
+    any_ = np.cross(normal, helper)
+    any_ /= np.linalg.norm(any_, axis=1, keepdims=True)
+    tangent = np.where(length > 1e-12, tangent / np.maximum(length, 1e-12), any_)
+    # v counts down here, and glTF's bitangent goes where v falls.
+    sign = np.where((np.cross(normal, tangent) * -sums[1]).sum(1) < 0, -1.0, 1.0)
+    return np.concatenate([tangent, sign[:, None]], 1).astype(np.float32)
+
+
+def vertex_colours(mesh: HeadMesh) -> np.ndarray | None:
+    """Return the texture's colours at the vertices, [V,3] uint8 sRGB; None without a texture.
+
+    A vertex on a seam takes the colour of its first corner.
+    """
+    if mesh.texture is None:
+        return None
+    pixels = mesh.texture.albedo
+    uvs = first_uvs(mesh.topology)
+    x, y = np.clip(np.stack([uvs[:, 0], 1 - uvs[:, 1]]) * len(pixels), 0, len(pixels) - 1).astype(int)
+    colours: np.ndarray = pixels[y, x]
+    return colours
+
+
+def first_uvs(topology: Topology) -> np.ndarray:
+    """Return the UVs of the first polygon corner that uses each vertex, [V,2]; zero for unused ones."""
+    found = np.zeros((topology.num_vertices, 2), np.float32)
+    found[topology.polygon_vertices[::-1]] = topology.uvs[topology.polygon_uvs[::-1]]
+    return found
+
+
+def files_beside(mesh: HeadMesh, options: ExportOptions) -> dict[str, bytes]:
+    """Return the pictures of a texture by the names that a file of `options.beside` gives them."""
+    if mesh.texture is None or options.beside is None:
+        return {}
+    return {
+        f"{options.beside}_{part}.{suffix}": data for part, (suffix, data) in encoded(mesh.texture).items()
+    }
+
+
+def mtl_beside(mesh: HeadMesh, options: ExportOptions) -> dict[str, bytes]:
+    """Return the pictures and the material library (.mtl) that an OBJ file refers to.
+
+    Its maps of roughness and normals are those that most readers know (`map_Pr`, `norm`).
+    """
+    pictures = files_beside(mesh, options)
+    if not pictures:
+        return {}
+    names = dict(zip(NAMES, pictures, strict=True))
+    lines = [
+        "newmtl skin",
+        "Ka 0 0 0",
+        "Kd 1 1 1",
+        "Ks 0.04 0.04 0.04",
+        "Ns 40",
+        "Pr 0.55",
+        "Pm 0",
+        "illum 2",
+    ]
+    lines += [f"map_Kd {names['albedo']}", f"norm {names['normal']}", f"map_Pr {_roughness_name(names)}"]
+    assert mesh.texture is not None
+    roughness = io.BytesIO()
+    Image.fromarray(mesh.texture.orm[..., 1]).save(roughness, "PNG", optimize=True)
+    kept = {name: data for name, data in pictures.items() if name != names["orm"]}
+    return {
+        **kept,
+        _roughness_name(names): roughness.getvalue(),
+        f"{options.beside}.mtl": ("\n".join(lines) + "\n").encode("utf-8"),
+    }
+
+
+def _roughness_name(names: dict[str, str]) -> str:
+    return names["orm"].rpartition("_orm.")[0] + "_roughness.png"
+
+
+def mean_colour(texture: Texture) -> list[float]:
+    """Return the mean linear colour of a texture, for readers that show no pictures."""
+    return [round(float(value), 3) for value in LINEAR[texture.albedo[::8, ::8]].mean((0, 1))]
