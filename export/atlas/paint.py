@@ -21,7 +21,7 @@ _TINTS = (
     ((152, 175, 199), 0.012, (0.98, 0.95, 0.95)),  # chin
     ((119, 120, 348, 349), 0.009, (0.97, 0.93, 0.95)),  # below the eyes
 )
-_LIPS, _LIDS, _EARS, _BROWS = (0.80, 0.56, 0.58), (0.93, 0.86, 0.87), (1.03, 0.86, 0.82), (0.34, 0.30, 0.28)
+_LIPS, _LIDS, _EARS, _BROWS = (0.80, 0.56, 0.58), (0.93, 0.86, 0.87), (1.03, 0.86, 0.82), (0.42, 0.38, 0.36)
 _MOUTH, _TONGUE, _WHITE = (0.26, 0.085, 0.07), (0.38, 0.12, 0.10), (0.60, 0.56, 0.51)
 _MOTTLING = ((1 / 400, 0.05), (1 / 100, 0.07), (1 / 30, 0.10))  # share of the side, strength
 # The eye by the distance from its axis, in radii of the eyeball: pupil, iris, dark edge, white.

@@ -78,7 +78,7 @@ def areas(
     found = {
         "face": soft.blurred(soft.polygons(places, [OVAL], 0), side / 60),
         "lips": soft.blurred(lips, side / 400),
-        "brows": soft.blurred(soft.polygons(places, _BROWS, side / 170), side / 200),
+        "brows": soft.blurred(soft.polygons(places, _BROWS, side / 260), side / 200),
         "eyes": soft.blurred(soft.hulls(places, _RINGS, side / 85), side / 170),
         "nose": soft.blurred(soft.polygons(places, [_NOSE], 0), side / 100),
         "ears": soft.blurred(ears, side / 200),

@@ -12,7 +12,7 @@ from topos_rt.texture.white import WEIGHTS
 
 DEFAULT = (0.030, 0.021, 0.015)  # linear dark brown, of heads without a photograph
 _LOWEST, _HIGHEST = 0.006, 0.16  # luminance of cropped hair; hats may have any
-_RED_GREEN, _GREEN_BLUE = (0.05, 0.75), (0.05, 0.95)  # logs of ratios that hair has
+RED_GREEN, GREEN_BLUE = (0.05, 0.75), (0.05, 0.95)  # logs of ratios that hair has
 _LIKE_SKIN = 0.30  # log units: hair that differs by less from the skin is none
 _STRANGE = 0.25  # log units beyond those bounds: no hair but a hat
 _LEAST = 24  # vertices of the scalp that must be seen
@@ -51,13 +51,13 @@ def hair_colour(seen: np.ndarray | None, exposure: np.ndarray, skin: np.ndarray)
     if np.abs(log - skin).max() < _LIKE_SKIN:
         return None
     ratios = np.array([log[0] - log[1], log[1] - log[2]])
-    bounds = np.array([_RED_GREEN, _GREEN_BLUE])
+    bounds = np.array([RED_GREEN, GREEN_BLUE])
     if (ratios < bounds[:, 0] - _STRANGE).any() or (ratios > bounds[:, 1] + _STRANGE).any():
         return np.array(DEFAULT, np.float32)
     luminance = np.clip(WEIGHTS @ np.exp(log), _LOWEST, _HIGHEST)
     green = log[1]
-    red = green + np.clip(log[0] - green, *_RED_GREEN)
-    blue = green - np.clip(green - log[2], *_GREEN_BLUE)
+    red = green + np.clip(log[0] - green, *RED_GREEN)
+    blue = green - np.clip(green - log[2], *GREEN_BLUE)
     colour = np.exp(np.array([red, green, blue]))
     scaled: np.ndarray = colour * luminance / (WEIGHTS @ colour)
     return scaled.astype(np.float32)

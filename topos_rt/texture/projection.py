@@ -19,6 +19,7 @@ from topos_rt.texture.blending import Blend, blend
 from topos_rt.texture.camera import Seen, look
 from topos_rt.texture.eyes import iris_colour, with_irises
 from topos_rt.texture.hair import hair_colour, seen_colour, with_hair
+from topos_rt.texture.grids import shrunk
 from topos_rt.texture.light import fit_light
 from topos_rt.texture.plan import Plan, plan_of
 from topos_rt.texture.rejection import judge
@@ -85,24 +86,19 @@ def project(
     tone_only: take the colours of skin and hair alone, as from a face too small for more.
     """
     plan = plan_of(head.topology, atlas, side)
-    seen = look(head, landmarks, points, atlas)
-    across = np.ptp(atlas.landmark_uvs[:, 0]) * side
-    photograph = Photograph.of(picture, landmarks, float(across))
-    attributes = _attributes(seen, photograph)
-    texels = _sampled(plan, attributes, photograph, np.zeros((TERMS, 3), np.float32))
-    light, tone, lit = _light(plan, attributes, texels)
-    texels = _sampled(plan, attributes, photograph, light)
-    texels[:, :3] -= tone
-    texels[texels[:, 3] == 0, :3] = 0
+    found = measure(plan, head, picture, landmarks, points, atlas)
+    seen, photograph, texels, tone = found.seen, found.photograph, found.texels, found.tone
     at = sum(seen.places[plan.vertices[:, k]] * plan.weights[:, k, None] for k in range(3))
-    kept = judge(plan, atlas, texels, landmarks, at)
     skin = np.log(np.asarray(SKIN))
+    kept = judge(plan, atlas, texels, landmarks, at, skin + tone)
     exposure, chroma = _exposure(skin + tone, photograph.pixels)
     mean = texels[:, :3].mean(1, keepdims=True)
     texels[:, :3] = mean + chroma * (texels[:, :3] - mean)
     tone = tone - exposure
     feather, notes = kept.feather, []
-    if tone_only or not lit:
+    if kept.spectacles:
+        notes.append("the person seems to wear spectacles; the base material is shown in their place")
+    if tone_only or not found.lit:
         why = "the face is too small" if tone_only else "too little of the face is lit and free"
         notes.append(f"the texture takes only the tone of the photograph: {why}")
         feather = np.zeros_like(feather)
@@ -116,8 +112,42 @@ def project(
     hair = hair_colour(covering, exposure, skin + tone)
     if hair is not None:
         linear = with_hair(linear, atlas, hair)
-    facts = {"mouth_open": round(kept.mouth_open, 3)}
-    return Projection(Blend(linear, made.confidence), tone, light, facts, tuple(notes))
+    facts = {"mouth_open": round(kept.mouth_open, 3), "spectacles": kept.spectacles}
+    return Projection(Blend(linear, made.confidence), tone, found.light, facts, tuple(notes))
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a photograph shows at the texels of the window, and its light."""
+
+    seen: Seen
+    photograph: Photograph
+    texels: np.ndarray  # [n,4] log ratios to the base, without light and tone, and weights
+    tone: np.ndarray  # [3]
+    light: np.ndarray  # [9,3]
+    lit: bool  # whether enough was seen to know tone and light
+
+
+def measure(
+    plan: Plan, head: HeadMesh, picture: Image.Image, landmarks: np.ndarray, points: LandmarkMap, atlas: Atlas
+) -> Measured:
+    """Sample a photograph, fit its light and take that away. Arguments are those of `project`."""
+    seen = look(head, landmarks, points, atlas)
+    across = np.ptp(atlas.landmark_uvs[:, 0]) * plan.side
+    photograph = Photograph.of(picture, landmarks, float(across))
+    attributes = _attributes(seen, photograph)
+    texels = _sampled(plan, attributes, photograph, np.zeros((TERMS, 3), np.float32))
+    light, tone, lit = _light(plan, attributes, texels)
+    texels = _sampled(plan, attributes, photograph, light)
+    texels[:, :3] -= tone
+    texels[texels[:, 3] == 0, :3] = 0
+    return Measured(seen, photograph, texels, tone, light, lit)
+
+
+def cells_of(plan: Plan, found: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean log ratios [h,w,3] and weights [h,w] in cells of the window."""
+    weight = shrunk(plan.image(found.texels[:, 3]), plan.step)
+    return shrunk(plan.image(found.texels[:, :3]), plan.step), weight
 
 
 def _exposure(skin: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, float]:

@@ -13,7 +13,11 @@ from PIL import Image, ImageDraw
 
 from topos_rt.head.atlas import Atlas
 from topos_rt.texture.grids import blurred, largest_piece, shrunk
+from topos_rt.texture.hair import GREEN_BLUE, RED_GREEN
 from topos_rt.texture.plan import Plan
+from topos_rt.texture.spectacles import LIKELY, probability, zone
+from topos_rt.texture.spectacles import features as spectacle_features
+from topos_rt.texture.white import SKIN
 
 _INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 _CORNERS, _MIDDLES = (61, 291), (13, 14)
@@ -24,6 +28,7 @@ _AT_RIM, _PER_DEPTH, _ON_FEATURES, _SOFT = 1.15, 9.0, 5.0, 0.5
 _CHROMA_UNITS, _LUMINANCE_UNITS = 2.6, 3.4
 _LEAST_SIGMA, _LEAST_CHROMA_SIGMA = 0.05, 0.035
 _SEEN = 0.03
+_BEARD, _NEAR = -0.25, 0.15  # log units: darker than the skin by so much; beyond the colours of hair
 _BROW_KEPT, _BROW_WORSE = 0.85, 0.92  # of a brow; of the better one's share
 _FEATHER = 7.0  # cells
 
@@ -35,17 +40,21 @@ class Kept:
     feather: np.ndarray  # 0 to 1
     rejected: np.ndarray  # 0 to 1, of what was seen
     mouth_open: float  # the gap between the lips, in widths of the mouth
+    spectacles: bool
 
 
-def judge(plan: Plan, atlas: Atlas, texels: np.ndarray, landmarks: np.ndarray, places: np.ndarray) -> Kept:
+def judge(
+    plan: Plan, atlas: Atlas, texels: np.ndarray, landmarks: np.ndarray, places: np.ndarray, skin: np.ndarray
+) -> Kept:
     """Return what to keep of a projection.
 
     texels: [n,4], log ratios to the base without the tone, and weights. landmarks: [478,>=2] pixels.
-    places: [n,2] pixels of the texels.
+    places: [n,2] pixels of the texels. skin: [3] log colour of the skin in the photograph.
     """
     rows, columns = plan.cells
     ratio, weight = texels[:, :3], texels[:, 3]
     distance = _distance(ratio, weight, plan.skin)
+    distance[_like_beard(plan, ratio, skin)] = 0
     count = shrunk(plan.image(weight), plan.step)
     spread = shrunk(plan.image(weight * distance), plan.step)
     distance_map = blurred(spread, 1.2) / (blurred(count, 1.2) + 1e-4)
@@ -73,7 +82,11 @@ def judge(plan: Plan, atlas: Atlas, texels: np.ndarray, landmarks: np.ndarray, p
     feather = np.where(np.clip(lips * 5, 0, 1) > 0.5, narrow, wide)
     feather = feather * feather * (3 - 2 * feather)
     feather *= 1 - _poor_brows(plan, atlas.mask("brows")[rows, columns], feather * np.clip(2 * count, 0, 1))
-    return Kept(feather.astype(np.float32), rejected.astype(np.float32), gap)
+    mean = shrunk(plan.image(ratio), plan.step)
+    worn = probability(spectacle_features(plan, atlas, mean, count)) > LIKELY
+    if worn:
+        feather *= 1 - zone(atlas)[rows, columns]
+    return Kept(feather.astype(np.float32), rejected.astype(np.float32), gap, worn)
 
 
 def _poor_brows(plan: Plan, brows: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -106,6 +119,18 @@ def _distance(ratio: np.ndarray, weight: np.ndarray, skin: np.ndarray) -> np.nda
     bright = np.clip(ratio.mean(1) / (sigma.mean() * _LUMINANCE_UNITS), -6, 6)
     distance: np.ndarray = np.sqrt((colour * colour).sum(1) + bright * bright)
     return distance
+
+
+def _like_beard(plan: Plan, ratio: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Return which texels [n] may show a beard: below the nose, darker than the skin, and coloured like hair."""
+    colour = ratio + plan.log_base - np.log(np.asarray(SKIN, np.float32)) + skin.astype(np.float32)
+    dark = ratio.mean(1) < _BEARD
+    red, blue = colour[:, 0] - colour[:, 1], colour[:, 1] - colour[:, 2]
+    ratios = np.stack([red, blue], 1)
+    bounds = np.array([RED_GREEN, GREEN_BLUE], np.float32)
+    like_hair = ((ratios > bounds[:, 0] - _NEAR) & (ratios < bounds[:, 1] + _NEAR)).all(1)
+    found: np.ndarray = plan.beard & dark & like_hair
+    return found
 
 
 def _chroma(ratio: np.ndarray) -> np.ndarray:
