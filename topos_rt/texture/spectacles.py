@@ -52,9 +52,9 @@ def probability(found: np.ndarray) -> float:
 def zone(atlas: Atlas) -> np.ndarray:
     """Return where spectacles may be, [MASK_SIDE,MASK_SIDE] float32 in 0..1."""
     x, y = _frame(atlas)
-    rims = np.clip(2.2 - 2 * (((np.abs(x) - 0.66) / 0.92) ** 2 + ((y - 0.12) / 0.92) ** 2), 0, 1)
+    rims = np.clip(2.2 - 2 * (((np.abs(x) - 0.72) / 1.15) ** 2 + ((y - 0.15) / 1.02) ** 2), 0, 1)
     bridge = np.exp(-((x / 0.35) ** 2) - ((y + 0.02) / 0.22) ** 2)
-    temples = np.exp(-(((y + 0.08) / 0.16) ** 2)) * np.clip((np.abs(x) - 0.8) / 0.2, 0, 1)
+    temples = np.exp(-(((y + 0.12) / 0.34) ** 2)) * np.clip((np.abs(x) - 0.8) / 0.2, 0, 1)
     together = np.maximum.reduce([rims, np.clip(2 * bridge, 0, 1), np.clip(2 * temples, 0, 1)])
     together *= 1 - np.clip(3 * blurred(atlas.mask("nose"), 1.5) - 0.6, 0, 1) * (y > 0.3)
     found: np.ndarray = (together * np.clip(atlas.mask("face") * 2, 0, 1)).astype(np.float32)
