@@ -123,4 +123,35 @@ struct Project {
 };
 int project(const Project& args, Stream stream);
 
+// For every texel of a mesh: log(photograph) - log light - base, and how well it is seen. See topos_rt.gpu.ops.
+struct ProjectTexture {
+  const int32_t* vertices;   // [texels, 3] corners of the texel's triangle
+  const float* weights;      // [texels, 3] barycentric
+  const float* attributes;   // [., 6] of each vertex: x, y in pixels, weight, normal
+  const float* picture;      // [height, width, 3] linear
+  const float* light;        // [9, 3] log light by spherical harmonics
+  const float* base;         // [texels, 3] log of the base colour
+  int64_t texels;
+  int height, width;         // two or more each
+  float* out;                // [texels, 4]
+};
+int project_texture(const ProjectTexture& args, Stream stream);
+
+// The colours of a whole texture from smooth fields in cells of step x step texels, and from the texels of a window.
+struct FinishTexture {
+  const float* base;          // [side, side, 3] linear base colour
+  const float* cells;         // [side / step, side / step, 4] log colour over the base, cover of hair
+  const float* texels;        // [height, width, 4] as project_texture makes them, less the tone; zero where there is none
+  const float* window_cells;  // [height / step, width / step, 5] share to keep, face, and unevenness to take away
+  const float* skin;          // [height, width] share of plain skin, which may shine
+  const float* grain;         // [side, side] of hair, around one
+  const float* hair;          // [3] linear
+  const float* tone;          // [3] log, added to the texels
+  const uint8_t* srgb;        // [4096] of linear 0..1
+  int side, step, top, left, height, width;
+  int mirror;                 // whether the window's columns mirror each other
+  uint8_t* out;               // [side, side, 3]
+};
+int finish_texture(const FinishTexture& args, Stream stream);
+
 }  // namespace topos

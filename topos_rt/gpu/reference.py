@@ -18,6 +18,9 @@ from topos_rt.gpu.tables import Neighbours, Sources, degrees
 # sampling, the bounds of the log light that is taken away, and the share of its colour that is.
 DARKEST, LEAST_FACING = 1e-3, 0.01
 LOWEST, HIGHEST, CHROMA = -1.3, 0.9, 0.6
+# Of finish_texture: the factor of weights; skin brighter than BRIGHT, in log units, shines, and loses the share
+# DULLED of that; the bound of log colours over the base; how much thin hair follows the grain.
+WEIGHT_GAIN, BRIGHT, DULLED, BOUND, RAGGED = 1.6, 0.16, 0.7, 2.5, 3.0
 TERMS = 9  # of `harmonics`
 
 
@@ -129,6 +132,61 @@ def project_texture(
     y[rows, :3] = colour - shade - base[rows]
     y[rows, 3] = facing[rows]
     return _give(y, work, out)
+
+
+def finish_texture(
+    base: np.ndarray,
+    cells: np.ndarray,
+    texels: np.ndarray,
+    window_cells: np.ndarray,
+    skin: np.ndarray,
+    grain: np.ndarray,
+    hair: np.ndarray,
+    tone: np.ndarray,
+    srgb: np.ndarray,
+    corner: tuple[int, int],
+    mirror: bool,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """See `topos_rt.gpu.ops.finish_texture`."""
+    one, step = np.float32(1), len(base) // len(cells)
+    whole = _grown(cells, step)
+    fields = _grown(window_cells, step)
+    colour = texels[..., :3] - fields[..., 2:]
+    over = np.maximum(colour.sum(2) / np.float32(3) - np.float32(BRIGHT), 0) * np.float32(DULLED) * skin
+    colour += tone - over[..., None]
+    weight = np.clip(np.float32(WEIGHT_GAIN) * texels[..., 3], 0, 1) * fields[..., 0]
+    (top, left), (high, wide) = corner, skin.shape
+    window = whole[top : top + high, left : left + wide, :3]
+    if mirror:
+        share = weight[:, ::-1] * (one - np.clip(2 * weight, 0, 1)) * fields[..., 1]
+        window += (colour[:, ::-1] - window) * share[..., None]
+    window += (colour - window) * weight[..., None]
+    cover = whole[..., 3]
+    cover = np.clip(cover * (one + (one - cover) * np.float32(RAGGED) * (grain - one)), 0, 1)[..., None]
+    linear = base * np.exp(np.clip(whole[..., :3], -BOUND, BOUND))
+    linear += (hair * grain[..., None] - linear) * cover
+    last = np.float32(len(srgb) - 1)
+    made = srgb[np.clip(linear * last + np.float32(0.5), 0, last).astype(np.int16)]
+    if out is None:
+        return made
+    out[...] = made
+    return out
+
+
+def _grown(cells: np.ndarray, step: int) -> np.ndarray:
+    """Return cells [h,w,C], bilinearly, at texels [step*h,step*w,C]."""
+    for axis in (0, 1):
+        count = cells.shape[axis]
+        place = (np.arange(count * step, dtype=np.float32) + np.float32(0.5)) / np.float32(step) - np.float32(
+            0.5
+        )
+        place = np.clip(place, 0, count - 1)
+        low = place.astype(np.int32)
+        share = (place - low).reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
+        first = np.take(cells, low, axis)
+        cells = first + (np.take(cells, np.minimum(low + 1, count - 1), axis) - first) * share
+    return cells
 
 
 def harmonics(normals: np.ndarray) -> np.ndarray:

@@ -103,9 +103,7 @@ def _samples(mode: str) -> Image.Image:
 
 def to_srgb_bytes(linear: np.ndarray) -> np.ndarray:
     """Return linear values, of any shape and clipped to 0..1, as sRGB in 8 bits."""
-    encoded: np.ndarray = _SRGB[
-        np.clip(linear * np.float32(4095) + np.float32(0.5), 0, 4095).astype(np.int16)
-    ]
+    encoded: np.ndarray = SRGB[np.clip(linear * np.float32(4095) + np.float32(0.5), 0, 4095).astype(np.int16)]
     return encoded
 
 
@@ -116,4 +114,5 @@ def _srgb_table() -> np.ndarray:
     ).astype(np.uint8)
 
 
-_SRGB = _srgb_table()
+SRGB = _srgb_table()  # of 4096 steps of linear 0..1
+SRGB.setflags(write=False)

@@ -6,19 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from topos_rt.gpu.reference import WEIGHT_GAIN
 from topos_rt.head.atlas import MASK_SIDE, PARTS, Atlas
-from topos_rt.texture.grids import blurred, filled, grown, shrunk
+from topos_rt.texture.grids import blurred, filled
 from topos_rt.texture.plan import Plan
 
 _EVEN = 1 / 30  # of the areas' side: what is smoother than this is made symmetric
 _EVEN_LUMINANCE, _EVEN_CHROMA, _MOST_EVEN = 0.6, 0.7, 0.8
 _PULL, _PULL_OUTSIDE = 0.012, 0.25  # towards the toned base material, within the face and without
-_BOUND = 2.5  # of log ratios
-MIRRORED = 0.5  # confidence
-
-
-# Highlights: what is brighter than this over the smooth skin, in log units, counts for less.
-_BRIGHT, _BRIGHTER = 0.16, 0.3
 _MOUTH, _TONGUE, _MOST_MOUTH = (
     0.7,
     0.4,
@@ -27,55 +22,38 @@ _MOUTH, _TONGUE, _MOST_MOUTH = (
 _LIPS_ENOUGH = 30.0  # cells
 
 
+MIRRORED = 0.5  # confidence
+
+
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """A skin: its colours, and how far they were seen."""
+    """What `ops.finish_texture` needs to make a skin, and how far it was seen."""
 
-    linear: np.ndarray  # [S,S,3] float32 albedo
+    cells: np.ndarray  # [MASK_SIDE,MASK_SIDE,3] float32 log colour over the base material
+    window: np.ndarray  # [h,w,5] float32 in cells of the window: share kept, face, unevenness
     confidence: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32
 
 
-def blend(plan: Plan, atlas: Atlas, texels: np.ndarray, feather: np.ndarray, tone: np.ndarray) -> Blend:
-    """Return the skin from a projection.
+def blend(
+    plan: Plan, atlas: Atlas, cells: tuple[np.ndarray, np.ndarray], feather: np.ndarray, tone: np.ndarray
+) -> Blend:
+    """Return how to make a skin from a projection.
 
-    texels: [n,4], log ratios to the base without the tone, and weights. feather: [h,w] what to keep of it, in
-    cells of the window. tone: [3], log of the person's skin over the base material's.
+    cells: log ratios to the base [h,w,3], without the tone, and weights [h,w] in cells of the window. feather:
+    [h,w] what to keep. tone: [3], log of the person's skin over the base material's.
     """
     rows, columns = plan.cells
-    tone = tone.astype(np.float32)
-    weight = plan.image(np.clip(1.6 * texels[:, 3], 0, 1)) * grown(feather, plan.step)
-    ratio = plan.image(texels[:, :3])
-    low_weight, low_ratio = shrunk(weight, plan.step), shrunk(ratio * weight[..., None], plan.step)
+    ratio, weight = cells[0], np.clip(WEIGHT_GAIN * cells[1], 0, 1) * feather
     face = atlas.mask("face")[rows, columns]
+    uneven = np.zeros_like(ratio)
     if plan.mirrors:
-        uneven = _uneven(plan, atlas, low_weight, low_ratio)
-        ratio = ratio - grown(uneven, plan.step)
-        low_ratio = low_ratio - uneven * low_weight[..., None]
-    ratio = _without_highlights(ratio, plan)
-    field, seen = _field(plan, low_weight, low_ratio, face)
-    gain = np.exp(np.clip(_with_mouth(field, plan, atlas) + tone * plan.toned, -_BOUND, _BOUND))
-    linear = plan.base * grown(gain, plan.step)
-    own = grown(field[rows, columns], plan.step)
-    mirrored = np.zeros_like(weight)
-    if plan.mirrors:
-        other = plan.mirrored(weight)
-        mirrored = other * (1 - np.clip(2 * weight, 0, 1)) * grown(face, plan.step)
-        own += (plan.mirrored(ratio) - own) * mirrored[..., None]
-    own += (ratio - own) * weight[..., None]
-    used = (weight + mirrored > 0.004) & (plan.image(np.ones(len(texels), np.float32)) > 0)
-    window = linear[plan.window]
-    window[used] = plan.base[plan.window][used] * np.exp(np.clip(own[used] + tone, -_BOUND, _BOUND))
+        uneven = _uneven(plan, atlas, weight, ratio * weight[..., None])
+    field, seen = _field(plan, weight, (ratio - uneven) * weight[..., None], face)
+    whole = _with_mouth(field, plan, atlas) + tone.astype(np.float32) * plan.toned
     confidence = np.zeros((MASK_SIDE, MASK_SIDE), np.float32)
     confidence[rows, columns] = np.maximum(seen[0], MIRRORED * seen[1])
-    return Blend(linear, confidence)
-
-
-def _without_highlights(ratio: np.ndarray, plan: Plan) -> np.ndarray:
-    """Return log ratios in which skin that shines is less bright."""
-    mean = ratio.mean(2)
-    over = np.maximum(mean - _BRIGHT, 0) * (1 - _BRIGHTER) * plan.image(plan.skin)
-    dulled: np.ndarray = ratio - over[..., None]
-    return dulled
+    window = np.concatenate([feather[..., None], face[..., None], uneven], 2)
+    return Blend(whole, np.ascontiguousarray(window, np.float32), confidence)
 
 
 def _with_mouth(field: np.ndarray, plan: Plan, atlas: Atlas) -> np.ndarray:

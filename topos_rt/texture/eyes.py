@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from topos_rt.gpu.reference import DARKEST
+from topos_rt.pictures.colour import to_srgb_bytes
 from topos_rt.texture.plan import Plan
 from topos_rt.texture.white import WEIGHTS
 
@@ -47,14 +48,13 @@ def iris_colour(pixels: np.ndarray, landmarks: np.ndarray, exposure: np.ndarray)
     return scaled.astype(np.float32)
 
 
-def with_irises(linear: np.ndarray, plan: Plan, colour: np.ndarray) -> None:
-    """Paint the irises of an albedo [S,S,3], in place."""
-    flat = linear.reshape(-1, 3)
-    eyes = flat[plan.eyes]
-    luminance = eyes @ WEIGHTS
+def paint_irises(albedo: np.ndarray, plan: Plan, colour: np.ndarray) -> None:
+    """Paint the irises of an albedo [S,S,3] uint8, in place."""
+    eyes = plan.base.reshape(-1, 3)[plan.eyes]
+    luminance = eyes @ WEIGHTS.astype(np.float32)
     iris = np.flatnonzero((luminance < _DARK) & (luminance > _BLACK))
     if not len(iris):
         return
-    own = eyes[iris]
     tinted = colour * (luminance[iris] / luminance[iris].mean())[:, None]
-    flat[plan.eyes[iris]] = own + np.float32(_STRENGTH) * (tinted - own)
+    mixed = eyes[iris] + np.float32(_STRENGTH) * (tinted - eyes[iris])
+    albedo.reshape(-1, 3)[plan.eyes[iris]] = to_srgb_bytes(mixed)

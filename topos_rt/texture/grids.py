@@ -36,9 +36,12 @@ def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
 
 def shrunk(values: np.ndarray, step: int) -> np.ndarray:
     """Return the means of step x step blocks of values [H,W] or [H,W,C]."""
+    if step == 1:
+        return values
     high, wide = values.shape[0] // step, values.shape[1] // step
-    blocks = values.reshape(high, step, wide, step, *values.shape[2:])
-    means: np.ndarray = blocks.mean((1, 3), dtype=np.float32)
+    rows = sum(values[k::step] for k in range(step))
+    means: np.ndarray = sum(rows[:, k::step] for k in range(step)) * np.float32(1 / (step * step))
+    assert means.shape[:2] == (high, wide)
     return means
 
 

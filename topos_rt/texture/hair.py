@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from topos_rt.gpu.reference import DARKEST
-from topos_rt.head.atlas import MASK_SIDE, Atlas
+from topos_rt.head.atlas import Atlas
 from topos_rt.texture.camera import Seen
-from topos_rt.texture.grids import grown
 from topos_rt.texture.white import WEIGHTS
 
 DEFAULT = (0.030, 0.021, 0.015)  # linear dark brown, of heads without a photograph
@@ -63,20 +64,17 @@ def hair_colour(seen: np.ndarray | None, exposure: np.ndarray, skin: np.ndarray)
     return scaled.astype(np.float32)
 
 
-def with_hair(linear: np.ndarray, atlas: Atlas, colour: np.ndarray) -> np.ndarray:
-    """Return an albedo [S,S,3] with hair on the scalp."""
-    side = len(linear)
-    cover = grown(atlas.mask("scalp"), side // MASK_SIDE) * np.float32(_COVER)
-    grain = 1 + np.float32(_GRAIN) * _noise(side)
-    # Thin cover at the hairline breaks up into hairs.
-    cover = np.clip(cover * (1 + (1 - cover) * 3 * (grain - 1)), 0, 1)
-    mixed: np.ndarray = linear + (colour * grain[..., None] - linear) * cover[..., None]
-    return mixed
+def cover(atlas: Atlas) -> np.ndarray:
+    """Return how much of the skin cropped hair covers, [MASK_SIDE,MASK_SIDE] float32."""
+    return atlas.mask("scalp") * np.float32(_COVER)
 
 
-def _noise(side: int) -> np.ndarray:
-    """Return noise like short hairs, [side,side] float32, of unit deviation."""
+@lru_cache(maxsize=2)
+def grain(side: int) -> np.ndarray:
+    """Return what the colour of short hairs is multiplied with, [side,side] float32 around one."""
     rng = np.random.default_rng(7)
     fine = rng.standard_normal((side, side)).astype(np.float32)
     hairs = fine + np.roll(fine, 1, 0) + np.roll(fine, 2, 0) + 0.5 * np.roll(fine, 3, 0)
-    return hairs / np.float32(hairs.std())
+    made: np.ndarray = 1 + np.float32(_GRAIN) * hairs / np.float32(hairs.std())
+    made.setflags(write=False)
+    return made

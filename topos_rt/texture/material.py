@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from topos_rt.head.atlas import Atlas
+from topos_rt.pictures.colour import LINEAR
 from topos_rt.texture.grids import blurred, grown, shrunk
 from topos_rt.texture.plan import Plan
 
@@ -15,6 +16,7 @@ _MOUTH_LIGHT = 0.55  # occlusion inside the mouth
 _RELIEF = 0.9  # slope for one log unit of luminance from texel to texel
 _STEEPEST = 0.5
 FLAT = (128, 128, 255)
+_LOG = np.log(np.maximum(LINEAR, 1e-3))
 
 
 def orm(plan: Plan, atlas: Atlas) -> np.ndarray:
@@ -35,14 +37,14 @@ def flat_normals() -> np.ndarray:
     return np.tile(np.array(FLAT, np.uint8), (4, 4, 1))
 
 
-def normals(linear: np.ndarray, atlas: Atlas, strength: np.ndarray) -> np.ndarray:
-    """Return a normal map of the skin's fine relief, [N,N,3] uint8, from an albedo [S,S,3].
+def normals(albedo: np.ndarray, atlas: Atlas, strength: np.ndarray) -> np.ndarray:
+    """Return a normal map of the skin's fine relief, [N,N,3] uint8, from an albedo [S,S,3] uint8.
 
-    Pores and wrinkles are darker than what is around them, so luminance serves as height. strength:
+    Pores and wrinkles are darker than what is around them, so the logarithm of green serves as height. strength:
     [MASK_SIDE,MASK_SIDE], 0 to 1.
     """
-    step = max(1, len(linear) // SIDE)
-    luminance = np.log(np.maximum(shrunk(linear, step).mean(2) if step > 1 else linear.mean(2), 1e-3))
+    luminance = _LOG[albedo[..., 1]]
+    luminance = shrunk(luminance, max(1, len(albedo) // SIDE))
     height = blurred(luminance, 0.8) - blurred(luminance, 4.0)
     area = atlas.mask("detail") * strength
     height = height * grown(area, len(height) // len(area))

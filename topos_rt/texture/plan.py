@@ -15,7 +15,10 @@ from topos_rt.pictures.raster import rasterize
 from topos_rt.texture.grids import depth_inside, grown, shrunk
 
 _TONED = {"eyes": 0.0, "tongue": 0.2, "mouth": 0.35}
-_NOSE_BASE, _MOUTH_CORNER = 2, 61  # landmarks
+_SAMPLES, _PLAIN = (
+    25_000,
+    0.6,
+)  # texels for the fit of the light, about, and the share of plain skin they have
 _EDGE = 0.02  # of the area of the face, at which the window ends
 
 
@@ -32,8 +35,9 @@ class Plan:
     base: np.ndarray  # [S,S,3] float32 linear albedo of the base material
     log_base: np.ndarray  # [n,3] float32
     depth: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32: how far inside the face, as a share of the side
-    skin: np.ndarray  # [n] float32: the share of plain skin
-    beard: np.ndarray  # [n] bool: where men have beards
+    skin: np.ndarray  # [h,w] float32 of the window: the share of plain skin
+    number: np.ndarray  # [h,w] int32: which of the texels is there, -1 for none
+    samples: np.ndarray  # [m] int64: texels that serve the fit of the light
     eyes: np.ndarray  # [e] int32: texels of the eyes in the whole texture
     scalp: np.ndarray  # [V] float32: the share of hair that vertices have
     parts: np.ndarray  # [MASK_SIDE,MASK_SIDE] uint8: which of PARTS a cell belongs to
@@ -91,8 +95,9 @@ def plan_of(topology: Topology, atlas: Atlas, side: int) -> Plan:
         base,
         np.log(np.maximum(base[window].reshape(-1, 3)[index], DARKEST)),
         depth_inside(face > 0.5) / np.float32(MASK_SIDE),
-        skin.reshape(-1)[index],
-        _beard(atlas, step, window).reshape(-1)[index],
+        np.ascontiguousarray(skin),
+        _numbered(index, skin.shape),
+        np.flatnonzero(skin.reshape(-1)[index] > _PLAIN)[:: max(1, len(index) // _SAMPLES)],
         np.flatnonzero(eyes >= 0).astype(np.int32),
         _at_vertices(atlas, topology, atlas.mask("scalp")),
         _parts(atlas, corners, part),
@@ -100,17 +105,10 @@ def plan_of(topology: Topology, atlas: Atlas, side: int) -> Plan:
     )
 
 
-def _beard(atlas: Atlas, step: int, window: tuple[slice, slice]) -> np.ndarray:
-    """Return where beards grow, in the window: below the nose, and on the cheeks below the ears' middle."""
-    nose, corner = atlas.landmark_uvs[_NOSE_BASE], atlas.landmark_uvs[_MOUTH_CORNER]
-    rows, columns = window
-    v, u = np.mgrid[rows, columns]
-    side = step * MASK_SIDE
-    down = (v + 0.5) / side - (1 - nose[1])
-    across = np.abs((u + 0.5) / side - nose[0]) / max(abs(corner[0] - nose[0]), 1e-3)
-    # The line rises from below the nose to the sideburns.
-    height = max(float(nose[1] - corner[1]), 1e-3)
-    return down > -height * np.clip(across - 1.6, 0, 2.5)
+def _numbered(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    found = np.full(shape, -1, np.int32)
+    found.reshape(-1)[index] = np.arange(len(index))
+    return found
 
 
 def _at_vertices(atlas: Atlas, topology: Topology, area: np.ndarray) -> np.ndarray:

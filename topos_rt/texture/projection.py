@@ -10,15 +10,15 @@ from PIL import Image
 
 from topos_rt.gpu import ops
 from topos_rt.gpu.reference import TERMS
-from topos_rt.head.atlas import Atlas
+from topos_rt.head.atlas import MASK_SIDE, Atlas
 from topos_rt.head.landmark_map import LandmarkMap
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.pictures.colour import LINEAR
+from topos_rt.pictures.colour import LINEAR, SRGB
 from topos_rt.pictures.image import on_black
 from topos_rt.texture.blending import Blend, blend
 from topos_rt.texture.camera import Seen, look
-from topos_rt.texture.eyes import iris_colour, with_irises
-from topos_rt.texture.hair import hair_colour, seen_colour, with_hair
+from topos_rt.texture.eyes import iris_colour, paint_irises
+from topos_rt.texture.hair import cover, grain, hair_colour, seen_colour
 from topos_rt.texture.grids import shrunk
 from topos_rt.texture.light import fit_light
 from topos_rt.texture.plan import Plan, plan_of
@@ -27,8 +27,7 @@ from topos_rt.texture.white import SKIN, WEIGHTS, balanced, is_grey
 
 _ROOM = 0.35  # around the landmarks, of their larger extent, that the photograph is cut to
 _PIXELS_PER_TEXEL = 1.5  # at most: a finer photograph is scaled down, or it would be sampled with gaps
-_SAMPLES = 11  # every so manyth texel serves the fit of the light
-_SKIN, _FACING = 0.6, 0.3  # what a texel must be and have to serve it
+_FACING = 0.3  # weight that a texel must have to serve the fit of the light
 _DARKEST_SKIN, _LIGHTEST_SKIN = 0.035, 0.60  # luminance of albedo: beyond is the exposure's doing
 _LEAST = 200  # samples: with fewer the light is unknown
 
@@ -37,7 +36,8 @@ _LEAST = 200  # samples: with fewer the light is unknown
 class Projection:
     """What came of a photograph."""
 
-    blend: Blend
+    albedo: np.ndarray  # [S,S,3] uint8 sRGB
+    confidence: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32
     tone: np.ndarray  # [3] log of the skin's colour over the base material's
     light: np.ndarray  # [9,3]
     facts: dict[str, Any] = field(default_factory=dict)
@@ -87,13 +87,16 @@ def project(
     """
     plan = plan_of(head.topology, atlas, side)
     found = measure(plan, head, picture, landmarks, points, atlas)
-    seen, photograph, texels, tone = found.seen, found.photograph, found.texels, found.tone
-    at = sum(seen.places[plan.vertices[:, k]] * plan.weights[:, k, None] for k in range(3))
+    seen, photograph, tone = found.seen, found.photograph, found.tone
     skin = np.log(np.asarray(SKIN))
-    kept = judge(plan, atlas, texels, landmarks, at, skin + tone)
+    cells = cells_of(plan, found)
+    kept = judge(plan, atlas, cells, landmarks, _cell_places(plan, seen), skin + tone)
     exposure, chroma = _exposure(skin + tone, photograph.pixels)
-    mean = texels[:, :3].mean(1, keepdims=True)
-    texels[:, :3] = mean + chroma * (texels[:, :3] - mean)
+    image = plan.image(found.texels)
+    if chroma < 1:
+        for values in (image[..., :3], cells[0]):
+            mean = values.mean(-1, keepdims=True)
+            values[...] = mean + np.float32(chroma) * (values - mean)
     tone = tone - exposure
     feather, notes = kept.feather, []
     if kept.spectacles:
@@ -102,18 +105,44 @@ def project(
         why = "the face is too small" if tone_only else "too little of the face is lit and free"
         notes.append(f"the texture takes only the tone of the photograph: {why}")
         feather = np.zeros_like(feather)
-    made = blend(plan, atlas, texels, feather, tone)
-    linear = made.linear
+    made = blend(plan, atlas, cells, feather, tone)
+    covering = seen_colour(plan.scalp, seen, photograph.pixels, photograph.places(seen.places))
+    albedo = finished(plan, atlas, made, image, hair_colour(covering, exposure, skin + tone), tone)
     iris = iris_colour(photograph.pixels, photograph.places(landmarks[:, :2]), exposure)
     if iris is not None:
-        with_irises(linear, plan, iris)
-    scalp = plan.scalp
-    covering = seen_colour(scalp, seen, photograph.pixels, photograph.places(seen.places))
-    hair = hair_colour(covering, exposure, skin + tone)
-    if hair is not None:
-        linear = with_hair(linear, atlas, hair)
+        paint_irises(albedo, plan, iris)
     facts = {"mouth_open": round(kept.mouth_open, 3), "spectacles": kept.spectacles}
-    return Projection(Blend(linear, made.confidence), tone, found.light, facts, tuple(notes))
+    return Projection(albedo, made.confidence, tone, found.light, facts, tuple(notes))
+
+
+def finished(
+    plan: Plan, atlas: Atlas, made: Blend, image: np.ndarray, hair: np.ndarray | None, tone: np.ndarray
+) -> np.ndarray:
+    """Return the albedo [S,S,3] uint8 of a blend; image: [h,w,4] texels of the window; hair: None is bald."""
+    covered = np.zeros((MASK_SIDE, MASK_SIDE), np.float32) if hair is None else cover(atlas)
+    colour = np.zeros(3, np.float32) if hair is None else hair.astype(np.float32)
+    whole: np.ndarray = ops.finish_texture(
+        plan.base,
+        np.concatenate([made.cells, covered[..., None]], 2),
+        image,
+        made.window,
+        plan.skin,
+        grain(plan.side),
+        colour,
+        tone.astype(np.float32),
+        SRGB,
+        (plan.window[0].start, plan.window[1].start),
+        plan.mirrors,
+    )
+    return whole
+
+
+def _cell_places(plan: Plan, seen: Seen) -> np.ndarray:
+    """Return where the middles of the window's cells are in the photograph, [h,w,2]; far away where not on it."""
+    middle = plan.step // 2
+    rows = plan.number[middle :: plan.step, middle :: plan.step]
+    found = sum(seen.places[plan.vertices[rows, k]] * plan.weights[rows, k, None] for k in range(3))
+    return np.where(rows[..., None] >= 0, found, -1e6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,18 +165,18 @@ def measure(
     across = np.ptp(atlas.landmark_uvs[:, 0]) * plan.side
     photograph = Photograph.of(picture, landmarks, float(across))
     attributes = _attributes(seen, photograph)
-    texels = _sampled(plan, attributes, photograph, np.zeros((TERMS, 3), np.float32))
-    light, tone, lit = _light(plan, attributes, texels)
+    light, tone, lit = _light(plan, attributes, photograph)
     texels = _sampled(plan, attributes, photograph, light)
-    texels[:, :3] -= tone
-    texels[texels[:, 3] == 0, :3] = 0
+    texels[:, :3] -= tone * (texels[:, 3:] > 0)
     return Measured(seen, photograph, texels, tone, light, lit)
 
 
 def cells_of(plan: Plan, found: Measured) -> tuple[np.ndarray, np.ndarray]:
     """Return mean log ratios [h,w,3] and weights [h,w] in cells of the window."""
-    weight = shrunk(plan.image(found.texels[:, 3]), plan.step)
-    return shrunk(plan.image(found.texels[:, :3]), plan.step), weight
+    image = plan.image(found.texels)
+    share = shrunk((image[..., 3:] > 0).astype(np.float32), plan.step)
+    mean = shrunk(image, plan.step)
+    return mean[..., :3] / np.maximum(share, 1e-3), mean[..., 3]
 
 
 def _exposure(skin: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -171,19 +200,26 @@ def _attributes(seen: Seen, photograph: Photograph) -> np.ndarray:
     return np.concatenate([places, seen.facing[:, None], seen.normals], 1).astype(np.float32)
 
 
-def _sampled(plan: Plan, attributes: np.ndarray, photograph: Photograph, light: np.ndarray) -> np.ndarray:
-    found: np.ndarray = ops.project_texture(
-        plan.vertices, plan.weights, attributes, photograph.pixels, light, plan.log_base
-    )
+def _sampled(
+    plan: Plan,
+    attributes: np.ndarray,
+    photograph: Photograph,
+    light: np.ndarray,
+    rows: np.ndarray | slice = slice(None),
+) -> np.ndarray:
+    vertices, weights, base = plan.vertices[rows], plan.weights[rows], plan.log_base[rows]
+    found: np.ndarray = ops.project_texture(vertices, weights, attributes, photograph.pixels, light, base)
     return found
 
 
-def _light(plan: Plan, attributes: np.ndarray, texels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+def _light(plan: Plan, attributes: np.ndarray, photograph: Photograph) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return the log light [9,3], the tone [3], and whether enough was seen for either."""
-    rows = np.flatnonzero((plan.skin > _SKIN) & (texels[:, 3] > _FACING))[::_SAMPLES]
+    texels = _sampled(plan, attributes, photograph, np.zeros((TERMS, 3), np.float32), plan.samples)
+    free = texels[:, 3] > _FACING
+    rows, texels = plan.samples[free], texels[free]
     if len(rows) < _LEAST:
         return np.zeros((TERMS, 3), np.float32), np.zeros(3, np.float32), False
     normals = sum(attributes[plan.vertices[rows, k], 3:] * plan.weights[rows, k, None] for k in range(3))
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
-    found = fit_light(normals, texels[rows, :3].astype(np.float64), texels[rows, 3].astype(np.float64))
+    found = fit_light(normals, texels[:, :3].astype(np.float64), texels[:, 3].astype(np.float64))
     return *found, True

@@ -7,20 +7,20 @@ find covered faces, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from topos_rt.head.atlas import Atlas
-from topos_rt.texture.grids import blurred, largest_piece, shrunk
+from topos_rt.head.atlas import MASK_SIDE, Atlas
+from topos_rt.texture.grids import blurred, largest_piece
 from topos_rt.texture.hair import GREEN_BLUE, RED_GREEN
 from topos_rt.texture.plan import Plan
 from topos_rt.texture.spectacles import LIKELY, probability, zone
 from topos_rt.texture.spectacles import features as spectacle_features
-from topos_rt.texture.white import SKIN
 
 _INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-_CORNERS, _MIDDLES = (61, 291), (13, 14)
+_CORNERS, _MIDDLES, _NOSE_BASE = (61, 291), (13, 14), 2
 _OPEN = 0.06  # of the mouth's width: a wider gap between the lips shows teeth
 # How far off skin is allowed to be, in robust deviations: at the rim of the face, more for every share of the
 # atlas further in, and more on features.
@@ -44,20 +44,25 @@ class Kept:
 
 
 def judge(
-    plan: Plan, atlas: Atlas, texels: np.ndarray, landmarks: np.ndarray, places: np.ndarray, skin: np.ndarray
+    plan: Plan,
+    atlas: Atlas,
+    cells: tuple[np.ndarray, np.ndarray],
+    landmarks: np.ndarray,
+    places: np.ndarray,
+    skin: np.ndarray,
 ) -> Kept:
     """Return what to keep of a projection.
 
-    texels: [n,4], log ratios to the base without the tone, and weights. landmarks: [478,>=2] pixels.
-    places: [n,2] pixels of the texels. skin: [3] log colour of the skin in the photograph.
+    cells: log ratios to the base [h,w,3], without the tone, and weights [h,w] in cells of the window.
+    landmarks: [478,>=2] pixels. places: [h,w,2] pixels of the cells. skin: [3] log colour of the skin in the
+    photograph.
     """
     rows, columns = plan.cells
-    ratio, weight = texels[:, :3], texels[:, 3]
-    distance = _distance(ratio, weight, plan.skin)
-    distance[_like_beard(plan, ratio, skin)] = 0
-    count = shrunk(plan.image(weight), plan.step)
-    spread = shrunk(plan.image(weight * distance), plan.step)
-    distance_map = blurred(spread, 1.2) / (blurred(count, 1.2) + 1e-4)
+    ratio, count = cells
+    plain = atlas.mask("detail")[rows, columns]
+    distance = _distance(ratio, count, plain)
+    distance[_beard(atlas)[rows, columns] & _like_hair(ratio, skin)] = 0
+    distance_map = blurred(count * distance, 1.2) / (blurred(count, 1.2) + 1e-4)
     seen = blurred(count, 1.0) > _SEEN
     features = np.clip(
         1.3 * atlas.mask("eyes") + 0.9 * atlas.mask("brows") + atlas.mask("nose") + atlas.mask("lips"), 0, 1
@@ -69,8 +74,8 @@ def judge(
     lips = atlas.mask("lips")[rows, columns]
     if gap > _OPEN:
         near = np.clip(2.5 * blurred(lips, 3.2), 0, 1)
-        inside = plan.image(weight * _in_mouth(landmarks, places))
-        share = shrunk(inside, plan.step) / (count + 1e-3) * near
+        inside = blurred(count * _in_mouth(landmarks, places.reshape(-1, 2)).reshape(count.shape), 0.8)
+        share = inside / (count + 1e-3) * near
         rejected = np.maximum(rejected, np.clip(2.5 * blurred(share, 0.7) - 0.3, 0, 1))
     accepted = seen & (rejected < 0.35)
     middle = np.zeros_like(accepted)
@@ -82,8 +87,7 @@ def judge(
     feather = np.where(np.clip(lips * 5, 0, 1) > 0.5, narrow, wide)
     feather = feather * feather * (3 - 2 * feather)
     feather *= 1 - _poor_brows(plan, atlas.mask("brows")[rows, columns], feather * np.clip(2 * count, 0, 1))
-    mean = shrunk(plan.image(ratio), plan.step)
-    worn = probability(spectacle_features(plan, atlas, mean, count)) > LIKELY
+    worn = probability(spectacle_features(plan, atlas, ratio, count)) > LIKELY
     if worn:
         feather *= 1 - zone(atlas)[rows, columns]
     return Kept(feather.astype(np.float32), rejected.astype(np.float32), gap, worn)
@@ -107,34 +111,43 @@ def _poor_brows(plan: Plan, brows: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return poor
 
 
-def _distance(ratio: np.ndarray, weight: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Return how far from the face's own skin each texel is, in robust deviations."""
-    core = ratio[(skin > 0.9) & (weight > 0.5)][::7]
+def _distance(ratio: np.ndarray, weight: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """Return how far from the face's own skin each cell is, in robust deviations."""
+    core = ratio[(plain > 0.9) & (weight > 0.5)]
     if len(core) < 64:
-        return np.zeros(len(ratio), np.float32)
+        return np.zeros(weight.shape, np.float32)
     sigma = np.maximum(1.4826 * np.median(np.abs(core - np.median(core, 0)), 0), _LEAST_SIGMA)
     chroma, own = _chroma(ratio), _chroma(core)
     unit = np.maximum(1.4826 * np.median(np.abs(own - np.median(own, 0)), 0), _LEAST_CHROMA_SIGMA)
     colour = np.clip(chroma / (unit * _CHROMA_UNITS), -6, 6)
-    bright = np.clip(ratio.mean(1) / (sigma.mean() * _LUMINANCE_UNITS), -6, 6)
-    distance: np.ndarray = np.sqrt((colour * colour).sum(1) + bright * bright)
+    bright = np.clip(ratio.mean(-1) / (sigma.mean() * _LUMINANCE_UNITS), -6, 6)
+    distance: np.ndarray = np.sqrt((colour * colour).sum(-1) + bright * bright)
     return distance
 
 
-def _like_beard(plan: Plan, ratio: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Return which texels [n] may show a beard: below the nose, darker than the skin, and coloured like hair."""
-    colour = ratio + plan.log_base - np.log(np.asarray(SKIN, np.float32)) + skin.astype(np.float32)
-    dark = ratio.mean(1) < _BEARD
-    red, blue = colour[:, 0] - colour[:, 1], colour[:, 1] - colour[:, 2]
-    ratios = np.stack([red, blue], 1)
+@lru_cache(maxsize=4)
+def _beard(atlas: Atlas) -> np.ndarray:
+    """Return where beards grow, [MASK_SIDE,MASK_SIDE] bool: below the nose and, outwards, up to the sideburns."""
+    nose, corner = atlas.landmark_uvs[_NOSE_BASE], atlas.landmark_uvs[_CORNERS[0]]
+    v, u = (np.mgrid[0:MASK_SIDE, 0:MASK_SIDE] + 0.5) / MASK_SIDE
+    across = np.abs(u - nose[0]) / max(abs(corner[0] - nose[0]), 1e-3)
+    height = max(float(nose[1] - corner[1]), 1e-3)
+    found: np.ndarray = v - (1 - nose[1]) > -height * np.clip(across - 1.6, 0, 2.5)
+    return found
+
+
+def _like_hair(ratio: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Return which cells are darker than the skin and coloured like hair."""
+    colour = ratio + skin.astype(np.float32)
     bounds = np.array([RED_GREEN, GREEN_BLUE], np.float32)
-    like_hair = ((ratios > bounds[:, 0] - _NEAR) & (ratios < bounds[:, 1] + _NEAR)).all(1)
-    found: np.ndarray = plan.beard & dark & like_hair
+    ratios = _chroma(colour)
+    inside = (ratios > bounds[:, 0] - _NEAR) & (ratios < bounds[:, 1] + _NEAR)
+    found: np.ndarray = (ratio.mean(-1) < _BEARD) & inside.all(-1)
     return found
 
 
 def _chroma(ratio: np.ndarray) -> np.ndarray:
-    return np.stack([ratio[:, 0] - ratio[:, 1], ratio[:, 1] - ratio[:, 2]], 1)
+    return np.stack([ratio[..., 0] - ratio[..., 1], ratio[..., 1] - ratio[..., 2]], -1)
 
 
 def _gap(landmarks: np.ndarray) -> float:

@@ -16,11 +16,11 @@ from topos_rt.head.atlas import MASK_SIDE, Atlas, laid
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.texture import FORMATS, SIZES, Texture
 from topos_rt.model.bundle import Bundle
-from topos_rt.pictures.colour import to_srgb_bytes
-from topos_rt.texture.hair import DEFAULT, with_hair
+from topos_rt.texture.blending import Blend
+from topos_rt.texture.hair import DEFAULT
 from topos_rt.texture.material import flat_normals, normals, orm
 from topos_rt.texture.plan import Plan, plan_of
-from topos_rt.texture.projection import Projection, project
+from topos_rt.texture.projection import Projection, finished, project
 
 PROJECTED, BASE, NONE = "projected", "base", "none"
 KINDS = {
@@ -120,15 +120,22 @@ def with_texture(
 
 def base_texture(plan: Plan, atlas: Atlas, choice: TextureChoice) -> Texture:
     """Return the texture of a head of which nothing is known."""
-    linear = with_hair(plan.base, atlas, np.array(DEFAULT, np.float32))
+    high, wide = plan.skin.shape
+    nothing = Blend(
+        np.zeros((MASK_SIDE, MASK_SIDE, 3), np.float32),
+        np.zeros((high // plan.step, wide // plan.step, 5), np.float32),
+        np.zeros((MASK_SIDE, MASK_SIDE), np.float32),
+    )
+    image, none = np.zeros((high, wide, 4), np.float32), np.zeros(3, np.float32)
+    albedo = finished(plan, atlas, nothing, image, np.array(DEFAULT, np.float32), none)
     nowhere = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
     about = {"kind": BASE, "size": choice.size}
-    return Texture(to_srgb_bytes(linear), orm(plan, atlas), flat_normals(), nowhere, about, choice.format)
+    return Texture(albedo, orm(plan, atlas), flat_normals(), nowhere, about, choice.format)
 
 
 def _texture(plan: Plan, atlas: Atlas, made: Projection, face: Face, choice: TextureChoice) -> Texture:
-    linear, confidence = made.blend.linear, made.blend.confidence
-    relief = flat_normals() if face.size < _RELIEF_PX else normals(linear, atlas, confidence)
+    confidence = made.confidence
+    relief = flat_normals() if face.size < _RELIEF_PX else normals(made.albedo, atlas, confidence)
     area = atlas.mask("face")
     about: dict[str, Any] = {
         "kind": PROJECTED,
@@ -139,7 +146,7 @@ def _texture(plan: Plan, atlas: Atlas, made: Projection, face: Face, choice: Tex
         **made.facts,
     }
     sure = (np.clip(confidence, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Texture(to_srgb_bytes(linear), orm(plan, atlas), relief, sure, about, choice.format)
+    return Texture(made.albedo, orm(plan, atlas), relief, sure, about, choice.format)
 
 
 def _dressed(head: HeadMesh, bundle: Bundle, texture: Texture, told: list[str]) -> HeadMesh:
