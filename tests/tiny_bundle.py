@@ -198,6 +198,7 @@ def manifest() -> Manifest:
         hierarchy="hierarchy.safetensors",
         rig="rig.safetensors",
         landmarks="landmarks.safetensors",
+        atlas=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),
         latent=LatentSpec(N, D),
         points=PointSpec(POINTS),

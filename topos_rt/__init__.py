@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from topos_rt.flow.solvers import SOLVERS
     from topos_rt.head.mesh import HeadMesh
     from topos_rt.head.rig import Rig
+    from topos_rt.head.texture import Texture
     from topos_rt.head.topology import Topology
     from topos_rt.model.bundle import Bundle
     from topos_rt.pictures.preview import render_preview
     from topos_rt.pipeline import HeadPipeline, generate
     from topos_rt.scan.metrics import compare
     from topos_rt.scan.read import read_scan
+    from topos_rt.texture.again import texture_head
 
 __version__ = "0.1.0"
 
@@ -71,6 +73,7 @@ __all__ = [
     "Rig",
     "ScanWarning",
     "Smoothing",
+    "Texture",
     "Topology",
     "ToposError",
     "TrackedFace",
@@ -80,6 +83,7 @@ __all__ = [
     "generate",
     "read_scan",
     "render_preview",
+    "texture_head",
 ]
 
 _MODULES = {
@@ -105,6 +109,7 @@ _MODULES = {
     "SOLVERS": "flow.solvers",
     "ScanWarning": "errors",
     "Smoothing": "faces.one_euro",
+    "Texture": "head.texture",
     "Topology": "head.topology",
     "ToposError": "errors",
     "TrackedFace": "faces.tracker",
@@ -113,6 +118,7 @@ _MODULES = {
     "generate": "pipeline",
     "read_scan": "scan.read",
     "render_preview": "pictures.preview",
+    "texture_head": "texture.again",
 }
 
 

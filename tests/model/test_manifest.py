@@ -76,9 +76,12 @@ BAD: dict[str, tuple[Change, str]] = {
     "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
     "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
     "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
-    "newer version": (put("version", value=6), "got 6; expected 5; fix: upgrade topos-rt"),
+    "newer version": (put("version", value=7), "got 7; expected 6; fix: upgrade topos-rt"),
     "older version": (put("version", value=0), "manifest key 'version': got 0"),
-    "later key in version 4": (put("version", value=4), "manifest key 'landmarks': got a key of a later"),
+    "later keys in version 4": (put("version", value=4), "manifest key 'atlas': got a key of a later"),
+    "later key in version 5": (put("version", value=5), "manifest key 'atlas': got a key of a later"),
+    "missing atlas key": (edit(lambda t: t.pop("atlas")), "manifest key 'atlas': got nothing"),
+    "number for an atlas": (put("atlas", value=1), "'atlas': got 1; expected a string"),
     "version as text": (put("version", value="1"), "manifest key 'version': got '1'"),
     "version as a boolean": (put("version", value=True), "manifest key 'version'"),
     "text for a number": (put("image", "height", value="32"), "image.height': got '32'; expected an integer"),
@@ -129,12 +132,14 @@ def test_it_goes_to_json_and_back() -> None:
     assert Manifest.from_json(without.to_json()) == without
 
 
-def test_the_version_before_has_no_landmarks() -> None:
+@pytest.mark.parametrize(("version", "without"), [(5, ["atlas"]), (4, ["atlas", "landmarks"])])
+def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:
     tree = json.loads(VALID.to_json())
-    del tree["landmarks"]
-    read = Manifest.from_json(json.dumps(tree | {"version": 4}))
-    assert read == dataclasses.replace(VALID, landmarks=None)
-    assert json.loads(read.to_json())["version"] == 5
+    for key in without:
+        del tree[key]
+    read = Manifest.from_json(json.dumps(tree | {"version": version}))
+    assert read == dataclasses.replace(VALID, **dict.fromkeys(without))
+    assert json.loads(read.to_json())["version"] == 6
 
 
 def test_the_official_sizes_are_allowed() -> None:

@@ -136,7 +136,7 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--face",
         metavar="N|largest|all",
-        type=_face,
+        type=face_number,
         default=LARGEST,
         help="which face of a picture: its number in 'topos-rt faces', the largest, or all, one head each "
         "(default: largest)",
@@ -274,7 +274,8 @@ def _wholes(text: str) -> list[int]:
         ) from error
 
 
-def _face(text: str) -> str | int:
+def face_number(text: str) -> str | int:
+    """Parse the number of a face, "largest" or "all", for argparse."""
     if text in (LARGEST, ALL):
         return text
     if not re.fullmatch(r"[1-9]\d{0,5}", text):

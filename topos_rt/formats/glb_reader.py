@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from topos_rt.formats.damage import damage_refused
 from topos_rt.formats.gltf_file import EXPECTED, GltfFile
@@ -25,3 +27,22 @@ def read_glb(path: Path, what: str, limits: Limits = LIMITS) -> MeshFile:
         found, notes = placed(GltfFile(data, what, limits))
         parts = [Part(part.positions, part.triangles, part.normals, part.uvs) for part in found]
         return joined(parts, what, notes)
+
+
+def read_metadata(path: Path, limits: Limits = LIMITS) -> dict[str, Any]:
+    """Return what a GLB of topos_rt says of how its head was made; {} for other files and strange values.
+
+    Raises MeshInputError for a file that is damaged or above the limits; OSError.
+    """
+    what = f"cannot use the mesh {path}"
+    data = read_whole(path, what, limits)
+    with damage_refused(what, EXPECTED):
+        extras = GltfFile(data, what, limits).document.get("asset", {}).get("extras")
+    found = extras.get("metadata") if isinstance(extras, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False))
+    except ValueError:
+        return {}
+    return plain

@@ -1,0 +1,114 @@
+"""Measure projected textures: colours against known truth by skin tone and light, and the time they take.
+
+python -m benchmarks.bench_texture -o benchmarks/results/texture_mini.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.texture_truth import LAMPS, TONES, draw, errors, mean_head, skin
+from topos_rt.gpu import ops
+from topos_rt.model.bundle import Bundle
+from topos_rt.pictures.colour import to_srgb_bytes
+from topos_rt.support.files import write_atomic
+from topos_rt.support.machine import usable_cores
+from topos_rt.texture.plan import plan_of
+from topos_rt.texture.stage import TextureChoice, with_texture
+
+_YAWS = (0.0, 20.0)
+_RUNS = 9
+
+
+def main() -> None:
+    """Measure, print a table, and write the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", dest="out", type=Path, help="write the results as JSON")
+    parser.add_argument(
+        "--size", type=int, default=512, help="of the textures with known truth (default: 512)"
+    )
+    arguments = parser.parse_args()
+    bundle = Bundle.open("mini")
+    found = {
+        "benchmark": "texture",
+        "model": bundle.manifest.name,
+        "weights": bundle.manifest.files[bundle.manifest.atlas or ""].sha256,
+        "cores": usable_cores(),
+        "truth": truth(bundle, arguments.size),
+        "time_ms": times(bundle),
+    }
+    if arguments.out is not None:
+        write_atomic(arguments.out, (json.dumps(found, indent=1) + "\n").encode())
+    else:
+        print(json.dumps(found["time_ms"], indent=1))
+
+
+def truth(bundle: Bundle, size: int) -> list[dict[str, Any]]:
+    """Return the errors by light, tone and yaw, of the texture and of the photograph with its light."""
+    atlas, head = bundle.atlas, mean_head(bundle)
+    assert atlas is not None
+    plan = plan_of(bundle.topology, atlas, size)
+    area, rows = atlas.mask("detail"), []
+    for light, lamp in LAMPS.items():
+        for tone, colour in TONES.items():
+            albedo = skin(plan, colour, seed=7)
+            for yaw in _YAWS:
+                sample = draw(bundle, head, albedo, lamp, yaw)
+                made = with_texture(sample.head, sample.portrait, bundle, TextureChoice("projected", size))
+                assert made.texture is not None
+                own = errors(plan, area, made.texture.albedo, albedo)
+                base = errors(plan, area, to_srgb_bytes(plan.base), albedo)
+                rows.append(
+                    {"light": light, "tone": tone, "yaw": yaw, **own, "base_delta_e": base["delta_e"]}
+                )
+                print(
+                    f"{light:9s} {tone:7s} {yaw:4.0f}  log luminance sd {own['log_luminance_sd']:.3f}"
+                    f"  delta E {own['delta_e']:.1f} (raw {own['delta_e_raw']:.1f}, base {base['delta_e']:.1f})"
+                )
+    return rows
+
+
+def times(bundle: Bundle) -> dict[str, Any]:
+    """Return milliseconds by the clock and of the processor, at 1024 texels a side, after the landmarks."""
+    atlas, head = bundle.atlas, mean_head(bundle)
+    assert atlas is not None
+    sample = draw(
+        bundle, head, skin(plan_of(bundle.topology, atlas, 1024), TONES["medium"], 1), LAMPS["key"], 10.0
+    )
+    choice = TextureChoice("projected", 1024)
+    found: dict[str, Any] = {}
+    compiled = ops.native()
+    for name in ("native", "numpy"):
+        if name == "native" and compiled is None:
+            continue
+        own = ops.native
+        if name == "numpy":
+            ops.native = lambda: None
+        try:
+            with_texture(sample.head, sample.portrait, bundle, choice)
+            clock, processor = [], []
+            for _ in range(_RUNS):
+                began = time.perf_counter(), time.process_time()
+                with_texture(sample.head, sample.portrait, bundle, choice)
+                clock.append(time.perf_counter() - began[0])
+                processor.append(time.process_time() - began[1])
+        finally:
+            ops.native = own
+        found[name] = {
+            "clock_median": round(1000 * float(np.median(clock)), 1),
+            "clock_best": round(1000 * min(clock), 1),
+            "processor_median": round(1000 * float(np.median(processor)), 1),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    main()
