@@ -15,6 +15,7 @@ import numpy as np
 
 from tests.gpu import host_gpu
 from tests.gpu.shapes import features, random_csr, random_layer, random_neighbours
+from tests.gpu.texture_inputs import finishing, projection
 from topos_rt.gpu import ops
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import SLICES, WIDTHS
@@ -88,9 +89,22 @@ def others(rng: np.random.Generator) -> None:
         ops.project(flat, basis, scratch=heap.poisoned((7,), np.float32), out=flat)
 
 
+def textures(rng: np.random.Generator) -> None:
+    for texels in (1, 127, 300):
+        heap = Heap()
+        ops.project_texture(
+            *map(heap.put, projection(rng, texels, 2, 3)), out=heap.poisoned((texels, 4), np.float32)
+        )
+        assert np.isfinite(heap.arrays[-1]).all()
+    for step in (1, 3):
+        heap, given = Heap(), finishing(rng, step=step)
+        there = {name: heap.put(v) if isinstance(v, np.ndarray) else v for name, v in given.items()}
+        ops.finish_texture(**there, out=heap.put(np.zeros((8 * step, 8 * step, 3), np.uint8)))
+
+
 if __name__ == "__main__":
     module = host_gpu.load(Path(sys.argv[1]))
     ops.kernels = lambda: module
-    for run in (graph_conv, graph_conv_tiled, others):
+    for run in (graph_conv, graph_conv_tiled, others, textures):
         run(np.random.default_rng(0))
     print("clean")

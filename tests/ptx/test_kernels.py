@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.gpu import test_flow_step, test_graph_conv, test_graph_conv_tiled, test_pack_rows
+from tests.gpu import (
+    test_flow_step,
+    test_graph_conv,
+    test_graph_conv_tiled,
+    test_pack_rows,
+    test_project_texture,
+)
 from tests.gpu.shapes import features, random_layer, random_neighbours
 from tests.gpu.test_graph_conv_tiled import neighbours_of
 from tests.ptx.device import Machine
@@ -21,6 +27,8 @@ CASES: dict[str, Callable[[Any], None]] = {
     "pack_rows": lambda arena: test_pack_rows.test_rows_in_another_order(arena, 37, 6),
     "project": lambda arena: test_pack_rows.test_projection(arena, 5, 129),
     "linear_out": lambda arena: test_pack_rows.test_linear_out(arena, 130, 6, True),
+    "project_texture": lambda arena: test_project_texture.test_projection_on_a_device(arena, 127),
+    "finish_texture": lambda arena: test_project_texture.test_finishing_on_a_device(arena, 2, True),
     "flow_step": lambda arena: test_flow_step.test_steps(arena, 257, 4, False),
     "a step outside": lambda arena: test_flow_step.test_a_step_outside_changes_nothing(arena, 3),
     "one type": lambda arena: test_graph_conv.test_one_type_is_a_linear_layer(arena, "itself"),

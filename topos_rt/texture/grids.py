@@ -29,9 +29,11 @@ def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
     pad = [(0, 0)] * values.ndim
     pad[axis] = (radius + 1, radius)
     sums = np.cumsum(np.pad(values, pad, mode="edge"), axis)
-    after = np.take(sums, range(2 * radius + 1, sums.shape[axis]), axis)
-    before = np.take(sums, range(sums.shape[axis] - 2 * radius - 1), axis)
-    return (after - before) / (2 * radius + 1)
+    lead: tuple[slice, ...] = (slice(None),) * axis
+    width = 2 * radius + 1
+    means: np.ndarray = sums[(*lead, slice(width, None))] - sums[(*lead, slice(None, -width))]
+    means /= width
+    return means
 
 
 def shrunk(values: np.ndarray, step: int) -> np.ndarray:

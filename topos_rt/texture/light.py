@@ -11,7 +11,7 @@ from topos_rt.gpu.reference import TERMS, harmonics
 from topos_rt.support.arrays import product
 
 # Stronger terms are less likely; those of the second order need more evidence.
-_RIDGE = (0.0, 0.004, 0.004, 0.004, 0.02, 0.02, 0.02, 0.02, 0.02)
+_RIDGE = (0.0, 0.0012, 0.0012, 0.0012, 0.006, 0.006, 0.006, 0.006, 0.006)
 _ROUNDS = 5
 _ODD, _FIRST_ODD = 0.16, 0.35  # log units from the model at which a sample counts for half
 
