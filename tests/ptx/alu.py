@@ -32,6 +32,12 @@ def _divide(a: Any, b: Any) -> Any:
     return (np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)).astype(a.dtype)
 
 
+def _quotient(a: Any, b: Any) -> Any:
+    """Divide numbers: rounding the quotient in FP64 once more gives the FP32 that is nearest to it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (a.astype(np.float64) / b.astype(np.float64)).astype(np.float32)
+
+
 def _wide(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda a: function(a.astype(np.float64)).astype(np.float32)
 
@@ -69,6 +75,7 @@ def _tanh(a: Any) -> Any:
 PLAIN: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul.lo": np.multiply, "mul": np.multiply, "mul.rn": np.multiply,
     "mad.lo": lambda a, b, c: a * b + c, "fma.rn": _fma, "div": _divide,
+    "div.rn": _quotient, "rcp.rn": _wide(np.reciprocal), "sqrt.rn": _wide(np.sqrt),
     "neg": np.negative, "min": np.fmin, "max": np.fmax,
     "not": lambda a: ~a, "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
     "bfi": _insert, "tanh.approx": _wide(_tanh), "rsqrt.approx": _wide(lambda a: 1 / np.sqrt(a)),
