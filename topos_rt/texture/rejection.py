@@ -28,6 +28,7 @@ _AT_RIM, _PER_DEPTH, _ON_FEATURES, _SOFT = 1.15, 9.0, 5.0, 0.5
 _CHROMA_UNITS, _LUMINANCE_UNITS = 2.6, 3.4
 _LEAST_SIGMA, _LEAST_CHROMA_SIGMA = 0.05, 0.035
 _SEEN = 0.03
+_COVERED = 0.5  # of the skin around the lips
 _BEARD, _NEAR = -0.25, 0.15  # log units: darker than the skin by so much; beyond the colours of hair
 _BROW_KEPT, _BROW_WORSE = 0.85, 0.92  # of a brow; of the better one's share
 _FEATHER = 7.0  # cells
@@ -64,14 +65,13 @@ def judge(
     distance[_beard(atlas)[rows, columns] & _like_hair(ratio, skin)] = 0
     distance_map = blurred(count * distance, 1.2) / (blurred(count, 1.2) + 1e-4)
     seen = blurred(count, 1.0) > _SEEN
-    features = np.clip(
-        1.3 * atlas.mask("eyes") + 0.9 * atlas.mask("brows") + atlas.mask("nose") + atlas.mask("lips"), 0, 1
-    )[rows, columns]
-    depth = np.maximum(plan.depth[rows, columns] - 0.03, 0)
-    limit = _AT_RIM + _PER_DEPTH * depth + _ON_FEATURES * features
-    rejected = np.clip((distance_map - limit) / _SOFT, 0, 1) * seen
-    gap = _gap(landmarks)
     lips = atlas.mask("lips")[rows, columns]
+    features = 1.3 * atlas.mask("eyes") + 0.9 * atlas.mask("brows") + atlas.mask("nose")
+    depth = np.maximum(plan.depth[rows, columns] - 0.03, 0)
+    limit = _AT_RIM + _PER_DEPTH * depth + _ON_FEATURES * np.clip(features[rows, columns], 0, 1)
+    rejected = np.clip((distance_map - limit) / _SOFT, 0, 1) * seen
+    rejected = _lips_like_their_surroundings(rejected, lips, seen)
+    gap = _gap(landmarks)
     if gap > _OPEN:
         near = np.clip(2.5 * blurred(lips, 3.2), 0, 1)
         inside = blurred(count * _in_mouth(landmarks, places.reshape(-1, 2)).reshape(count.shape), 0.8)
@@ -91,6 +91,13 @@ def judge(
     if worn:
         feather *= 1 - zone(atlas)[rows, columns]
     return Kept(feather.astype(np.float32), rejected.astype(np.float32), gap, worn)
+
+
+def _lips_like_their_surroundings(rejected: np.ndarray, lips: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return what is rejected, with the lips only where the skin around them is: lipstick has any colour."""
+    around = np.clip(2.5 * blurred(lips, 5.0), 0, 1) * (1 - lips) * seen
+    covered = float((rejected * around).sum()) > _COVERED * float(around.sum())
+    return np.maximum(rejected, lips * seen) if covered else rejected * (1 - np.clip(2 * lips, 0, 1))
 
 
 def _poor_brows(plan: Plan, brows: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from topos_rt.texture.plan import Plan
 
 BINS = 12
 FILE = Path(__file__).with_name("spectacles.safetensors")
-LIKELY = 0.6  # from which probability on spectacles are taken off
+LIKELY = 0.4  # from which probability on spectacles are taken off
 _OUTER, _NOSE = (33, 263), 1
 # The grid, in half distances of the outer corners of the eyes across, and in their distance from the tip of
 # the nose downwards: its outer end, top and bottom.
