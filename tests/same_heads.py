@@ -59,8 +59,9 @@ def heads(open_pipeline: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
     with open_pipeline() as pipe:
         for portrait in PORTRAITS:
             for name, call in CALLS.items():
-                yield f"{portrait}, {name}", pipe(ROOT / "examples" / f"{portrait}.jpg", **call)
-        head = pipe(ROOT / "examples" / f"{PORTRAITS[0]}.jpg")
+                source = ROOT / "examples" / f"{portrait}.jpg"
+                yield f"{portrait}, {name}", pipe(source, **call, texture="none")
+        head = pipe(ROOT / "examples" / f"{PORTRAITS[0]}.jpg", texture="none")
         for passes in (1, 2):
             made = pipe.retopologize(head.positions, head.normals, passes=passes, seed=passes)
             yield f"retopologized, {passes} passes", made

@@ -13,6 +13,7 @@ import pytest
 
 from tests import needs
 from tests.meshes import ball, ball_rig, bundled_head, cube
+from tests.texture.portraits import sample, textured
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig_fit import fit_rig
 
@@ -32,6 +33,7 @@ def heads() -> dict[str, HeadMesh]:
             ball(), rig=dataclasses.replace(ball_rig(), joint_parents=np.array([-1, -1]))
         ),
         "bundled head": bundled_head(),
+        "textured head": textured(sample()),
     }
 
 

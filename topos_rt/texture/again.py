@@ -92,13 +92,19 @@ def read_head(path: str | os.PathLike[str], bundle: Bundle) -> HeadMesh:
     if ids is None:
         _refuse(what, f"{len(file.positions):,} vertices", count)
     assert ids is not None
-    if not np.array_equal(np.sort(ids[file.topology.triangles], 1), np.sort(topology.triangles, 1)):
+    if not np.array_equal(_in_order(ids[file.topology.triangles]), _in_order(topology.triangles)):
         _refuse(what, "other polygons", count)
     positions = file.positions[:count]
     normals = vertex_normals(positions, topology.triangles) if file.normals is None else file.normals[:count]
     rig = None if bundle.rig is None else place_rig(bundle.rig, positions, bundle.manifest.frame)
     metadata = read_metadata(Path(path)) if Path(path).suffix.lower() == ".glb" else {}
     return HeadMesh(positions, normals, topology, rig, metadata)
+
+
+def _in_order(triangles: np.ndarray) -> np.ndarray:
+    """Return triangles with their corners and themselves sorted: files may list polygons in groups."""
+    rows = np.sort(triangles, 1)
+    return rows[np.lexsort(rows.T)]
 
 
 def _check_full(found: Topology, wanted: Topology, what: str) -> None:

@@ -107,12 +107,14 @@ def project(
         feather = np.zeros_like(feather)
     made = blend(plan, atlas, cells, feather, tone)
     covering = seen_colour(plan.scalp, seen, photograph.pixels, photograph.places(seen.places))
-    albedo = finished(plan, atlas, made, image, hair_colour(covering, exposure, skin + tone), tone)
+    hair = hair_colour(covering, exposure, skin + tone)
+    albedo = finished(plan, atlas, made, image, hair, tone)
     iris = iris_colour(photograph.pixels, photograph.places(landmarks[:, :2]), exposure)
     if iris is not None:
         paint_irises(albedo, plan, iris)
     facts = {"mouth_open": round(kept.mouth_open, 3), "spectacles": kept.spectacles}
-    return Projection(albedo, made.confidence, tone, found.light, facts, tuple(notes))
+    bare = 1 if hair is None else 1 - atlas.mask("scalp")
+    return Projection(albedo, made.confidence * bare, tone, found.light, facts, tuple(notes))
 
 
 def finished(
