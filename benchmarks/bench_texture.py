@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.texture_truth import LAMPS, TONES, draw, errors, mean_head, skin
-from topos_rt.gpu import ops
+from topos_rt.gpu import texture_ops
 from topos_rt.model.bundle import Bundle
 from topos_rt.pictures.colour import to_srgb_bytes
 from topos_rt.support.files import write_atomic
@@ -71,7 +71,8 @@ def truth(bundle: Bundle, size: int) -> list[dict[str, Any]]:
                 )
                 print(
                     f"{light:9s} {tone:7s} {yaw:4.0f}  log luminance sd {own['log_luminance_sd']:.3f}"
-                    f"  delta E {own['delta_e']:.1f} (raw {own['delta_e_raw']:.1f}, base {base['delta_e']:.1f})"
+                    f"  delta E {own['delta_e']:.1f} (raw {own['delta_e_raw']:.1f},"
+                    f" base {base['delta_e']:.1f})"
                 )
     return rows
 
@@ -85,13 +86,13 @@ def times(bundle: Bundle) -> dict[str, Any]:
     )
     choice = TextureChoice("projected", 1024)
     found: dict[str, Any] = {}
-    compiled = ops.native()
+    compiled = texture_ops.native()
     for name in ("native", "numpy"):
         if name == "native" and compiled is None:
             continue
-        own = ops.native
+        own = texture_ops.native
         if name == "numpy":
-            ops.native = lambda: None
+            texture_ops.native = lambda: None
         try:
             with_texture(sample.head, sample.portrait, bundle, choice)
             clock, processor = [], []
@@ -101,7 +102,7 @@ def times(bundle: Bundle) -> dict[str, Any]:
                 clock.append(time.perf_counter() - began[0])
                 processor.append(time.process_time() - began[1])
         finally:
-            ops.native = own
+            texture_ops.native = own
         found[name] = {
             "clock_median": round(1000 * float(np.median(clock)), 1),
             "clock_best": round(1000 * min(clock), 1),

@@ -1,4 +1,4 @@
-"""Portraits whose skin and light are known: the base material in another tone, freckled, under drawn lights."""
+"""Portraits whose skin and light are known: the base material in another tone, freckled, under lights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from PIL import Image
 from topos_rt.faces.camera import Camera
 from topos_rt.faces.face import Face
 from topos_rt.faces.fit import HeadFitter
-from topos_rt.faces.pose import Placement, rotation
 from topos_rt.faces.portrait import Portrait
+from topos_rt.faces.pose import Placement, rotation
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig_fit import fit_rig
@@ -101,7 +101,8 @@ def draw(
         found[start : start + 5, :2] = centre + np.array(ring)
     found[:468, :2] += rng.normal(0, _LANDMARK_PX * size / 512, (468, 2))
     low, high = found[:, :2].min(0), found[:, :2].max(0)
-    box = (float(low[0]), float(low[1]), *map(float, high - low))
+    wide, tall = map(float, high - low)
+    box = (float(low[0]), float(low[1]), wide, tall)
     face = Face(box, found, yaw, 0.0, 0.0, {}, 1.0, Placement(np.eye(3), 1.0, np.zeros(2)))
     fit = HeadFitter(head.positions, head.rig, points).fit(found, (size, size))
     posed = dataclasses.replace(head, pose=fit.pose, expression=fit.expression, face=face)
@@ -135,8 +136,9 @@ def _shaded(
 def errors(plan: Plan, atlas_area: np.ndarray, made: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Return how far an albedo [S,S,3] uint8 is from the truth [S,S,3] linear, on plain skin.
 
-    "log_luminance_sd" is the deviation of the log ratio, which shading would raise; "delta_e" the mean CIE 1976
-    difference after the one gain that fits best, since nothing tells exposure from tone; "delta_e_raw" without.
+    "log_luminance_sd" is the deviation of the log ratio, which shading would raise. "delta_e" is the mean CIE
+    1976 difference after the one gain that fits best, since nothing tells exposure from tone; "delta_e_raw"
+    is that without the gain.
     """
     from skimage.color import rgb2lab
 

@@ -123,7 +123,7 @@ struct Project {
 };
 int project(const Project& args, Stream stream);
 
-// For every texel of a mesh: log(photograph) - log light - base, and how well it is seen. See topos_rt.gpu.ops.
+// For every texel of a mesh: log(photograph) - log light - base, and how well it is seen. See topos_rt.gpu.texture_ops.
 struct ProjectTexture {
   const int32_t* vertices;   // [texels, 3] corners of the texel's triangle
   const float* weights;      // [texels, 3] barycentric

@@ -1,5 +1,5 @@
 // The texture passes on the CPU, for Python: the same texels as the CUDA kernels, spread over threads. It needs neither
-// CUDA nor a GPU. Addresses are integers; topos_rt/gpu/ops.py makes all checks before it calls these.
+// CUDA nor a GPU. Addresses are integers; topos_rt/gpu/texture_ops.py makes all checks before it calls these.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -93,7 +93,7 @@ void finish_texture(Address base, Address cells, Address texels, Address window_
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
-  m.doc() = "Texture passes on the CPU; topos_rt.gpu.ops is their checked entry.";
+  m.doc() = "Texture passes on the CPU; topos_rt.gpu.texture_ops is their checked entry.";
   m.def("project_texture", &project_texture, py::kw_only(), "vertices"_a, "weights"_a, "attributes"_a, "picture"_a,
         "light"_a, "base"_a, "texels"_a, "height"_a, "width"_a, "out"_a, "threads"_a);
   m.def("finish_texture", &finish_texture, py::kw_only(), "base"_a, "cells"_a, "texels"_a, "window_cells"_a, "skin"_a,

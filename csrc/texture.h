@@ -1,5 +1,5 @@
 // What one texel of a textured head takes: shared by the CUDA kernels (project_texture.cu, finish_texture.cu) and by
-// the pass on the CPU (native.cpp). topos_rt/gpu/reference.py has the same in NumPy.
+// the pass on the CPU (native.cpp). topos_rt/gpu/texture_reference.py has the same in NumPy.
 #pragma once
 
 #include <cmath>

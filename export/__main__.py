@@ -1,4 +1,4 @@
-"""Make model bundles; measure and compare them; give them rigs, levels of detail, landmark maps and atlases."""
+"""Make model bundles; measure and compare them; give them rigs, levels of detail, landmarks and atlases."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--own-uvs",
         action="store_true",
-        help="keep the topology's UVs, so that textures made elsewhere for them fit (always done for 'official')",
+        help="keep the topology's UVs, so that textures made elsewhere fit (always done for 'official')",
     )
 
 

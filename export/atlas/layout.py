@@ -1,4 +1,4 @@
-"""UVs in which the face has most of the texels: the islands of a topology's UVs, turned, magnified and packed."""
+"""UVs in which the face has most of the texels: the islands of a topology's UVs, magnified and packed."""
 
 from __future__ import annotations
 
@@ -165,10 +165,9 @@ def _face(old: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     ):
         values, marks = old[:, column], landmarks[:, column]
         low, high = values.min(), values.max()
-        if column != axis:  # the middle of the island is that of the face, so that it stays symmetric
-            centre = (low + high) / 2
-        else:
-            centre = (marks.min() + marks.max()) / 2
+        # Across, the middle of the island is that of the face, so that it stays symmetric.
+        ends = (low, high) if column != axis else (marks.min(), marks.max())
+        centre = (ends[0] + ends[1]) / 2
         placed = _magnified(values, low, high, centre, gain, width * np.ptp(marks))
         columns.append(1 - placed if flip else placed)
     low = np.array([_MARGIN, _STRIP + _MARGIN])

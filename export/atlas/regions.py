@@ -1,4 +1,4 @@
-"""Areas of the face in an atlas, from the landmarks, the topology's regions and, on MakeHuman's head, its masks."""
+"""Areas of the face in an atlas, from the landmarks and, on MakeHuman's head, from its masks."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _hair(points: np.ndarray, face: np.ndarray, texels: Texels, ears: np.ndarray
     """Return where a head with cropped hair has hair, [S,S]."""
     listening = ears[texels.covered] > 0.5
     if not listening.any():  # behind the sides of the face, between brows and mouth
-        x, y, z = points.T
+        x, y = points.T[:2]
         listening = (np.abs(x) > 0.9 * np.abs(x).max()) & (y < face[_BROW, 1]) & (y > face[13, 1])
     y = points[listening, 1]
     heights = {

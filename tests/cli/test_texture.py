@@ -74,7 +74,7 @@ def test_a_textured_head_takes_another_photograph(plain: Path, tmp_path: Path, f
 
 
 def test_the_command_and_the_function_agree_with_generate(plain: Path, finder: FaceFinder) -> None:
-    """A texture made afterwards is that of a head made with it, but for the rounding of normals in the file."""
+    """A texture made afterwards is that of a head made with it, but for the rounding of normals."""
     with topos_rt.HeadPipeline.open("mini") as pipe:
         whole = pipe(ASTRONAUT, preset="fast", texture_size=512)
     after = texture_head(plain, ASTRONAUT, texture_size=512, finder=finder)

@@ -1,4 +1,4 @@
-"""Textures in files: glTF with pictures and tangents, OBJ with its materials, USD's shaders, PLY's colours."""
+"""Textures in files: glTF with pictures and tangents, OBJ with materials, USD's shaders, PLY's colours."""
 
 from __future__ import annotations
 

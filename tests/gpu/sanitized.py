@@ -16,10 +16,11 @@ import numpy as np
 from tests.gpu import host_gpu
 from tests.gpu.shapes import features, random_csr, random_layer, random_neighbours
 from tests.gpu.texture_inputs import finishing, projection
-from topos_rt.gpu import ops
+from topos_rt.gpu import ops, texture_ops
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import SLICES, WIDTHS
 from topos_rt.gpu.tables import Neighbours, Sources
+from topos_rt.gpu.texture_reference import FinishTexture
 
 
 class Heap:
@@ -92,14 +93,16 @@ def others(rng: np.random.Generator) -> None:
 def textures(rng: np.random.Generator) -> None:
     for texels in (1, 127, 300):
         heap = Heap()
-        ops.project_texture(
+        texture_ops.project_texture(
             *map(heap.put, projection(rng, texels, 2, 3)), out=heap.poisoned((texels, 4), np.float32)
         )
         assert np.isfinite(heap.arrays[-1]).all()
     for step in (1, 3):
         heap, given = Heap(), finishing(rng, step=step)
         there = {name: heap.put(v) if isinstance(v, np.ndarray) else v for name, v in given.items()}
-        ops.finish_texture(**there, out=heap.put(np.zeros((8 * step, 8 * step, 3), np.uint8)))
+        texture_ops.finish_texture(
+            FinishTexture(**there), out=heap.put(np.zeros((8 * step, 8 * step, 3), np.uint8))
+        )
 
 
 if __name__ == "__main__":

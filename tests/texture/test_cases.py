@@ -133,7 +133,7 @@ def test_teeth_do_not_get_on_the_lips() -> None:
     found = sample()
     face = found.portrait.face
     opened = face.landmarks.copy()
-    lower = [i for i in (95, 88, 178, 87, 14, 317, 402, 318, 324)]
+    lower = [95, 88, 178, 87, 14, 317, 402, 318, 324]
     opened[lower, 1] += 16
     import dataclasses
 

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N|largest",
         type=options.face_number,
         default=LARGEST,
-        help="which face of the photograph: its number in 'topos-rt faces', or the largest (default: largest)",
+        help="which face: its number in 'topos-rt faces', or the largest (default: largest)",
     )
     options.add_texture_file_options(parser.add_argument_group("texture"))
     options.add_model_options(parser)

@@ -1,7 +1,7 @@
 """glTF 2.0 in its binary form (.glb). Source: the Khronos glTF 2.0 specification.
 
-A file holds one mesh with one material, its texture if there is one, and, with a rig, a skin, its joints as a tree of nodes, and morph
-targets.
+A file holds one mesh with one material, its texture if there is one and, with a rig, a skin, its joints as a
+tree of nodes, and morph targets.
 
 The first V vertices are the topology's, in order, for every head; copies for UV seams follow (`seams.py`), so
 the indices are the same for every head too. `asset.extras` says which vertex each copy belongs to.

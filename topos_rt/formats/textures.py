@@ -13,7 +13,6 @@ from topos_rt.formats.options import ExportOptions
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
-from topos_rt.pictures.colour import LINEAR
 
 _QUALITY = 92
 MIME = {"jpg": "image/jpeg", "png": "image/png"}
@@ -168,8 +167,3 @@ def mtl_beside(mesh: HeadMesh, options: ExportOptions) -> dict[str, bytes]:
 
 def _roughness_name(names: dict[str, str]) -> str:
     return names["orm"].rpartition("_orm.")[0] + "_roughness.png"
-
-
-def mean_colour(texture: Texture) -> list[float]:
-    """Return the mean linear colour of a texture, for readers that show no pictures."""
-    return [round(float(value), 3) for value in LINEAR[texture.albedo[::8, ::8]].mean((0, 1))]

@@ -22,7 +22,6 @@ from topos_rt.gpu.checks import address, addresses, check, check_apart, check_ou
 from topos_rt.gpu.device_array import DeviceArray
 from topos_rt.gpu.layers import VECTOR, Layer
 from topos_rt.gpu.tables import AnyArray, Neighbours, check_rows
-from topos_rt.support.machine import usable_cores
 
 _F16, _F32, _I32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
 _FLOATS = (_F16, _F32, np.dtype(np.float64))  # what the twins compute in; each kernel takes one type
@@ -77,7 +76,7 @@ def graph_conv(
             got="a gather table without tiles",
             expected="neighbours.tiled(), placed",
         )
-    _run(
+    run_kernel(
         "graph_conv",
         edges=[(address(sources.offsets), address(sources.indices)) for sources in neighbours.types],
         tiles=address(neighbours.tiles.tables) if layer.tiled and neighbours.tiles is not None else 0,
@@ -132,7 +131,7 @@ def linear_out(
         if places is not None and not np.array_equal(np.sort(places), np.arange(rows)):
             raise InputError("out_rows", got="rows that repeat or lie outside", expected="a permutation")
         return reference.linear_out(x, layer, places, scale, mean, out)
-    _run(
+    run_kernel(
         "graph_conv",
         edges=[(0, 0)],
         rows=rows,
@@ -170,7 +169,7 @@ def flow_step(
     if device is None:
         return reference.flow_step(terms, table, step, out)
     check_apart("out", out, **{f"terms[{i}]": a for i, a in enumerate(terms) if a.address != out.address})
-    _run(
+    run_kernel(
         "flow_step",
         terms=[address(a) for a in terms],
         steps=steps,
@@ -208,7 +207,7 @@ def pack_rows(
             check_rows("source_rows", rows, n, n)
         return reference.pack_rows(x, columns, rows, out)
     places = addresses(x=x, source_rows=rows, out=out)
-    _run("pack_rows", rows=n, c_in=c, c_out=columns, stream=stream, **places)
+    run_kernel("pack_rows", rows=n, c_in=c, c_out=columns, stream=stream, **places)
     return out
 
 
@@ -238,168 +237,8 @@ def project(
         return reference.project(x, basis, out)
     scratch = check_out("scratch", scratch, (_F32,), (directions,), device)
     places = addresses(x=x, basis=basis, coordinates=scratch, out=out)
-    _run("project", directions=directions, size=n, stream=stream, **places)
+    run_kernel("project", directions=directions, size=n, stream=stream, **places)
     return out
-
-
-def project_texture(
-    vertices: AnyArray,
-    weights: AnyArray,
-    attributes: AnyArray,
-    picture: AnyArray,
-    light: AnyArray,
-    base: AnyArray,
-    *,
-    out: AnyArray | None = None,
-    stream: int = 0,
-) -> AnyArray:
-    """Sample a photograph at the texels of a mesh, and take its light and a base colour away, as logarithms.
-
-    A texel's attributes are those of its triangle's corners, weighted. It is log(colour) - shade - base, where
-    shade is the light at its normal, with less colour than fitted and within bounds. A texel that faces away
-    or lies outside of the photograph is zero.
-
-    Args:
-        vertices: [n,3] int32, the corners of each texel's triangle, below V. Checked on the host.
-        weights: [n,3] FP32 barycentric weights.
-        attributes: [V,6] FP32 (on the host also FP64): x and y in the photograph in pixels, the weight with
-            which a vertex is seen, and its normal.
-        picture: [H,W,3] FP32, linear RGB, two pixels or more each way.
-        light: [9,3] FP32, log light by the terms of `reference.harmonics`.
-        base: [n,3] FP32, log of the base colour.
-        out: [n,4] of the type of the attributes; it must be given on a GPU.
-
-    Returns out: three logarithms and the weight of each texel.
-    """
-    device = device_of_all(vertices, weights, attributes, picture, light, base, out)
-    n = vertices.shape[0] if len(vertices.shape) else 0
-    count = attributes.shape[0] if len(attributes.shape) else 0
-    high, wide = picture.shape[:2] if len(picture.shape) == 3 else (0, 0)
-    if min(high, wide) < 2 or high * wide * 3 >= _MOST:
-        raise InputError(
-            "picture", got=f"shape {list(picture.shape)}", expected="[H,W,3], two or more pixels each way"
-        )
-    kinds = (_F32,) if device is not None else (_F32, np.dtype(np.float64))
-    vertices = check("vertices", vertices, (_I32,), (n, 3), device)
-    weights = check("weights", weights, (_F32,), (n, 3), device)
-    attributes = check("attributes", attributes, kinds, (count, 6), device)
-    picture = check("picture", picture, (_F32,), (high, wide, 3), device)
-    light = check("light", light, (_F32,), (9, 3), device)
-    base = check("base", base, (_F32,), (n, 3), device)
-    out = check_out("out", out, (np.dtype(attributes.dtype),), (n, 4), device)
-    if device is None:
-        if n and not 0 <= int(vertices.min()) <= int(vertices.max()) < count:
-            raise InputError(
-                "vertices", got=f"{vertices.min()}..{vertices.max()}", expected=f"0..{count - 1}"
-            )
-        compiled = native()
-        if compiled is None or attributes.dtype != _F32:
-            return reference.project_texture(vertices, weights, attributes, picture, light, base, out)
-        out = np.empty((n, 4), np.float32) if out is None else out
-        there = {"vertices": vertices, "weights": weights, "attributes": attributes, "picture": picture}
-        there |= {"light": light, "base": base, "out": out}
-        threads = usable_cores()
-        compiled.project_texture(texels=n, height=high, width=wide, threads=threads, **_hosts(there))
-        return out
-    places = addresses(
-        vertices=vertices,
-        weights=weights,
-        attributes=attributes,
-        picture=picture,
-        light=light,
-        base=base,
-        out=out,
-    )
-    _run("project_texture", texels=n, height=high, width=wide, stream=stream, **places)
-    return out
-
-
-def finish_texture(
-    base: AnyArray,
-    cells: AnyArray,
-    texels: AnyArray,
-    window_cells: AnyArray,
-    skin: AnyArray,
-    grain: AnyArray,
-    hair: AnyArray,
-    tone: AnyArray,
-    srgb: AnyArray,
-    corner: tuple[int, int],
-    mirror: bool,
-    *,
-    out: AnyArray | None = None,
-    stream: int = 0,
-) -> AnyArray:
-    """Make the colours of a texture: smooth fields everywhere, and a photograph in a window.
-
-    A colour is base * exp(log colour over the base). In the window the texels, less the unevenness and dulled
-    where skin shines, take its place by their weight and, where that lacks, those of the mirrored column do.
-    Hair comes last, by its cover and grain.
-
-    Args:
-        base: [S,S,3] FP32 linear.
-        cells: [Q,Q,4] FP32 with S a multiple of Q: log colour over the base, and the cover of hair.
-        texels: [h,w,4] FP32, what `project_texture` made, less the tone; zero where there is none.
-        window_cells: [h/step,w/step,5] FP32, step = S/Q: the share of the texels to keep, the face, and the
-            unevenness.
-        skin: [h,w] FP32, the share of skin that may shine.
-        grain: [S,S] FP32 around one.
-        hair, tone: [3] FP32; the tone is added to the texels.
-        srgb: [4096] uint8, what linear 0..1 is in the output.
-        corner: row and column of the window in the texture.
-        mirror: whether the columns of the window mirror each other.
-        out: [S,S,3] uint8; it must be given on a GPU.
-    """
-    arrays = (base, cells, texels, window_cells, skin, grain, hair, tone, srgb, out)
-    device = device_of_all(*arrays)
-    side = base.shape[0] if len(base.shape) else 0
-    columns = cells.shape[0] if len(cells.shape) else 0
-    high, wide = skin.shape if len(skin.shape) == 2 else (0, 0)
-    step, (top, left) = side // max(columns, 1), corner
-    whole = columns > 0 and side % columns == 0 and high % max(step, 1) == wide % max(step, 1) == 0
-    if not (whole and 0 <= top <= side - high and 0 <= left <= side - wide):
-        raise InputError(
-            "texture",
-            got=f"{side} texels, {columns} cells, a window of {high} x {wide} at {top}, {left}",
-            expected="a multiple of the cells, and a window of whole cells inside",
-        )
-    given = {
-        "base": check("base", base, (_F32,), (side, side, 3), device),
-        "cells": check("cells", cells, (_F32,), (columns, columns, 4), device),
-        "texels": check("texels", texels, (_F32,), (high, wide, 4), device),
-        "window_cells": check("window_cells", window_cells, (_F32,), (high // step, wide // step, 5), device),
-        "skin": check("skin", skin, (_F32,), (high, wide), device),
-        "grain": check("grain", grain, (_F32,), (side, side), device),
-        "hair": check("hair", hair, (_F32,), (3,), device),
-        "tone": check("tone", tone, (_F32,), (3,), device),
-        "srgb": check("srgb", srgb, (np.dtype(np.uint8),), (4096,), device),
-    }
-    out = check_out("out", out, (np.dtype(np.uint8),), (side, side, 3), device)
-    shape = (side, step, top, left, high, wide)
-    if device is not None:
-        places = addresses(**given, out=out)
-        _run("finish_texture", shape=shape, mirror=mirror, stream=stream, **places)
-        return out
-    compiled = native()
-    if compiled is None:
-        return reference.finish_texture(*given.values(), corner, mirror, out)
-    out = np.empty((side, side, 3), np.uint8) if out is None else out
-    there = _hosts({**given, "out": out})
-    compiled.finish_texture(shape=shape, mirror=mirror, threads=usable_cores(), **there)
-    return out
-
-
-def native() -> Any | None:
-    """Return the compiled passes for the CPU, or None where they were not built: the twins then do it."""
-    try:
-        return import_module("topos_rt._native")
-    except ImportError:
-        return None
-
-
-def _hosts(arrays: dict[str, np.ndarray]) -> dict[str, int]:
-    """Return the addresses of arrays on the host."""
-    return {name: array.ctypes.data for name, array in arrays.items()}
 
 
 def kernels() -> Any:
@@ -420,7 +259,8 @@ def tiles_here() -> bool:
     return bool(kernels().TILED) and cuda.current_device().compute_capability == "9.0"
 
 
-def _run(name: str, **arguments: Any) -> None:
+def run_kernel(name: str, **arguments: Any) -> None:
+    """Launch a kernel by its name. Raises BackendError where it is not there or CUDA refuses."""
     launcher: Callable[..., None] = getattr(kernels(), name)
     try:
         launcher(**arguments)

@@ -106,7 +106,8 @@ class Sitter:
             positions, normals = _with_round_middles(positions, normals, ends)
             attributes = np.concatenate([attributes, attributes[ends].mean(1)])
             skin = None if skin is None else skin.subdivided()
-        return cls(positions, normals, triangles, *np.split(attributes, (3, 4, 6), axis=1), skin)
+        colours, gloss, gaze_at, visible = np.split(attributes, (3, 4, 6), axis=1)
+        return cls(positions, normals, triangles, colours, gloss, gaze_at, visible, skin)
 
 
 class TurnedSitter:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topos_rt.gpu.reference import WEIGHT_GAIN
+from topos_rt.gpu.texture_reference import WEIGHT_GAIN
 from topos_rt.head.atlas import MASK_SIDE, PARTS, Atlas
 from topos_rt.texture.grids import blurred, filled
 from topos_rt.texture.plan import Plan
@@ -27,7 +27,7 @@ MIRRORED = 0.5  # confidence
 
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """What `ops.finish_texture` needs to make a skin, and how far it was seen."""
+    """What `texture_ops.finish_texture` needs to make a skin, and how far it was seen."""
 
     cells: np.ndarray  # [MASK_SIDE,MASK_SIDE,3] float32 log colour over the base material
     window: np.ndarray  # [h,w,5] float32 in cells of the window: share kept, face, unevenness
@@ -39,8 +39,8 @@ def blend(
 ) -> Blend:
     """Return how to make a skin from a projection.
 
-    cells: log ratios to the base [h,w,3], without the tone, and weights [h,w] in cells of the window. feather:
-    [h,w] what to keep. tone: [3], log of the person's skin over the base material's.
+    cells: log ratios to the base [h,w,3], without the tone, and weights [h,w] in cells of the window.
+    feather: [h,w] what to keep. tone: [3], log of the person's skin over the base material's.
     """
     rows, columns = plan.cells
     ratio, weight = cells[0], np.clip(WEIGHT_GAIN * cells[1], 0, 1) * feather

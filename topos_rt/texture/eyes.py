@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from topos_rt.gpu.reference import DARKEST
+from topos_rt.gpu.texture_reference import DARKEST
 from topos_rt.pictures.colour import to_srgb_bytes
 from topos_rt.texture.plan import Plan
 from topos_rt.texture.white import WEIGHTS

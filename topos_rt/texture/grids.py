@@ -40,11 +40,13 @@ def shrunk(values: np.ndarray, step: int) -> np.ndarray:
     """Return the means of step x step blocks of values [H,W] or [H,W,C]."""
     if step == 1:
         return values
-    high, wide = values.shape[0] // step, values.shape[1] // step
-    rows = sum(values[k::step] for k in range(step))
-    means: np.ndarray = sum(rows[:, k::step] for k in range(step)) * np.float32(1 / (step * step))
-    assert means.shape[:2] == (high, wide)
-    return means
+    rows: np.ndarray = values[::step].astype(np.float32)
+    for k in range(1, step):
+        rows += values[k::step]
+    means: np.ndarray = rows[:, ::step].copy()
+    for k in range(1, step):
+        means += rows[:, k::step]
+    return means * np.float32(1 / (step * step))
 
 
 def grown(values: np.ndarray, step: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from topos_rt.gpu.reference import DARKEST
+from topos_rt.gpu.texture_reference import DARKEST
 from topos_rt.head.atlas import Atlas
 from topos_rt.texture.camera import Seen
 from topos_rt.texture.white import WEIGHTS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from topos_rt.gpu.reference import TERMS, harmonics
+from topos_rt.gpu.texture_reference import TERMS, harmonics
 from topos_rt.support.arrays import product
 
 # Stronger terms are less likely; those of the second order need more evidence.

@@ -40,8 +40,8 @@ def flat_normals() -> np.ndarray:
 def normals(albedo: np.ndarray, atlas: Atlas, strength: np.ndarray) -> np.ndarray:
     """Return a normal map of the skin's fine relief, [N,N,3] uint8, from an albedo [S,S,3] uint8.
 
-    Pores and wrinkles are darker than what is around them, so the logarithm of green serves as height. strength:
-    [MASK_SIDE,MASK_SIDE], 0 to 1.
+    Pores and wrinkles are darker than what is around them, so the logarithm of green serves as height.
+    strength: [MASK_SIDE,MASK_SIDE], 0 to 1.
     """
     luminance = _LOG[albedo[..., 1]]
     luminance = shrunk(luminance, max(1, len(albedo) // SIDE))

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from topos_rt.gpu.reference import DARKEST
+from topos_rt.gpu.texture_reference import DARKEST
 from topos_rt.head.atlas import MASK_SIDE, PARTS, Atlas, laid
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.colour import LINEAR
@@ -24,7 +24,7 @@ _EDGE = 0.02  # of the area of the face, at which the window ends
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The texels of one atlas and size. The window is the part of the texture that may show the photograph."""
+    """The texels of one atlas and size. The window is the part of them that may show the photograph."""
 
     side: int  # S
     step: int  # texels of a cell of the atlas's areas, along a side

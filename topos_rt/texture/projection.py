@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from topos_rt.gpu import ops
-from topos_rt.gpu.reference import TERMS
+from topos_rt.gpu import texture_ops
+from topos_rt.gpu.texture_reference import TERMS, FinishTexture
 from topos_rt.head.atlas import MASK_SIDE, Atlas
 from topos_rt.head.landmark_map import LandmarkMap
 from topos_rt.head.mesh import HeadMesh
@@ -18,8 +18,8 @@ from topos_rt.pictures.image import on_black
 from topos_rt.texture.blending import Blend, blend
 from topos_rt.texture.camera import Seen, look
 from topos_rt.texture.eyes import iris_colour, paint_irises
-from topos_rt.texture.hair import cover, grain, hair_colour, seen_colour
 from topos_rt.texture.grids import shrunk
+from topos_rt.texture.hair import cover, grain, hair_colour, seen_colour
 from topos_rt.texture.light import fit_light
 from topos_rt.texture.plan import Plan, plan_of
 from topos_rt.texture.rejection import judge
@@ -123,7 +123,7 @@ def finished(
     """Return the albedo [S,S,3] uint8 of a blend; image: [h,w,4] texels of the window; hair: None is bald."""
     covered = np.zeros((MASK_SIDE, MASK_SIDE), np.float32) if hair is None else cover(atlas)
     colour = np.zeros(3, np.float32) if hair is None else hair.astype(np.float32)
-    whole: np.ndarray = ops.finish_texture(
+    given = FinishTexture(
         plan.base,
         np.concatenate([made.cells, covered[..., None]], 2),
         image,
@@ -136,11 +136,12 @@ def finished(
         (plan.window[0].start, plan.window[1].start),
         plan.mirrors,
     )
+    whole: np.ndarray = texture_ops.finish_texture(given)
     return whole
 
 
 def _cell_places(plan: Plan, seen: Seen) -> np.ndarray:
-    """Return where the middles of the window's cells are in the photograph, [h,w,2]; far away where not on it."""
+    """Return where the middles of the window's cells are in the photograph, [h,w,2]; far off without skin."""
     middle = plan.step // 2
     rows = plan.number[middle :: plan.step, middle :: plan.step]
     found = sum(seen.places[plan.vertices[rows, k]] * plan.weights[rows, k, None] for k in range(3))
@@ -210,7 +211,9 @@ def _sampled(
     rows: np.ndarray | slice = slice(None),
 ) -> np.ndarray:
     vertices, weights, base = plan.vertices[rows], plan.weights[rows], plan.log_base[rows]
-    found: np.ndarray = ops.project_texture(vertices, weights, attributes, photograph.pixels, light, base)
+    found: np.ndarray = texture_ops.project_texture(
+        vertices, weights, attributes, photograph.pixels, light, base
+    )
     return found
 
 

@@ -1,7 +1,7 @@
 """What of a photograph is not the person's skin: hair, hats, hands, spectacles, teeth, background.
 
-The judge is the skin that the fitted light and the base material predict. Detectors of faces do not help: they
-find covered faces, too.
+The judge is the skin that the fitted light and the base material predict. Detectors of faces do not help:
+they find covered faces, too.
 """
 
 from __future__ import annotations
@@ -134,9 +134,9 @@ def _distance(ratio: np.ndarray, weight: np.ndarray, plain: np.ndarray) -> np.nd
 
 @lru_cache(maxsize=4)
 def _beard(atlas: Atlas) -> np.ndarray:
-    """Return where beards grow, [MASK_SIDE,MASK_SIDE] bool: below the nose and, outwards, up to the sideburns."""
+    """Return where beards grow, [MASK_SIDE,MASK_SIDE] bool: below the nose and up to the sideburns."""
     nose, corner = atlas.landmark_uvs[_NOSE_BASE], atlas.landmark_uvs[_CORNERS[0]]
-    v, u = (np.mgrid[0:MASK_SIDE, 0:MASK_SIDE] + 0.5) / MASK_SIDE
+    v, u = np.meshgrid(*2 * [(np.arange(MASK_SIDE) + 0.5) / MASK_SIDE], indexing="ij")
     across = np.abs(u - nose[0]) / max(abs(corner[0] - nose[0]), 1e-3)
     height = max(float(nose[1] - corner[1]), 1e-3)
     found: np.ndarray = v - (1 - nose[1]) > -height * np.clip(across - 1.6, 0, 2.5)
@@ -158,8 +158,10 @@ def _chroma(ratio: np.ndarray) -> np.ndarray:
 
 
 def _gap(landmarks: np.ndarray) -> float:
-    width = np.linalg.norm(np.subtract(*landmarks[list(_CORNERS), :2]))
-    return float(np.linalg.norm(np.subtract(*landmarks[list(_MIDDLES), :2])) / max(width, 1e-6))
+    width, gap = (
+        float(np.linalg.norm(np.subtract(*landmarks[list(pair), :2]))) for pair in (_CORNERS, _MIDDLES)
+    )
+    return gap / max(width, 1e-6)
 
 
 def _in_mouth(landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -167,7 +169,8 @@ def _in_mouth(landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
     around = landmarks[list(_INNER_LIPS), :2]
     low = around.min(0) - 2
     scale = 96 / max(float(np.ptp(around, axis=0).max()), 1.0)
-    size = tuple(int(v) + 4 for v in (np.ptp(around, axis=0) + 4) * scale)
+    wide, high = (int(v) + 4 for v in (np.ptp(around, axis=0) + 4) * scale)
+    size = wide, high
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).polygon([tuple(point) for point in (around - low) * scale], fill=255)
     inside = np.asarray(mask) > 0

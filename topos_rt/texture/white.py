@@ -6,8 +6,8 @@ import numpy as np
 
 SKIN = (0.46, 0.265, 0.185)  # linear albedo of the base material's skin
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722])  # of the channels in luminance
-# Bounds of log(red / green) and log(green / blue) of skin's linear albedo. Skins of all tones lie within; what
-# lies without is the photograph's.
+# Bounds of log(red / green) and log(green / blue) of skin's linear albedo. Skins of all tones lie within;
+# what lies without comes from the photograph.
 RED_GREEN, GREEN_BLUE = (0.30, 0.80), (0.10, 0.52)
 _GREY = 0.02  # below this mean difference of channels a photograph has no colours
 _LEAST_CHROMA = 0.55  # of the contrast of colours, where a cast is strong
