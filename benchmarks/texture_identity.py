@@ -1,0 +1,83 @@
+"""How far a head with its texture is from its photograph, by an embedding that is no input of `mini`."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.faceres import FaceRes
+from topos_rt.faces.face import Face
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.pictures.preview import render_view
+from topos_rt.pipeline import HeadPipeline
+from training.pictures import shards
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+_YAWS = (0.0, 30.0, -30.0)
+_SIDE = 320
+_HIDING = ("sunglasses", "hand", "bar", "microphone", "cup", "block", "scarf")
+
+
+def people(folder: Path | None, count: int) -> Iterator[tuple[str, Image.Image]]:
+    """Yield pictures: the examples' photographs, then rendered people, one each, whose faces are free."""
+    for path in sorted(EXAMPLES.glob("*.jpg")):
+        with Image.open(path) as opened:
+            yield path.stem, opened.convert("RGB")
+    if folder is None:
+        return
+    manifest, shard = shards.Manifest.open(folder), shards.load(shards.path_of(folder, 0))
+    hidden = sum(1 << manifest.worn.index(name) for name in _HIDING)
+    given = 0
+    for row in range(0, len(shard.worn), 2):
+        if given == count:
+            return
+        if not shard.worn[row] & hidden:
+            with Image.open(io.BytesIO(shard.picture(row))) as opened:
+                yield f"render {row}", opened.convert("RGB")
+            given += 1
+
+
+def measure(archive: Path, folder: Path | None, count: int) -> dict[str, Any]:
+    """Return 1 - cosine of photographs and renders of their heads, by texture and yaw, and of mismatched pairs."""
+    network, rows, photos, fronts = FaceRes(archive), [], [], []
+    with HeadPipeline.open("mini", "onnxruntime") as pipe:
+        for name, picture in people(folder, count):
+            found = [face for face in pipe.find_faces(picture, 1) if not face.hidden and abs(face.yaw) < 30]
+            if not found:
+                continue
+            photo = network(picture, found[0])
+            head = pipe(picture, face=found[0], preset="fast", texture_size=512)
+            assert head.texture is not None
+            row: dict[str, Any] = {"picture": name}
+            kinds = {"projected": head, "flat": dataclasses.replace(head, texture=None)}
+            for kind, one in kinds.items():
+                seen = [_seen(network, pipe, one, yaw) for yaw in _YAWS]
+                row[kind] = [None if other is None else round(1 - float(photo @ other), 4) for other in seen]
+                if kind == "projected" and seen[0] is not None:
+                    photos.append(photo)
+                    fronts.append(seen[0])
+            rows.append(row)
+            print(row)
+    apart = 1 - np.array(photos) @ np.array(fronts).T
+    others = apart[~np.eye(len(apart), dtype=bool)]
+    nearest = float((apart.argmin(1) == np.arange(len(apart))).mean())
+    return {
+        "yaws": _YAWS,
+        "pictures": rows,
+        "mismatched_mean": round(float(others.mean()), 4),
+        "mismatched_5_percent": round(float(np.percentile(others, 5)), 4),
+        "right_head_is_nearest": round(nearest, 3),
+        "heads": len(apart),
+    }
+
+
+def _seen(network: FaceRes, pipe: HeadPipeline, head: HeadMesh, yaw: float) -> np.ndarray | None:
+    picture = Image.fromarray(render_view(head, yaw, 0, _SIDE))
+    faces: list[Face] = [face for face in pipe.find_faces(picture, 1) if len(face.landmarks)]
+    return network(picture, faces[0]) if faces else None
