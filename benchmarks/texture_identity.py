@@ -44,7 +44,7 @@ def people(folder: Path | None, count: int) -> Iterator[tuple[str, Image.Image]]
 
 
 def measure(archive: Path, folder: Path | None, count: int) -> dict[str, Any]:
-    """Return 1 - cosine of photographs and renders of their heads, by texture and yaw, and of mismatched pairs."""
+    """Return 1 - cosine of photographs and their heads, by texture and yaw, and of mismatched pairs."""
     network, rows, photos, fronts = FaceRes(archive), [], [], []
     with HeadPipeline.open("mini", "onnxruntime") as pipe:
         for name, picture in people(folder, count):

@@ -34,6 +34,7 @@ COMMANDS = {
     "rig_mini": "python -m benchmarks.bench_rig --json {}",
     "sampler_mini": "python -m benchmarks.bench_sampler --images 16 --json {}",
     "soak": "python -m benchmarks.soak --heads 400 --json {}",
+    "texture_mini": "python -m benchmarks.bench_texture --embedder HUMAN_MODELS.tgz --shards SHARDS --people 24 -o {}",
     "startup_cpu": "python -m benchmarks.bench_startup --against CHECKOUT --json {}",
 }
 

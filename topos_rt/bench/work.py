@@ -42,12 +42,12 @@ def io_bytes(engine: Engine) -> int:
 def model_digest(bundle: Bundle) -> str:
     """Return the SHA-256 of the SHA-256s of a bundle's graphs, weights and geometry, to identify the work.
 
-    The landmark map is left out, because it takes no part in making a head.
+    The landmark map and the atlas are left out, because they take no part in making a head.
     """
     files = {
         name: info.sha256
         for name, info in bundle.manifest.files.items()
-        if PurePath(name).suffix in _DATA and name != bundle.manifest.landmarks
+        if PurePath(name).suffix in _DATA and name not in (bundle.manifest.landmarks, bundle.manifest.atlas)
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
