@@ -52,6 +52,7 @@ PUBLIC = [
     "Rig",
     "ScanWarning",
     "Smoothing",
+    "Texture",
     "Topology",
     "ToposError",
     "TrackedFace",
@@ -61,6 +62,7 @@ PUBLIC = [
     "generate",
     "read_scan",
     "render_preview",
+    "texture_head",
 ]
 # Import names by where they may be used: anywhere, or only inside the function that needs the extra.
 DEPENDENCIES = {"filelock", "numpy", "onnxruntime", "PIL", "platformdirs", "safetensors"}
