@@ -78,7 +78,8 @@ def ours(state: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the pose's normals as colours [H,W,3] and its coverage [H,W], seen by the same camera."""
     setting, whole = STATES[state], head()
     assert whole.rig is not None
-    positions = whole.posed(setting["shapes"], setting["turns"]).positions
+    degrees = {joint: np.degrees(turn) for joint, turn in setting["turns"].items()}  # ours are in degrees
+    positions = whole.posed(setting["shapes"], degrees=degrees).positions
     shaped = whole.posed(setting["shapes"])
     normals = whole.normals.astype(np.float64)
     for morph in morphs(whole, whole.rig):

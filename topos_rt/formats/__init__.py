@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 
 from topos_rt.errors import OptionError, choose
-from topos_rt.formats.glb import write_glb
+from topos_rt.formats.glb import gltf_files, write_glb, write_gltf
 from topos_rt.formats.obj import write_obj
 from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.ply import write_ply
@@ -20,8 +20,10 @@ from topos_rt.head.mesh import HeadMesh
 __all__ = [
     "EXPORTERS",
     "ExportOptions",
+    "files_of",
     "format_of",
     "write_glb",
+    "write_gltf",
     "write_obj",
     "write_ply",
     "write_usd",
@@ -30,11 +32,29 @@ __all__ = [
 
 EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
     "glb": write_glb,
+    "gltf": write_gltf,
     "obj": write_obj,
     "ply": write_ply,
     "usd": write_usd,
     "usda": write_usda,
 }
+# Formats that put a part into a file beside it: head, options and the name without suffix -> files by name.
+# What EXPORTERS makes of such a format is one file with everything in it, for standard output.
+SEVERAL_FILES: dict[str, Callable[[HeadMesh, ExportOptions, str], dict[str, bytes]]] = {"gltf": gltf_files}
+
+
+def files_of(
+    mesh: HeadMesh, format: str, options: ExportOptions, path: str | PathLike[str]
+) -> dict[Path, bytes]:
+    """Return the files that a head is saved in, what `path` names the last: path -> contents.
+
+    format: a key of EXPORTERS. Raises what the exporter raises.
+    """
+    path = Path(path)
+    if format not in SEVERAL_FILES or path.suffix.lower() != f".{format}":
+        return {path: EXPORTERS[format](mesh, options)}
+    files = SEVERAL_FILES[format](mesh, options, path.stem)
+    return {path.with_name(name) if name != f"{path.stem}.{format}" else path: files[name] for name in files}
 
 
 def format_of(path: str | PathLike[str], format: str | None = None) -> str:
