@@ -22,7 +22,7 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
 from topos_rt.head.topology import Topology, check_level
 from topos_rt.head.visemes import with_morphs
-from topos_rt.support.files import write_atomic
+from topos_rt.support.files import write_atomic, write_files
 
 if TYPE_CHECKING:
     from topos_rt.model.bundle import Bundle
@@ -136,11 +136,10 @@ def write_head(
 
         console.progress(1.0, f"drawing {preview}")
         picture = render_preview(_upright(head), beside=_seen(head, key[0]))
-    for file, data in files.items():
-        if stdout:
-            console.put(data)
-        else:
-            write_atomic(file, data, parents=True)
+    if stdout:
+        console.put(files[path])
+    else:
+        write_files(files, parents=True)
     if preview is not None and picture is not None:
         write_atomic(preview, picture, parents=True)
     vertices, triangles = len(head.positions), len(head.triangles)

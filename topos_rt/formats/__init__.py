@@ -11,6 +11,7 @@ from pathlib import Path
 
 from topos_rt.errors import OptionError, choose
 from topos_rt.formats.glb import gltf_files, write_glb, write_gltf
+from topos_rt.formats.head_files import head_files, read_head, write_head
 from topos_rt.formats.obj import write_obj
 from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.ply import write_ply
@@ -22,8 +23,10 @@ __all__ = [
     "ExportOptions",
     "files_of",
     "format_of",
+    "read_head",
     "write_glb",
     "write_gltf",
+    "write_head",
     "write_obj",
     "write_ply",
     "write_usd",
@@ -33,6 +36,7 @@ __all__ = [
 EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
     "glb": write_glb,
     "gltf": write_gltf,
+    "head": write_head,
     "obj": write_obj,
     "ply": write_ply,
     "usd": write_usd,
@@ -40,7 +44,10 @@ EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
 }
 # Formats that put a part into a file beside it: head, options and the name without suffix -> files by name.
 # What EXPORTERS makes of such a format is one file with everything in it, for standard output.
-SEVERAL_FILES: dict[str, Callable[[HeadMesh, ExportOptions, str], dict[str, bytes]]] = {"gltf": gltf_files}
+SEVERAL_FILES: dict[str, Callable[[HeadMesh, ExportOptions, str], dict[str, bytes]]] = {
+    "gltf": gltf_files,
+    "head": head_files,
+}
 
 
 def files_of(

@@ -61,8 +61,18 @@ class ExportOptions:
             raise OptionError(
                 f"skeleton and blendshapes of a .{format}",
                 got=f"skeleton {self.skeleton}, morphs {', '.join(self.morphs)}",
-                expected="neither: the format has no rig",
-                fix="write .glb, .gltf or .usd, or leave the option out",
+                expected="neither: the format has none of its own",
+                fix="write .glb, .gltf or .usd, or leave them out",
+            )
+
+    def refuse_placing(self, format: str) -> None:
+        """Raise OptionError where units or axes were asked for and the format has its own."""
+        if (self.units, self.up) != ("m", "y"):
+            raise OptionError(
+                f"units and axes of a .{format}",
+                got=f"units {self.units}, up {self.up}",
+                expected="units m, up y",
+                fix="leave --units and --up out, or write .obj, .ply or .usd",
             )
 
     def refuse_quantized(self, format: str) -> None:

@@ -20,7 +20,7 @@ from topos_rt.head.rig import Rig, reduced_rig
 from topos_rt.head.topology import Topology
 from topos_rt.support.arrays import Floats, Ints
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
-from topos_rt.support.files import write_atomic
+from topos_rt.support.files import write_files
 
 _UNIT_TOLERANCE = 1e-3
 
@@ -199,8 +199,9 @@ class HeadMesh:
     ) -> None:
         """Write the head to a file, whole or not at all.
 
-        path: its suffix names the format unless `format` does ("glb", "gltf", "obj", "ply", "usd", "usda").
-        A .gltf has its numbers in a .bin beside it.
+        path: its suffix names the format unless `format` does ("glb", "gltf", "head", "obj", "ply", "usd",
+        "usda"). A .gltf has its numbers in a .bin beside it, and a .head what it shares with other heads in a
+        .base; `load` reads it.
         units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). glTF takes only "m" and "y".
         rig: False leaves skeleton, skin and blendshapes out of the formats that have them (glTF, USD).
         skeleton: "full", or "compact" for the joints that hold vertices alone, below one root.
@@ -214,8 +215,14 @@ class HeadMesh:
         from topos_rt.formats import ExportOptions, files_of, format_of
 
         options = ExportOptions(units, up, rig, skeleton, morphs, quantize)
-        for file, data in files_of(self, format_of(path, format), options, path).items():
-            write_atomic(file, data)
+        write_files(files_of(self, format_of(path, format), options, path))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> HeadMesh:
+        """Read a .head file, see `topos_rt.formats.head_files.read_head`. Raises MeshInputError."""
+        from topos_rt.formats import read_head
+
+        return read_head(path)
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

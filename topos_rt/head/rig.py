@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -169,12 +169,19 @@ class Rig:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (atomically)."""
-        names = {"joints": self.joint_names, "shapes": self.shape_names}
+        # One metadata entry: safetensors does not keep the order of several, and bytes must be reproducible.
+        write_tensors(path, self.to_tensors(), {"names": json.dumps(self.names())})
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Return the arrays of a file, by name."""
         tensors = {name: getattr(self, name) for name in _ARRAYS}
         if self.binding is not None:
             tensors |= {_BINDING + name: getattr(self.binding, name) for name in _BINDING_ARRAYS}
-        # One metadata entry: safetensors does not keep the order of several, and bytes must be reproducible.
-        write_tensors(path, tensors, {"names": json.dumps(names)})
+        return tensors
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Return the names of joints and blendshapes, as a file has them in JSON."""
+        return {"joints": self.joint_names, "shapes": self.shape_names}
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Rig:
@@ -184,8 +191,16 @@ class Rig:
         not fit together.
         """
         tensors, metadata = read_tensors(path)
+        return cls.from_tensors(tensors, metadata.get("names", ""), f"rig file {Path(path).name}")
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], names_json: str, what: str) -> Rig:
+        """Return the rig that `to_tensors` and `names`, as JSON, describe.
+
+        Raises BundleError for anything else, MeshInputError for parts that do not fit together.
+        """
         try:
-            names = _read_names(metadata["names"])
+            names = _read_names(names_json)
             arrays = {name: tensors[name] for name in _ARRAYS}
             binding = None
             if any(name.startswith(_BINDING) for name in tensors):
@@ -194,7 +209,7 @@ class Rig:
             return cls(joint_names=names["joints"], shape_names=names["shapes"], **parts)
         except (KeyError, TypeError) as error:
             raise BundleError(
-                f"rig file {Path(path).name}",
+                what,
                 got=f"no valid {error}",
                 expected="a file written by Rig.save",
                 fix="export the bundle again",
