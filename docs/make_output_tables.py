@@ -61,8 +61,8 @@ def _shared() -> str:
     count, mean, most = result["vertices"], errors["normals_mean_degrees"], errors["normals_max_degrees"]
     return (
         f"{files['.head']:,} bytes instead of {result['bytes']['glb']['.glb']:,}: {12 * count:,} of"
-        f" positions, {2 * count:,} of normals, and the metadata. The base takes {files['.base']:,} bytes. Positions are"
-        f" exact; normals are off by {mean:.1f}° on average and {most:.1f}° at most."
+        f" positions, {2 * count:,} of normals, and the metadata. The base takes {files['.base']:,}"
+        f" bytes. Positions are exact; normals are off by {mean:.1f}° on average and {most:.1f}° at most."
     )
 
 

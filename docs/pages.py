@@ -26,6 +26,7 @@ COMMANDS = {
     },
     "errors_h100_mini": "python -m benchmarks.gpu_run precision, on an H100",
     "face_fit_mini": "python -m benchmarks.bench_face_fit --pictures 60 --renders RENDERS.npz --json {}",
+    "files_mini": "python -m benchmarks.bench_files CASES --against CHECKOUT --json {}",
     "fp16_mini": "python -m benchmarks.bench_precision --json {}",
     "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",
