@@ -219,6 +219,8 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     _check_header(image, name)
     try:
         image.load()
+        if image.mode in ("P", "PA") and image.palette is None:
+            raise _damaged(name, ValueError("no palette"))  # old releases of Pillow find out later, and badly
         turn, form, profile = _UPRIGHT.get(orientation(image)), image.format, image.info.get("icc_profile")
         image = _to_eight_bits(image, name, profile)
         if form == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
