@@ -249,7 +249,7 @@ def test_faces_alone_are_told_apart_too(pipe: HeadPipeline, outside: Surface, sh
     missed = 0
     for turn in right_angles()[1:]:
         found = orientation(Cloud(*turned(samples, turn)).some, aim)
-        missed += found.as_it_lies <= 1.02 * found.turned or not np.allclose(found.rotation, turn.T)
+        missed += found.as_it_lies <= 1.07 * found.turned or not np.allclose(found.rotation, turn.T)
     assert missed <= 2
 
 
