@@ -26,7 +26,7 @@ EXPRESSIONS: dict[str, tuple[dict[str, float], dict[str, tuple[float, float, flo
     "blink": ({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, {}),
     "jaw open": ({"jawOpen": 0.8}, {}),
     "turned, looking back": (
-        {"eyeLookOutRight": 0.8, "eyeLookInLeft": 0.8, "browInnerUp": 0.6}, {"head": (0.05, 0.45, 0.0)},
+        {"eyeLookOutRight": 0.8, "eyeLookInLeft": 0.8, "browInnerUp": 0.6}, {"head": (3.0, 26.0, 0.0)},
     ),
 }  # fmt: skip
 # A picture and a seed for each row.
@@ -46,7 +46,9 @@ def main() -> None:
 
 def expressions(head: HeadMesh) -> list[np.ndarray]:
     """Return [*SIZE,3] uint8 pictures of a head, all from one camera."""
-    return [render_view(head.posed(shapes, turns), YAW, 0, SIZE) for shapes, turns in EXPRESSIONS.values()]
+    return [
+        render_view(head.posed(shapes, degrees=turns), YAW, 0, SIZE) for shapes, turns in EXPRESSIONS.values()
+    ]
 
 
 if __name__ == "__main__":

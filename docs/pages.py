@@ -26,6 +26,7 @@ COMMANDS = {
     },
     "errors_h100_mini": "python -m benchmarks.gpu_run precision, on an H100",
     "face_fit_mini": "python -m benchmarks.bench_face_fit --pictures 60 --renders RENDERS.npz --json {}",
+    "files_mini": "python -m benchmarks.bench_files CASES --against CHECKOUT --json {}",
     "fp16_mini": "python -m benchmarks.bench_precision --json {}",
     "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",
@@ -34,7 +35,7 @@ COMMANDS = {
     "rig_mini": "python -m benchmarks.bench_rig --json {}",
     "sampler_mini": "python -m benchmarks.bench_sampler --images 16 --json {}",
     "soak": "python -m benchmarks.soak --heads 400 --json {}",
-    "texture_mini": "python -m benchmarks.bench_texture --embedder HUMAN_MODELS.tgz --shards SHARDS --people 24 -o {}",
+    "texture_mini": "python -m benchmarks.bench_texture --embedder MODELS.tgz --shards SHARDS -o {}",
     "startup_cpu": "python -m benchmarks.bench_startup --against CHECKOUT --json {}",
 }
 

@@ -128,7 +128,7 @@ def test_did_you_mean(pipe: HeadPipeline) -> None:
     assert head.rig is not None
     joint = head.rig.joint_names[0]
     with pytest.raises(MeshInputError, match=f"unknown joint: .*; fix: did you mean '{joint}'"):
-        head.posed({}, {joint.upper(): [0, 0, 0]})
+        head.posed({}, degrees={joint.upper(): [0, 0, 0]})
     with pytest.raises(MeshInputError) as caught:
         head.posed({"x" * 10_000: 1.0})
     assert caught.value.fix is None and len(str(caught.value)) < 500

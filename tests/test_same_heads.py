@@ -1,7 +1,8 @@
 """`mini` makes the heads that it made when `tests/data/heads.json` was recorded.
 
 The record of the generated heads is older than the rooms of `topos_rt/`: the code before that move wrote it.
-Retopologized heads were recorded again when points came to be chosen by where they lie.
+Retopologized heads were recorded again when points came to be chosen by where they lie, and GLBs when names
+of joints lost their dots.
 """
 
 from __future__ import annotations

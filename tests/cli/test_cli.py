@@ -105,7 +105,7 @@ def words(text):
         ("good.png --guidance -1", "guidance: got -1.0"),
         ("good.png --guidance inf", "guidance: got inf"),
         ("good.png --guidance strong", "argument --guidance: got 'strong'; expected a number"),
-        ("good.png --format gltf", "unknown output format: got 'gltf'"),
+        ("good.png --format fbx", "unknown output format: got 'fbx'"),
         ("good.png --units mm", "unknown unit of length: got 'mm'; expected one of: m, cm"),
         ("good.png --units cm --format glb", "expected units m, up y"),
         ("good.png --up x", "unknown up axis: got 'x'; expected one of: y, z"),

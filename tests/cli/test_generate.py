@@ -16,11 +16,12 @@ from PIL import Image
 
 import topos_rt
 from topos_rt import pipeline
-from topos_rt.cli import writing
 from topos_rt.cli.main import main
 from topos_rt.errors import BackendError
+from topos_rt.head.mesh import HeadMesh
 from topos_rt.model.networks import Networks
 from topos_rt.pictures import preview
+from topos_rt.support import files
 from topos_rt.support.boundary import INTERRUPTED
 
 pytestmark = pytest.mark.usefixtures("whole_pictures")
@@ -161,6 +162,58 @@ def test_no_rig_leaves_the_blendshapes_out(run):
     assert b"jawOpen" not in Path("without.glb").read_bytes()
 
 
+def test_the_skeleton_and_the_blendshapes_that_were_asked_for(run):
+    run("ann.png", "-o", "a.glb", "--skeleton", "compact", "--morphs", "jawOpen,viseme_sil", "--quantize")
+    data = Path("a.glb").read_bytes()
+    assert b'"targetNames":["jawOpen","viseme_sil"]' in data and b"KHR_mesh_quantization" in data
+    assert run("ann.png", "-o", "b.glb", "--morphs", "none")[0] == 0
+    assert b"targets" not in Path("b.glb").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--skeleton", "tiny"], "unknown skeleton: got 'tiny'; expected one of: full, compact"),
+        (["--morphs", "jawOpen,"], "morphs: got 'jawOpen,'"),
+        (["--morphs", "jawopen"], "unknown blendshape: got 'jawopen'; .*did you mean 'jawOpen'"),
+        (["--morphs", "visemes"], "the blendshape viseme_PP: got a rig without"),
+        (["--quantize", "-o", "a.ply"], "a quantized .ply"),
+        (["--skeleton", "compact", "-o", "a.obj"], "skeleton and blendshapes of a .obj"),
+        (["--format", "head", "--units", "cm"], "units and axes of a .head"),
+    ],
+)
+def test_what_no_head_has_is_refused_before_the_first(run, decoding, words, message):
+    decoding(1, BackendError("too late"))
+    code, _, err = run("ann.png", *words)
+    assert code == 2 and re.search(message, err[0])
+    assert made() == [] and "too late" not in "".join(err)
+
+
+def test_gltf_and_its_numbers(run):
+    code, result, _ = run("ann.png", "-o", "new/head.gltf", json_too=True)
+    assert code == 0 and made() == ["new/head.bin", "new/head.gltf"]
+    told = result["heads"][0]
+    assert told["files"] == ["new/head.bin", "new/head.gltf"] and told["output"] == "new/head.gltf"
+    assert told["bytes"] == sum(Path(file).stat().st_size for file in told["files"])
+
+
+def test_many_heads_share_a_base(run, tiny_bundle):
+    code, result, _ = run("ann.png", "bob.jpg", "--format", "head", "-o", "many/", json_too=True)
+    assert code == 0
+    bases = [name for name in made("many") if name.endswith(".base")]
+    assert len(bases) == 1 and set(made("many")) == {"ann.head", "bob.head", *bases}
+    run("ann.png", "bob.jpg", "--format", "obj", "-o", "many/")
+    for name, told in zip(("ann", "bob"), result["heads"], strict=True):
+        head = HeadMesh.load(f"many/{name}.head")
+        assert head.metadata == told["metadata"] and head.rig is not None
+        head.save("again.obj")
+        vertices, again = (
+            [line for line in Path(path).read_text().splitlines() if line.startswith("v ")]
+            for path in (f"many/{name}.obj", "again.obj")
+        )
+        assert vertices == again
+
+
 def test_preview(run):
     code, out, _ = run("ann.png", "-o", "new/head.glb", "--preview", "new/head.png")
     assert code == 0
@@ -236,14 +289,14 @@ def test_bad_images_are_found_before_the_model_is_loaded(run, monkeypatch):
 
 
 def test_a_disk_that_is_full_for_one_output_does_not_lose_the_next(run, monkeypatch):
-    real = writing.write_atomic
+    real = files.write_atomic
 
     def write(path, data, *, parents=False):
         if "ann" in str(path):
             path = path.parent / ("x" * 300)
         real(path, data, parents=parents)
 
-    monkeypatch.setattr(writing, "write_atomic", write)
+    monkeypatch.setattr(files, "write_atomic", write)
     code, _, err = run("ann.png", "bob.jpg")
     assert code == 2
     assert made() == ["bob.glb"]

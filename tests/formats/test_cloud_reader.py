@@ -99,6 +99,40 @@ def test_of_large_clouds_the_same_part_is_kept_in_little_memory(
     assert all(row.tobytes() in inside for row in rows) and len({row.tobytes() for row in rows}) == 1000
 
 
+def test_the_part_of_a_large_cloud_does_not_hang_on_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloudfile, "KEPT_POINTS", 500)
+    monkeypatch.setattr(cloudfile, "_BLOCK", 1000)
+    points, normals = DRAW.normal(size=(2, 20_000, 3)).astype(np.float32)
+    points[:9] = points[0] + np.float32([0, 0, 1e-6]) * np.arange(9, dtype=np.float32)[:, None]  # one place
+    shuffle = DRAW.permutation(len(points))
+    forms = {
+        "plain": (points, normals),
+        "shuffled": (points[shuffle], normals[shuffle]),
+        "by columns": (np.asfortranarray(points), normals),
+        "both by columns": (np.asfortranarray(points[shuffle]), np.asfortranarray(normals[shuffle])),
+        "double": (points.astype(np.float64), normals),
+    }
+    found = []
+    for form in forms.values():
+        np.savez_compressed(tmp_path / "cloud.npz", points=form[0], normals=form[1])
+        found.append(read_npz(tmp_path / "cloud.npz", "the file"))
+    for one in found[1:]:
+        assert np.array_equal(one.points, found[0].points)
+        assert np.array_equal(one.normals, found[0].normals)
+    pairs = {(*p, *n) for p, n in zip(points.tolist(), normals.tolist(), strict=True)}
+    assert all(
+        (*p, *n) in pairs for p, n in zip(found[0].points.tolist(), found[0].normals.tolist(), strict=True)
+    )
+    # an even share of every part, and mostly the same part where a file has six digits
+    assert abs(np.count_nonzero(found[0].points[:, 0] > 0) - 250) < 60
+    np.savez(tmp_path / "cloud.npz", points=points.astype(np.float64).round(6), normals=normals)
+    rounded = read_npz(tmp_path / "cloud.npz", "the file").points
+    near = np.linalg.norm(rounded[:, None] - found[0].points[None], axis=2).min(1) < 1e-5
+    assert near.mean() > 0.9
+
+
 def npy(shape: tuple[int, ...], data: bytes = b"", descr: str = "<f4") -> bytes:
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (117 - len(header)) + b"\n"

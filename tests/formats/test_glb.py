@@ -23,7 +23,14 @@ from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit_rig
 from topos_rt.head.topology import Topology
 
-TYPES = {5121: np.dtype("u1"), 5123: np.dtype("<u2"), 5125: np.dtype("<u4"), 5126: np.dtype("<f4")}
+TYPES = {
+    5120: np.dtype("i1"),
+    5122: np.dtype("<i2"),
+    5121: np.dtype("u1"),
+    5123: np.dtype("<u2"),
+    5125: np.dtype("<u4"),
+    5126: np.dtype("<f4"),
+}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
@@ -52,6 +59,10 @@ def read(document: dict[str, Any], binary: bytes, index: int) -> np.ndarray:
         dtype = TYPES[component]
         count = int(np.prod(shape))
         assert start % dtype.itemsize == 0
+        if "byteStride" in view:
+            stride, end = view["byteStride"], view["byteOffset"] + view["byteLength"]
+            assert stride % 4 == 0 and start + count // shape[-1] * stride <= end <= len(binary)
+            return np.ndarray(shape, dtype, binary, start, (stride, dtype.itemsize))
         assert start + count * dtype.itemsize <= view["byteOffset"] + view["byteLength"] <= len(binary)
         return np.frombuffer(binary, dtype, count, start).reshape(shape)
 
@@ -185,7 +196,7 @@ def test_the_skin_binds_every_vertex_to_the_skeleton() -> None:
     at: dict[int, np.ndarray] = {}
 
     def walk(node: int, start: np.ndarray) -> None:
-        assert set(nodes[node]) <= {"name", "translation", "children"}
+        assert set(nodes[node]) <= {"name", "translation", "children", "extras"}
         at[node] = start + nodes[node].get("translation", [0, 0, 0])
         for child in nodes[node].get("children", []):
             walk(child, at[node])

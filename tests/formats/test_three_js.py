@@ -1,6 +1,7 @@
 """The GLB of a rigged head in three.js, against our own pictures of the same pose.
 
-Pictures go to tests/js/artifacts/. `python -m tests.formats.test_three_js` makes docs/images/three_js.png.
+Pictures go to tests/js/artifacts/. `python -m tests.formats.test_three_js` makes docs/images/three_js.png and
+docs/images/visemes.png.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from tests import needs
 from tests.formats.three_js import JS, browser, look
 from tests.meshes import bundled_head
-from topos_rt.formats import write_glb
+from topos_rt.formats import ExportOptions, write_glb
 from topos_rt.formats.morphs import morphs
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors, vertex_normals
 from topos_rt.head.rig_fit import fit_rig
+from topos_rt.head.visemes import VISEMES
 from topos_rt.pictures.raster import rasterize
 
 ARTIFACTS = JS / "artifacts"
@@ -52,12 +54,20 @@ def centre() -> list[float]:
 @cache
 def seen() -> dict[str, Any]:
     """Return what three.js sent, with its pictures decoded."""
-    job = {"width": WIDTH, "height": HEIGHT, "half": HALF, "centre": centre(), "states": STATES}
-    results = look(write_glb(head()), job)
+    results = look(write_glb(head()), job_of(STATES))
     ARTIFACTS.mkdir(exist_ok=True)
     for name, data in results.items():
         if name.endswith(".png"):
             (ARTIFACTS / name).write_bytes(data)
+    return pictures_of(results)
+
+
+def job_of(states: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {"width": WIDTH, "height": HEIGHT, "half": HALF, "centre": centre(), "states": states}
+
+
+def pictures_of(results: dict[str, bytes]) -> dict[str, Any]:
+    """Return what three.js sent: "facts", and the pictures [H,W,3] int16."""
     pictures = {
         name.removesuffix(".png"): np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int16)
         for name, data in results.items()
@@ -78,7 +88,8 @@ def ours(state: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the pose's normals as colours [H,W,3] and its coverage [H,W], seen by the same camera."""
     setting, whole = STATES[state], head()
     assert whole.rig is not None
-    positions = whole.posed(setting["shapes"], setting["turns"]).positions
+    degrees = {joint: np.degrees(turn) for joint, turn in setting["turns"].items()}  # ours are in degrees
+    positions = whole.posed(setting["shapes"], degrees=degrees).positions
     shaped = whole.posed(setting["shapes"])
     normals = whole.normals.astype(np.float64)
     for morph in morphs(whole, whole.rig):
@@ -146,6 +157,51 @@ def test_what_should_move_moves_and_the_rest_does_not(three: dict[str, Any], sta
     assert (lit & slightly).sum() / lit.sum() > 0.98 and lit.sum() > 50
 
 
+@pytest.mark.parametrize(
+    ("form", "by"),
+    [({"quantize": True}, 2), ({"skeleton": "compact"}, 0), ({"morphs": "jawOpen,eyeBlinkLeft"}, 0)],
+)
+def test_other_forms_look_the_same(three: dict[str, Any], form: dict[str, Any], by: int) -> None:
+    states = {name: STATES[name] for name in ("both", "turned")}
+    found = pictures_of(look(write_glb(head(), ExportOptions(**form)), job_of(states)))
+    for name in states:
+        for kind in ("lit", "normals"):
+            off = np.abs(found[f"{name}_{kind}"] - three[f"{name}_{kind}"]).max(2)
+            assert np.percentile(off, 99.5) <= by, (form, name, kind, np.percentile(off, 99.5))
+    assert found["facts"]["bones"] == (36 if "skeleton" in form else three["facts"]["bones"])
+
+
+def test_visemes_in_three_js(three: dict[str, Any]) -> None:
+    found = spoken()
+    assert list(found["facts"]["shapes"]) == list(VISEMES)
+    silent = found["viseme_sil_normals"]
+    assert not changed(silent, three["neutral_normals"]).any()
+    for name in list(VISEMES)[1:]:
+        rows, _ = np.nonzero(changed(silent, found[f"{name}_normals"]))
+        assert len(rows) > 50 and rows.min() > 0.4 * HEIGHT, name  # the mouth moves, and nothing above
+
+
+@cache
+def spoken() -> dict[str, Any]:
+    """Return the pictures of every viseme."""
+    states = {name: {"shapes": {name: 1}, "turns": {}} for name in VISEMES}
+    return pictures_of(look(write_glb(head(), ExportOptions(morphs="visemes")), job_of(states)))
+
+
+def viseme_sheet() -> bytes:
+    """Return a PNG of the mouths of all visemes, with their names, as three.js draws them."""
+    found, size = spoken(), (200, 170)
+    sheet = Image.new("RGB", (5 * size[0], 3 * size[1]))
+    for number, name in enumerate(VISEMES):
+        lit = Image.fromarray(found[f"{name}_lit"].astype(np.uint8))
+        part = lit.crop((60, 190, 260, 360))
+        ImageDraw.Draw(part).text((6, 4), name.removeprefix("viseme_"), fill=(255, 255, 255))
+        sheet.paste(part, (number % 5 * size[0], number // 5 * size[1]))
+    buffer = io.BytesIO()
+    sheet.quantize(128).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def montage() -> bytes:
     """Return a PNG with three rows: three.js with the file's material, three.js's normals, our normals."""
     pictures = seen()
@@ -163,4 +219,6 @@ def montage() -> bytes:
 if __name__ == "__main__":
     from topos_rt.support.files import write_atomic
 
-    write_atomic(Path(__file__).parents[2] / "docs" / "images" / "three_js.png", montage())
+    images = Path(__file__).parents[2] / "docs" / "images"
+    write_atomic(images / "three_js.png", montage())
+    write_atomic(images / "visemes.png", viseme_sheet())

@@ -6,6 +6,7 @@ A target is given bytes and either succeeds or raises a ToposError; anything els
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import shutil
@@ -22,6 +23,7 @@ from topos_rt.errors import InputError, ToposError
 from topos_rt.formats import EXPORTERS, ExportOptions
 
 CORPUS = Path(__file__).parent / "corpus"
+_CONCAVE = b"v 0 0 0\nv 2 0 0\nv 2 2 0\nv 1 0.5 0.1\nv 0 2 0\nvt 0 0\nf 1/1 2/1 3/1 4/1 5/1\nf -5 -4 \\\n-2\n"
 Seeds = Callable[[], list[bytes]]
 
 
@@ -139,6 +141,12 @@ def _mesh(path: Path) -> None:
     read_scan(path, count=64)
 
 
+def _whole_head(path: Path) -> None:
+    from topos_rt.head.mesh import HeadMesh
+
+    HeadMesh.load(path)
+
+
 def _character(path: Path) -> None:
     from export.rig.gltf import read_character
 
@@ -165,6 +173,45 @@ def _files() -> dict[str, bytes]:
 def _head(name: str, rigged: bool = False) -> bytes:
     mesh = meshes.cube(rig=rigged)
     return EXPORTERS[name](mesh, ExportOptions())
+
+
+def _glbs() -> list[bytes]:
+    from tests.formats.glb_ways import WAYS
+
+    own = [
+        _head("glb"),
+        _head("glb", True),
+        EXPORTERS["glb"](meshes.cube(rig=True), ExportOptions(quantize=True)),
+    ]
+    return [*own, *(make().bytes() for make in WAYS.values()), *_compressed()]
+
+
+def _compressed() -> list[bytes]:
+    """Return a GLB of each compression that a package here makes."""
+    from tests.formats.test_glb_compression import draco_bytes, meshopt_bytes
+
+    packages = {"DracoPy": draco_bytes, "meshoptimizer": meshopt_bytes}
+    return [make().bytes() for name, make in packages.items() if importlib.util.find_spec(name)]
+
+
+def _mixed() -> list[bytes]:
+    """Return PLY files of triangles and quads together, of strips, and with strange comments."""
+    head = "ply\nformat {} 1.0\ncomment caf\xe9 end_header\nelement vertex 6\n"
+    head += "".join(f"property float {axis}\n" for axis in ("x", "y", "z", "nx", "ny", "nz"))
+    faces = "element face 2\nproperty list uchar int vertex_indices\nend_header\n"
+    strips = "element tristrips 1\nproperty list int int vertex_indices\nend_header\n"
+    table = np.random.default_rng(1).standard_normal((6, 6)).astype("<f4")
+    corners = (
+        b"\x03" + np.array([0, 1, 2], "<i4").tobytes() + b"\x04" + np.array([2, 3, 4, 5], "<i4").tobytes()
+    )
+    strip = np.array([8, 0, 1, 2, -1, 2, 3, 4, 5], "<i4").tobytes()
+    rows = "\n".join(" ".join(map(str, row)) for row in table.tolist()) + "\n3 0 1 2\n\n4 2 3 4 5\n"
+    binary = "binary_little_endian"
+    return [
+        (head.format(binary) + faces).encode("latin-1") + table.tobytes() + corners + b"\n",
+        (head.format(binary) + strips).encode("latin-1") + table.tobytes() + strip,
+        (head.format("ascii") + faces + rows).encode("latin-1"),
+    ]
 
 
 def _npz() -> bytes:
@@ -277,10 +324,11 @@ TARGETS: dict[str, Target] = {
     "config": Target(_config, ".yaml", _yaml),
     "measurement": Target(_measurement, ".json", _results),
     "sidecar": Target(_sidecar, ".json", _sidecars),
-    "glb": Target(_mesh, ".glb", lambda: [_head("glb"), _head("glb", True)]),
+    "glb": Target(_mesh, ".glb", _glbs),
+    "head": Target(_whole_head, ".head", lambda: [_head("head"), _head("head", True)]),
     "character": Target(_character, ".glb", lambda: [_head("glb", True)]),
-    "obj": Target(_mesh, ".obj", lambda: [_head("obj")]),
-    "ply": Target(_mesh, ".ply", lambda: [_head("ply"), _ply(True), _ply(False)]),
+    "obj": Target(_mesh, ".obj", lambda: [_head("obj"), _CONCAVE]),
+    "ply": Target(_mesh, ".ply", lambda: [_head("ply"), _ply(True), _ply(False), *_mixed()]),
     "stl": Target(_mesh, ".stl", lambda: [_stl(True), _stl(False)]),
     "off": Target(_mesh, ".off", lambda: [_off()]),
     "cloud": Target(_mesh, ".npz", lambda: [_npz()]),

@@ -18,7 +18,7 @@ INPUTS = 150  # of each target
 NEEDS = {
     "torch": ("checkpoint",),
     "yaml": ("config",),
-    "trimesh": ("glb", "obj", "ply", "stl", "off", "cloud", "character"),
+    "scipy": ("glb", "obj", "ply", "stl", "off", "cloud", "character"),
     "models": ("character",),
 }
 # Targets whose seeds are not all sound files: two of the configurations are not.

@@ -164,8 +164,8 @@ def test_save_prefers_the_format_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("head.gbl", {}, r"unknown output format: got 'gbl'; expected one of: glb, obj.*did you mean 'glb'"),
-        ("head", {}, r"no output format: .*expected one of: \.glb, \.obj"),
+        ("head.gbl", {}, r"unknown output format: got 'gbl'; expected one of: glb, gltf.*did you mean 'glb'"),
+        ("head", {}, r"no output format: .*expected one of: \.glb, \.gltf, \.head"),
         ("head.glb", {"format": "stl"}, "unknown output format: got 'stl'"),
         ("head.obj", {"units": "inch"}, "unknown unit of length: got 'inch'; expected one of: m, cm"),
         ("head.obj", {"up": "x"}, "unknown up axis: got 'x'; expected one of: y, z"),

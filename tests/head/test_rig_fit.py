@@ -187,8 +187,8 @@ def test_the_eyes_of_mini_keep_their_shape(name: str) -> None:
 def test_the_joints_of_mini_lie_where_they_should() -> None:
     rig = mini_rig()
     found = dict(zip(rig.joint_names, rig.joint_positions, strict=True))
-    assert found["eye.L"] * [-1, 1, 1] == pytest.approx(found["eye.R"], abs=1e-3)
-    assert found["neck01"][1] < found["neck02"][1] < found["head"][1] < found["eye.L"][1]
+    assert found["eye_L"] * [-1, 1, 1] == pytest.approx(found["eye_R"], abs=1e-3)
+    assert found["neck01"][1] < found["neck02"][1] < found["head"][1] < found["eye_L"][1]
     assert abs(found["jaw"][0]) < 2e-3 and found["jaw"][2] < found["oris05"][2]
 
 
@@ -211,13 +211,13 @@ def test_shapes_add_up_by_their_weights() -> None:
 def test_joints_turn_what_hangs_on_them_and_their_children() -> None:
     head = rigged_ball()
     assert head.rig is not None
-    quarter = [0.0, np.pi / 2, 0.0]
+    quarter = [0.0, 90.0, 0.0]
     turn = turn_of([0, np.pi / 2, 0])
-    whole = head.posed({}, {"head": quarter})  # the cap is its child
+    whole = head.posed({}, degrees={"head": quarter})  # the cap is its child
     pivot = head.rig.joint_positions[0]
     assert whole.positions == pytest.approx((head.positions - pivot) @ turn.T + pivot, abs=1e-6)
     assert whole.normals == pytest.approx(head.normals @ turn.T, abs=1e-4)
-    part = head.posed({}, {"cap": quarter})
+    part = head.posed({}, degrees={"cap": quarter})
     cap = head.rig.skin_weights[:, 1] > 0
     assert np.array_equal(part.positions[~cap], head.positions[~cap])
     pivot = head.rig.joint_positions[1]
@@ -237,7 +237,7 @@ def test_joints_turn_what_hangs_on_them_and_their_children() -> None:
 )
 def test_bad_poses(shapes: Any, turns: Any, message: str) -> None:
     with pytest.raises(MeshInputError, match=message):
-        rigged_ball().posed(shapes, turns)
+        rigged_ball().posed(shapes, degrees=turns)
 
 
 def test_only_rigged_heads_can_be_posed() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +230,37 @@ def test_a_message_holds_no_other_message(kind, tmp_path):
     with pytest.raises(ImageError) as caught:
         load_image(path, SIZE, SIZE)
     assert str(caught.value).count("cannot use the image") == 1
+
+
+def with_exif(entries: int, data: bytes) -> bytes:
+    """Return a JPEG whose EXIF declares some entries and has these bytes of them."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", entries) + data
+    return encode(Image.fromarray(smooth(64, 64)), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        (9, b""),  # cut
+        (1, struct.pack("<HHI4s", 0x0112, 3, 1, b"\6\0\0\0")),  # without the offset of the next directory
+        (1, struct.pack("<HHII", 0x010E, 2, 99_999, 0xFFFFFFF0)),  # text past the end
+        (1, struct.pack("<HHII", 0x0112, 99, 3, 8)),  # an unknown type
+    ],
+)
+def test_pillows_warnings_stay_inside(exif, tmp_path, capfd):
+    data = with_exif(*exif)
+    (tmp_path / "a.jpg").write_bytes(data)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with Image.open(io.BytesIO(data)) as plain:
+            plain.getexif()
+        seen = [entry for entry in caught if "PIL" in entry.filename]
+        caught.clear()
+        check_image(tmp_path / "a.jpg")
+        load_image(data, 32, 32)
+        load_image(tmp_path / "a.jpg", 32, 32)
+        assert [str(entry.message) for entry in caught] == []
+        warnings.warn("of the user", stacklevel=1)  # others still come through
+        assert len(caught) == 1
+    assert capfd.readouterr().err == ""
+    assert seen or exif[0] == 1  # the first does make Pillow warn

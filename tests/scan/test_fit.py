@@ -13,9 +13,10 @@ from topos_rt.errors import Cancelled, MeshInputError, OptionError, ScanWarning
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.model.bundle import Bundle
 from topos_rt.pipeline import HeadPipeline
+from topos_rt.scan import alignment
 from topos_rt.scan.fit import Cloud, check_orientation, completed, framed, mean_head, outer_part, registered
 from topos_rt.scan.metrics import vertex_errors
-from topos_rt.scan.orientation import right_angles
+from topos_rt.scan.orientation import orientation, right_angles
 from topos_rt.scan.read import read_scan
 from topos_rt.scan.surface import Samples, Surface
 from topos_rt.support.progress import Progress
@@ -235,6 +236,34 @@ def test_upright_scans_are_not_warned_of(pipe: HeadPipeline, head: HeadMesh, out
     }
     for name, kind in kinds.items():
         assert check_orientation(Cloud(*kind), mean_outside(pipe)) == [], name
+
+
+@pytest.mark.parametrize("share", [0.35, 0.6])
+def test_faces_alone_are_told_apart_too(pipe: HeadPipeline, outside: Surface, share: float) -> None:
+    points, normals = sampled(outside)
+    front = points[:, 2] > np.quantile(points[:, 2], share)
+    samples = points[front], normals[front]
+    aim = mean_outside(pipe).sample(6000)
+    upright = orientation(Cloud(*samples).some, aim)
+    assert upright.as_it_lies < upright.turned
+    missed = 0
+    for turn in right_angles()[1:]:
+        found = orientation(Cloud(*turned(samples, turn)).some, aim)
+        missed += found.as_it_lies <= 1.07 * found.turned or not np.allclose(found.rotation, turn.T)
+    assert missed <= 2
+
+
+def test_a_search_without_hope_ends_early(outside: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, calls = outside.sample(3000), []
+    real = alignment.register
+    monkeypatch.setattr(alignment, "register", lambda *a, **k: calls.append(1) or real(*a, **k))
+    plate = target.points * [1, 1, 0.02], target.normals
+    _, whole = alignment.align(Samples(*plate), target)
+    tried = len(calls)
+    _, left = alignment.align(Samples(*plate), target, worst=0.02)
+    assert whole > 0.02 and left > 0.02 and len(calls) - tried < tried
+    moved, found = alignment.align(target, target, worst=0.12)
+    assert found < 0.05 and np.allclose(moved.rotation, np.eye(3), atol=0.1)
 
 
 @pytest.mark.parametrize("shape", ["cube", "plane"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from topos_rt.errors import BackendError, MissingExtraError, OptionError, OutputError
 from topos_rt.support.boundary import EXTRAS, ending
 
@@ -98,6 +99,8 @@ PROGRAMS = {
 @pytest.mark.parametrize("case", PROGRAMS)
 def test_a_missing_extra_is_named(case: str, tmp_path: Path) -> None:
     words, missing, extra = PROGRAMS[case]
+    if case == "export":
+        needs.module("torch")  # it would be missed first
     done = program(words, missing, tmp_path)
     assert done.returncode == 2
     line = f"error: python -m {case}: the module {missing} needs an optional dependency; fix: pip install "

@@ -22,6 +22,7 @@ from models.finished_run import HEADS, HIERARCHY, RIG, TOPOLOGY, FinishedRun
 from tests.training.synthetic import BONES, egg
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
+from topos_rt.head.rig import plain_names
 from topos_rt.model.bundle import Bundle
 from training import train_vae
 from training.finish import finished
@@ -144,7 +145,7 @@ def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> No
     flow, radius = bundle.manifest.flow, normalise(egg().sample(2000, train_vae.TRAIN_SEED))[1].mean()
     assert (flow.sigma_min, flow.guidance, flow.temperature) == (SIGMA_MIN, 0.5, 0.25)
     assert bundle.manifest.frame.radius_m == pytest.approx(float(radius), abs=5e-5)
-    assert bundle.rig is not None and bundle.rig.joint_names == BONES
+    assert bundle.rig is not None and bundle.rig.joint_names == plain_names(BONES)
     assert np.array_equal(bundle.topology.polygon_vertices, egg().topology.polygon_vertices)
     triangles = [len(egg().topology.triangles), *(len(lod.triangles) for lod in bundle.topology.lods)]
     assert len(triangles) == 3 and triangles == sorted(triangles, reverse=True)

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
-from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
+from topos_rt.cli.writing import (
+    Outputs,
+    add_preview_option,
+    check_outputs,
+    opened,
+    settled_outputs,
+    write_head,
+)
 from topos_rt.errors import FaceError, ImageError, InputError, OptionError, ToposError, one_line
 from topos_rt.faces.portrait import ALL
 from topos_rt.flow.settings import check_seed
-from topos_rt.head.topology import check_level
 from topos_rt.support.files import refuse_url
 
 if TYPE_CHECKING:
@@ -124,7 +130,7 @@ def _generate(
     """Make and write the heads. Return the exit codes of failures."""
     codes: list[int] = []
     with opened(arguments, console) as pipeline:
-        check_level(pipeline.bundle.topology, options.lod(arguments))
+        check_outputs(pipeline.bundle, arguments)
         tasks, outputs = [_Task(image) for image in images], request.outputs
         if outputs is None:
             tasks, codes = _every_face(pipeline, images, console)

@@ -164,8 +164,6 @@ def _quieten() -> None:
     # Whatever imports onnxruntime, such as `doctor`: see `topos_rt.engines.onnxruntime.library`.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     occupy_standard_streams()
-    # Users need not see Pillow's warnings about broken metadata; what matters becomes our own error.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a replaced stream need not be a TextIOWrapper
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -15,9 +15,11 @@ from topos_rt.faces.portrait import AUTO as CROP_AUTO
 from topos_rt.flow.settings import DEFAULT_PRESET, PRESETS, resolve
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.formats import EXPORTERS
-from topos_rt.formats.options import AXES, UNITS
+from topos_rt.formats.options import AXES, UNITS, ExportOptions
 from topos_rt.head.lod import LODS
+from topos_rt.head.skeleton import SKELETONS
 from topos_rt.head.texture import FORMATS, SIZES
+from topos_rt.head.visemes import GROUPS
 from topos_rt.texture.stage import DEFAULT_SIZE, KINDS, TextureChoice
 
 DEFAULT_FORMAT = "glb"
@@ -212,7 +214,7 @@ def texturing(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
-    """Add --format, --units, --up, --no-rig and --lod."""
+    """Add --format, --units, --up, --no-rig, --skeleton, --morphs, --quantize and --lod."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--format",
@@ -225,12 +227,41 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--no-rig", action="store_true", help="leave out skeleton, skin and blendshapes")
     group.add_argument(
+        "--skeleton",
+        metavar=_one_of(SKELETONS),
+        default="full",
+        help="every joint, or only those that hold vertices, below one root (default: full)",
+    )
+    group.add_argument(
+        "--morphs",
+        metavar=f"{_one_of(GROUPS)}|NAME,...",
+        default="all",
+        help="the blendshapes, by group or name; visemes are Oculus LipSync's 15 (default: all of the head)",
+    )
+    group.add_argument(
+        "--quantize",
+        action="store_true",
+        help="16-bit numbers, half the size, at most 0.01 mm off; .glb and .gltf only",
+    )
+    group.add_argument(
         "--lod",
         metavar=_one_of(map(str, LODS)),
         default="0",
         help="level of detail: "
         + ", ".join(f"{level} {share}" for level, share in LODS.items())
         + " (default: 0)",
+    )
+
+
+def exporting(arguments: argparse.Namespace) -> ExportOptions:
+    """Return the options of exported files that `add_format_options` defines. Raises OptionError."""
+    return ExportOptions(
+        units=arguments.units,
+        up=arguments.up,
+        rig=not arguments.no_rig,
+        skeleton=arguments.skeleton,
+        morphs=arguments.morphs,
+        quantize=arguments.quantize,
     )
 
 

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
-from topos_rt.cli.writing import Outputs, add_preview_option, opened, settled_outputs, write_head
+from topos_rt.cli.writing import (
+    Outputs,
+    add_preview_option,
+    check_outputs,
+    opened,
+    settled_outputs,
+    write_head,
+)
 from topos_rt.errors import ScanWarning, ToposError, choose, one_line
 from topos_rt.flow.settings import check_seed
-from topos_rt.head.topology import check_level
 from topos_rt.scan.fit import DEFAULT_PASSES, check_passes
 from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, Scan, read_scan
 from topos_rt.support.files import refuse_url
@@ -99,7 +105,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.report.update(heads=[])
     codes, scans = [], list(arguments.scans)
     with opened(arguments, console) as pipeline:
-        check_level(pipeline.bundle.topology, request.outputs.lod)
+        check_outputs(pipeline.bundle, arguments)
         for number, source in enumerate(scans):
             try:
                 console.progress(number / len(scans), f"{source}: reading")

@@ -17,13 +17,15 @@ from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import STDOUT, Item, choose_format, is_pattern, names_directory, output_paths
 from topos_rt.errors import OptionError, one_line
-from topos_rt.formats import EXPORTERS, ExportOptions, companions
+from topos_rt.formats import EXPORTERS, ExportOptions, files_of
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
-from topos_rt.head.topology import Topology
-from topos_rt.support.files import write_atomic
+from topos_rt.head.topology import Topology, check_level
+from topos_rt.head.visemes import with_morphs
+from topos_rt.support.files import write_atomic, write_files
 
 if TYPE_CHECKING:
+    from topos_rt.model.bundle import Bundle
     from topos_rt.pipeline import HeadPipeline
 
 # The input of a head, its seed, and the number of the face where all were asked for.
@@ -60,7 +62,7 @@ def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Out
     options.engines(arguments)
     if arguments.out == STDOUT and arguments.json:
         raise OptionError("--json", got="-o -: both print to standard output", fix="drop one")
-    export = ExportOptions(units=arguments.units, up=arguments.up, rig=not arguments.no_rig)
+    export = options.exporting(arguments)
     EXPORTERS[name](_triangle(), export)
     paths = output_paths(arguments.out, items, name, "-o")
     previews = []
@@ -74,6 +76,17 @@ def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Out
         dict(zip(keys, paths, strict=True)),
         dict(zip(keys, previews, strict=False)),
     )
+
+
+def check_outputs(bundle: Bundle, arguments: argparse.Namespace) -> None:
+    """Check what only the model knows, before heads are made: levels of detail and names of blendshapes.
+
+    Raises OptionError.
+    """
+    check_level(bundle.topology, options.lod(arguments))
+    export = options.exporting(arguments)
+    if bundle.rig is not None and export.rig:
+        with_morphs(bundle.rig, export.morphs)
 
 
 @contextmanager
@@ -112,21 +125,21 @@ def write_head(
     """
     path, preview = outputs.paths[key], outputs.previews.get(key)
     head = head.lod(outputs.lod)
-    beside = None if str(path) == STDOUT else path.stem
-    export = dataclasses.replace(outputs.export, beside=beside)
-    data, more = EXPORTERS[outputs.format](head, export), companions(outputs.format, head, export)
+    stdout = str(path) == STDOUT
+    if stdout:
+        files = {path: EXPORTERS[outputs.format](head, outputs.export)}
+    else:
+        files = files_of(head, outputs.format, outputs.export, path)
     picture = None
     if preview is not None:
         from topos_rt.pictures.preview import render_preview
 
         console.progress(1.0, f"drawing {preview}")
         picture = render_preview(_upright(head), beside=_seen(head, key[0]))
-    if str(path) == STDOUT:
-        console.put(data)
+    if stdout:
+        console.put(files[path])
     else:
-        for name, content in more.items():
-            write_atomic(path.with_name(name), content, parents=True)
-        write_atomic(path, data, parents=True)
+        write_files(files, parents=True)
     if preview is not None and picture is not None:
         write_atomic(preview, picture, parents=True)
     vertices, triangles = len(head.positions), len(head.triangles)
@@ -135,7 +148,8 @@ def write_head(
             **about,
             "output": str(path),
             "format": outputs.format,
-            "bytes": len(data),
+            "files": [str(file) for file in files],
+            "bytes": sum(map(len, files.values())),
             "preview": None if preview is None else str(preview),
             "lod": outputs.lod,
             "vertices": vertices,

@@ -5,12 +5,14 @@ The exporters are pure functions: only `HeadMesh.save` writes to disk.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
 from topos_rt.errors import OptionError, choose
-from topos_rt.formats.glb import write_glb
+from topos_rt.formats.glb import gltf_files, write_glb, write_gltf
+from topos_rt.formats.head_files import head_files, read_head, write_head
 from topos_rt.formats.obj import write_obj
 from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.ply import write_ply
@@ -22,8 +24,12 @@ __all__ = [
     "COMPANIONS",
     "EXPORTERS",
     "ExportOptions",
+    "files_of",
     "format_of",
+    "read_head",
     "write_glb",
+    "write_gltf",
+    "write_head",
     "write_obj",
     "write_ply",
     "write_usd",
@@ -32,11 +38,36 @@ __all__ = [
 
 EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
     "glb": write_glb,
+    "gltf": write_gltf,
+    "head": write_head,
     "obj": write_obj,
     "ply": write_ply,
     "usd": write_usd,
     "usda": write_usda,
 }
+# Formats that put a part into a file beside it: head, options and the name without suffix -> files by name.
+# What EXPORTERS makes of such a format is one file with everything in it, for standard output.
+SEVERAL_FILES: dict[str, Callable[[HeadMesh, ExportOptions, str], dict[str, bytes]]] = {
+    "gltf": gltf_files,
+    "head": head_files,
+}
+
+
+def files_of(
+    mesh: HeadMesh, format: str, options: ExportOptions, path: str | PathLike[str]
+) -> dict[Path, bytes]:
+    """Return the files that a head is saved in, what `path` names the last: path -> contents.
+
+    format: a key of EXPORTERS. Raises what the exporter raises.
+    """
+    path = Path(path)
+    options = dataclasses.replace(options, beside=path.stem)
+    if format not in SEVERAL_FILES or path.suffix.lower() != f".{format}":
+        beside = {path.with_name(name): data for name, data in companions(format, mesh, options).items()}
+        return {**beside, path: EXPORTERS[format](mesh, options)}
+    files = SEVERAL_FILES[format](mesh, options, path.stem)
+    return {path.with_name(name) if name != f"{path.stem}.{format}" else path: files[name] for name in files}
+
 
 # Format -> what it needs beside its file, as file name -> bytes; only with `ExportOptions.beside`.
 COMPANIONS: dict[str, Callable[[HeadMesh, ExportOptions], dict[str, bytes]]] = {

@@ -6,6 +6,7 @@ of ten million points costs no more memory than one of a million. Nothing is unp
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import zipfile
@@ -20,6 +21,7 @@ from topos_rt.errors import MeshInputError
 from topos_rt.formats.damage import damage_refused
 from topos_rt.formats.limits import LIMITS, Limits
 from topos_rt.formats.ply_header import LONGEST_LINE, PlyElement, PlyHeader, damaged
+from topos_rt.support.spatial_hash import keys
 
 KEPT_POINTS = 200_000
 _BLOCK = 1 << 18  # rows read at once
@@ -35,7 +37,7 @@ class CloudFile:
 
     points: np.ndarray  # [P,3] float64
     normals: np.ndarray | None  # [P,3] float64, as in the file
-    total: int  # points in the file; `points` may be a seeded subset of them
+    total: int  # points in the file; of a large one, `points` are some that do not depend on their order
 
 
 def read_npz(path: Path, what: str, limits: Limits = LIMITS) -> CloudFile:
@@ -49,51 +51,59 @@ def read_npz(path: Path, what: str, limits: Limits = LIMITS) -> CloudFile:
         if "points.npy" not in names:
             inside = ", ".join(sorted(n.removesuffix(".npy") for n in names)[:8]) or "nothing"
             raise MeshInputError(what, got=f"arrays: {inside}", expected="'points' [P,3] in it")
-        total, points = _npy_rows(archive, "points", what, None, limits)
+        total, blocks = _npy_blocks(archive, "points", what, None, limits)
+        kept = _Kept(total)
+        for start, block in blocks:
+            kept.add(start, _finite(block, start, f"{what}: points"))
+        ids, points = kept.rows()
         normals = None
         if "normals.npy" in names:
-            _, normals = _npy_rows(archive, "normals", what, total, limits)
+            _, blocks = _npy_blocks(archive, "normals", what, total, limits)
+            normals = np.zeros_like(points)
+            order = np.argsort(ids, kind="stable")
+            for start, block in blocks:
+                found = _finite(block, start, f"{what}: normals")
+                low, high = np.searchsorted(ids, [start, start + len(block)], sorter=order)
+                normals[order[low:high]] = found[ids[order[low:high]] - start]
         return CloudFile(points, normals, total)
 
 
-def _npy_rows(
+def _npy_blocks(
     archive: zipfile.ZipFile, name: str, what: str, rows: int | None, limits: Limits
-) -> tuple[int, np.ndarray]:
+) -> tuple[int, Iterator[tuple[int, np.ndarray]]]:
+    """Return the number of rows of an array [P,3], and its blocks with the number of their first row."""
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in _NPY_READERS:
             raise ValueError(f"npy version {version}")
         shape, columnwise, dtype = _NPY_READERS[version](stream)
-        if dtype.kind not in "fiu":
-            raise MeshInputError(what, got=f"'{name}' of type {dtype}", expected="numbers")
-        if len(shape) != 2 or shape[1] != 3 or (rows is not None and shape[0] != rows):
-            expected = "[P,3]" if rows is None else f"[{rows},3], one for each point"
-            raise MeshInputError(what, got=f"'{name}' of shape {list(shape)}", expected=expected)
-        count = limits.check("points", shape[0], what, "thin it out")
-        if member.file_size != stream.tell() + count * 3 * dtype.itemsize:
-            raise ValueError(f"'{name}' has {member.file_size} bytes for {count} points")
-        chosen = _chosen(count)
-        if columnwise:
-            columns = [_rows(stream, dtype, 1, count, chosen, f"{what}: {name}") for _ in range(3)]
-            return count, np.hstack(columns)
-        return count, _rows(stream, dtype, 3, count, chosen, f"{what}: {name}")
+        begin = stream.tell()
+    if dtype.kind not in "fiu":
+        raise MeshInputError(what, got=f"'{name}' of type {dtype}", expected="numbers")
+    if len(shape) != 2 or shape[1] != 3 or (rows is not None and shape[0] != rows):
+        expected = "[P,3]" if rows is None else f"[{rows},3], one for each point"
+        raise MeshInputError(what, got=f"'{name}' of shape {list(shape)}", expected=expected)
+    count = limits.check("points", shape[0], what, "thin it out")
+    if member.file_size != begin + count * 3 * dtype.itemsize:
+        raise ValueError(f"'{name}' has {member.file_size} bytes for {count} points")
+    width = 1 if columnwise else 3
+
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(archive.open(member)) for _ in range(3 // width)]
+            for column, stream in enumerate(streams):
+                stream.seek(begin + column * count * dtype.itemsize)
+            for start in range(0, count, _BLOCK):
+                size = min(_BLOCK, count - start)
+                parts = [stream.read(size * width * dtype.itemsize) for stream in streams]
+                yield start, np.hstack([np.frombuffer(part, dtype).reshape(size, width) for part in parts])
+
+    return count, blocks()
 
 
-def _rows(
-    stream: IO[bytes], dtype: np.dtype, width: int, count: int, chosen: np.ndarray, what: str
-) -> np.ndarray:
-    """Read `count` rows, all of which must be finite, and return the chosen ones."""
-    parts = []
-    for start in range(0, count, _BLOCK):
-        size = min(_BLOCK, count - start)
-        data = stream.read(size * width * dtype.itemsize)
-        block = np.frombuffer(data, dtype).reshape(size, width)
-        parts.append(_finite_part(block, start, chosen, what))
-    return np.concatenate(parts) if parts else np.zeros((0, width))
-
-
-def _finite_part(block: np.ndarray, start: int, chosen: np.ndarray, what: str) -> np.ndarray:
+def _finite(block: np.ndarray, start: int, what: str) -> np.ndarray:
+    """Return rows as float64. Raises MeshInputError where one is not finite."""
     bad = np.flatnonzero(~np.isfinite(block).all(1))
     if len(bad):
         raise MeshInputError(
@@ -102,8 +112,42 @@ def _finite_part(block: np.ndarray, start: int, chosen: np.ndarray, what: str) -
             expected="finite numbers",
             fix="drop those points",
         )
-    low, high = np.searchsorted(chosen, [start, start + len(block)])
-    return block[chosen[low:high] - start].astype(np.float64)
+    return block.astype(np.float64)
+
+
+class _Kept:
+    """The rows of a cloud that are kept: all, or of a large one those whose places have the least numbers.
+
+    Which they are, and their order, does not depend on the order in the file. Memory does not grow with it.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._all = total <= KEPT_POINTS
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # numbers, ids, rows
+        self._waiting = 0
+
+    def add(self, start: int, rows: np.ndarray) -> None:
+        """Add rows [n,3+] of the file, the first of which has the number `start`."""
+        numbers = np.zeros(0, np.uint64) if self._all else keys(rows[:, :3])
+        self._parts.append((numbers, np.arange(start, start + len(rows)), rows))
+        self._waiting += len(rows)
+        if not self._all and self._waiting > 2 * KEPT_POINTS:
+            self._least()
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids of the kept rows, and the rows."""
+        if not self._parts:
+            return np.zeros(0, np.int64), np.zeros((0, 3))
+        if not self._all:
+            self._least()
+        _, ids, rows = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        return ids, rows
+
+    def _least(self) -> None:
+        numbers, ids, rows = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        order = np.argsort(numbers, kind="stable")[:KEPT_POINTS]
+        self._parts = [(numbers[order], ids[order], rows[order])]
+        self._waiting = len(order)
 
 
 def read_ply_points(path: Path, header: PlyHeader, what: str) -> CloudFile:
@@ -119,7 +163,7 @@ def read_ply_points(path: Path, header: PlyHeader, what: str) -> CloudFile:
     if row is None or not {"x", "y", "z"} <= set(names):
         damaged(what, "vertices without x, y and z, or with lists")
     axes = ["x", "y", "z"] + (["nx", "ny", "nz"] if {"nx", "ny", "nz"} <= set(names) else [])
-    chosen, parts = _chosen(count), []
+    kept = _Kept(count)
     with path.open("rb") as file:
         file.seek(header.length)
         if header.order:
@@ -137,8 +181,8 @@ def read_ply_points(path: Path, header: PlyHeader, what: str) -> CloudFile:
             blocks = _ascii_blocks(lines, names, count, what)
         for start, block in blocks:
             table = np.stack([block[axis] for axis in axes], 1)
-            parts.append(_finite_part(table, start, chosen, what))
-    values = np.concatenate(parts) if parts else np.zeros((0, len(axes)))
+            kept.add(start, _finite(table, start, what))
+    _, values = kept.rows()
     return CloudFile(values[:, :3], values[:, 3:] if len(axes) == 6 else None, count)
 
 
@@ -174,11 +218,3 @@ def _ascii_blocks(
         except ValueError as error:
             damaged(what, f"lines that are not {len(names)} numbers ({error})")
         yield start, dict(zip(names, rows.T, strict=True))
-
-
-def _chosen(count: int) -> np.ndarray:
-    """Return the sorted ids of the points that are kept, the same for the same count."""
-    if count <= KEPT_POINTS:
-        return np.arange(count)
-    draw = np.random.Generator(np.random.Philox(0))
-    return np.sort(draw.choice(count, KEPT_POINTS, replace=False, shuffle=False))

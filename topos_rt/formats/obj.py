@@ -21,6 +21,8 @@ def write_obj(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     the shortest that give the same float32 back. The same head gives the same bytes.
     """
     options = options or ExportOptions()
+    options.refuse_rig("obj")
+    options.refuse_quantized("obj")
     axes = "+Y up, facing +Z" if options.up == "y" else "+Z up, facing -Y"
     lines = [f"# topos_rt head in {options.units}, {axes}"]
     lines += [f"# {json.dumps(name)}: {json.dumps(value)}" for name, value in mesh.metadata.items()]

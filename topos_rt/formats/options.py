@@ -1,12 +1,20 @@
-"""The units and axes of an exported file."""
+"""The options of an exported file: units, axes, and which parts of the rig it holds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from topos_rt.errors import choose
+from topos_rt.errors import OptionError, choose
+from topos_rt.head.rig import Rig
+from topos_rt.head.skeleton import SKELETONS, with_skeleton
+from topos_rt.head.visemes import checked_morphs, with_morphs
+
+if TYPE_CHECKING:
+    from topos_rt.head.mesh import HeadMesh
 
 UNITS = {"m": 1.0, "cm": 100.0}
 # Rotations of row vectors from +Y up, facing +Z. With +Z up the head faces -Y, as in Blender.
@@ -18,18 +26,63 @@ class ExportOptions:
     """The options of an exported file.
 
     units: "m" or "cm". up: "y" or "z". rig: whether to write skeleton, skin and blendshapes where the format
-    has them. beside: what the names of files beside this one begin with, such as those of a texture; without
-    it, formats that need such files leave the texture out. Raises OptionError for other units or axes.
+    has them. skeleton: a key of `topos_rt.head.skeleton.SKELETONS`. morphs: names of blendshapes, visemes and
+    groups of them, see `topos_rt.head.visemes.with_morphs`. quantize: whether numbers take 16 bits where they
+    can; in GLB and glTF alone. beside: what the names of files beside this one begin with, such as those of a
+    texture; without it, formats that need such files leave the texture out.
+
+    Raises OptionError for other values.
     """
 
     units: str = "m"
     up: str = "y"
     rig: bool = True
+    skeleton: str = "full"
+    morphs: str | Sequence[str] = "all"
+    quantize: bool = False
     beside: str | None = None
 
     def __post_init__(self) -> None:
         choose(self.units, UNITS, "unit of length")
         choose(self.up, AXES, "up axis")
+        choose(self.skeleton, SKELETONS, "skeleton")
+        object.__setattr__(self, "morphs", checked_morphs(self.morphs))
+
+    def rig_of(self, mesh: HeadMesh) -> Rig | None:
+        """Return the rig to write for a head: with the skeleton and the blendshapes that were asked for.
+
+        Raises OptionError for blendshapes that the head does not have.
+        """
+        if not self.rig or mesh.rig is None:
+            return None
+        return with_morphs(with_skeleton(mesh.rig, self.skeleton), self.morphs)
+
+    def refuse_rig(self, format: str) -> None:
+        """Raise OptionError where a part of the rig was asked for and the format has none."""
+        if self.skeleton != "full" or self.morphs != ("all",):
+            raise OptionError(
+                f"skeleton and blendshapes of a .{format}",
+                got=f"skeleton {self.skeleton}, morphs {', '.join(self.morphs)}",
+                expected="neither: the format has none of its own",
+                fix="write .glb, .gltf or .usd, or leave them out",
+            )
+
+    def refuse_placing(self, format: str) -> None:
+        """Raise OptionError where units or axes were asked for and the format has its own."""
+        if (self.units, self.up) != ("m", "y"):
+            raise OptionError(
+                f"units and axes of a .{format}",
+                got=f"units {self.units}, up {self.up}",
+                expected="units m, up y",
+                fix="leave --units and --up out, or write .obj, .ply or .usd",
+            )
+
+    def refuse_quantized(self, format: str) -> None:
+        """Raise OptionError where quantized numbers were asked for and the format has none."""
+        if self.quantize:
+            raise OptionError(
+                f"a quantized .{format}", got="quantize", expected="a .glb or .gltf", fix="leave quantize out"
+            )
 
     def place(self, positions: np.ndarray) -> np.ndarray:
         """Return positions or offsets [n,3] float32 (metres, +Y up) in the units and axes of the file."""

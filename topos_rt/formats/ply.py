@@ -23,6 +23,8 @@ def write_ply(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     gives the same bytes.
     """
     options = options or ExportOptions()
+    options.refuse_rig("ply")
+    options.refuse_quantized("ply")
     polygons = _polygons(mesh.topology)
     axes = "+Y up, facing +Z" if options.up == "y" else "+Z up, facing -Y"
     lines = ["ply", "format binary_little_endian 1.0", f"comment topos_rt head in {options.units}, {axes}"]

@@ -6,7 +6,8 @@
       /head/rest     SkelAnimation with every blendshape at 0: the place to set weights
       /head/skin     Material, a UsdPreviewSurface
 
-Names are made into identifiers ("eye.L" -> "eye_L"). Source: the UsdGeom, UsdSkel and UsdShade schemas.
+Names are made into identifiers ("jaw 1" -> "jaw_1"). The skeleton's custom data `topos_rt:humanoid` says
+which joints are those of a humanoid. Source: the UsdGeom, UsdSkel and UsdShade schemas.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from topos_rt.formats.options import UNITS, ExportOptions
 from topos_rt.formats.usd_textures import add_pictures
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
+from topos_rt.head.skeleton import humanoid_joints
 
 
 def write_usd(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
@@ -55,6 +57,8 @@ def _stage(mesh: HeadMesh, options: ExportOptions) -> Any:
         from pxr import Usd, UsdGeom, UsdSkel
     except ImportError as error:
         raise MissingExtraError.needs("writing USD", "usd") from error
+    options.refuse_quantized("usd")
+    rig = options.rig_of(mesh)
     stage = Usd.Stage.CreateInMemory("head.usda")
     UsdGeom.SetStageUpAxis(stage, options.up.upper())
     UsdGeom.SetStageMetersPerUnit(stage, 1 / UNITS[options.units])
@@ -66,9 +70,9 @@ def _stage(mesh: HeadMesh, options: ExportOptions) -> Any:
         "topos_rt:vertexOrder": "vertex i is the same point of the head in every file of this topology",
     }
     shape = _mesh(stage, mesh, options)
-    if options.rig and mesh.rig is not None:
-        _skin(stage, shape, mesh.rig, options)
-        _blendshapes(stage, shape, mesh, mesh.rig, options)
+    if rig is not None:
+        _skin(stage, shape, rig, options)
+        _blendshapes(stage, shape, mesh, rig, options)
     root.CreateExtentAttr(shape.GetExtentAttr().Get())
     _material(stage, shape)
     if mesh.texture is not None and options.beside is not None:
@@ -111,6 +115,7 @@ def _skin(stage: Any, shape: Any, rig: Rig, options: ExportOptions) -> None:
     skeleton = UsdSkel.Skeleton.Define(stage, "/head/skeleton")
     skeleton.CreateJointsAttr(paths)
     skeleton.CreateJointNamesAttr(list(rig.joint_names))
+    skeleton.GetPrim().SetCustomDataByKey("topos_rt:humanoid", humanoid_joints(rig.joint_names))
     for attribute, shifts in (
         (skeleton.CreateBindTransformsAttr(), places),
         (skeleton.CreateRestTransformsAttr(), places - start),

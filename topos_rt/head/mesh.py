@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
 from topos_rt.support.arrays import Floats, Ints
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
-from topos_rt.support.files import write_atomic
+from topos_rt.support.files import write_files
 
 _UNIT_TOLERANCE = 1e-3
 
@@ -115,24 +114,54 @@ class HeadMesh:
         return {name: np.array(values, order="C") for name, values in parts.items()}
 
     def posed(
-        self, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]] | None = None
+        self,
+        shapes: Mapping[str, float],
+        turns: None = None,
+        *,
+        degrees: Mapping[str, Sequence[float]] | None = None,
     ) -> HeadMesh:
         """Return the head with blendshapes set and joints turned, with new normals and without a rig.
 
-        shapes: name -> weight, such as {"jawOpen": 0.7}; 0 is at rest, 1 is the whole shape. turns: joint ->
-        rotation vector [3], radians about the head's axes; the joint's children follow.
+        shapes: name -> weight, such as {"jawOpen": 0.7}; 0 is at rest, 1 is the whole shape.
+        degrees: joint -> rotation vector [3], degrees about the head's axes; the joint's children follow.
+        turns: what took radians before; it is refused.
 
-        Raises MeshInputError for a head without a rig, unknown names, or numbers that are not finite.
+        Raises MeshInputError for a head without a rig, unknown names, or numbers that are not finite,
+        OptionError for `turns`.
         """
         from topos_rt.head.pose import posed_positions
 
+        if turns is not None:
+            raise OptionError(
+                "posed",
+                got="turns, which were in radians",
+                expected="degrees={joint: rotation vector}, as every angle of topos_rt is in degrees",
+                fix="posed(shapes, degrees={joint: numpy.degrees(turn)})",
+            )
         if self.rig is None:
             raise MeshInputError(
                 "pose", got="a head without rig", expected="one with a rig", fix="keep its rig"
             )
-        positions = posed_positions(self.positions, self.rig, shapes, turns or {})
+        positions = posed_positions(self.positions, self.rig, shapes, degrees or {})
         normals = vertex_normals(positions, self.triangles)
         return dataclasses.replace(self, positions=positions, normals=normals, rig=None, expression={})
+
+    def with_rig(self, *, skeleton: str = "full", morphs: str | Sequence[str] = "all") -> HeadMesh:
+        """Return the head with the rig that `save` writes with these arguments, so that it can be posed.
+
+        head.with_rig(morphs="visemes").posed({"viseme_aa": 1.0}) says "ah".
+
+        Raises MeshInputError for a head without a rig, OptionError for unknown names.
+        """
+        from topos_rt.head.skeleton import with_skeleton
+        from topos_rt.head.visemes import with_morphs
+
+        if self.rig is None:
+            raise MeshInputError(
+                "rig", got="a head without rig", expected="one with a rig", fix="keep its rig"
+            )
+        rig = with_morphs(with_skeleton(self.rig, skeleton), morphs)
+        return dataclasses.replace(self, rig=rig)
 
     def lod(self, level: int) -> HeadMesh:
         """Return the head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
@@ -170,24 +199,36 @@ class HeadMesh:
         units: str = "m",
         up: str = "y",
         rig: bool = True,
+        skeleton: str = "full",
+        morphs: str | Sequence[str] = "all",
+        quantize: bool = False,
     ) -> None:
         """Write the head to a file, whole or not at all. A texture's pictures lie beside an OBJ or USD file.
 
-        path: its suffix names the format unless `format` does ("glb", "obj", "ply", "usd", "usda").
-        units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). GLB takes only "m" and "y", as glTF does.
-        rig: False leaves skeleton, skin and blendshapes out of the formats that have them (GLB, USD).
+        path: its suffix names the format unless `format` does ("glb", "gltf", "head", "obj", "ply", "usd",
+        "usda"). A .gltf has its numbers in a .bin beside it, and a .head what it shares with other heads in a
+        .base; `load` reads it.
+        units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). glTF takes only "m" and "y".
+        rig: False leaves skeleton, skin and blendshapes out of the formats that have them (glTF, USD).
+        skeleton: "full", or "compact" for the joints that hold vertices alone, below one root.
+        morphs: the blendshapes: "all" of the head, "arkit", "visemes", "none", or names, in a sequence or
+        with commas between.
+        quantize: store 16-bit numbers where they fit (KHR_mesh_quantization; glTF alone).
 
         Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
         that is not installed, OutputError when the file cannot be written.
         """
-        from topos_rt.formats import EXPORTERS, ExportOptions, companions, format_of
+        from topos_rt.formats import ExportOptions, files_of, format_of
 
-        name = format_of(path, format)
-        options = ExportOptions(units=units, up=up, rig=rig, beside=Path(path).stem)
-        data, beside = EXPORTERS[name](self, options), companions(name, self, options)
-        for file, content in beside.items():
-            write_atomic(Path(path).with_name(file), content)
-        write_atomic(path, data)
+        options = ExportOptions(units, up, rig, skeleton, morphs, quantize)
+        write_files(files_of(self, format_of(path, format), options, path))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> HeadMesh:
+        """Read a .head file, see `topos_rt.formats.head_files.read_head`. Raises MeshInputError."""
+        from topos_rt.formats import read_head
+
+        return read_head(path)
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

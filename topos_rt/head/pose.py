@@ -11,7 +11,7 @@ from topos_rt.head.rig import Rig
 
 
 def posed_positions(
-    rest: np.ndarray, rig: Rig, shapes: Mapping[str, float], turns: Mapping[str, Sequence[float]]
+    rest: np.ndarray, rig: Rig, shapes: Mapping[str, float], degrees: Mapping[str, Sequence[float]]
 ) -> np.ndarray:
     """Return the vertices of a posed head, [V,3] float64, metres.
 
@@ -23,16 +23,16 @@ def posed_positions(
         if not np.isfinite(weight):
             raise MeshInputError(f"the weight of {name}", got=weight, expected="a finite number")
         positions += rig.shape(name) * float(weight)
-    if turns:
-        matrices = _joint_matrices(rig, turns)[rig.skin_joints]  # [V,4,3,4]
+    if degrees:
+        matrices = _joint_matrices(rig, degrees)[rig.skin_joints]  # [V,4,3,4]
         matrix = np.einsum("vk,vkij->vij", rig.skin_weights.astype(np.float64), matrices)
         positions = np.einsum("vij,vj->vi", matrix[:, :, :3], positions) + matrix[:, :, 3]
     return positions
 
 
-def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarray:
+def _joint_matrices(rig: Rig, degrees: Mapping[str, Sequence[float]]) -> np.ndarray:
     """Return the transforms of the joints from rest to pose, [J,3,4], in the head's axes."""
-    unknown = set(turns) - set(rig.joint_names)
+    unknown = set(degrees) - set(rig.joint_names)
     if unknown:
         name = min(unknown, key=str)
         raise MeshInputError(
@@ -44,7 +44,10 @@ def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarra
     matrices = np.zeros((len(rig.joint_names), 4, 4))
     for joint, (name, parent) in enumerate(zip(rig.joint_names, rig.joint_parents, strict=True)):
         own = np.eye(4)
-        own[:3, :3] = rotation_of(np.asarray(turns.get(name, (0, 0, 0)), np.float64))
+        turn = np.asarray(degrees.get(name, (0, 0, 0)), np.float64)
+        if turn.shape != (3,) or not np.isfinite(turn).all():
+            raise MeshInputError("the turn of a joint", got=turn.tolist(), expected="three finite degrees")
+        own[:3, :3] = rotation_of(np.radians(turn))
         pivot = rig.joint_positions[joint].astype(np.float64)
         own[:3, 3] = pivot - own[:3, :3] @ pivot
         matrices[joint] = own if parent < 0 else matrices[parent] @ own
@@ -52,9 +55,7 @@ def _joint_matrices(rig: Rig, turns: Mapping[str, Sequence[float]]) -> np.ndarra
 
 
 def rotation_of(vector: np.ndarray) -> np.ndarray:
-    """Return the matrix [3,3] of a rotation vector [3], radians (Rodrigues). Raises MeshInputError."""
-    if vector.shape != (3,) or not np.isfinite(vector).all():
-        raise MeshInputError("the turn of a joint", got=vector.tolist(), expected="three finite radians")
+    """Return the matrix [3,3] of a rotation vector [3], radians (Rodrigues)."""
     angle = float(np.linalg.norm(vector))
     x, y, z = vector / angle if angle else vector
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

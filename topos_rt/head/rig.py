@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +41,7 @@ _BINDING_ARRAYS: dict[str, type[np.generic]] = {
     "contact_offsets": np.int32,
     "parts": np.uint8,
 }
+_UNPLAIN = re.compile(r"[\s.:/\\\[\]]")
 _BINDING = "binding."  # prefix of the names of a binding's arrays in a file
 
 
@@ -106,7 +110,11 @@ class Rig:
     `a, b = shape_offsets[s : s + 2]`. Names are ARKit's ("jawOpen", "eyeBlinkLeft") where they mean the same.
 
     The rig of a bundle is made for the head of its `binding`. The rig of a `HeadMesh` has been fitted to that
-    head and has no binding. A rig without a binding cannot be fitted and is used unchanged.
+    head and has no binding, but knows its `source`. A rig without a binding cannot be fitted and is used
+    unchanged.
+
+    Joints get names without the characters that other programs take out: "eye.L" becomes "eye_L", see
+    `plain_names`.
 
     Raises MeshInputError where the parts do not fit together.
     """
@@ -121,11 +129,12 @@ class Rig:
     shape_delta: Floats  # [K,3] float32, metres
     shape_offsets: Ints  # [S+1] int32, from 0 to K
     binding: Binding | None = None
+    source: Rig | None = None  # the bundle's rig that this one was fitted from
 
     def __post_init__(self) -> None:
         for name, dtype in _ARRAYS.items():
             object.__setattr__(self, name, frozen(getattr(self, name), dtype, f"rig {name}"))
-        object.__setattr__(self, "joint_names", tuple(self.joint_names))
+        object.__setattr__(self, "joint_names", plain_names(self.joint_names))
         object.__setattr__(self, "shape_names", tuple(self.shape_names))
         self._check_skeleton()
         self._check_shapes()
@@ -160,12 +169,19 @@ class Rig:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (atomically)."""
-        names = {"joints": self.joint_names, "shapes": self.shape_names}
+        # One metadata entry: safetensors does not keep the order of several, and bytes must be reproducible.
+        write_tensors(path, self.to_tensors(), {"names": json.dumps(self.names())})
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Return the arrays of a file, by name."""
         tensors = {name: getattr(self, name) for name in _ARRAYS}
         if self.binding is not None:
             tensors |= {_BINDING + name: getattr(self.binding, name) for name in _BINDING_ARRAYS}
-        # One metadata entry: safetensors does not keep the order of several, and bytes must be reproducible.
-        write_tensors(path, tensors, {"names": json.dumps(names)})
+        return tensors
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Return the names of joints and blendshapes, as a file has them in JSON."""
+        return {"joints": self.joint_names, "shapes": self.shape_names}
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Rig:
@@ -175,16 +191,25 @@ class Rig:
         not fit together.
         """
         tensors, metadata = read_tensors(path)
+        return cls.from_tensors(tensors, metadata.get("names", ""), f"rig file {Path(path).name}")
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], names_json: str, what: str) -> Rig:
+        """Return the rig that `to_tensors` and `names`, as JSON, describe.
+
+        Raises BundleError for anything else, MeshInputError for parts that do not fit together.
+        """
         try:
-            names = _read_names(metadata["names"])
+            names = _read_names(names_json)
             arrays = {name: tensors[name] for name in _ARRAYS}
             binding = None
             if any(name.startswith(_BINDING) for name in tensors):
                 binding = Binding(**{name: tensors[_BINDING + name] for name in _BINDING_ARRAYS})
-            return cls(joint_names=names["joints"], shape_names=names["shapes"], binding=binding, **arrays)
+            parts: dict[str, Any] = {"binding": binding, **arrays}
+            return cls(joint_names=names["joints"], shape_names=names["shapes"], **parts)
         except (KeyError, TypeError) as error:
             raise BundleError(
-                f"rig file {Path(path).name}",
+                what,
                 got=f"no valid {error}",
                 expected="a file written by Rig.save",
                 fix="export the bundle again",
@@ -226,6 +251,24 @@ class Rig:
         require_shape(binding.template, (self.num_vertices, 3), "rig template")
         require_shape(binding.joint_offsets, (len(self.joint_names) + 1,), "rig joint_offsets")
         require_shape(binding.contact_offsets, (len(self.shape_names) + 1,), "rig contact_offsets")
+
+
+def plain_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names without dots, colons, slashes, brackets and spaces, each of which becomes "_".
+
+    Those have a meaning in three.js, USD or Unity, which take them out or replace them. Names that would
+    become the same get a number: "eye.L" and "eye_L" become "eye_L_2" and "eye_L".
+    """
+    given = list(names)
+    taken, found = {name for name in given if isinstance(name, str)}, []
+    for name in given:
+        plain = base = _UNPLAIN.sub("_", name) if isinstance(name, str) else name
+        number = 2
+        while plain != name and plain in taken:
+            plain, number = f"{base}_{number}", number + 1
+        taken.add(plain)
+        found.append(plain)
+    return tuple(found)
 
 
 def _read_names(text: str) -> dict[str, tuple[str, ...]]:
@@ -275,4 +318,5 @@ def reduced_rig(rig: Rig, vertices: np.ndarray) -> Rig:
         shape_delta=rig.shape_delta[kept],
         shape_offsets=before[rig.shape_offsets].astype(np.int32),
         binding=None,
+        source=None,
     )

@@ -59,7 +59,7 @@ def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
     for meeting in ready.meetings:
         delta[meeting.entries] += meeting.missing(head, at_vertices, delta[meeting.entries])
     joints = binding.joints(head) + centre
-    return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None)
+    return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None, source=rig)
 
 
 class _Warp:

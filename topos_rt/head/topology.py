@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -169,7 +170,11 @@ class Topology:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (atomically)."""
-        tensors = (
+        write_tensors(path, self.to_tensors(), {"num_vertices": str(self.num_vertices)})
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Return the arrays of a file, by name."""
+        return (
             {
                 "polygon_sizes": self.polygon_sizes,
                 "polygon_vertices": self.polygon_vertices,
@@ -179,7 +184,6 @@ class Topology:
             | {f"region.{name}": ids for name, ids in self.regions.items()}
             | lods_to_tensors(self.lods)
         )
-        write_tensors(path, tensors, {"num_vertices": str(self.num_vertices)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Topology:
@@ -188,6 +192,16 @@ class Topology:
         Raises BundleError for a file that cannot be read, MeshInputError for one that holds something else.
         """
         tensors, metadata = read_tensors(path)
+        return cls.from_tensors(tensors, metadata, f"topology file {Path(path).name}")
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, np.ndarray], metadata: Mapping[str, Any], what: str) -> Topology:
+        """Return the topology that `to_tensors` gave arrays of.
+
+        metadata: at "num_vertices" their number, or its digits. what: the file, for messages.
+
+        Raises MeshInputError for anything else.
+        """
         try:
             count = int(metadata["num_vertices"])
             if not 0 < count <= MAX_VERTICES:
@@ -201,9 +215,9 @@ class Topology:
                 {name.removeprefix("region."): ids for name, ids in tensors.items() if name[:3] != "lod"},
                 lods_from_tensors({name: ids for name, ids in tensors.items() if name[:3] == "lod"}),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise MeshInputError(
-                f"topology file {Path(path).name}",
+                what,
                 got=f"no valid {error}",
                 expected="a file written by Topology.save",
                 fix="export the bundle again",

@@ -12,6 +12,7 @@ import io
 import os
 import stat
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,10 +96,11 @@ def upright_picture(source: ImageSource) -> Image.Image:
     name = describe(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
-    if isinstance(source, Image.Image):
-        return _decode(source, name)
-    with _open_file(source, name) as file, _open_image(file, name) as opened:
-        return _decode(opened, name)
+    with _quiet():
+        if isinstance(source, Image.Image):
+            return _decode(source, name)
+        with _open_file(source, name) as file, _open_image(file, name) as opened:
+            return _decode(opened, name)
 
 
 def check_image(path: str | os.PathLike[str]) -> None:
@@ -107,7 +109,7 @@ def check_image(path: str | os.PathLike[str]) -> None:
     Damage after the header goes unnoticed. Raises ImageError as `load_image` does.
     """
     name = describe(path)
-    with _open_file(path, name) as file, _open_image(file, name) as opened:
+    with _quiet(), _open_file(path, name) as file, _open_image(file, name) as opened:
         _check_header(opened, name)
 
 
@@ -120,6 +122,18 @@ def describe(source: object) -> str:
     if isinstance(source, np.ndarray):
         return "(array)"
     return "(bytes)" if isinstance(source, bytes | bytearray | memoryview) else f"({type(source).__name__})"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings about broken metadata from the user: what matters becomes our own error.
+
+    Filters belong to the process before Python 3.14. At worst, threads that leave in another order than they
+    came leave this one filter behind, which hides nothing but Pillow's.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 @contextlib.contextmanager
@@ -205,6 +219,8 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     _check_header(image, name)
     try:
         image.load()
+        if image.mode in ("P", "PA") and image.palette is None:
+            raise _damaged(name, ValueError("no palette"))  # old releases of Pillow find out later, and badly
         turn, form, profile = _UPRIGHT.get(orientation(image)), image.format, image.info.get("icc_profile")
         image = _to_eight_bits(image, name, profile)
         if form == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():

@@ -17,6 +17,9 @@ from topos_rt.support.similarity import Similarity, fit_similarity
 
 ORIENTATIONS = 576  # tried at first; a test bounds how far any rotation is from the nearest of them
 _FINALISTS = ((48, 160, 6), (8, 500, 10), (3, 1500, 25))  # candidates, points, iterations of each round
+# By how much the rounds from each one on lower the residual at most. On 48 scans of heads (whole, cut and of
+# the face alone, turned at random) it was 0.10, 0.06 and 0.02.
+_GAINS = (0.16, 0.1, 0.06)
 _FIRST_POINTS = 120
 _KEPT = 0.8  # share of the pairs that trimming keeps
 _FACING = 0.3  # least cosine between the normals of a pair
@@ -74,12 +77,14 @@ def register(
     return moved, _left(placed, moved.scale * _radius(source.points), target)
 
 
-def residual(source: Samples, target: Target, moved: Similarity) -> float:
+def residual(source: Samples, target: Target, moved: Similarity, *, back: bool = True) -> float:
     """Return how badly the moved source fits the target, as a share of the source's radius.
 
     It is the mean, over both directions, of the trimmed distances between nearest points and their normals.
+
+    back: False takes only the way from the source to the target, of which parts may be missing in the source.
     """
-    return _left(_placed(source, moved), moved.scale * _radius(source.points), target)
+    return _left(_placed(source, moved), moved.scale * _radius(source.points), target, back)
 
 
 def _placed(source: Samples, moved: Similarity) -> Samples:
@@ -87,12 +92,11 @@ def _placed(source: Samples, moved: Similarity) -> Samples:
     return Samples(*moved.both(source.points, source.normals))
 
 
-def _left(placed: Samples, scale: float, target: Target) -> float:
+def _left(placed: Samples, scale: float, target: Target, back: bool = True) -> float:
     assert placed.normals is not None
-    ways = (
-        (placed.points, placed.normals, target.tree, target.normals),
-        (target.points, target.normals, kd_tree(placed.points), placed.normals),
-    )
+    ways = [(placed.points, placed.normals, target.tree, target.normals)]
+    if back:
+        ways.append((target.points, target.normals, kd_tree(placed.points), placed.normals))
     parts = []
     for queries, own, tree, others in ways:
         distance, ids = tree.query(queries)
@@ -102,11 +106,14 @@ def _left(placed: Samples, scale: float, target: Target) -> float:
     return float(np.mean(parts))
 
 
-def align(source: Samples, target: Samples, seed: int = 0) -> tuple[Similarity, float]:
+def align(source: Samples, target: Samples, seed: int = 0, worst: float = np.inf) -> tuple[Similarity, float]:
     """Return the similarity that lays `source` over `target`, whatever their orientation, and its `residual`.
 
     Evenly spread rotations are tried with few points; the best are refined by ICP with more and more points.
     Both heads need normals. The same input and seed give the same result.
+
+    worst: the largest residual of any use. Where no refinement will reach it, the search ends with what it
+    has, whose residual is larger.
     """
     draw = np.random.Generator(np.random.Philox(seed))
     middles = [np.median(samples.points, axis=0) for samples in (source, target)]
@@ -117,13 +124,15 @@ def align(source: Samples, target: Samples, seed: int = 0) -> tuple[Similarity, 
         candidates.append(Similarity(scale, rotation, middles[1] - scale * rotation @ middles[0]))
     few, aim = _some(source, _FIRST_POINTS, draw), Target(_some(target, 3 * _FIRST_POINTS, draw))
     ranked = sorted(((residual(few, aim, c), i) for i, c in enumerate(candidates)))
-    best = [candidates[i] for _, i in ranked]
-    for count, points, iterations in _FINALISTS:
+    best, left = [candidates[i] for _, i in ranked], ranked[0][0]
+    for (count, points, iterations), gain in zip(_FINALISTS, _GAINS, strict=True):
+        if left > worst + gain:
+            return best[0], left
         few, aim = _some(source, points, draw), Target(_some(target, 3 * points, draw))
         found = [register(few, aim, start, iterations=iterations) for start in best[:count]]
         found.sort(key=lambda pair: pair[1])
-        best = [similarity for similarity, _ in found]
-    return found[0]
+        best, left = [similarity for similarity, _ in found], found[0][1]
+    return best[0], left
 
 
 def even_rotations(count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topos_rt.errors import MeshInputError, MissingExtraError
-from topos_rt.scan.spatial_hash import boxed_by, hashes, mixed, ranks, unit
+from topos_rt.support.spatial_hash import boxed_by, hashes, mixed, ranks, unit
 
 NEIGHBOURS = 16  # points from which a normal is estimated
 _FIRST, _MOST = 8, 512  # pieces of triangles examined for one point: at first, and at most

@@ -13,11 +13,14 @@ _FARTHEST = 1e6
 
 
 def frozen(values: Any, dtype: type[np.generic], what: str) -> np.ndarray:
-    """Return a read-only contiguous copy of type `dtype`.
+    """Return a read-only contiguous copy of type `dtype`, or the array itself if it is all that already.
 
     Raises MeshInputError where that type cannot hold the values.
     """
     array = np.asarray(values)
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.owndata and not flags.writeable:
+        return array  # heads share what is the same for all of them, in memory and in pickles
     floating = np.issubdtype(dtype, np.floating)
     if array.dtype.kind not in ("fiu" if floating else "iu") and array.size:
         expected = np.dtype(dtype).name

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,26 @@ def write_atomic(
         _write(target, data, mode)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def write_files(files: Mapping[Path, bytes], *, parents: bool = False) -> None:
+    """Write files that belong together, in their order: the last one refers to the others.
+
+    One of the others that is there already with the same bytes is left alone. Raises what `write_atomic`
+    raises.
+    """
+    *others, last = files
+    for path in others:
+        if not _holds(path, files[path]):
+            write_atomic(path, files[path], parents=parents)
+    write_atomic(last, files[last], parents=parents)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False  # writing it says what is wrong
 
 
 def refuse_url(source: str, what: str) -> None:

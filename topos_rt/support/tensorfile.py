@@ -20,10 +20,20 @@ def write_tensors(
     path: str | PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
     """Write arrays and string metadata atomically."""
+    write_atomic(path, tensor_bytes(tensors, metadata))
+
+
+def tensor_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return the contents of a safetensors file.
+
+    They are the same for the same arrays if there is one entry of metadata: safetensors keeps no order.
+    """
     from safetensors.numpy import save
 
-    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    write_atomic(path, save(contiguous, dict(metadata)))
+    data: bytes = save(
+        {name: np.asarray(array, order="C") for name, array in tensors.items()}, dict(metadata)
+    )
+    return data
 
 
 def read_tensors(path: str | PathLike[str], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, str]]:

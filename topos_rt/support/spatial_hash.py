@@ -65,3 +65,20 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
 def unit(numbers: np.ndarray) -> np.ndarray:
     """Return hashes [n] uint64 as numbers [n] float64 in 0 to 1, 1 excluded."""
     return (numbers >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def keys(points: np.ndarray) -> np.ndarray:
+    """Return a random number [n] uint64 for each point [n,3], without knowing the others.
+
+    Points that differ in the sixth digit have nearly the same number, unless their cells differ. Cells are a
+    4,096th of a coordinate wide, so coordinates in another unit have other numbers.
+    """
+    exact = np.ascontiguousarray(points, np.float64) + 0.0  # -0 becomes 0
+    bits = exact.astype(np.float32).view(np.uint32).astype(np.uint64)
+    cells = (bits + np.uint64(1 << 10)) >> np.uint64(11)
+    coarse, fine = np.zeros((2, len(exact)), np.uint64)
+    for axis in range(3):
+        coarse = mixed(coarse ^ cells[:, axis])
+        fine = mixed(fine ^ exact.view(np.uint64)[:, axis])
+    low = np.uint64(32)
+    return np.asarray((coarse >> low << low) | (fine >> low))

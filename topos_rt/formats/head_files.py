@@ -1,0 +1,200 @@
+"""Many heads of one topology: what they share once, in a .base file, and 64 kB for each, in .head files.
+
+Both are safetensors files. NAME.base has the topology and the model's rig, and is named after the hash of its
+contents. A .head has `positions` [V,3] float32, metres; `normals` [V,2] int8, in octahedral form (Cigolle et
+al. 2014); and, in the one entry "head" of its metadata, JSON: the name of its base, the metadata and the
+expression. The rig of a head is fitted again when it is read. docs/rig.md has the layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topos_rt.errors import BundleError, MeshInputError
+from topos_rt.formats.options import ExportOptions
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.rig import Rig
+from topos_rt.head.rig_fit import fit_rig
+from topos_rt.head.topology import Topology
+from topos_rt.support.tensorfile import read_tensors, tensor_bytes
+
+_TOPOLOGY, _RIG = "topology.", "rig."
+_VERSION = 1
+_EXPECTED = "a .head file that HeadMesh.save wrote, with its .base beside it"
+
+
+def write_head(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
+    """Return one file of a head with what it would share with others. Raises what `head_files` raises."""
+    own, shared, about = _parts(mesh, options or ExportOptions())
+    return tensor_bytes(own | shared, {"head": _json(about)})
+
+
+def head_files(mesh: HeadMesh, options: ExportOptions, stem: str) -> dict[str, bytes]:
+    """Return the files HASH.base and STEM.head.
+
+    Raises OptionError for units, axes and a skeleton or blendshapes of one's own, since the head is stored as
+    it is; all of these can be chosen once it is read.
+    """
+    own, shared, about = _parts(mesh, options)
+    base = tensor_bytes(shared, {"base": _json({"version": _VERSION, **about.pop("base")})})
+    name = f"{hashlib.sha256(base).hexdigest()[:16]}.base"
+    return {name: base, f"{stem}.head": tensor_bytes(own, {"head": _json(about | {"base": name})})}
+
+
+def read_head(path: str | PathLike[str]) -> HeadMesh:
+    """Read what `HeadMesh.save` wrote into a .head file; the .base lies beside it.
+
+    Positions, metadata and rig are those that were saved; normals are off by a degree at most. Heads of
+    one base share their topology and skin in memory.
+
+    Raises MeshInputError for a file that cannot be read, or that lacks its base.
+    """
+    path = Path(path)
+    what = f"cannot read {path.name}"
+    tensors, about = _read(path, "head", what)
+    try:
+        if isinstance(about["base"], str):
+            name = about["base"]
+            if Path(name).name != name or Path(name).suffix != ".base":
+                raise ValueError(f"base {name[:40]!r}")
+            topology, rig = _base(path.with_name(name), what)
+        else:
+            topology, rig = _shared(tensors, about["base"], what)
+        positions, packed = tensors["positions"], tensors["normals"]
+        if packed.dtype != np.int8 or packed.shape != (len(positions), 2):
+            raise ValueError(f"normals of shape {list(packed.shape)}")
+        head = HeadMesh(
+            positions,
+            from_octahedron(packed),
+            topology,
+            rig if rig is None or rig.binding is None else fit_rig(rig, positions),
+            about["metadata"],
+            expression=about["expression"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, MeshInputError):
+            raise
+        raise MeshInputError(what, got=f"no valid {error}", expected=_EXPECTED) from error
+    return head
+
+
+def _parts(
+    mesh: HeadMesh, options: ExportOptions
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays of a head, those it shares with others, and what the JSON says of both."""
+    options.refuse_rig("head")
+    options.refuse_quantized("head")
+    options.refuse_placing("head")
+    rig = _model_rig(mesh) if options.rig else None
+    shared = {_TOPOLOGY + name: array for name, array in mesh.topology.to_tensors().items()}
+    if rig is not None:
+        shared |= {_RIG + name: array for name, array in rig.to_tensors().items()}
+    about = {
+        "version": _VERSION,
+        "base": {"num_vertices": mesh.topology.num_vertices, "rig": rig and json.dumps(rig.names())},
+        "metadata": dict(mesh.metadata),
+        "expression": dict(mesh.expression),
+    }
+    return {"positions": mesh.positions, "normals": to_octahedron(mesh.normals)}, shared, about
+
+
+def _model_rig(mesh: HeadMesh) -> Rig | None:
+    """Return the rig from which a head's own can be had again: the model's or, failing that, its own."""
+    rig = mesh.rig
+    if rig is None or rig.source is None:
+        return rig
+    again = fit_rig(rig.source, mesh.positions)
+    same = all(np.array_equal(array, rig.to_tensors()[name]) for name, array in again.to_tensors().items())
+    return rig.source if same and again.names() == rig.names() else rig
+
+
+@lru_cache(maxsize=4)
+def _base_of(path: str, _size: int, _changed: int) -> tuple[Topology, Rig | None]:
+    what = f"cannot read {Path(path).name}"
+    data = Path(path).read_bytes()
+    if not Path(path).name.startswith(hashlib.sha256(data).hexdigest()[:16]):
+        raise MeshInputError(what, got="contents that have changed", expected=_EXPECTED, fix="copy it again")
+    tensors, about = _read(Path(path), "base", what)
+    return _shared(tensors, about, what)
+
+
+def _base(path: Path, what: str) -> tuple[Topology, Rig | None]:
+    """Return what a .base file holds; the last ones that were read are kept."""
+    try:
+        status = path.stat()
+        return _base_of(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise MeshInputError(
+            what,
+            got=f"no {path.name} beside it ({error.strerror})",
+            expected=_EXPECTED,
+            fix="copy the .base file too",
+        ) from error
+
+
+def _shared(tensors: dict[str, np.ndarray], about: Any, what: str) -> tuple[Topology, Rig | None]:
+    def part(prefix: str) -> dict[str, np.ndarray]:
+        return {
+            name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)
+        }
+
+    topology = Topology.from_tensors(part(_TOPOLOGY), about, what)
+    if about["rig"] is None:
+        return topology, None
+    try:
+        return topology, Rig.from_tensors(part(_RIG), about["rig"], what)
+    except BundleError as error:
+        raise MeshInputError(what, got=error.got, expected=_EXPECTED) from error
+
+
+def _read(path: Path, key: str, what: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays of a file and the JSON at one key of its metadata."""
+    try:
+        tensors, metadata = read_tensors(path)
+    except BundleError as error:
+        raise MeshInputError(what, got=error.got, expected=_EXPECTED) from error
+    try:
+        about = json.loads(metadata.get(key, "null"))
+    except (ValueError, RecursionError) as error:
+        raise MeshInputError(what, got="metadata that is no JSON", expected=_EXPECTED) from error
+    if not isinstance(about, dict) or about.get("version") != _VERSION:
+        found = about.get("version") if isinstance(about, dict) else None
+        raise MeshInputError(
+            what, got=f"version {str(found)[:20]}", expected=f"version {_VERSION} of {_EXPECTED}"
+        )
+    return tensors, about
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def to_octahedron(vectors: np.ndarray) -> np.ndarray:
+    """Return unit vectors [n,3] as points of an unfolded octahedron [n,2], int8 in -127..127."""
+    # Points of the rim stand for the same vector in pairs: the second turn settles which is taken.
+    return _unfolded(from_octahedron(_unfolded(vectors)))
+
+
+def _unfolded(vectors: np.ndarray) -> np.ndarray:
+    values = vectors.astype(np.float64)
+    x, y, z = (values / np.abs(values).sum(1, keepdims=True)).T
+    flat = np.stack([x, y], 1)
+    folded = (1 - np.abs(flat[:, ::-1])) * np.where(flat < 0, -1.0, 1.0)
+    return np.rint(np.where(z[:, None] < 0, folded, flat) * 127).astype(np.int8)
+
+
+def from_octahedron(packed: np.ndarray) -> np.ndarray:
+    """Return the unit vectors [n,3] float64 that `to_octahedron` packed."""
+    flat = np.clip(packed.astype(np.float64) / 127, -1, 1)
+    z = 1 - np.abs(flat).sum(1)
+    folded = (1 - np.abs(flat[:, ::-1])) * np.where(flat < 0, -1.0, 1.0)
+    vectors = np.concatenate([np.where(z[:, None] < 0, folded, flat), z[:, None]], 1)
+    lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
