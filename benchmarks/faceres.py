@@ -94,7 +94,7 @@ def _operation(node: dict[str, Any], inputs: list[torch.Tensor]) -> torch.Tensor
         return inputs[0].reshape(len(inputs[0]), -1) @ inputs[1] + inputs[2]
     if kind == "Mean":
         return inputs[0].mean((1, 2))
-    plain = {
+    plain: dict[str, Any] = {
         "Add": torch.add, "Mul": torch.mul, "Maximum": torch.maximum, "Minimum": torch.minimum,
         "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Softmax": lambda x: torch.softmax(x, -1),
     }  # fmt: skip

@@ -41,8 +41,8 @@ def _identity() -> str:
 def _spectacles() -> str:
     found = read(RESULT)["spectacles"]
     return (
-        f"Of {found['with']} held-out rendered faces with spectacles {found['recall']:.0%} are noticed,"
-        f" and of {found['without']} without {found['false_alarms']:.1%} are taken for such (area under the curve"
+        f"Of {found['with']} held-out rendered faces with spectacles {found['recall']:.0%} are noticed, and"
+        f" of {found['without']} without {found['false_alarms']:.1%} are taken for such (area under the curve"
         f" {found['auc']:.3f})."
     )
 
