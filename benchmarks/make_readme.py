@@ -38,6 +38,8 @@ SCRIPTS = {
     "python -m benchmarks.bench_tracker": "the face tracker on synthetic videos, and its frame times",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, by kind of scan",
     "python -m benchmarks.bench_lods": "levels of detail against the full head",
+    "python -m benchmarks.bench_outputs": "the files of one head: their sizes, and by how much they are off",
+    "python -m benchmarks.bench_files": "what becomes of the files of bug reports, before and now",
     "python -m benchmarks.soak": "thousands of heads: what memory, descriptors and bytes do (`make soak`)",
     "python -m benchmarks.bench_write": "what it costs that a file survives a power loss",
 }

@@ -35,7 +35,9 @@ def kill_one(name: str, directory: Path, after: float, number: signal.Signals = 
     words = [sys.executable, "-m", "tests.faults.scenarios", name, str(directory)]
     environment = os.environ | {"TOPOS_RT_CACHE_KEY": str(directory / "key")}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **streams) as process:  # type: ignore[call-overload]
+    # A shell's background jobs ignore SIGINT, and so would everything that they start.
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **streams, **heed) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "begun\n", process.stderr.read()
         time.sleep(after)
         process.send_signal(number)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.sample_pictures import RGB, SIZE, encode, pixels, smooth
-from topos_rt.pictures.image import MIN_SIDE
+from topos_rt.pictures.image import MIN_SIDE, upright_picture
 
 EXIF_ORIENTATION = 0x0112
 
@@ -171,6 +171,15 @@ def test_exif_orientation_is_undone(orientation, file_format):
     )
     data = encode(Image.fromarray(np.ascontiguousarray(store(upright))), file_format, exif=exif, **options)
     assert np.abs(pixels(data) - pixels(upright)).mean() <= (0.005 if file_format == "JPEG" else 0)
+
+
+def test_what_is_upright_is_not_turned_again():
+    """Stages pass the upright picture on as a Pillow image, whose metadata must not turn it once more."""
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    once = upright_picture(encode(RGB, "JPEG", exif=exif))
+    assert np.array_equal(np.asarray(upright_picture(once)), np.asarray(once))
+    assert once.info == {}
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

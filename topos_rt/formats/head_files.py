@@ -111,8 +111,9 @@ def _model_rig(mesh: HeadMesh) -> Rig | None:
     if rig is None or rig.source is None:
         return rig
     again = fit_rig(rig.source, mesh.positions)
-    same = all(np.array_equal(array, rig.to_tensors()[name]) for name, array in again.to_tensors().items())
-    return rig.source if same and again.names() == rig.names() else rig
+    own, others = rig.to_tensors(), again.to_tensors()
+    same = again.names() == rig.names() and all(np.array_equal(others[name], own[name]) for name in others)
+    return rig.source if same else rig
 
 
 @lru_cache(maxsize=4)
@@ -185,16 +186,19 @@ def to_octahedron(vectors: np.ndarray) -> np.ndarray:
 def _unfolded(vectors: np.ndarray) -> np.ndarray:
     values = vectors.astype(np.float64)
     x, y, z = (values / np.abs(values).sum(1, keepdims=True)).T
-    flat = np.stack([x, y], 1)
-    folded = (1 - np.abs(flat[:, ::-1])) * np.where(flat < 0, -1.0, 1.0)
-    return np.rint(np.where(z[:, None] < 0, folded, flat) * 127).astype(np.int8)
+    return np.rint(_folded(np.stack([x, y], 1), z) * 127).astype(np.int8)
+
+
+def _folded(flat: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return points [n,2] of an octahedron, those of its lower half (z [n] < 0) turned over its rim."""
+    over = (1 - np.abs(flat[:, ::-1])) * np.where(flat < 0, -1.0, 1.0)
+    return np.where(z[:, None] < 0, over, flat)
 
 
 def from_octahedron(packed: np.ndarray) -> np.ndarray:
     """Return the unit vectors [n,3] float64 that `to_octahedron` packed."""
     flat = np.clip(packed.astype(np.float64) / 127, -1, 1)
     z = 1 - np.abs(flat).sum(1)
-    folded = (1 - np.abs(flat[:, ::-1])) * np.where(flat < 0, -1.0, 1.0)
-    vectors = np.concatenate([np.where(z[:, None] < 0, folded, flat), z[:, None]], 1)
+    vectors = np.concatenate([_folded(flat, z), z[:, None]], 1)
     lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / lengths

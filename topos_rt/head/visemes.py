@@ -43,7 +43,7 @@ VISEMES: dict[str, dict[str, float]] = {
     "viseme_oh": {"jawOpen": 0.45, "mouthFunnel": 0.45, "mouthPucker": 0.2},
     "viseme_ou": {"jawOpen": 0.12, "mouthPucker": 0.9, "mouthFunnel": 0.35},
 }
-# What the name of a group stands for; other names are those of blendshapes.
+# Group -> the blendshapes that its name stands for; every other name is that of a blendshape.
 GROUPS = {
     "all": "every blendshape of the rig",
     "arkit": f"those with ARKit's {len(ARKIT)} names",

@@ -226,7 +226,11 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         if form == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
             image = image.convert("RGB")  # the fourth byte of such a pixel is not used
         image = _checked_alpha(image, name)
-        return image if turn is None else image.transpose(turn)
+        image = image if turn is None else image.transpose(turn)
+        if image.info:  # what it says of orientation and colours is done, and must not be done again
+            image = image.copy()
+            image.info = {}
+        return image
     except ImageError:
         raise
     except _DECODER_ERRORS as error:
