@@ -22,8 +22,13 @@ STARTERS = {"topos_rt/bench/cold.py"}
 # The names of file formats, which look like modules.
 FORMATS = {"topos_rt.bench"}
 # Files that import what may be missing: a backend's package, those that the doctor examines, and our compiled
-# kernels, which are no source that import-linter could see.
-OPTIONAL = {"topos_rt/cli/doctor.py", "topos_rt/engines/tensorrt/backend.py", "topos_rt/gpu/ops.py"}
+# kernels and passes, which are no source that import-linter could see.
+OPTIONAL = {
+    "topos_rt/cli/doctor.py",
+    "topos_rt/engines/tensorrt/backend.py",
+    "topos_rt/gpu/ops.py",
+    "topos_rt/gpu/texture_ops.py",
+}
 
 
 def name_of(path: Path) -> str:

@@ -230,14 +230,9 @@ def test_ci_says_what_it_cannot_install(tmp_path):
     assert "error: nvcc was not found; fix: install the CUDA Toolkit 13.0" in done.stderr
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    """The pure Python wheel of this checkout, built by the build tools of the extra `test`.
-
-    tests/gpu/test_kernels_build.py builds the one with the kernels.
-    """
+def built(directory, **environment):
+    """Return the wheel of this checkout, without the kernels, built by the build tools of the extra `test`."""
     needs.module("scikit_build_core")
-    directory = tmp_path_factory.mktemp("wheel")
     words = [
         "wheel",
         "--quiet",
@@ -248,14 +243,59 @@ def wheel(tmp_path_factory):
         str(directory),
         str(ROOT),
     ]
-    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stderr
     (path,) = directory.glob("*.whl")
     return path
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The pure Python wheel, as it is made where there is no C++ compiler.
+
+    tests/gpu/test_kernels_build.py builds the one with the kernels.
+    """
+    return built(tmp_path_factory.mktemp("wheel"), CXX="/there/is/no/compiler")
+
+
 def test_the_wheel_fits_every_machine_and_has_the_version(wheel):
     assert wheel.name == f"topos_rt-{topos_rt.__version__}-py3-none-any.whl"
+
+
+def test_a_compiler_adds_the_passes_for_the_cpu_and_nothing_else(wheel, tmp_path):
+    needs.compiler()
+    path = built(tmp_path)
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert path.name.startswith(f"topos_rt-{topos_rt.__version__}-{python}-{python}-")
+    with zipfile.ZipFile(wheel) as pure, zipfile.ZipFile(path) as archive:
+        assert set(archive.namelist()) - set(pure.namelist()) == {
+            f"topos_rt/_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+        }
+        assert set(pure.namelist()) <= set(archive.namelist())
+        archive.extractall(tmp_path / "site")
+    code = (
+        "from topos_rt.gpu.texture_ops import native\n"
+        "from topos_rt.gpu import texture_ops\n"
+        "print(native().__name__, texture_ops.__file__)"
+    )
+    path = os.pathsep.join([str(tmp_path / "site"), sysconfig.get_path("platlib")])
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.stdout.split() == [
+        "topos_rt._native", str(tmp_path / "site" / "topos_rt" / "gpu" / "texture_ops.py"),
+    ], done.stderr  # fmt: skip
 
 
 def test_the_wheel_holds_the_package_its_data_and_nothing_else(wheel):

@@ -60,7 +60,7 @@ def measured(run, tmp_path):
 def test_heads(measured):
     _, found = measured("--solver", "heun", "--shift", "1")
     assert (found["format"], found["version"]) == (FORMAT, VERSION)
-    assert set(found["stages"]) == {*STAGES, TO_GLB} - {"face", "fit"} == set(found["samples_ms"])
+    assert set(found["stages"]) == {*STAGES, TO_GLB} - {"face", "fit", "texture"} == set(found["samples_ms"])
     assert {row["n"] for row in found["stages"].values()} == {20}
     assert found["settings"]["evaluations"] == {"guided": 5, "unguided": 0, "passes": 10}
     assert found["settings"]["guidance_policy"] == "w = 1.5 throughout"
@@ -95,6 +95,7 @@ def test_a_model_without_a_rig(run, own_bundle, tmp_path):
         "rig",
         "face",
         "fit",
+        "texture",
     }
     assert "vae_decoder" in out and "\nrig" not in out
 

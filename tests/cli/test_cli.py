@@ -141,11 +141,14 @@ def test_bad_images(refused, case):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ([], "no command: expected one of: generate, faces, retopologize, eval, build, bench, info, doctor"),
+        (
+            [],
+            "no command: expected one of: generate, texture, faces, retopologize, eval, build, bench, info, doctor",
+        ),
         (
             ["genrate"],
-            "unknown command: got 'genrate'; expected one of: generate, faces, retopologize, eval, build,"
-            " bench, info, doctor; fix: did you",
+            "unknown command: got 'genrate'; expected one of: generate, texture, faces, retopologize, eval,"
+            " build, bench, info, doctor; fix: did you",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),
@@ -194,7 +197,7 @@ BAD_BUNDLES = {
     "not json": (lambda b: (b / "manifest.json").write_text("{"), "manifest.json is not JSON"),
     "unknown key": (edit(lambda t: t.update(colour="red")), "manifest key 'colour': got an unknown key"),
     "missing key": (edit(lambda t: t.pop("latent")), "manifest key 'latent'"),
-    "newer version": (edit(lambda t: t.update(version=6)), "manifest key 'version': got 6; expected 5"),
+    "newer version": (edit(lambda t: t.update(version=7)), "manifest key 'version': got 7; expected 6"),
     "path escaping": (edit(escape), "'../dit_step.onnx'"),
     "link escaping": (link_outside, "bundle file dit_step.onnx: got a link"),
     "unlisted file": (lambda b: (b / "extra.bin").write_bytes(b"x"), "'extra.bin'"),

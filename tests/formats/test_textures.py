@@ -106,7 +106,7 @@ def test_obj_on_its_own_refers_to_nothing(head: HeadMesh) -> None:
 def test_ply_has_colours(head: HeadMesh, tmp_path: Path) -> None:
     path = tmp_path / "head.ply"
     head.save(path)
-    trimesh = pytest.importorskip("trimesh")
+    trimesh = needs.module("trimesh")
     loaded = trimesh.load(path, process=False)
     assert np.array_equal(loaded.visual.vertex_colors[:, :3], vertex_colours(head))
     assert np.allclose(read_mesh(path).positions, head.positions)

@@ -90,6 +90,13 @@ def test_without_a_face_the_default_is_the_base_material_with_a_warning() -> Non
         with_texture(found.head, blank(found.portrait), bundle(), TextureChoice("projected"))
 
 
+def test_a_missing_face_is_told_once() -> None:
+    found = sample()
+    told = dataclasses.replace(blank(found.portrait), warnings=("no face was found",))
+    head = with_texture(found.head, told, bundle(), TextureChoice())
+    assert head.metadata["texture"]["kind"] == "base" and "warnings" not in head.metadata
+
+
 def test_a_head_that_could_not_be_fitted_gets_the_base_material() -> None:
     found = sample()
     head = with_texture(dataclasses.replace(found.head, pose=None), found.portrait, bundle(), TextureChoice())

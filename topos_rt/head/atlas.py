@@ -14,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from topos_rt.errors import BundleError, MeshInputError
 from topos_rt.head.landmark_map import COUNT
@@ -98,6 +97,8 @@ class Atlas:
     @cached_property
     def base(self) -> np.ndarray:
         """The base material's albedo, [S,S,3] uint8 sRGB. Raises BundleError for a damaged picture."""
+        from PIL import Image
+
         try:
             with Image.open(io.BytesIO(self.albedo.tobytes()), formats=("PNG",)) as opened:
                 wide, high = opened.size

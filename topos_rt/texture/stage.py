@@ -102,7 +102,11 @@ def with_texture(
     if not reason and not (isinstance(head.pose, Camera) and bundle.landmarks is not None):
         reason = "a face to which the head could not be fitted"
     if choice.kind == BASE or reason or portrait is None or bundle.landmarks is None:
-        told = [] if choice.kind == BASE else [f"the texture is the base material: {reason}"]
+        # Where somebody looked for a face and found none, the portrait's own warning has said so.
+        said = choice.kind == BASE or (
+            portrait is not None and portrait.face is None and bool(portrait.warnings)
+        )
+        told = [] if said else [f"the texture is the base material: {reason}"]
         return _dressed(head, bundle, base_texture(plan, atlas, choice), told)
     face = portrait.face
     assert face is not None
