@@ -26,7 +26,8 @@ OUT_OF_TIME = 124  # the exit code of the command `timeout`
 _NO_TESTS = 5  # the exit code of pytest where it found no tests
 # Each runs in its own process, because nothing works in a process after an illegal access.
 _TESTS = ("gpu/test_pack_rows.py", "gpu/test_flow_step.py", "gpu/test_graph_conv.py",
-          "gpu/test_graph_conv_tiled.py", "gpu/test_project_texture.py", "model/test_decoder.py", "model/test_recorded.py",
+          "gpu/test_graph_conv_tiled.py", "gpu/test_project_texture.py", "model/test_decoder.py",
+          "model/test_recorded.py",
           "engines")  # fmt: skip
 _SANITIZED = "test_widths or test_linear_out or test_rows_in_another_order"
 

@@ -231,7 +231,7 @@ def test_ci_says_what_it_cannot_install(tmp_path):
 
 
 def built(directory, **environment):
-    """Return the wheel of this checkout, without the kernels, built by the build tools of the extra `test`."""
+    """Return the wheel of this checkout without the kernels, made by the build tools of the extra `test`."""
     needs.module("scikit_build_core")
     words = [
         "wheel",

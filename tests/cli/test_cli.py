@@ -143,7 +143,8 @@ def test_bad_images(refused, case):
     [
         (
             [],
-            "no command: expected one of: generate, texture, faces, retopologize, eval, build, bench, info, doctor",
+            "no command: expected one of: generate, texture, faces, retopologize, eval, build, bench, info,"
+            " doctor",
         ),
         (
             ["genrate"],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests import needs
+from tests.head.test_skeleton import rigged_mini
 from tests.meshes import ball, ball_rig, bundled_head, cube
 from tests.texture.portraits import sample, textured
 from topos_rt.head.mesh import HeadMesh
@@ -33,7 +34,8 @@ def heads() -> dict[str, HeadMesh]:
             ball(), rig=dataclasses.replace(ball_rig(), joint_parents=np.array([-1, -1]))
         ),
         "bundled head": bundled_head(),
-        "textured head": textured(sample()),
+        "textured head": dataclasses.replace(textured(sample()), rig=rigged_mini().rig),
+        "textured level of detail": textured(sample()).lod(1),
     }
 
 

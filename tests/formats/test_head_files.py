@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -12,14 +13,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.head.test_skeleton import rigged_mini
 from tests.meshes import ball, ball_rig, cube
+from tests.texture.portraits import sample, textured
 from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.formats import EXPORTERS, ExportOptions
 from topos_rt.formats.head_files import from_octahedron, to_octahedron
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit_rig
+from topos_rt.head.texture import Texture
 from topos_rt.support.tensorfile import read_tensors, tensor_bytes
 
 
@@ -213,3 +218,56 @@ def test_files_that_are_wrong(tmp_path: Path) -> None:
         HeadMesh.load(path)
     with pytest.raises(MeshInputError):
         HeadMesh.load(base)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_a_texture_is_kept(tmp_path: Path, kind: str) -> None:
+    head = textured(sample("tan", "key"))
+    assert head.texture is not None
+    head = dataclasses.replace(head, texture=dataclasses.replace(head.texture, format=kind))
+    head.save(tmp_path / "a.head")
+    again = HeadMesh.load(tmp_path / "a.head")
+    assert again.texture is not None and head.texture is not None
+    assert (again.texture.format, again.texture.metadata) == (kind, head.texture.metadata)
+    assert np.array_equal(again.topology.uvs, head.topology.uvs)
+    for name in ("albedo", "orm", "normal", "confidence"):
+        one, other = getattr(head.texture, name).astype(int), getattr(again.texture, name).astype(int)
+        lossy = kind == "jpeg" and name in ("albedo", "orm")
+        assert np.abs(one - other).mean() < (2 if lossy else 1e-9), name
+    glb = EXPORTERS["glb"](again, ExportOptions())
+    assert kind == "jpeg" or glb[-1000:] == EXPORTERS["glb"](head, ExportOptions())[-1000:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, about: t.pop("texture.orm"), "texture of albedo, confidence, normal"),
+        (lambda t, about: t.update({"texture.orm": t["texture.albedo"][:40]}), "no valid"),
+        (lambda t, about: t.update({"texture.orm": t["texture.confidence"]}), "picture, L 4 x 4"),
+        (lambda t, about: t.update({"texture.orm": t["positions"]}), "texture orm, float32"),
+        (lambda t, about: t.update({"texture.orm": picture(6, 4)}), "picture, RGB 6 x 4"),
+        (lambda t, about: t.update({"texture.orm": picture(8193, 8193)}), "picture, RGB 8193 x 8193"),
+        (lambda t, about: about.pop("texture"), "no valid"),
+        (lambda t, about: about["texture"].update(format="tga"), "texture of format tga"),
+        (lambda t, about: about["texture"].update(metadata=[3]), "texture of format"),
+        (lambda t, about: about.update(texture=7), "no valid"),
+    ],
+)
+def test_damaged_textures_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+    colours = np.zeros((4, 4, 3), np.uint8)
+    texture = Texture(colours, colours, colours, colours[..., 0], {"kind": "base"}, "png")
+    path = tmp_path / "a.head"
+    dataclasses.replace(cube(), texture=texture).save(path)
+    tensors, metadata = read_tensors(path)
+    about = json.loads(metadata["head"])
+    change(tensors, about)
+    path.write_bytes(tensor_bytes(tensors, {"head": json.dumps(about)}))
+    with pytest.raises(MeshInputError, match=message):
+        HeadMesh.load(path)
+
+
+def picture(wide: int, high: int) -> np.ndarray:
+    """Return the bytes of a PNG of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (wide, high)).save(file, "PNG")
+    return np.frombuffer(file.getvalue(), np.uint8)

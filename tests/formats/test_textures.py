@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import struct
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests import needs
+from tests.head.test_skeleton import rigged_mini
 from tests.texture.portraits import sample, textured
 from topos_rt.formats import EXPORTERS, ExportOptions, companions
 from topos_rt.formats.mesh_reader import read_mesh
@@ -38,8 +40,6 @@ def picture(document: dict[str, Any], binary: bytes, number: int) -> Image.Image
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_glb_holds_the_pictures(head: HeadMesh, kind: str) -> None:
-    import dataclasses
-
     head = dataclasses.replace(head, texture=dataclasses.replace(head.texture, format=kind))
     data = EXPORTERS["glb"](head, ExportOptions())
     assert data == EXPORTERS["glb"](head, ExportOptions()) and len(data) < 3_000_000
@@ -56,8 +56,6 @@ def test_glb_holds_the_pictures(head: HeadMesh, kind: str) -> None:
 
 
 def test_glb_without_a_texture_is_what_it_was(head: HeadMesh) -> None:
-    import dataclasses
-
     document, _ = glb(EXPORTERS["glb"](dataclasses.replace(head, texture=None), ExportOptions()))
     assert "images" not in document and "TANGENT" not in document["meshes"][0]["primitives"][0]["attributes"]
 
@@ -125,3 +123,78 @@ def test_usd_connects_the_pictures(head: HeadMesh, tmp_path: Path) -> None:
         file = UsdShade.Shader(source).GetInput("file").Get()
         assert Path(file.resolvedPath).exists(), (name, file)
     assert surface.GetInput("metallic").Get() == 0
+
+
+def document_of(head: HeadMesh, path: Path, **options: Any) -> tuple[dict[str, Any], bytes]:
+    """Save a head as glTF; return the document and the buffer."""
+    head.save(path, **options)
+    if path.suffix == ".gltf":
+        return json.loads(path.read_text()), path.with_suffix(".bin").read_bytes()
+    return glb(path.read_bytes())
+
+
+def view(document: dict[str, Any], binary: bytes, number: int) -> bytes:
+    place = document["bufferViews"][number]
+    return binary[place["byteOffset"] : place["byteOffset"] + place["byteLength"]]
+
+
+def pictures(document: dict[str, Any], binary: bytes) -> list[bytes]:
+    return [view(document, binary, image["bufferView"]) for image in document["images"]]
+
+
+def numbers(document: dict[str, Any], binary: bytes, name: str) -> np.ndarray:
+    """Return an attribute of the mesh as numbers, those of 16 bits as shares of the largest."""
+    accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"][name]]
+    kind, width = {5126: "<f4", 5123: "<u2", 5122: "<i2"}[accessor["componentType"]], int(accessor["type"][3])
+    place = document["bufferViews"][accessor["bufferView"]]
+    row = place.get("byteStride", np.dtype(kind).itemsize * width)
+    data = np.frombuffer(view(document, binary, accessor["bufferView"]), np.uint8).reshape(-1, row)
+    values = data[:, : np.dtype(kind).itemsize * width].copy().view(kind)
+    return values if kind == "<f4" else values / np.iinfo(kind).max
+
+
+# What other options of glTF do; each leaves the texture as it is.
+COMBINED: dict[str, tuple[str, dict[str, Any]]] = {
+    "gltf and bin": ("gltf", {}),
+    "quantized": ("glb", {"quantize": True}),
+    "quantized gltf": ("gltf", {"quantize": True}),
+    "compact skeleton": ("glb", {"skeleton": "compact"}),
+    "some morphs": ("glb", {"morphs": "visemes,jawOpen"}),
+    "no morphs": ("glb", {"morphs": "none"}),
+    "no rig": ("glb", {"rig": False}),
+}
+
+
+@pytest.mark.parametrize("case", COMBINED)
+def test_the_texture_is_the_same_in_every_form_of_gltf(head: HeadMesh, tmp_path: Path, case: str) -> None:
+    suffix, options = COMBINED[case]
+    head = dataclasses.replace(head, rig=rigged_mini().rig)
+    plain, plain_data = document_of(head, tmp_path / "plain.glb")
+    other, data = document_of(head, tmp_path / f"other.{suffix}", **options)
+    assert pictures(other, data) == pictures(plain, plain_data)
+    for key in ("materials", "textures", "samplers"):
+        assert other[key] == plain[key], key
+    # In 16 bits a UV is off by half a step, far below a texel.
+    apart = np.abs(numbers(other, data, "TEXCOORD_0") - numbers(plain, plain_data, "TEXCOORD_0"))
+    assert apart.max() <= (0.51 / 65535 if options.get("quantize") else 0)
+    assert np.array_equal(numbers(other, data, "TANGENT"), numbers(plain, plain_data, "TANGENT"))
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("suffix", ["glb", "gltf", "obj", "ply", "head"])
+def test_levels_of_detail_are_written_with_the_texture(
+    head: HeadMesh, tmp_path: Path, suffix: str, level: int
+) -> None:
+    small = head.lod(level)
+    path = tmp_path / f"small.{suffix}"
+    small.save(path)
+    if suffix in ("glb", "gltf"):
+        document, data = document_of(small, path)
+        assert pictures(document, data) == pictures(*document_of(head, tmp_path / "whole.glb"))
+        assert len(numbers(document, data, "TANGENT")) == len(split_seams(small.topology).source)
+    elif suffix == "obj":
+        assert path.with_name("small_albedo.jpg").exists() and "usemtl skin" in path.read_text()
+    elif suffix == "ply":
+        assert b"property uchar red" in path.read_bytes()[:1000]
+    else:
+        assert HeadMesh.load(path).texture is not None

@@ -6,6 +6,7 @@ A target is given bytes and either succeeds or raises a ToposError; anything els
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
@@ -52,6 +53,13 @@ def _tensors(kind: str) -> Callable[[Path], object]:
         return repr(found) and (found.triangles if isinstance(found, Topology) else None)
 
     return read
+
+
+def _atlas(path: Path) -> None:
+    from topos_rt.head.atlas import Atlas
+
+    found = Atlas.load(path)
+    found.base  # noqa: B018: the picture is read at first use
 
 
 def _bundle(path: Path) -> None:
@@ -168,6 +176,37 @@ def _files() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as directory:
         bundle = _copy(Path(directory))
         return {p.name: p.read_bytes() for p in bundle.iterdir()}
+
+
+def _atlases() -> list[bytes]:
+    """Return an atlas of four UVs with a base material of one colour."""
+    import tempfile
+
+    from PIL import Image
+
+    from topos_rt.head.atlas import MASK_SIDE, MASKS, Atlas
+    from topos_rt.head.landmark_map import COUNT
+
+    picture = io.BytesIO()
+    Image.new("RGB", (MASK_SIDE, MASK_SIDE)).save(picture, "PNG")
+    uvs, rows = np.zeros((4, 2), np.float32), np.arange(3, dtype=np.int32)
+    masks = np.zeros((len(MASKS), MASK_SIDE, MASK_SIDE), np.uint8)
+    albedo = np.frombuffer(picture.getvalue(), np.uint8)
+    warp, landmarks = np.zeros((3, 3), np.float16), np.zeros((COUNT, 2), np.float32)
+    made = Atlas(uvs, np.zeros(4, np.uint8), landmarks, 1.0, masks, albedo, warp, rows, rows)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "atlas.safetensors"
+        made.save(path)
+        return [path.read_bytes()]
+
+
+def _textured() -> bytes:
+    """Return a .head file of a head with a small texture."""
+    from topos_rt.head.texture import Texture
+
+    colours = np.zeros((4, 4, 3), np.uint8)
+    texture = Texture(colours, colours, colours, colours[..., 0], {"kind": "base"}, "png")
+    return EXPORTERS["head"](dataclasses.replace(meshes.cube(), texture=texture), ExportOptions())
 
 
 def _head(name: str, rigged: bool = False) -> bytes:
@@ -318,6 +357,7 @@ TARGETS: dict[str, Target] = {
     "rig": Target(_tensors("rig"), ".safetensors", lambda: [_files()["rig.safetensors"]]),
     "topology": Target(_tensors("topology"), ".safetensors", lambda: [_files()["topology.safetensors"]]),
     "hierarchy": Target(_tensors("hierarchy"), ".safetensors", lambda: [_files()["hierarchy.safetensors"]]),
+    "atlas": Target(_atlas, ".safetensors", _atlases),
     "locations": Target(_locations, ".onnx", lambda: [d for n, d in _files().items() if n.endswith(".onnx")]),
     "arrays": Target(_arrays, ".npz", lambda: [_npy(), _npz()]),
     "checkpoint": Target(_checkpoint, ".pth", lambda: [_pth(False), _pth(True)]),
@@ -325,7 +365,7 @@ TARGETS: dict[str, Target] = {
     "measurement": Target(_measurement, ".json", _results),
     "sidecar": Target(_sidecar, ".json", _sidecars),
     "glb": Target(_mesh, ".glb", _glbs),
-    "head": Target(_whole_head, ".head", lambda: [_head("head"), _head("head", True)]),
+    "head": Target(_whole_head, ".head", lambda: [_head("head"), _head("head", True), _textured()]),
     "character": Target(_character, ".glb", lambda: [_head("glb", True)]),
     "obj": Target(_mesh, ".obj", lambda: [_head("obj"), _CONCAVE]),
     "ply": Target(_mesh, ".ply", lambda: [_head("ply"), _ply(True), _ply(False), *_mixed()]),

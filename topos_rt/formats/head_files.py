@@ -1,9 +1,10 @@
-"""Many heads of one topology: what they share once, in a .base file, and 64 kB for each, in .head files.
+"""Many heads of one topology: what they share once, in a .base file, and the rest of each, in .head files.
 
 Both are safetensors files. NAME.base has the topology and the model's rig, and is named after the hash of its
 contents. A .head has `positions` [V,3] float32, metres; `normals` [V,2] int8, in octahedral form (Cigolle et
-al. 2014); and, in the one entry "head" of its metadata, JSON: the name of its base, the metadata and the
-expression. The rig of a head is fitted again when it is read. docs/rig.md has the layout.
+al. 2014); the pictures of its texture, if it has one, as the bytes of their files; and, in the one entry
+"head" of its metadata, JSON: the name of its base, the metadata, the expression and what is known of the
+texture. The rig of a head is fitted again when it is read. docs/outputs.md has the layout.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import numpy as np
 
 from topos_rt.errors import BundleError, MeshInputError
 from topos_rt.formats.options import ExportOptions
+from topos_rt.formats.textures import texture_of, texture_tensors
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit_rig
+from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
 from topos_rt.support.tensorfile import read_tensors, tensor_bytes
 
-_TOPOLOGY, _RIG = "topology.", "rig."
+_TOPOLOGY, _RIG, _TEXTURE = "topology.", "rig.", "texture."
 _VERSION = 1
 _EXPECTED = "a .head file that HeadMesh.save wrote, with its .base beside it"
 
@@ -51,8 +54,8 @@ def head_files(mesh: HeadMesh, options: ExportOptions, stem: str) -> dict[str, b
 def read_head(path: str | PathLike[str]) -> HeadMesh:
     """Read what `HeadMesh.save` wrote into a .head file; the .base lies beside it.
 
-    Positions, metadata and rig are those that were saved; normals are off by a degree at most. Heads of
-    one base share their topology and skin in memory.
+    Positions, metadata and rig are those that were saved; normals are off by a degree at most, and colours of
+    a texture by what its format loses. Heads of one base share their topology and skin in memory.
 
     Raises MeshInputError for a file that cannot be read, or that lacks its base.
     """
@@ -77,6 +80,7 @@ def read_head(path: str | PathLike[str]) -> HeadMesh:
             rig if rig is None or rig.binding is None else fit_rig(rig, positions),
             about["metadata"],
             expression=about["expression"],
+            texture=_texture(tensors, about.get("texture")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, MeshInputError):
@@ -102,7 +106,18 @@ def _parts(
         "metadata": dict(mesh.metadata),
         "expression": dict(mesh.expression),
     }
-    return {"positions": mesh.positions, "normals": to_octahedron(mesh.normals)}, shared, about
+    own = {"positions": mesh.positions, "normals": to_octahedron(mesh.normals)}
+    if mesh.texture is not None:
+        own |= {_TEXTURE + name: array for name, array in texture_tensors(mesh.texture).items()}
+        about["texture"] = {"metadata": dict(mesh.texture.metadata), "format": mesh.texture.format}
+    return own, shared, about
+
+
+def _texture(tensors: dict[str, np.ndarray], about: Any) -> Texture | None:
+    found = _under(_TEXTURE, tensors)
+    if about is None and not found:
+        return None
+    return texture_of(found, about["metadata"], about["format"])
 
 
 def _model_rig(mesh: HeadMesh) -> Rig | None:
@@ -141,18 +156,17 @@ def _base(path: Path, what: str) -> tuple[Topology, Rig | None]:
 
 
 def _shared(tensors: dict[str, np.ndarray], about: Any, what: str) -> tuple[Topology, Rig | None]:
-    def part(prefix: str) -> dict[str, np.ndarray]:
-        return {
-            name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)
-        }
-
-    topology = Topology.from_tensors(part(_TOPOLOGY), about, what)
+    topology = Topology.from_tensors(_under(_TOPOLOGY, tensors), about, what)
     if about["rig"] is None:
         return topology, None
     try:
-        return topology, Rig.from_tensors(part(_RIG), about["rig"], what)
+        return topology, Rig.from_tensors(_under(_RIG, tensors), about["rig"], what)
     except BundleError as error:
         raise MeshInputError(what, got=error.got, expected=_EXPECTED) from error
+
+
+def _under(prefix: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
 
 
 def _read(path: Path, key: str, what: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

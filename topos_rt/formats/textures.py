@@ -11,12 +11,14 @@ from PIL import Image
 
 from topos_rt.formats.options import ExportOptions
 from topos_rt.head.mesh import HeadMesh
-from topos_rt.head.texture import Texture
+from topos_rt.head.texture import FORMATS, MAX_SIDE, Texture
 from topos_rt.head.topology import Topology
+from topos_rt.support.pixels import square_pixels
 
 _QUALITY = 92
 MIME = {"jpg": "image/jpeg", "png": "image/png"}
 NAMES = ("albedo", "orm", "normal")
+_CONFIDENCE = "confidence"
 _REPEAT, _LINEAR, _MIPMAPS = 10497, 9729, 9987
 
 
@@ -31,6 +33,28 @@ def encoded(texture: Texture) -> dict[str, tuple[str, bytes]]:
         "orm": _file(texture.orm, lossy),
         "normal": _file(texture.normal, False),
     }
+
+
+def texture_tensors(texture: Texture) -> dict[str, np.ndarray]:
+    """Return the pictures of a texture as files in arrays of bytes, and the confidence among them."""
+    files = {name: data for name, (_, data) in encoded(texture).items()}
+    files |= {_CONFIDENCE: _file(texture.confidence, False)[1]}
+    return {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
+
+
+def texture_of(tensors: dict[str, np.ndarray], metadata: Any, format: Any) -> Texture:
+    """Return the texture of which `texture_tensors` made arrays. Raises ValueError, KeyError or TypeError."""
+    if set(tensors) != {*NAMES, _CONFIDENCE}:
+        raise ValueError(f"texture of {', '.join(sorted(tensors))[:80] or 'no pictures'}")
+    if format not in FORMATS or not isinstance(metadata, dict):
+        raise ValueError(f"texture of format {str(format)[:20]}")
+    pixels = {}
+    for name, data in tensors.items():
+        if data.dtype != np.uint8:
+            raise ValueError(f"texture {name}, {data.dtype}")
+        mode = "L" if name == _CONFIDENCE else "RGB"
+        pixels[name] = square_pixels(data.tobytes(), ("JPEG", "PNG"), mode, (1, MAX_SIDE))
+    return Texture(**pixels, metadata=metadata, format=format)
 
 
 def _file(pixels: np.ndarray, lossy: bool) -> tuple[str, bytes]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,6 +18,7 @@ from topos_rt.errors import BundleError, MeshInputError
 from topos_rt.head.landmark_map import COUNT
 from topos_rt.head.topology import Topology
 from topos_rt.support.checks import frozen, require, require_finite, require_shape
+from topos_rt.support.pixels import square_pixels
 from topos_rt.support.strictjson import AGAIN
 from topos_rt.support.tensorfile import read_tensors, write_tensors
 
@@ -97,15 +97,9 @@ class Atlas:
     @cached_property
     def base(self) -> np.ndarray:
         """The base material's albedo, [S,S,3] uint8 sRGB. Raises BundleError for a damaged picture."""
-        from PIL import Image
-
         try:
-            with Image.open(io.BytesIO(self.albedo.tobytes()), formats=("PNG",)) as opened:
-                wide, high = opened.size
-                if wide != high or not MASK_SIDE <= wide <= _MAX_SIDE or opened.mode != "RGB":
-                    raise ValueError(f"{opened.mode} {wide} x {high}")
-                pixels = np.array(opened)
-        except (OSError, SyntaxError, ValueError) as error:
+            pixels = square_pixels(self.albedo.tobytes(), ("PNG",), "RGB", (MASK_SIDE, _MAX_SIDE))
+        except ValueError as error:
             expected = f"a square RGB picture of {MASK_SIDE} to {_MAX_SIDE} pixels"
             raise BundleError("atlas albedo", got=error, expected=expected, fix=AGAIN) from error
         pixels.setflags(write=False)

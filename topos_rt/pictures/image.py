@@ -11,9 +11,7 @@ import contextlib
 import io
 import os
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -23,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from topos_rt.errors import ImageError
 from topos_rt.pictures.colour import orientation, to_srgb
+from topos_rt.support.pixels import DECODER_ERRORS
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
 
@@ -34,12 +33,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _READABLE = "a PNG, JPEG, WebP, BMP, GIF or TIFF picture"
 _TIFF = (b"II*\0", b"MM\0*")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *_TIFF)
-
-# What Pillow's decoders are known to raise on damaged files, besides OSError.
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
-    AssertionError, struct.error, zlib.error,
-)  # fmt: skip
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -179,7 +172,7 @@ def _open_image(file: IO[bytes], name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise _too_large(name, f"more than {limit // 2**20} megapixels") from error
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         if isinstance(error, UnidentifiedImageError) and start.startswith(_TIFF):
             raise ImageError(
                 f"cannot use the image {name}",
@@ -203,7 +196,7 @@ def _check_header(image: Image.Image, name: str) -> None:
         # MPO is a phone's JPEG with a depth map or a second view after the photograph itself. The number of
         # frames is not asked for: Pillow reads a whole GIF to count them.
         several = getattr(image, "is_animated", False) and image.format != "MPO"
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
     if several:
         raise ImageError(
@@ -233,7 +226,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         return image
     except ImageError:
         raise
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise _damaged(name, error) from error
 
 
