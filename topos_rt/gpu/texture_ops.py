@@ -144,6 +144,27 @@ def finish_texture(given: FinishTexture, *, out: AnyArray | None = None, stream:
     return out
 
 
+def box_mean(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    """Return the means of values [H,W] or [H,W,C], FP32 or FP64, over 2 * radius + 1 neighbours along an axis.
+
+    Beyond the rim lies what lies on it. The sums have the type of the values. The passes for the CPU give the
+    bits of the twin; there is no kernel for a GPU.
+    """
+    compiled = native()
+    if compiled is None or values.dtype not in (_F32, np.dtype(np.float64)) or not values.size:
+        return texture_reference.box_mean(values, radius, axis)
+    out = np.array(values, order="C")
+    compiled.box_mean(
+        values=out.ctypes.data,
+        wide=out.dtype != _F32,
+        outer=int(np.prod(out.shape[:axis])),
+        count=out.shape[axis],
+        inner=int(np.prod(out.shape[axis + 1 :])),
+        radius=radius,
+    )
+    return out
+
+
 def native() -> Any | None:
     """Return the compiled passes for the CPU, or None where they were not built: the twins then do it."""
     try:

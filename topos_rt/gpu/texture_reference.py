@@ -101,6 +101,18 @@ def finish_texture(given: FinishTexture, out: np.ndarray | None = None) -> np.nd
     return out
 
 
+def box_mean(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    """See `topos_rt.gpu.texture_ops.box_mean`."""
+    pad = [(0, 0)] * values.ndim
+    pad[axis] = (radius + 1, radius)
+    sums = np.cumsum(np.pad(values, pad, mode="edge"), axis)
+    lead: tuple[slice, ...] = (slice(None),) * axis
+    width = 2 * radius + 1
+    means: np.ndarray = sums[(*lead, slice(width, None))] - sums[(*lead, slice(None, -width))]
+    means /= width
+    return means
+
+
 def _grown(cells: np.ndarray, step: int) -> np.ndarray:
     """Return cells [h,w,C], bilinearly, at texels [step*h,step*w,C]."""
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Small pictures of weights and colours: blurring, scaling and filling them, in NumPy alone.
+"""Small pictures of weights and colours: blurring, scaling and filling them.
 
 Sums run in a fixed order, so that a result does not depend on the number of threads.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+
+from topos_rt.gpu.texture_ops import box_mean
 
 
 def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
@@ -21,19 +23,8 @@ def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     for number in range(3):
         radius = (low if number < many else low + 2) // 2
         if radius > 0:
-            out = _box(_box(out, radius, 0), radius, 1)
+            out = box_mean(box_mean(out, radius, 0), radius, 1)
     return out.astype(np.float32)
-
-
-def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
-    pad = [(0, 0)] * values.ndim
-    pad[axis] = (radius + 1, radius)
-    sums = np.cumsum(np.pad(values, pad, mode="edge"), axis)
-    lead: tuple[slice, ...] = (slice(None),) * axis
-    width = 2 * radius + 1
-    means: np.ndarray = sums[(*lead, slice(width, None))] - sums[(*lead, slice(None, -width))]
-    means /= width
-    return means
 
 
 def shrunk(values: np.ndarray, step: int) -> np.ndarray:
@@ -74,7 +65,7 @@ def filled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     out = down[-1] / np.maximum(weight[-1], 1e-6)[..., None]
     for finer, share in zip(down[-2::-1], weight[-2::-1], strict=True):
         up = np.repeat(np.repeat(out, 2, 0), 2, 1)
-        up = _box(_box(up, 1, 0), 1, 1)
+        up = box_mean(box_mean(up, 1, 0), 1, 1)
         out = finer + (1 - np.minimum(share, 1))[..., None] * up
     return out.astype(np.float32)
 

@@ -29,14 +29,14 @@ class Plan:
     side: int  # S
     step: int  # texels of a cell of the atlas's areas, along a side
     window: tuple[slice, slice]  # rows and columns, whole cells; symmetric where the atlas is
-    index: np.ndarray  # [n] int32: texels of the skin in the window, row after row
+    # The n texels of the window, row after row; nearly all are skin, the others have no weights.
     vertices: np.ndarray  # [n,3] int32 vertices of their triangles
     weights: np.ndarray  # [n,3] float32
     base: np.ndarray  # [S,S,3] float32 linear albedo of the base material
     log_base: np.ndarray  # [n,3] float32
     depth: np.ndarray  # [MASK_SIDE,MASK_SIDE] float32: how far inside the face, as a share of the side
     skin: np.ndarray  # [h,w] float32 of the window: the share of plain skin
-    number: np.ndarray  # [h,w] int32: which of the texels is there, -1 for none
+    covered: np.ndarray  # [h,w] bool: which texels are skin
     samples: np.ndarray  # [m] int64: texels that serve the fit of the light
     eyes: np.ndarray  # [e] int32: texels of the eyes in the whole texture
     scalp: np.ndarray  # [V] float32: the share of hair that vertices have
@@ -57,11 +57,8 @@ class Plan:
         return found
 
     def image(self, values: np.ndarray) -> np.ndarray:
-        """Return values [n] or [n,C] of the texels as a picture of the window, zero elsewhere."""
-        high, wide = (part.stop - part.start for part in self.window)
-        picture = np.zeros((high * wide, *values.shape[1:]), np.float32)
-        picture[self.index] = values
-        return picture.reshape(high, wide, *values.shape[1:])
+        """Return values [n] or [n,C] of the texels as a picture of the window, which shares their memory."""
+        return values.reshape(*self.covered.shape, *values.shape[1:])
 
     def mirrored(self, values: np.ndarray) -> np.ndarray:
         """Return a picture of the window with its sides exchanged."""
@@ -80,8 +77,8 @@ def plan_of(topology: Topology, atlas: Atlas, side: int) -> Plan:
     screen = np.stack([atlas.uvs[:, 0] * side, (1 - atlas.uvs[:, 1]) * side, np.ones(len(atlas.uvs))], 1)
     part = atlas.parts[corners[:, 0]]
     triangle, weights = _texels(screen, corners, np.flatnonzero(part == PARTS.index("skin")), window)
-    index = np.flatnonzero(triangle >= 0).astype(np.int32)
-    ids, share = triangle.reshape(-1)[index], weights.reshape(-1, 3)[index]
+    covered = triangle >= 0
+    index = np.flatnonzero(covered)
     base = _base(atlas, side)
     skin = grown(atlas.mask("detail")[rows, columns], step)
     eyes = _texels(screen, corners, np.flatnonzero(part == PARTS.index("eyes")), (slice(0, side),) * 2)[0]
@@ -89,26 +86,19 @@ def plan_of(topology: Topology, atlas: Atlas, side: int) -> Plan:
         side,
         step,
         window,
-        index,
-        np.ascontiguousarray(topology.triangles[ids], np.int32),
-        np.ascontiguousarray(share, np.float32),
+        np.ascontiguousarray(topology.triangles[np.where(covered, triangle, 0).reshape(-1)], np.int32),
+        np.ascontiguousarray(np.where(covered[..., None], weights, 0).reshape(-1, 3), np.float32),
         base,
-        np.log(np.maximum(base[window].reshape(-1, 3)[index], DARKEST)),
+        np.log(np.maximum(base[window].reshape(-1, 3), DARKEST)),
         depth_inside(face > 0.5) / np.float32(MASK_SIDE),
         np.ascontiguousarray(skin),
-        _numbered(index, skin.shape),
-        np.flatnonzero(skin.reshape(-1)[index] > _PLAIN)[:: max(1, len(index) // _SAMPLES)],
+        covered,
+        index[skin.reshape(-1)[index] > _PLAIN][:: max(1, len(index) // _SAMPLES)],
         np.flatnonzero(eyes >= 0).astype(np.int32),
         _at_vertices(atlas, topology, atlas.mask("scalp")),
         _parts(atlas, corners, part),
         atlas.mirror > 0,
     )
-
-
-def _numbered(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    found = np.full(shape, -1, np.int32)
-    found.reshape(-1)[index] = np.arange(len(index))
-    return found
 
 
 def _at_vertices(atlas: Atlas, topology: Topology, area: np.ndarray) -> np.ndarray:

@@ -143,9 +143,10 @@ def finished(
 def _cell_places(plan: Plan, seen: Seen) -> np.ndarray:
     """Return where the middles of the window's cells are in the photograph, [h,w,2]; far off without skin."""
     middle = plan.step // 2
-    rows = plan.number[middle :: plan.step, middle :: plan.step]
-    found = sum(seen.places[plan.vertices[rows, k]] * plan.weights[rows, k, None] for k in range(3))
-    return np.where(rows[..., None] >= 0, found, -1e6)
+    at = slice(middle, None, plan.step), slice(middle, None, plan.step)
+    vertices, weights = plan.image(plan.vertices)[at], plan.image(plan.weights)[at]
+    found = sum(seen.places[vertices[..., k]] * weights[..., k, None] for k in range(3))
+    return np.where(plan.covered[at][..., None], found, -1e6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +170,7 @@ def measure(
     photograph = Photograph.of(picture, landmarks, float(across))
     attributes = _attributes(seen, photograph)
     light, tone, lit = _light(plan, attributes, photograph)
-    texels = _sampled(plan, attributes, photograph, light)
-    texels[:, :3] -= tone * (texels[:, 3:] > 0)
+    texels = _sampled(plan, attributes, photograph, light, tone=tone)
     return Measured(seen, photograph, texels, tone, light, lit)
 
 
@@ -209,8 +209,11 @@ def _sampled(
     photograph: Photograph,
     light: np.ndarray,
     rows: np.ndarray | slice = slice(None),
+    tone: np.ndarray | None = None,
 ) -> np.ndarray:
     vertices, weights, base = plan.vertices[rows], plan.weights[rows], plan.log_base[rows]
+    if tone is not None:
+        base = base + tone
     found: np.ndarray = texture_ops.project_texture(
         vertices, weights, attributes, photograph.pixels, light, base
     )
