@@ -161,12 +161,21 @@ TOPOS_WIDE void box_rows(T* values, int64_t outer, int64_t count, int64_t inner,
   }
 }
 
-void box_mean(Address values, bool wide, int64_t outer, int64_t count, int64_t inner, int64_t radius) {
+template <class T>
+void box_means_of(T* values, int64_t height, int64_t width, int64_t channels, const std::vector<int64_t>& radii) {
+  for (const int64_t radius : radii) {
+    box_rows(values, 1, height, width * channels, radius);
+    box_rows(values, height, width, channels, radius);
+  }
+}
+
+void box_means(Address values, bool wide, int64_t height, int64_t width, int64_t channels,
+               const std::vector<int64_t>& radii) {
   const py::gil_scoped_release release;
   if (wide) {
-    box_rows(at<double>(values), outer, count, inner, radius);
+    box_means_of(at<double>(values), height, width, channels, radii);
   } else {
-    box_rows(at<float>(values), outer, count, inner, radius);
+    box_means_of(at<float>(values), height, width, channels, radii);
   }
 }
 
@@ -178,5 +187,5 @@ PYBIND11_MODULE(_native, m) {
         "light"_a, "base"_a, "texels"_a, "height"_a, "width"_a, "out"_a, "threads"_a);
   m.def("finish_texture", &finish_texture, py::kw_only(), "base"_a, "cells"_a, "texels"_a, "window_cells"_a, "skin"_a,
         "grain"_a, "hair"_a, "tone"_a, "srgb"_a, "shape"_a, "mirror"_a, "out"_a, "threads"_a);
-  m.def("box_mean", &box_mean, py::kw_only(), "values"_a, "wide"_a, "outer"_a, "count"_a, "inner"_a, "radius"_a);
+  m.def("box_means", &box_means, py::kw_only(), "values"_a, "wide"_a, "height"_a, "width"_a, "channels"_a, "radii"_a);
 }

@@ -151,6 +151,23 @@ def test_the_same_bits_with_any_number_of_threads(compiled: Any, monkeypatch: py
         assert np.array_equal(texels, results[0][0]) and np.array_equal(colours, results[0][1])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 9), (31, 17, 3), (4, 40, 1)])
+def test_box_filters_give_the_bits_of_the_twin(
+    compiled: Any, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], dtype: type
+) -> None:
+    values = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    before = values.copy()
+    monkeypatch.setattr(texture_ops, "native", lambda: compiled)
+    for radii in ([1], [2, 3, 3], [12], []):
+        found = texture_ops.box_means(values, radii)
+        assert np.array_equal(found, texture_reference.box_means(values, radii)), radii
+        assert found.dtype == dtype and np.array_equal(values, before)
+    padded = np.pad(values.astype(np.float64), [(2, 2), (2, 2), (0, 0)][: values.ndim], mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), (0, 1)).mean((-1, -2))
+    assert np.allclose(texture_ops.box_means(values, [2]), windows, atol=1e-5)
+
+
 def test_bad_input() -> None:
     arguments = projection(np.random.default_rng(0), 5)
     given = finishing(np.random.default_rng(0))

@@ -7,6 +7,7 @@ Arrays on a GPU go to the kernel as in `topos_rt.gpu.ops`. On the host float32 g
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -144,24 +145,20 @@ def finish_texture(given: FinishTexture, *, out: AnyArray | None = None, stream:
     return out
 
 
-def box_mean(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
-    """Return the means of values [H,W] or [H,W,C], FP32 or FP64, over 2 * radius + 1 neighbours along an axis.
+def box_means(values: np.ndarray, radii: Sequence[int]) -> np.ndarray:
+    """Blur values [H,W] or [H,W,C], FP32 or FP64, by box filters, one for each radius.
 
-    Beyond the rim lies what lies on it. The sums have the type of the values. The passes for the CPU give the
-    bits of the twin; there is no kernel for a GPU.
+    A filter takes the mean of 2 * radius + 1 neighbours along each axis; beyond the rim lies what lies on it.
+    Sums have the type of the values. The passes for the CPU give the bits of the twin; there is no kernel for
+    a GPU.
     """
     compiled = native()
     if compiled is None or values.dtype not in (_F32, np.dtype(np.float64)) or not values.size:
-        return texture_reference.box_mean(values, radius, axis)
+        return texture_reference.box_means(values, radii)
     out = np.array(values, order="C")
-    compiled.box_mean(
-        values=out.ctypes.data,
-        wide=out.dtype != _F32,
-        outer=int(np.prod(out.shape[:axis])),
-        count=out.shape[axis],
-        inner=int(np.prod(out.shape[axis + 1 :])),
-        radius=radius,
-    )
+    high, wide = out.shape[:2]
+    shape = {"height": high, "width": wide, "channels": out.size // (high * wide)}
+    compiled.box_means(values=out.ctypes.data, wide=out.dtype != _F32, **shape, radii=list(radii))
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,8 +102,14 @@ def finish_texture(given: FinishTexture, out: np.ndarray | None = None) -> np.nd
     return out
 
 
-def box_mean(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
-    """See `topos_rt.gpu.texture_ops.box_mean`."""
+def box_means(values: np.ndarray, radii: Sequence[int]) -> np.ndarray:
+    """See `topos_rt.gpu.texture_ops.box_means`."""
+    for radius in radii:
+        values = _box_mean(_box_mean(values, radius, 0), radius, 1)
+    return values
+
+
+def _box_mean(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
     pad = [(0, 0)] * values.ndim
     pad[axis] = (radius + 1, radius)
     sums = np.cumsum(np.pad(values, pad, mode="edge"), axis)

@@ -105,6 +105,13 @@ class Atlas:
         pixels.setflags(write=False)
         return pixels
 
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """The warp as [m,k] float64, which matrix products take."""
+        wide = self.warp.astype(np.float64)
+        wide.setflags(write=False)
+        return wide
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (atomically)."""
         tensors = {name: getattr(self, name) for name in _ARRAYS}

@@ -8,7 +8,7 @@ import numpy as np
 
 from topos_rt.gpu.texture_reference import WEIGHT_GAIN
 from topos_rt.head.atlas import MASK_SIDE, PARTS, Atlas
-from topos_rt.texture.grids import blurred, filled
+from topos_rt.texture.grids import blurred, filled, mean_of_channels
 from topos_rt.texture.plan import Plan
 
 _EVEN = 1 / 36  # of the areas' side: what is smoother than this is made symmetric
@@ -83,7 +83,7 @@ def _uneven(plan: Plan, atlas: Atlas, weight: np.ndarray, ratio: np.ndarray) -> 
     half = (smooth - plan.mirrored(smooth)) / 2 * both
     # What is common to both sides and differs from the middle stays, less its colour cast.
     rest = smooth - half
-    mean = rest.mean(-1, keepdims=True)
+    mean = mean_of_channels(rest)[..., None]
     uneven = half + _EVEN_LUMINANCE * mean + _EVEN_CHROMA * (rest - mean)
     bounded: np.ndarray = np.clip(uneven, -_MOST_EVEN, _MOST_EVEN).astype(np.float32)
     return bounded

@@ -55,7 +55,7 @@ def look(head: HeadMesh, landmarks: np.ndarray, points: LandmarkMap, atlas: Atla
     reach = np.linalg.norm(shifts, axis=1, keepdims=True)
     shifts *= np.minimum(1, _FARTHEST * max(unit, 1) / np.maximum(reach, 1e-9))
     moved = places.copy()
-    moved[atlas.warp_vertices] += product(atlas.warp.astype(np.float64), shifts[atlas.warp_landmarks])
+    moved[atlas.warp_vertices] += product(atlas.spread, shifts[atlas.warp_landmarks])
     towards = -turned / np.linalg.norm(turned, axis=1, keepdims=True)
     cosine = (normals * towards).sum(1)
     facing = np.clip((cosine - _GRAZING) / (_FULL - _GRAZING), 0, 1) ** 1.5
@@ -74,12 +74,12 @@ def _unhidden(places: np.ndarray, depth: np.ndarray, triangles: np.ndarray) -> n
     scale = (_MAP_SIDE - 4) / float((high - low).max())
     screen = np.concatenate([(places - low) * scale + 2, depth[:, None]], 1)
     drawn, weights = rasterize(screen, triangles, _MAP_SIDE, _MAP_SIDE)
-    nearest = np.einsum("hwk,hwk->hw", depth[triangles][drawn], weights)
-    nearest[drawn < 0] = np.inf
+    nearest = np.full(drawn.shape, np.inf)
+    found = drawn >= 0
+    nearest[found] = np.einsum("nk,nk->n", depth[triangles][drawn[found]], weights[found])
     around = np.pad(nearest, 1, constant_values=-np.inf)
-    nearest = np.max(
-        [around[y : y + _MAP_SIDE, x : x + _MAP_SIDE] for y in range(3) for x in range(3)], axis=0
-    )
+    rows = np.maximum(np.maximum(around[:-2], around[1:-1]), around[2:])
+    nearest = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
     x, y = np.clip(screen[:, :2].astype(int), 0, _MAP_SIDE - 1).T
     seen: np.ndarray = depth <= nearest[y, x] + _BIAS * np.ptp(depth)
     return seen.astype(np.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from topos_rt.gpu.texture_ops import box_mean
+from topos_rt.gpu.texture_ops import box_means
 
 
 def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
@@ -19,12 +19,20 @@ def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     ideal = np.sqrt(4 * sigma * sigma + 1)
     low = int(ideal) - (int(ideal) % 2 == 0)
     many = round((12 * sigma * sigma - 3 * low * low - 12 * low - 9) / (-4 * low - 4))
-    out = values.astype(np.float64)
-    for number in range(3):
-        radius = (low if number < many else low + 2) // 2
-        if radius > 0:
-            out = box_mean(box_mean(out, radius, 0), radius, 1)
-    return out.astype(np.float32)
+    radii = [(low if number < many else low + 2) // 2 for number in range(3)]
+    return box_means(values.astype(np.float64), [radius for radius in radii if radius]).astype(np.float32)
+
+
+def mean_of_channels(values: np.ndarray) -> np.ndarray:
+    """Return the mean [...] of values [...,3]: `values.mean(-1)`, which is slow for so few, bit by bit."""
+    found: np.ndarray = (values[..., 0] + values[..., 1] + values[..., 2]) / values.dtype.type(3)
+    return found
+
+
+def largest_of_channels(values: np.ndarray) -> np.ndarray:
+    """Return the largest [...] of values [...,3]: `values.max(-1)`, which is slow for so few."""
+    found: np.ndarray = np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
+    return found
 
 
 def shrunk(values: np.ndarray, step: int) -> np.ndarray:
@@ -65,7 +73,7 @@ def filled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     out = down[-1] / np.maximum(weight[-1], 1e-6)[..., None]
     for finer, share in zip(down[-2::-1], weight[-2::-1], strict=True):
         up = np.repeat(np.repeat(out, 2, 0), 2, 1)
-        up = box_mean(box_mean(up, 1, 0), 1, 1)
+        up = box_means(up, [1])
         out = finer + (1 - np.minimum(share, 1))[..., None] * up
     return out.astype(np.float32)
 

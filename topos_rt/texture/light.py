@@ -9,6 +9,7 @@ import numpy as np
 
 from topos_rt.gpu.texture_reference import TERMS, harmonics
 from topos_rt.support.arrays import product
+from topos_rt.texture.grids import largest_of_channels
 
 # Stronger terms are less likely; those of the second order need more evidence.
 _RIDGE = (0.0, 0.0012, 0.0012, 0.0012, 0.006, 0.006, 0.006, 0.006, 0.006)
@@ -24,14 +25,14 @@ def fit_light(normals: np.ndarray, excess: np.ndarray, weights: np.ndarray) -> t
     """
     terms = harmonics(normals).astype(np.float64)
     middle = np.median(excess, 0)
-    trust = weights / (1 + (np.abs(excess - middle).max(1) / _FIRST_ODD) ** 4)
+    trust = weights / (1 + (largest_of_channels(np.abs(excess - middle)) / _FIRST_ODD) ** 4)
     light = np.zeros((TERMS, 3))
     light[0] = middle
     for _ in range(_ROUNDS):
         weighted = (terms * trust[:, None]).T
         normal = product(weighted, terms) + np.diag(_RIDGE) * trust.sum()
         light = np.linalg.solve(normal, product(weighted, excess))
-        off = np.abs(excess - product(terms, light)).max(1)
+        off = largest_of_channels(np.abs(excess - product(terms, light)))
         trust = weights / (1 + (off / _ODD) ** 4)
     share = (terms * trust[:, None]).sum(0) / max(float(trust.sum()), 1e-9)
     tone = share @ light

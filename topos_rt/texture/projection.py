@@ -18,7 +18,7 @@ from topos_rt.pictures.image import on_black
 from topos_rt.texture.blending import Blend, blend
 from topos_rt.texture.camera import Seen, look
 from topos_rt.texture.eyes import iris_colour, paint_irises
-from topos_rt.texture.grids import shrunk
+from topos_rt.texture.grids import mean_of_channels, shrunk
 from topos_rt.texture.hair import cover, grain, hair_colour, seen_colour
 from topos_rt.texture.light import fit_light
 from topos_rt.texture.plan import Plan, plan_of
@@ -95,7 +95,7 @@ def project(
     image = plan.image(found.texels)
     if chroma < 1:
         for values in (image[..., :3], cells[0]):
-            mean = values.mean(-1, keepdims=True)
+            mean = mean_of_channels(values)[..., None]
             values[...] = mean + np.float32(chroma) * (values - mean)
     tone = tone - exposure
     feather, notes = kept.feather, []
@@ -213,7 +213,8 @@ def _sampled(
 ) -> np.ndarray:
     vertices, weights, base = plan.vertices[rows], plan.weights[rows], plan.log_base[rows]
     if tone is not None:
-        base = base + tone
+        wide = len(plan.covered[0])  # a long row, because NumPy is slow to repeat three numbers
+        base = (base.reshape(-1, 3 * wide) + np.tile(tone, wide)).reshape(-1, 3)
     found: np.ndarray = texture_ops.project_texture(
         vertices, weights, attributes, photograph.pixels, light, base
     )

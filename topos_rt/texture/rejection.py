@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from topos_rt.head.atlas import MASK_SIDE, Atlas
-from topos_rt.texture.grids import blurred, largest_piece
+from topos_rt.texture.grids import blurred, largest_piece, mean_of_channels
 from topos_rt.texture.hair import GREEN_BLUE, RED_GREEN
 from topos_rt.texture.plan import Plan
 from topos_rt.texture.spectacles import LIKELY, probability, zone
@@ -127,7 +127,7 @@ def _distance(ratio: np.ndarray, weight: np.ndarray, plain: np.ndarray) -> np.nd
     chroma, own = _chroma(ratio), _chroma(core)
     unit = np.maximum(1.4826 * np.median(np.abs(own - np.median(own, 0)), 0), _LEAST_CHROMA_SIGMA)
     colour = np.clip(chroma / (unit * _CHROMA_UNITS), -6, 6)
-    bright = np.clip(ratio.mean(-1) / (sigma.mean() * _LUMINANCE_UNITS), -6, 6)
+    bright = np.clip(mean_of_channels(ratio) / (sigma.mean() * _LUMINANCE_UNITS), -6, 6)
     distance: np.ndarray = np.sqrt((colour * colour).sum(-1) + bright * bright)
     return distance
 
@@ -149,7 +149,7 @@ def _like_hair(ratio: np.ndarray, skin: np.ndarray) -> np.ndarray:
     bounds = np.array([RED_GREEN, GREEN_BLUE], np.float32)
     ratios = _chroma(colour)
     inside = (ratios > bounds[:, 0] - _NEAR) & (ratios < bounds[:, 1] + _NEAR)
-    found: np.ndarray = (ratio.mean(-1) < _BEARD) & inside.all(-1)
+    found: np.ndarray = (mean_of_channels(ratio) < _BEARD) & inside.all(-1)
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from topos_rt.head.atlas import MASK_SIDE, Atlas
 from topos_rt.support.tensorfile import read_tensors
-from topos_rt.texture.grids import blurred
+from topos_rt.texture.grids import blurred, mean_of_channels
 from topos_rt.texture.plan import Plan
 
 BINS = 12
@@ -30,7 +30,7 @@ _SEEN, _MOST, _FLOOR = 0.1, 0.6, 0.01
 def features(plan: Plan, atlas: Atlas, ratio: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the features [2*BINS*BINS] of log ratios [h,w,3] and weights [h,w] in cells of the window."""
     seen = (weight > _SEEN).astype(np.float32)
-    luminance = ratio.mean(2) * seen
+    luminance = mean_of_channels(ratio) * seen
     smooth = blurred(np.stack([luminance, seen], 2), _SMOOTH)
     uneven = (luminance - smooth[..., 0] / np.maximum(smooth[..., 1], 0.05)) * seen
     bins = _bins(atlas)[plan.cells]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from topos_rt.texture.grids import mean_of_channels
+
 SKIN = (0.46, 0.265, 0.185)  # linear albedo of the base material's skin
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722])  # of the channels in luminance
 # Bounds of log(red / green) and log(green / blue) of skin's linear albedo. Skins of all tones lie within;
@@ -30,5 +32,5 @@ def balanced(skin: np.ndarray) -> tuple[np.ndarray, float]:
 
 def is_grey(pixels: np.ndarray) -> bool:
     """Return whether linear pixels [h,w,3] have no colours."""
-    mean = pixels.mean(2, keepdims=True)
+    mean = mean_of_channels(pixels)[..., None]
     return bool(np.abs(pixels - mean).mean() < _GREY * max(float(mean.mean()), 1e-6))
