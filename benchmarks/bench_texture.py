@@ -6,8 +6,11 @@ python -m benchmarks.bench_texture -o benchmarks/results/texture_mini.json
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ import numpy as np
 from benchmarks.texture_identity import measure
 from benchmarks.texture_truth import LAMPS, TONES, draw, errors, mean_head, skin
 from topos_rt.bench.work import model_facts
+from topos_rt.formats.glb import write_glb
+from topos_rt.formats.textures import encoded
 from topos_rt.gpu import texture_ops
+from topos_rt.head.texture import Texture
 from topos_rt.model.bundle import Bundle
 from topos_rt.pictures.colour import to_srgb_bytes
 from topos_rt.support.files import write_atomic
@@ -50,6 +56,7 @@ def main() -> None:
         "cores": usable_cores(),
         "truth": truth(bundle, arguments.size),
         "time_ms": times(bundle),
+        "files_ms": files(bundle),
     }
     if arguments.embedder is not None:
         found["identity"] = measure(arguments.embedder, arguments.shards, arguments.people)
@@ -58,7 +65,7 @@ def main() -> None:
     if arguments.out is not None:
         write_atomic(arguments.out, (json.dumps(found, indent=1) + "\n").encode())
     else:
-        print(json.dumps(found["time_ms"], indent=1))
+        print(json.dumps({name: found[name] for name in ("time_ms", "files_ms")}, indent=1))
 
 
 def truth(bundle: Bundle, size: int) -> list[dict[str, Any]]:
@@ -134,6 +141,41 @@ def times(bundle: Bundle) -> dict[str, Any]:
             "processor_median": round(1000 * float(np.median(processor)), 1),
         }
     return found
+
+
+def files(bundle: Bundle) -> dict[str, dict[str, float]]:
+    """Return the size of the files of a texture of 1024 texels a side, and of its GLB, and their times.
+
+    The times are the processor's, medians in milliseconds. The photograph has 1,024 pixels a side, so that
+    its texture has a relief.
+    """
+    atlas, head = bundle.atlas, mean_head(bundle)
+    assert atlas is not None
+    albedo = skin(plan_of(bundle.topology, atlas, 1024), TONES["medium"], 1)
+    sample = draw(bundle, head, albedo, LAMPS["key"], 10.0, 1024)
+    made = with_texture(sample.head, sample.portrait, bundle, TextureChoice("projected", 1024))
+    plain = dataclasses.replace(made, texture=None)
+    assert made.texture is not None
+    lossless = dataclasses.replace(made.texture, format="png")
+    makers: dict[str, Callable[[], bytes]] = {
+        f"{name} {suffix}": partial(_encoded, texture, name)
+        for texture in (made.texture, lossless)
+        for name, (suffix, _) in encoded(texture).items()
+    }
+    makers |= {"glb": partial(write_glb, made), "glb without a texture": partial(write_glb, plain)}
+    found = {}
+    for name, make in makers.items():
+        processor = []
+        for _ in range(_RUNS):
+            began = time.process_time()
+            data = make()
+            processor.append(time.process_time() - began)
+        found[name] = {"bytes": len(data), "processor_median": round(1000 * float(np.median(processor)), 1)}
+    return found
+
+
+def _encoded(texture: Texture, name: str) -> bytes:
+    return encoded(texture, (name,))[name][1]
 
 
 if __name__ == "__main__":

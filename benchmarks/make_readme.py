@@ -35,6 +35,7 @@ SCRIPTS = {
     "python -m benchmarks.profile_ops": "where a kernel's time goes, sampled by Nsight Compute",
     "python -m benchmarks.count_kernels": "instructions and memory traffic of a kernel, without a GPU",
     "python -m benchmarks.bench_rig": "rigs fitted to other heads against plain addition",
+    "python -m benchmarks.bench_texture": "projected textures: colours against known truth, likeness, time and files",
     "python -m benchmarks.bench_tracker": "the face tracker on synthetic videos, and its frame times",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, by kind of scan",
     "python -m benchmarks.bench_lods": "levels of detail against the full head",
@@ -91,6 +92,7 @@ def _pipeline(results: Path) -> str:
         [
             [stage, *(_pair(result["stages"][stage]) for result in rows.values())]
             for stage in (*STAGES, TO_GLB)
+            if all(stage in result["stages"] for result in rows.values())  # none of a model without textures
         ],
     )
     laps = ("interpreter", "import", "load", "first", "to_first_head")
