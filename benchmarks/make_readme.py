@@ -35,7 +35,7 @@ SCRIPTS = {
     "python -m benchmarks.profile_ops": "where a kernel's time goes, sampled by Nsight Compute",
     "python -m benchmarks.count_kernels": "instructions and memory traffic of a kernel, without a GPU",
     "python -m benchmarks.bench_rig": "rigs fitted to other heads against plain addition",
-    "python -m benchmarks.bench_texture": "projected textures: colours against known truth, likeness, time and files",
+    "python -m benchmarks.bench_texture": "textures: colours against known truth, likeness, time and files",
     "python -m benchmarks.bench_tracker": "the face tracker on synthetic videos, and its frame times",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, by kind of scan",
     "python -m benchmarks.bench_lods": "levels of detail against the full head",

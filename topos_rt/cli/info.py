@@ -8,6 +8,8 @@ import dataclasses
 from topos_rt.cli.console import Console
 from topos_rt.model.bundle import Bundle
 
+_NO_ATLAS = "none, for the model has no atlas ('python -m export atlas' makes one)"
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `topos-rt info`."""
@@ -56,6 +58,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "frame": f"up {frame.up}, forward {frame.forward}, radius {frame.radius_m:g} m",
         "files": f"{len(manifest.files)}, {_size(size)}, all verified",
     }
+    textures = "projected from photographs" if bundle.landmarks is not None else "the base material"
+    rows["textures"] = f"{textures}, on {manifest.atlas}" if bundle.atlas is not None else _NO_ATLAS
     width = max(map(len, rows))
     for name, value in rows.items():
         console.say(f"{name.ljust(width)}  {value}")
