@@ -11,10 +11,10 @@ import numpy as np
 from topos_rt.errors import MeshInputError
 from topos_rt.formats import gltf_primitive
 from topos_rt.formats.damage import damage_refused
-from topos_rt.formats.gltf_file import EXPECTED, GltfFile
+from topos_rt.formats.gltf_file import EXPECTED, GltfFile, open_gltf
 from topos_rt.formats.gltf_primitive import Primitive
 from topos_rt.formats.gltf_scene import inverse_binds, parents_first
-from topos_rt.formats.limits import LIMITS, Limits, read_whole
+from topos_rt.formats.limits import LIMITS, Limits
 
 _BASES = {"base", "basis", "neutral", "rest"}  # what exporters call the shape at rest
 
@@ -36,7 +36,7 @@ class Character:
 
 
 def read_character(path: Path, limits: Limits = LIMITS) -> Character:
-    """Read a GLB.
+    """Read a GLB, or a `.gltf` with the buffers beside it.
 
     The mesh may be quantized or compressed, as for `topos_rt.read_scan`. Blendshapes are named by
     `targetNames` in the extras of the mesh or of a primitive, else by the names of their accessors.
@@ -46,14 +46,10 @@ def read_character(path: Path, limits: Limits = LIMITS) -> Character:
     """
     what = f"cannot use {path}"
     try:
-        data = read_whole(path, what, limits)
-    except (OSError, ValueError) as error:
-        if isinstance(error, MeshInputError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MeshInputError(what, got=reason, expected="a .glb file") from error
-    with damage_refused(what, EXPECTED):
-        return _character(GltfFile(data, what, limits))
+        with damage_refused(what, EXPECTED):
+            return _character(open_gltf(path, what, limits))
+    except OSError as error:
+        raise MeshInputError(what, got=error.strerror or str(error), expected="a .glb file") from error
 
 
 def _character(file: GltfFile) -> Character:

@@ -150,8 +150,21 @@ def test_all_faces_at_once_are_refused(plain: Path, capsys: pytest.CaptureFixtur
     assert "--face" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", ["gltf", "head", "obj"])
+def test_heads_of_other_formats(suffix: str, plain: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open("mini")
+    head = read_head(plain, bundle)
+    path = tmp_path / f"other.{suffix}"
+    head.save(path)
+    again = read_head(path, bundle)
+    assert np.allclose(again.positions, head.positions, atol=1e-6)
+    assert again.metadata == ({} if suffix == "obj" else head.metadata)
+    made = texture_head(path, ASTRONAUT, texture_size=512)
+    assert made.texture is not None and made.metadata["texture"]["kind"] == "projected"
+
+
 def test_strange_metadata_of_a_file_are_left_alone(plain: Path, tmp_path: Path) -> None:
-    from topos_rt.formats.glb_reader import read_metadata
+    from topos_rt.formats.gltf_reader import read_metadata
 
     path = tmp_path / "a.glb"
     path.write_bytes(plain.read_bytes().replace(b'"metadata":{', b'"metadatA":{'))

@@ -11,9 +11,10 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -105,14 +106,25 @@ def test_the_precision_is_settled_by_bundle_backend_and_caller(tiny_bundle: Path
         settled(bundle, "tensorrt-rtx", "fp16")
 
 
+@pytest.fixture
+def heeded() -> Iterator[Callable[[int, FrameType | None], object]]:
+    """Return Python's handler of Ctrl-C, in place even where whoever started the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("thread", [False, True])
 def test_ctrl_c_ends_a_build_wherever_it_comes(
-    graph: Path, options: EngineOptions, monkeypatch: pytest.MonkeyPatch, thread: bool
+    graph: Path,
+    options: EngineOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    heeded: Callable[[int, FrameType | None], object],
+    thread: bool,
 ) -> None:
     """TensorRT swallows what Python raises in the code of ours that it calls: monitors and loggers."""
     module = importlib.import_module("topos_rt.engines.tensorrt.build")
-    real, places = signal.getsignal(signal.SIGINT), 0
-    assert real is signal.default_int_handler
+    real, places = heeded, 0
 
     def interrupt() -> None:
         if thread:  # as TensorRT may call from threads of its own

@@ -24,7 +24,27 @@ from topos_rt import __version__
 from topos_rt.support.files import write_atomic
 
 ROOT = Path(__file__).parents[2]
+_ENDS_WITHIN_S = 300
 _LATEST_S = 1.5  # after it has begun; imports and a first round take most of it
+
+
+def heed_signals() -> None:
+    """Take back what the parent ignores: a shell's background jobs ignore SIGINT, and nohup's SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def last_words(process: subprocess.Popen[str]) -> str:
+    """Wait for the end of a process that was told to end, and return its stderr.
+
+    Raises AssertionError where it does not end: it is killed then, so that no test waits for ever.
+    """
+    try:
+        return process.communicate(timeout=_ENDS_WITHIN_S)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"it did not end within {_ENDS_WITHIN_S} s of its signal") from None
 
 
 def kill_one(name: str, directory: Path, after: float, number: signal.Signals = signal.SIGKILL) -> int:
@@ -35,13 +55,13 @@ def kill_one(name: str, directory: Path, after: float, number: signal.Signals = 
     words = [sys.executable, "-m", "tests.faults.scenarios", name, str(directory)]
     environment = os.environ | {"TOPOS_RT_CACHE_KEY": str(directory / "key")}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # A shell's background jobs ignore SIGINT, and so would everything that they start.
-    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **streams, **heed) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(
+        words, cwd=ROOT, env=environment, text=True, preexec_fn=heed_signals, **streams
+    ) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "begun\n", process.stderr.read()
         time.sleep(after)
         process.send_signal(number)
-        _, told = process.communicate()
+        told = last_words(process)
     assert "Traceback" not in told or number != signal.SIGKILL, told[-2000:]
     before = os.environ.get("TOPOS_RT_CACHE_KEY")
     os.environ["TOPOS_RT_CACHE_KEY"] = environment["TOPOS_RT_CACHE_KEY"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests import needs
-from tests.faults.run import ROOT, kill_one
+from tests.faults.run import ROOT, heed_signals, kill_one, last_words
 from tests.faults.scenarios import SCENARIOS
 from tests.sample_pictures import RGB, encode
 from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found
@@ -160,9 +160,11 @@ def test_ctrl_c_ends_topos_rt_build(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "topos_rt", "build", "--backend", "tensorrt-rtx", "--cache", str(tmp_path)]
     environment = os.environ | {"TOPOS_RT_CACHE_KEY": str(tmp_path / "key")}
     for after in (2.0, 3.5):
-        with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        with subprocess.Popen(
+            words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_signals
+        ) as process:
             time.sleep(after)
             process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=120)
+            told = last_words(process)
         assert process.returncode in (130, 0, -signal.SIGINT), told  # 0: it was done; negative: not yet begun
         assert "Traceback" not in told or process.returncode == -signal.SIGINT

@@ -283,7 +283,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         "missing.obj": "missing.obj: got no such file; fix: check the path",
         "empty.obj": "got an empty file",
         "dir.obj": "got a directory",
-        "mesh.fbx": r"got a name that ends in \.fbx; expected a \.obj, \.glb, \.off, \.ply or \.stl file",
+        "mesh.fbx": r"got a name that ends in \.fbx; expected a \.obj, \.glb, \.gltf, \.off, \.ply or",
         "mesh": "got a name without a suffix",
         "large.obj": "got 0 MiB; expected at most",
         "nul\0.obj": "got a NUL character",

@@ -5,6 +5,7 @@ A target is given bytes and either succeeds or raises a ToposError; anything els
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import importlib.util
@@ -224,6 +225,19 @@ def _glbs() -> list[bytes]:
     return [*own, *(make().bytes() for make in WAYS.values()), *_compressed()]
 
 
+def _gltfs() -> list[bytes]:
+    """Return .gltf files with their data in themselves; mutations make other URIs of these."""
+    from tests.formats.glb_ways import WAYS
+
+    found = []
+    for make in WAYS.values():
+        glb = make()
+        buffers = glb.document.setdefault("buffers", [{"byteLength": len(glb.data)}])
+        buffers[0].setdefault("uri", "data:;base64," + base64.b64encode(bytes(glb.data)).decode())
+        found.append(json.dumps(glb.document).encode())
+    return found
+
+
 def _compressed() -> list[bytes]:
     """Return a GLB of each compression that a package here makes."""
     from tests.formats.test_glb_compression import draco_bytes, meshopt_bytes
@@ -364,6 +378,7 @@ TARGETS: dict[str, Target] = {
     "measurement": Target(_measurement, ".json", _results),
     "sidecar": Target(_sidecar, ".json", _sidecars),
     "glb": Target(_mesh, ".glb", _glbs),
+    "gltf": Target(_mesh, ".gltf", _gltfs),
     "head": Target(_whole_head, ".head", lambda: [_head("head"), _head("head", True), _textured()]),
     "character": Target(_character, ".glb", lambda: [_head("glb", True)]),
     "obj": Target(_mesh, ".obj", lambda: [_head("obj"), _CONCAVE]),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import needs
+from tests.fuzz.guided import ours
 from tests.fuzz.mutations import mutated
 from tests.fuzz.targets import CORPUS, TARGETS, corpus, feed
 
@@ -18,7 +19,7 @@ INPUTS = 150  # of each target
 NEEDS = {
     "torch": ("checkpoint",),
     "yaml": ("config",),
-    "scipy": ("glb", "obj", "ply", "stl", "off", "cloud", "character"),
+    "scipy": ("glb", "gltf", "obj", "ply", "stl", "off", "cloud", "character"),
     "models": ("character",),
 }
 # Targets whose seeds are not all sound files: two of the configurations are not.
@@ -60,3 +61,14 @@ def test_mutations_are_numbered() -> None:
     seeds = [b"abc" * 50, b"123" * 50]
     assert mutated(seeds, 7, 1) == mutated(seeds, 7, 1)
     assert len({mutated(seeds, number, 1) for number in range(100)}) > 80
+
+
+def test_coverage_is_taken_of_the_readers(tmp_path: Path) -> None:
+    """Coverage that sees nothing guides nothing, and no run would tell."""
+    ready("glb")
+    feed("glb", corpus("glb")[0], tmp_path)
+    names = {f"{function.__module__}.{function.__qualname__}" for function in ours()}
+    assert "topos_rt.formats.gltf_file.GltfFile._slice" in names  # a method
+    assert "topos_rt.formats.gltf_scene.placed" in names  # a function
+    assert "topos_rt.model.bundle.Bundle.open" in names  # a class method
+    assert not any(name.startswith(("numpy.", "tests.")) for name in names)

@@ -19,7 +19,7 @@ examples:
   topos-rt texture head.glb portrait.jpg -o textured.glb
   topos-rt texture head.glb group.jpg --face 2 -o textured.usd --texture-size 2048
 
-The head is a GLB or OBJ that topos-rt has written, in metres with +Y up. The photograph may show
+The head is a GLB, glTF, OBJ or .head that topos-rt has written, in metres with +Y up. The photograph may show
 another person than the one whose head it is.
 Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of topos-rt itself.
 """
@@ -28,7 +28,7 @@ Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of t
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `topos-rt texture`."""
     parser.epilog = EPILOG
-    parser.add_argument("head", metavar="HEAD", help="a head, as GLB or OBJ")
+    parser.add_argument("head", metavar="HEAD", help="a head, as GLB, glTF, OBJ or .head")
     parser.add_argument("photo", metavar="PHOTO", help="a portrait: PNG, JPEG, WebP, BMP, GIF or TIFF")
     parser.add_argument(
         "-o", dest="out", metavar="OUT", required=True, help="a file, or - for standard output"

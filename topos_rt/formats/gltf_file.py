@@ -1,7 +1,8 @@
-"""The container of a GLB: its JSON, its buffers, and the values of its accessors.
+"""The container of a GLB or `.gltf`: its JSON, its buffers, and the values of its accessors.
 
 Source: the Khronos glTF 2.0 specification, with KHR_mesh_quantization (accessors of other types) and
-EXT_meshopt_compression (`gltf_codecs.py`). What the values mean is the business of `gltf_scene.py`.
+EXT_meshopt_compression (`gltf_codecs.py`). What the values mean is the business of `gltf_scene.py`, and the
+files beside a `.gltf` are the business of `gltf_buffers.py`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import base64
 import json
 import re
 import struct
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.formats import gltf_codecs
-from topos_rt.formats.limits import LIMITS, Limits
+from topos_rt.formats import gltf_buffers, gltf_codecs
+from topos_rt.formats.limits import LIMITS, Limits, read_whole
 
-EXPECTED = "a complete .glb file"
+EXPECTED = "a complete .glb or .gltf file"
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
@@ -32,18 +34,24 @@ _KNOWN = re.compile(
 class GltfFile:
     """A GLB whose sizes have been checked: no array is larger than the bytes behind it, or the limits.
 
-    Raises MeshInputError for a file that is no GLB of glTF 2.0 or needs an extension that is not known, and
+    data: a GLB, or, where `folder` is given, the JSON of a `.gltf`.
+    folder: the directory that holds the buffers of a `.gltf`. No file outside of it is read.
+
+    Raises MeshInputError for a file that is not of glTF 2.0 or needs an extension that is not known, and
     the errors that `damage.py` catches for one that breaks the specification.
     """
 
-    def __init__(self, data: bytes, what: str, limits: Limits = LIMITS) -> None:
-        self.what, self.limits = what, limits
+    def __init__(self, data: bytes, what: str, limits: Limits = LIMITS, folder: Path | None = None) -> None:
+        self.what, self.limits, self._folder = what, limits, folder
         self._size = len(data)
-        text, self._binary = self._chunks(memoryview(data))
+        whole = memoryview(data)
+        text, self._binary = (whole, whole[:0]) if folder else self._chunks(whole)
         limits.check("json_bytes", len(text), what, "keep less metadata in it")
         self.document: dict[str, Any] = json.loads(bytes(text))
         if not isinstance(self.document, dict):
             raise ValueError("JSON that is not an object")
+        if folder:
+            self._check_version()
         unknown = [
             name for name in self.document.get("extensionsRequired", []) if not _KNOWN.fullmatch(str(name))
         ]
@@ -57,6 +65,14 @@ class GltfFile:
         self._buffers: dict[int, memoryview] = {}
         self._views: dict[int, memoryview] = {}
         self._unpacked = 0
+        for index in range(len(self.document.get("buffers", [])) if folder else 0):
+            self._size += len(self._buffer(index))
+            limits.check("file_bytes", self._size, what)
+
+    def _check_version(self) -> None:
+        version = str(self.document["asset"]["version"])
+        if version.partition(".")[0] != "2":
+            self.refuse(f"version {version[:20]} of glTF", "version 2", "export as glTF 2.0")
 
     def _chunks(self, data: memoryview) -> tuple[memoryview, memoryview]:
         if bytes(data[:4]) != b"glTF":
@@ -185,10 +201,12 @@ class GltfFile:
         if index not in self._buffers:
             buffer = self.entry("buffers", index)
             uri = buffer.get("uri")
-            if uri is None and index == 0:
+            if uri is None and index == 0 and self._folder is None:
                 data = self._binary
             elif isinstance(uri, str) and uri.startswith("data:"):
                 data = memoryview(base64.b64decode(uri.partition(",")[2], validate=True))
+            elif self._folder is not None and isinstance(uri, str):
+                data = memoryview(gltf_buffers.beside(self._folder, uri, self.what, self.limits))
             else:
                 self.refuse("data outside of the file", "all data in the .glb", "export as glTF Binary")
             if _whole(buffer, "byteLength") > len(data):
@@ -199,6 +217,16 @@ class GltfFile:
     def refuse(self, got: str, expected: str, fix: str | None = None) -> NoReturn:
         """Raise the MeshInputError about this file."""
         raise MeshInputError(self.what, got=got, expected=expected, fix=fix)
+
+
+def open_gltf(path: Path, what: str, limits: Limits = LIMITS) -> GltfFile:
+    """Return the GLB, or the `.gltf` with the buffers beside it, of a path.
+
+    Raises MeshInputError as GltfFile does, or for a file that is too large; OSError.
+    """
+    data = read_whole(path, what, limits)
+    text = path.suffix.lower() == ".gltf" and not data.startswith(b"glTF")
+    return GltfFile(data, what, limits, path.parent if text else None)
 
 
 def _whole(entry: dict[str, Any], key: str, default: int | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.formats.glb_reader import read_glb
+from topos_rt.formats.gltf_reader import read_gltf
 from topos_rt.formats.limits import LIMITS, Limits
 from topos_rt.formats.mesh_file import MeshFile, Part, finite, joined
 from topos_rt.formats.obj_reader import read_obj
@@ -111,7 +111,8 @@ def _part(mesh: Any, what: str, matrix: np.ndarray) -> Part:
 
 READERS: dict[str, Callable[[Path, str, Limits], MeshFile]] = {
     ".obj": read_obj,
-    ".glb": read_glb,
+    ".glb": read_gltf,
+    ".gltf": read_gltf,
     ".off": read_off,
     ".ply": read_ply,
     ".stl": read_stl,

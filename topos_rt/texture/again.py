@@ -13,7 +13,7 @@ from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import ALL, LARGEST, FaceChoice, portraits
 from topos_rt.faces.seen import with_face
-from topos_rt.formats.glb_reader import read_metadata
+from topos_rt.formats.gltf_reader import read_metadata
 from topos_rt.formats.mesh_reader import read_mesh
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.atlas import laid
@@ -75,13 +75,14 @@ def texture_head(
 
 
 def read_head(path: str | os.PathLike[str], bundle: Bundle) -> HeadMesh:
-    """Read a head of a bundle's topology from a GLB or OBJ that topos_rt has written, and fit the rig to it.
+    """Read a head of a bundle's topology from a GLB, glTF, OBJ or .head of topos_rt, and fit the rig to it.
 
     Heads in other units or axes than metres and +Y up are not turned back.
 
     Raises MeshInputError for a file that cannot be read, or that holds something else.
     """
-    file = read_mesh(path)
+    suffix = Path(path).suffix.lower()
+    file = HeadMesh.load(path) if suffix == ".head" else read_mesh(path)
     what = f"cannot use the head {path}"
     topology, count = bundle.topology, bundle.topology.num_vertices
     if len(file.positions) < count:
@@ -97,7 +98,9 @@ def read_head(path: str | os.PathLike[str], bundle: Bundle) -> HeadMesh:
     positions = file.positions[:count]
     normals = vertex_normals(positions, topology.triangles) if file.normals is None else file.normals[:count]
     rig = None if bundle.rig is None else place_rig(bundle.rig, positions, bundle.manifest.frame)
-    metadata = read_metadata(Path(path)) if Path(path).suffix.lower() == ".glb" else {}
+    metadata = dict(file.metadata) if isinstance(file, HeadMesh) else {}
+    if suffix in (".glb", ".gltf"):
+        metadata = read_metadata(Path(path))
     return HeadMesh(positions, normals, topology, rig, metadata)
 
 
