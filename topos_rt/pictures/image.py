@@ -39,6 +39,7 @@ _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *_TIFF)
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
     AssertionError, struct.error, zlib.error,
+    MemoryError,  # a part of the file declares a size that it does not have
 )  # fmt: skip
 
 _UPRIGHT = {
