@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -49,6 +52,16 @@ def test_mutated_files_are_accepted_or_refused_with_one_line(name: str, tmp_path
         feed(name, mutated(kept, number, zlib.crc32(name.encode())), tmp_path) for number in range(INPUTS)
     }
     assert False in outcomes or name in ("locations", "arrays", "sidecar")  # those suppress their refusals
+
+
+@pytest.mark.parametrize("name", ["png", "tiff", "webp", "gltf", "ply", "arrays"])
+def test_mutated_files_within_the_limits_of_memory_and_time(name: str) -> None:
+    """A process of its own has them: sizes that a file only declares are refused, or never asked for."""
+    ready(name)
+    words = [sys.executable, "-m", "tests.fuzz.run", "--batch", name, "0", "300"]
+    done = subprocess.run(words, cwd=CORPUS.parents[2], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["inputs"] == 300 and not found["findings"]
 
 
 def test_the_corpus_is_small() -> None:

@@ -211,9 +211,9 @@ def test_scans_on_their_side_are_warned_of_with_what_is_up(pipe: HeadPipeline, o
         pipe.retopologize(*turned(samples, z_up), passes=2)
     assert len(caught) == 1
     scan = Cloud(*samples)
-    assert check_orientation(scan, mean_outside(pipe)) == []
+    assert check_orientation(scan, mean_outside(pipe))[0] == []
     for turn in right_angles()[1:]:
-        assert len(check_orientation(Cloud(*turned(samples, turn)), mean_outside(pipe))) == 1
+        assert len(check_orientation(Cloud(*turned(samples, turn)), mean_outside(pipe))[0]) == 1
 
 
 def mean_outside(pipe: HeadPipeline) -> Surface:
@@ -235,7 +235,7 @@ def test_upright_scans_are_not_warned_of(pipe: HeadPipeline, head: HeadMesh, out
         "in millimetres": (points * 1000, normals),
     }
     for name, kind in kinds.items():
-        assert check_orientation(Cloud(*kind), mean_outside(pipe)) == [], name
+        assert check_orientation(Cloud(*kind), mean_outside(pipe))[0] == [], name
 
 
 @pytest.mark.parametrize("share", [0.35, 0.6])
@@ -275,8 +275,21 @@ def test_what_is_no_head_is_refused_without_alignment_too(pipe: HeadPipeline, sh
     points[np.arange(6000), axis] = side
     normals = np.zeros((6000, 3))
     normals[np.arange(6000), axis] = np.sign(side)
-    with pytest.raises(MeshInputError, match="of a head's radius off in its best orientation"):
-        pipe.retopologize(points, normals)
+    told = "the nearest head lies" if shape == "cube" else "of a head's radius off in its best orientation"
+    for aligned in (False, True):
+        with pytest.raises(MeshInputError, match=told):
+            pipe.retopologize(points, normals, align=aligned)
+
+
+def test_false_walls_do_not_make_a_head_no_head(pipe: HeadPipeline) -> None:
+    """Marching cubes leave a second wall where a scan is open; the mean head fits it as badly as a cube."""
+    shown = mean_outside(pipe).sample(6000)
+    points = np.concatenate([shown.points, shown.points + 0.02 * shown.normals])
+    normals = np.concatenate([shown.normals, -shown.normals])
+    _, left = check_orientation(Cloud(points, normals), mean_outside(pipe))
+    assert left > 0.12
+    made = Surface(pipe.retopologize(points, normals).positions, pipe.bundle.topology.triangles)
+    assert made.closest(shown.points).distances.mean() < 0.01
 
 
 def test_dense_parts_do_not_draw_the_head_towards_them(pipe: HeadPipeline, head: HeadMesh) -> None:

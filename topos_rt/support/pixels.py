@@ -12,6 +12,7 @@ import numpy as np
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
     AssertionError, struct.error, zlib.error,
+    MemoryError,  # a part of the file declares a size that it does not have
 )  # fmt: skip
 MODES = {"RGB": (3,), "L": ()}  # the shape of their pixels
 
