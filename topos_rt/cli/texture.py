@@ -19,8 +19,8 @@ examples:
   topos-rt texture head.glb portrait.jpg -o textured.glb
   topos-rt texture head.glb group.jpg --face 2 -o textured.usd --texture-size 2048
 
-The head is a GLB, glTF, OBJ or .head that topos-rt has written, in metres with +Y up. The photograph may show
-another person than the one whose head it is.
+The head is a GLB, glTF, OBJ or .head that topos-rt has written, in metres with +Y up.
+The photograph may show another person than the one whose head it is.
 Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of topos-rt itself.
 """
 
