@@ -27,9 +27,11 @@ def files(tmp_path: Path) -> dict[str, Path]:
     points = mesh().sample(3000, seed=1)
     for suffix in (".obj", ".glb", ".off", ".ply", ".stl"):
         mesh().export(tmp_path / f"ball{suffix}")
+    for name, data in mesh().export(file_type="gltf").items():
+        (tmp_path / ("ball.gltf" if name.endswith(".gltf") else name)).write_bytes(data)
     np.savez(tmp_path / "ball.npz", points=points)
     trimesh.PointCloud(points).export(tmp_path / "cloud.ply")
-    return {path.name: path for path in tmp_path.iterdir()}
+    return {path.name: path for path in tmp_path.iterdir() if path.suffix != ".bin"}
 
 
 def test_every_format_gives_the_surface_and_outward_normals(files: dict[str, Path]) -> None:
@@ -154,7 +156,7 @@ def test_bad_files(tmp_path: Path) -> None:
         "missing.ply": "no such file; fix: check the path",
         "empty.ply": "an empty file",
         "folder.ply": "a directory",
-        "scan.fbx": r"ends in \.fbx; expected a \.obj, \.glb, \.off, \.ply, \.stl or \.npz file",
+        "scan.fbx": r"ends in \.fbx; expected a \.obj, \.glb, \.gltf, \.off, \.ply, \.stl or \.npz",
         "scan": "a name without a suffix",
         "text.stl": "text.stl",
         "few.npz": "got 3 points; expected 16 or more",

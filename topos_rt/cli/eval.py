@@ -17,7 +17,8 @@ from topos_rt.scan.surface import Surface
 from topos_rt.support.files import refuse_url
 
 EPILOG = f"""
-Both are meshes or point clouds, upright and in the same place: {", ".join(SUFFIXES)}.
+Both are meshes or point clouds, upright and in the same place:
+{", ".join(SUFFIXES)}.
 Accuracy is the mean distance from PRED to GT, completeness that from GT to PRED, and Chamfer L1
 their mean. Precision and recall are the shares of PRED and GT within a threshold of the other;
 the F-score is their harmonic mean.
