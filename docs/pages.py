@@ -34,7 +34,7 @@ COMMANDS = {
     "retopologize_mini": "python -m benchmarks.bench_retopologize --json {}",
     "rig_mini": "python -m benchmarks.bench_rig --json {}",
     "sampler_mini": "python -m benchmarks.bench_sampler --images 16 --json {}",
-    "soak": "python -m benchmarks.soak --heads 400 --json {}",
+    "soak": "python -m benchmarks.soak --json {}",
     "texture_mini": "python -m benchmarks.bench_texture --embedder MODELS.tgz --shards SHARDS -o {}",
     "startup_cpu": "python -m benchmarks.bench_startup --against CHECKOUT --json {}",
 }
