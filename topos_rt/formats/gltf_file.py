@@ -51,7 +51,7 @@ class GltfFile:
         if not isinstance(self.document, dict):
             raise ValueError("JSON that is not an object")
         if folder:
-            self._check_version()
+            self._check_version(str(self.document["asset"]["version"]))
         unknown = [
             name for name in self.document.get("extensionsRequired", []) if not _KNOWN.fullmatch(str(name))
         ]
@@ -69,8 +69,7 @@ class GltfFile:
             self._size += len(self._buffer(index))
             limits.check("file_bytes", self._size, what)
 
-    def _check_version(self) -> None:
-        version = str(self.document["asset"]["version"])
+    def _check_version(self, version: str) -> None:
         if version.partition(".")[0] != "2":
             self.refuse(f"version {version[:20]} of glTF", "version 2", "export as glTF 2.0")
 
@@ -78,8 +77,7 @@ class GltfFile:
         if bytes(data[:4]) != b"glTF":
             self.refuse("a file that is no binary glTF", "a .glb file", "export as glTF Binary")
         version, told = struct.unpack_from("<II", data, 4)
-        if version != 2:
-            self.refuse(f"version {version} of glTF", "version 2", "export as glTF 2.0")
+        self._check_version(str(version))
         if told > len(data):
             self.refuse(f"{len(data):,} of the {told:,} bytes that it declares", EXPECTED, "copy it again")
         chunks: dict[int, memoryview] = {}
