@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     mesh = trimesh.Trimesh(HEAD.positions, HEAD.triangles, process=False)
     for suffix in (".obj", ".ply", ".stl"):
         mesh.export(f"scan{suffix}")
-    np.savez("cloud.npz", points=mesh.sample(900, seed=1))
+    np.savez("cloud.npz", points=trimesh.sample.sample_surface(mesh, 900, seed=1)[0])
     trimesh.Trimesh(HEAD.positions * 1000, HEAD.triangles, process=False).export("large.ply")
     Path("bad.ply").write_bytes(b"ply\n")
     Path("text.fbx").write_text("x")

@@ -24,7 +24,7 @@ def mesh(positions: np.ndarray = HEAD.positions, triangles: np.ndarray = HEAD.tr
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
     """The same ball in every format, and as clouds."""
-    points = mesh().sample(3000, seed=1)
+    points = trimesh.sample.sample_surface(mesh(), 3000, seed=1)[0]
     for suffix in (".obj", ".glb", ".off", ".ply", ".stl"):
         mesh().export(tmp_path / f"ball{suffix}")
     for name, data in mesh().export(file_type="gltf").items():
