@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from export.bundle_writer import BundleContents, round_to_half, write_bundle
 from export.lods import with_lods
 from export.state_files import as_float32, as_state, load_into, read_file
-from models import TOPOSVAE, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
+from models import TOPOSVAE, EvidenceEncoder, FastDiT, ImageEncoder, TOPOSDiT
 from models import mini as sizes
+from models.evidence import NAMES
 from models.finished_run import FinishedRun
 from topos_rt.errors import InputError, OptionError
 from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
@@ -52,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the model's own scale of the initial noise (default: 1)",
     )
     parser.add_argument(
+        "--open-temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="the same for the directions that a picture leaves open (default: 1)",
+    )
+    parser.add_argument(
         "--latent-rank",
         type=int,
         default=100,
@@ -72,7 +80,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
     vae, dit, encoder = (
         TOPOSVAE(run.hierarchy, **sizes.VAE),
         TOPOSDiT(**sizes.DIT),
-        ImageEncoder(**sizes.IMAGE_ENCODER),
+        EvidenceEncoder(ImageEncoder(**sizes.IMAGE_ENCODER), **sizes.EVIDENCE),
     )
     _load(arguments.checkpoint / "vae.pt", {"": vae})
     _load(arguments.checkpoint / "flow.pt", {"dit.": dit, "encoder.": encoder})
@@ -82,7 +90,8 @@ def run(arguments: argparse.Namespace) -> Manifest:
         BundleContents(
             name="mini",
             description=DESCRIPTION,
-            encoder=CroppedEncoder(encoder, sizes.CROPS),
+            encoder=encoder,
+            evidence=NAMES,
             dit=folded,
             vae=vae,
             topology=with_lods(run.topology, run.shown, run.rig),
@@ -93,6 +102,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
             frame=FrameSpec("+y", "+z", run.radius_m),
             image_size=sizes.IMAGE_SIZE,
             points=sizes.POINTS,
+            variation=Variation(torch.from_numpy(run.variation), arguments.open_temperature),
             latent_basis=latent_basis(torch.from_numpy(run.latents), arguments.latent_rank),
         ),
         arguments.out,

@@ -2,8 +2,18 @@
 
 from models.crops import AnyImageEncoder, Crop, CroppedEncoder
 from models.dit import TOPOSDiT
+from models.evidence import EvidenceEncoder
 from models.fast_dit import FastDiT
 from models.image_encoder import ImageEncoder
 from models.vae import TOPOSVAE
 
-__all__ = ["TOPOSVAE", "AnyImageEncoder", "Crop", "CroppedEncoder", "FastDiT", "ImageEncoder", "TOPOSDiT"]
+__all__ = [
+    "TOPOSVAE",
+    "AnyImageEncoder",
+    "Crop",
+    "CroppedEncoder",
+    "EvidenceEncoder",
+    "FastDiT",
+    "ImageEncoder",
+    "TOPOSDiT",
+]

@@ -39,6 +39,7 @@ class FinishedRun:
     rig: Rig
     shown: np.ndarray  # [n,V,3] float32, metres: heads whose shape the levels of detail keep
     latents: np.ndarray  # [m,N*D] float32: those of training heads, which span the latent basis
+    variation: np.ndarray  # [k,N*D] float32, orthonormal: directions that a picture leaves open
     radius_m: float  # mean radius of the training heads, metres: one unit of the networks' frame
     sigma_min: float  # of the flow
 
@@ -52,12 +53,20 @@ class FinishedRun:
             "vertices of the rig": (self.rig.num_vertices, vertices),
             "shape of the shown heads": (self.shown.shape, (len(self.shown), vertices, 3)),
             "shape of the latents": (self.latents.shape, (len(self.latents), channels)),
-            "types of the heads and latents": ({self.shown.dtype.name, self.latents.dtype.name}, {"float32"}),
+            "shape of the variation": (self.variation.shape, (len(self.variation), channels)),
+            "types of the arrays": (
+                {a.dtype.name for a in (self.shown, self.latents, self.variation)},
+                {"float32"},
+            ),
         }
         for what, (got, expected) in facts.items():
             if got != expected:
                 raise MeshInputError(what, got=got, expected=expected)
-        for name, array in (("shown heads", self.shown), ("latents", self.latents)):
+        for name, array in (
+            ("shown heads", self.shown),
+            ("latents", self.latents),
+            ("variation", self.variation),
+        ):
             if not len(array) or not np.isfinite(array).all():
                 raise MeshInputError(name, got="none, or values not finite", expected="finite numbers")
         if not (0 < self.radius_m < math.inf and 0 <= self.sigma_min < 1):
@@ -70,7 +79,8 @@ class FinishedRun:
         self.hierarchy.save(directory / HIERARCHY)
         self.rig.save(directory / RIG)
         numbers = {name: np.array(getattr(self, name), np.float64) for name in ("radius_m", "sigma_min")}
-        write_tensors(directory / HEADS, {"shown": self.shown, "latents": self.latents, **numbers}, {})
+        arrays = {"shown": self.shown, "latents": self.latents, "variation": self.variation}
+        write_tensors(directory / HEADS, {**arrays, **numbers}, {})
 
     @classmethod
     def open(cls, directory: Path) -> FinishedRun:
@@ -96,7 +106,7 @@ class FinishedRun:
         )
         try:
             numbers = float(heads["radius_m"]), float(heads["sigma_min"])
-            return cls(*parts, heads["shown"], heads["latents"], *numbers)
+            return cls(*parts, heads["shown"], heads["latents"], heads["variation"], *numbers)
         except MeshInputError as error:
             raise InputError(
                 f"{directory}: {error.what}", got=error.got, expected=error.expected, fix=fix
@@ -106,7 +116,7 @@ class FinishedRun:
 def _read_heads(path: Path) -> dict[str, np.ndarray]:
     tensors, _ = read_tensors(path)
     shapes = {name: tensors[name].ndim for name in sorted(tensors)}
-    expected = {"latents": 2, "radius_m": 0, "shown": 3, "sigma_min": 0}
+    expected = {"latents": 2, "radius_m": 0, "shown": 3, "sigma_min": 0, "variation": 2}
     if shapes != expected:
         raise MeshInputError("arrays", got=f"arrays of dimensions {shapes}", expected=expected)
     return tensors

@@ -50,7 +50,7 @@ class ImageEncoder(nn.Module):
         )  # it is in the checkpoint, but unused at inference
         self.patch_embed = _PatchEmbed(embed_dim, patch_size, stem_channels, stem_blocks)
         hidden = int(embed_dim * mlp_ratio)
-        self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, hidden) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(embed_dim, num_heads, hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)  # unused too: the condition is taken before it
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class _ConvPair(nn.Module):
         return x + self.conv2(F.gelu(self.conv1(x)))
 
 
-class _Block(nn.Module):
+class TransformerBlock(nn.Module):
     def __init__(self, channels: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.crops import Crop
-
 NUM_LATENTS = 167
 POINTS = 2048
 IMAGE_SIZE = 128
@@ -19,12 +17,11 @@ IMAGE_ENCODER: dict[str, Any] = {
     "embed_dim": 192, "depth": 6, "num_heads": 6, "img_size": IMAGE_SIZE, "patch_size": 16,
     "stem_channels": (24, 48, 96), "stem_blocks": (0, 1, 1),
 }  # fmt: skip
+EVIDENCE: dict[str, Any] = {
+    "channels": 192, "depth": 2, "num_heads": 6, "landmark_components": 64, "estimate": 128,
+    "tokens": {"landmarks": 6, "manner": 2, "identity": 4, "estimate": 8},
+}  # fmt: skip
 DIT: dict[str, Any] = {
     "in_channels": 6, "out_channels": 6, "model_channels": 192, "num_latents": NUM_LATENTS,
     "cond_channels": 192, "num_blocks": 4, "num_heads": 6,
 }  # fmt: skip
-# The exported encoder reads a portrait from all of these at once; training shows the networks one at a time.
-CROPS = (
-    Crop(), Crop(turn=5, scale=0.94, right=0.06, down=0.06),
-    Crop(turn=-5, scale=1.06, right=-0.06, down=-0.06),
-)  # fmt: skip

@@ -84,3 +84,35 @@ class Lessons(nn.Module):
             "places": PLACES_WEIGHT * (self.places(tokens) - landmarks).abs().mean(),
             "dense": DENSE_WEIGHT * (self.dense(tokens[:, FIRST_PATCH:]) - seen).square().mean(),
         }
+
+
+class ShapeLesson(nn.Module):
+    """The probe of the evidence encoder's tokens [B,T,C]: they must say what the head's shape is."""
+
+    components: Tensor  # [E,N*6]
+    deviation: Tensor  # [E]
+
+    def __init__(self, channels: int, components: int, latent_size: int) -> None:
+        super().__init__()
+        self.shape = nn.Linear(2 * channels, components)
+        self.register_buffer("components", torch.zeros(components, latent_size))
+        self.register_buffer("deviation", torch.ones(components))
+
+    def fit(self, anchors: Tensor) -> None:
+        """Set the principal directions from the training anchors [n,N,6]."""
+        torch.manual_seed(0)  # the decomposition is randomised
+        _, values, directions = torch.pca_lowrank(
+            anchors.flatten(1), len(self.deviation), center=False, niter=4
+        )
+        self.components.copy_(directions.T)
+        self.deviation.copy_(values / len(anchors) ** 0.5)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Predict the principal components [B,E] of the anchors, at unit variance."""
+        return self.shape(torch.cat([tokens[:, -1], tokens.mean(1)], -1))
+
+    def loss(self, tokens: Tensor, anchors: Tensor) -> Tensor:
+        """Return the loss for anchors [B,N,6]."""
+        wanted = (anchors.flatten(1) @ self.components.T) / self.deviation
+        weights = self.deviation**1.5 / (self.deviation**1.5).sum()
+        return ((self.read(tokens) - wanted).square() * weights).sum(1).mean()

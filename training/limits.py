@@ -23,7 +23,7 @@ from topos_rt.support.files import write_atomic
 from training.gbuffers import Painter, centred
 from training.heads import HeadModel
 from training.lessons import PROBE_COMPONENTS
-from training.train_flow import Data
+from training.train_encoder import Data
 from training.train_vae import VAEData, vertex_error_mm
 
 PIXELS = (0.0, 0.5, 1.0, 1.5)

@@ -1,8 +1,12 @@
-"""Train `mini`'s image encoder and flow transformer on rendered portraits and anchors of their neutral heads.
+"""Train `mini`'s encoder of evidence and its flow transformer on training pictures and their neutral heads.
 
-    python -m training.train_flow --out runs/mini [--minutes 110] [--resume]
+    python -m training.train_flow --pictures runs/pictures --evidence runs/evidence \\
+        --held-out runs/held_out --held-out-evidence runs/held_out_evidence \\
+        --earlier runs/first --out runs/mini [--resume]
 
-First the encoder alone learns to see (`training/lessons.py`), then both learn the flow.
+The image encoder is that of an earlier run (`training.train_encoder`, or `training.earlier`) and stays as it
+is; where that run has a `dit.pt`, the transformer goes on from it. First the encoder of evidence alone learns
+to estimate the head (`training/lessons.py`), then both learn the flow.
 """
 
 from __future__ import annotations
@@ -15,130 +19,126 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import ImageEncoder, TOPOSDiT
+from models import EvidenceEncoder, ImageEncoder, TOPOSDiT
 from models import mini as config
-from training.augment import moved, random_maps
-from training.heads import HeadModel, normalise
+from models.evidence import NAMES, Seen
+from training.evidence import Evidence, fit_estimate, fit_scales, image_tokens, rows_of
+from training.heads import HeadModel
 from training.latents import NodeOffsets
-from training.lessons import Lessons
+from training.lessons import ShapeLesson
 from training.loop import Budget, Metrics, arguments, bfloat16, join, load_weights, rank, train
-from training.portraits import HELD_OUT_PORTRAITS, Portraits, open_set
 from training.train_vae import VAEData, vertex_error_mm
 
 SIGMA_MIN = 1e-5
-LESSONS_ONLY_SHARE = 0.6  # share of the time budget before the flow is learned
-MOVED_SHARE = 0.85  # share of the time budget with moved pictures; afterwards they are as in use, unmoved
-FLOW_EVERY = 2  # the transformer, which costs three times the encoder, sees every second portrait of a batch
+LESSON_ONLY_SHARE = 0.05  # share of the time budget before the flow is learned
 DROP_CONDITION = 0.1
-FITTED_HEADS = 4000  # heads to which evaluation fits its linear map from anchors
+# How often training pictures lose a part of what was seen. The image goes most often, since pixels are what
+# renders and photographs differ in most.
+DROPPED = {"image": 0.35, "landmarks": 0.1, "pose": 0.05, "expression": 0.1, "identity": 0.1, "features": 0.2}
+IDENTITY_NOISE = 0.02  # added to every number of an embedding; people are 0.6 apart, or 0.05 a number
+ESTIMATE_NOISE = 0.1  # deviations
+LANDMARK_NOISE_CM = 0.05
 # Heads vary in some twenty directions and latents have a thousand values, so a head can be made out under all
-# but the strongest noise. The network learns to read it from the picture only near t = 1.
+# but the strongest noise. The network learns to read it from the evidence only near t = 1.
 TIME_SHIFT = 1.2
 PURE_NOISE_SHARE = 0.25
-ENDS = ("encoder.patch_embed", "lessons", "dit.input_layer", "dit.out_layer")
+ENDS = ("lesson", "dit.input_layer", "dit.out_layer", "encoder.projections", "encoder.feature_projection")
 
 
 class Batch(NamedTuple):
     """The data that one step learns from."""
 
-    pixels: Tensor  # [B,3,H,W] 0..1
+    image: Tensor  # [B,T,C] the image's tokens
+    seen: Seen
+    estimate: Tensor  # [B,E]
     anchors: Tensor  # [B,N,6]
-    seen: Tensor  # [B,patches,SEEN_CHANNELS], see `what_is_seen`
-    landmarks: Tensor  # [B,LANDMARKS,2] places in the picture, -1..1
 
 
 @dataclass(frozen=True)
 class Data:
-    """Portraits and the anchors of their heads."""
+    """Pictures' evidence and the anchors of their people's heads."""
 
-    portraits: Portraits
-    heads: np.ndarray  # [m,V,3] metres
+    evidence: Evidence
+    image: Tensor  # [n,T,C] float16
     anchors: Tensor  # [m,N,6]
+    positions: Tensor  # [m,V,3] the heads in the networks' frame
+    radii: Tensor  # [m] metres
 
     @classmethod
-    def open(cls, directory: Path, name: str, offsets: NodeOffsets) -> Data:
-        """Open the set that `training.portraits` drew, and compute the anchors of its heads."""
-        portraits, heads = open_set(directory, name)
-        chunks = (heads[i : i + 256] for i in range(0, len(heads), 256))
-        return cls(portraits, heads, torch.cat([offsets(torch.from_numpy(normalise(c)[0])) for c in chunks]))
+    def open(cls, pictures: Path, folder: Path, offsets: NodeOffsets, encoder: EvidenceEncoder) -> Data:
+        """Read pictures and their evidence, and compute image tokens and anchors."""
+        evidence = Evidence.open(pictures, folder)
+        positions, radii = evidence.normalised()
+        anchors = torch.cat([offsets(chunk) for chunk in positions.split(256)])
+        return cls(evidence, image_tokens(encoder, evidence.crops), anchors, positions, radii)
 
     @property
-    def views(self) -> int:
-        """The number of portraits of one head, which follow each other."""
-        return len(self.portraits.pixels) // len(self.heads)
+    def person(self) -> Tensor:
+        return torch.from_numpy(self.evidence.person).long()
 
-    def normalised(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the first heads [count,V,3] in the networks' frame, and their radii [count] in metres."""
-        positions, radii = normalise(self.heads[:count])
-        return torch.from_numpy(positions), torch.from_numpy(radii)
-
-    def batch(self, ids: np.ndarray, lights: np.ndarray) -> Batch:
-        """Return the portraits `ids`, each in the light that `lights` gives."""
-        pixels, seen, landmarks = self.portraits
-        return Batch(
-            torch.from_numpy(pixels[ids, lights]).float() / 255,
-            self.anchors[ids // self.views],
-            torch.from_numpy(seen[ids]).float() / 127,
-            torch.from_numpy(landmarks[ids]).float(),
-        )
-
-    def random(self, count: int, rng: np.random.Generator, moving: bool) -> Batch:
-        """Draw a training batch with random brightness and colour, and with moves and noise if `moving`."""
-        total, lights = self.portraits.pixels.shape[:2]
-        batch = self.batch(np.sort(rng.integers(0, total, count)), rng.integers(0, lights, count))
-        gain = rng.uniform(0.8, 1.2, (count, 1, 1, 1)) * rng.uniform(0.94, 1.06, (count, 3, 1, 1))
-        batch = batch._replace(pixels=(batch.pixels * torch.from_numpy(gain.astype(np.float32))).clamp(0, 1))
-        return _moved(batch, rng) if moving else batch
+    def rows(self, ids: Tensor, estimate: Tensor) -> Batch:
+        """Return pictures as they are; estimate: [n,E] of all pictures."""
+        seen = rows_of(self.evidence.seen, ids)
+        return Batch(self.image[ids].float(), seen, estimate[ids], self.anchors[self.person[ids]])
 
 
-def _moved(batch: Batch, rng: np.random.Generator) -> Batch:
-    noise = rng.standard_normal(batch.pixels.shape, np.float32) * np.float32(0.02)
-    maps = random_maps(len(noise), torch.Generator().manual_seed(int(rng.integers(1 << 31))))
-    pixels = (batch.pixels + torch.from_numpy(noise)).clamp(0, 1)
-    pixels, seen, landmarks = moved(maps, pixels, batch.seen, batch.landmarks)
-    return Batch(pixels, batch.anchors, seen, landmarks)
+def damaged(batch: Batch, generator: torch.Generator) -> Batch:
+    """Return a batch with noise on its evidence, and with parts of it dropped."""
+
+    def noise(values: Tensor, size: float) -> Tensor:
+        return values + size * torch.randn(values.shape, generator=generator)
+
+    def kept(values: Tensor, name: str) -> Tensor:
+        stays = torch.rand(len(values), generator=generator) >= DROPPED[name]
+        return values * stays.view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
+
+    seen = batch.seen._replace(
+        landmarks=noise(batch.seen.landmarks, LANDMARK_NOISE_CM),
+        identity=noise(batch.seen.identity, IDENTITY_NOISE),
+    )
+    seen = Seen(*(kept(part, name) for part, name in zip(seen, NAMES, strict=True)))
+    return Batch(kept(batch.image, "image"), seen, noise(batch.estimate, ESTIMATE_NOISE), batch.anchors)
 
 
 class FlowModel(nn.Module):
-    """The two networks that a bundle holds, and the lessons, which it does not."""
+    """The two networks that a bundle holds, and the lesson, which it does not."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = ImageEncoder(**config.IMAGE_ENCODER)
+        self.encoder = EvidenceEncoder(ImageEncoder(**config.IMAGE_ENCODER), **config.EVIDENCE)
         self.dit = TOPOSDiT(**config.DIT)
         latent_size = config.NUM_LATENTS * config.DIT["in_channels"]
-        self.lessons = Lessons(config.IMAGE_ENCODER["embed_dim"], latent_size)
+        self.lesson = ShapeLesson(config.EVIDENCE["channels"], config.EVIDENCE["estimate"], latent_size)
         start_weights(self)
+
+    def train(self, mode: bool = True) -> FlowModel:
+        """Set the mode; the image encoder never trains."""
+        super().train(mode)
+        self.encoder.image.requires_grad_(False)
+        return self
 
 
 def start_weights(model: FlowModel) -> None:
-    """Start blocks as identities, with modulation, residuals and output at zero, and positions as waves."""
-    with torch.no_grad():
-        model.encoder.pos_embed[:, 1:] = plane_waves(model.encoder.grid, model.encoder.pos_embed.shape[-1])
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-    for name, parameter in model.encoder.patch_embed.blocks.named_parameters():
-        if "conv2" in name:
-            nn.init.zeros_(parameter)
+    """Start blocks as identities, with modulation, residuals and output at zero.
+
+    So the image's tokens pass through at first, as a transformer that goes on from an earlier run knows them.
+    """
+    for module in (
+        model.dit,
+        model.encoder.projections,
+        model.encoder.feature_projection,
+        model.encoder.blocks,
+    ):
+        for part in module.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+                nn.init.zeros_(part.bias)
+    for block in model.encoder.blocks:
+        nn.init.zeros_(block.attn.proj.weight)
+        nn.init.zeros_(block.mlp.fc2.weight)
     for block in model.dit.blocks:
         nn.init.zeros_(block.adaLN_modulation[1].weight)
     nn.init.zeros_(model.dit.out_layer.weight)
-
-
-def plane_waves(grid: int, channels: int) -> Tensor:
-    """Return sines and cosines of row and column, [grid*grid, channels], as loud as the patches' embedding.
-
-    Meta's encoder starts its position embedding at 0.02 and has weeks to learn it; ours has minutes.
-    """
-    quarter = channels // 4
-    angle = torch.arange(grid)[:, None] * torch.pi / grid * 2 ** torch.linspace(0, 3, quarter)
-    waves = torch.cat([angle.sin(), angle.cos()], -1) * 0.5
-    rows, columns = waves[:, None].expand(-1, grid, -1), waves[None].expand(grid, -1, -1)
-    return torch.cat([rows, columns], -1).flatten(0, 1)
 
 
 def draw_times(count: int, generator: torch.Generator) -> Tensor:
@@ -149,7 +149,7 @@ def draw_times(count: int, generator: torch.Generator) -> Tensor:
 
 
 def flow_loss(model: FlowModel, tokens: Tensor, anchors: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the rectified-flow loss; some portraits lose their condition."""
+    """Return the rectified-flow loss; some pictures lose their condition."""
     batch = len(anchors)
     t = draw_times(batch, generator)[:, None, None]
     noise = torch.randn(anchors.shape, generator=generator)
@@ -161,50 +161,109 @@ def flow_loss(model: FlowModel, tokens: Tensor, anchors: Tensor, generator: torc
 
 
 @torch.no_grad()
-def sample_flow(model: FlowModel, tokens: Tensor, steps: int, guidance: float, seed: int = 0) -> Tensor:
-    """Sample latents [B,N,6] by guided Euler steps. It watches training; users run the runtime's sampler."""
+def sample_flow(model: FlowModel, tokens: Tensor, steps: int, temperature: float, seed: int = 0) -> Tensor:
+    """Sample latents [B,N,6] by Euler steps. It watches training; users run the runtime's sampler."""
     x = torch.randn(len(tokens), config.NUM_LATENTS, 6, generator=torch.Generator().manual_seed(seed))
-    none = torch.zeros_like(tokens)
+    x = x * temperature
     for i in range(steps):
-        t = torch.full((len(x),), 1000 * (1 - i / steps))
-        velocity = model.dit(x, t, tokens)
-        if guidance:
-            velocity = (1 + guidance) * velocity - guidance * model.dit(x, t, none)
-        x = x - velocity / steps
+        x = x - model.dit(x, torch.full((len(x),), 1000 * (1 - i / steps)), tokens) / steps
     return x
 
 
-def evaluate(model: FlowModel, held_out: Data, training: Data, mean: Tensor) -> Metrics:
-    """Return held-out vertex errors of the lessons and of samples, by a linear map fitted to `training`."""
-    lessons = model.lessons
-    known, _ = training.normalised(FITTED_HEADS)
-    truth, radii = held_out.normalised(len(held_out.heads))
-    codes = training.anchors[: len(known)].flatten(1) @ lessons.components.T
-    fit = torch.linalg.lstsq(codes, (known - mean).flatten(1)).solution
-    batch = held_out.batch(np.arange(HELD_OUT_PORTRAITS), np.zeros(HELD_OUT_PORTRAITS, np.int64))
-    with torch.autocast("cpu", torch.bfloat16):
-        tokens = torch.cat([model.encoder(p) for p in batch.pixels.split(50)]).float()
+@dataclass(frozen=True)
+class Judge:
+    """Turns anchors into heads, linearly, and measures them."""
 
-    def millimetres(codes: Tensor) -> float:
-        count = len(codes)
-        got = (codes.flatten(1) @ lessons.components.T @ fit).view(count, -1, 3) + mean
-        return vertex_error_mm(got, truth[:count], radii[:count])
+    mean: Tensor  # [V,3]
+    linear: Tensor  # [E,V*3]
+    face: Tensor  # [F] vertices of the face
 
-    off = (lessons.places(tokens) - batch.landmarks).norm(dim=-1).mean()
-    metrics = {
-        "landmarks_px": float(off) * config.IMAGE_SIZE / 2,
-        "mm_linear_floor": millimetres(batch.anchors),
-        "mm_mean_head": millimetres(torch.zeros_like(batch.anchors)),
-        "mm_lesson": millimetres((lessons.read(tokens) * lessons.deviation) @ lessons.components),
+    @classmethod
+    def fit(cls, lesson: ShapeLesson, training: Data, face: np.ndarray) -> Judge:
+        """Fit the map to training heads."""
+        codes = training.anchors.flatten(1) @ lesson.components.T
+        mean = training.positions.mean(0)
+        linear = torch.linalg.lstsq(codes, (training.positions - mean).flatten(1)).solution
+        return cls(mean, linear, torch.as_tensor(face))
+
+    def millimetres(self, codes: Tensor, truth: Tensor, radii: Tensor) -> tuple[float, float]:
+        """Return the errors of the whole head and of the face, after a similarity, for codes [B,E]."""
+        got = (codes @ self.linear).view(len(codes), -1, 3) + self.mean
+        return vertex_error_mm(got, truth, radii), vertex_error_mm(*_aligned(got, truth, self.face), radii)
+
+
+def _aligned(got: Tensor, want: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the parts `ids` of heads [B,V,3], the first moved onto the second by similarities.
+
+    Source: Umeyama 1991.
+    """
+    a, b = got[:, ids], want[:, ids]
+    a, middle = a - a.mean(1, keepdim=True), b.mean(1, keepdim=True)
+    u, s, vt = torch.linalg.svd(a.transpose(1, 2) @ (b - middle))
+    s = s * torch.cat([torch.ones_like(s[:, :2]), torch.sign(torch.linalg.det(u @ vt))[:, None]], 1)
+    turn = u @ torch.diag_embed(torch.sign(s)) @ vt
+    scale = s.sum(1) / a.square().sum((1, 2))
+    return scale[:, None, None] * a @ turn + middle, b
+
+
+def evaluate(model: FlowModel, held_out: Data, judge: Judge) -> Metrics:
+    """Return held-out errors in mm of the whole head and the face: of estimates, the lesson and samples."""
+    lesson, ids = model.lesson, torch.arange(len(held_out.person))
+    person = held_out.person
+    truth, radii = held_out.positions[person], held_out.radii[person]
+    tokens, estimates = [], []
+    for chunk in ids.split(50):
+        image, seen = held_out.image[chunk].float(), rows_of(held_out.evidence.seen, chunk)
+        estimates.append(model.encoder.estimate(image, seen))
+        tokens.append(model.encoder.fuse(image, seen, estimates[-1]))
+    fused = torch.cat(tokens)
+    made = {
+        "mean_head": torch.zeros(len(ids), len(lesson.components)),
+        "linear_floor": held_out.anchors[person].flatten(1) @ lesson.components.T,
+        "estimate": torch.cat(estimates) * lesson.deviation,
+        "lesson": lesson.read(fused) * lesson.deviation,
     }
-    for steps, w in ((1, 0.0), (8, 0.0), (8, 3.0)):
-        metrics[f"mm_flow_{steps}_w{w:g}"] = millimetres(sample_flow(model, tokens[:60], steps, w))
+    for steps, temperature in ((8, 0.15), (8, 1.0)):
+        x = sample_flow(model, fused[:100], steps, temperature)
+        made[f"flow_{steps}_t{temperature:g}"] = x.flatten(1) @ lesson.components.T
+    metrics = {}
+    for name, codes in made.items():
+        n = len(codes)
+        metrics[f"mm_{name}"], metrics[f"mm_face_{name}"] = judge.millimetres(codes, truth[:n], radii[:n])
     return metrics
 
 
+def face_of(data: VAEData) -> np.ndarray:
+    """Return the vertices [F] of the mean head within 95 mm of the tip of the nose, without the ears.
+
+    It is what watches training; `topos_rt.compare` defines the face that results are measured on.
+    """
+    mean = data.mean.numpy() * config.RADIUS_M
+    tip = (mean[:, 2] - 10 * np.abs(mean[:, 0])).argmax()
+    near = np.linalg.norm(mean - mean[tip], axis=1) < 0.095
+    return np.flatnonzero(near & (np.abs(mean[:, 0]) < 0.068))
+
+
+def load_image_encoder(encoder: ImageEncoder, directory: Path) -> None:
+    """Load the averaged weights of `training.train_encoder`."""
+    saved = torch.load(directory / "encoder.pt", weights_only=True)["average"]
+    own = {key.removeprefix("encoder."): value for key, value in saved.items() if key.startswith("encoder.")}
+    encoder.load_state_dict(own)
+
+
+def prepare(flow: FlowModel, training: Data) -> Tensor:
+    """Fit the lesson's directions, the scales of evidence and the linear estimate; return the estimates."""
+    flow.lesson.fit(training.anchors)
+    fit_scales(flow.encoder, training.evidence.seen)
+    codes = training.anchors.flatten(1) @ flow.lesson.components.T / flow.lesson.deviation
+    targets = codes[training.person]
+    return fit_estimate(flow.encoder, training.image, training.evidence.seen, training.person, targets)
+
+
 def main() -> None:
-    parser = arguments(__doc__, minutes=110, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="weights of an earlier run to begin with")
+    parser = arguments(__doc__, minutes=55, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
+    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier"):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--compile",
         action="store_true",
@@ -215,34 +274,37 @@ def main() -> None:
     torch.manual_seed(0)
     model = HeadModel.load()
     data = VAEData(model)
-    training = Data.open(args.out, "train", data.offsets)
-    held_out = Data.open(args.out, "held_out", data.offsets)
     flow = FlowModel()
-    flow.lessons.fit(training.anchors)
-    if args.weights:
-        load_weights(flow, args.weights, "flow")
+    load_image_encoder(flow.encoder.image, args.earlier)
+    if (args.earlier / "dit.pt").exists():
+        load_weights(flow.dit, args.earlier, "dit")
+    training = Data.open(args.pictures, args.evidence, data.offsets, flow.encoder)
+    held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets, flow.encoder)
+    estimates = prepare(flow, training)
+    judge = Judge.fit(flow.lesson, training, face_of(data))
+    print(evaluate(flow, held_out, judge), flush=True)
     if args.compile:
         flow.encoder.compile()
         flow.dit.compile()
-    generator, rng = torch.Generator().manual_seed(3 + rank()), np.random.default_rng([3, rank()])
+    generator = torch.Generator().manual_seed(3 + rank())
 
     def step(done: float) -> tuple[Tensor, Metrics]:
-        batch = training.random(args.batch, rng, moving=done < MOVED_SHARE)
-        with bfloat16(batch.pixels):
-            tokens = flow.encoder(batch.pixels)
+        ids = torch.randint(len(training.image), (args.batch,), generator=generator)
+        batch = damaged(training.rows(ids, estimates), generator)
+        with bfloat16(batch.image):
+            tokens = flow.encoder.fuse(batch.image, batch.seen, batch.estimate)
         tokens = tokens.float()
-        losses = flow.lessons.losses(tokens, batch.anchors, batch.seen, batch.landmarks)
-        if done >= LESSONS_ONLY_SHARE:
-            shown = slice(None, None, FLOW_EVERY)
-            losses["flow"] = flow_loss(flow, tokens[shown], batch.anchors[shown], generator)
+        losses = {"shape": flow.lesson.loss(tokens, batch.anchors)}
+        if done >= LESSON_ONLY_SHARE:
+            losses["flow"] = flow_loss(flow, tokens, batch.anchors, generator)
         total = sum(losses.values(), torch.zeros(()))
         return total, {k: float(v.detach()) for k, v in losses.items()}
 
     def watch(module: FlowModel) -> Metrics:
         with torch.compiler.set_stance("force_eager"):  # other batch sizes would be compiled anew
-            return evaluate(module, held_out, training, data.mean)
+            return evaluate(module, held_out, judge)
 
-    budget = Budget(args.minutes, args.learning_rate, args.matrix_rate)
+    budget = Budget(args.minutes, args.learning_rate, args.matrix_rate, evaluate_every_s=300)
     print(train("flow", flow, step, watch, budget, args.out, args.resume, ENDS))
 
 

@@ -1,12 +1,16 @@
 """Train `mini`'s VAE to encode surface points of synthetic heads, and to decode the same heads.
 
-python -m training.train_vae --out runs/mini [--minutes 90] [--resume]
+    python -m training.train_vae --out runs/mini [--people DIR] [--weights DIR] [--minutes 90] [--resume]
+
+With --people, half of the heads are the people of training pictures, who reach beyond anny's sliders.
 """
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +20,8 @@ from models import mini as config
 from training.geometry import MeshGeometry, surface_losses
 from training.heads import HELD_OUT_SEED, TRAIN_SEED, HeadModel, normalise
 from training.latents import NodeOffsets
-from training.loop import Budget, Metrics, arguments, bfloat16, train
+from training.loop import Budget, Metrics, arguments, bfloat16, load_weights, train
+from training.pictures import shards
 
 # The release's loss weights, and one of ours that keeps the code where it started.
 WEIGHTS = {
@@ -33,7 +38,12 @@ TRAIN_HEADS, HELD_OUT_HEADS = 16_000, 200
 class VAEData:
     """Training and held-out heads in the networks' frame, their mean and spread, and their geometry."""
 
-    def __init__(self, model: HeadModel, heads: int = TRAIN_HEADS) -> None:
+    def __init__(self, model: HeadModel, heads: int = TRAIN_HEADS, people: Path | None = None) -> None:
+        """Draw heads; people: a folder of training pictures whose people take the places of the last half.
+
+        The code (`offsets`), the mean and the spread are those of the sliders, with people or without: so
+        networks that were trained on the one go on with the other.
+        """
         self.positions = torch.from_numpy(normalise(model.sample(heads, TRAIN_SEED))[0])
         held_out, radii = normalise(model.sample(HELD_OUT_HEADS, HELD_OUT_SEED))
         self.held_out, self.held_out_radii = torch.from_numpy(held_out), torch.from_numpy(radii)
@@ -45,6 +55,15 @@ class VAEData:
         bend = self.geometry.vertex_normals(subset) - self.mean_normals
         self.offsets = NodeOffsets(model.hierarchy, self.geometry, self.positions[:4000])
         self.scale = torch.cat([part.square().mean().sqrt().expand(3) for part in (spread, bend)])
+        if people is not None:
+            others = torch.from_numpy(normalise(people_heads(people))[0])
+            self.positions = torch.cat([self.positions[: max(len(others), heads // 2)], others])
+
+
+def people_heads(folder: Path) -> np.ndarray:
+    """Return the neutral heads [n,V,3] of all people in a folder of training pictures, metres."""
+    files = sorted(folder.glob("shard_*.npz"))
+    return np.concatenate([shards.load(path).neutral_heads() for path in files])
 
 
 def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
@@ -108,11 +127,15 @@ def evaluate(vae: TOPOSVAE, data: VAEData) -> Metrics:
 def main() -> None:
     parser = arguments(__doc__, minutes=90, batch=16, learning_rate=3e-3, matrix_rate=1e-2)
     parser.add_argument("--points", type=int, default=512, help="surface points per training sample")
+    parser.add_argument("--people", type=Path, metavar="DIR", help="training pictures, for their heads")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="weights of an earlier run to begin with")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = HeadModel.load()
-    data = VAEData(model)
+    data = VAEData(model, people=args.people)
     vae = build(model, data)
+    if args.weights:
+        load_weights(vae, args.weights, "vae")
     generator = torch.Generator().manual_seed(1)
 
     def step(done: float) -> tuple[Tensor, Metrics]:

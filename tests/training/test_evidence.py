@@ -1,0 +1,113 @@
+"""The encoder of evidence: its estimate against least squares, what is missing, and what is fitted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models import EvidenceEncoder, ImageEncoder
+from models.evidence import NAMES, SHAPES, Seen
+from tests.training.evidence import some_evidence
+from training import evidence
+
+CHANNELS, ESTIMATE, PEOPLE = 32, 4, 120
+TOKENS = {"landmarks": 2, "manner": 1, "identity": 2, "estimate": 2}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> EvidenceEncoder:
+    torch.manual_seed(0)
+    image = ImageEncoder(embed_dim=CHANNELS, depth=1, num_heads=2, img_size=32, patch_size=16)
+    return EvidenceEncoder(
+        image,
+        channels=CHANNELS,
+        depth=1,
+        num_heads=2,
+        landmark_components=5,
+        estimate=ESTIMATE,
+        tokens=TOKENS,
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def codes() -> torch.Tensor:
+    return torch.randn(PEOPLE, ESTIMATE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    return torch.randn(PEOPLE, 9, CHANNELS, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(scope="module")
+def fitted(encoder: EvidenceEncoder, codes: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    seen = some_evidence(codes, noise=0.05)
+    evidence.fit_scales(encoder, seen)
+    return evidence.fit_estimate(encoder, image, seen, torch.arange(PEOPLE), codes)
+
+
+def test_scales_bring_evidence_to_unit_variance(
+    encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor
+) -> None:
+    seen = some_evidence(codes, noise=0.05)
+    coordinates = encoder._landmarks(seen)
+    assert torch.allclose(coordinates.var(0, unbiased=False), torch.ones(5), atol=0.02)
+    assert float(encoder.landmark_share.square().sum()) == pytest.approx(1, abs=1e-4)
+    assert encoder._features(seen).var((0, 2, 3)).sub(1).abs().max() < 0.05
+
+
+@torch.no_grad()
+def test_the_estimate_is_ridge_regression(
+    encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor, image: torch.Tensor
+) -> None:
+    """The normal equations hold: X^T (Y - X W) = ridge * W, of centred X and Y."""
+    seen = some_evidence(codes, noise=0.05)
+    x = encoder.regressors(image, seen)
+    x, y = x - x.mean(0), codes - codes.mean(0)
+    weights = encoder.estimate_weight.T
+    left = x.T @ (y - x @ weights)
+    assert torch.allclose(left, evidence.RIDGE * weights, atol=2e-3)
+    got = encoder.estimate(image, seen)
+    assert torch.allclose(got, x @ weights + codes.mean(0), atol=1e-4)
+
+
+def test_estimates_of_training_people_come_from_other_people(
+    encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor, image: torch.Tensor
+) -> None:
+    """They tell less than the final regression, but far more than the mean."""
+    with torch.no_grad():
+        own = encoder.estimate(image, some_evidence(codes, noise=0.05))
+    errors = [float((made - codes).square().mean()) for made in (own, fitted)]
+    assert errors[0] < errors[1] < 0.5 * float(codes.var())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*NAMES, "image"])
+def test_what_is_missing_does_not_reach_the_tokens(
+    name: str, encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor, image: torch.Tensor
+) -> None:
+    """A part that is all zero is told from a part that is not, and gives finite tokens."""
+    seen, tokens, estimate = some_evidence(codes[:2]), image[:2], codes[:2]
+    whole = encoder.fuse(tokens, seen, estimate)
+    if name == "image":
+        without = encoder.fuse(torch.zeros_like(tokens), seen, estimate)
+    else:
+        without = encoder.fuse(tokens, seen._replace(**{name: torch.zeros(2, *SHAPES[name])}), estimate)
+    assert without.shape == whole.shape == (2, 9 + 64 + sum(TOKENS.values()), CHANNELS)
+    assert torch.isfinite(without).all() and not torch.allclose(whole, without, atol=1e-3)
+
+
+@torch.no_grad()
+def test_nothing_seen_at_all_is_one_set_of_tokens(encoder: EvidenceEncoder, fitted: torch.Tensor) -> None:
+    nothing = Seen(*(torch.zeros(2, *shape) for shape in SHAPES.values()))
+    tokens = encoder.fuse(torch.zeros(2, 9, CHANNELS), nothing, torch.randn(2, ESTIMATE))
+    assert torch.allclose(tokens[0], tokens[1], atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_graph_s_inputs_give_the_same_tokens(
+    encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor
+) -> None:
+    pixels, seen = torch.rand(1, 3, 32, 32), some_evidence(codes[:1])
+    image = encoder.image(pixels)
+    assert torch.equal(encoder(pixels, *seen), encoder.fuse(image, seen, encoder.estimate(image, seen)))

@@ -1,0 +1,2 @@
+def evidence(*a):
+    raise NotImplementedError

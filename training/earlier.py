@@ -1,0 +1,166 @@
+"""Take the weights of an earlier `mini` out of its bundle, so that training goes on from them.
+
+    python -m training.earlier --bundle topos_rt/bundles/mini --out runs/first
+
+It writes `encoder.pt`, `dit.pt` and `vae.pt`, as training writes its own. A bundle's DiT is folded
+(`models/fast_dit.py`); the one that is made here is another that folds to the same. What a bundle does not
+name, which is the attention of the VAE's encoder, is left at its start.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from models import ImageEncoder, TOPOSDiT
+from models import mini as config
+from models.dit import position_table
+from training.heads import HeadModel
+from training.train_vae import VAEData, build
+
+_SCALES = (1, 4)  # of the six modulation vectors; the folded bias holds 1 + scale
+# The matrices of a block of the folded DiT, in the order in which its graph multiplies by them.
+_BLOCK = ("to_qkv", "to_out", "to_q", "from_image", "mlp.0", "mlp.2")
+
+
+class Graph:
+    """The constants of one ONNX graph of a bundle."""
+
+    def __init__(self, path: Path, prefix: str) -> None:
+        model = onnx.load(str(path))
+        self._arrays = {
+            item.name.removesuffix(".fp16"): torch.from_numpy(
+                np.array(numpy_helper.to_array(item), np.float32)
+            )
+            for item in model.graph.initializer
+        }
+        self.named = {
+            name.removeprefix(prefix): array
+            for name, array in self._arrays.items()
+            if name.startswith(prefix)
+        }
+        self._made = {out: node for node in model.graph.node for out in node.output}
+        self._nodes = list(model.graph.node)
+
+    def matrices(self) -> list[Tensor]:
+        """Return the constant right-hand sides of all matrix products, in the graph's order."""
+        found = [self._constant(node.input[1]) for node in self._nodes if node.op_type == "MatMul"]
+        return [array for array in found if array is not None]
+
+    def linears(self) -> dict[str, Tensor]:
+        """Return the weights [out,in] of matrix products that a named bias is added to, as `….weight`."""
+        found = {}
+        for node in self._nodes:
+            if node.op_type != "Add":
+                continue
+            for product, bias in (node.input, reversed(node.input)):
+                made, named = self._made.get(product), bias.removesuffix(".fp16")
+                weight = (
+                    self._constant(made.input[1]) if made is not None and made.op_type == "MatMul" else None
+                )
+                if weight is not None and named in self._arrays:
+                    found[named.removesuffix("bias") + "weight"] = weight.T
+        return found
+
+    def _constant(self, name: str) -> Tensor | None:
+        if name.removesuffix(".fp16") in self._arrays:
+            return self._arrays[name.removesuffix(".fp16")]
+        made = self._made.get(name)
+        return (
+            self._constant(made.input[0])
+            if made is not None and made.op_type in ("Cast", "Identity")
+            else None
+        )
+
+
+def image_encoder(bundle: Path) -> dict[str, Tensor]:
+    """Return the state of the image encoder."""
+    graph = Graph(bundle / "image_encoder.onnx", "image_encoder.encoder.")
+    known = graph.named | {k.removeprefix("image_encoder.encoder."): w for k, w in graph.linears().items()}
+    state = ImageEncoder(**config.IMAGE_ENCODER).state_dict()
+    for name in state:
+        if name in known:
+            state[name] = known[name]
+    # The class and register tokens are stored once for each crop.
+    state["cls_token"], state["register_tokens"] = graph._arrays["expand"][:1], graph._arrays["expand_1"][:1]
+    return state
+
+
+def dit(bundle: Path) -> dict[str, Tensor]:
+    """Return the state of a DiT that folds to the bundle's."""
+    network = TOPOSDiT(**config.DIT)
+    depth, heads = len(network.blocks), network.num_heads
+    state = network.state_dict()
+    step, context, modulation = (
+        Graph(bundle / f"dit_{name}.onnx", "dit.") for name in ("step", "context", "modulation")
+    )
+    matrices = step.matrices()
+    state |= {k: v for k, v in modulation.named.items() if k in state}
+    state["input_layer.weight"], state["out_layer.weight"] = matrices[0].T, matrices[-1].T
+    state["input_layer.bias"] = (
+        step.named["table"] - position_table(config.NUM_LATENTS, network.model_channels)
+    ).mean(0)
+    state["out_layer.bias"] = step.named["out_layer.bias"]
+    adaptive = modulation.named["adaLN_modulation.weight"].chunk(depth)
+    biases = modulation.named["adaLN_modulation.bias"].view(depth, 6, -1).clone()
+    biases[:, list(_SCALES)] -= 1
+    keys_values = context.named["to_kv.weight"].view(2, depth, -1, config.DIT["cond_channels"])
+    for i in range(depth):
+        own, block = step.named, f"blocks.{i}."
+        of = dict(zip(_BLOCK, (m.T for m in matrices[1 + 6 * i : 7 + 6 * i]), strict=True))
+        head_dim = network.model_channels // heads
+        gain = own[f"{block}gain"][:, 0] / head_dim**0.5
+        state |= {
+            f"{block}adaLN_modulation.1.weight": adaptive[i],
+            f"{block}adaLN_modulation.1.bias": biases[i].flatten(),
+            f"{block}self_attn.to_qkv.weight": of["to_qkv"],
+            f"{block}self_attn.to_qkv.bias": own[f"{block}to_qkv.bias"],
+            f"{block}self_attn.q_rms_norm.gamma": gain,
+            f"{block}self_attn.to_out.weight": of["to_out"],
+            f"{block}self_attn.to_out.bias": own[f"{block}to_out.bias"],
+            f"{block}cross_attn.to_q.weight": of["to_q"] * head_dim**0.5,
+            f"{block}cross_attn.to_q.bias": own[f"{block}to_q.bias"] * head_dim**0.5,
+            f"{block}cross_attn.to_kv.weight": keys_values[:, i].flatten(0, 1),
+            f"{block}cross_attn.to_kv.bias": torch.zeros(2 * network.model_channels),
+            f"{block}cross_attn.to_out.weight": of["from_image"],
+            f"{block}cross_attn.to_out.bias": own[f"{block}from_nothing"],
+            **{f"{block}mlp.mlp.{k}.weight": of[f"mlp.{k}"] for k in (0, 2)},
+            **{f"{block}mlp.mlp.{k}.bias": own[f"{block}mlp.mlp.{k}.bias"] for k in (0, 2)},
+        }
+    return state
+
+
+def vae(bundle: Path) -> dict[str, Tensor]:
+    """Return the state of a VAE: all that the bundle's graphs and its decoder's tensors name."""
+    from safetensors.torch import load_file
+
+    model = HeadModel.load()
+    state = build(model, VAEData(model)).state_dict()
+    known = {
+        k.removeprefix("decoder."): v.float() for k, v in load_file(bundle / "weights.safetensors").items()
+    }
+    for name in ("vae_encoder", "vae_decoder"):
+        graph = Graph(bundle / f"{name}.onnx", "vae.")
+        known |= graph.named | {k.removeprefix("vae."): w for k, w in graph.linears().items()}
+    return {k: known[k] if k in known and known[k].shape == v.shape else v for k, v in state.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    encoder = {f"encoder.{name}": value for name, value in image_encoder(args.bundle).items()}
+    for name, state in (("encoder", encoder), ("dit", dit(args.bundle)), ("vae", vae(args.bundle))):
+        torch.save({"average": state}, args.out / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main()
