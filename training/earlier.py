@@ -3,8 +3,7 @@
     python -m training.earlier --bundle topos_rt/bundles/mini --out runs/first
 
 It writes `encoder.pt`, `dit.pt` and `vae.pt`, as training writes its own. A bundle's DiT is folded
-(`models/fast_dit.py`); the one that is made here is another that folds to the same. What a bundle does not
-name, which is the attention of the VAE's encoder, is left at its start.
+(`models/fast_dit.py`); the one that is made here is another that folds to the same.
 """
 
 from __future__ import annotations
@@ -137,7 +136,7 @@ def dit(bundle: Path) -> dict[str, Tensor]:
 
 
 def vae(bundle: Path) -> dict[str, Tensor]:
-    """Return the state of a VAE: all that the bundle's graphs and its decoder's tensors name."""
+    """Return the state of the VAE: what the bundle's graphs and its decoder's tensors name, and attention."""
     from safetensors.torch import load_file
 
     model = HeadModel.load()
@@ -148,6 +147,11 @@ def vae(bundle: Path) -> dict[str, Tensor]:
     for name in ("vae_encoder", "vae_decoder"):
         graph = Graph(bundle / f"{name}.onnx", "vae.")
         known |= graph.named | {k.removeprefix("vae."): w for k, w in graph.linears().items()}
+    # Attention has no biases to name it by. The graph begins with the points; each layer has five matrices.
+    matrices = Graph(bundle / "vae_encoder.onnx", "vae.").matrices()
+    for i in range(config.VAE["num_encoder_layers"]):
+        for name, matrix in zip(("to_q", "to_kv", "to_out"), matrices[1 + 5 * i :], strict=False):
+            known[f"encoder.layers.{i}.0.{name}.weight"] = matrix.T
     return {k: known[k] if k in known and known[k].shape == v.shape else v for k, v in state.items()}
 
 

@@ -174,7 +174,7 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, temperature: float
 class Judge:
     """Turns anchors into heads, linearly, and measures them."""
 
-    mean: Tensor  # [V,3]
+    mean: Tensor  # [V,3], the head of anchors that are all zero
     linear: Tensor  # [E,V*3]
     face: Tensor  # [F] vertices of the face
 
@@ -182,9 +182,9 @@ class Judge:
     def fit(cls, lesson: ShapeLesson, training: Data, face: np.ndarray) -> Judge:
         """Fit the map to training heads."""
         codes = training.anchors.flatten(1) @ lesson.components.T
-        mean = training.positions.mean(0)
-        linear = torch.linalg.lstsq(codes, (training.positions - mean).flatten(1)).solution
-        return cls(mean, linear, torch.as_tensor(face))
+        mean, middle = training.positions.mean(0), codes.mean(0)
+        linear = torch.linalg.lstsq(codes - middle, (training.positions - mean).flatten(1)).solution
+        return cls(mean - (middle @ linear).view_as(mean), linear, torch.as_tensor(face))
 
     def millimetres(self, codes: Tensor, truth: Tensor, radii: Tensor) -> tuple[float, float]:
         """Return the errors of the whole head and of the face, after a similarity, for codes [B,E]."""

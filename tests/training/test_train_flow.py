@@ -1,0 +1,172 @@
+"""The flow's losses, its sampling, what is dropped from evidence, and how heads are judged, without pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models import mini as config
+from models.evidence import NAMES, SHAPES
+from tests.training.evidence import some_evidence
+from training.evidence import Evidence
+from training.train_flow import (
+    DROPPED,
+    PURE_NOISE_SHARE,
+    SIGMA_MIN,
+    Batch,
+    Data,
+    FlowModel,
+    Judge,
+    damaged,
+    draw_times,
+    evaluate,
+    flow_loss,
+    load_image_encoder,
+    prepare,
+    sample_flow,
+)
+
+LATENTS, VERTICES, PEOPLE = 20, 30, 40
+SMALL: dict[str, dict[str, Any]] = {
+    "DIT": {
+        "num_latents": LATENTS,
+        "model_channels": 32,
+        "cond_channels": 32,
+        "num_blocks": 1,
+        "num_heads": 2,
+    },
+    "IMAGE_ENCODER": {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 32, "stem_channels": ()},
+    "EVIDENCE": {"channels": 32, "depth": 1, "num_heads": 2, "landmark_components": 5, "estimate": 3},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "NUM_LATENTS", LATENTS)
+        for name, values in SMALL.items():
+            for key, value in values.items():
+                patch.setitem(getattr(config, name), key, value)
+        patch.delitem(config.IMAGE_ENCODER, "stem_blocks")
+        yield
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def model(small_networks: None) -> FlowModel:
+    torch.manual_seed(0)
+    return FlowModel().eval()
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    """People who differ in three directions, which evidence tells."""
+    codes = torch.randn(PEOPLE, 3, generator=seeded(1)) * torch.tensor([3.0, 1.5, 0.7])
+    anchors = (codes @ torch.randn(3, LATENTS * 6, generator=seeded(2))).view(PEOPLE, LATENTS, 6)
+    base = torch.randn(VERTICES, 3, generator=seeded(6)) * 0.5
+    positions = base + (codes @ torch.randn(3, VERTICES * 3, generator=seeded(3))).view(PEOPLE, -1, 3) * 0.01
+    crops = np.random.default_rng(0).integers(0, 255, (PEOPLE, 32, 32, 3), np.uint8)
+    seen = Evidence(some_evidence(codes, 0.01), crops, np.arange(PEOPLE), positions.numpy(), 0)
+    image = torch.randn(PEOPLE, 9, 32, generator=seeded(4)).half()
+    return Data(seen, image, anchors, positions, torch.full((PEOPLE,), 0.14))
+
+
+def some_tokens(count: int) -> Tensor:
+    return torch.randn(count, 12, 32, generator=seeded(3))
+
+
+def test_an_untrained_network_predicts_no_velocity(model: FlowModel) -> None:
+    tokens = some_tokens(2)
+    start = torch.randn(2, LATENTS, 6, generator=seeded(5))
+    assert torch.equal(sample_flow(model, tokens, 2, 1.0, seed=5), start)
+    assert torch.equal(sample_flow(model, tokens, 2, 0.5, seed=5), 0.5 * start)
+    anchors = torch.randn(2, LATENTS, 6, generator=seeded(2))
+    loss = float(flow_loss(model, tokens, anchors, seeded(4)).detach())
+    # The mean square of (1 - sigma) e - x0 does not depend on the times.
+    expected = (1 - SIGMA_MIN) ** 2 + float(anchors.square().mean())
+    assert loss == pytest.approx(expected, rel=0.25)
+
+
+def test_the_network_is_what_sampling_integrates(model: FlowModel) -> None:
+    """A constant velocity c leads from e to e - c."""
+    bias = model.dit.out_layer.bias
+    with torch.no_grad():
+        bias.fill_(0.25)
+        got = sample_flow(model, some_tokens(1), 3, 1.0, seed=5)
+        bias.zero_()
+    start = torch.randn(1, LATENTS, 6, generator=seeded(5))
+    assert torch.allclose(got, start - 0.25, atol=1e-5)
+
+
+def test_times_favour_noise_and_end_at_it() -> None:
+    times = draw_times(20_000, seeded())
+    assert float(times.min()) > 0
+    assert float(times.max()) == 1
+    assert float((times == 1).float().mean()) == pytest.approx(PURE_NOISE_SHARE, abs=0.02)
+    assert float(times[times < 1].median()) > 0.7
+
+
+def test_parts_are_dropped_as_often_as_the_table_says() -> None:
+    count = 2000
+    seen = type(some_evidence(torch.zeros(1, 3)))(*(torch.ones(count, *shape) for shape in SHAPES.values()))
+    batch = Batch(torch.ones(count, 2, 3), seen, torch.zeros(count, 3), torch.zeros(count, 2, 6))
+    got = damaged(batch, seeded())
+    for name, part in zip((*NAMES, "image"), (*got.seen, got.image), strict=True):
+        gone = (part.flatten(1) == 0).all(1)
+        assert float(gone.float().mean()) == pytest.approx(DROPPED[name], abs=0.03), name
+        assert bool((part[~gone] != 0).all())  # whole pictures lose a part, never pieces of it
+    assert torch.equal(got.anchors, batch.anchors) and not torch.equal(got.estimate, batch.estimate)
+
+
+def test_the_image_encoder_does_not_train(model: FlowModel) -> None:
+    model.train()
+    assert not any(p.requires_grad for p in model.encoder.image.parameters())
+    assert all(p.requires_grad for p in model.encoder.blocks.parameters())
+    model.eval()
+
+
+def test_the_image_s_tokens_pass_an_untrained_encoder(model: FlowModel, data: Data) -> None:
+    prepare(model, data)
+    batch = data.rows(torch.arange(3), torch.zeros(PEOPLE, 3))
+    with torch.no_grad():
+        tokens = model.encoder.fuse(batch.image, batch.seen, batch.estimate)
+    wanted = torch.nn.functional.layer_norm(batch.image, batch.image.shape[-1:])
+    assert torch.allclose(tokens[:, : batch.image.shape[1]], wanted, atol=1e-5)
+
+
+def test_the_judge_s_numbers_are_the_errors(model: FlowModel, data: Data) -> None:
+    """Heads that are linear in their anchors have no error, and a face that is only moved has none either."""
+    model.lesson.fit(data.anchors)
+    judge = Judge.fit(model.lesson, data, np.arange(10))
+    codes = data.anchors.flatten(1) @ model.lesson.components.T
+    whole, face = judge.millimetres(codes, data.positions, data.radii)
+    assert whole < 0.01 and face < 0.01
+    moved = data.positions * 1.1 + 0.2
+    whole, face = judge.millimetres(codes, moved, data.radii)
+    assert whole > 10 and face < 0.01
+
+
+def test_a_linear_world_is_estimated(model: FlowModel, data: Data) -> None:
+    prepare(model, data)
+    judge = Judge.fit(model.lesson, data, np.arange(10))
+    metrics = evaluate(model, data, judge)
+    assert metrics["mm_linear_floor"] < 0.01
+    assert metrics["mm_estimate"] < 0.5 * metrics["mm_mean_head"]
+    assert metrics["mm_face_estimate"] < 0.5 * metrics["mm_face_mean_head"]
+
+
+def test_weights_of_the_image_encoder_come_from_its_own_run(model: FlowModel, tmp_path: Path) -> None:
+    state = {f"encoder.{k}": v + 1 for k, v in model.encoder.image.state_dict().items()}
+    torch.save({"average": state | {"lessons.shape.bias": torch.zeros(2)}}, tmp_path / "encoder.pt")
+    fresh = FlowModel()
+    load_image_encoder(fresh.encoder.image, tmp_path)
+    assert torch.equal(fresh.encoder.image.cls_token, model.encoder.image.cls_token + 1)
