@@ -17,7 +17,7 @@ from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import InputError, OptionError, ScanWarning
 from topos_rt.faces.face import Face
 from topos_rt.faces.finder import MOST_FACES, FaceFinder
-from topos_rt.faces.networks import FaceNetworks
+from topos_rt.faces.networks import FaceNetworks, networks_for
 from topos_rt.faces.portrait import ALL, WHOLE, FaceChoice
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
@@ -146,7 +146,8 @@ class HeadPipeline(Closing):
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         name = choose_backend(backend)[0]
         needs = Networks.requirements(bundle, name, options, decoder)
-        return needs | FaceNetworks(name, options).requirements()
+        networks = networks_for(bundle.manifest.evidence)
+        return needs | FaceNetworks(name, options).requirements(networks)
 
     @overload
     def __call__(self, image: ImageSource, *, seed: int = 0, **options: Unpack[Options]) -> HeadMesh: ...
@@ -314,7 +315,7 @@ class HeadPipeline(Closing):
         points = noise(0, (MIN_POINTS, 3))
         self.retopologize(points, points, passes=1)
         if self._finder is not None:
-            self._finder.warm_up()
+            self._finder.warm_up(self.bundle.manifest.evidence)
         if self._networks.records:
             next(self._each([(grey, [0])], Running(), whole, sampling))
 
@@ -358,14 +359,19 @@ class HeadPipeline(Closing):
 
     def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
         settings = resolve(**sampling)
-        flow = self.bundle.manifest.flow
-        settings = dataclasses.replace(
-            settings,
-            guidance=flow.guidance if settings.guidance is None else settings.guidance,
-            temperature=flow.temperature if settings.temperature is None else settings.temperature,
-        )
+        flow, variation = self.bundle.manifest.flow, self.bundle.variation
+        if settings.guidance is None:
+            settings = dataclasses.replace(settings, guidance=flow.guidance)
+        # None is left to the stages where the model scales its noise by more than one number.
+        own: dict[str, Any] = {}
+        if settings.temperature is None:
+            own = {"temperature": flow.temperature}
+            if variation is None:
+                settings = dataclasses.replace(settings, **own)
+            else:
+                own["open_temperature"] = variation.open_temperature
         named = {"preset": sampling.get("preset", DEFAULT_PRESET)}
-        return settings, self._origin() | named | dataclasses.asdict(settings)
+        return settings, self._origin() | named | dataclasses.asdict(settings) | own
 
     def _origin(self) -> dict[str, Any]:
         manifest = self.bundle.manifest
