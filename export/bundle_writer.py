@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import write_manifest
 from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
+from topos_rt.model.evidence import check_evidence
 from topos_rt.model.manifest import (
     MANIFEST_NAME,
     FlowSpec,
@@ -57,6 +59,13 @@ class BundleContents:
     latent_basis: torch.Tensor | None = None  # [K,N*D], see `VaeDecoderGraph`
     evidence: Sequence[str] = ()  # what the encoder takes after the pixels: names of `EVIDENCE`, in its order
     variation: Variation | None = None  # the directions in which seeds vary
+
+    def __post_init__(self) -> None:
+        """Raise BundleError for evidence or a variation that no bundle can have."""
+        if self.evidence:
+            check_evidence(self.evidence)
+        if self.variation is not None:
+            self.variation.check_size(math.prod(self.dit.latent_shape))
 
 
 def write_bundle(

@@ -59,6 +59,10 @@ class Variation:
         mixed = temperature * (e - inside) + self.open_temperature * inside
         return mixed.astype(np.float32).reshape(noise.shape)
 
+    def check_size(self, size: int) -> None:
+        """Raise BundleError unless the directions are those of latents of `size` = N*D numbers."""
+        _check_width(self.directions, size)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (atomically)."""
         temperature = np.array([self.open_temperature], np.float32)
@@ -72,13 +76,15 @@ class Variation:
             got = ", ".join(sorted(tensors))[:200] or "no tensors"
             raise _wrong(f"file {Path(path).name}", got, f"the tensors {' and '.join(_ARRAYS)}")
         rows, scale = (tensors[name] for name in _ARRAYS)
-        if rows.shape[1:] != (size,):
-            raise _wrong(
-                "directions", f"shape {list(rows.shape)}", f"[k,{size}], as latents have {size} numbers"
-            )
+        _check_width(rows, size)
         if scale.shape != (1,) or scale.dtype != np.float32:
             raise _wrong("open_temperature", f"{scale.dtype} of shape {list(scale.shape)}", "float32 [1]")
         return cls(rows, float(scale[0]))
+
+
+def _check_width(rows: Array, size: int) -> None:
+    if rows.shape[1:] != (size,):
+        raise _wrong("directions", f"shape {list(rows.shape)}", f"[k,{size}], as a latent has {size} numbers")
 
 
 def _wrong(part: str, got: object, expected: str) -> BundleError:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from topos_rt.support.arrays import Array
+from topos_rt.support.strictjson import refuse
 
 # Name -> shape of the input, which is float32. A bundle names those that it takes in this order.
 EVIDENCE: Mapping[str, tuple[int, ...]] = {
@@ -21,6 +22,13 @@ EVIDENCE: Mapping[str, tuple[int, ...]] = {
 }
 # What people can be told apart by. It takes the identity network, which runs for nothing else.
 BIOMETRIC = frozenset({"identity", "features"})
+
+
+def check_evidence(names: Sequence[str]) -> None:
+    """Raise BundleError unless these are some names of the table, each once and in its order."""
+    if not names or list(names) != [name for name in EVIDENCE if name in names]:
+        got = ", ".join(map(repr, names))[:200] or "an empty list"
+        refuse("evidence", got, f"null, or some of these once and in this order: {', '.join(EVIDENCE)}")
 
 
 def no_evidence(names: Sequence[str]) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import BundleError
-from topos_rt.model.evidence import EVIDENCE
+from topos_rt.model.evidence import check_evidence
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
@@ -207,7 +207,7 @@ class Manifest:
             if not 0 <= count < _MOST_FLOPS:
                 refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
         if self.evidence is not None:
-            _check_evidence(self.evidence)
+            check_evidence(self.evidence)
         for name in (*self.references(), *self.files):
             _check_name(name)
 
@@ -251,12 +251,6 @@ class Manifest:
         tree: dict[str, Any] = {"format": FORMAT, "version": VERSION} | dataclasses.asdict(self)
         tree["files"] = dict(sorted(tree["files"].items()))
         return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _check_evidence(names: tuple[str, ...]) -> None:
-    if not names or list(names) != [name for name in EVIDENCE if name in names]:
-        got = ", ".join(map(repr, names))[:200] or "an empty list"
-        refuse("evidence", got, f"null, or some of these once and in this order: {', '.join(EVIDENCE)}")
 
 
 def _check_name(name: str) -> None:
