@@ -360,18 +360,15 @@ class HeadPipeline(Closing):
     def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
         settings = resolve(**sampling)
         flow, variation = self.bundle.manifest.flow, self.bundle.variation
-        if settings.guidance is None:
-            settings = dataclasses.replace(settings, guidance=flow.guidance)
-        # None is left to the stages where the model scales its noise by more than one number.
-        own: dict[str, Any] = {}
-        if settings.temperature is None:
-            own = {"temperature": flow.temperature}
-            if variation is None:
-                settings = dataclasses.replace(settings, **own)
-            else:
-                own["open_temperature"] = variation.open_temperature
+        own: dict[str, Any] = {"guidance": flow.guidance, "temperature": flow.temperature}
+        own = {name: value for name, value in own.items() if getattr(settings, name) is None}
+        told = dict(own)
+        if "temperature" in own and variation is not None:
+            del own["temperature"]  # the stages scale the noise by two numbers, and not by this one alone
+            told["open_temperature"] = variation.open_temperature
+        settings = dataclasses.replace(settings, **own)
         named = {"preset": sampling.get("preset", DEFAULT_PRESET)}
-        return settings, self._origin() | named | dataclasses.asdict(settings) | own
+        return settings, self._origin() | named | dataclasses.asdict(settings) | told
 
     def _origin(self) -> dict[str, Any]:
         manifest = self.bundle.manifest

@@ -103,7 +103,8 @@ class Stages:
                     yield self.decode(estimate, tracker, about | {"preview_step": number})
 
     def _tokens(self, sitting: Sitting, tracker: Tracker) -> Value:
-        names, portrait, seen = self.bundle.manifest.evidence, sitting.portrait, None
+        names, portrait = self.bundle.manifest.evidence, sitting.portrait
+        seen: dict[str, Array] = {}
         if names is not None:
             with tracker.stage("evidence"):
                 seen = evidence(names, portrait.picture, portrait.face, self.finder)

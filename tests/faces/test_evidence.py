@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from topos_rt.errors import InputError
+from topos_rt.errors import ImageError, InputError
 from topos_rt.faces.bundle import CanonicalFace, FaceBundle
 from topos_rt.faces.evidence import evidence
 from topos_rt.faces.expression import NAMES, POINTS
@@ -147,6 +147,14 @@ def test_what_is_not_seen_is_zero(hopper: Image.Image, face: Face) -> None:
                 found = evidence(ALL, hopper, nobody, used)
                 assert tuple(found) == ALL and not any(array.any() for array in found.values())
         assert not own.networks._engines
+
+
+@pytest.mark.parametrize("landmarks", [np.zeros((468, 3)), np.full((478, 3), np.nan), np.zeros(478)])
+def test_landmarks_of_a_caller_s_own_face_are_checked(
+    landmarks: np.ndarray, hopper: Image.Image, face: Face, finder: FaceFinder
+) -> None:
+    with pytest.raises(ImageError, match=r"landmarks of a face: got .*; expected \[478, 3\] finite numbers"):
+        evidence(("pose",), hopper, dataclasses.replace(face, landmarks=landmarks), finder)
 
 
 def test_a_face_needs_a_finder(hopper: Image.Image, face: Face) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from topos_rt.errors import InputError
+from topos_rt.errors import ImageError, InputError
 from topos_rt.faces.bundle import CanonicalFace
 from topos_rt.faces.expression import NAMES
 from topos_rt.faces.face import Face
@@ -16,6 +16,8 @@ from topos_rt.faces.pose import own_axes
 from topos_rt.model.evidence import BIOMETRIC, EVIDENCE, no_evidence
 from topos_rt.pictures.image import on_black
 from topos_rt.support.arrays import Array
+
+_POINTS = EVIDENCE["landmarks"][1:]
 
 
 def evidence(
@@ -26,10 +28,15 @@ def evidence(
     Everything is zero where there is no face with landmarks. Only what the names ask for is computed, so the
     identity network is loaded for "identity" and "features" alone. These two are biometric data.
 
-    picture: upright, RGB or RGBA, in whose pixels the face is. Raises InputError for a face without a finder.
+    picture: upright, RGB or RGBA, in whose pixels the face is.
+
+    Raises ImageError for a face whose landmarks cannot be used, InputError for a face without a finder.
     """
     if face is None or not len(face.landmarks):
         return no_evidence(names)
+    if face.landmarks.shape != _POINTS or not np.isfinite(face.landmarks).all():
+        got = f"an array of shape {list(face.landmarks.shape)}"
+        raise ImageError("the landmarks of a face", got=got, expected=f"{list(_POINTS)} finite numbers")
     if finder is None:
         raise InputError(
             "the evidence of a face", got="a pipeline without a face finder", expected="one that `open` made"
