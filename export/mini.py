@@ -17,6 +17,7 @@ from models import mini as sizes
 from models.evidence import NAMES
 from models.finished_run import FinishedRun
 from topos_rt.errors import InputError, OptionError
+from topos_rt.flow.variation import Variation
 from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
 ORIGIN = "trained on synthetic MakeHuman heads only; a small demonstration model, no likeness is promised"
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
             frame=FrameSpec("+y", "+z", run.radius_m),
             image_size=sizes.IMAGE_SIZE,
             points=sizes.POINTS,
-            variation=Variation(torch.from_numpy(run.variation), arguments.open_temperature),
+            variation=Variation(run.variation, arguments.open_temperature),
             latent_basis=latent_basis(torch.from_numpy(run.latents), arguments.latent_rank),
         ),
         arguments.out,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from export.bundle_writer import BundleContents, round_to_half, write_bundle
 from export.generated import Recipe, generate
 from export.options import add_export_options, check_points, describe
 from export.release.config import IMAGE_SIZE, POINTS, ReleaseConfig
-from models import TOPOSVAE, AnyImageEncoder, Crop, CroppedEncoder, FastDiT, ImageEncoder, TOPOSDiT
+from models import TOPOSVAE, FastDiT, ImageEncoder, TOPOSDiT
 from models import mini as sizes
 from topos_rt.errors import OptionError, choose
 from topos_rt.head.hierarchy import Hierarchy
@@ -40,7 +40,6 @@ class Preset:
     vae: Mapping[str, Any]
     dit: Mapping[str, Any]
     image_encoder: Mapping[str, Any] = field(default_factory=dict)  # the defaults are DINOv2 ViT-L/14
-    crops: Sequence[Crop] = ()  # without any, the encoder reads the picture as it is
     image_size: int = IMAGE_SIZE
     points: int = POINTS
     radius_m: float = 0.2
@@ -65,10 +64,10 @@ def decoder() -> Preset:
 
 
 def mini() -> Preset:
-    """Return the sizes of the packaged model, which has 4,538 vertices."""
+    """Return the sizes of the packaged model, which has 4,538 vertices, without what it takes of evidence."""
     stages = len(sizes.VAE["decoder_blocks"])
     recipe = Recipe((32, 25, 35), sizes.NUM_LATENTS, stages, depth=6, width=0.6925)
-    networks = sizes.VAE, sizes.DIT, sizes.IMAGE_ENCODER, sizes.CROPS
+    networks = sizes.VAE, sizes.DIT, sizes.IMAGE_ENCODER
     return Preset(recipe, *networks, sizes.IMAGE_SIZE, sizes.POINTS, sizes.RADIUS_M)
 
 
@@ -122,7 +121,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
     return manifest
 
 
-def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOPOSDiT, AnyImageEncoder]:
+def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOPOSDiT, ImageEncoder]:
     """Make the three networks; the same seed gives the same weights."""
     networks = TOPOSVAE(hierarchy, **preset.vae), TOPOSDiT(**preset.dit), ImageEncoder(**preset.image_encoder)
     generator = torch.Generator().manual_seed(seed)
@@ -133,7 +132,7 @@ def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOP
     if vae.predict_offset:
         vae.output_mean.copy_(torch.from_numpy(hierarchy.levels[0].features))
         vae.output_scale.fill_(_OFFSET_SCALE / _POSITION)
-    return vae, dit, CroppedEncoder(encoder, preset.crops) if preset.crops else encoder
+    return vae, dit, encoder
 
 
 @torch.no_grad()

@@ -1,19 +1,9 @@
 """The TOPOS networks, with the release's names for configuration and state-dict keys."""
 
-from models.crops import AnyImageEncoder, Crop, CroppedEncoder
 from models.dit import TOPOSDiT
 from models.evidence import EvidenceEncoder
 from models.fast_dit import FastDiT
 from models.image_encoder import ImageEncoder
 from models.vae import TOPOSVAE
 
-__all__ = [
-    "TOPOSVAE",
-    "AnyImageEncoder",
-    "Crop",
-    "CroppedEncoder",
-    "EvidenceEncoder",
-    "FastDiT",
-    "ImageEncoder",
-    "TOPOSDiT",
-]
+__all__ = ["TOPOSVAE", "EvidenceEncoder", "FastDiT", "ImageEncoder", "TOPOSDiT"]

@@ -9,19 +9,17 @@ which that is made. A linear estimate of the head, by ridge regression on all of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.image_encoder import ImageEncoder, TransformerBlock
+from topos_rt.model.evidence import EVIDENCE
 
-# Name -> shape without the batch, in the order of the graph's inputs: `topos_rt.faces.evidence` has the same.
-SHAPES: dict[str, tuple[int, ...]] = {
-    "landmarks": (478, 3), "pose": (2,), "expression": (52,), "identity": (128,), "features": (128, 8, 8),
-}  # fmt: skip
-NAMES = tuple(SHAPES)
+NAMES = tuple(EVIDENCE)
+SHAPES = {name: shape[1:] for name, shape in EVIDENCE.items()}  # without the batch
 
 
 class Seen(NamedTuple):
@@ -48,6 +46,7 @@ class EvidenceEncoder(nn.Module):
     feature_scale: Tensor  # [128,1,1]
     estimate_weight: Tensor  # [estimate,R]
     estimate_bias: Tensor  # [estimate]
+    blocks: Any  # nn.ModuleList of TransformerBlock, which torch's own annotations cannot express
 
     def __init__(
         self,
@@ -68,7 +67,8 @@ class EvidenceEncoder(nn.Module):
         super().__init__()
         self.image = image
         self.counts = dict(tokens)
-        sizes = {"landmarks": landmark_components, "manner": 54, "identity": 128, "estimate": estimate}
+        manner = SHAPES["pose"][0] + SHAPES["expression"][0]
+        sizes = {"landmarks": landmark_components, "manner": manner, "identity": 128, "estimate": estimate}
         self.projections = nn.ModuleDict({n: nn.Linear(sizes[n], tokens[n] * channels) for n in sizes})
         self.feature_projection = nn.Linear(128, channels)
         self.places = nn.Parameter(torch.randn(64, channels) * 0.1)

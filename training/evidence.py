@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from multiprocessing import Pool
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ def fit_estimate(
     x, y = x - x_mean, targets - y_mean
     fold = person % FOLDS
     parts = [(x[fold == f].T @ x[fold == f], x[fold == f].T @ y[fold == f]) for f in range(FOLDS)]
-    gram, cross = sum(p[0] for p in parts), sum(p[1] for p in parts)
+    gram, cross = (torch.stack(sums).sum(0) for sums in zip(*parts, strict=True))
 
     def solve(g: Tensor, c: Tensor) -> Tensor:
         g = g.clone()
@@ -145,14 +146,14 @@ def see(path: Path) -> dict[str, np.ndarray]:
     """Run the face stage on every picture of a shard."""
     assert _finder is not None
     shard = shards.load(path)
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("picture", "person", "crop", *NAMES)}
+    rows: dict[str, list[Any]] = {name: [] for name in ("picture", "person", "crop", *NAMES)}
     for i in range(len(shard.person)):
         picture = Image.open(io.BytesIO(shard.picture(i))).convert("RGB")
         (portrait,) = portraits(picture, "", _finder, FaceChoice(check=False))
         face = portrait.face
         if face is None or face.hidden or not len(face.landmarks):
             continue
-        found = evidence(NAMES, portrait, _finder)
+        found = evidence(NAMES, portrait.picture, face, _finder)
         rows["picture"].append(np.int32(i))
         rows["person"].append(shard.person[i])
         rows["crop"].append(np.asarray(portrait.shown(config.IMAGE_SIZE)))
@@ -171,7 +172,7 @@ def _start() -> None:
 def _see(task: tuple[Path, Path]) -> str:
     source, target = task
     buffer = io.BytesIO()
-    np.savez(buffer, **see(source))
+    np.savez(buffer, **cast("dict[str, Any]", see(source)))
     write_atomic(target, buffer.getvalue(), parents=True)
     return target.name
 

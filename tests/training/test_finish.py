@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from export import mini
 from export.__main__ import main
 from export.bundle_writer import round_to_half
-from models import TOPOSVAE
+from models import TOPOSVAE, TOPOSDiT
 from models import mini as sizes
 from models.finished_run import HEADS, HIERARCHY, RIG, TOPOLOGY, FinishedRun
+from tests.training.evidence import some_evidence
 from tests.training.synthetic import BONES, egg
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
 from topos_rt.head.rig import plain_names
 from topos_rt.model.bundle import Bundle
-from training import train_vae
+from topos_rt.model.evidence import EVIDENCE
+from training import earlier, train_vae
 from training.finish import finished
 from training.heads import normalise
 from training.train_flow import SIGMA_MIN, FlowModel
@@ -42,6 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_heads": 2,
     },
     "IMAGE_ENCODER": {"embed_dim": 32, "depth": 1, "num_heads": 2, "stem_channels": (8, 8, 8)},
+    "EVIDENCE": {"channels": 32, "depth": 1, "num_heads": 2, "landmark_components": 5, "estimate": 3},
 }
 
 
@@ -67,9 +70,14 @@ def networks(data: VAEData) -> tuple[TOPOSVAE, FlowModel]:
     torch.manual_seed(0)
     vae, flow = build(egg(), data), FlowModel()
     with torch.no_grad():
-        for parameter in (*vae.parameters(), *flow.parameters()):
-            parameter.add_(0.02 * torch.randn_like(parameter))
+        for value in (*vae.parameters(), *flow.parameters(), *flow.encoder.buffers(recurse=False)):
+            value.add_(0.02 * torch.randn_like(value))
     return vae.eval(), flow.eval()
+
+
+def residuals() -> Tensor:
+    """What linear estimates might be off by."""
+    return torch.randn(50, LATENTS, 6, generator=torch.Generator().manual_seed(8))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +87,7 @@ def run(
     directory = tmp_path_factory.mktemp("run")
     for name, network in zip(("vae", "flow"), networks, strict=True):
         torch.save({"average": network.state_dict(), "step": 1}, directory / f"{name}.pt")
-    finished(egg(), data).save(directory)
+    finished(egg(), data, residuals()).save(directory)
     return directory
 
 
@@ -93,8 +101,10 @@ def rounded(run: Path, networks: tuple[TOPOSVAE, FlowModel]) -> tuple[TOPOSVAE, 
 @pytest.fixture(scope="module")
 def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("bundles") / "mini"
-    options = ["--guidance", "0.5", "--temperature", "0.25", "--latent-rank", str(RANK)]
-    assert main(["mini", "--checkpoint", str(run), "--out", str(out), *options]) == 0
+    options = ["--guidance", "0.5", "--temperature", "0.25", "--open-temperature", "0.75"]
+    assert (
+        main(["mini", "--checkpoint", str(run), "--out", str(out), "--latent-rank", str(RANK), *options]) == 0
+    )
     return Bundle.open(out)
 
 
@@ -127,10 +137,9 @@ def test_the_bundle_answers_as_the_trained_flow_does(
 ) -> None:
     flow = rounded[1]
     pixels = nn.functional.interpolate(torch.rand(1, 3, 8, 8), sizes.IMAGE_SIZE, mode="bilinear")
-    (tokens,) = answers(bundle, "image_encoder", pixels=pixels)
-    plain = flow.encoder(pixels)
-    assert tokens.shape[1] == len(sizes.CROPS) * plain.shape[1]
-    assert close(tokens[:, : plain.shape[1]], plain)  # the first crop is the picture itself
+    seen = some_evidence(torch.randn(1, 3, generator=torch.Generator().manual_seed(2)))
+    (tokens,) = answers(bundle, "image_encoder", pixels=pixels, **seen._asdict())
+    assert close(tokens, flow.encoder(pixels, *seen))
     keys, values = answers(bundle, "dit_context", tokens=torch.from_numpy(tokens))
     (modulation,) = answers(bundle, "dit_modulation", time=torch.tensor([0.6]))
     latent = torch.randn(1, LATENTS, 6)
@@ -145,6 +154,8 @@ def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> No
     flow, radius = bundle.manifest.flow, normalise(egg().sample(2000, train_vae.TRAIN_SEED))[1].mean()
     assert (flow.sigma_min, flow.guidance, flow.temperature) == (SIGMA_MIN, 0.5, 0.25)
     assert bundle.manifest.frame.radius_m == pytest.approx(float(radius), abs=5e-5)
+    assert bundle.manifest.evidence == tuple(EVIDENCE)
+    assert bundle.variation is not None and bundle.variation.open_temperature == 0.75
     assert bundle.rig is not None and bundle.rig.joint_names == plain_names(BONES)
     assert np.array_equal(bundle.topology.polygon_vertices, egg().topology.polygon_vertices)
     triangles = [len(egg().topology.triangles), *(len(lod.triangles) for lod in bundle.topology.lods)]
@@ -153,10 +164,37 @@ def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> No
         assert np.array_equal(got.features, want.features) and np.array_equal(got.edges, want.edges)
 
 
+@torch.no_grad()
+def test_a_bundle_gives_its_transformer_back(bundle: Bundle, rounded: tuple[TOPOSVAE, FlowModel]) -> None:
+    """The one that `training.earlier` makes of the folded graphs is the same function."""
+    again = TOPOSDiT(**sizes.DIT)
+    again.load_state_dict(earlier.dit(bundle.path))
+    latent, tokens = torch.randn(1, LATENTS, 6), torch.randn(1, 9, sizes.DIT["cond_channels"])
+    time = torch.tensor([300.0])
+    want = rounded[1].dit(latent, time, tokens)
+    assert float((again(latent, time, tokens) - want).norm()) <= 5e-3 * float(want.norm())
+
+
+@torch.no_grad()
+def test_a_bundle_gives_its_vae_back(
+    bundle: Bundle, data: VAEData, rounded: tuple[TOPOSVAE, FlowModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earlier.HeadModel, "load", egg)
+    monkeypatch.setattr(earlier, "VAEData", lambda _: data)
+    again = build(egg(), data)
+    again.load_state_dict(earlier.vae(bundle.path))
+    points = data.geometry.sample_surface(data.positions[:1], 64, torch.Generator().manual_seed(0))
+    for got, want in zip(again.encode(points), rounded[0].encode(points), strict=True):
+        assert torch.allclose(got, want, atol=1e-4)
+    latent = torch.randn(1, LATENTS, 6)
+    assert torch.allclose(again.decode(latent), rounded[0].decode(latent), atol=1e-4)
+
+
 def test_a_run_comes_back_as_it_was_saved(run: Path, data: VAEData) -> None:
-    opened, made = FinishedRun.open(run), finished(egg(), data)
+    opened, made = FinishedRun.open(run), finished(egg(), data, residuals())
     assert (opened.radius_m, opened.sigma_min) == (made.radius_m, made.sigma_min)
-    assert np.array_equal(opened.shown, made.shown) and np.array_equal(opened.latents, made.latents)
+    for name in ("shown", "latents", "variation"):
+        assert np.array_equal(getattr(opened, name), getattr(made, name)), name
 
 
 @pytest.fixture
@@ -208,6 +246,7 @@ def test_a_missing_or_damaged_checkpoint_is_named(
 MISFITS = {
     "shown": (lambda array: array[:, :-1], "shape of the shown heads"),
     "latents": (lambda array: array[:, :-1], "shape of the latents"),
+    "variation": (lambda array: array[:, :-1], "shape of the variation"),
     "radius_m": (lambda array: -array, "numbers of the run"),
     "sigma_min": (lambda array: array.reshape(1), "arrays of dimensions"),
 }

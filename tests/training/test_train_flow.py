@@ -1,4 +1,4 @@
-"""The flow's losses, its sampling, what is dropped from evidence, and how heads are judged, without pictures."""
+"""The flow's losses, its sampling, what is dropped from evidence, and how heads are judged."""
 
 from __future__ import annotations
 
