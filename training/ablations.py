@@ -1,0 +1,113 @@
+"""Measure what each part of the evidence tells of a head, by linear estimates from some parts alone.
+
+    python -m training.ablations --pictures runs/pictures --evidence runs/evidence --held-out runs/held_out \\
+        --held-out-evidence runs/held_out_evidence --run runs/mini --json benchmarks/results/mini_evidence.json
+
+All are ridge regressions to the same components, on the same pictures, judged on people who were never seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from topos_rt.support.files import write_atomic
+from training.evidence import RIDGE, rows_of
+from training.heads import HeadModel
+from training.loop import load_weights
+from training.train_flow import Data, FlowModel, Judge, face_of
+from training.train_vae import VAEData
+
+# What is known -> the parts of `EvidenceEncoder.regressors` that tell it.
+SETS: dict[str, tuple[str, ...]] = {
+    "image": ("image",),
+    "landmarks, pose": ("landmarks", "pose"),
+    "landmarks, pose, expression": ("landmarks", "pose", "expression"),
+    "identity": ("identity",),
+    "features": ("features",),
+    "landmarks, pose, expression, identity": ("landmarks", "pose", "expression", "identity"),
+    "all but the image": ("landmarks", "pose", "expression", "identity", "features"),
+    "all but the features": ("landmarks", "pose", "expression", "identity", "image"),
+    "all": ("landmarks", "pose", "expression", "identity", "features", "image"),
+}
+SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training pictures, for the curve of all that is known
+
+
+def regressors(flow: FlowModel, data: Data) -> Tensor:
+    """Return what estimates are linear in, for every picture: [n,R]."""
+    chunks = torch.arange(len(data.image)).split(512)
+    with torch.no_grad():
+        made = [
+            flow.encoder.regressors(data.image[ids].float(), rows_of(data.evidence.seen, ids))
+            for ids in chunks
+        ]
+    return torch.cat(made)
+
+
+def columns(flow: FlowModel) -> dict[str, Tensor]:
+    """Return the columns of each part in the order of `EvidenceEncoder.regressors`."""
+    sizes = {
+        "landmarks": len(flow.encoder.landmark_basis), "pose": 5, "expression": 52, "identity": 128,
+        "features": 8192, "image": 2 * flow.encoder.image.pos_embed.shape[-1],
+    }  # fmt: skip
+    ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
+    return {n: torch.arange(end - size, end) for (n, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+def measure(flow: FlowModel, training: Data, held_out: Data, judge: Judge) -> dict[str, Any]:
+    """Return the errors of every set, and of all by the number of pictures."""
+    x, y = regressors(flow, training), training.anchors.flatten(1) @ flow.lesson.components.T
+    y = y[training.person]
+    asked, person, parts = regressors(flow, held_out), held_out.person, columns(flow)
+    truth, radii = held_out.positions[person], held_out.radii[person]
+
+    def row(codes: Tensor) -> dict[str, float]:
+        whole, face = judge.millimetres(codes, truth, radii)
+        return {"whole_mm": round(whole, 3), "face_mm": round(face, 3)}
+
+    def solved(ids: Tensor, inputs: Tensor) -> dict[str, float]:
+        x_mean, y_mean = x[ids].mean(0), y[ids].mean(0)
+        centred = (x[ids] - x_mean)[:, inputs]
+        gram = centred.T @ centred
+        gram.diagonal().add_(RIDGE)
+        weights = torch.cholesky_solve(centred.T @ (y[ids] - y_mean), torch.linalg.cholesky(gram))
+        return row((asked - x_mean)[:, inputs] @ weights + y_mean)
+
+    everyone, every = torch.arange(len(x)), torch.cat(list(parts.values()))
+    known = {name: solved(everyone, torch.cat([parts[p] for p in names])) for name, names in SETS.items()}
+    # Pictures of one person follow each other, so the first of them are of the first people.
+    curve = {int(s * len(x)): solved(everyone[: int(s * len(x))], every) for s in SHARES}
+    return {
+        "pictures": len(x),
+        "held_out": {"pictures": len(asked), "people": len(held_out.positions)},
+        "mean_head": row(y.mean(0).expand(len(asked), -1)),
+        "components": row(held_out.anchors[person].flatten(1) @ flow.lesson.components.T),
+        "known": known,
+        "all_by_pictures": curve,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "run"):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    data, flow = VAEData(HeadModel.load()), FlowModel()
+    load_weights(flow, args.run, "flow")
+    flow.eval()
+    training = Data.open(args.pictures, args.evidence, data.offsets, flow.encoder)
+    held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets, flow.encoder)
+    result = measure(flow, training, held_out, Judge.fit(flow.lesson, training, face_of(data)))
+    text = json.dumps({"model": None} | result, indent=2) + "\n"
+    print(text)
+    write_atomic(args.json, text.encode(), parents=True)
+
+
+if __name__ == "__main__":
+    main()
