@@ -1,7 +1,8 @@
 """Measure what each part of the evidence tells of a head, by linear estimates from some parts alone.
 
-    python -m training.ablations --pictures runs/pictures --evidence runs/evidence --held-out runs/held_out \\
-        --held-out-evidence runs/held_out_evidence --run runs/mini --json benchmarks/results/mini_evidence.json
+    python -m training.ablations --pictures runs/pictures --evidence runs/evidence \\
+        --held-out runs/held_out --held-out-evidence runs/held_out_evidence --run runs/mini \\
+        --json benchmarks/results/mini_evidence.json
 
 All are ridge regressions to the same components, on the same pictures, judged on people who were never seen.
 """
