@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests import needs
+from tests import tiny_bundle as tiny
 
 fake_gpu = needs.module("tests.engines.fake_gpu")
 from topos_rt.engines import EngineOptions, builder
