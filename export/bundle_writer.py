@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from export.onnx.decoder_tensors import decoder_tensors
 from export.onnx.files import half_file, write_graphs
 from export.onnx.flops import count
 from export.onnx.graphs import build_graphs
-from models import TOPOSVAE, AnyImageEncoder, FastDiT
+from models import TOPOSVAE, FastDiT
 from topos_rt.errors import OutputError
+from topos_rt.flow.variation import Variation
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import write_manifest
 from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
+from topos_rt.model.evidence import check_evidence
 from topos_rt.model.manifest import (
     MANIFEST_NAME,
     FlowSpec,
@@ -41,7 +45,7 @@ class BundleContents:
 
     name: str
     description: str
-    encoder: AnyImageEncoder
+    encoder: nn.Module  # forward(pixels, *evidence) -> tokens
     dit: FastDiT
     vae: TOPOSVAE
     topology: Topology
@@ -53,6 +57,15 @@ class BundleContents:
     image_size: int
     points: int
     latent_basis: torch.Tensor | None = None  # [K,N*D], see `VaeDecoderGraph`
+    evidence: Sequence[str] = ()  # what the encoder takes after the pixels: names of `EVIDENCE`, in its order
+    variation: Variation | None = None  # the directions in which seeds vary
+
+    def __post_init__(self) -> None:
+        """Raise BundleError for evidence or a variation that no bundle can have."""
+        if self.evidence:
+            check_evidence(self.evidence)
+        if self.variation is not None:
+            self.variation.check_size(math.prod(self.dit.latent_shape))
 
 
 def write_bundle(
@@ -101,7 +114,8 @@ def _write(
     contents: BundleContents, directory: Path, texts: Mapping[str, str], half_storage: bool
 ) -> Manifest:
     networks = contents.encoder, contents.dit, contents.vae
-    graphs = build_graphs(*networks, contents.image_size, contents.points, contents.latent_basis)
+    sizes = contents.image_size, contents.points
+    graphs = build_graphs(*networks, *sizes, contents.latent_basis, contents.evidence)
     tensors = decoder_tensors(contents.vae, contents.latent_basis).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
     files = write_graphs(graphs, directory, half_storage, named)
@@ -109,6 +123,8 @@ def _write(
     contents.hierarchy.save(directory / "hierarchy.safetensors")
     if contents.rig is not None:
         contents.rig.save(directory / "rig.safetensors")
+    if contents.variation is not None:
+        contents.variation.save(directory / "variation.safetensors")
     for name, text in texts.items():
         write_atomic(directory / name, text.encode())
     tokens = graphs["dit_context"].inputs["tokens"].shape
@@ -125,6 +141,8 @@ def _write(
             rig=None if contents.rig is None else "rig.safetensors",
             landmarks=None,  # `python -m export landmarks` adds them, for it draws the finished model
             atlas=None,  # and `python -m export atlas` adds this, which needs the landmarks
+            evidence=tuple(contents.evidence) or None,
+            variation=None if contents.variation is None else "variation.safetensors",
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),
             latent=LatentSpec(*contents.dit.latent_shape),
             points=PointSpec(contents.points),

@@ -22,7 +22,8 @@ IMAGE, OTHER = np.random.default_rng(11).integers(0, 256, (2, 48, 40, 3), dtype=
 
 def fake_pipeline(path: Path, **replaced: FakeEngine) -> HeadPipeline:
     bundle = Bundle.open(path)
-    return HeadPipeline(bundle, Networks(bundle, tiny.engines() | replaced), "fake")
+    engines = tiny.engines(bundle.manifest.evidence or ())
+    return HeadPipeline(bundle, Networks(bundle, engines | replaced), "fake")
 
 
 class Counting:

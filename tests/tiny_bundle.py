@@ -6,7 +6,9 @@ graphs as ONNX, with the weights in one safetensors file, as in an exported bund
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,9 +21,11 @@ from safetensors.numpy import save
 from tests.landmark_maps import landmark_map
 from tests.meshes import ball
 from topos_rt.engines.fake import FakeEngine
+from topos_rt.flow.variation import Variation
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.model.bundle import write_manifest
+from topos_rt.model.evidence import EVIDENCE
 from topos_rt.model.manifest import (
     FlowSpec,
     FrameSpec,
@@ -65,10 +69,23 @@ SHAPES: dict[str, tuple[Shapes, Shapes]] = {
 }
 
 
+def shapes(evidence: Sequence[str] = ()) -> dict[str, tuple[Shapes, Shapes]]:
+    """Return the shapes of the graphs of a model that takes some evidence."""
+    inputs, outputs = SHAPES["image_encoder"]
+    return SHAPES | {"image_encoder": ({**inputs, **{name: EVIDENCE[name] for name in evidence}}, outputs)}
+
+
+def variation() -> Variation:
+    """Return two directions of the latent."""
+    rows = np.linalg.qr(np.random.default_rng(8).standard_normal((N * D, 2)))[0].T
+    return Variation(np.ascontiguousarray(rows, np.float32), 1.25)
+
+
 class TinyModel:
     """The graphs in float64."""
 
-    def __init__(self) -> None:
+    def __init__(self, evidence: Sequence[str] = ()) -> None:
+        self.evidence = tuple(evidence)
         draw = np.random.default_rng(5).standard_normal
         per_token = BLOCKS * HEADS * HEAD_DIM
         template = np.hstack([HEAD.positions, HEAD.normals]) @ np.kron(np.eye(2), FRAME.rotation)
@@ -88,15 +105,23 @@ class TinyModel:
             "vae_encoder.w": draw((6, N * D)),
             "vae_encoder.scale": np.float64([0.5]),
         }
+        for name in self.evidence:
+            size = math.prod(EVIDENCE[name])
+            self.weights[f"image_encoder.{name}"] = draw((size, TOKENS * CHANNELS)) / math.sqrt(size)
         self.weights = {name: w.astype(np.float32) for name, w in self.weights.items()}
         self.weights["dit_step.null"] = self._seen(
             *(np.tile(self.weights[f"dit_context.b{kind}"], (TOKENS, 1)) for kind in "kv")
         )
 
-    def image_encoder(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def image_encoder(self, pixels: np.ndarray, **evidence: np.ndarray) -> dict[str, np.ndarray]:
+        assert tuple(evidence) == self.evidence
         half = SIDE // 2
         patches = pixels.astype(np.float64).reshape(3, 2, half, 2, half).mean((2, 4)).reshape(3, TOKENS)
-        return {"tokens": (patches.T @ self.weights["image_encoder.w"])[None]}
+        tokens = (patches.T @ self.weights["image_encoder.w"])[None]
+        for name, seen in evidence.items():
+            moved = seen.astype(np.float64).reshape(1, -1) @ self.weights[f"image_encoder.{name}"]
+            tokens = tokens + moved.reshape(1, TOKENS, CHANNELS)
+        return {"tokens": tokens}
 
     def dit_modulation(self, time: np.ndarray) -> dict[str, np.ndarray]:
         return {"modulation": time[0] * self.weights["dit_modulation.w"]}
@@ -154,7 +179,7 @@ class TinyModel:
             outputs = getattr(self, graph)(**feeds)
             return {name: value.astype(np.float32) for name, value in outputs.items()}
 
-        inputs, outputs = SHAPES[graph]
+        inputs, outputs = shapes(self.evidence)[graph]
         return FakeEngine(handler, specs(inputs), specs(outputs))
 
 
@@ -162,21 +187,26 @@ def specs(shapes: Shapes) -> dict[str, TensorSpec]:
     return {name: TensorSpec(shape, np.dtype(np.float32)) for name, shape in shapes.items()}
 
 
-def engines() -> dict[str, FakeEngine]:
+def engines(evidence: Sequence[str] = ()) -> dict[str, FakeEngine]:
     """Return the graphs as fake engines."""
-    model = TinyModel()
+    model = TinyModel(evidence)
     return {graph: model.engine(graph) for graph in SHAPES}
 
 
-def write_tiny_bundle(directory: Path) -> Manifest:
-    """Write the bundle into an existing, empty directory."""
-    weights = TinyModel().weights
+def write_tiny_bundle(directory: Path, evidence: Sequence[str] = (), varied: bool = False) -> Manifest:
+    """Write the bundle into an existing, empty directory.
+
+    evidence: what its image encoder takes besides the pixels; varied: whether it has `variation`.
+    """
+    weights = TinyModel(evidence).weights
     data = save(weights)
     (directory / "weights.safetensors").write_bytes(data)
-    for graph, nodes in _nodes().items():
+    for graph, nodes in _nodes(evidence).items():
         used = {name for node in nodes for name in node.input}
         own = {name: w for name, w in weights.items() if name in used}
-        model = _model(graph, nodes, [_external(name, w, data) for name, w in own.items()])
+        model = _model(
+            shapes(evidence)[graph], graph, nodes, [_external(name, w, data) for name, w in own.items()]
+        )
         (directory / f"{graph}.onnx").write_bytes(model.SerializeToString())
     HEAD.topology.save(directory / "topology.safetensors")
     edges = HEAD.topology.edges
@@ -184,7 +214,15 @@ def write_tiny_bundle(directory: Path) -> Manifest:
     hierarchy.save(directory / "hierarchy.safetensors")
     _rig().save(directory / "rig.safetensors")
     landmark_map(HEAD.topology).save(directory / "landmarks.safetensors")
-    return write_manifest(directory, manifest())
+    if varied:
+        variation().save(directory / "variation.safetensors")
+    own = dataclasses.replace(
+        manifest(),
+        evidence=tuple(evidence) or None,
+        variation="variation.safetensors" if varied else None,
+        flops=flops(evidence),
+    )
+    return write_manifest(directory, own)
 
 
 def manifest() -> Manifest:
@@ -199,6 +237,8 @@ def manifest() -> Manifest:
         rig="rig.safetensors",
         landmarks="landmarks.safetensors",
         atlas=None,
+        evidence=None,
+        variation=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),
         latent=LatentSpec(N, D),
         points=PointSpec(POINTS),
@@ -208,13 +248,13 @@ def manifest() -> Manifest:
     )
 
 
-def flops() -> dict[str, int]:
+def flops(evidence: Sequence[str] = ()) -> dict[str, int]:
     """Return the FLOPs of the products in `_nodes`, added up by hand."""
     per_token = BLOCKS * HEADS * HEAD_DIM
     own = BLOCKS * 6 * WIDTH * N * D + N * D * D
     step = 2 * (own + 2 * per_token * N * D)
     return {
-        "image_encoder": 2 * TOKENS * 3 * CHANNELS,
+        "image_encoder": 2 * TOKENS * CHANNELS * (3 + sum(math.prod(EVIDENCE[name]) for name in evidence)),
         "dit_modulation": 0,
         "dit_context": 2 * 2 * TOKENS * CHANNELS * per_token,
         "dit_step": step,
@@ -238,8 +278,8 @@ def _rig() -> Rig:
     )
 
 
-def _nodes() -> dict[str, list[onnx.NodeProto]]:
-    node, half, per_token = helper.make_node, SIDE // 2, BLOCKS * HEADS * HEAD_DIM
+def _nodes(evidence: Sequence[str]) -> dict[str, list[onnx.NodeProto]]:
+    node, per_token = helper.make_node, BLOCKS * HEADS * HEAD_DIM
 
     def split(kind: str, name: str) -> list[onnx.NodeProto]:
         return [
@@ -265,12 +305,7 @@ def _nodes() -> dict[str, list[onnx.NodeProto]]:
         node("Add", ["moved", "pushes"], ["own"]),
     ]
     return {
-        "image_encoder": [
-            node("AveragePool", ["pixels"], ["pooled"], kernel_shape=[half, half], strides=[half, half]),
-            *_reshape("pooled", "patches", (1, 3, TOKENS)),
-            node("Transpose", ["patches"], ["rows"], perm=[0, 2, 1]),
-            node("MatMul", ["rows", "image_encoder.w"], ["tokens"]),
-        ],
+        "image_encoder": _encoder(evidence),
         "dit_context": split("k", "keys") + split("v", "values"),
         "dit_modulation": [node("Mul", ["time", "dit_modulation.w"], ["modulation"])],
         "dit_step": [
@@ -304,6 +339,24 @@ def _nodes() -> dict[str, list[onnx.NodeProto]]:
     }
 
 
+def _encoder(evidence: Sequence[str]) -> list[onnx.NodeProto]:
+    node, half = helper.make_node, SIDE // 2
+    seen = "looks" if evidence else "tokens"
+    nodes = [
+        node("AveragePool", ["pixels"], ["pooled"], kernel_shape=[half, half], strides=[half, half]),
+        *_reshape("pooled", "patches", (1, 3, TOKENS)),
+        node("Transpose", ["patches"], ["rows"], perm=[0, 2, 1]),
+        node("MatMul", ["rows", "image_encoder.w"], [seen]),
+    ]
+    for name in evidence:
+        nodes += _reshape(name, f"{name}.flat", (1, math.prod(EVIDENCE[name])))
+        nodes.append(node("MatMul", [f"{name}.flat", f"image_encoder.{name}"], [f"{name}.moved"]))
+        nodes += _reshape(f"{name}.moved", f"{name}.tokens", (1, TOKENS, CHANNELS))
+    if evidence:
+        nodes.append(node("Sum", [seen, *(f"{name}.tokens" for name in evidence)], ["tokens"]))
+    return nodes
+
+
 def _reshape(source: str, target: str, shape: tuple[int, ...]) -> list[onnx.NodeProto]:
     constant = numpy_helper.from_array(np.array(shape, np.int64))
     return [
@@ -329,10 +382,12 @@ def _external(name: str, array: np.ndarray, data: bytes) -> onnx.TensorProto:
     return tensor
 
 
-def _model(graph: str, nodes: Sequence[onnx.NodeProto], weights: list[onnx.TensorProto]) -> onnx.ModelProto:
+def _model(
+    ends: tuple[Shapes, Shapes], graph: str, nodes: Sequence[onnx.NodeProto], weights: list[onnx.TensorProto]
+) -> onnx.ModelProto:
     inputs, outputs = (
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in side.items()]
-        for side in SHAPES[graph]
+        for side in ends
     )
     made = helper.make_graph(nodes, graph, inputs, outputs, weights)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -17,7 +17,7 @@ from topos_rt.engines.contract import BuildCallback
 from topos_rt.errors import InputError, OptionError, ScanWarning
 from topos_rt.faces.face import Face
 from topos_rt.faces.finder import MOST_FACES, FaceFinder
-from topos_rt.faces.networks import FaceNetworks
+from topos_rt.faces.networks import FaceNetworks, networks_for
 from topos_rt.faces.portrait import ALL, WHOLE, FaceChoice
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
@@ -146,7 +146,8 @@ class HeadPipeline(Closing):
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         name = choose_backend(backend)[0]
         needs = Networks.requirements(bundle, name, options, decoder)
-        return needs | FaceNetworks(name, options).requirements()
+        networks = networks_for(bundle.manifest.evidence)
+        return needs | FaceNetworks(name, options).requirements(networks)
 
     @overload
     def __call__(self, image: ImageSource, *, seed: int = 0, **options: Unpack[Options]) -> HeadMesh: ...
@@ -314,7 +315,7 @@ class HeadPipeline(Closing):
         points = noise(0, (MIN_POINTS, 3))
         self.retopologize(points, points, passes=1)
         if self._finder is not None:
-            self._finder.warm_up()
+            self._finder.warm_up(self.bundle.manifest.evidence)
         if self._networks.records:
             next(self._each([(grey, [0])], Running(), whole, sampling))
 
@@ -358,14 +359,16 @@ class HeadPipeline(Closing):
 
     def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
         settings = resolve(**sampling)
-        flow = self.bundle.manifest.flow
-        settings = dataclasses.replace(
-            settings,
-            guidance=flow.guidance if settings.guidance is None else settings.guidance,
-            temperature=flow.temperature if settings.temperature is None else settings.temperature,
-        )
+        flow, variation = self.bundle.manifest.flow, self.bundle.variation
+        own: dict[str, Any] = {"guidance": flow.guidance, "temperature": flow.temperature}
+        own = {name: value for name, value in own.items() if getattr(settings, name) is None}
+        told = dict(own)
+        if "temperature" in own and variation is not None:
+            del own["temperature"]  # the stages scale the noise by two numbers, and not by this one alone
+            told["open_temperature"] = variation.open_temperature
+        settings = dataclasses.replace(settings, **own)
         named = {"preset": sampling.get("preset", DEFAULT_PRESET)}
-        return settings, self._origin() | named | dataclasses.asdict(settings)
+        return settings, self._origin() | named | dataclasses.asdict(settings) | told
 
     def _origin(self) -> dict[str, Any]:
         manifest = self.bundle.manifest

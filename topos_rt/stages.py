@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from topos_rt.engines.contract import Value
+from topos_rt.faces.evidence import evidence
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, Portrait
 from topos_rt.faces.portrait import portraits as cut_portraits
@@ -80,10 +82,8 @@ class Stages:
         tokens, context, manifest = None, None, self.bundle.manifest
         for seed, tracker in zip(seeds, trackers, strict=False):
             if tokens is None:
-                with tracker.stage("image_encoder"):
-                    tokens = self.networks.encode_image(sitting.pixels)
-            start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
-            start *= np.float32(1.0 if settings.temperature is None else settings.temperature)
+                tokens = self._tokens(sitting, tracker)
+            start = self._start(seed, settings)
             about = metadata | {"seed": seed}
             if one_launch:
                 with tracker.all_steps("flow_graph"):
@@ -101,6 +101,24 @@ class Stages:
                 elif number in previews:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
                     yield self.decode(estimate, tracker, about | {"preview_step": number})
+
+    def _tokens(self, sitting: Sitting, tracker: Tracker) -> Value:
+        names, portrait = self.bundle.manifest.evidence, sitting.portrait
+        seen: dict[str, Array] = {}
+        if names is not None:
+            with tracker.stage("evidence"):
+                seen = evidence(names, portrait.picture, portrait.face, self.finder)
+        with tracker.stage("image_encoder"):
+            return self.networks.encode_image(sitting.pixels, seen)
+
+    def _start(self, seed: int, settings: SamplerSettings) -> Array:
+        """Return the scaled noise [1,N,D] of a seed; where the temperature is None, as the model says."""
+        manifest, variation = self.bundle.manifest, self.bundle.variation
+        start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
+        if settings.temperature is None and variation is not None:
+            return variation.scaled(start, manifest.flow.temperature)
+        scale = manifest.flow.temperature if settings.temperature is None else settings.temperature
+        return start * np.float32(scale)
 
     def decode(
         self,

@@ -15,7 +15,9 @@ from topos_rt.faces.bundle import FaceManifest, write_face_manifest
 from topos_rt.support.files import write_atomic
 from topos_rt.support.tensorfile import write_tensors
 
-DESCRIPTION = "Face detector, 478 landmarks, 52 expression scores and an identity embedding, in ONNX."
+DESCRIPTION = (
+    "Face detector, 478 landmarks, 52 expression scores, and an identity embedding with features, in ONNX."
+)
 LICENCE = (
     "detector, landmarks, expression and canonical face: Apache-2.0, Google (MediaPipe);"
     " identity: CC0, Davis King (dlib-models)"
@@ -25,7 +27,9 @@ _CONVERTERS = {
     "face_detector": lambda data: tflite.convert(data, ["pixels"], ["boxes", "scores"], "face_detector"),
     "face_landmarks": lambda data: tflite.convert(data, ["pixels"], ["landmarks", "face"], "face_landmarks"),
     "face_expression": lambda data: tflite.convert(data, ["points"], ["scores"], "face_expression"),
-    "face_identity": lambda data: dlib_resnet.convert(data, "pixels", "embedding", "face_identity"),
+    "face_identity": lambda data: dlib_resnet.convert(
+        data, "pixels", ("embedding", "features"), "face_identity"
+    ),
 }
 
 

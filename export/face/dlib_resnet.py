@@ -17,14 +17,18 @@ SIDE, NUMBERS = 150, 128
 _MEAN = np.array([122.782, 117.001, 104.298], np.float32)  # of R, G and B in 0..255; dlib divides by 256
 # Stage -> its filters and residual blocks, and whether the first block halves the picture.
 _STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
+_FEATURES, _FEATURES_SIDE = 128, 8  # the filters of the stage whose last block is an output, and its side
 
 
-def convert(data: bytes, input_name: str, output_name: str, name: str) -> onnx.ModelProto:
-    """Return the ONNX model: RGB [1,150,150,3] in 0..1 -> an embedding [1,128], not normalised, as in dlib.
+def convert(data: bytes, input_name: str, outputs: tuple[str, str], name: str) -> onnx.ModelProto:
+    """Return the ONNX model of the network. Matrices are rounded to FP16.
 
-    Matrices are rounded to FP16. Raises InputError where the file is not that network.
+    It takes RGB [1,150,150,3] in 0..1 and gives two outputs: an embedding [1,128], not normalised, as in
+    dlib, and the feature map [1,128,8,8] behind the last block with 128 filters, after its ReLU.
+
+    Raises InputError where the file is not that network.
     """
-    return _Conversion(data, name).run(input_name, output_name)
+    return _Conversion(data, name).run(input_name, *outputs)
 
 
 class _Conversion:
@@ -32,7 +36,7 @@ class _Conversion:
         self._data, self._at = data, 0
         self._graph, self._name = GraphBuilder(name), name
 
-    def run(self, input_name: str, output_name: str) -> onnx.ModelProto:
+    def run(self, input_name: str, embedding: str, features: str) -> onnx.ModelProto:
         graph = self._graph
         pixels = graph.node("Transpose", [input_name], perm=[0, 3, 1, 2])
         scale = np.array(255 / 256, np.float32)
@@ -44,19 +48,25 @@ class _Conversion:
         for filters, blocks, halved in _STAGES:
             for block in range(blocks):
                 down = halved and block == 0
-                value, side = self._residual(value, channels, filters, side, down)
+                shown = features if filters == _FEATURES and block == blocks - 1 else None
+                value, side = self._residual(value, (channels, filters), side, down, shown)
                 channels = filters
         value = graph.node("ReduceMean", [value, graph.constant(np.array([2, 3]))], keepdims=0)
         weights = self._tensor(channels, NUMBERS)
-        graph.node("MatMul", [value, graph.constant(weights.astype(np.float16))], output_name)
-        return graph.model({input_name: [1, SIDE, SIDE, 3]}, {output_name: [1, NUMBERS]})
+        graph.node("MatMul", [value, graph.constant(weights.astype(np.float16))], embedding)
+        outputs = {embedding: [1, NUMBERS], features: [1, _FEATURES, _FEATURES_SIDE, _FEATURES_SIDE]}
+        return graph.model({input_name: [1, SIDE, SIDE, 3]}, outputs)
 
-    def _residual(self, value: str, channels: int, filters: int, side: int, down: bool) -> tuple[str, int]:
+    def _residual(
+        self, value: str, sizes: tuple[int, int], side: int, down: bool, name: str | None
+    ) -> tuple[str, int]:
         """Add one block: two convolutions beside the identity, which is pooled where the block halves.
+
+        sizes: the channels of the input and of the output; name: what the output is called, or None.
 
         dlib adds tensors of different sizes as if the smaller were padded with zeros at its end.
         """
-        graph, short = self._graph, value
+        graph, short, (channels, filters) = self._graph, value, sizes
         made = graph.node("Relu", [self._convolution(value, channels, filters, 3, 2 if down else 1)])
         made = self._convolution(made, filters, filters, 3, 1)
         inner = outer = side
@@ -67,7 +77,7 @@ class _Conversion:
         short = self._padded(short, max(0, filters - channels), max(0, inner - outer))
         if channels > filters:
             made = self._padded(made, channels - filters, 0)
-        return graph.node("Relu", [graph.node("Add", [made, short])]), max(inner, outer)
+        return graph.node("Relu", [graph.node("Add", [made, short])], name), max(inner, outer)
 
     def _padded(self, value: str, channels: int, rows: int) -> str:
         if not channels and not rows:

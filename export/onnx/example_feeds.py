@@ -13,6 +13,9 @@ from topos_rt import HeadPipeline
 from topos_rt.engines import Engine, EngineOptions
 from topos_rt.engines.contract import Value
 from topos_rt.engines.onnxruntime import load
+from topos_rt.faces.bundle import FaceBundle
+from topos_rt.faces.finder import FaceFinder
+from topos_rt.faces.networks import FaceNetworks
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks
@@ -48,14 +51,19 @@ def example_feeds(
     The four steps feed the modulation four times and each form of the DiT's step twice, from noise to nearly
     a latent; everything else runs once. The same arguments give the same arrays.
 
-    Raises ImageError, OptionError and BackendError as `HeadPipeline` does.
+    A model that takes evidence of a face is fed that of the portrait's.
+
+    Raises ImageError, FaceError, OptionError and BackendError as `HeadPipeline` does.
     """
     options = EngineOptions(threads)
     with ExitStack() as stack:
         engines = {
             graph: stack.enter_context(_Recorder(load(bundle.graph(graph), options))) for graph in GRAPHS
         }
-        pipe = stack.enter_context(HeadPipeline(bundle, Networks(bundle, engines)))
+        finder = None
+        if bundle.manifest.evidence:  # without a face it would be zero, and hide the errors behind it
+            finder = FaceFinder(FaceNetworks("onnxruntime", options, FaceBundle.open()))
+        pipe = stack.enter_context(HeadPipeline(bundle, Networks(bundle, engines), finder=finder))
         head = pipe(image, seed=seed, **SETTINGS)
         pipe.retopologize(head.positions, head.normals, passes=1)
     return {graph: engine.fed for graph, engine in engines.items()}

@@ -7,8 +7,8 @@ product rounds its operands once. Fused attention keeps the statistics of its so
 
 Some products stay FP32 as well, because they are little work and their errors count (`_KEPT`): the time
 embedding and modulation, which run once for a time grid and enter every block of a step; the first and last
-layers, whose values are pixels, latents, velocities and coordinates that are read to 0.01 mm; and the
-projection on the latent basis.
+layers, whose values are pixels, latents, velocities and coordinates that are read to 0.01 mm; modules of an
+image encoder whose names begin with `evidence`, which take it in; and the projection on the latent basis.
 
 The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 only, and onnxruntime
 before 1.23 has none, so the plain form writes attention out. On a CPU that is as fast.
@@ -29,7 +29,7 @@ _HALF_OPS = ("MatMul", "Gemm", "Conv", "Attention")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the key under which the exporter says which module a node comes from
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
-    r"|image_encoder\.(encoder\.)?patch_embed"
+    r"|image_encoder\.(encoder\.)?(patch_embed|evidence)"
 )
 
 

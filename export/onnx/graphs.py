@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models import TOPOSVAE, AnyImageEncoder, FastDiT, TOPOSDiT
+from models import TOPOSVAE, FastDiT, TOPOSDiT
 from models.dit import TIME_SCALE
+from topos_rt.model.evidence import EVIDENCE
+
+# How far the numbers of each kind of evidence are spread on photographs, roughly.
+_SPREADS = {"landmarks": 3.0, "pose": 0.3, "expression": 0.15, "identity": 0.13, "features": 0.9}
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,15 @@ class OnnxGraph:
 
 
 class ImageEncoderGraph(nn.Module):
-    """Turns pixels [1,3,H,W] in 0..1 into tokens [1,T,C]."""
+    """Turns pixels [1,3,H,W] in 0..1, and evidence as in `EVIDENCE`, into tokens [1,T,C]."""
 
-    def __init__(self, encoder: AnyImageEncoder) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.image_encoder = encoder
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.image_encoder(pixels)
+    def forward(self, pixels: Tensor, *evidence: Tensor) -> Tensor:
+        tokens: Tensor = self.image_encoder(pixels, *evidence)
+        return tokens
 
 
 class _DitGraph(nn.Module):
@@ -117,15 +122,17 @@ class VaeEncoderGraph(nn.Module):
 
 
 def build_graphs(
-    encoder: AnyImageEncoder,
+    encoder: nn.Module,
     dit: FastDiT,
     vae: TOPOSVAE,
     image_size: int,
     points: int,
     latent_basis: Tensor | None = None,
+    evidence: Sequence[str] = (),
 ) -> dict[str, OnnxGraph]:
     """Return all graphs by their names in the manifest, with random example inputs of the right sizes.
 
+    encoder: a module whose forward takes the pixels and each of `evidence`, names of `EVIDENCE` in its order.
     latent_basis: see `VaeDecoderGraph`.
     """
     generator = torch.Generator().manual_seed(0)
@@ -136,9 +143,12 @@ def build_graphs(
     # The picture is smooth, as real ones are: in noise the rounding of a crop's place would show.
     coarse = torch.rand(1, 3, 9, 9, generator=generator)
     pixels = nn.functional.interpolate(coarse, (image_size, image_size), mode="bilinear", align_corners=True)
+    seen = {"pixels": pixels}
+    for name in evidence:
+        seen[name] = _SPREADS[name] * example(*EVIDENCE[name])
     time = torch.tensor([0.7])
     with torch.no_grad():
-        tokens = encoder(pixels)
+        tokens = encoder(*seen.values())
         keys, values = DitContextGraph(dit)(tokens)
         modulation = DitModulationGraph(dit)(time)
     latent = example(1, *dit.latent_shape)
@@ -146,7 +156,7 @@ def build_graphs(
     step = {"latent": latent, "modulation": modulation, "keys": keys, "values": values}
     guided = step | {"guidance": torch.tensor([3.0])}
     return {
-        "image_encoder": OnnxGraph(ImageEncoderGraph(encoder), {"pixels": pixels}, ("tokens",)),
+        "image_encoder": OnnxGraph(ImageEncoderGraph(encoder), seen, ("tokens",)),
         "dit_modulation": OnnxGraph(DitModulationGraph(dit), {"time": time}, ("modulation",)),
         "dit_context": OnnxGraph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
         "dit_step": OnnxGraph(DitStepGraph(dit), step, ("velocity",)),

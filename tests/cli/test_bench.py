@@ -14,6 +14,7 @@ from PIL import Image
 from tests import needs
 from tests import tiny_bundle as tiny
 from tests.sample_pictures import RGB, encode
+from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.bench import ceilings, session
 from topos_rt.bench.result import FORMAT, VERSION
 from topos_rt.bench.session import STAGES, TO_GLB
@@ -24,6 +25,7 @@ from topos_rt.model.manifest import Manifest
 
 pytestmark = pytest.mark.usefixtures("whole_pictures")
 
+UNSEEN = {"face", "evidence", "fit", "texture"}  # stages of pictures with a face, and of models that ask
 QUICK = ("--runs", "20", "--warm-up", "1", "--cold", "0", "--threads", "1", "--steps", "3")
 
 
@@ -57,10 +59,21 @@ def measured(run, tmp_path):
     return measured
 
 
+def test_evidence_is_a_stage_of_models_that_take_it(run, tmp_path):
+    model = tmp_path / "seeing"
+    model.mkdir()
+    write_tiny_bundle(model, ("landmarks",), varied=True)
+    code, _, err = run(*QUICK, "-o", tmp_path / "a.json", model=model)
+    assert code == 0, err
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert set(found["stages"]) == {*STAGES, TO_GLB} - UNSEEN | {"evidence"}
+    assert found["settings"]["sampling"]["temperature"] == 0.75
+
+
 def test_heads(measured):
     _, found = measured("--solver", "heun", "--shift", "1")
     assert (found["format"], found["version"]) == (FORMAT, VERSION)
-    assert set(found["stages"]) == {*STAGES, TO_GLB} - {"face", "fit", "texture"} == set(found["samples_ms"])
+    assert set(found["stages"]) == {*STAGES, TO_GLB} - UNSEEN == set(found["samples_ms"])
     assert {row["n"] for row in found["stages"].values()} == {20}
     assert found["settings"]["evaluations"] == {"guided": 5, "unguided": 0, "passes": 10}
     assert found["settings"]["guidance_policy"] == "w = 1.5 throughout"
@@ -91,12 +104,8 @@ def test_a_model_without_a_rig(run, own_bundle, tmp_path):
     write_manifest(own_bundle, dataclasses.replace(manifest, rig=None))
     code, out, err = run(*QUICK, "-o", tmp_path / "a.json", "--plot", tmp_path / "a.png", model=own_bundle)
     assert code == 0, err
-    assert set(json.loads((tmp_path / "a.json").read_text())["stages"]) == {*STAGES, TO_GLB} - {
-        "rig",
-        "face",
-        "fit",
-        "texture",
-    }
+    stages = set(json.loads((tmp_path / "a.json").read_text())["stages"])
+    assert stages == {*STAGES, TO_GLB} - UNSEEN - {"rig"}
     assert "vae_decoder" in out and "\nrig" not in out
 
 

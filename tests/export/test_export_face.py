@@ -86,7 +86,7 @@ def test_a_missing_package_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_another_dlib_file_is_refused() -> None:
     with pytest.raises(InputError, match="no tensor"):
-        dlib_resnet.convert(b"\1\2" * 5000, "pixels", "embedding", "face_identity")
+        dlib_resnet.convert(b"\1\2" * 5000, "pixels", ("embedding", "features"), "face_identity")
 
 
 def test_a_canonical_face_without_a_mesh_is_refused() -> None:

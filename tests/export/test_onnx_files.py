@@ -30,6 +30,13 @@ NAMES = GRAPHS
 
 
 def tiny_graphs() -> dict[str, OnnxGraph]:
+    _, dit, vae = tiny_networks()
+    encoder = ImageEncoder(embed_dim=CHANNELS, depth=1, num_heads=2, img_size=28)
+    return build_graphs(encoder, dit, vae, image_size=28, points=50)
+
+
+def tiny_networks() -> tuple[Hierarchy, FastDiT, TOPOSVAE]:
+    """Return a decoder of the ball's vertices with its hierarchy, and a flow that fits it."""
     torch.manual_seed(0)
     head = ball(6, 8, radius=0.9)
     hierarchy = Hierarchy.build(head.positions, head.normals, head.topology.edges, depth=4, num_levels=4)
@@ -54,8 +61,7 @@ def tiny_graphs() -> dict[str, OnnxGraph]:
         num_blocks=2,
         num_heads=2,
     )
-    encoder = ImageEncoder(embed_dim=CHANNELS, depth=1, num_heads=2, img_size=28)
-    return build_graphs(encoder, FastDiT(dit), vae, image_size=28, points=50)
+    return hierarchy, FastDiT(dit), vae
 
 
 @dataclass(frozen=True)

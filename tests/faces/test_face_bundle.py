@@ -57,7 +57,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         change(lambda tree: tree.update(format="topos_rt.bundle")),
         "format.*expected 'topos_rt.face'",
     ),
-    "another version": (change(lambda tree: tree.update(version=2)), "version.*got 2; expected 1"),
+    "another version": (change(lambda tree: tree.update(version=1)), "version.*got 1; expected 2"),
     "an unknown key": (change(lambda tree: tree.update(extra=1)), "extra"),
     "a missing network": (
         change(lambda tree: tree["graphs"].pop("face_identity")),
@@ -116,8 +116,9 @@ def test_networks_load_when_they_are_needed_and_close() -> None:
     networks = FaceNetworks("onnxruntime", EngineOptions(1))
     networks.load()
     assert set(networks._engines) == set(LOOKED_WITH)  # the identity network only if asked for
-    assert networks.identity(np.zeros((1, 150, 150, 3), np.float32)).shape == (128,)
-    assert networks.requirements() == {}  # on a CPU
+    made = networks.identity(np.zeros((1, 150, 150, 3), np.float32))
+    assert [array.shape for array in made] == [(1, 128), (1, 128, 8, 8)]
+    assert networks.requirements(NETWORKS) == {}  # on a CPU
     networks.close()
     with pytest.raises(InputError, match="closed"):
         networks.detect(np.zeros((1, 192, 192, 3), np.float32))

@@ -56,6 +56,12 @@ def _tensors(kind: str) -> Callable[[Path], object]:
     return read
 
 
+def _variation(path: Path) -> None:
+    from topos_rt.flow.variation import Variation
+
+    assert Variation.load(path, 18).directions.shape[1] == 18
+
+
 def _atlas(path: Path) -> None:
     from topos_rt.head.atlas import Atlas
 
@@ -95,7 +101,7 @@ def _copy(directory: Path) -> Path:
     bundle = directory / "bundle"
     if not bundle.exists():
         bundle.mkdir()
-        write_tiny_bundle(bundle)
+        write_tiny_bundle(bundle, ("pose", "features"), varied=True)
     return bundle
 
 
@@ -371,6 +377,7 @@ TARGETS: dict[str, Target] = {
     "topology": Target(_tensors("topology"), ".safetensors", lambda: [_files()["topology.safetensors"]]),
     "hierarchy": Target(_tensors("hierarchy"), ".safetensors", lambda: [_files()["hierarchy.safetensors"]]),
     "atlas": Target(_atlas, ".safetensors", _atlases),
+    "variation": Target(_variation, ".safetensors", lambda: [_files()["variation.safetensors"]]),
     "locations": Target(_locations, ".onnx", lambda: [d for n, d in _files().items() if n.endswith(".onnx")]),
     "arrays": Target(_arrays, ".npz", lambda: [_npy(), _npz()]),
     "checkpoint": Target(_checkpoint, ".pth", lambda: [_pth(False), _pth(True)]),

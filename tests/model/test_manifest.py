@@ -76,10 +76,25 @@ BAD: dict[str, tuple[Change, str]] = {
     "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
     "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
     "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
-    "newer version": (put("version", value=7), "got 7; expected 6; fix: upgrade topos-rt"),
+    "newer version": (put("version", value=8), "got 8; expected 7; fix: upgrade topos-rt"),
     "older version": (put("version", value=0), "manifest key 'version': got 0"),
-    "later keys in version 4": (put("version", value=4), "manifest key 'atlas': got a key of a later"),
-    "later key in version 5": (put("version", value=5), "manifest key 'atlas': got a key of a later"),
+    "version 3": (put("version", value=3), "manifest key 'version': got 3"),
+    "later keys in version 4": (put("version", value=4), "manifest key 'landmarks': got a key of a later"),
+    "later keys in version 5": (put("version", value=5), "manifest key 'atlas': got a key of a later"),
+    "later keys in version 6": (put("version", value=6), "manifest key 'evidence': got a key of a later"),
+    "missing evidence key": (edit(lambda t: t.pop("evidence")), "manifest key 'evidence': got nothing"),
+    "missing variation key": (edit(lambda t: t.pop("variation")), "manifest key 'variation': got nothing"),
+    "text for evidence": (put("evidence", value="pose"), "'evidence': got 'pose'; expected a list"),
+    "a number as evidence": (put("evidence", value=["pose", 1]), "'evidence[1]': got 1; expected a string"),
+    "no evidence in a list": (put("evidence", value=[]), "'evidence': got an empty list; expected null, or"),
+    "unknown evidence": (put("evidence", value=["pose", "hair"]), "got 'pose', 'hair'; expected null, or"),
+    "evidence in another order": (
+        put("evidence", value=["pose", "landmarks"]),
+        "got 'pose', 'landmarks'; expected null, or some of these once and in this order: landmarks, pose,",
+    ),
+    "evidence twice": (put("evidence", value=["pose", "pose"]), "got 'pose', 'pose'; expected null, or some"),
+    "number for a variation": (put("variation", value=1), "'variation': got 1; expected a string"),
+    "a variation outside": (put("variation", value="../v"), "file name in manifest.json: got '../v'"),
     "missing atlas key": (edit(lambda t: t.pop("atlas")), "manifest key 'atlas': got nothing"),
     "number for an atlas": (put("atlas", value=1), "'atlas': got 1; expected a string"),
     "version as text": (put("version", value="1"), "manifest key 'version': got '1'"),
@@ -130,16 +145,25 @@ def test_it_goes_to_json_and_back() -> None:
     assert Manifest.from_json(text).to_json() == text
     without = dataclasses.replace(VALID, rig=None, description="Größe – 头")
     assert Manifest.from_json(without.to_json()) == without
+    seeing = dataclasses.replace(VALID, evidence=("pose", "features"), variation="v.safetensors")
+    assert Manifest.from_json(seeing.to_json()) == seeing and "v.safetensors" in seeing.references()
 
 
-@pytest.mark.parametrize(("version", "without"), [(5, ["atlas"]), (4, ["atlas", "landmarks"])])
+@pytest.mark.parametrize(
+    ("version", "without"),
+    [
+        (6, ["evidence", "variation"]),
+        (5, ["evidence", "variation", "atlas"]),
+        (4, ["evidence", "variation", "atlas", "landmarks"]),
+    ],
+)
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:
     tree = json.loads(VALID.to_json())
     for key in without:
         del tree[key]
     read = Manifest.from_json(json.dumps(tree | {"version": version}))
     assert read == dataclasses.replace(VALID, **dict.fromkeys(without))
-    assert json.loads(read.to_json())["version"] == 6
+    assert json.loads(read.to_json())["version"] == 7
 
 
 def test_the_official_sizes_are_allowed() -> None:

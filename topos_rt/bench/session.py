@@ -28,8 +28,8 @@ Tell: TypeAlias = Callable[[float, str], object]  # receives the share done and 
 
 # The stages of a head in order, their sum, and the export.
 STAGES = (
-    "image", "face", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "fit", "texture",
-    "other", "head", "glb",
+    "image", "face", "evidence", "image_encoder", "dit_context", "dit_step", "vae_decoder", "rig", "fit",
+    "texture", "other", "head", "glb",
 )  # fmt: skip
 HEAD, TO_GLB = "head", "portrait to glb"
 _SIDE = 512  # pixels; the picture that is made up if none is given

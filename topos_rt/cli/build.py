@@ -14,7 +14,7 @@ from topos_rt.engines.cache import ENVIRONMENT, EngineCache
 from topos_rt.engines.contract import PRECISIONS
 from topos_rt.engines.tensorrt.backend import Plan, TensorRT
 from topos_rt.faces.bundle import FaceBundle
-from topos_rt.faces.networks import LOOKED_WITH, face_engine_source
+from topos_rt.faces.networks import face_engine_source, networks_for
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import engine_source
@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     faces = FaceBundle.open()
     sources = {graph: engine_source(bundle, graph, chosen, options) for graph in GRAPHS}
     # The face stage goes with every model, always in FP32.
-    sources |= {name: face_engine_source(faces, name, options) for name in LOOKED_WITH}
+    for name in networks_for(bundle.manifest.evidence):
+        sources[name] = face_engine_source(faces, name, options)
     graphs: dict[str, Any] = {}
     console.report.update(
         model=bundle.manifest.name,

@@ -41,6 +41,7 @@ Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of t
 _STAGES = {
     "image": "reading the image",
     "face": "looking for the face",
+    "evidence": "looking at the face",
     "image_encoder": "looking at the image",
     "dit_context": "looking at the image",
     "dit_step": "sampling",

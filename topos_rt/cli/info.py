@@ -52,9 +52,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "topology": f"{counts['vertices']:,} vertices, {counts['polygons']:,} polygons, {uvs}",
         "rig": f"{joints} joints, {shapes} blendshapes" if rig else "none",
         "image": f"{image.width} x {image.height} pixels -> {image.tokens} tokens of {image.channels}",
+        "evidence": f"{', '.join(manifest.evidence)} of the face"
+        if manifest.evidence
+        else "the pixels alone",
         "latent": f"{latent.tokens} tokens of {latent.channels}",
         "points": f"{manifest.points.count:,} (for retopologize)",
         "sampling": f"guidance {flow.guidance:g}, temperature {flow.temperature:g} by default",
+        "variation": _variation(bundle),
         "frame": f"up {frame.up}, forward {frame.forward}, radius {frame.radius_m:g} m",
         "files": f"{len(manifest.files)}, {_size(size)}, all verified",
     }
@@ -64,6 +68,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for name, value in rows.items():
         console.say(f"{name.ljust(width)}  {value}")
     return 0
+
+
+def _variation(bundle: Bundle) -> str:
+    found = bundle.variation
+    if found is None:
+        return "none: one temperature scales all noise"
+    count = len(found.directions)
+    return f"temperature {found.open_temperature:g} in {count} directions that pictures leave open"
 
 
 def _size(count: int) -> str:

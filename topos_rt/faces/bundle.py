@@ -22,7 +22,7 @@ from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, 
 from topos_rt.support.tensorfile import read_tensors
 
 FORMAT = "topos_rt.face"
-VERSION = 1
+VERSION = 2  # since 2, face_identity has the output `features`
 MANIFEST_NAME = "face.json"
 NETWORKS = ("face_detector", "face_landmarks", "face_expression", "face_identity")
 _PACKAGED = Path(__file__).parents[1] / "bundles" / "face"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from topos_rt.faces.frames import Frame
 from topos_rt.faces.networks import CUT, IDENTITY_CUT, FaceNetworks
 from topos_rt.faces.pose import angles, place, place_points
 from topos_rt.faces.warp import Square, cut, to_floats
+from topos_rt.model.evidence import BIOMETRIC
 from topos_rt.pictures.image import ImageSource, read_picture
 from topos_rt.support.closing import Closing
 
@@ -150,24 +152,38 @@ class FaceFinder(Closing):
     def identity(self, image: ImageSource, face: Face) -> np.ndarray:
         """Return the embedding [128] float32 of a face by which people can be told apart.
 
-        It is biometric data: nothing else in this package computes, keeps, writes or logs it. Embeddings of
-        one person are closer to each other than those of two, as a rule below 0.6 (dlib's own threshold).
+        It is biometric data. Apart from this method, `topos_rt.faces.evidence` computes it, for models that
+        take it as an input: it goes to the image encoder, and is let go once the head is made. Nothing in
+        this package keeps it with a head, writes it or logs it. Embeddings of one person are closer to each
+        other than those of two, as a rule below 0.6 (dlib's own threshold).
         Raises ImageError for a picture that cannot be used, or a face without landmarks.
+        """
+        embedding, _ = self.identity_of(read_picture(image), face)
+        return embedding[0]
+
+    def identity_of(self, picture: Image.Image, face: Face) -> tuple[np.ndarray, np.ndarray]:
+        """Return the embedding [1,128] of a face and the features [1,128,8,8] on the way to it.
+
+        picture: upright, RGB. What `identity` says of privacy holds for both. Raises ImageError.
         """
         if not len(face.landmarks):
             raise ImageError("identity", got="a face without landmarks", expected="one that faces the camera")
         target = (np.array(_FIVE_AT) + _PADDING) / (1 + 2 * _PADDING) * IDENTITY_CUT
         square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
-        pixels = to_floats(cut(read_picture(image), square, IDENTITY_CUT, filtered=True))
-        return self.networks.identity(pixels)
+        return self.networks.identity(to_floats(cut(picture, square, IDENTITY_CUT, filtered=True)))
 
-    def warm_up(self) -> None:
-        """Load the networks and run each once. Raises BundleError, BackendError."""
+    def warm_up(self, evidence: Sequence[str] | None = None) -> None:
+        """Load the networks and run each once; the identity network only where a model's evidence needs it.
+
+        Raises BundleError, BackendError.
+        """
         grey = Image.new("RGB", (CUT, CUT), (128, 128, 128))
         whole = Square(CUT / 2, CUT / 2, CUT)
         detections(grey, [whole], self.networks.detect)
         landmarks, confidence = self.landmarks(grey, whole)
         self.face(grey, landmarks, confidence)
+        if not BIOMETRIC.isdisjoint(evidence or ()):
+            self.networks.identity(np.full((1, IDENTITY_CUT, IDENTITY_CUT, 3), 0.5, np.float32))
 
     def close(self) -> None:
         """Free the networks. Later calls raise InputError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,15 +15,17 @@ from topos_rt.engines import Engine, EngineOptions, backend
 from topos_rt.errors import BundleError, InputError
 from topos_rt.faces.bundle import NETWORKS, FaceBundle
 from topos_rt.faces.expression import NAMES, POINTS
+from topos_rt.model.evidence import BIOMETRIC, EVIDENCE
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 from topos_rt.support.forks import in_forked_child, leak
 from topos_rt.support.strictjson import AGAIN
 
-LOOKED_WITH = NETWORKS[:3]  # the networks that find a face; the identity network is used only on request
+LOOKED_WITH = NETWORKS[:3]  # the networks that find a face
+_IDENTITY = NETWORKS[3]
 LANDMARKS = 478
 CUT = 256  # side of the pictures that the landmark network takes
-IDENTITY_CUT, IDENTITY_NUMBERS = 150, 128
+IDENTITY_CUT = 150
 
 # Network -> its inputs and outputs, with their shapes.
 _CONTRACTS = {
@@ -33,8 +35,16 @@ _CONTRACTS = {
         {"landmarks": (1, 1, 1, 3 * LANDMARKS), "face": (1, 1, 1, 1)},
     ),
     "face_expression": ({"points": (1, len(POINTS), 2)}, {"scores": (len(NAMES),)}),
-    "face_identity": ({"pixels": (1, IDENTITY_CUT, IDENTITY_CUT, 3)}, {"embedding": (1, IDENTITY_NUMBERS)}),
+    "face_identity": (
+        {"pixels": (1, IDENTITY_CUT, IDENTITY_CUT, 3)},
+        {"embedding": EVIDENCE["identity"], "features": EVIDENCE["features"]},
+    ),
 }
+
+
+def networks_for(evidence: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the networks that a model needs which takes this evidence."""
+    return LOOKED_WITH if BIOMETRIC.isdisjoint(evidence or ()) else (*LOOKED_WITH, _IDENTITY)
 
 
 class FaceNetworks(Closing):
@@ -65,11 +75,11 @@ class FaceNetworks(Closing):
             self._bundle = FaceBundle.open()
         return self._bundle
 
-    def requirements(self) -> dict[str, dict[str, int]]:
+    def requirements(self, names: Sequence[str] = LOOKED_WITH) -> dict[str, dict[str, int]]:
         """Return the bytes on the device by network and kind, as `HeadPipeline.requirements` does."""
         needs = {
             name: dict(self._backend.requirements(*face_engine_source(self.bundle, name, self._options)))
-            for name in LOOKED_WITH
+            for name in names
         }
         return {name: kinds for name, kinds in needs.items() if kinds}
 
@@ -89,10 +99,13 @@ class FaceNetworks(Closing):
         scores: Array = self._run("face_expression", {"points": points})["scores"]
         return scores
 
-    def identity(self, pixels: Array) -> Array:
-        """Return the embedding [128] of an aligned face [1,150,150,3] in 0..1. It is biometric data."""
-        embedding: Array = self._run("face_identity", {"pixels": pixels})["embedding"].reshape(-1)
-        return embedding
+    def identity(self, pixels: Array) -> tuple[Array, Array]:
+        """Return the embedding [1,128] and features [1,128,8,8] of an aligned face [1,150,150,3] in 0..1.
+
+        Both are biometric data.
+        """
+        out = self._run(_IDENTITY, {"pixels": pixels})
+        return out["embedding"], out["features"]
 
     def load(self, *names: str) -> None:
         """Load networks ahead of their first use; all but the identity network unless some are named."""

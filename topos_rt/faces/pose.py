@@ -38,7 +38,7 @@ def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:
     """
     weights = canonical.weights.astype(np.float64) / canonical.weights.sum()
     source = _ahead(canonical.positions.astype(np.float64))
-    target = landmarks[: len(source)].astype(np.float64) * [1, -1, -_DEPTH]
+    target = _up(landmarks[: len(source)])
     source_middle, target_middle = weights @ source, weights @ target
     source, target = source - source_middle, target - target_middle
     u, s, vt = np.linalg.svd(target.T @ (source * weights[:, None]))
@@ -47,6 +47,18 @@ def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:
     scale = float((s * np.diag(mirror)).sum() / (weights @ (source**2).sum(1)))
     origin = target_middle - scale * turn @ source_middle
     return Placement(turn, max(scale, 1e-6), origin[:2] * [1, -1])
+
+
+def own_axes(landmarks: np.ndarray, placement: Placement, canonical: CanonicalFace) -> np.ndarray:
+    """Return landmarks [478,3] in pixels in the head's own axes, in centimetres of an average face: [478,3].
+
+    The placement's turn and scale are undone. The origin is the mean that the canonical face's weights give.
+    """
+    weights = canonical.weights.astype(np.float64)
+    points = _up(landmarks)
+    points = points - weights @ points[: len(weights)] / weights.sum()
+    result: np.ndarray = points @ placement.turn / placement.scale
+    return result
 
 
 def place_points(points: np.ndarray, canonical: CanonicalFace) -> Placement:
@@ -83,6 +95,12 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     result: np.ndarray = about_z @ about_x @ about_y
     return result
+
+
+def _up(landmarks: np.ndarray) -> np.ndarray:
+    """Return landmarks [n,3] in pixels with +Y up, +Z towards the camera, and depths in their true size."""
+    points: np.ndarray = landmarks.astype(np.float64) * [1, -1, -_DEPTH]
+    return points
 
 
 def _ahead(points: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from topos_rt.engines.locations import locations
 from topos_rt.errors import BundleError, MeshInputError, choose
+from topos_rt.flow.variation import Variation
 from topos_rt.head.atlas import Atlas
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.landmark_map import LandmarkMap
@@ -59,6 +60,7 @@ class Bundle:
     manifest: Manifest
     topology: Topology
     rig: Rig | None
+    variation: Variation | None = None
 
     def __repr__(self) -> str:
         return f"<Bundle: {self.manifest.name} in {self.path}>"
@@ -75,7 +77,7 @@ class Bundle:
         Raises:
             BundleError: there is no such bundle (one that a killed process had moved aside is put back
                 first); the manifest is malformed; a file is missing, altered, unlisted or outside the
-                directory; topology and rig do not fit.
+                directory; topology and rig do not fit; the variation is none of such latents.
         """
         path = _locate(model)
         manifest = Manifest.from_json(read_manifest(path))
@@ -94,7 +96,11 @@ class Bundle:
                 expected=f"{topology.num_vertices}",
                 fix=AGAIN,
             )
-        return cls(path, manifest, topology, rig)
+        variation = None
+        if manifest.variation is not None:
+            size = manifest.latent.tokens * manifest.latent.channels
+            variation = Variation.load(path / manifest.variation, size)
+        return cls(path, manifest, topology, rig, variation)
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
         """Return the ONNX file of a graph in "fp32" or, with FP16 operands, in "fp16".

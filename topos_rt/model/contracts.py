@@ -10,6 +10,7 @@ import numpy as np
 from topos_rt.engines import Engine
 from topos_rt.errors import BundleError
 from topos_rt.model.bundle import Bundle
+from topos_rt.model.evidence import EVIDENCE
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.support.arrays import TensorSpec
 
@@ -40,9 +41,10 @@ def contracts(bundle: Bundle) -> dict[str, tuple[Shapes, Shapes]]:
     per_block = (ANY, ANY, m.image.tokens, ANY)
     context: Shapes = {"keys": per_block, "values": per_block}
     modulation: Shapes = {"modulation": (ANY, 6, ANY)}
+    seen: Shapes = {"pixels": pixels, **{name: EVIDENCE[name] for name in m.evidence or ()}}
     step: Shapes = {"latent": latent, **modulation, **context}
     return {
-        "image_encoder": ({"pixels": pixels}, {"tokens": tokens}),
+        "image_encoder": (seen, {"tokens": tokens}),
         "dit_context": ({"tokens": tokens}, context),
         "dit_modulation": ({"time": (1,)}, modulation),
         "dit_step": (step, {"velocity": latent}),

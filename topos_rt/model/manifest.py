@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import BundleError
+from topos_rt.model.evidence import check_evidence
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 6
-# Older versions that are still read -> the keys that they did not have, all of which may be null.
-_LATER_KEYS = {5: ("atlas",), 4: ("atlas", "landmarks")}
+VERSION = 7
+_FIRST_VERSION = 4  # the earliest that is still read
+# Version -> the keys that came with it, all of which may be null. Manifests of earlier versions lack them.
+_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation")}
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -164,7 +166,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 6. Raises BundleError for invalid values.
+    """The whole of `manifest.json`, version 7. Raises BundleError for invalid values.
 
     All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
     only until `topos_rt.model.bundle.write_manifest` fills them.
@@ -180,6 +182,9 @@ class Manifest:
     rig: str | None
     landmarks: str | None  # where the landmarks of the face mesh lie: `topos_rt.head.landmark_map`
     atlas: str | None  # how textures lie on the heads, and their base material: `topos_rt.head.atlas`
+    # What the image encoder takes besides the pixels: names of `topos_rt.model.evidence`, in its order.
+    evidence: tuple[str, ...] | None
+    variation: str | None  # which directions of the latent pictures leave open: `topos_rt.flow.variation`
     image: ImageSpec
     latent: LatentSpec
     points: PointSpec
@@ -201,6 +206,8 @@ class Manifest:
         for graph, count in self.flops.items():
             if not 0 <= count < _MOST_FLOPS:
                 refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
+        if self.evidence is not None:
+            check_evidence(self.evidence)
         for name in (*self.references(), *self.files):
             _check_name(name)
 
@@ -214,11 +221,12 @@ class Manifest:
         yield from self.graph_files()
         yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
-        yield from (name for name in (self.rig, self.landmarks, self.atlas) if name is not None)
+        optional = (self.rig, self.landmarks, self.atlas, self.variation)
+        yield from (name for name in optional if name is not None)
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Manifest:
-        """Read JSON text of this version, or of the one before, whose bundles have no landmarks.
+        """Read JSON text of this version, or of an older one, in which later keys are taken for null.
 
         Raises BundleError naming the key that is unknown, missing, repeated or of the wrong type.
         """
@@ -227,10 +235,10 @@ class Manifest:
         if (found := tree.pop("format", None)) != FORMAT:
             refuse("format", describe(found), repr(FORMAT))
         version = tree.pop("version", None)
-        if type(version) is not int or version not in (VERSION, *_LATER_KEYS):
+        if type(version) is not int or not _FIRST_VERSION <= version <= VERSION:
             fix = "upgrade topos-rt" if isinstance(version, int) and version > VERSION else AGAIN
             raise BundleError("manifest key 'version'", got=describe(version), expected=VERSION, fix=fix)
-        for key in _LATER_KEYS.get(version, ()):
+        for key in (key for came, keys in _CAME_WITH.items() if came > version for key in keys):
             if key in tree:
                 refuse(key, "a key of a later version", f"none in version {version}")
             tree[key] = None

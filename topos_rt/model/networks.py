@@ -20,6 +20,7 @@ from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.contracts import check_contracts
+from topos_rt.model.evidence import no_evidence
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.support.arrays import Array
@@ -137,9 +138,15 @@ class Networks(Closing):
             if self._engines is None:
                 raise self._closed()
 
-    def encode_image(self, pixels: Array) -> Value:
-        """Encode pixels [1,3,H,W] in 0..1 as condition tokens [1,T,C], which stay where they are computed."""
-        tokens: Value = self._run("image_encoder", {"pixels": pixels}, ("tokens",))["tokens"]
+    def encode_image(self, pixels: Array, evidence: Mapping[str, Array] | None = None) -> Value:
+        """Encode pixels [1,3,H,W] in 0..1 as condition tokens [1,T,C], which stay where they are computed.
+
+        evidence: name -> array for each name of the manifest, as `topos_rt.faces.evidence` returns them;
+        None says that no face was seen. Raises InputError for other names or shapes.
+        """
+        if evidence is None:
+            evidence = no_evidence(self._manifest.evidence or ())
+        tokens: Value = self._run("image_encoder", {"pixels": pixels, **evidence}, ("tokens",))["tokens"]
         return tokens
 
     def context(self, tokens: Value) -> Context:

@@ -49,7 +49,8 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
 def read_as(kind: Any, value: Any, where: str = "") -> Any:
     """Return `value`, parsed from JSON, as the annotated type `kind`.
 
-    kind: a dataclass, a Mapping with str keys, int, float or str, or one of these `| None`.
+    kind: a dataclass, a Mapping with str keys, a tuple of one kind (`tuple[X, ...]`, a list in JSON), int,
+    float or str, or one of these `| None`.
     where: the dotted key of `value`, for messages.
     """
     if dataclasses.is_dataclass(kind):
@@ -59,6 +60,9 @@ def read_as(kind: Any, value: Any, where: str = "") -> Any:
     if typing.get_origin(kind) is Mapping:
         _expect(isinstance(value, dict), where, value, "an object")
         return {key: read_as(typing.get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
+    if typing.get_origin(kind) is tuple:
+        _expect(isinstance(value, list), where, value, "a list")
+        return tuple(read_as(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if kind is float:
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
         _expect(number, where, value, "a finite number")
