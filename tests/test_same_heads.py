@@ -18,7 +18,9 @@ from tests import needs, same_heads
 from topos_rt import HeadMesh, HeadPipeline
 from topos_rt.formats import EXPORTERS, ExportOptions
 
-SAME_M = 1e-5  # metres: how far the rounding of another processor may move a vertex
+# Metres: how far another processor's or onnxruntime's rounding may move a vertex. 1.19 moves the worst one of
+# a guided head by 2.5e-5.
+SAME_M = 5e-5
 WRITERS: dict[str, Callable[[HeadMesh], bytes]] = {
     "glb": lambda head: EXPORTERS["glb"](head, ExportOptions()),
     "glb, level of detail 1": lambda head: EXPORTERS["glb"](head.lod(1), ExportOptions()),

@@ -14,6 +14,7 @@ from PIL import Image
 from tests import needs
 from tests import tiny_bundle as tiny
 from tests.sample_pictures import RGB, encode
+from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.bench import ceilings, session
 from topos_rt.bench.result import FORMAT, VERSION
 from topos_rt.bench.session import STAGES, TO_GLB
@@ -56,6 +57,17 @@ def measured(run, tmp_path):
         return path, json.loads(path.read_text())
 
     return measured
+
+
+def test_evidence_is_a_stage_of_models_that_take_it(run, tmp_path):
+    model = tmp_path / "seeing"
+    model.mkdir()
+    write_tiny_bundle(model, ("landmarks",), varied=True)
+    code, _, err = run(*QUICK, "-o", tmp_path / "a.json", model=model)
+    assert code == 0, err
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert set(found["stages"]) == {*STAGES, TO_GLB} - UNSEEN | {"evidence"}
+    assert found["settings"]["sampling"]["temperature"] == 0.75
 
 
 def test_heads(measured):

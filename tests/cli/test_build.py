@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from tests import needs
+from tests.tiny_bundle import write_tiny_bundle
 from topos_rt.cli import build
 from topos_rt.cli.console import Console
 from topos_rt.cli.main import main
@@ -42,6 +43,15 @@ def test_all_engines_of_a_model(run, tmp_path):
     code, out, _ = run()
     assert code == 0
     assert all(line.endswith("nothing: in the cache") for line in out[1:-1])
+
+
+def test_the_identity_network_is_built_for_a_model_that_takes_it(run, tmp_path):
+    for names, last in ((("pose",), LOOKED_WITH[-1]), (("identity",), "face_identity")):
+        model = tmp_path / names[0]
+        model.mkdir()
+        write_tiny_bundle(model, names)
+        code, out, _ = run(model=model)
+        assert code == 0 and out[-2].split()[0] == last
 
 
 def test_json(run, tiny_bundle):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from tests import needs
 from tests.meshes import ball
 from tests.tiny_bundle import V
 from topos_rt.cli.main import main
@@ -158,8 +159,7 @@ def test_bad_eval(capfd: pytest.CaptureFixture[str], words: str, message: str) -
 
 
 def test_lod_writes_fewer_triangles(own_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from export.__main__ import main as export
-
+    export = needs.module("export.__main__").main
     assert export(["lods", str(own_bundle)]) == 0
     capfd.readouterr()
     code, report, _ = run("retopologize scan.ply --lod 1 -o head.obj", own_bundle, capfd)

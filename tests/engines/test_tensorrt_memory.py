@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests import needs
+from tests import tiny_bundle as tiny
 
 fake_gpu = needs.module("tests.engines.fake_gpu")
 from topos_rt.engines import EngineOptions, builder
@@ -41,6 +42,17 @@ def test_a_pipeline_s_engines_share_one_stream_and_one_arena(
         pipe.warm_up()
         assert trt.gpu.used == used
     assert HeadPipeline.requirements(tiny_bundle, "onnxruntime") == {}
+
+
+def test_the_identity_network_counts_for_models_that_take_it(
+    trt: Any, tiny_bundle: Path, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOPOS_RT_CACHE", str(tmp_path))
+    (tmp_path / "seeing").mkdir()
+    tiny.write_tiny_bundle(tmp_path / "seeing", ("features",))
+    needs = HeadPipeline.requirements(tmp_path / "seeing")
+    assert set(needs) - set(HeadPipeline.requirements(tiny_bundle)) == {"face_identity"}
+    assert needs["face_identity"]["inputs_outputs"] == 4 * (150 * 150 * 3 + 128 + 128 * 8 * 8)
 
 
 def test_a_pipeline_that_is_dropped_gives_everything_back(
