@@ -49,13 +49,16 @@ def face_errors(predicted: np.ndarray, truth: np.ndarray, region: FaceRegion) ->
         if head.shape != shape:
             raise MeshInputError("head", got=f"vertices {list(head.shape)}", expected=f"{list(shape)}")
     target = np.asarray(truth, np.float64)[region.vertices]
-    moved = np.asarray(predicted, np.float64)
-    moved = fit_similarity(moved[region.vertices], target).points(moved)
-    apart = 1000 * np.linalg.norm(moved[region.vertices] - target, axis=1)
+    surface = Surface(predicted, region.triangles)
+    corners = surface.points[region.vertices]
+    placed = fit_similarity(corners, target)
+    apart = 1000 * np.linalg.norm(placed.points(corners) - target, axis=1)
+    # The target is moved instead of the surface, so that this is prepared for searches only once.
+    nearest = surface.closest(placed.inverse.points(target))
     for _ in range(_ROUNDS):
-        nearest = Surface(moved, region.triangles).closest(target).points
-        moved = fit_similarity(nearest, target).points(moved)
-    off = 1000 * Surface(moved, region.triangles).closest(target).distances
+        placed = fit_similarity(nearest.points, target)
+        nearest = surface.closest(placed.inverse.points(target))
+    off = 1000 * placed.scale * nearest.distances
     return FaceErrors(
         len(target),
         float(apart.mean()),

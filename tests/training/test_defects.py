@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.synthetic import egg
-from training.evaluate import CREASE_HEADS, CREASE_SHARE, Defects, retrieval
+from training.defects import CREASE_HEADS, CREASE_SHARE, Defects
 from training.heads import HeadModel, normalise
 
 RADIUS = 0.12  # metres
@@ -77,9 +77,3 @@ def test_lids_through_each_other(
     bad = heads[0].copy()
     bad[model.skin[:, model.bones.index("orbicularis03.L")] > 0.5, 1] -= lowered / RADIUS
     assert (defects.count(bad, heads[0], RADIUS)["lid_crossings"] > 0) == crosses
-
-
-def test_retrieval_is_the_share_of_heads_nearest_to_their_own(heads: np.ndarray) -> None:
-    some = heads[:4]
-    assert retrieval(some, some) == 1
-    assert retrieval(some[[0, 2, 1, 3]], some) == 0.5
