@@ -117,19 +117,25 @@ def distances(heads: np.ndarray, face: np.ndarray) -> np.ndarray:
 
 
 def same_person(table: np.ndarray, people: list[str]) -> dict[str, Any] | None:
-    """Return how near photographs of one person are to each other; None where everybody is seen once."""
-    own = np.array(people)[:, None] == np.array(people)
+    """Return how near photographs of one person are to each other; None where everybody is seen once.
+
+    Each person with several photographs counts once in the mean within people, however many there are.
+    """
+    names = np.array(people)
+    own = names[:, None] == names
     pairs = own & ~np.eye(len(people), dtype=bool)
     if not pairs.any():
         return None
     several = np.flatnonzero(pairs.any(1))
     nearest = (table + np.where(np.eye(len(people)), np.inf, 0)).argmin(1)
-    within, between = float(table[pairs].mean()), float(table[~own].mean())
+    by_person = {name: float(table[pairs & (names == name)].mean()) for name in np.unique(names[several])}
+    within, between = float(np.mean(list(by_person.values()))), float(table[~own].mean())
     return {
-        "people": len({people[i] for i in several}),
+        "people": len(by_person),
         "photographs": len(several),
         "nearest_is_the_same": round(float(own[several, nearest[several]].mean()), 4),
         "within_mm": round(within, 3),
+        "within_mm_by_person": {name: round(value, 3) for name, value in by_person.items()},
         "between_mm": round(between, 3),
         "ratio": round(within / between, 4) if between > 0 else None,
     }

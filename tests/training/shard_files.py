@@ -13,7 +13,7 @@ from training.pictures.camera import Camera
 
 
 def write_shards(folder: Path, heads: np.ndarray, picture: np.ndarray, yaws: list[float]) -> None:
-    """Write one shard of heads [m,V,3], each in two copies of a picture [S,S,3] and seen from a yaw, degrees."""
+    """Write one shard of heads [m,V,3], each in two copies of a picture seen from a yaw in degrees."""
     count = len(heads)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=95)

@@ -154,6 +154,9 @@ def test_the_same_person_is_measured_by_pairs() -> None:
     found = photographs.same_person(table, ["a", "a", "b", "c"])
     assert found is not None and found["nearest_is_the_same"] == 1 and found["within_mm"] == 1
     assert found["between_mm"] == pytest.approx((5 + 6 + 7 + 8 + 0.5) / 5)
+    twice = photographs.same_person(table, ["a", "a", "b", "b"])
+    assert twice is not None and twice["within_mm_by_person"] == {"a": 1, "b": 0.5}
+    assert twice["within_mm"] == 0.75 and twice["ratio"] == pytest.approx(0.75 / 6.5, abs=1e-4)
     wrong = photographs.same_person(table, ["a", "b", "a", "a"])
     assert wrong is not None and wrong["nearest_is_the_same"] == pytest.approx(2 / 3, abs=1e-4)
     assert photographs.same_person(table, ["a", "b", "c", "d"]) is None
