@@ -17,8 +17,7 @@ from topos_rt.bench.work import model_facts
 from topos_rt.scan.metrics import compare
 from topos_rt.scan.surface import Surface
 from topos_rt.support.files import write_atomic
-from training.evaluate import EVALUATION_SEED
-from training.heads import HeadModel
+from training.heads import EVALUATION_SEED, HeadModel
 
 SAMPLES = 10_000
 

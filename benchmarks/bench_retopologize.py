@@ -30,8 +30,7 @@ from topos_rt.scan.surface import Surface
 from topos_rt.scan.visible import outer_triangles
 from topos_rt.support.files import write_atomic
 from topos_rt.support.similarity import fit_similarity
-from training.evaluate import EVALUATION_SEED
-from training.heads import HeadModel
+from training.heads import EVALUATION_SEED, HeadModel
 
 PASSES = (1, 3)
 TARGET_MM = 1.5

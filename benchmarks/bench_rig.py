@@ -24,7 +24,7 @@ from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit_rig
 from topos_rt.model.bundle import Bundle
 from topos_rt.support.files import write_atomic
-from training.evaluate import Defects
+from training.defects import Defects
 from training.heads import HeadModel, normalise
 
 SEED = 888_000

@@ -112,13 +112,13 @@ def main() -> None:
 
 def held_out_portraits(model: str, count: int) -> np.ndarray:
     """Return [count,size,size,3] uint8 renders of heads that training never saw."""
-    from training.evaluate import portraits
-    from training.heads import HeadModel
+    from training.heads import EVALUATION_SEED, HeadModel
+    from training.portraits import draw_some
 
     with HeadPipeline.open(model, threads=1) as pipe:
         side = pipe.bundle.manifest.image.height
     heads = HeadModel.load()
-    return portraits(heads, heads.sample(count, seed=555_002), side)
+    return draw_some(heads, heads.sample(count, seed=555_002), side, EVALUATION_SEED)
 
 
 def _open(model: str, images: np.ndarray) -> None:

@@ -13,15 +13,16 @@ PAGE = ROOT / "README.md"
 
 def _quality() -> str:
     result = read("mini_quality")
-    made, heads = result["balanced"], result["heads"]
-    return table(
-        ["", "mean vertex error, mm", f"nearest to its own true head, of {heads}"],
-        [
-            ["portrait → head", f"{made['error_mm']['mean']:.2f}", f"{made['nearest_is_right']:.0%}"],
-            ["always the mean head", f"{result['mean_head_mm']['mean']:.2f}", f"{1 / heads:.0%}"],
-            [f"{result['vae']['points']:,} points → head", f"{result['vae']['error_mm']['mean']:.2f}", ""],
-        ],
-    )
+    labels = {"mean_head": "always the mean head", "before": "`mini` before", "balanced": "`mini` now"}
+    rows = [
+        [label, *(f"{result[name][key]:.2f}" for key in ("whole_mm", "face_mm", "now_median_mm")),
+         f"{result[name]['nearest_by_face']:.0%}"]
+        for name, label in labels.items() if name in result
+    ]  # fmt: skip
+    vae = result["vae"]
+    rows.append([f"{vae['points']:,} points → head", f"{vae['whole_mm']:.2f}", "", "", ""])
+    people = f"right one of {result['heads']} nearest"
+    return table(["mm", "whole head", "face", "face, NoW median", people], rows)
 
 
 def _speed() -> str:

@@ -16,6 +16,7 @@ from topos_rt.support.similarity import sphere_frame
 # `HeadModel.sample` depends on its count as well as its seed, so a set of heads is always drawn as a whole.
 TRAIN_SEED = 1
 HELD_OUT_SEED = 999_001
+EVALUATION_SEED = 555_001  # draws neither the training heads nor those that the loops hold out
 # Voxel cells of 2/2^6 at level 1 give levels of 4538, 2772, 1543, 598 and 167 nodes on the MakeHuman head.
 HIERARCHY_DEPTH = 6
 DECODER_STAGES = 4

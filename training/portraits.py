@@ -79,6 +79,13 @@ def draw_set(
                 print(f"{name}: heads {start + first}..{start + first + _CHUNK}", flush=True)
 
 
+def draw_some(model: HeadModel, heads: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Render heads [n,V,3] as [n,size,size,3] uint8, with random camera and light as in training."""
+    drawn = Painter(model).draw_views(heads, 1, np.random.default_rng(seed))
+    surface = torch.from_numpy(drawn.normals), torch.from_numpy(drawn.materials)
+    return to_bytes(shade(*surface, size, torch.Generator().manual_seed(seed)).permute(0, 2, 3, 1))
+
+
 def _start() -> None:
     global _painter  # one per worker process: building it loads the head model
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from tests import needs
 from tests.meshes import ball
 from tests.tiny_bundle import V
 from topos_rt.cli.main import main
-from topos_rt.model.bundle import Bundle
+from topos_rt.head.mesh import HeadMesh
+from topos_rt.model.bundle import Bundle, write_manifest
+from topos_rt.scan.face_errors import face_errors
+from topos_rt.scan.face_region import face_region
+from topos_rt.scan.fit import mean_head
 from topos_rt.scan.read import SUFFIXES
 from topos_rt.scan.surface import Surface
 
@@ -125,6 +130,40 @@ def test_eval_of_a_mesh_and_its_copy_and_of_a_larger_one(capfd: pytest.CaptureFi
     assert report["vertices"] is None and report["normal_consistency"] is None
 
 
+def test_eval_of_the_faces_of_a_model(capfd: pytest.CaptureFixture[str]) -> None:
+    bundle = Bundle.open("mini", verify=False)
+    positions = mean_head(bundle).points.astype(np.float32) * np.float32(0.14)
+    normals = np.zeros_like(positions) + np.float32([0, 0, 1])
+    HeadMesh(positions, normals, bundle.topology).save("mean.glb")
+    longer = positions * np.float32([1, 1.1, 1])
+    HeadMesh(longer, normals, bundle.topology).save("longer.obj")
+    words = ["eval", "mean.glb", "longer.obj", "--samples", "500", "--model", "mini"]
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    expected = face_errors(positions, longer, face_region(bundle))
+    assert report["face"]["vertices"] == expected.vertices
+    assert report["face"]["mean_mm"] == pytest.approx(expected.mean_mm, abs=1e-3)
+    assert report["face"]["now_median_mm"] < report["face"]["mean_mm"]
+    assert main(words) == 0
+    told = capfd.readouterr().out
+    assert (
+        f"face: mean, mm                    {expected.mean_mm:10.3f}" in told
+        and "face, NoW: median, mm" in told
+    )
+    assert main(words[:-2]) == 0
+    assert "face" not in capfd.readouterr().out
+
+
+def test_eval_by_a_model_without_a_landmark_map(own_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bundle = Bundle.open(own_bundle)
+    (own_bundle / "landmarks.safetensors").unlink()
+    write_manifest(own_bundle, dataclasses.replace(bundle.manifest, landmarks=None))
+    assert main(["eval", "missing.obj", "scan.ply", "--model", str(own_bundle)]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert "landmark map of the model tiny: got none" in err and "fix: python -m export landmarks" in err
+
+
 @pytest.mark.parametrize("order", [("large.ply", "scan.obj"), ("scan.obj", "large.ply")])
 def test_eval_of_other_units_says_so_and_compares_few_points(
     order: tuple[str, str], capfd: pytest.CaptureFixture[str]
@@ -150,6 +189,9 @@ def test_eval_of_other_units_says_so_and_compares_few_points(
         ("eval scan.obj scan.ply --thresholds 1,-2", "expected positive numbers"),
         ("eval scan.obj scan.ply --thresholds x", "expected numbers with commas between"),
         ("eval scan.obj scan.ply --input-units ft", "unknown unit of length"),
+        ("eval scan.obj scan.ply --model nowhere", "no such model: got 'nowhere'; expected"),
+        ("eval scan.obj scan.ply --model mini", "cannot compare faces: the prediction: got"),
+        ("eval cloud.npz scan.ply --model mini", "got a point cloud; expected a head of the model: 4,538"),
     ],
 )
 def test_bad_eval(capfd: pytest.CaptureFixture[str], words: str, message: str) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.errors import OptionError, choose, one_line
+from topos_rt.model.bundle import Bundle
+from topos_rt.scan.face_region import face_region
 from topos_rt.scan.metrics import SAMPLES, THRESHOLDS_MM, Comparison, compare, vertex_errors
 from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, read_surface
 from topos_rt.scan.surface import Surface
@@ -23,7 +25,17 @@ Accuracy is the mean distance from PRED to GT, completeness that from GT to PRED
 their mean. Precision and recall are the shares of PRED and GT within a threshold of the other;
 the F-score is their harmonic mean.
 If both have the same triangles, vertices with the same index are compared as well.
+With --model, both must be heads of that model, and their faces are compared: the vertices within
+95 mm of the tip of the nose, without eyes and ears, each with the one of the same index after the
+best similarity; and as in the NoW challenge, from each vertex of GT's face to PRED's surface.
 """
+_FACE = {
+    "mean_mm": "face: mean",
+    "median_mm": "face: median",
+    "now_median_mm": "face, NoW: median",
+    "now_mean_mm": "face, NoW: mean",
+    "now_std_mm": "face, NoW: standard deviation",
+}
 _MAX_SAMPLES = 10_000_000
 _OTHER_UNITS = 8  # times as large: no two heads differ so much, but centimetres and metres do
 _FEW = (
@@ -53,6 +65,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=SAMPLES,
         help=f"points drawn from each surface (default: {SAMPLES})",
     )
+    parser.add_argument(
+        "--model", metavar="mini|PATH", help="the model that made both, whose heads' faces to compare as well"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -62,6 +77,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise OptionError("--samples", got=arguments.samples, expected=f"1 to {_MAX_SAMPLES}")
     if not all(0 < limit < np.inf for limit in arguments.thresholds):
         raise OptionError("--thresholds", got=arguments.thresholds, expected="positive numbers, mm")
+    bundle = None if arguments.model is None else Bundle.open(arguments.model)
+    if bundle is not None:
+        face_region(bundle)  # what a model lacks is said before files are read
     surfaces: list[Surface] = []
     for source in (arguments.predicted, arguments.truth):
         console.progress(0.1 + 0.2 * len(surfaces), f"reading {source}")
@@ -77,7 +95,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         warnings.append(f"{_FEW:,} points of each are compared, not {arguments.samples:,}")
     for warning in warnings:
         console.note(f"topos-rt: warning: {warning}")
-    found = compare(*surfaces, samples=samples, thresholds_mm=arguments.thresholds)
+    found = compare(*surfaces, samples=samples, thresholds_mm=arguments.thresholds, model=bundle)
     console.report.update(
         predicted=arguments.predicted,
         truth=arguments.truth,
@@ -128,4 +146,6 @@ def _rows(found: Comparison, vertices: dict[str, Any] | None) -> list[tuple[str,
         rows.append((f"F-score at {limit} mm", f"{score:.2%}"))
     for name, value in (vertices or {}).items():
         rows.append((f"vertices: {name.removesuffix('_mm')}, mm", f"{value:.3f}"))
+    if found.face is not None:
+        rows += [(f"{label}, mm", f"{getattr(found.face, name):.3f}") for name, label in _FACE.items()]
     return rows

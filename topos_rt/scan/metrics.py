@@ -7,6 +7,7 @@ samples and the nearest points are points of the cloud.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
@@ -15,6 +16,9 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.model.bundle import Bundle
+from topos_rt.scan.face_errors import FaceErrors, face_errors, head_vertices
+from topos_rt.scan.face_region import face_region
 from topos_rt.scan.read import Scan
 from topos_rt.scan.surface import Samples, Surface
 
@@ -38,6 +42,7 @@ class Comparison:
     recall: dict[str, float]  # threshold in mm -> share of the truth within it
     f_score: dict[str, float]  # threshold in mm -> harmonic mean of the two
     samples: tuple[int, int]  # points drawn from the prediction and the truth
+    face: FaceErrors | None = None  # where a model was named
 
     def to_json(self) -> dict[str, Any]:
         """Return plain types, with numbers rounded to the precision that the samples support."""
@@ -52,9 +57,11 @@ def compare(
     thresholds_mm: Sequence[float] = THRESHOLDS_MM,
     seed: int = 0,
     judged: Surface | None = None,
+    model: str | os.PathLike[str] | Bundle | None = None,
 ) -> Comparison:
     """Compare two shapes, in metres: heads, scans or surfaces.
 
+    model: the one that both are heads of, to measure their faces as well; see `HeadPipeline.open`.
     judged: the part of the prediction that its points are drawn from, where the truth cannot have the rest:
     no scan has the inside of a mouth. Distances from the truth are still measured to the whole prediction.
 
@@ -64,8 +71,10 @@ def compare(
     Occupancy Networks. F-score: Knapitsch et al. 2017, Tanks and Temples.
 
     Raises OptionError for samples or thresholds that are not positive, MeshInputError for any other object,
-    MissingExtraError without SciPy.
+    and with a model for shapes that are not its heads; BundleError for a model that cannot be used or has no
+    landmark map; MissingExtraError without SciPy.
     """
+    face = None if model is None else _faces(predicted, truth, model)
     predicted, truth = _surface(predicted), _surface(truth)
     if not samples > 0 or not thresholds_mm or not all(0 < t < np.inf for t in thresholds_mm):
         raise OptionError(
@@ -88,7 +97,17 @@ def compare(
         recall=recall,
         f_score={t: _harmonic(precision[t], recall[t]) for t in precision},
         samples=(len(out.points), len(back.points)),
+        face=face,
     )
+
+
+def _faces(predicted: Shape, truth: Shape, model: str | os.PathLike[str] | Bundle) -> FaceErrors:
+    region = face_region(model if isinstance(model, Bundle) else Bundle.open(model))
+    heads = [
+        head_vertices(shape if isinstance(shape, HeadMesh) else _surface(shape), region, what)
+        for shape, what in ((predicted, "prediction"), (truth, "truth"))
+    ]
+    return face_errors(heads[0], heads[1], region)
 
 
 def _surface(shape: Shape) -> Surface:

@@ -19,6 +19,7 @@ _FIRST, _MOST = 8, 512  # pieces of triangles examined for one point: at first, 
 _PIECES_PER_TRIANGLE = 4
 _FLAT = 1e-20  # least ratio of (2 area)^2 to the fourth power of a triangle's longest side
 _MORE = 1.05  # candidates for each sample that is asked for
+_ROUNDED = 1 + 1e-9  # what rounding may take off a distance
 _BLOCK = 1 << 18  # pairs of a point and a triangle that are handled at once
 
 
@@ -135,27 +136,36 @@ class Surface:
             settled = np.zeros(len(waiting), bool)
             for block in _blocks(len(waiting), max(1, _BLOCK // count)):
                 some = waiting[block]
-                far, distances[some], points[some], owners[some] = self._among(queries[some], count)
+                far, *found = self._among(queries[some], count, distances[some])
+                nearer = found[0] < distances[some]
+                for kept, new in zip((distances, points, owners), found, strict=True):
+                    kept[some[nearer]] = new[nearer]
                 settled[block] = distances[some] <= far - self._reach
             if count in (_MOST, len(self._owner)):
                 break
             waiting, count = waiting[~settled], min(4 * count, _MOST, len(self._owner))
         return Closest(distances, points, self.face_normals[owners])
 
-    def _among(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-        """Return the distance of the last of `count` pieces, and distance, point, triangle of the nearest."""
+    def _among(self, queries: np.ndarray, count: int, known: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the distance of the last of `count` pieces, and distance, point, triangle of the nearest.
+
+        known: [n] a distance at which each query has a triangle. Pieces that lie farther are not examined,
+        and most do, since pieces are small where triangles are; the distance is infinite where all do.
+        """
         far, pieces = self._tree.query(queries, count)
         far, pieces = far.reshape(len(queries), count), pieces.reshape(len(queries), count)
         owners = self._owner[pieces]
-        points = closest_on_triangles(np.repeat(queries, count, 0), self._corners[owners.ravel()])
-        points = points.reshape(len(queries), count, 3)
-        distances = np.linalg.norm(points - queries[:, None], axis=2)
+        row, column = np.nonzero(far - self._radius[owners] <= known[:, None] * _ROUNDED)
+        distances, points = np.full(far.shape, np.inf), np.zeros((*far.shape, 3))
+        near = closest_on_triangles(queries[row], self._corners[owners[row, column]])
+        points[row, column] = near
+        distances[row, column] = np.linalg.norm(near - queries[row], axis=1)
         row, best = np.arange(len(queries)), distances.argmin(1)
         return far[:, -1], distances[row, best], points[row, best], owners[row, best]
 
     @cached_property
-    def _split(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """The centres of the pieces that the triangles are cut into, their triangles, and a piece's radius.
+    def _split(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The centres of the pieces that the triangles are cut into, their triangles, and radii by triangle.
 
         One large triangle among small ones would spoil a search by centres. Each triangle is therefore cut
         into k*k equal pieces, with k such that no piece reaches far; there are at most ten times as many
@@ -171,15 +181,20 @@ class Surface:
             weights = _piece_centres(int(k))
             parts.append((weights @ self._corners[ids]).reshape(-1, 3))
             owners.append(np.repeat(ids, len(weights)))
-        return np.concatenate(parts), np.concatenate(owners), float((radii / cuts).max())
+        return np.concatenate(parts), np.concatenate(owners), radii / cuts
 
     @property
     def _owner(self) -> np.ndarray:
         return self._split[1]
 
     @property
-    def _reach(self) -> float:
+    def _radius(self) -> np.ndarray:
+        """The radius [F] of the pieces of each triangle."""
         return self._split[2]
+
+    @cached_property
+    def _reach(self) -> float:
+        return float(self._radius.max())
 
     @cached_property
     def _tree(self) -> Any:

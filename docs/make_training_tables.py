@@ -1,0 +1,93 @@
+"""Fill the tables of docs/training.md from the results: `python docs/make_training_tables.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pages import ROOT, Tables, read, rewrite, table
+
+PAGE = ROOT / "docs" / "training.md"
+_HEADS = {
+    "mean_head": "mean head",
+    "before": "`mini` before",
+    "reference": "`mini`, `reference`",
+    "balanced": "`mini`, `balanced`",
+    "fast": "`mini`, `fast`",
+}
+_NOW = ("now_median_mm", "now_mean_mm", "now_std_mm")
+_PARTS = {
+    "shown": "face, shown",
+    "hidden_side": "face, hidden",
+    "ears": "ears, hidden",
+    "back": "back of the head",
+}
+_SEEN = {"mean_head": "mean head", "before": "`mini` before", "now": "`mini` now"}
+
+
+def _likeness() -> str:
+    result = read("mini_quality")
+    rows = [
+        [
+            label,
+            *(f"{found[key]:.2f}" for key in ("whole_mm", "face_mm", *_NOW)),
+            f"{found['nearest_by_face']:.0%}",
+        ]
+        for name, label in _HEADS.items()
+        if (found := result.get(name))
+    ]
+    nearest = f"nearest of {result['heads']} by face"
+    return table(["mm", "whole head", "face", "NoW median", "NoW mean", "NoW σ", nearest], rows)
+
+
+def _by_yaw() -> str:
+    result = read("mini_quality")
+    rows = []
+    for mean, own in zip(result["mean_head"]["by_yaw"], result["balanced"]["by_yaw"], strict=True):
+        low, high = own["degrees"]
+        pairs = [f"{own[key]:.2f} / {mean[key]:.2f}" for key in ("whole_mm", "face_mm", "now_median_mm")]
+        rows.append([f"{low:g}–{high:g}°", str(own["heads"]), *pairs])
+    head = ["yaw", "pictures", "whole head, `balanced` / mean head", "face", "NoW median"]
+    return table(head, rows)
+
+
+def _seeds() -> str:
+    found = read("mini_quality")["seeds"]
+    own, known = found["spread_mm"], found["training_heads_spread_mm"]
+    rows = [[label, f"{own[k]:.2f}", f"{known[k]:.2f}"] for k, label in _PARTS.items() if k in own]
+    return table(["spread, mm", f"{found['seeds']} seeds of one picture", "training heads"], rows)
+
+
+def _photographs() -> str:
+    result = read("photographs_mini")
+    rows = [[label, *_photograph_cells(result[name])] for name, label in _SEEN.items() if name in result]
+    counted = f"{result['faces']} faces, {result['people']} people"
+    head = [counted, "reprojection, %", "same person nearest", "one person / two people, mm", "ratio"]
+    return table(head, rows)
+
+
+def _photograph_cells(found: dict[str, Any]) -> list[str]:
+    cells = [f"{found['reprojection_percent']['mean']:.2f}"]
+    same = found.get("same_person")
+    if not same:
+        return [*cells, "", "", ""]
+    apart = f"{same['within_mm']:.2f} / {same['between_mm']:.2f}"
+    nearest = f"{same['nearest_is_the_same']:.0%} of {same['photographs']}"
+    return [*cells, nearest, apart, f"{same['ratio']:.2f}"]
+
+
+def _stability() -> str:
+    found = read("photographs_mini")["now"]["stability_mm"]
+    moved = [f"{row['mean']:.2f}" if row["mean"] is not None else "no face" for row in found.values()]
+    return table([name.replace("_", " ") for name in found], [moved])
+
+
+TABLES: Tables = {
+    "likeness": _likeness,
+    "by_yaw": _by_yaw,
+    "seeds": _seeds,
+    "photographs": _photographs,
+    "stability": _stability,
+}
+
+if __name__ == "__main__":
+    rewrite(PAGE, TABLES)
