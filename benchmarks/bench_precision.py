@@ -24,6 +24,7 @@ from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
+from topos_rt.faces.finder import FaceFinder
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks
 from topos_rt.support.files import write_atomic
@@ -45,11 +46,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="held-out pictures of training.render")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     bundle, options = Bundle.open(arguments.model), EngineOptions(arguments.threads)
-    images = held_out_portraits(arguments.model, arguments.images)
+    images = held_out_portraits(arguments.model, arguments.images, arguments.shards)
     with tempfile.TemporaryDirectory() as folder:
         emulated = _load_emulated(bundle, Path(folder), options)
         plain = {graph: load(bundle.graph(graph), options) for graph in GRAPHS}
@@ -64,7 +66,7 @@ def main() -> None:
                 flush=True,
             )
     result = {
-        "command": f"python -m benchmarks.bench_precision --images {arguments.images}",
+        "command": f"python -m benchmarks.bench_precision --shards SHARDS --images {arguments.images}",
         "topos_rt": __version__,
         "model": model_facts(bundle),
         "settings": SETTINGS,
@@ -87,8 +89,11 @@ def _load_emulated(bundle: Bundle, folder: Path, options: EngineOptions) -> dict
 
 def _heads(bundle: Bundle, engines: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
     """Return the vertices of a head of each image, [images,V,3] in mm."""
-    pipe = HeadPipeline(bundle, Networks(bundle, engines))
-    heads = (pipe(image, seed=i, **SETTINGS) for i, image in enumerate(images))
+    with FaceFinder.open() as finder:
+        pipe = HeadPipeline(
+            bundle, Networks(bundle, engines), finder=finder if bundle.manifest.evidence else None
+        )
+        heads = [pipe(image, seed=i, **SETTINGS) for i, image in enumerate(images)]
     return 1000 * np.stack([head.positions for head in heads])
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import itertools
 import json
 import platform
@@ -27,11 +28,14 @@ import numpy as np
 from benchmarks.time_grids import best_grids
 from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
+from topos_rt.faces.portrait import WHOLE, FaceChoice
 from topos_rt.flow.counting import network_evaluations
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS, Step
 from topos_rt.support.files import write_atomic
+from topos_rt.support.progress import Tracker
+from topos_rt.texture.stage import TextureChoice
 
 TRUTH_STEPS = 1000
 GUIDANCE = 3.0  # the release's, at temperature 1, not the model's own: presets are for all models
@@ -69,11 +73,12 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="held-out pictures of training.render")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    images = held_out_portraits(arguments.model, arguments.images)
+    images = held_out_portraits(arguments.model, arguments.images, arguments.shards)
     items = [Item(i, seed) for seed in range(arguments.seeds) for i in range(arguments.images)]
     with Pool(arguments.workers, _open, (arguments.model, images)) as pool:
         truths = dict(zip(items, pool.map(_truth, items, chunksize=1), strict=True))
@@ -87,7 +92,7 @@ def main() -> None:
         previews = {name: _previews(pool, settings, items) for name, settings in PRESETS.items()}
     own = {name: next(row for row in rows if _settings(row) == s) for name, s in PRESETS.items()}
     result = {
-        "command": f"python -m benchmarks.bench_sampler --images {arguments.images}",
+        "command": f"python -m benchmarks.bench_sampler --shards SHARDS --images {arguments.images}",
         "model": model_facts(Bundle.open(arguments.model)),
         "images": arguments.images,
         "seeds": arguments.seeds,
@@ -110,8 +115,14 @@ def main() -> None:
             print(f"{title}{name:<10}{_line(row)}")
 
 
-def held_out_portraits(model: str, count: int) -> np.ndarray:
-    """Return [count,size,size,3] uint8 renders of heads that training never saw."""
+def held_out_portraits(model: str, count: int, folder: Path | None) -> np.ndarray:
+    """Return [count,size,size,3] uint8 pictures of heads that training never saw.
+
+    folder: pictures of `training.render`, one of each person in which a face is found; without one, plain
+    renders are drawn, for models that take pixels alone.
+    """
+    if folder is not None:
+        return _rendered(folder, count)
     from training.heads import EVALUATION_SEED, HeadModel
     from training.portraits import draw_some
 
@@ -121,18 +132,35 @@ def held_out_portraits(model: str, count: int) -> np.ndarray:
     return draw_some(heads, heads.sample(count, seed=555_002), side, EVALUATION_SEED)
 
 
+def _rendered(folder: Path, count: int) -> np.ndarray:
+    from PIL import Image
+
+    from topos_rt.faces.finder import FaceFinder
+    from training.pictures import shards
+
+    found: list[np.ndarray] = []
+    with FaceFinder.open() as finder:
+        for path in sorted(folder.glob("shard_*.npz")):
+            shard = shards.load(path)
+            firsts = np.unique(shard.person, return_index=True)[1]
+            for i in firsts:
+                picture = Image.open(io.BytesIO(shard.picture(int(i)))).convert("RGB")
+                if len(found) < count and any(not face.hidden for face in finder.find_in(picture)):
+                    found.append(np.asarray(picture))
+    return np.stack(found)
+
+
 def _open(model: str, images: np.ndarray) -> None:
     global _pipe, _images  # one per worker process
     _pipe, _images = HeadPipeline.open(model, threads=1), images
 
 
 def _steps(item: Item, settings: SamplerSettings) -> list[Step]:
-    from topos_rt.pictures.image import load_image
-
     assert _pipe is not None and _images is not None
-    manifest, networks = _pipe.bundle.manifest, _pipe._networks
-    pixels = load_image(_images[item.image], manifest.image.height, manifest.image.width)
-    field = networks.field(networks.context(networks.encode_image(pixels)))
+    manifest, stages, tracker = _pipe.bundle.manifest, _pipe._stages, Tracker(None)
+    choice = FaceChoice(check=False) if manifest.evidence else FaceChoice(crop=WHOLE, check=False)
+    (sitting,) = stages.sittings(_images[item.image], tracker, choice, TextureChoice("none"))
+    field = stages.networks.field(stages.networks.context(stages._tokens(sitting, tracker)))
     start = noise(item.seed, (1, manifest.latent.tokens, manifest.latent.channels))
     return list(sample(guided(field, dataclasses.replace(settings, guidance=GUIDANCE)), start, settings))
 
