@@ -32,25 +32,89 @@ class Seen(NamedTuple):
     features: Tensor
 
 
-class EvidenceEncoder(nn.Module):
-    """Turns pixels [B,3,H,W] and `Seen` into condition tokens [B,T,C], normed as those of `ImageEncoder`.
+class Scaled(NamedTuple):
+    """Evidence at about unit variance, a batch of each."""
 
-    The buffers are fitted once, before training: `training.evidence` has the ways.
-    """
+    landmarks: Tensor  # [B,L] coordinates on the landmarks' principal directions
+    manner: Tensor  # [B,54] pose and expression
+    identity: Tensor  # [B,128]
+    features: Tensor  # [B,128,8,8]
+
+
+class EvidenceScales(nn.Module):
+    """Brings evidence to unit variance. `training.evidence.fit_scales` fits the buffers."""
 
     landmark_mean: Tensor  # [1434]
-    landmark_basis: Tensor  # [landmark_components,1434]; coordinates have unit variance
-    landmark_share: Tensor  # [landmark_components], of each coordinate in the landmarks' deviation
+    landmark_basis: Tensor  # [L,1434]
     identity_mean: Tensor  # [128]
     feature_mean: Tensor  # [128,1,1]
     feature_scale: Tensor  # [128,1,1]
-    estimate_weight: Tensor  # [estimate,R]
-    estimate_bias: Tensor  # [estimate]
+
+    def __init__(self, landmark_components: int) -> None:
+        super().__init__()
+        self.register_buffer("landmark_mean", torch.zeros(1434))
+        self.register_buffer("landmark_basis", torch.zeros(landmark_components, 1434))
+        self.register_buffer("identity_mean", torch.zeros(128))
+        self.register_buffer("feature_mean", torch.zeros(128, 1, 1))
+        self.register_buffer("feature_scale", torch.ones(128, 1, 1))
+
+    def forward(
+        self, landmarks: Tensor, pose: Tensor, expression: Tensor, identity: Tensor, features: Tensor
+    ) -> Scaled:
+        return Scaled(
+            (landmarks.flatten(1) - self.landmark_mean) @ self.landmark_basis.T,
+            torch.cat([pose, expression], 1),
+            10 * (identity - self.identity_mean),
+            (features - self.feature_mean) / self.feature_scale,
+        )
+
+
+class LinearEstimate(nn.Module):
+    """Estimates a head [B,E] linearly. `training.evidence.fit_estimate` fits the buffers."""
+
+    weight: Tensor  # [E,R]
+    bias: Tensor  # [E]
+    landmark_share: Tensor  # [L], of each coordinate in the landmarks' deviation
+
+    def __init__(self, landmark_components: int, image_channels: int, estimate: int) -> None:
+        super().__init__()
+        regressors = landmark_components + 5 + 52 + 128 + 8192 + 2 * image_channels
+        self.register_buffer("weight", torch.zeros(estimate, regressors))
+        self.register_buffer("bias", torch.zeros(estimate))
+        self.register_buffer("landmark_share", torch.zeros(landmark_components))
+
+    def forward(self, summary: Tensor, patches: Tensor, scaled: Scaled) -> Tensor:
+        """Return the estimate from the image's first token [B,C], the mean of its patches, and evidence."""
+        return self.regressors(summary, patches, scaled) @ self.weight.T + self.bias
+
+    def regressors(self, summary: Tensor, patches: Tensor, scaled: Scaled) -> Tensor:
+        """Return what the estimate is linear in, [B,R]."""
+        yaw, pitch, expression = scaled.manner.tensor_split([1, 2], 1)
+        # Each part counts about alike: its standard deviation, over the root of its size, is about 1.
+        parts = (
+            3 * scaled.landmarks * self.landmark_share,
+            yaw, pitch, yaw * yaw, yaw * pitch, pitch * pitch,
+            0.7 * expression,
+            0.22 * scaled.identity,
+            scaled.features.flatten(1) / 90,
+            0.15 * summary,
+            0.3 * patches,
+        )  # fmt: skip
+        return torch.cat(parts, 1)
+
+
+class EvidenceEncoder(nn.Module):
+    """Turns pixels [B,3,H,W] and `Seen` into condition tokens [B,T,C], normed as those of `ImageEncoder`.
+
+    The names of modules that evidence passes begin with `evidence`, which keeps their products in FP32
+    (`export/onnx/forms.py`).
+    """
+
     blocks: Any  # nn.ModuleList of TransformerBlock, which torch's own annotations cannot express
 
     def __init__(
         self,
-        image: ImageEncoder,
+        encoder: ImageEncoder,
         *,
         channels: int,
         depth: int,
@@ -59,85 +123,67 @@ class EvidenceEncoder(nn.Module):
         estimate: int,
         tokens: Mapping[str, int],
     ) -> None:
-        """image: gives the image's tokens; estimate: the number of values of the linear estimate.
+        """encoder: gives the image's tokens; estimate: the number of values of the linear estimate.
 
         tokens: how many tokens each of "landmarks", "manner" (pose and expression), "identity" and "estimate"
         get; the map of features has one for each of its 64 places.
         """
         super().__init__()
-        self.image = image
+        self.encoder = encoder
         self.counts = dict(tokens)
         manner = SHAPES["pose"][0] + SHAPES["expression"][0]
         sizes = {"landmarks": landmark_components, "manner": manner, "identity": 128, "estimate": estimate}
-        self.projections = nn.ModuleDict({n: nn.Linear(sizes[n], tokens[n] * channels) for n in sizes})
-        self.feature_projection = nn.Linear(128, channels)
+        self.evidence_scales = EvidenceScales(landmark_components)
+        self.evidence_estimate = LinearEstimate(landmark_components, encoder.pos_embed.shape[-1], estimate)
+        self.evidence_projections = nn.ModuleDict(
+            {name: nn.Linear(size, tokens[name] * channels) for name, size in sizes.items()}
+        )
+        self.evidence_features = nn.Linear(128, channels)
         self.places = nn.Parameter(torch.randn(64, channels) * 0.1)
         self.kinds = nn.Parameter(torch.randn(1 + len(sizes), channels) * 0.1)
         self.missing = nn.Parameter(torch.zeros(2 + len(sizes), channels))
         self.blocks = nn.ModuleList(TransformerBlock(channels, num_heads, 4 * channels) for _ in range(depth))
-        pooled = 2 * image.pos_embed.shape[-1]
-        regressors = landmark_components + 2 + 3 + 52 + 128 + 8192 + pooled
-        self.register_buffer("landmark_mean", torch.zeros(1434))
-        self.register_buffer("landmark_basis", torch.zeros(landmark_components, 1434))
-        self.register_buffer("landmark_share", torch.zeros(landmark_components))
-        self.register_buffer("identity_mean", torch.zeros(128))
-        self.register_buffer("feature_mean", torch.zeros(128, 1, 1))
-        self.register_buffer("feature_scale", torch.ones(128, 1, 1))
-        self.register_buffer("estimate_weight", torch.zeros(estimate, regressors))
-        self.register_buffer("estimate_bias", torch.zeros(estimate))
 
     def forward(self, pixels: Tensor, *seen: Tensor) -> Tensor:
         """Return the tokens [B,T,C] of pixels, RGB in 0..1, and evidence in the order of NAMES."""
-        image, found = self.image(pixels), Seen(*seen)
+        image, found = self.encoder(pixels), Seen(*seen)
         return self.fuse(image, found, self.estimate(image, found))
 
     def estimate(self, image: Tensor, seen: Seen) -> Tensor:
         """Return the linear estimate [B,E] from the image's tokens [B,T,C] and evidence."""
-        return self.regressors(image, seen) @ self.estimate_weight.T + self.estimate_bias
+        estimate: Tensor = self.evidence_estimate(*self._pooled(image), self.evidence_scales(*seen))
+        return estimate
 
     def regressors(self, image: Tensor, seen: Seen) -> Tensor:
         """Return what the estimate is linear in, [B,R]."""
-        yaw, pitch = seen.pose[:, :1], seen.pose[:, 1:]
-        # Each part counts about alike: its standard deviation, over the root of its size, is about 1.
-        parts = (
-            3 * self._landmarks(seen) * self.landmark_share,
-            yaw, pitch, yaw * yaw, yaw * pitch, pitch * pitch,
-            0.7 * seen.expression,
-            2.2 * (seen.identity - self.identity_mean),
-            self._features(seen).flatten(1) / 90,
-            0.15 * image[:, 0],
-            0.3 * image[:, -self.image.grid**2 :].mean(1),
-        )  # fmt: skip
-        return torch.cat(parts, 1)
+        return self.evidence_estimate.regressors(*self._pooled(image), self.evidence_scales(*seen))
 
     def fuse(self, image: Tensor, seen: Seen, estimate: Tensor) -> Tensor:
         """Return the condition tokens from the image's tokens [B,T,C], evidence and an estimate [B,E].
 
         Image tokens that are all zero count as missing, as does evidence.
         """
-        shown = [_known(part) for part in seen]
+        shown, scaled = Seen(*map(_known, seen)), self.evidence_scales(*seen)
+        everything = shown.landmarks * shown.identity * shown.features * _known(image)
         groups = {
-            "landmarks": (self._landmarks(seen), shown[0]),
-            "manner": (torch.cat([seen.pose, seen.expression], 1), shown[2]),
-            "identity": (10 * (seen.identity - self.identity_mean), shown[3]),
-            "estimate": (estimate, shown[0] * shown[3] * shown[4] * _known(image)),
+            "landmarks": (scaled.landmarks, shown.landmarks),
+            "manner": (scaled.manner, shown.expression),
+            "identity": (scaled.identity, shown.identity),
+            "estimate": (estimate, everything),
         }
         parts = [self._or_missing(image, _known(image), -2)]
-        features = self.feature_projection(self._features(seen).flatten(2).transpose(1, 2)) + self.places
-        parts.append(self._or_missing(features + self.kinds[-1], shown[4], -1))
+        features = self.evidence_features(scaled.features.flatten(2).transpose(1, 2)) + self.places
+        parts.append(self._or_missing(features + self.kinds[-1], shown.features, -1))
         for i, (name, (values, known)) in enumerate(groups.items()):
-            tokens = self.projections[name](values).unflatten(1, (self.counts[name], -1)) + self.kinds[i]
-            parts.append(self._or_missing(tokens, known, i))
+            made = self.evidence_projections[name](values).unflatten(1, (self.counts[name], -1))
+            parts.append(self._or_missing(made + self.kinds[i], known, i))
         x = torch.cat(parts, 1)
         for block in self.blocks:
             x = block(x)
         return F.layer_norm(x, x.shape[-1:])
 
-    def _landmarks(self, seen: Seen) -> Tensor:
-        return (seen.landmarks.flatten(1) - self.landmark_mean) @ self.landmark_basis.T
-
-    def _features(self, seen: Seen) -> Tensor:
-        return (seen.features - self.feature_mean) / self.feature_scale
+    def _pooled(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return image[:, 0], image[:, -(self.encoder.grid**2) :].mean(1)
 
     def _or_missing(self, tokens: Tensor, known: Tensor, kind: int) -> Tensor:
         there = known[:, None, None]

@@ -53,8 +53,8 @@ def regressors(flow: FlowModel, data: Data) -> Tensor:
 def columns(flow: FlowModel) -> dict[str, Tensor]:
     """Return the columns of each part in the order of `EvidenceEncoder.regressors`."""
     sizes = {
-        "landmarks": len(flow.encoder.landmark_basis), "pose": 5, "expression": 52, "identity": 128,
-        "features": 8192, "image": 2 * flow.encoder.image.pos_embed.shape[-1],
+        "landmarks": len(flow.encoder.evidence_scales.landmark_basis), "pose": 5, "expression": 52,
+        "identity": 128, "features": 8192, "image": 2 * flow.encoder.encoder.pos_embed.shape[-1],
     }  # fmt: skip
     ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
     return {n: torch.arange(end - size, end) for (n, size), end in zip(sizes.items(), ends, strict=True)}

@@ -88,24 +88,24 @@ def rows_of(seen: Seen, ids: Tensor | slice) -> Seen:
 def image_tokens(encoder: EvidenceEncoder, crops: np.ndarray) -> Tensor:
     """Return the image's tokens [n,T,C] float16 of crops [n,H,W,3] uint8."""
     chunks = torch.from_numpy(crops).split(64)
-    made = [encoder.image(chunk.permute(0, 3, 1, 2).float() / 255).half() for chunk in chunks]
+    made = [encoder.encoder(chunk.permute(0, 3, 1, 2).float() / 255).half() for chunk in chunks]
     return torch.cat(made)
 
 
 @torch.no_grad()
 def fit_scales(encoder: EvidenceEncoder, seen: Seen) -> None:
     """Set the buffers that bring evidence to unit variance."""
-    flat = seen.landmarks.flatten(1)
-    encoder.landmark_mean.copy_(flat.mean(0))
+    flat, scales = seen.landmarks.flatten(1), encoder.evidence_scales
+    scales.landmark_mean.copy_(flat.mean(0))
     torch.manual_seed(0)  # the decomposition is randomised
-    _, values, basis = torch.pca_lowrank(flat, len(encoder.landmark_basis), niter=4)
+    _, values, basis = torch.pca_lowrank(flat, len(scales.landmark_basis), niter=4)
     deviation = values / len(flat) ** 0.5
-    encoder.landmark_basis.copy_((basis / deviation).T)
-    encoder.landmark_share.copy_(deviation / deviation.norm())
-    encoder.identity_mean.copy_(seen.identity.mean(0))
+    scales.landmark_basis.copy_((basis / deviation).T)
+    encoder.evidence_estimate.landmark_share.copy_(deviation / deviation.norm())
+    scales.identity_mean.copy_(seen.identity.mean(0))
     some = seen.features[:: max(1, len(flat) // 2000)].float()
-    encoder.feature_mean.copy_(some.mean((0, 2, 3))[:, None, None])
-    encoder.feature_scale.copy_(some.std((0, 2, 3))[:, None, None] + 1e-6)
+    scales.feature_mean.copy_(some.mean((0, 2, 3))[:, None, None])
+    scales.feature_scale.copy_(some.std((0, 2, 3))[:, None, None] + 1e-6)
 
 
 @torch.no_grad()
@@ -137,8 +137,8 @@ def fit_estimate(
         weights = solve(gram - parts[f][0], cross - parts[f][1])
         estimates[fold == f] = x[fold == f] @ weights
     weights = solve(gram, cross)
-    encoder.estimate_weight.copy_(weights.T)
-    encoder.estimate_bias.copy_(y_mean - x_mean @ weights)
+    encoder.evidence_estimate.weight.copy_(weights.T)
+    encoder.evidence_estimate.bias.copy_(y_mean - x_mean @ weights)
     return estimates + y_mean
 
 

@@ -42,7 +42,13 @@ LANDMARK_NOISE_CM = 0.05
 # but the strongest noise. The network learns to read it from the evidence only near t = 1.
 TIME_SHIFT = 1.2
 PURE_NOISE_SHARE = 0.25
-ENDS = ("lesson", "dit.input_layer", "dit.out_layer", "encoder.projections", "encoder.feature_projection")
+ENDS = (
+    "lesson",
+    "dit.input_layer",
+    "dit.out_layer",
+    "encoder.evidence_projections",
+    "encoder.evidence_features",
+)
 
 
 class Batch(NamedTuple):
@@ -114,7 +120,7 @@ class FlowModel(nn.Module):
     def train(self, mode: bool = True) -> FlowModel:
         """Set the mode; the image encoder never trains."""
         super().train(mode)
-        self.encoder.image.requires_grad_(False)
+        self.encoder.encoder.requires_grad_(False)
         return self
 
 
@@ -125,8 +131,8 @@ def start_weights(model: FlowModel) -> None:
     """
     for module in (
         model.dit,
-        model.encoder.projections,
-        model.encoder.feature_projection,
+        model.encoder.evidence_projections,
+        model.encoder.evidence_features,
         model.encoder.blocks,
     ):
         for part in module.modules():
@@ -275,7 +281,7 @@ def main() -> None:
     model = HeadModel.load()
     data = VAEData(model)
     flow = FlowModel()
-    load_image_encoder(flow.encoder.image, args.earlier)
+    load_image_encoder(flow.encoder.encoder, args.earlier)
     if (args.earlier / "dit.pt").exists():
         load_weights(flow.dit, args.earlier, "dit")
     training = Data.open(args.pictures, args.evidence, data.offsets, flow.encoder)

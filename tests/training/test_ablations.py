@@ -26,7 +26,7 @@ def test_columns_are_those_of_the_parts(model: FlowModel, data: Data) -> None:
     prepare(model, data)
     parts = columns(model)
     x = regressors(model, data)
-    assert sum(map(len, parts.values())) == x.shape[1] == model.encoder.estimate_weight.shape[1]
+    assert sum(map(len, parts.values())) == x.shape[1] == model.encoder.evidence_estimate.weight.shape[1]
     for name in (*NAMES, "image"):
         if name == "image":
             changed = dataclasses.replace(data, image=data.image + 1)

@@ -50,10 +50,10 @@ def test_scales_bring_evidence_to_unit_variance(
     encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor
 ) -> None:
     seen = some_evidence(codes, noise=0.05)
-    coordinates = encoder._landmarks(seen)
+    coordinates = encoder.evidence_scales(*seen).landmarks
     assert torch.allclose(coordinates.var(0, unbiased=False), torch.ones(5), atol=0.02)
-    assert float(encoder.landmark_share.square().sum()) == pytest.approx(1, abs=1e-4)
-    assert encoder._features(seen).var((0, 2, 3)).sub(1).abs().max() < 0.05
+    assert float(encoder.evidence_estimate.landmark_share.square().sum()) == pytest.approx(1, abs=1e-4)
+    assert encoder.evidence_scales(*seen).features.var((0, 2, 3)).sub(1).abs().max() < 0.05
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def test_the_estimate_is_ridge_regression(
     seen = some_evidence(codes, noise=0.05)
     x = encoder.regressors(image, seen)
     x, y = x - x.mean(0), codes - codes.mean(0)
-    weights = encoder.estimate_weight.T
+    weights = encoder.evidence_estimate.weight.T
     left = x.T @ (y - x @ weights)
     assert torch.allclose(left, evidence.RIDGE * weights, atol=2e-3)
     got = encoder.estimate(image, seen)
@@ -109,5 +109,5 @@ def test_the_graph_s_inputs_give_the_same_tokens(
     encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor
 ) -> None:
     pixels, seen = torch.rand(1, 3, 32, 32), some_evidence(codes[:1])
-    image = encoder.image(pixels)
+    image = encoder.encoder(pixels)
     assert torch.equal(encoder(pixels, *seen), encoder.fuse(image, seen, encoder.estimate(image, seen)))

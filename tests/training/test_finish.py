@@ -70,7 +70,12 @@ def networks(data: VAEData) -> tuple[TOPOSVAE, FlowModel]:
     torch.manual_seed(0)
     vae, flow = build(egg(), data), FlowModel()
     with torch.no_grad():
-        for value in (*vae.parameters(), *flow.parameters(), *flow.encoder.buffers(recurse=False)):
+        for value in (
+            *vae.parameters(),
+            *flow.parameters(),
+            *flow.encoder.evidence_scales.buffers(),
+            *flow.encoder.evidence_estimate.buffers(),
+        ):
             value.add_(0.02 * torch.randn_like(value))
     return vae.eval(), flow.eval()
 

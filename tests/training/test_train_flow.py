@@ -129,7 +129,7 @@ def test_parts_are_dropped_as_often_as_the_table_says() -> None:
 
 def test_the_image_encoder_does_not_train(model: FlowModel) -> None:
     model.train()
-    assert not any(p.requires_grad for p in model.encoder.image.parameters())
+    assert not any(p.requires_grad for p in model.encoder.encoder.parameters())
     assert all(p.requires_grad for p in model.encoder.blocks.parameters())
     model.eval()
 
@@ -165,8 +165,8 @@ def test_a_linear_world_is_estimated(model: FlowModel, data: Data) -> None:
 
 
 def test_weights_of_the_image_encoder_come_from_its_own_run(model: FlowModel, tmp_path: Path) -> None:
-    state = {f"encoder.{k}": v + 1 for k, v in model.encoder.image.state_dict().items()}
+    state = {f"encoder.{k}": v + 1 for k, v in model.encoder.encoder.state_dict().items()}
     torch.save({"average": state | {"lessons.shape.bias": torch.zeros(2)}}, tmp_path / "encoder.pt")
     fresh = FlowModel()
-    load_image_encoder(fresh.encoder.image, tmp_path)
-    assert torch.equal(fresh.encoder.image.cls_token, model.encoder.image.cls_token + 1)
+    load_image_encoder(fresh.encoder.encoder, tmp_path)
+    assert torch.equal(fresh.encoder.encoder.cls_token, model.encoder.encoder.cls_token + 1)
