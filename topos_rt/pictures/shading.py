@@ -113,14 +113,17 @@ class Sitter:
 class TurnedSitter:
     """A sitter rotated into the camera's axes, with the data that shading needs at its vertices."""
 
-    def __init__(self, sitter: Sitter, turn: np.ndarray, camera: np.ndarray) -> None:
+    def __init__(
+        self, sitter: Sitter, turn: np.ndarray, camera: np.ndarray, lights: tuple[Light, ...] = LIGHTS
+    ) -> None:
         """Rotate a sitter.
 
         turn: [3,3] for row vectors, from the head's axes to the camera's. camera: [3] its position.
+        lights: one or more, beside the light from all sides.
         """
-        self._triangles, self._skin = sitter.triangles, sitter.skin
+        self._triangles, self._skin, self._lights = sitter.triangles, sitter.skin, lights
         self._camera = camera.astype(np.float32)[:, None]
-        self._towards = unit_vectors(np.array([light.direction for light in LIGHTS]))
+        self._towards = unit_vectors(np.array([light.direction for light in lights]))
         # the unoccluded fraction of the ambient light, then of each light
         lobes = np.exp(_SOFTNESS * (_directions() @ turn @ self._towards.T - 1))
         lobes = np.concatenate([np.ones((_DIRECTIONS, 1), np.float32), lobes], 1)
@@ -145,7 +148,7 @@ class TurnedSitter:
         hollow = sky / (1 - colour * (1 - sky))
         received = (_GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normal[1])) * hollow
         mirrored = _SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
-        for light, towards, free in zip(LIGHTS, self._towards, data[13:], strict=True):
+        for light, towards, free in zip(self._lights, self._towards, data[13:], strict=True):
             cosine = towards @ normal
             # wet eyes reflect lights even in the shadow of the lids
             gleam = light.gleam * free ** (1 - gloss * gloss)
