@@ -17,6 +17,7 @@ from topos_rt.pictures.shading import LIGHTS, Light, Sitter, TurnedSitter
 VIEWS = ((0.0, 0.0), (-38.0, 0.0), (-90.0, 0.0))  # yaw and pitch in degrees: front, three-quarter, profile
 _TANGENT = 18.0 / 85.0  # of half the vertical angle of view
 _FILL = 0.84  # fraction of the picture's height, or a little more of its width, that the head fills
+_COMPRESSION = 4  # of PNG: files are 6 % larger than by Pillow's default, 6, and take half the time
 _SAMPLES = 2  # per pixel, along each axis
 _ONE_SURFACE = 0.005  # samples of a pixel whose depths differ by less lie on one surface; half a head is 1
 
@@ -45,7 +46,8 @@ def render_preview(head: HeadMesh, size: int = 640, beside: np.ndarray | None = 
     for key, value in head.metadata.items():
         about.add_text(f"topos_rt.{key}", str(value))
     drawn = _develop(np.concatenate(views, axis=2))
-    Image.fromarray(drawn if beside is None else np.hstack([beside, drawn])).save(file, "PNG", pnginfo=about)
+    picture = Image.fromarray(drawn if beside is None else np.hstack([beside, drawn]))
+    picture.save(file, "PNG", pnginfo=about, compress_level=_COMPRESSION)
     return file.getvalue()
 
 

@@ -130,7 +130,8 @@ class TurnedSitter:
         cosine = np.maximum(sitter.normals @ _directions().T, 1e-3)
         free = product(cosine * sitter.visible, lobes) / product(cosine, lobes)  # [V, 1 + lights]
         turned = [sitter.positions @ turn, sitter.normals @ turn]
-        columns = np.concatenate([*turned, sitter.colours, sitter.gloss, sitter.gaze, free], 1)
+        painted = [sitter.colours, sitter.gaze] if sitter.skin is None else []  # a texture is in their place
+        columns = np.concatenate([*turned, sitter.gloss, free, *painted], 1)
         self._data = np.ascontiguousarray(columns.T, np.float32)  # [C,V]
 
     def shade(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -139,16 +140,16 @@ class TurnedSitter:
         for ids, part in zip(self._triangles[triangle].T, weights.T, strict=True):
             data += np.take(self._data, ids, axis=1) * part
         normal, view = _unit(data[3:6]), _unit(self._camera - data[:3])
-        gloss, sky = data[9], data[12]
+        gloss, sky, unhidden = data[6], data[7], data[8 : 8 + len(self._lights)]
         if self._skin is None:
-            colour = _with_iris(data[6:9], data[10:12])
+            colour = _with_iris(data[-5:-2], data[-2:])
         else:
             colour = self._skin.colours(triangle, weights)
         # light that reaches a hollow has bounced off its walls and taken their colour
         hollow = sky / (1 - colour * (1 - sky))
         received = (_GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normal[1])) * hollow
         mirrored = _SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
-        for light, towards, free in zip(self._lights, self._towards, data[13:], strict=True):
+        for light, towards, free in zip(self._lights, self._towards, unhidden, strict=True):
             cosine = towards @ normal
             # wet eyes reflect lights even in the shadow of the lids
             gleam = light.gleam * free ** (1 - gloss * gloss)
