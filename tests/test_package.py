@@ -60,6 +60,7 @@ PUBLIC = [
     "compare",
     "find_faces",
     "generate",
+    "metrics",
     "read_scan",
     "render_preview",
     "texture_head",

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from topos_rt import metrics
     from topos_rt.errors import (
         BackendError,
         BundleError,
@@ -81,6 +82,7 @@ __all__ = [
     "compare",
     "find_faces",
     "generate",
+    "metrics",
     "read_scan",
     "render_preview",
     "texture_head",
@@ -116,6 +118,7 @@ _MODULES = {
     "compare": "scan.metrics",
     "find_faces": "faces.finder",
     "generate": "pipeline",
+    "metrics": "metrics",
     "read_scan": "scan.read",
     "render_preview": "pictures.preview",
     "texture_head": "texture.again",
@@ -127,7 +130,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value: object = import_module(f"{__name__}.{_MODULES[name]}")
+    if _MODULES[name] != name:  # "metrics" is a room as a whole
+        value = getattr(value, name)
     globals()[name] = value
     return value
 

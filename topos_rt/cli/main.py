@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "faces": ("faces", "find the faces of pictures, with landmarks, pose and expression"),
     "retopologize": ("retopologize", "convert scans or meshes of heads to the model's topology"),
     "eval": ("eval", "measure how far one surface is from another"),
+    "metrics": ("metrics", "measure how alike two pictures, or two folders of pictures, are"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),
     "bench": ("bench", "measure speed on this machine, cold and warm, and compare results"),
     "info": ("info", "show what is in a model bundle"),

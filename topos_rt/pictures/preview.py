@@ -12,11 +12,12 @@ import numpy as np
 from topos_rt.errors import OptionError
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.pictures.raster import rasterize
-from topos_rt.pictures.shading import Sitter, TurnedSitter
+from topos_rt.pictures.shading import LIGHTS, Light, Sitter, TurnedSitter
 
 VIEWS = ((0.0, 0.0), (-38.0, 0.0), (-90.0, 0.0))  # yaw and pitch in degrees: front, three-quarter, profile
 _TANGENT = 18.0 / 85.0  # of half the vertical angle of view
 _FILL = 0.84  # fraction of the picture's height, or a little more of its width, that the head fills
+_COMPRESSION = 4  # of PNG: files are 6 % larger than by Pillow's default, 6, and take half the time
 _SAMPLES = 2  # per pixel, along each axis
 _ONE_SURFACE = 0.005  # samples of a pixel whose depths differ by less lie on one surface; half a head is 1
 
@@ -39,27 +40,33 @@ def render_preview(head: HeadMesh, size: int = 640, beside: np.ndarray | None = 
         got = f"{beside.dtype} {list(beside.shape)}"
         raise OptionError("the picture beside a preview", got=got, expected=f"uint8 [{size},width,3]")
     sitter, width = Sitter.of(head), round(size * 0.8)
-    views = [_render(sitter, yaw, pitch, size, width) for yaw, pitch in VIEWS]
+    views = [_render(sitter, turn, size, width) for turn in VIEWS]
     file = BytesIO()
     about = PngInfo()
     for key, value in head.metadata.items():
         about.add_text(f"topos_rt.{key}", str(value))
     drawn = _develop(np.concatenate(views, axis=2))
-    Image.fromarray(drawn if beside is None else np.hstack([beside, drawn])).save(file, "PNG", pnginfo=about)
+    picture = Image.fromarray(drawn if beside is None else np.hstack([beside, drawn]))
+    picture.save(file, "PNG", pnginfo=about, compress_level=_COMPRESSION)
     return file.getvalue()
 
 
 def render_view(
-    head: HeadMesh, yaw: float = 0.0, pitch: float = 0.0, size: int | tuple[int, int] = 512
+    head: HeadMesh,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    size: int | tuple[int, int] = 512,
+    lights: tuple[Light, ...] = LIGHTS,
 ) -> np.ndarray:
     """Return one view of a head: [height, width, 3] uint8, sRGB.
 
     yaw: degrees; positive turns the face to the right of the picture. pitch: degrees; positive lifts it.
-    size: (height, width) in pixels, or one number for both. Raises OptionError for a size out of range.
+    size: (height, width) in pixels, or one number for both. lights: in place of the studio's, one or more.
+    Raises OptionError for a size out of range.
     """
     height, width = (size, size) if isinstance(size, int) else size
     _check_size(height, width)
-    return _develop(_render(Sitter.of(head), yaw, pitch, height, width))
+    return _develop(_render(Sitter.of(head), (yaw, pitch), height, width, lights))
 
 
 def _check_size(height: int, width: int) -> None:
@@ -67,9 +74,15 @@ def _check_size(height: int, width: int) -> None:
         raise OptionError("picture size", got=f"{height} x {width}", expected="16 to 4096 pixels each way")
 
 
-def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -> np.ndarray:
+def _render(
+    sitter: Sitter,
+    yaw_and_pitch: tuple[float, float],
+    height: int,
+    width: int,
+    lights: tuple[Light, ...] = LIGHTS,
+) -> np.ndarray:
     """Return the linear colour multiplied by its coverage, and the coverage: [4, height, width] float32."""
-    turn = _turn(yaw, pitch)
+    turn = _turn(*yaw_and_pitch)
     half_width, half_height, half_depth = np.maximum(np.abs(sitter.positions).max(0), 1e-6)
     unit = min(_FILL * height / half_height, 0.92 * width / max(half_width, half_depth)) / 2  # pixels
     # never so near that a flat mesh could reach the camera when it is turned
@@ -82,7 +95,7 @@ def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -
     hit = triangle >= 0
     corners = screen[:, 2].astype(np.float32)[sitter.triangles[triangle[hit]]]
     away[hit] = np.einsum("nk,nk->n", corners, weights[hit])
-    surface = TurnedSitter(sitter, turn, np.array([0, 0, distance]))
+    surface = TurnedSitter(sitter, turn, np.array([0, 0, distance]), lights)
     return _resolve(surface, triangle, weights, away)
 
 

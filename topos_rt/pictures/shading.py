@@ -113,21 +113,25 @@ class Sitter:
 class TurnedSitter:
     """A sitter rotated into the camera's axes, with the data that shading needs at its vertices."""
 
-    def __init__(self, sitter: Sitter, turn: np.ndarray, camera: np.ndarray) -> None:
+    def __init__(
+        self, sitter: Sitter, turn: np.ndarray, camera: np.ndarray, lights: tuple[Light, ...] = LIGHTS
+    ) -> None:
         """Rotate a sitter.
 
         turn: [3,3] for row vectors, from the head's axes to the camera's. camera: [3] its position.
+        lights: one or more, beside the light from all sides.
         """
-        self._triangles, self._skin = sitter.triangles, sitter.skin
+        self._triangles, self._skin, self._lights = sitter.triangles, sitter.skin, lights
         self._camera = camera.astype(np.float32)[:, None]
-        self._towards = unit_vectors(np.array([light.direction for light in LIGHTS]))
+        self._towards = unit_vectors(np.array([light.direction for light in lights]))
         # the unoccluded fraction of the ambient light, then of each light
         lobes = np.exp(_SOFTNESS * (_directions() @ turn @ self._towards.T - 1))
         lobes = np.concatenate([np.ones((_DIRECTIONS, 1), np.float32), lobes], 1)
         cosine = np.maximum(sitter.normals @ _directions().T, 1e-3)
         free = product(cosine * sitter.visible, lobes) / product(cosine, lobes)  # [V, 1 + lights]
         turned = [sitter.positions @ turn, sitter.normals @ turn]
-        columns = np.concatenate([*turned, sitter.colours, sitter.gloss, sitter.gaze, free], 1)
+        painted = [sitter.colours, sitter.gaze] if sitter.skin is None else []  # a texture is in their place
+        columns = np.concatenate([*turned, sitter.gloss, free, *painted], 1)
         self._data = np.ascontiguousarray(columns.T, np.float32)  # [C,V]
 
     def shade(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -136,16 +140,16 @@ class TurnedSitter:
         for ids, part in zip(self._triangles[triangle].T, weights.T, strict=True):
             data += np.take(self._data, ids, axis=1) * part
         normal, view = _unit(data[3:6]), _unit(self._camera - data[:3])
-        gloss, sky = data[9], data[12]
+        gloss, sky, unhidden = data[6], data[7], data[8 : 8 + len(self._lights)]
         if self._skin is None:
-            colour = _with_iris(data[6:9], data[10:12])
+            colour = _with_iris(data[-5:-2], data[-2:])
         else:
             colour = self._skin.colours(triangle, weights)
         # light that reaches a hollow has bounced off its walls and taken their colour
         hollow = sky / (1 - colour * (1 - sky))
         received = (_GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normal[1])) * hollow
         mirrored = _SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
-        for light, towards, free in zip(LIGHTS, self._towards, data[13:], strict=True):
+        for light, towards, free in zip(self._lights, self._towards, unhidden, strict=True):
             cosine = towards @ normal
             # wet eyes reflect lights even in the shadow of the lids
             gleam = light.gleam * free ** (1 - gloss * gloss)
