@@ -125,6 +125,7 @@ def _write(
             rig=None if contents.rig is None else "rig.safetensors",
             landmarks=None,  # `python -m export landmarks` adds them, for it draws the finished model
             atlas=None,  # and `python -m export atlas` adds this, which needs the landmarks
+            parts=None,  # and `python -m export parts` this
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),
             latent=LatentSpec(*contents.dit.latent_shape),
             points=PointSpec(contents.points),

@@ -199,6 +199,7 @@ def manifest() -> Manifest:
         rig="rig.safetensors",
         landmarks="landmarks.safetensors",
         atlas=None,
+        parts=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),
         latent=LatentSpec(N, D),
         points=PointSpec(POINTS),

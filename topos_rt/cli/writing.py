@@ -188,7 +188,11 @@ def _upright(head: HeadMesh) -> HeadMesh:
         return head
     turn = np.array(head.metadata["rotation"])
     return dataclasses.replace(
-        head, positions=head.positions @ turn, normals=unit_vectors(head.normals @ turn), rig=None
+        head,
+        positions=head.positions @ turn,
+        normals=unit_vectors(head.normals @ turn),
+        rig=None,
+        parts=None if head.parts is None else head.parts.turned(turn),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.head.normals import vertex_normals
+from topos_rt.head.parts import Parts
 from topos_rt.head.rig import Rig, reduced_rig
 from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
@@ -50,6 +51,7 @@ class HeadMesh:
         default_factory=dict
     )  # its weights, for `posed`; the head is neutral
     texture: Texture | None = None  # lies on the topology's UVs
+    parts: Parts | None = None  # teeth and lashes beside the topology's vertices, in the same place and pose
 
     def __post_init__(self) -> None:
         vertices = self.topology.num_vertices
@@ -79,9 +81,22 @@ class HeadMesh:
             raise MeshInputError(
                 "the texture", got="a topology without UVs", expected="one that it can lie on"
             )
+        self._check_parts()
         object.__setattr__(self, "metadata", _plain(self.metadata))
         object.__setattr__(self, "expression", {name: float(w) for name, w in self.expression.items()})
         object.__setattr__(self, "timings", {name: float(seconds) for name, seconds in self.timings.items()})
+
+    def _check_parts(self) -> None:
+        if self.parts is None or self.parts.rig is None or self.rig is None:
+            return
+        own, rig = self.parts.rig, self.rig
+        if (own.joint_names, own.shape_names) != (rig.joint_names, rig.shape_names):
+            raise MeshInputError(
+                "the rig of the parts",
+                got=f"{len(own.joint_names)} joints, {len(own.shape_names)} blendshapes",
+                expected=f"{len(rig.joint_names)} and {len(rig.shape_names)} with the names of the head's",
+                fix="use topos_rt.head.parts.parts_of with the head's rig, or parts=None",
+            )
 
     def __repr__(self) -> str:
         rig = f"{len(self.rig.shape_names)} blendshapes" if self.rig else "no rig"
@@ -144,7 +159,10 @@ class HeadMesh:
             )
         positions = posed_positions(self.positions, self.rig, shapes, degrees or {})
         normals = vertex_normals(positions, self.triangles)
-        return dataclasses.replace(self, positions=positions, normals=normals, rig=None, expression={})
+        parts = None if self.parts is None else self.parts.posed(shapes, degrees or {})
+        return dataclasses.replace(
+            self, positions=positions, normals=normals, rig=None, expression={}, parts=parts
+        )
 
     def with_rig(self, *, skeleton: str = "full", morphs: str | Sequence[str] = "all") -> HeadMesh:
         """Return the head with the rig that `save` writes with these arguments, so that it can be posed.
@@ -156,12 +174,16 @@ class HeadMesh:
         from topos_rt.head.skeleton import with_skeleton
         from topos_rt.head.visemes import with_morphs
 
+        parts = self.parts
+
         if self.rig is None:
             raise MeshInputError(
                 "rig", got="a head without rig", expected="one with a rig", fix="keep its rig"
             )
         rig = with_morphs(with_skeleton(self.rig, skeleton), morphs)
-        return dataclasses.replace(self, rig=rig)
+        if parts is not None:
+            parts = dataclasses.replace(parts, rig=parts.rig_for(rig, morphs))
+        return dataclasses.replace(self, rig=rig, parts=parts)
 
     def lod(self, level: int) -> HeadMesh:
         """Return the head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
@@ -202,8 +224,9 @@ class HeadMesh:
         skeleton: str = "full",
         morphs: str | Sequence[str] = "all",
         quantize: bool = False,
+        parts: bool = True,
     ) -> None:
-        """Write the head to a file, whole or not at all. A texture's pictures lie beside an OBJ or USD file.
+        """Write the head to a file, whole or not at all. Its pictures lie beside an OBJ or USD file.
 
         path: its suffix names the format unless `format` does ("glb", "gltf", "head", "obj", "ply", "usd",
         "usda"). A .gltf has its numbers in a .bin beside it, and a .head what it shares with other heads in a
@@ -214,13 +237,14 @@ class HeadMesh:
         morphs: the blendshapes: "all" of the head, "arkit", "visemes", "none", or names, in a sequence or
         with commas between.
         quantize: store 16-bit numbers where they fit (KHR_mesh_quantization; glTF alone).
+        parts: False leaves out teeth and lashes, and gives the head one material.
 
         Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
         that is not installed, OutputError when the file cannot be written.
         """
         from topos_rt.formats import ExportOptions, files_of, format_of
 
-        options = ExportOptions(units, up, rig, skeleton, morphs, quantize)
+        options = ExportOptions(units, up, rig, skeleton, morphs, quantize, parts)
         write_files(files_of(self, format_of(path, format), options, path))
 
     @classmethod

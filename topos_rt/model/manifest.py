@@ -20,9 +20,9 @@ from topos_rt.errors import BundleError
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 6
+VERSION = 7
 # Older versions that are still read -> the keys that they did not have, all of which may be null.
-_LATER_KEYS = {5: ("atlas",), 4: ("atlas", "landmarks")}
+_LATER_KEYS = {6: ("parts",), 5: ("parts", "atlas"), 4: ("parts", "atlas", "landmarks")}
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -164,7 +164,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 6. Raises BundleError for invalid values.
+    """The whole of `manifest.json`, version 7. Raises BundleError for invalid values.
 
     All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
     only until `topos_rt.model.bundle.write_manifest` fills them.
@@ -180,6 +180,7 @@ class Manifest:
     rig: str | None
     landmarks: str | None  # where the landmarks of the face mesh lie: `topos_rt.head.landmark_map`
     atlas: str | None  # how textures lie on the heads, and their base material: `topos_rt.head.atlas`
+    parts: str | None  # teeth and lashes beside the topology: `topos_rt.head.part_kit`
     image: ImageSpec
     latent: LatentSpec
     points: PointSpec
@@ -214,11 +215,12 @@ class Manifest:
         yield from self.graph_files()
         yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
-        yield from (name for name in (self.rig, self.landmarks, self.atlas) if name is not None)
+        optional = (self.rig, self.landmarks, self.atlas, self.parts)
+        yield from (name for name in optional if name is not None)
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Manifest:
-        """Read JSON text of this version, or of the one before, whose bundles have no landmarks.
+        """Read JSON text of this version, or of one before, whose bundles lack the later keys.
 
         Raises BundleError naming the key that is unknown, missing, repeated or of the wrong type.
         """

@@ -5,6 +5,7 @@ The camera is an 85 mm lens on an upright 24 x 36 mm frame.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -74,16 +75,57 @@ def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -
     unit = min(_FILL * height / half_height, 0.92 * width / max(half_width, half_depth)) / 2  # pixels
     # never so near that a flat mesh could reach the camera when it is turned
     distance = max(height / 2 / unit / _TANGENT, 3.0)
-    x, y, z = (sitter.positions @ turn).T
-    zoom = _SAMPLES * unit * distance / (distance - z)
-    screen = np.stack([_SAMPLES * width / 2 + x * zoom, _SAMPLES * height / 2 - y * zoom, distance - z], 1)
-    triangle, weights = rasterize(screen, sitter.triangles, _SAMPLES * height, _SAMPLES * width)
-    away = np.full(triangle.shape, np.inf, np.float32)
-    hit = triangle >= 0
-    corners = screen[:, 2].astype(np.float32)[sitter.triangles[triangle[hit]]]
-    away[hit] = np.einsum("nk,nk->n", corners, weights[hit])
-    surface = TurnedSitter(sitter, turn, np.array([0, 0, distance]))
-    return _resolve(surface, triangle, weights, away)
+    frame = _Frame(turn, _SAMPLES * unit, distance, _SAMPLES * height, _SAMPLES * width)
+    triangle, weights, away = frame.drawn(sitter)
+    camera = np.array([0, 0, distance])
+    picture = _resolve(TurnedSitter(sitter, turn, camera), triangle, weights, away)
+    if sitter.parts is not None:
+        _lay_over(picture, TurnedSitter(sitter.parts, turn, camera, True), frame.drawn(sitter.parts, False), away)
+    return picture
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """The camera of a picture: the turn [3,3] of the head, samples for one of its units, and its distance."""
+
+    turn: np.ndarray
+    unit: float
+    distance: float
+    height: int
+    width: int
+
+    def drawn(self, sitter: Sitter, cull: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the triangle of each sample, its weights in it, and how far away it is; infinite: nothing."""
+        x, y, z = (sitter.positions @ self.turn).T
+        zoom = self.unit * self.distance / (self.distance - z)
+        screen = np.stack([self.width / 2 + x * zoom, self.height / 2 - y * zoom, self.distance - z], 1)
+        triangle, weights = rasterize(screen, sitter.triangles, self.height, self.width, cull)
+        away = np.full(triangle.shape, np.inf, np.float32)
+        hit = triangle >= 0
+        corners = screen[:, 2].astype(np.float32)[sitter.triangles[triangle[hit]]]
+        away[hit] = np.einsum("nk,nk->n", corners, weights[hit])
+        return triangle, weights, away
+
+
+def _lay_over(
+    picture: np.ndarray,
+    surface: TurnedSitter,
+    drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
+    away: np.ndarray,
+) -> None:
+    """Lay what a surface shows before the head over a picture [4,H,W], sample by sample."""
+    triangle, weights, nearer = drawn
+    over = np.zeros_like(picture)
+    for dy in range(_SAMPLES):
+        for dx in range(_SAMPLES):
+            part = np.s_[dy::_SAMPLES, dx::_SAMPLES]
+            seen = nearer[part] < away[part]
+            at = triangle[part][seen], weights[part][seen]
+            share = surface.coverage(*at) / _SAMPLES**2
+            over[:3, seen] += surface.shade(*at) * share
+            over[3, seen] += share
+    picture *= 1 - over[3]
+    picture += over
 
 
 def _turn(yaw: float, pitch: float) -> np.ndarray:

@@ -19,6 +19,7 @@ from topos_rt.formats.seams import split_seams
 from topos_rt.head.atlas import laid
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
+from topos_rt.head.parts import parts_of
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place_rig
@@ -101,7 +102,8 @@ def read_head(path: str | os.PathLike[str], bundle: Bundle) -> HeadMesh:
     metadata = dict(file.metadata) if isinstance(file, HeadMesh) else {}
     if suffix in (".glb", ".gltf"):
         metadata = read_metadata(Path(path))
-    return HeadMesh(positions, normals, topology, rig, metadata)
+    parts = None if bundle.parts is None else parts_of(bundle.parts, positions, rig)
+    return HeadMesh(positions, normals, topology, rig, metadata, parts=parts)
 
 
 def _in_order(triangles: np.ndarray) -> np.ndarray:
