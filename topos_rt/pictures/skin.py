@@ -13,6 +13,8 @@ from topos_rt.pictures.colour import LINEAR
 
 _SIDE = 1024  # texels along a side at most: in a preview a texel of more would be smaller than a pixel
 
+_PART_SIDE = 256  # for teeth and lashes: single lashes are finer than the samples of a preview
+
 
 @dataclass(frozen=True, eq=False)
 class Skin:
@@ -37,11 +39,14 @@ class Skin:
     @classmethod
     def of_parts(cls, kit: PartKit) -> Skin:
         """Return the picture of teeth and lashes on their triangles."""
-        side = len(kit.pixels)
+        step = max(1, len(kit.pixels) // _PART_SIDE)
+        side = len(kit.pixels) // step
+        pixels = kit.pixels[: side * step, : side * step]
+        coverage = pixels[..., 3].astype(np.float32).reshape(side, step, side, step).mean((1, 3))
+        colours = LINEAR[pixels[..., :3]].reshape(side, step, side, step, 3).mean((1, 3))
         uvs = np.stack([kit.uvs[:, 0], 1 - kit.uvs[:, 1]], 1) * np.float32(side) - np.float32(0.5)
-        coverage = kit.pixels[..., 3].reshape(-1).astype(np.float32) / np.float32(255)
-        colours = LINEAR[kit.pixels[..., :3]].reshape(-1, 3)
-        return cls(uvs[kit.triangles].astype(np.float32), colours, side, coverage)
+        corners = uvs[kit.triangles].astype(np.float32)
+        return cls(corners, colours.reshape(-1, 3), side, coverage.reshape(-1) / np.float32(255))
 
     @staticmethod
     def gloss(topology: Topology, texture: Texture) -> np.ndarray:
