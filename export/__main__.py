@@ -1,4 +1,4 @@
-"""Make model bundles; measure and compare them; give them rigs, levels of detail, landmarks, atlases and parts."""
+"""Make model bundles; measure and compare them; give them rigs, landmarks, atlases and the like."""
 
 from __future__ import annotations
 

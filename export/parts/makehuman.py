@@ -7,6 +7,7 @@ where its teeth and lashes lie.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +151,14 @@ def grid_of(quads: np.ndarray) -> np.ndarray:
             path.append(next(other for other in rim[path[-1]] if other != path[-2]))
         paths.append(path)
     row = max(paths, key=len)
-    rows, used = [row], set()
+    rows, used = [row], set[int]()
     while True:
         following: list[int] = []
-        for a, b in zip(row, row[1:], strict=False):
-            number = next((n for n in sides[(min(a, b), max(a, b))] if n not in used), None)
-            if number is None:
+        for a, b in pairwise(row):
+            free = [n for n in sides[(min(a, b), max(a, b))] if n not in used]
+            if not free:
                 return np.array(rows)
+            number = free[0]
             used.add(number)
             ring = quads[number].tolist()
             at = ring.index(a)

@@ -76,7 +76,7 @@ def _teeth(strip: Strip, height: int) -> np.ndarray:
     down = np.clip((along - gum) / (edge - gum), 0, 1)
     colour = _mix(np.array(_ROOT, float), np.array(_TOOTH, float), np.clip(down / 0.45, 0, 1)[..., None])
     colour = _mix(colour, np.array(_TIP, float), np.clip((down - 0.8) / 0.2, 0, 1)[..., None] * 0.6)
-    dark = np.exp(-((side * width * SIDE / 2) / 1.1) ** 2) * (0.55 + 0.4 * down)
+    dark = np.exp(-(((side * width * SIDE / 2) / 1.1) ** 2)) * (0.55 + 0.4 * down)
     colour = _mix(colour, np.array(_GROOVE, float), dark[..., None])
     shade = 1 - 0.16 * (1 - side) ** 3
     colour = colour * shade[None, :, None]
@@ -84,7 +84,9 @@ def _teeth(strip: Strip, height: int) -> np.ndarray:
     colour = colour * (1 - 0.22 * np.clip((back - 0.35) / 0.65, 0, 1))[None, :, None]
     bled = np.clip(np.abs(along - gum) / 0.02, 0, 1)
     in_gum = (along < gum)[..., None]
-    flesh = np.array(_GUM, float) * (0.86 + 0.14 * bled)[..., None] * np.clip(0.55 + along * 1.6, 0, 1)[..., None]
+    flesh = (
+        np.array(_GUM, float) * (0.86 + 0.14 * bled)[..., None] * np.clip(0.55 + along * 1.6, 0, 1)[..., None]
+    )
     colour = np.where(in_gum, flesh, colour)
     inside = np.clip((along - 0.9) / 0.04, 0, 1)[..., None]
     colour = _mix(colour, np.array(_INSIDE, float), inside * np.ones_like(colour[..., :1]))

@@ -30,8 +30,8 @@ _ROWS = (
     (3.0, 0.0, 0.0, 0.0),
 )
 GUM_EDGE, BITE = 1, 3  # rows
-# The helper's teeth bite edge on edge, far behind the lips. These lay the upper before the lower ones, where an
-# open mouth shows them: out of the arch, up and forward, in metres.
+# The helper's teeth bite edge on edge, far behind the lips. These lay the upper before the lower ones, where
+# an open mouth shows them: out of the arch, up and forward, in metres.
 _SHIFTS = {"upper_teeth": (-0.0004, -0.0030, 0.0026), "lower_teeth": (-0.0010, 0.0, 0.0014)}
 ROW_PLACES = (0.0, 0.34, 0.55, 0.76, 0.83, 1.0)  # of the rows in the picture
 
@@ -78,7 +78,7 @@ def strips(source: MakeHuman) -> list[Strip]:
         else:
             across = _lengths(source.part[grid][1])
             along = np.linspace(0, 1, len(grid))
-            found.append(Strip(name, *grid.shape, grid, across, along))
+            found.append(Strip(name, len(grid), grid.shape[1], grid, across, along))
     return found
 
 

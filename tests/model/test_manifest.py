@@ -76,10 +76,13 @@ BAD: dict[str, tuple[Change, str]] = {
     "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
     "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
     "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
-    "newer version": (put("version", value=7), "got 7; expected 6; fix: upgrade topos-rt"),
+    "newer version": (put("version", value=8), "got 8; expected 7; fix: upgrade topos-rt"),
     "older version": (put("version", value=0), "manifest key 'version': got 0"),
-    "later keys in version 4": (put("version", value=4), "manifest key 'atlas': got a key of a later"),
-    "later key in version 5": (put("version", value=5), "manifest key 'atlas': got a key of a later"),
+    "later keys in version 4": (put("version", value=4), "manifest key 'parts': got a key of a later"),
+    "later key in version 5": (put("version", value=5), "manifest key 'parts': got a key of a later"),
+    "later key in version 6": (put("version", value=6), "manifest key 'parts': got a key of a later"),
+    "missing parts key": (edit(lambda t: t.pop("parts")), "manifest key 'parts': got nothing"),
+    "number for parts": (put("parts", value=1), "'parts': got 1; expected a string"),
     "missing atlas key": (edit(lambda t: t.pop("atlas")), "manifest key 'atlas': got nothing"),
     "number for an atlas": (put("atlas", value=1), "'atlas': got 1; expected a string"),
     "version as text": (put("version", value="1"), "manifest key 'version': got '1'"),
@@ -132,14 +135,16 @@ def test_it_goes_to_json_and_back() -> None:
     assert Manifest.from_json(without.to_json()) == without
 
 
-@pytest.mark.parametrize(("version", "without"), [(5, ["atlas"]), (4, ["atlas", "landmarks"])])
+@pytest.mark.parametrize(
+    ("version", "without"), [(6, ["parts"]), (5, ["parts", "atlas"]), (4, ["parts", "atlas", "landmarks"])]
+)
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:
     tree = json.loads(VALID.to_json())
     for key in without:
         del tree[key]
     read = Manifest.from_json(json.dumps(tree | {"version": version}))
     assert read == dataclasses.replace(VALID, **dict.fromkeys(without))
-    assert json.loads(read.to_json())["version"] == 6
+    assert json.loads(read.to_json())["version"] == 7
 
 
 def test_the_official_sizes_are_allowed() -> None:

@@ -125,6 +125,8 @@ def write_head(
     """
     path, preview = outputs.paths[key], outputs.previews.get(key)
     head = head.lod(outputs.lod)
+    if not outputs.export.parts:
+        head = dataclasses.replace(head, parts=None)
     stdout = str(path) == STDOUT
     if stdout:
         files = {path: EXPORTERS[outputs.format](head, outputs.export)}

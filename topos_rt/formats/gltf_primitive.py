@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,25 @@ def size(file: GltfFile, entry: dict[str, Any]) -> tuple[int, int]:
     return vertices, corners // 3 if mode == _TRIANGLES else max(0, corners - 2)
 
 
-def read(file: GltfFile, entry: dict[str, Any], weights: Sequence[float] = ()) -> Primitive:
-    """Read a primitive of triangles, strips or fans.
+def joined(entries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the primitives of a mesh in groups of one surface: lists of triangles among the same vertices.
+
+    Exporters write a primitive for each material, and materials do not matter here.
+    """
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for number, entry in enumerate(entries):
+        plain = (
+            entry.get("mode", _TRIANGLES) == _TRIANGLES and "indices" in entry and "extensions" not in entry
+        )
+        told = {name: value for name, value in entry.items() if name not in ("indices", "material", "extras")}
+        groups.setdefault(json.dumps(told, sort_keys=True) if plain else number, []).append(entry)
+    return list(groups.values())
+
+
+def read(
+    file: GltfFile, entry: dict[str, Any], weights: Sequence[float] = (), more: Sequence[dict[str, Any]] = ()
+) -> Primitive:
+    """Read a primitive of triangles, strips or fans, and with it the triangles of `more` primitives.
 
     weights: how much of each morph target is added; those beyond the end are zero.
 
@@ -68,6 +86,9 @@ def read(file: GltfFile, entry: dict[str, Any], weights: Sequence[float] = ()) -
                 base += float(weight) * offsets(file, target[name], count)
     joints, held = _skin(file, attributes, decoded, count)
     triangles, dropped = _triangles(file, entry, decoded, count)
+    for other in more:
+        further, left = _triangles(file, other, decoded, count)
+        triangles, dropped = np.concatenate([triangles, further]), dropped + left
     return Primitive(
         positions=positions,
         triangles=triangles,

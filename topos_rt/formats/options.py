@@ -62,7 +62,7 @@ class ExportOptions:
         return with_morphs(with_skeleton(mesh.rig, self.skeleton), self.morphs)
 
     def parts_of(self, mesh: HeadMesh) -> Parts | None:
-        """Return the parts to write for a head, with the rig that is written, if one is. Raises OptionError."""
+        """Return the parts to write for a head, with the rig that is written, if one is."""
         if not self.parts or mesh.parts is None:
             return None
         rig = self.rig_of(mesh)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -24,7 +24,22 @@ from topos_rt.support.arrays import Floats, Ints
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
 from topos_rt.support.files import write_files
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _UNIT_TOLERANCE = 1e-3
+
+
+class SaveOptions(TypedDict, total=False):
+    """What `HeadMesh.save` takes beside a path and a format; see there."""
+
+    units: str
+    up: str
+    rig: bool
+    skeleton: str
+    morphs: str | Sequence[str]
+    quantize: bool
+    parts: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +204,8 @@ class HeadMesh:
         """Return the head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
 
         Its vertices are a subset of this head's, the same for every head of the topology, with the normals of
-        the full surface. Rig and UVs are reduced with them, and the metadata names the level.
+        the full surface. Rig and UVs are reduced with them, teeth and lashes stay as they are, and the
+        metadata names the level.
 
         Raises OptionError for a level that the topology does not have, and for a reduced head.
         """
@@ -210,28 +226,19 @@ class HeadMesh:
             normals=self.normals[vertices],
             topology=topology,
             rig=None if self.rig is None else reduced_rig(self.rig, vertices),
+            parts=None if self.parts is None else self.parts.at_level(self.topology, level),
             metadata={**self.metadata, "lod": level},
         )
 
     def save(
-        self,
-        path: str | PathLike[str],
-        format: str | None = None,
-        *,
-        units: str = "m",
-        up: str = "y",
-        rig: bool = True,
-        skeleton: str = "full",
-        morphs: str | Sequence[str] = "all",
-        quantize: bool = False,
-        parts: bool = True,
+        self, path: str | PathLike[str], format: str | None = None, **options: Unpack[SaveOptions]
     ) -> None:
         """Write the head to a file, whole or not at all. Its pictures lie beside an OBJ or USD file.
 
         path: its suffix names the format unless `format` does ("glb", "gltf", "head", "obj", "ply", "usd",
         "usda"). A .gltf has its numbers in a .bin beside it, and a .head what it shares with other heads in a
         .base; `load` reads it.
-        units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). glTF takes only "m" and "y".
+        units: "m" (the default) or "cm". up: "y" (facing +Z) or "z" (facing -Y). glTF takes only "m" and "y".
         rig: False leaves skeleton, skin and blendshapes out of the formats that have them (glTF, USD).
         skeleton: "full", or "compact" for the joints that hold vertices alone, below one root.
         morphs: the blendshapes: "all" of the head, "arkit", "visemes", "none", or names, in a sequence or
@@ -244,8 +251,8 @@ class HeadMesh:
         """
         from topos_rt.formats import ExportOptions, files_of, format_of
 
-        options = ExportOptions(units, up, rig, skeleton, morphs, quantize, parts)
-        write_files(files_of(self, format_of(path, format), options, path))
+        export = ExportOptions(**options)
+        write_files(files_of(self, format_of(path, format), export, path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> HeadMesh:

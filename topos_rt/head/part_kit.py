@@ -32,7 +32,9 @@ class Piece:
 
     material: str  # of MATERIALS
     follows: bool  # its blendshapes are the sums of its anchors'; else they are the kit's motions
-    joint: str | None = None  # of `topos_rt.head.skeleton.HUMANOID`: holds it; None takes the skin of the head
+    joint: str | None = (
+        None  # of `topos_rt.head.skeleton.HUMANOID`: holds it; None takes the skin of the head
+    )
 
 
 # The parts in their order in a kit, and the materials of a head with its parts.
@@ -119,7 +121,11 @@ class PartKit:
             low = int(getattr(self, name).min())
             require(low >= 0, f"parts {name}", str(low), "vertex ids of the head")
         self._check_quads()
-        for name, end in (("pieces", len(PIECES)), ("motion_pieces", len(PIECES)), ("surfaces", len(SURFACES))):
+        for name, end in (
+            ("pieces", len(PIECES)),
+            ("motion_pieces", len(PIECES)),
+            ("surfaces", len(SURFACES)),
+        ):
             last = int(getattr(self, name).max(initial=0))
             require(last < end, f"parts {name}", str(last), f"0..{end - 1}")
         rising = bool((np.diff(self.pieces.astype(int)) >= 0).all())
@@ -134,7 +140,9 @@ class PartKit:
         require(known.all(), "parts quads", first(self.quads, ~known), f"vertex ids below {count}")
         owner = self.pieces[self.quads]
         together = bool((owner == owner[:, :1]).all()) and bool((np.diff(owner[:, 0].astype(int)) >= 0).all())
-        require(together, "parts quads", "one of several pieces, or out of order", "those of a piece together")
+        require(
+            together, "parts quads", "one of several pieces, or out of order", "those of a piece together"
+        )
 
     def __repr__(self) -> str:
         return f"<PartKit: {len(self.pieces)} vertices, {len(self.quads)} quads>"
@@ -238,4 +246,3 @@ class PartKit:
         except (KeyError, TypeError, ValueError, RecursionError, MeshInputError) as error:
             got = error.brief if isinstance(error, MeshInputError) else f"no valid {error}"
             raise BundleError(what, got=got, expected=expected, fix=AGAIN) from error
-

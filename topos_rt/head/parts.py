@@ -1,11 +1,11 @@
-"""The `Parts` of a head: its teeth and lashes, placed, with the rig that moves them as the head's own does."""
+"""The `Parts` of a head: its teeth and lashes, with the rig that moves them as the head's own does."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from topos_rt.head.part_kit import PIECES, PartKit
 from topos_rt.head.pose import posed_positions
 from topos_rt.head.rig import Rig
 from topos_rt.head.skeleton import humanoid_joints
+from topos_rt.head.topology import Topology
 from topos_rt.head.visemes import with_morphs
 from topos_rt.support.arrays import Floats, product
 from topos_rt.support.checks import frozen, require, require_finite, require_shape
@@ -23,9 +24,10 @@ _STILL_M = 1e-4  # offsets of a blendshape that are smaller are none: no picture
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Teeth and lashes of one head, beside its vertices. Raises MeshInputError where they do not fit together.
+    """Teeth and lashes of one head, beside its vertices.
 
-    Its rig has the joints and the blendshapes of the head's, on the parts' vertices.
+    Its rig has the joints and the blendshapes of the head's, on the parts' vertices. Raises MeshInputError
+    where kit, positions and rig do not fit together.
     """
 
     kit: PartKit
@@ -39,7 +41,9 @@ class Parts:
         require_finite(self.positions, "parts positions")
         if self.rig is not None:
             found = self.rig.num_vertices
-            require(found == count, "the rig of the parts", f"{found} vertices", f"{count}, as the parts have")
+            require(
+                found == count, "the rig of the parts", f"{found} vertices", f"{count}, as the parts have"
+            )
 
     def __repr__(self) -> str:
         return f"<Parts: {len(self.positions)} vertices, {len(self.kit.quads)} quads>"
@@ -60,6 +64,10 @@ class Parts:
     def turned(self, rotation: np.ndarray) -> Parts:
         """Return the parts of a head whose row vectors a rotation [3,3] has turned, without a rig."""
         return Parts(self.kit, self.positions @ rotation)
+
+    def at_level(self, topology: Topology, level: int) -> Parts:
+        """Return the parts of the head at a level of detail: as they are, beside fewer UVs."""
+        return dataclasses.replace(self, kit=_reduced(self.kit, topology, level))
 
     def rig_for(self, rig: Rig, morphs: str | Sequence[str]) -> Rig | None:
         """Return the parts' rig with the skeleton of `rig` and the blendshapes that `morphs` chooses.
@@ -84,6 +92,14 @@ class Parts:
             joint_positions=rig.joint_positions,
             skin_joints=np.where(own.skin_weights > 0, new[own.skin_joints], 0).astype(np.uint16),
         )
+
+
+@lru_cache(maxsize=8)
+def _reduced(kit: PartKit, topology: Topology, level: int) -> PartKit:
+    if len(kit.surfaces) != len(topology.uvs):
+        return kit
+    used = np.unique(topology.lods[level - 1].triangle_uvs)
+    return dataclasses.replace(kit, surfaces=kit.surfaces[used])
 
 
 def parts_of(kit: PartKit, head: np.ndarray, rig: Rig | None) -> Parts:

@@ -80,7 +80,9 @@ def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -
     camera = np.array([0, 0, distance])
     picture = _resolve(TurnedSitter(sitter, turn, camera), triangle, weights, away)
     if sitter.parts is not None:
-        _lay_over(picture, TurnedSitter(sitter.parts, turn, camera, True), frame.drawn(sitter.parts, False), away)
+        _lay_over(
+            picture, TurnedSitter(sitter.parts, turn, camera, True), frame.drawn(sitter.parts, False), away
+        )
     return picture
 
 
@@ -95,7 +97,7 @@ class _Frame:
     width: int
 
     def drawn(self, sitter: Sitter, cull: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the triangle of each sample, its weights in it, and how far away it is; infinite: nothing."""
+        """Return the triangle of each sample, its weights in it, and how far away it is (else infinite)."""
         x, y, z = (sitter.positions @ self.turn).T
         zoom = self.unit * self.distance / (self.distance - z)
         screen = np.stack([self.width / 2 + x * zoom, self.height / 2 - y * zoom, self.distance - z], 1)

@@ -103,7 +103,9 @@ class Sitter:
         others = head.parts and ((head.parts.positions - middle) * unit, head.parts.normals)
         visible, visible_there = _visibility(positions, normals, topology, others or None)
         attributes = np.concatenate([colours, gloss, gaze_at, visible], 1)
-        parts = None if not others or head.parts is None else _part_sitter(head.parts.kit, others, visible_there)
+        parts = (
+            None if not others or head.parts is None else _part_sitter(head.parts.kit, others, visible_there)
+        )
         skin = None
         if head.texture is not None:
             skin = Skin.of(topology, head.texture)
@@ -150,7 +152,9 @@ class TurnedSitter:
 
     def coverage(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return how much of what lies behind is covered at points of the triangles, [n] float32 in 0..1."""
-        return np.ones(len(triangle), np.float32) if self._skin is None else self._skin.cover(triangle, weights)
+        return (
+            np.ones(len(triangle), np.float32) if self._skin is None else self._skin.cover(triangle, weights)
+        )
 
     def shade(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return linear colours [3,n] float32 at points in triangles [n] with barycentric weights [n,3]."""
