@@ -14,6 +14,7 @@ from topos_rt.formats.gltf_file import GltfFile
 
 POINTS_AND_LINES = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
+_READ = ("POSITION", "NORMAL", "TEXCOORD_0", "JOINTS_", "WEIGHTS_")  # of attributes
 _SETS = 8  # of four joints each: more than any exporter writes
 
 
@@ -50,8 +51,9 @@ def joined(entries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         plain = (
             entry.get("mode", _TRIANGLES) == _TRIANGLES and "indices" in entry and "extensions" not in entry
         )
-        told = {name: value for name, value in entry.items() if name not in ("indices", "material", "extras")}
-        groups.setdefault(json.dumps(told, sort_keys=True) if plain else number, []).append(entry)
+        attributes = {name: at for name, at in entry["attributes"].items() if name.startswith(_READ)}
+        told = json.dumps([attributes, entry.get("targets")], sort_keys=True)
+        groups.setdefault(told if plain else number, []).append(entry)
     return list(groups.values())
 
 

@@ -33,7 +33,7 @@ from topos_rt.head.topology import Topology
 from topos_rt.support.tensorfile import read_tensors, tensor_bytes
 
 _TOPOLOGY, _RIG, _TEXTURE, _PARTS = "topology.", "rig.", "texture.", "parts."
-_PLACED = "placed"  # where parts lie that are not at rest
+_PLACED, _PART_RIG = "placed", "part_rig."  # of parts that do not follow from the head
 _VERSION = 1
 _EXPECTED = "a .head file that HeadMesh.save wrote, with its .base beside it"
 
@@ -87,7 +87,7 @@ def read_head(path: str | PathLike[str]) -> HeadMesh:
             about["metadata"],
             expression=about["expression"],
             texture=_texture(tensors, about.get("texture")),
-            parts=None if kit is None else _placed(kit, positions, fitted, tensors.get(_PLACED)),
+            parts=None if kit is None else _placed(kit, positions, fitted, tensors, about),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, MeshInputError):
@@ -122,17 +122,34 @@ def _parts(
         "expression": dict(mesh.expression),
     }
     own = {"positions": mesh.positions, "normals": to_octahedron(mesh.normals)}
-    if parts is not None and not np.array_equal(parts.kit.placed(mesh.positions), parts.positions):
+    if parts is not None and not _follows(parts, mesh.positions):
         own[_PLACED] = parts.positions
+        if parts.rig is not None:
+            own |= {_PART_RIG + name: array for name, array in parts.rig.to_tensors().items()}
+            about["part_rig"] = json.dumps(parts.rig.names())
     if mesh.texture is not None:
         own |= {_TEXTURE + name: array for name, array in texture_tensors(mesh.texture).items()}
         about["texture"] = {"metadata": dict(mesh.texture.metadata), "format": mesh.texture.format}
     return own, shared, about
 
 
-def _placed(kit: PartKit, head: np.ndarray, rig: Rig | None, stored: np.ndarray | None) -> Parts:
-    """Return the parts of a head; those of a posed one lie where the file says."""
-    return parts_of(kit, head, rig) if stored is None else Parts(kit, stored)
+def _follows(parts: Parts, head: np.ndarray) -> bool:
+    """Tell whether a head's vertices [V,3] say where its parts lie, as those of a pose or a level do not."""
+    kit = parts.kit
+    return kit.last_vertex < len(head) and np.array_equal(kit.placed(head), parts.positions)
+
+
+def _placed(
+    kit: PartKit, head: np.ndarray, rig: Rig | None, tensors: dict[str, np.ndarray], about: dict[str, Any]
+) -> Parts:
+    """Return the parts of a head; those that do not follow from it lie where the file says."""
+    if _PLACED in tensors:
+        stored = _under(_PART_RIG, tensors)
+        own = Rig.from_tensors(stored, about["part_rig"], "rig of the parts") if stored else None
+        return Parts(kit, tensors[_PLACED], own)
+    if kit.last_vertex >= len(head):
+        raise ValueError(f"place of parts at vertex {kit.last_vertex} of {len(head)}")
+    return parts_of(kit, head, rig)
 
 
 def _texture(tensors: dict[str, np.ndarray], about: Any) -> Texture | None:
@@ -185,8 +202,6 @@ def _shared(
         rig = None if about["rig"] is None else Rig.from_tensors(_under(_RIG, tensors), about["rig"], what)
         told = about.get("parts")
         kit = None if told is None else PartKit.from_tensors(_under(_PARTS, tensors), told, what)
-        if kit is not None and kit.last_vertex >= topology.num_vertices:
-            raise ValueError(f"vertex {kit.last_vertex} of a part")
         return topology, rig, kit
     except BundleError as error:
         raise MeshInputError(what, got=error.got, expected=_EXPECTED) from error

@@ -102,13 +102,14 @@ class HeadMesh:
         object.__setattr__(self, "timings", {name: float(seconds) for name, seconds in self.timings.items()})
 
     def _check_parts(self) -> None:
-        if self.parts is None or self.parts.rig is None or self.rig is None:
+        if self.parts is None or self.rig is None:
             return
         own, rig = self.parts.rig, self.rig
-        if (own.joint_names, own.shape_names) != (rig.joint_names, rig.shape_names):
+        if own is None or (own.joint_names, own.shape_names) != (rig.joint_names, rig.shape_names):
+            found = own and f"{len(own.joint_names)} joints, {len(own.shape_names)} blendshapes"
             raise MeshInputError(
                 "the rig of the parts",
-                got=f"{len(own.joint_names)} joints, {len(own.shape_names)} blendshapes",
+                got=found or "none",
                 expected=f"{len(rig.joint_names)} and {len(rig.shape_names)} with the names of the head's",
                 fix="use topos_rt.head.parts.parts_of with the head's rig, or parts=None",
             )

@@ -70,31 +70,34 @@ def _check_size(height: int, width: int) -> None:
 
 def _render(sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -> np.ndarray:
     """Return the linear colour multiplied by its coverage, and the coverage: [4, height, width] float32."""
-    turn = _turn(yaw, pitch)
-    half_width, half_height, half_depth = np.maximum(np.abs(sitter.positions).max(0), 1e-6)
-    unit = min(_FILL * height / half_height, 0.92 * width / max(half_width, half_depth)) / 2  # pixels
-    # never so near that a flat mesh could reach the camera when it is turned
-    distance = max(height / 2 / unit / _TANGENT, 3.0)
-    frame = _Frame(turn, _SAMPLES * unit, distance, _SAMPLES * height, _SAMPLES * width)
+    frame = Frame.around(sitter, yaw, pitch, height, width)
+    camera = np.array([0, 0, frame.distance])
     triangle, weights, away = frame.drawn(sitter)
-    camera = np.array([0, 0, distance])
-    picture = _resolve(TurnedSitter(sitter, turn, camera), triangle, weights, away)
+    picture = _resolve(TurnedSitter(sitter, frame.turn, camera), triangle, weights, away)
     if sitter.parts is not None:
-        _lay_over(
-            picture, TurnedSitter(sitter.parts, turn, camera, True), frame.drawn(sitter.parts, False), away
-        )
+        parts = TurnedSitter(sitter.parts, frame.turn, camera, True)
+        _lay_over(picture, parts, frame.drawn(sitter.parts, False), away)
     return picture
 
 
 @dataclass(frozen=True, eq=False)
-class _Frame:
-    """The camera of a picture: the turn [3,3] of the head, samples for one of its units, and its distance."""
+class Frame:
+    """The camera of a picture, which looks at the middle of a head along -Z."""
 
-    turn: np.ndarray
-    unit: float
-    distance: float
-    height: int
+    turn: np.ndarray  # [3,3] of the head, for row vectors
+    unit: float  # samples for one unit of the sitter, at its middle
+    distance: float  # from the middle, in units of the sitter
+    height: int  # samples
     width: int
+
+    @classmethod
+    def around(cls, sitter: Sitter, yaw: float, pitch: float, height: int, width: int) -> Frame:
+        """Return the frame that a head fills. Height and width are in pixels."""
+        half_width, half_height, half_depth = np.maximum(np.abs(sitter.positions).max(0), 1e-6)
+        unit = min(_FILL * height / half_height, 0.92 * width / max(half_width, half_depth)) / 2  # pixels
+        # never so near that a flat mesh could reach the camera when it is turned
+        distance = max(height / 2 / unit / _TANGENT, 3.0)
+        return cls(_turn(yaw, pitch), _SAMPLES * unit, distance, _SAMPLES * height, _SAMPLES * width)
 
     def drawn(self, sitter: Sitter, cull: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the triangle of each sample, its weights in it, and how far away it is (else infinite)."""
