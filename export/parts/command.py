@@ -16,9 +16,11 @@ from export.landmarks.command import mean_head
 from export.parts.binding import Truth, chosen_anchors, fitted, motion
 from export.parts.makehuman import MakeHuman
 from export.parts.paint import paint, uvs_of
+from export.parts.shade import shaded
 from export.parts.shapes import Strip, strips
 from topos_rt.errors import BundleError
 from topos_rt.head.atlas import PARTS, Atlas
+from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.part_kit import PIECES, SURFACES, PartKit
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.support.files import check_writable
@@ -57,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
             expected="one, which tells eyes and mouth from skin",
             fix=f"run 'python -m export atlas {arguments.bundle}' first",
         )
-    kit = make_kit(MakeHuman.load(bundle.topology), mean_head(bundle).positions, bundle.atlas)
+    kit = make_kit(MakeHuman.load(bundle.topology), mean_head(bundle), bundle.atlas)
     kit.save(bundle.path / name)
     write_manifest(bundle.path, dataclasses.replace(bundle.manifest, parts=name))
     size = (bundle.path / name).stat().st_size
@@ -76,9 +78,9 @@ def truth_of(source: MakeHuman, strip: Strip, count: int, seed: int) -> Truth:
     return Truth(heads, points, head_moves, moved)
 
 
-def make_kit(source: MakeHuman, head: np.ndarray, atlas: Atlas) -> PartKit:
-    """Return the parts for a topology whose mean head has vertices [V,3], metres."""
-    made = strips(source)
+def make_kit(source: MakeHuman, mean_head: HeadMesh, atlas: Atlas) -> PartKit:
+    """Return the parts of the topology of a mean head, which has a rig."""
+    made, head = strips(source), mean_head.positions
     anchors, weights, holders, quads, motions, shapes, movers, rests = [], [], [], [], [], [], [], []
     start = 0
     for number, strip in enumerate(made):
@@ -100,7 +102,7 @@ def make_kit(source: MakeHuman, head: np.ndarray, atlas: Atlas) -> PartKit:
                     shapes.append(shape)
                     movers.append(number)
     surface = np.array([SURFACES.index(_SURFACE.get(name, "skin")) for name in PARTS])
-    return PartKit(
+    kit = PartKit(
         anchors=np.stack(anchors),
         weights=np.concatenate(weights).astype(np.float16),
         pieces=np.repeat(np.arange(len(made)), [strip.count for strip in made]),
@@ -112,9 +114,12 @@ def make_kit(source: MakeHuman, head: np.ndarray, atlas: Atlas) -> PartKit:
         motion_pieces=np.array(movers),
         motions=np.stack(motions) if motions else np.zeros((0, 3, 4)),
         surfaces=surface[atlas.parts],
+        head_shade=np.full(len(head), 255),
+        shade=np.full(start, 255),
         picture=np.frombuffer(paint(made), np.uint8),
         source=SOURCE,
     )
+    return shaded(kit, mean_head)
 
 
 def _holders(strip: Strip, rest: np.ndarray, head: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def _teeth(strip: Strip, height: int) -> np.ndarray:
     shade = 1 - 0.16 * (1 - side) ** 3
     colour = colour * shade[None, :, None]
     back = np.abs(across - 0.5) * 2
-    colour = colour * (1 - 0.22 * np.clip((back - 0.35) / 0.65, 0, 1))[None, :, None]
+    colour = colour * (1 - 0.2 * np.clip((back - 0.35) / 0.65, 0, 1))[None, :, None]
     bled = np.clip(np.abs(along - gum) / 0.02, 0, 1)
     in_gum = (along < gum)[..., None]
     flesh = (

@@ -20,7 +20,7 @@ import numpy as np
 
 from topos_rt.errors import OptionError
 from topos_rt.formats.gltf_document import Document
-from topos_rt.formats.gltf_numbers import EXTENSION, Plain, Quantized, Storage, floats
+from topos_rt.formats.gltf_numbers import EXTENSION, Plain, Quantized, Storage, floats, greys
 from topos_rt.formats.materials import PartMesh, gltf_materials, part_meshes, triangle_surfaces
 from topos_rt.formats.morphs import morphs, surface_morphs
 from topos_rt.formats.options import ExportOptions
@@ -113,6 +113,8 @@ def _contents(mesh: HeadMesh, options: ExportOptions) -> tuple[dict[str, Any], b
         document["nodes"] = [node, *document["nodes"]]
     meshes = part_meshes(parts)
     primitives += [_part_primitive(part, out, storage) for part in meshes]
+    if parts is not None and len(parts.kit.head_shade) == mesh.topology.num_vertices:
+        _shaded(primitives, parts.kit.head_shade[split.source], out)
     document["materials"] = _numbered(primitives, materials)
     if isinstance(storage, Quantized):
         document |= {"extensionsUsed": [EXTENSION], "extensionsRequired": [EXTENSION]}
@@ -158,6 +160,13 @@ def _primitives(
     return found
 
 
+def _shaded(primitives: list[dict[str, Any]], shade: np.ndarray, out: Document) -> None:
+    """Give the inside of the mouth colours by `shade` [W] uint8: viewers multiply by them."""
+    for primitive in primitives:
+        if primitive["material"] == "mouth":
+            primitive["attributes"] = primitive["attributes"] | {"COLOR_0": out.vertices(greys(shade))}
+
+
 def _numbered(primitives: list[dict[str, Any]], materials: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the materials that primitives name, and put their numbers in place of the names."""
     used = list(dict.fromkeys(primitive["material"] for primitive in primitives))
@@ -177,6 +186,8 @@ def _part_primitive(part: PartMesh, out: Document, storage: Storage) -> dict[str
         "NORMAL": out.vertices(storage.normals(part.normals)),
         "TEXCOORD_0": out.vertices(storage.uvs(np.stack([part.uvs[:, 0], 1 - part.uvs[:, 1]], 1))),
     }
+    if part.shade is not None:
+        attributes["COLOR_0"] = out.vertices(greys(part.shade))
     primitive: dict[str, Any] = {
         "attributes": attributes,
         "indices": out.indices(part.triangles, count),

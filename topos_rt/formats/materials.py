@@ -33,8 +33,8 @@ class Material:
 MATERIALS = {
     "skin": Material((0.72, 0.50, 0.40), 0.55),
     "eyes": Material((0.60, 0.56, 0.51), 0.06),  # wet: the cornea mirrors lights
-    "mouth": Material((0.26, 0.085, 0.07), 0.35),
-    "teeth": Material((0.74, 0.69, 0.60), 0.22),
+    "mouth": Material((0.26, 0.085, 0.07), 0.75),
+    "teeth": Material((0.74, 0.69, 0.60), 0.4),
     "lashes": Material((0.008, 0.005, 0.004), 0.8, translucent=True),
 }
 assert list(MATERIALS) == [*SURFACES, *PART_MATERIALS]
@@ -50,6 +50,7 @@ class PartMesh:
     uvs: np.ndarray  # [m,2] float32, origin bottom left
     quads: np.ndarray  # [q,4] int32
     rig: Rig | None
+    shade: np.ndarray | None  # [m] uint8, see `PartKit`; None for all the light
 
     @property
     def triangles(self) -> np.ndarray:
@@ -71,8 +72,17 @@ def part_meshes(parts: Parts | None) -> list[PartMesh]:
         new = np.full(len(kit.pieces), -1, np.int32)
         new[ids] = np.arange(len(ids), dtype=np.int32)
         rig = None if parts.rig is None else reduced_rig(parts.rig, ids)
+        shade = kit.shade[ids]
         found.append(
-            PartMesh(material, parts.positions[ids], parts.normals[ids], kit.uvs[ids], new[quads], rig)
+            PartMesh(
+                material,
+                parts.positions[ids],
+                parts.normals[ids],
+                kit.uvs[ids],
+                new[quads],
+                rig,
+                None if (shade == 255).all() else shade,
+            )
         )
     return found
 

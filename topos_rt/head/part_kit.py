@@ -55,12 +55,14 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "weights": np.float16,
     "pieces": np.uint8,
     "holders": np.int32,
-    "quads": np.int32,
+    "quads": np.uint16,
     "uvs": np.float32,
     "rest": np.float32,
     "motions": np.float32,
     "motion_pieces": np.uint8,
     "surfaces": np.uint8,
+    "head_shade": np.uint8,
+    "shade": np.uint8,
     "picture": np.uint8,
 }
 
@@ -77,13 +79,16 @@ class PartKit:
     weights: np.ndarray  # [m,k] float16: of the anchors of a vertex's piece; rows sum to one
     pieces: np.ndarray  # [m] uint8, rising: the piece of each vertex
     holders: np.ndarray  # [m] int32: the vertex of the head whose skin weights each vertex takes
-    quads: np.ndarray  # [q,4] int32, counter-clockwise, each within one piece, pieces in order
+    quads: np.ndarray  # [q,4] uint16, counter-clockwise, each within one piece, pieces in order
     uvs: np.ndarray  # [m,2] float32, origin bottom left, within 0..1
     rest: np.ndarray  # [m,3] float32: the parts of the mean head, metres
     motion_shapes: tuple[str, ...]  # the blendshape of each motion
     motion_pieces: np.ndarray  # [n] uint8: the piece of each motion
     motions: np.ndarray  # [n,3,4] float32
     surfaces: np.ndarray  # [U] uint8: which of SURFACES each UV of the topology belongs to
+    # How much light reaches a vertex with the mouth open, 255 for all: viewers of files may draw no shadows.
+    head_shade: np.ndarray  # [V] uint8: the vertices of the head
+    shade: np.ndarray  # [m] uint8
     picture: np.ndarray  # [b] uint8: the colours and the coverage of the parts, a square PNG, RGBA in sRGB
     source: str = ""  # where the parts come from, and their licence
 
@@ -105,6 +110,8 @@ class PartKit:
             "motions": (moves, 3, 4),
             "motion_pieces": (moves,),
             "surfaces": (len(self.surfaces),),
+            "head_shade": (len(self.head_shade),),
+            "shade": (count,),
             "picture": (self.picture.size,),
         }
         for name, shape in shapes.items():
@@ -136,7 +143,7 @@ class PartKit:
     def _check_quads(self) -> None:
         count = len(self.pieces)
         require(len(self.quads) > 0, "parts quads", "none", "one or more")
-        known = (self.quads >= 0) & (self.quads < count)
+        known = self.quads < count
         require(known.all(), "parts quads", first(self.quads, ~known), f"vertex ids below {count}")
         owner = self.pieces[self.quads]
         together = bool((owner == owner[:, :1]).all()) and bool((np.diff(owner[:, 0].astype(int)) >= 0).all())
@@ -155,7 +162,7 @@ class PartKit:
     @cached_property
     def triangles(self) -> np.ndarray:
         """The triangles [2q,3] int32 of the quads, two for each."""
-        return np.ascontiguousarray(self.quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3))
+        return np.ascontiguousarray(self.quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3), np.int32)
 
     def span(self, piece: int) -> slice:
         """Return which vertices a piece has."""

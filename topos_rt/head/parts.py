@@ -98,8 +98,9 @@ class Parts:
 def _reduced(kit: PartKit, topology: Topology, level: int) -> PartKit:
     if len(kit.surfaces) != len(topology.uvs):
         return kit
-    used = np.unique(topology.lods[level - 1].triangle_uvs)
-    return dataclasses.replace(kit, surfaces=kit.surfaces[used])
+    lod = topology.lods[level - 1]
+    used = np.unique(lod.triangle_uvs)
+    return dataclasses.replace(kit, surfaces=kit.surfaces[used], head_shade=kit.head_shade[lod.vertices])
 
 
 def parts_of(kit: PartKit, head: np.ndarray, rig: Rig | None) -> Parts:

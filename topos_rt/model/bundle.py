@@ -164,11 +164,13 @@ class Bundle:
         if self.manifest.parts is None:
             return None
         found = PartKit.load(self.path / self.manifest.parts)
-        if found.last_vertex >= self.topology.num_vertices or len(found.surfaces) != len(self.topology.uvs):
+        vertices, uvs = self.topology.num_vertices, len(self.topology.uvs)
+        if found.last_vertex >= vertices or (len(found.head_shade), len(found.surfaces)) != (vertices, uvs):
             raise BundleError(
                 "parts and topology of a bundle do not fit",
-                got=f"parts of {found.last_vertex + 1} vertices or more and {len(found.surfaces)} UVs",
-                expected=f"{self.topology.num_vertices} and {len(self.topology.uvs)}",
+                got=f"parts of {max(found.last_vertex + 1, len(found.head_shade))} vertices and"
+                f" {len(found.surfaces)} UVs",
+                expected=f"{vertices} and {uvs}",
                 fix=AGAIN,
             )
         return found

@@ -298,6 +298,15 @@ def _visibility(
     return visible[:count], visible[count:]
 
 
+def sky_seen(positions: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:
+    """Return the share of an even sky's light that reaches the vertices of a head, [V] in 0..1."""
+    middle, unit = (positions.min(0) + positions.max(0)) / 2, 2 / np.ptp(positions, axis=0).max()
+    seen, _ = _visibility((positions - middle) * unit, normals, topology)
+    cosine = np.maximum(normals @ _directions().T, 0)
+    found: np.ndarray = (cosine * seen).sum(1) / cosine.sum(1)
+    return found
+
+
 def _axes_towards(forward: np.ndarray) -> np.ndarray:
     """Return the axes of a camera that looks at the head from `forward`: [3,3], columns right, down, away."""
     right = np.cross([1, 0, 0] if abs(forward[1]) > 0.9 else [0, 1, 0], forward)
