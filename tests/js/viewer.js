@@ -8,7 +8,7 @@ async function send(name, body) {
 
 // The camera, the lights and the film of topos_rt's previews, without their shadows.
 function preview(job, scene, renderer) {
-  const { fov, distance, lights, sky, ground } = job.preview;
+  const { fov, lights, sky, ground } = job.preview;
   THREE.ShaderChunk.tonemapping_pars_fragment = THREE.ShaderChunk.tonemapping_pars_fragment.replace(
     "vec3 CustomToneMapping( vec3 color ) { return color; }",
     "vec3 CustomToneMapping( vec3 color ) { vec3 x = color * 0.8;" +
@@ -22,9 +22,7 @@ function preview(job, scene, renderer) {
   }
   const [above, below] = [sky, ground].map((colour) => new THREE.Color().setRGB(...colour));
   scene.add(new THREE.HemisphereLight(above, below, Math.PI));
-  const camera = new THREE.PerspectiveCamera(fov, job.width / job.height, 0.01, 10);
-  camera.position.set(job.centre[0], job.centre[1], job.centre[2] + distance);
-  return camera;
+  return new THREE.PerspectiveCamera(fov, job.width / job.height, 0.01, 10);
 }
 
 function plain(job, scene) {
@@ -77,6 +75,11 @@ async function main() {
   }));
   for (const [name, state] of Object.entries(job.states)) {
     pivot.rotation.y = THREE.MathUtils.degToRad(state.yaw ?? 0);
+    if (state.centre) {  // a camera of its own
+      pivot.position.set(...state.centre);
+      gltf.scene.position.set(...state.centre).negate();
+      camera.position.set(state.centre[0], state.centre[1], state.centre[2] + state.distance);
+    }
     for (const mesh of meshes) {
       for (const [shape, number] of Object.entries(mesh.morphTargetDictionary)) {
         mesh.morphTargetInfluences[number] = state.shapes[shape] ?? 0;

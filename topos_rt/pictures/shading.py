@@ -41,8 +41,8 @@ LIGHTS = (
     Light((-0.85, 0.25, -0.55), (0.30, 0.33, 0.38), 0.5),  # rim on the side of the key
 )
 _SOFTNESS = 14.0  # of the lights; a larger value is a smaller light with a harder shadow
-_SKY = np.array([[0.215], [0.23], [0.255]], np.float32)
-_GROUND = np.array([[0.12], [0.085], [0.07]], np.float32)
+SKY = np.array([[0.215], [0.23], [0.255]], np.float32)
+GROUND = np.array([[0.12], [0.085], [0.07]], np.float32)
 # Light bleeds past the terminator, red most of all, as in skin and wax.
 _BLEED = (0.15, 0.11, 0.09)
 
@@ -171,8 +171,8 @@ class TurnedSitter:
             colour = self._skin.colours(triangle, weights)
         # light that reaches a hollow has bounced off its walls and taken their colour
         hollow = sky / (1 - colour * (1 - sky))
-        received = (_GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normal[1])) * hollow
-        mirrored = _SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
+        received = (GROUND + (SKY - GROUND) * (0.5 + 0.5 * normal[1])) * hollow
+        mirrored = SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
         for light, towards, free in zip(LIGHTS, self._towards, data[13:], strict=True):
             cosine = towards @ normal
             # wet eyes reflect lights even in the shadow of the lids
