@@ -150,7 +150,7 @@ def test_three_js_draws_what_our_preview_draws(chromium: None, state: str) -> No
     theirs, own, inside = seen()["lit"][state], ours(state), shown(state) >= 0
     whole = blocks(inside)[..., 0] == 1
     off = np.abs(blocks(theirs) - blocks(own)).max(2)[whole]
-    assert np.median(off) < 12 and np.percentile(off, 90) < 40, (np.median(off), np.percentile(off, 90))
+    assert np.median(off) < 13 and np.percentile(off, 90) < 33, (np.median(off), np.percentile(off, 90))
     a, b = (blocks(picture).mean(2)[whole] for picture in (theirs, own))
     assert np.corrcoef(a, b)[0, 1] > 0.9, np.corrcoef(a, b)[0, 1]
 
@@ -160,7 +160,7 @@ def test_materials_lie_where_ours_do(chromium: None, state: str) -> None:
     """Without light, three.js shows the colours of what our rasteriser finds at each pixel."""
     unlit, kinds = LINEAR[seen()["unlit"][state]], shown(state)
     covered = unlit.sum(2) > 0
-    assert (covered & (kinds >= 0)).sum() / (covered | (kinds >= 0)).sum() > 0.985
+    assert (covered & (kinds >= 0)).sum() / (covered | (kinds >= 0)).sum() > 0.99
     head = posed(state)
     assert head.parts is not None
     if state in ("jawOpen", "smile"):
