@@ -8,7 +8,7 @@ import numpy as np
 
 _NOISE_M = 0.4e-3  # of vertices that a decoder makes, in contrast to the source's: keeps the weights small
 _ACTIONS = 3.0  # how many heads one blendshape counts for
-_MOVES_M = 1e-4  # blendshapes that move a piece less do not move it
+_MOVES_M = 1e-3  # blendshapes that move a piece less do not move it
 
 
 @dataclass(frozen=True, eq=False)
