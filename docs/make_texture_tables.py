@@ -97,8 +97,8 @@ def _parts_cost() -> str:
 
     return (
         f"The kit of `mini` has {found['vertices']} vertices and takes {found['kit_bytes'] / 1000:.0f} kB."
-        f" Placing it, with its rig, takes {found['placing_ms']:.0f} ms of processor time. A textured head with"
-        f" its rig takes {pair('glb')} as GLB, and quantized {pair('quantized glb')}."
+        f" Placing it, with its rig, takes {found['placing_ms']:.0f} ms of processor time. A textured head"
+        f" with its rig takes {pair('glb')} as GLB, and quantized {pair('quantized glb')}."
     )
 
 

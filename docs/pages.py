@@ -31,7 +31,6 @@ COMMANDS = {
     "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",
     "mini_quality": "python -m training.evaluate --bundle topos_rt/bundles/mini --json {}",
-    "parts": "python -m benchmarks.bench_parts --json {}",
     "retopologize_mini": "python -m benchmarks.bench_retopologize --json {}",
     "rig_mini": "python -m benchmarks.bench_rig --json {}",
     "sampler_mini": "python -m benchmarks.bench_sampler --images 16 --json {}",
