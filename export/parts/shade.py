@@ -9,18 +9,20 @@ import numpy as np
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.part_kit import PIECES, SURFACES, PartKit
 from topos_rt.head.parts import parts_of
-from topos_rt.pictures.shading import sky_seen
+from topos_rt.pictures.shading import gaze, sky_seen
 
 _OPEN = {"jawOpen": 0.9}
 _GAIN = 1.5  # half of the sky is more than half of the light: lamps stand before a face
 _RIM_M = 0.006  # how far in from the lips the shade sets in
 _LEAST = 0.02
+# The shade of an eye by the distance from its axis in radii: an iris, for eyes without a picture of one.
+_IRIS = (0.16, 0.24, 0.42, 0.50), (0.01, 0.06, 0.10, 1.0)
 # Teeth that lie this far behind the front ones get a third of the light, and so do their inner sides.
 _DEEP_M, _INNER = 0.035, 0.35
 
 
 def shaded(kit: PartKit, head: HeadMesh) -> PartKit:
-    """Return a kit with the shades of a head's mouth and teeth.
+    """Return a kit with the shades of a head's mouth, eyes and teeth.
 
     The mouth of a head without a rig stays shut, and gets darker than it would be open.
     """
@@ -37,6 +39,10 @@ def shaded(kit: PartKit, head: HeadMesh) -> PartKit:
         away = np.sqrt(((head.positions[is_mouth, None] - rim[None]) ** 2).sum(2)).min(1)
         sure = 1 - np.exp(-((away / _RIM_M) ** 2))
         shade[is_mouth] = 1 + (np.clip(_GAIN * own[is_mouth], _LEAST, 1) - 1) * sure
+    low, high = head.positions.min(0), head.positions.max(0)
+    eyes = topology.regions.get("eyes", np.zeros(0, np.int32))
+    at = gaze((head.positions - (low + high) / 2) * (2 / (high - low).max()), eyes)
+    shade[eyes] = np.interp(np.hypot(*at[eyes].T), *_IRIS)
     parts = parts_of(kit, head.positions, None)
     is_tooth = np.array([piece.material == "teeth" for piece in PIECES.values()])[kit.pieces]
     behind = (parts.positions[is_tooth, 2].max() - parts.positions[:, 2]) / _DEEP_M

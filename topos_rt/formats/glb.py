@@ -114,7 +114,8 @@ def _contents(mesh: HeadMesh, options: ExportOptions) -> tuple[dict[str, Any], b
     meshes = part_meshes(parts)
     primitives += [_part_primitive(part, out, storage) for part in meshes]
     if parts is not None and len(parts.kit.head_shade) == mesh.topology.num_vertices:
-        _shaded(primitives, parts.kit.head_shade[split.source], out)
+        inside = ("mouth",) if mesh.texture is not None else ("mouth", "eyes")
+        _shaded(primitives, inside, parts.kit.head_shade[split.source], out)
     document["materials"] = _numbered(primitives, materials)
     if isinstance(storage, Quantized):
         document |= {"extensionsUsed": [EXTENSION], "extensionsRequired": [EXTENSION]}
@@ -160,11 +161,18 @@ def _primitives(
     return found
 
 
-def _shaded(primitives: list[dict[str, Any]], shade: np.ndarray, out: Document) -> None:
-    """Give the inside of the mouth colours by `shade` [W] uint8: viewers multiply by them."""
+def _shaded(
+    primitives: list[dict[str, Any]], materials: tuple[str, ...], shade: np.ndarray, out: Document
+) -> None:
+    """Give primitives of materials vertex colours by `shade` [W] uint8: viewers multiply by them.
+
+    They darken the inside of the mouth and, on eyes without a picture, draw irises.
+    """
+    colours = None
     for primitive in primitives:
-        if primitive["material"] == "mouth":
-            primitive["attributes"] = primitive["attributes"] | {"COLOR_0": out.vertices(greys(shade))}
+        if primitive["material"] in materials:
+            colours = out.vertices(greys(shade)) if colours is None else colours
+            primitive["attributes"] = primitive["attributes"] | {"COLOR_0": colours}
 
 
 def _numbered(primitives: list[dict[str, Any]], materials: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -87,6 +87,7 @@ class PartKit:
     motions: np.ndarray  # [n,3,4] float32
     surfaces: np.ndarray  # [U] uint8: which of SURFACES each UV of the topology belongs to
     # How much light reaches a vertex with the mouth open, 255 for all: viewers of files may draw no shadows.
+    # On eyes, which are lit, it draws an iris for heads without a texture.
     head_shade: np.ndarray  # [V] uint8: the vertices of the head
     shade: np.ndarray  # [m] uint8
     picture: np.ndarray  # [b] uint8: the colours and the coverage of the parts, a square PNG, RGBA in sRGB
