@@ -111,6 +111,39 @@ def _time() -> str:
     )
 
 
+def _parts_errors() -> str:
+    found = read("parts")["errors_mm"]
+    rows = []
+    for name, label in (
+        ("fitted", "these weights"),
+        ("nearest_triangle", "the nearest triangle"),
+        ("blendshapes", "these weights, in blendshapes that move them"),
+    ):
+        for part, ways in found.items():
+            if name in ways:
+                row = ways[name]
+                rows.append([part, label, *(f"{row[key]:.1f}" for key in ("mean", "p95", "largest"))])
+    return table(["parts", "placed by", "mean", "95 %", "largest"], rows)
+
+
+def _parts_cost() -> str:
+    found = read("parts")["costs"]
+    files = found["files"]
+
+    def pair(form: str) -> str:
+        whole, bare = files[f"{form} with parts"], files[f"{form} without"]
+        return (
+            f"{whole['bytes'] / 1000:,.0f} instead of {bare['bytes'] / 1000:,.0f} kB and"
+            f" {whole['processor_median']:.0f} instead of {bare['processor_median']:.0f} ms of processor time"
+        )
+
+    return (
+        f"The kit of `mini` has {found['vertices']} vertices and takes {found['kit_bytes'] / 1000:.0f} kB."
+        f" Placing it, with its rig, takes {found['placing_ms']:.0f} ms of processor time. A textured head"
+        f" with its rig takes {pair('glb')} as GLB, and quantized {pair('quantized glb')}."
+    )
+
+
 TABLES: Tables = {
     "texture_truth": _truth,
     "texture_identity": _identity,
@@ -118,6 +151,8 @@ TABLES: Tables = {
     "texture_preview": _preview,
     "texture_spectacles": _spectacles,
     "texture_time": _time,
+    "parts_errors": _parts_errors,
+    "parts_cost": _parts_cost,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make model bundles; measure and compare them; give them rigs, levels of detail, landmarks and atlases."""
+"""Make model bundles; measure and compare them; give them rigs, landmarks, atlases and the like."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from export.compare import command as compare
 from export.face import command as face
 from export.landmarks import command as landmarks
 from export.onnx import flops
+from export.parts import command as parts
 from export.release import official
 from export.rig import command as rig
 from topos_rt.errors import ToposError
@@ -29,6 +30,7 @@ COMMANDS: dict[str, ModuleType] = {
     "rig": rig,
     "landmarks": landmarks,
     "atlas": atlas,
+    "parts": parts,
 }
 
 

@@ -143,6 +143,7 @@ def _write(
             atlas=None,  # and `python -m export atlas` adds this, which needs the landmarks
             evidence=tuple(contents.evidence) or None,
             variation=None if contents.variation is None else "variation.safetensors",
+            parts=None,  # and `python -m export parts` this
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),
             latent=LatentSpec(*contents.dit.latent_shape),
             points=PointSpec(contents.points),

@@ -2,7 +2,7 @@
 
 The record of the generated heads is older than the rooms of `topos_rt/`: the code before that move wrote it.
 Retopologized heads were recorded again when points came to be chosen by where they lie, and GLBs when names
-of joints lost their dots.
+of joints lost their dots. Parts came later: without them, files are those of the record.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from topos_rt.formats import EXPORTERS, ExportOptions
 # a guided head by 2.5e-5.
 SAME_M = 5e-5
 WRITERS: dict[str, Callable[[HeadMesh], bytes]] = {
-    "glb": lambda head: EXPORTERS["glb"](head, ExportOptions()),
-    "glb, level of detail 1": lambda head: EXPORTERS["glb"](head.lod(1), ExportOptions()),
-    "obj, centimetres, z up": lambda head: EXPORTERS["obj"](head, ExportOptions(units="cm", up="z")),
-    "ply": lambda head: EXPORTERS["ply"](head, ExportOptions()),
+    "glb": lambda head: EXPORTERS["glb"](head, ExportOptions(parts=False)),
+    "glb, level of detail 1": lambda head: EXPORTERS["glb"](head.lod(1), ExportOptions(parts=False)),
+    "obj, centimetres, z up": lambda head: EXPORTERS["obj"](
+        head, ExportOptions(units="cm", up="z", parts=False)
+    ),
+    "ply": lambda head: EXPORTERS["ply"](head, ExportOptions(parts=False)),
 }
 
 

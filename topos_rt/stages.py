@@ -18,6 +18,7 @@ from topos_rt.faces.seen import with_face
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.parts import parts_of
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import Networks
@@ -146,7 +147,9 @@ class Stages:
         if self.bundle.rig is not None and "preview_step" not in metadata:
             with tracker.stage("rig"):
                 rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
-        head = dataclasses.replace(head, rig=rig, metadata=metadata)
+        kit = self.bundle.parts
+        parts = None if kit is None else parts_of(kit, head.positions, rig)
+        head = dataclasses.replace(head, rig=rig, metadata=metadata, parts=parts)
         if sitting is not None and sitting.portrait.face is not None:
             with tracker.stage("fit"):
                 head = with_face(head, sitting.portrait, self.bundle.landmarks)

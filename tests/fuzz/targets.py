@@ -68,6 +68,12 @@ def _atlas(path: Path) -> None:
     assert Atlas.load(path).base.dtype == np.uint8  # the picture is read at first use
 
 
+def _parts(path: Path) -> None:
+    from topos_rt.head.part_kit import PartKit
+
+    assert PartKit.load(path).pixels.dtype == np.uint8  # the picture is read at first use
+
+
 def _bundle(path: Path) -> None:
     """Open a sound bundle in which one file is replaced, with a manifest that vouches for it."""
     import hashlib
@@ -213,6 +219,28 @@ def _textured() -> bytes:
     colours = np.zeros((4, 4, 3), np.uint8)
     texture = Texture(colours, colours, colours, colours[..., 0], {"kind": "base"}, "png")
     return EXPORTERS["head"](dataclasses.replace(meshes.cube(), texture=texture), ExportOptions())
+
+
+def _kits() -> list[bytes]:
+    """Return a kit of parts with a small picture."""
+    import tempfile
+
+    from tests.part_heads import small_kit
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "parts.safetensors"
+        small_kit().save(path)
+        return [path.read_bytes()]
+
+
+def _with_parts() -> bytes:
+    """Return a .head file of a posed head with parts."""
+    from tests.part_heads import small_kit
+    from topos_rt.head.parts import Parts
+
+    kit, cube = small_kit(), meshes.cube()
+    placed = Parts(kit, kit.placed(cube.positions) + np.float32(0.1))
+    return EXPORTERS["head"](dataclasses.replace(cube, parts=placed), ExportOptions())
 
 
 def _head(name: str, rigged: bool = False) -> bytes:
@@ -378,6 +406,7 @@ TARGETS: dict[str, Target] = {
     "hierarchy": Target(_tensors("hierarchy"), ".safetensors", lambda: [_files()["hierarchy.safetensors"]]),
     "atlas": Target(_atlas, ".safetensors", _atlases),
     "variation": Target(_variation, ".safetensors", lambda: [_files()["variation.safetensors"]]),
+    "parts": Target(_parts, ".safetensors", _kits),
     "locations": Target(_locations, ".onnx", lambda: [d for n, d in _files().items() if n.endswith(".onnx")]),
     "arrays": Target(_arrays, ".npz", lambda: [_npy(), _npz()]),
     "checkpoint": Target(_checkpoint, ".pth", lambda: [_pth(False), _pth(True)]),
@@ -386,7 +415,9 @@ TARGETS: dict[str, Target] = {
     "sidecar": Target(_sidecar, ".json", _sidecars),
     "glb": Target(_mesh, ".glb", _glbs),
     "gltf": Target(_mesh, ".gltf", _gltfs),
-    "head": Target(_whole_head, ".head", lambda: [_head("head"), _head("head", True), _textured()]),
+    "head": Target(
+        _whole_head, ".head", lambda: [_head("head"), _head("head", True), _textured(), _with_parts()]
+    ),
     "character": Target(_character, ".glb", lambda: [_head("glb", True)]),
     "obj": Target(_mesh, ".obj", lambda: [_head("obj"), _CONCAVE]),
     "ply": Target(_mesh, ".ply", lambda: [_head("ply"), _ply(True), _ply(False), *_mixed()]),

@@ -214,7 +214,7 @@ def texturing(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
-    """Add --format, --units, --up, --no-rig, --skeleton, --morphs, --quantize and --lod."""
+    """Add --format, --units, --up, --no-rig, --no-parts, --skeleton, --morphs, --quantize and --lod."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--format",
@@ -226,6 +226,9 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
         "--up", metavar=_one_of(AXES), default="y", help="the axis that points up (default: y)"
     )
     group.add_argument("--no-rig", action="store_true", help="leave out skeleton, skin and blendshapes")
+    group.add_argument(
+        "--no-parts", action="store_true", help="leave out teeth and lashes, and write one material"
+    )
     group.add_argument(
         "--skeleton",
         metavar=_one_of(SKELETONS),
@@ -262,6 +265,7 @@ def exporting(arguments: argparse.Namespace) -> ExportOptions:
         skeleton=arguments.skeleton,
         morphs=arguments.morphs,
         quantize=arguments.quantize,
+        parts=not arguments.no_parts,
     )
 
 

@@ -21,6 +21,7 @@ from topos_rt.flow.variation import Variation
 from topos_rt.head.atlas import Atlas
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.landmark_map import LandmarkMap
+from topos_rt.head.part_kit import PartKit
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
@@ -156,6 +157,26 @@ class Bundle:
                 "atlas and topology of a bundle do not fit",
                 got=f"an atlas of {len(found.uvs)} UVs and {last + 1} vertices or more",
                 expected=f"{len(self.topology.uvs)} and {self.topology.num_vertices}",
+                fix=AGAIN,
+            )
+        return found
+
+    @cached_property
+    def parts(self) -> PartKit | None:
+        """The teeth and lashes of the model's heads, read at first use; None for a bundle without them.
+
+        Raises BundleError for a file that is no such thing, or that of another topology.
+        """
+        if self.manifest.parts is None:
+            return None
+        found = PartKit.load(self.path / self.manifest.parts)
+        vertices, uvs = self.topology.num_vertices, len(self.topology.uvs)
+        if found.last_vertex >= vertices or (len(found.head_shade), len(found.surfaces)) != (vertices, uvs):
+            raise BundleError(
+                "parts and topology of a bundle do not fit",
+                got=f"parts of {max(found.last_vertex + 1, len(found.head_shade))} vertices and"
+                f" {len(found.surfaces)} UVs",
+                expected=f"{vertices} and {uvs}",
                 fix=AGAIN,
             )
         return found
