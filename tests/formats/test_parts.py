@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests import needs
+from tests.formats.usd_validation import validation
 from tests.part_heads import dressed, kit, plain
 from topos_rt.formats import ExportOptions, companions, write_glb, write_obj, write_ply, write_usd
 from topos_rt.formats.materials import MATERIALS, part_meshes, polygon_surfaces
@@ -188,12 +189,11 @@ def test_a_ply_has_the_teeth_after_the_head(tmp_path: Path, head: Any) -> None:
 @pytest.mark.parametrize("head", [plain, dressed], ids=["plain", "textured"])
 def test_usd_has_subsets_meshes_and_materials(tmp_path: Path, head: Any, up: str) -> None:
     needs.module("pxr")
-    from pxr import Usd, UsdGeom, UsdShade, UsdSkel, UsdValidation
+    from pxr import Usd, UsdGeom, UsdShade, UsdSkel
 
     head().save(tmp_path / "head.usd", up=up, units="cm")
     stage = Usd.Stage.Open(str(tmp_path / "head.usd"))
-    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
-    errors = UsdValidation.ValidationContext(validators).Validate(stage)
+    errors = validation(stage)
     assert [error.GetErrorAsString() for error in errors] == []
     mesh = UsdGeom.Imageable(stage.GetPrimAtPath("/head/mesh"))
     subsets = UsdShade.MaterialBindingAPI(mesh).GetMaterialBindSubsets()
