@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from export.onnx.files import half_file, write_graphs
-from export.onnx.forms import PLAIN_OPSET, half_form, plain_form
+from export.onnx.forms import PLAIN_OPSET, narrow_form, plain_form
 from export.onnx.graphs import OnnxGraph
 from tests.export.test_onnx_files import tiny_graphs
 from topos_rt.model.manifest import GRAPHS
@@ -27,12 +27,12 @@ def graphs() -> dict[str, OnnxGraph]:
     return tiny_graphs()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["stored as FP32", "stored as FP16"])
+@pytest.fixture(scope="module", params=["fp32", "fp16"], ids=["stored as FP32", "stored as FP16"])
 def written(
     request: pytest.FixtureRequest, graphs: dict[str, OnnxGraph], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     directory = tmp_path_factory.mktemp("forms")
-    if request.param:
+    if request.param == "fp16":
         for graph in graphs.values():
             for parameter in graph.module.parameters():
                 parameter.data = parameter.data.half().float()
@@ -115,6 +115,6 @@ def test_products_in_a_row_need_no_casts_between() -> None:
     nodes = [make("MatMul", ["x", "w"], ["h"]), make("MatMul", ["h", "w"], ["y"])]
     values = [onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, (4, 4)) for n in ("x", "w", "y")]
     model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "two", values[:2], values[2:]))
-    half = half_form(model)
+    half = narrow_form(model)
     assert [node.op_type for node in half.graph.node] == ["Cast", "Cast", "MatMul", "MatMul", "Cast"]
     assert half.graph.node[3].input[0] == half.graph.node[2].output[0]

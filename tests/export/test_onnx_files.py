@@ -222,7 +222,7 @@ def test_half_storage_keeps_every_value(tmp_path: Path) -> None:
     with torch.no_grad():
         exact.weight.copy_(exact.weight.half().float())
     graphs = {"exact": graph_of(exact), "inexact": graph_of(inexact)}
-    write_graphs(graphs, tmp_path, half_storage=True)
+    write_graphs(graphs, tmp_path, "fp16")
     tensors, _ = read_tensors(tmp_path / WEIGHTS)
     assert sorted(tensor.dtype.name for tensor in tensors.values()) == ["float16", "float32"]
     for tensor in tensors.values():
