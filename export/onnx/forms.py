@@ -34,7 +34,7 @@ _NARROW_OPS = ("MatMul", "Gemm", "Conv", "Attention")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the key under which the exporter says which module a node comes from
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
-    r"|image_encoder\.(encoder\.)?patch_embed"
+    r"|image_encoder\.(encoder\.)?patch_embed|time_text_embed"
 )
 
 

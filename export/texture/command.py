@@ -29,7 +29,7 @@ from topos_rt.texture.official.bundle import write_texture_manifest
 from topos_rt.texture.official.manifest import (
     MANIFEST_NAME,
     METAHUMAN,
-    ONLY_FP32,
+    SINGLE,
     LayoutSpec,
     PictureSpec,
     ScheduleSpec,
@@ -110,13 +110,13 @@ def run(arguments: argparse.Namespace) -> TextureManifest:
     with staged(arguments.out, MANIFEST_NAME) as directory:
         names = [name for name in graphs if not name.startswith("section_") or name == "section_00"]
         files = write_graphs(graphs, directory, "bf16", forms=FORMS, compared=names)
-        for name in ONLY_FP32:
+        for name in SINGLE:
             for form in FORMS:
                 (directory / form_file(name, form)).unlink()
         write_tensors(
             directory / _EMBEDDINGS, {"positive": prompts.positive, "negative": prompts.negative}, {}
         )
-        narrow = [name for name in graphs if name not in ONLY_FP32]
+        narrow = [name for name in graphs if name not in SINGLE]
         return write_texture_manifest(
             directory,
             TextureManifest(

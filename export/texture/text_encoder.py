@@ -119,14 +119,14 @@ class TextEncoder:
         return patches, torch.tensor([[1, rows * self.merge, columns * self.merge]])
 
 
-def seen_picture(picture: Image.Image) -> Tensor:
+def seen_picture(picture: Image.Image, stretched: int = STRETCHED) -> Tensor:
     """Return what the release hands the encoder of a portrait: [1,3,384,384] in -1..1.
 
     Stretched with Lanczos, then every so many pixels interpolated, without a filter.
     """
     square = picture.convert("RGB")
-    if square.size != (STRETCHED, STRETCHED):
-        square = square.resize((STRETCHED, STRETCHED), Image.Resampling.LANCZOS)
+    if square.size != (stretched, stretched):
+        square = square.resize((stretched, stretched), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None].float() / 255 * 2 - 1
     return F.interpolate(pixels, (SEEN, SEEN), mode="bilinear", align_corners=False)
 

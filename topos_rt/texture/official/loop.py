@@ -2,8 +2,8 @@
 
 Guidance is the release's: the negative branch sees its own prompt and a black picture, and the guided
 velocity is scaled, token by token, to the length of the conditional one. To the sampler that is a velocity
-like any other, so every solver of `topos_rt.flow.solvers` and all its settings apply. On a GPU the latent, the
-velocities and both streams of the transformer stay there from the noise to the decoder.
+like any other, so every solver of `topos_rt.flow.solvers` and all its settings apply. On a GPU the latent,
+the velocities and both streams of the transformer stay there from the noise to the decoder.
 """
 
 from __future__ import annotations

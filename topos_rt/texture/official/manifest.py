@@ -19,15 +19,14 @@ VERSION = 1
 MANIFEST_NAME = "texture.json"
 # Precision -> what it means for the transformer; the VAE is FP32 in all, as released.
 PRECISIONS = {
-    "bf16": "matrix products of BF16 operands, all else FP32; the release is BF16 throughout",
-    "fp16": "matrix products of FP16 operands, whose range this network may leave",
+    "bf16": "the blocks' products of BF16 operands, all else FP32; the release is BF16 throughout",
+    "fp16": "the blocks' products of FP16 operands, whose range this network may leave",
     "fp32": "FP32 throughout",
 }
 ROUNDINGS = ("bf16", "fp32")
 MAX_SIDE = 4096
-# Graphs besides the sections and their modulations, and those of them that only exist in FP32.
+# Graphs besides the sections and their modulations. They only exist in FP32: they are little of the work.
 SINGLE = ("vae_encoder", "text_in", "entry", "exit", "guide", "advance", "vae_decoder")
-ONLY_FP32 = ("vae_encoder", "guide", "advance", "vae_decoder")
 _LARGEST = 1 << 31
 
 
@@ -139,8 +138,8 @@ class TextureManifest:
                 first = min(wanted ^ set(getattr(self, key)))
                 refuse(key, f"another set of graphs, as {first} shows", f"{len(wanted)} graphs")
         for key in ("graphs_bf16", "graphs_fp16"):
-            if getattr(self, key) and set(getattr(self, key)) != wanted.difference(ONLY_FP32):
-                refuse(key, "another set of graphs", "all of the transformer, or none")
+            if getattr(self, key) and set(getattr(self, key)) != wanted.difference(SINGLE):
+                refuse(key, "another set of graphs", "all sections and modulations, or none")
 
     def graph_names(self) -> tuple[str, ...]:
         """Return the names of all graphs."""
