@@ -87,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--blocks", type=int, default=3, metavar="N", help="blocks in a section (default: %(default)s)"
     )
     parser.add_argument(
+        "--weights",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="what merged weights are rounded to; fp32 doubles the files (default: bf16, as published)",
+    )
+    parser.add_argument(
         "--layout",
         metavar="BUNDLE",
         help="a model in whose UVs the map is painted (default: MetaHuman, as released)",
@@ -104,7 +110,7 @@ def run(arguments: argparse.Namespace) -> TextureManifest:
     text = text_spec(prompts, base.transformer)
     side = arguments.size
     sizes = Sizes(side, arguments.reference_size or side, text.tokens, arguments.blocks)
-    graphs = TextureGraphs(base, lora, sizes)
+    graphs = TextureGraphs(base, lora, sizes, arguments.weights == "bf16")
     layout = METAHUMAN if arguments.layout is None else _layout(arguments.layout)
     schedule = schedule_spec(base)
     with staged(arguments.out, MANIFEST_NAME) as directory:

@@ -64,9 +64,10 @@ class Sizes:
 class TextureGraphs(Mapping[str, OnnxGraph]):
     """Name -> graph. Every access reads the weights anew and merges the adapter into them."""
 
-    def __init__(self, base: BaseModel, lora: Lora, sizes: Sizes) -> None:
-        """Prepare the graphs. Raises OptionError."""
+    def __init__(self, base: BaseModel, lora: Lora, sizes: Sizes, rounded: bool = True) -> None:
+        """Prepare the graphs; rounded: see `Lora.merged`. Raises OptionError."""
         sizes.check(base)
+        self._rounded = rounded
         self._base, self._lora, self.sizes = base, lora, sizes
         unit = base.vae.shrinks * PATCH
         self.squares = (sizes.side // unit, sizes.reference_side // unit)
@@ -108,7 +109,7 @@ class TextureGraphs(Mapping[str, OnnxGraph]):
     def _loaded(self, module: Module) -> Module:
         """Fill a module of the transformer, which lies on the meta device, with merged weights."""
         state = self._base.transformer_weights.read(module.state_dict())
-        return _assigned(module, self._lora.merged(state))
+        return _assigned(module, self._lora.merged(state, self._rounded))
 
     def _section(self, span: range) -> OnnxGraph:
         config = self._base.transformer

@@ -42,15 +42,18 @@ class Lora:
     pairs: Mapping[str, tuple[Tensor, Tensor]]  # module -> A [r,in] and B [out,r], FP32
     scales: Mapping[str, float]
 
-    def merged(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return FP32 weights by key with the adapter in them, rounded to BF16, in which all is published."""
+    def merged(self, state: Mapping[str, Tensor], rounded: bool) -> dict[str, Tensor]:
+        """Return FP32 weights by key with the adapter in them.
+
+        rounded: whether to round them to BF16, in which all is published, and which halves the files.
+        """
         made = {}
         for key, value in state.items():
             module = key.removesuffix(".weight")
             if module in self.pairs:
                 a, b = self.pairs[module]
                 value = value + self.scales[module] * (b @ a)
-            made[key] = value.bfloat16().float()
+            made[key] = value.bfloat16().float() if rounded else value
         return made
 
 

@@ -13,8 +13,8 @@ from topos_rt.head.topology import Topology
 from topos_rt.texture.material import flat_normals
 from topos_rt.texture.official.manifest import LayoutSpec
 from topos_rt.texture.official.painter import Painted
+from topos_rt.texture.stage import OFFICIAL
 
-OFFICIAL = "official"
 # The release paints colours alone: the skin's roughness is that of the base material, everywhere.
 _ORM = (255, 143, 0)
 

@@ -13,9 +13,11 @@ from PIL import Image
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
 from topos_rt.errors import BackendError
+from topos_rt.faces.portrait import Portrait
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import SamplerSettings
+from topos_rt.pictures.image import on_black
 from topos_rt.support.closing import Closing
 from topos_rt.texture.official.bundle import TextureBundle
 from topos_rt.texture.official.loop import GuidedField, run
@@ -132,6 +134,15 @@ class EnginePainter(Closing):
         return GuidedField(
             self._networks, Branch(text, mask, seen), Branch(negative, negative_mask, self._black)
         )
+
+
+def portrait(seen: Portrait) -> Image.Image:
+    """Return what a painter sees: the whole picture, as in the release, or the box that was asked for."""
+    picture = on_black(seen.picture)
+    if not isinstance(seen.crop, tuple):
+        return picture
+    x, y, wide, high = seen.crop
+    return picture.crop((x, y, x + wide, y + high))
 
 
 def portrait_pixels(picture: Image.Image, side: int) -> np.ndarray:
