@@ -109,12 +109,12 @@ class TextureGraphs(Mapping[str, OnnxGraph]):
     def _loaded(self, module: Module) -> Module:
         """Fill a module of the transformer, which lies on the meta device, with merged weights."""
         state = self._base.transformer_weights.read(module.state_dict())
-        return _assigned(module, self._lora.merged(state, self._rounded))
+        return assigned(module, self._lora.merged(state, self._rounded))
 
     def _section(self, span: range) -> OnnxGraph:
         config = self._base.transformer
         pictures = ((self.squares[0],) * 2, (self.squares[1],) * 2)
-        module = self._loaded(_blank(lambda: Section(config, span, pictures, self.sizes.text_tokens)))
+        module = self._loaded(blank(lambda: Section(config, span, pictures, self.sizes.text_tokens)))
         tokens = self.squares[0] ** 2 + self.squares[1] ** 2
         mask = torch.zeros(1, self.sizes.text_tokens)
         mask[:, -1] = ABSENT
@@ -127,22 +127,22 @@ class TextureGraphs(Mapping[str, OnnxGraph]):
         return OnnxGraph(module, inputs, ("image_out", "text_out"))
 
     def _modulation(self, span: range) -> OnnxGraph:
-        module = self._loaded(_blank(lambda: Modulation(self._base.transformer, span)))
+        module = self._loaded(blank(lambda: Modulation(self._base.transformer, span)))
         return OnnxGraph(module, {"time": torch.tensor([0.7])}, ("modulation",))
 
     def _text_in(self) -> OnnxGraph:
         config = self._base.transformer
         prompt = _example(1, self.sizes.text_tokens, config.joint_attention_dim)
-        return OnnxGraph(self._loaded(_blank(lambda: TextIn(config))), {"prompt": prompt}, ("text",))
+        return OnnxGraph(self._loaded(blank(lambda: TextIn(config))), {"prompt": prompt}, ("text",))
 
     def _entry(self) -> OnnxGraph:
         inputs = {"latent": self._latent(), "reference": self._latent(1)}
-        return OnnxGraph(self._loaded(_blank(lambda: Entry(self._base.transformer))), inputs, ("image",))
+        return OnnxGraph(self._loaded(blank(lambda: Entry(self._base.transformer))), inputs, ("image",))
 
     def _exit(self) -> OnnxGraph:
         made, tokens = self.squares[0] ** 2, self.squares[0] ** 2 + self.squares[1] ** 2
         inputs = {"image": self._stream(tokens), "time": torch.tensor([0.7])}
-        module = self._loaded(_blank(lambda: Exit(self._base.transformer, made)))
+        module = self._loaded(blank(lambda: Exit(self._base.transformer, made)))
         return OnnxGraph(module, inputs, ("velocity",))
 
     def _guide(self) -> OnnxGraph:
@@ -159,11 +159,11 @@ class TextureGraphs(Mapping[str, OnnxGraph]):
 
     def _vae_encoder(self) -> OnnxGraph:
         picture = _picture(self.sizes.reference_side)
-        module = self._vae(_blank(lambda: QwenVaeEncoder(self._base.vae)))
+        module = self._vae(blank(lambda: QwenVaeEncoder(self._base.vae)))
         return OnnxGraph(module, {"picture": picture}, ("reference",))
 
     def _vae_decoder(self) -> OnnxGraph:
-        module = self._vae(_blank(lambda: QwenVaeDecoder(self._base.vae, self.sizes.side)))
+        module = self._vae(blank(lambda: QwenVaeDecoder(self._base.vae, self.sizes.side)))
         return OnnxGraph(module, {"latent": self._latent()}, ("picture",))
 
     def _vae(self, module: Module) -> Module:
@@ -172,16 +172,16 @@ class TextureGraphs(Mapping[str, OnnxGraph]):
         missing = [key for key in wanted if key not in weights.files]
         if missing:
             raise missing_key(weights.folder, missing[0], "nothing")
-        return _assigned(module, flat_weights(weights.read(wanted)))
+        return assigned(module, flat_weights(weights.read(wanted)))
 
 
-def _blank(make: Callable[[], Module]) -> Module:
+def blank(make: Callable[[], Module]) -> Module:
     """Make a module without memory for its weights, since others take their place; tables are made."""
     with torch.device("meta"):
         return make()
 
 
-def _assigned(module: Module, state: Mapping[str, Tensor]) -> Module:
+def assigned(module: Module, state: Mapping[str, Tensor]) -> Module:
     """Give a module its weights. Raises InputError for a key of another shape."""
     for key, wanted in module.state_dict().items():
         if state[key].shape != wanted.shape:

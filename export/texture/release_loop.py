@@ -150,11 +150,16 @@ def paint(
             if settings.guidance > 1:
                 unconditional = velocity(prompts[1], black)
                 mixed = unconditional + settings.guidance * (conditional - unconditional)
-                length = torch.norm(mixed, dim=-1, keepdim=True) + 1e-12
-                guided = mixed * (torch.norm(conditional, dim=-1, keepdim=True) / length)
+                guided = as_long_as(mixed, conditional)
             latent = n.scheduler.step(guided, time, latent, return_dict=False)[0]
             told(done, settings.steps)
         return map_pixels(n.decode(latent, settings.side).float().cpu().numpy())
+
+
+def as_long_as(mixed: Tensor, conditional: Tensor) -> Tensor:
+    """Return the first velocity, scaled to the second one's length in every token."""
+    wanted, length = (torch.norm(x, dim=-1, keepdim=True) for x in (conditional, mixed))
+    return mixed * (wanted / (length + 1e-12))
 
 
 def shift_exponent(config: Any, tokens: int) -> float:

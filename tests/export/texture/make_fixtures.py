@@ -3,8 +3,9 @@
     python tests/export/texture/make_fixtures.py base                     with the release's pins
     python tests/export/texture/make_fixtures.py run TOPOS-Texture.py     with each version to be judged by
 
-The script is a copy of the release's, which is no part of this repository; it is run as it is, but for the side of
-its pictures and, where diffusers has dropped it, an argument. The image processor needs torchvision.
+The script is a copy of the release's, which is no part of this repository. It is run as it is, but for the
+side of its pictures, its prompts and, where diffusers has dropped it, an argument. The image processor needs
+torchvision.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ SPECIALS = [
 ]  # fmt: skip
 TEXT = {
     "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 2, "rope_theta": 1e6, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
+    "num_key_value_heads": 2, "rope_theta": 1e6,
+    "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
 }  # fmt: skip
 VISION = {
     "depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
@@ -40,12 +42,13 @@ VISION = {
 }  # fmt: skip
 TRANSFORMER = {
     "patch_size": 2, "in_channels": 16, "out_channels": 4, "num_layers": 3, "attention_head_dim": 16,
-    "num_attention_heads": 2, "joint_attention_dim": 16, "guidance_embeds": False, "axes_dims_rope": (8, 4, 4),
-    "zero_cond_t": True,
+    "num_attention_heads": 2, "joint_attention_dim": 16, "guidance_embeds": False,
+    "axes_dims_rope": (8, 4, 4), "zero_cond_t": True,
 }  # fmt: skip
 VAE = {
-    "base_dim": 4, "z_dim": 4, "dim_mult": [1, 2, 3], "num_res_blocks": 1, "temperal_downsample": [False, True],
-    "latents_mean": [0.1, -0.2, 0.3, -0.4], "latents_std": [1.5, 0.8, 1.2, 0.7],
+    "base_dim": 4, "z_dim": 4, "dim_mult": [1, 2, 3], "num_res_blocks": 1,
+    "temperal_downsample": [False, True], "latents_mean": [0.1, -0.2, 0.3, -0.4],
+    "latents_std": [1.5, 0.8, 1.2, 0.7],
 }  # fmt: skip
 SCHEDULER = {
     "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "base_image_seq_len": 4,
@@ -114,7 +117,7 @@ def make_base(out: Path) -> None:
 
 
 def make_lora(base: Path, out: Path) -> None:
-    """Write an adapter of the transformer, as PEFT does, with ranks and alphas of their own for one module."""
+    """Write an adapter of the transformer, as PEFT does, with a rank and an alpha of its own for one."""
     import diffusers
     import peft
 

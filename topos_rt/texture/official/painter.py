@@ -167,7 +167,7 @@ def map_pixels(picture: np.ndarray) -> np.ndarray:
             "the VAE of the texture stage",
             got="NaN or infinite pixels",
             expected="finite numbers",
-            fix="use another --texture-precision: fp16 overflows in this network, bf16 and fp32 do not",
+            fix="use the precision bf16 or fp32, for fp16 overflows in this network; check the weights",
         )
     shown = np.clip(picture[0].transpose(1, 2, 0) / 2 + np.float32(0.5), 0, 1)
     pixels: np.ndarray = (shown * 255).astype(np.uint8)
