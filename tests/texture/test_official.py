@@ -157,6 +157,8 @@ def test_seeds_make_other_maps_and_the_same_again(painter: EnginePainter) -> Non
 COSTS = [
     (PaintOptions(), 100),
     (PaintOptions(steps=12), 24),
+    (PaintOptions(solver="heun"), 198),
+    (PaintOptions(reuse=2), 75),
     (PaintOptions(guidance=1.0), 50),
     (PaintOptions(steps=12, solver="heun"), 46),
     (PaintOptions(steps=10, solver="unipc", reuse=2), 15),
