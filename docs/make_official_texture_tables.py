@@ -46,7 +46,7 @@ def _block() -> str:
         [
             "largest memory of the process",
             f"{max(export['peak_bytes'], plan['peak_bytes']) / _GB:.1f} GB",
-            "about the same, one section at a time",
+            "three times that for sections of three blocks",
         ],
     ]
     told = table(
@@ -77,8 +77,8 @@ def _memory() -> str:
         section, tokens["map"] + tokens["reference"], tokens["text"]
     )
     return (
-        f"{told}\n\nActivations come on top: {activations / _GB:.2f} GB for the plan above. The modulations of 50"
-        f" steps take {50 * table_bytes / _GB:.2f} GB on the host, and an evaluation sends"
+        f"{told}\n\nActivations come on top: {activations / _GB:.2f} GB in the plan above. The modulations"
+        f" of 50 steps take {50 * table_bytes / _GB:.2f} GB on the host, and an evaluation sends"
         f" {table_bytes / 1e6:.0f} MB of them. With a reference of half the side an evaluation takes"
         f" {share:.2f} of the products."
     )
