@@ -119,6 +119,7 @@ class JointAttention(nn.Module):
     """Attention over both streams at once, each with projections of its own."""
 
     to_out: Any
+    to_add_out: Any
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

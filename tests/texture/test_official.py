@@ -342,7 +342,7 @@ def test_maps_that_are_no_squares_of_colours_are_refused(pipe: topos_rt.HeadPipe
             dressed(head, Painted(albedo), 512, "png")
     with pytest.raises(BundleError, match="no UVs"):
         bare = dataclasses.replace(
-            head.topology, uvs=np.zeros((0, 2), np.float32), polygon_uvs=np.zeros(0, np.int32)
+            head.topology, uvs=np.zeros((0, 2), np.float32), polygon_uvs=np.zeros(0, np.int32), lods=()
         )
         check_layout(bare, mini_layout(pipe.bundle), "a head")
 
