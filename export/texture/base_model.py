@@ -116,6 +116,9 @@ def open_base(path: Path) -> BaseModel:
         read_json(path / "scheduler" / "scheduler_config.json", "configuration of the scheduler"),
     )
     check_keys(found.transformer_weights, transformer_shapes(found.transformer))
+    for key in vae_keys(found.vae):
+        if key not in found.vae_weights.files:
+            raise missing_key(found.vae_weights.folder, key, "nothing")
     return found
 
 
@@ -133,6 +136,15 @@ def transformer_shapes(config: QwenImageConfig) -> dict[str, tuple[int, ...]]:
             Modulation(config, blocks),
         ]
     return {key: tuple(value.shape) for part in parts for key, value in part.state_dict().items()}
+
+
+def vae_keys(config: QwenVaeConfig) -> list[str]:
+    """Return the keys of a VAE's weights that a picture needs."""
+    from models.qwen_vae import QwenVaeDecoder, QwenVaeEncoder
+
+    with torch.device("meta"):
+        parts: list[nn.Module] = [QwenVaeEncoder(config), QwenVaeDecoder(config, 64)]
+    return [key for part in parts for key in part.state_dict()]
 
 
 def check_keys(weights: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from export.bundle_writer import staged
 from export.onnx.files import form_file, write_graphs
 from export.onnx.flops import count
-from export.texture.base_model import BaseModel, check_keys, open_base, transformer_shapes
+from export.texture.base_model import BaseModel, open_base, transformer_shapes
 from export.texture.embeddings_file import read_embeddings
 from export.texture.graphs import Sizes, TextureGraphs
 from export.texture.lora import NO_LORA, open_lora
@@ -102,7 +102,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> TextureManifest:
     """Write the bundle, which appears whole or not at all. Raises InputError, OptionError, OutputError."""
     base = open_base(arguments.official)
-    check_keys(base.transformer_weights, transformer_shapes(base.transformer))
     lora = NO_LORA
     if arguments.lora is not None:
         lora = open_lora(arguments.lora, transformer_shapes(base.transformer))

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from export.onnx.graphs import OnnxGraph
-from export.texture.base_model import BaseModel, missing_key
+from export.texture.base_model import FETCH, BaseModel
 from export.texture.lora import Lora
 from models.qwen_image import ABSENT, Entry, Exit, Modulation, Section, TextIn
 from models.qwen_vae import PATCH, QwenVaeDecoder, QwenVaeEncoder, flat_weights
-from topos_rt.errors import OptionError
+from topos_rt.errors import InputError, OptionError
 from topos_rt.texture.official.contracts import TERMS
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -167,12 +167,7 @@ class TextureGraphs(Mapping[str, OnnxGraph]):
         return OnnxGraph(module, {"latent": self._latent()}, ("picture",))
 
     def _vae(self, module: Module) -> Module:
-        weights = self._base.vae_weights
-        wanted = list(module.state_dict())
-        missing = [key for key in wanted if key not in weights.files]
-        if missing:
-            raise missing_key(weights.folder, missing[0], "nothing")
-        return assigned(module, flat_weights(weights.read(wanted)))
+        return assigned(module, flat_weights(self._base.vae_weights.read(module.state_dict())))
 
 
 def blank(make: Callable[[], Module]) -> Module:
@@ -185,10 +180,11 @@ def assigned(module: Module, state: Mapping[str, Tensor]) -> Module:
     """Give a module its weights. Raises InputError for a key of another shape."""
     for key, wanted in module.state_dict().items():
         if state[key].shape != wanted.shape:
-            raise OptionError(
+            raise InputError(
                 f"weights of the base model: key {key}",
                 got=f"shape {list(state[key].shape)}",
                 expected=list(wanted.shape),
+                fix=FETCH,
             )
     module.load_state_dict(dict(state), strict=True, assign=True)
     return module.requires_grad_(False).eval()

@@ -15,7 +15,8 @@ release's script; its seeds do not carry over, since it draws its noise on the G
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from export.texture.base_model import BaseModel, open_base, transformer_shapes
+from export.texture.base_model import FETCH, BaseModel, open_base, transformer_shapes
 from export.texture.libraries import library
 from export.texture.lora import check_lora
-from topos_rt.errors import BackendError, InputError
+from topos_rt.errors import BackendError, InputError, ToposError
 from topos_rt.flow.sampling import noise
 from topos_rt.texture.official.painter import map_pixels, portrait_pixels
 
@@ -53,7 +54,7 @@ class ReleasedNetworks:
             check_lora(lora, transformer_shapes(base.transformer))
         check_device(base, device, dtype)
         loading: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
-        with out_of_memory():
+        with one_line_errors():
             transformer = diffusers.QwenImageTransformer2DModel.from_pretrained(
                 path / "transformer", torch_dtype=dtype, **loading
             )
@@ -120,7 +121,7 @@ def paint(
     n = networks
     pixels = torch.from_numpy(portrait_pixels(picture, settings.side))
     tokens = settings.side // n.shrinks // PATCH
-    with out_of_memory():
+    with one_line_errors():
         seen, black = n.encode(pixels), n.encode(-torch.ones_like(pixels))
         start = noise(settings.seed, (1, tokens**2, seen.shape[2]))
         latent = torch.from_numpy(start).to(n.device, n.dtype)
@@ -169,22 +170,28 @@ def shift_exponent(config: Any, tokens: int) -> float:
     return float(base + (most - base) / (high - low) * (tokens - low))
 
 
-class out_of_memory:
-    """Turn PyTorch's errors for memory that runs out into one BackendError."""
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn PyTorch's errors for memory that runs out, and the loaders' for other files, into one line."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(error) from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, ToposError):
+            raise
+        if "not enough memory" in str(error):
+            raise _out_of_memory(error) from error
+        raise BackendError("the released texture stage in PyTorch", got=error, fix=FETCH) from error
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        ran_out = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        ran_out = ran_out or (isinstance(error, RuntimeError) and "not enough memory" in str(error))
-        if ran_out:
-            raise BackendError(
-                "the released texture stage in PyTorch",
-                got=f"no more memory ({error})",
-                expected="about 60 GB on the device for the transformer, the VAE and what they compute",
-                fix="make a texture bundle, which needs less: docs/texture_official.md",
-            ) from error
+def _out_of_memory(error: BaseException) -> BackendError:
+    return BackendError(
+        "the released texture stage in PyTorch",
+        got=f"no more memory ({error})",
+        expected="about 60 GB on the device for the transformer, the VAE and what they compute",
+        fix="make a texture bundle, which needs less: docs/texture_official.md",
+    )
 
 
 def check_device(base: BaseModel, device: str, dtype: torch.dtype) -> None:

@@ -10,6 +10,7 @@ from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.errors import OptionError
 from topos_rt.flow.solvers import SOLVERS
+from topos_rt.support.files import refuse_url
 from topos_rt.texture.official.manifest import PRECISIONS
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ def add_painting_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         OFFICIAL,
         metavar="DIR",
-        type=Path,
         help="paint the texture with TOPOS-Texture: a texture bundle (python -m export texture), or the base"
         " model's directory, which runs in PyTorch",
     )
@@ -123,7 +123,8 @@ def painting(arguments: argparse.Namespace) -> tuple[PaintSource, PaintOptions, 
     from topos_rt.texture.official.opening import PaintEngines, PaintSource
     from topos_rt.texture.official.settings import PaintOptions
 
-    source = PaintSource(arguments.official, arguments.lora, arguments.prompts, arguments.embeddings)
+    refuse_url(arguments.official, f"cannot use {arguments.official}")
+    source = PaintSource(Path(arguments.official), arguments.lora, arguments.prompts, arguments.embeddings)
     chosen = PaintOptions(
         arguments.texture_steps,
         arguments.texture_solver,

@@ -144,7 +144,7 @@ ADAPTERS: list[tuple[str, Change, str]] = [
     ("cut off", replaced(ADAPTER, b"\x08" + b"\0" * 20), "damaged or truncated"),
     (
         "of another base",
-        tensors(ADAPTER, lambda s: s.update({A.replace("blocks.0", "blocks.59"): s[A]})),
+        tensors(ADAPTER, lambda s: s.update({A.replace("blocks.0", "blocks.59"): s[A].clone()})),
         "module transformer_blocks.59.attn.to_q: got a module that the base model does not have",
     ),
     (

@@ -61,7 +61,6 @@ class PaintSource:
     embeddings: Path | None = None
 
     def __post_init__(self) -> None:
-        refuse_url(str(self.official), f"cannot use {self.official}")
         if not (self.is_bundle or (self.official / RELEASED).is_file()):
             there = self.official.is_dir()
             raise InputError(
@@ -94,7 +93,7 @@ def open_painter(
     official: the directory of a texture bundle, or a `PaintSource`. Raises InputError, BundleError,
     OptionError; MissingExtraError where PyTorch is needed and cannot be had.
     """
-    source = official if isinstance(official, PaintSource) else PaintSource(Path(official))
+    source = _source(official)
     options, engines = options or PaintOptions(), engines or PaintEngines()
     if not source.is_bundle:
         return OutsidePainter(_release(source, options, engines))
@@ -115,7 +114,7 @@ def requirements(
     engines: PaintEngines | None = None,
 ) -> Cost:
     """Return what a map costs, before anything is loaded. Takes and raises what `open_painter` does."""
-    source = official if isinstance(official, PaintSource) else PaintSource(Path(official))
+    source = _source(official)
     options, engines = options or PaintOptions(), engines or PaintEngines()
     if not source.is_bundle:
         release = _release(source, options, engines)
@@ -125,6 +124,14 @@ def requirements(
     return bundle_cost(
         bundle.manifest, sampler_settings(bundle.manifest, options), precision, engines.resident
     )
+
+
+def _source(official: str | os.PathLike[str] | PaintSource) -> PaintSource:
+    if isinstance(official, PaintSource):
+        return official
+    if isinstance(official, str):
+        refuse_url(official, f"cannot use {official}")
+    return PaintSource(Path(official))
 
 
 def _release(source: PaintSource, options: PaintOptions, engines: PaintEngines) -> Release:
