@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from tests.export.texture.released import BASE, LORA, apart
 # Sides in tokens of the map and of the portrait; odd ones are not centred alike on both sides of 0.
 SIDES = [((4, 4), (4, 4)), ((4, 4), (2, 2)), ((3, 3), (5, 5))]
 _WIDE = 1e-6  # of FP32, after three blocks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer over tiny tensors than one alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
