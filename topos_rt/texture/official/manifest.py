@@ -14,7 +14,7 @@ from topos_rt.errors import BundleError
 from topos_rt.model.manifest import FileInfo, WeightsInfo
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
-FORMAT = "topos_rt.texture"
+FORMAT = "topos_rt.texture_bundle"
 VERSION = 1
 MANIFEST_NAME = "texture.json"
 # Precision -> what it means for the transformer; the VAE is FP32 in all, as released.
