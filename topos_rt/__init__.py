@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from topos_rt.scan.metrics import compare
     from topos_rt.scan.read import read_scan
     from topos_rt.texture.again import texture_head
+    from topos_rt.texture.official.opening import PaintEngines, PaintSource, open_painter
+    from topos_rt.texture.official.settings import PaintOptions
 
 __version__ = "0.1.0"
 
@@ -71,6 +73,9 @@ __all__ = [
     "MissingExtraError",
     "OptionError",
     "OutputError",
+    "PaintEngines",
+    "PaintOptions",
+    "PaintSource",
     "Rig",
     "ScanWarning",
     "Smoothing",
@@ -83,6 +88,7 @@ __all__ = [
     "find_faces",
     "generate",
     "metrics",
+    "open_painter",
     "read_scan",
     "render_preview",
     "texture_head",
@@ -107,6 +113,9 @@ _MODULES = {
     "MissingExtraError": "errors",
     "OptionError": "errors",
     "OutputError": "errors",
+    "PaintEngines": "texture.official.opening",
+    "PaintOptions": "texture.official.settings",
+    "PaintSource": "texture.official.opening",
     "Rig": "head.rig",
     "SOLVERS": "flow.solvers",
     "ScanWarning": "errors",
@@ -119,6 +128,7 @@ _MODULES = {
     "find_faces": "faces.finder",
     "generate": "pipeline",
     "metrics": "metrics",
+    "open_painter": "texture.official.opening",
     "read_scan": "scan.read",
     "render_preview": "pictures.preview",
     "texture_head": "texture.again",

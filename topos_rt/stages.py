@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.engines.contract import Value
+from topos_rt.errors import InputError
 from topos_rt.faces.evidence import evidence
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, Portrait
@@ -26,7 +27,10 @@ from topos_rt.pictures.image import ImageSource, describe, upright_picture
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity
-from topos_rt.texture.stage import TextureChoice, with_texture
+from topos_rt.texture.official.dress import check_layout, dressed
+from topos_rt.texture.official.painter import Painter
+from topos_rt.texture.official.painter import portrait as painted_portrait
+from topos_rt.texture.stage import OFFICIAL, TextureChoice, with_texture
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +49,33 @@ class Stages:
     bundle: Bundle
     networks: Networks
     finder: FaceFinder | None  # None takes pictures whole
+    painter: Painter | None = None  # makes texture "official"
 
     def sittings(
         self, source: ImageSource, tracker: Tracker, choice: FaceChoice, texture: TextureChoice
     ) -> list[Sitting]:
         """Return the portraits of an image, each with what the image encoder takes."""
         self.networks.check_open()
+        self._check_painter(texture)
         with tracker.stage("image"):
             picture = upright_picture(source)
             if self.finder is None or not choice.looks:
                 return self._sittings(cut_portraits(picture, describe(source), None, choice), texture)
         with tracker.stage("face"):
             return self._sittings(cut_portraits(picture, describe(source), self.finder, choice), texture)
+
+    def _check_painter(self, texture: TextureChoice) -> None:
+        """Raise InputError or BundleError where texture "official" was asked for and cannot be painted."""
+        if texture.kind != OFFICIAL:
+            return
+        if self.painter is None:
+            raise InputError(
+                "texture 'official'",
+                got="a pipeline without a painter",
+                expected="one that has a painter",
+                fix="pipe.paint_with(topos_rt.open_painter(DIR)), or --official DIR on the command line",
+            )
+        check_layout(self.bundle.topology, self.painter.layout, f"the model {self.bundle.manifest.name}")
 
     def _sittings(self, portraits: list[Portrait], texture: TextureChoice) -> list[Sitting]:
         spec = self.bundle.manifest.image
@@ -155,6 +174,19 @@ class Stages:
                 head = with_face(head, sitting.portrait, self.bundle.landmarks)
         if sitting is not None and sitting.texture.makes(self.bundle.atlas):
             with tracker.stage("texture"):
-                head = with_texture(head, sitting.portrait, self.bundle, sitting.texture)
+                head = self._textured(head, sitting, tracker)
         timings = tracker.timings | {"total": sum(tracker.timings.values())}
         return dataclasses.replace(head, timings=timings)
+
+    def _textured(self, head: HeadMesh, sitting: Sitting, tracker: Tracker) -> HeadMesh:
+        choice = sitting.texture
+        if choice.kind != OFFICIAL:
+            return with_texture(head, sitting.portrait, self.bundle, choice)
+        assert self.painter is not None  # the pipeline has checked it
+
+        def report(stage: str, done: int, count: int) -> None:
+            tracker.part("texture", done, count)
+
+        seed = int(head.metadata.get("seed") or 0)
+        painted = self.painter.paint(painted_portrait(sitting.portrait), seed, report)
+        return dressed(head, painted, choice.size, choice.format)

@@ -44,6 +44,24 @@ def _manifest(path: Path) -> None:
     Manifest.from_json(path.read_bytes()).to_json()
 
 
+def _texture_manifest(path: Path) -> None:
+    from topos_rt.texture.official.manifest import TextureManifest
+
+    TextureManifest.from_json(path.read_bytes()).to_json()
+
+
+def _instructions(path: Path) -> None:
+    from export.texture.prompts import read_instructions
+
+    read_instructions(path)
+
+
+def _stored_prompts(path: Path) -> None:
+    from export.texture.embeddings_file import read_embeddings
+
+    read_embeddings(path, 4)
+
+
 def _tensors(kind: str) -> Callable[[Path], object]:
     def read(path: Path) -> object:
         from topos_rt.head.hierarchy import Hierarchy
@@ -393,12 +411,52 @@ def _bundle_seeds() -> list[bytes]:
     return [bytes([number]) + _files()[name] for number, name in enumerate(names)]
 
 
+def _texture_manifests() -> list[bytes]:
+    from topos_rt.model.manifest import WeightsInfo
+    from topos_rt.texture.official import manifest as m
+
+    names = (*m.SINGLE, "section_00", "modulation_00")
+    graphs = {name: f"{name}.onnx" for name in names}
+    counts = dict.fromkeys(names, 7)
+    made = m.TextureManifest(
+        "tiny",
+        WeightsInfo("nobody", "none", "random"),
+        m.PictureSpec(32, 32, 16, 16, 16),
+        m.TextSpec(8, 16, 7, 5),
+        m.TransformerSpec(1, 1, 32, 2),
+        m.ScheduleSpec(256, 8192, 0.5, 0.9, 0.02, "bf16"),
+        m.METAHUMAN,
+        1.2,
+        50,
+        "prompts.safetensors",
+        0.001,
+        graphs,
+        {},
+        {},
+        counts,
+        counts,
+    )
+    return [made.to_json().encode()]
+
+
+def _stored() -> list[bytes]:
+    from topos_rt.support.tensorfile import tensor_bytes
+
+    prompts = {name: np.ones((1, count, 4), np.float32) for name, count in (("positive", 3), ("negative", 2))}
+    return [tensor_bytes(prompts, {"topos_rt": '{"share": 0.5}'})]
+
+
 def _yaml() -> list[bytes]:
     text = "MODEL:\n  num_blocks: 2\n  decoder_blocks: [1, 1, 1, 1]\nDATA:\n  test:\n    depth: 6\n"
     return [text.encode(), b"MODEL: &a [*a]\n", b"a: &a [1]\nMODEL: {x: *a}\n"]
 
 
 TARGETS: dict[str, Target] = {
+    "texture_manifest": Target(_texture_manifest, ".json", _texture_manifests),
+    "instructions": Target(
+        _instructions, ".py", lambda: [b"DEFAULT_PROMPT = ('a' 'b')\nNEGATIVE_PROMPT = \"c\"\n"]
+    ),
+    "stored_prompts": Target(_stored_prompts, ".safetensors", _stored),
     "manifest": Target(_manifest, ".json", lambda: [_files()["manifest.json"]]),
     "bundle": Target(_bundle, ".bin", _bundle_seeds),
     "rig": Target(_tensors("rig"), ".safetensors", lambda: [_files()["rig.safetensors"]]),

@@ -80,7 +80,7 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
     group.add_argument(
         "--guidance",
         metavar="W",
-        type=_number,
+        type=number,
         help="how strictly to follow the image; 0 is off (default: the model's)",
     )
     group.add_argument(
@@ -88,7 +88,7 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
         dest="interval",
         metavar=("LO", "HI"),
         nargs=2,
-        type=_number,
+        type=number,
         help="guide only at times LO <= t <= HI; t = 1 is noise, t = 0 the head (default: the preset's)",
     )
     group.add_argument(
@@ -101,14 +101,14 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
     group.add_argument(
         "--temperature",
         metavar="T",
-        type=_number,
+        type=number,
         help="temperature of the starting noise; lower makes heads of different seeds more alike (default: "
         "the model's)",
     )
     group.add_argument(
         "--shift",
         metavar="R",
-        type=_number,
+        type=number,
         help="values above 1 put more of the steps near the noise (default: the preset's)",
     )
     either = group.add_mutually_exclusive_group()
@@ -340,7 +340,7 @@ def numbers(text: str) -> list[float]:
         ) from error
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:

@@ -194,7 +194,7 @@ def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Man
     root = Path(directory)
     manifest = dataclasses.replace(manifest, files=listed_files(root), weight_files={})
     _check_references(manifest)
-    manifest = dataclasses.replace(manifest, weight_files=_weight_files(root, manifest))
+    manifest = dataclasses.replace(manifest, weight_files=weight_files_of(root, manifest))
     _check_references(manifest)
     text = manifest.to_json()
     Manifest.from_json(text)  # what this writes must be readable
@@ -272,7 +272,7 @@ def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str 
         if hashes and (found := _sha256(file)) != info.sha256:
             raise BundleError(f"sha256 of bundle file {name}", got=found, expected=info.sha256, fix=AGAIN)
     # This does not depend on `hashes`: no weights may be loaded that no hash covers.
-    if (held := _weight_files(path, manifest)) != manifest.weight_files:
+    if (held := weight_files_of(path, manifest)) != manifest.weight_files:
         name = min(name for name, _ in held.items() ^ manifest.weight_files.items())
         raise BundleError(
             f"file of the weights of graph {name}",
@@ -282,7 +282,7 @@ def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str 
         )
 
 
-def _weight_files(root: Path, manifest: Listing) -> dict[str, str]:
+def weight_files_of(root: Path, manifest: Listing) -> dict[str, str]:
     """Return ONNX file -> the file of its weights, for the graphs whose weights are in another file."""
     found = {name: _weight_file(root, name) for name in manifest.graph_files()}
     return {name: file for name, file in found.items() if file is not None}
