@@ -4,7 +4,8 @@
     python tests/export/texture/make_fixtures.py run TOPOS-Texture.py     with each version to be judged by
 
 The script is a copy of the release's, which is no part of this repository. It is run as it is, but for the
-side of its pictures, its prompts and, where diffusers has dropped it, an argument. The image processor needs
+side of its pictures, its prompts and, where diffusers has dropped it, an argument. The copy that made the
+files here was a transcript of its loop, without prompts, printing and command line. The image processor needs
 torchvision.
 """
 
