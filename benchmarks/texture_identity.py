@@ -1,4 +1,7 @@
-"""How far a head with its texture is from its photograph, by an embedding that is no input of `mini`."""
+"""How far a head with its texture is from its photograph, by an embedding and drawn again in its pose.
+
+The embedding is no input of `mini`.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,32 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.faceres import FaceRes
+from benchmarks.texture_again import against_photograph
 from topos_rt.faces.face import Face
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.metrics import FeatureNetwork
 from topos_rt.pictures.preview import render_view
 from topos_rt.pipeline import HeadPipeline
 from training.pictures import shards
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+PHOTOGRAPHS, RENDERS, HELD_OUT = "photograph", "gallery's render", "held-out render"
+GALLERY = {PHOTOGRAPHS: EXAMPLES, RENDERS: EXAMPLES / "people"}
 _YAWS = (0.0, 30.0, -30.0)
 _SIDE = 320
 _HIDING = ("sunglasses", "hand", "bar", "microphone", "cup", "block", "scarf")
 
 
-def people(folder: Path | None, count: int) -> Iterator[tuple[str, Image.Image]]:
-    """Yield pictures: the examples' photographs, then rendered people, one each, whose faces are free."""
-    for path in sorted(EXAMPLES.glob("*.jpg")):
-        with Image.open(path) as opened:
-            yield path.stem, opened.convert("RGB")
+def people(folder: Path | None, count: int) -> Iterator[tuple[str, str, Image.Image]]:
+    """Yield name, group and picture of people whose faces are free.
+
+    The photographs and the rendered people of the gallery come first, then `count` of the rendered people in
+    a folder of shards, one picture of each. None of the rendered people was trained on.
+    """
+    for group, directory in GALLERY.items():
+        for path in sorted(directory.glob("*.jpg")):
+            with Image.open(path) as opened:
+                yield path.stem, group, opened.convert("RGB")
     if folder is None:
         return
     manifest, shard = shards.Manifest.open(folder), shards.load(shards.path_of(folder, 0))
@@ -39,22 +51,27 @@ def people(folder: Path | None, count: int) -> Iterator[tuple[str, Image.Image]]
             return
         if not shard.worn[row] & hidden:
             with Image.open(io.BytesIO(shard.picture(row))) as opened:
-                yield f"render {row}", opened.convert("RGB")
+                yield f"render {row}", HELD_OUT, opened.convert("RGB")
             given += 1
 
 
-def measure(archive: Path, folder: Path | None, count: int) -> dict[str, Any]:
-    """Return 1 - cosine of photographs and their heads, by texture and yaw, and of mismatched pairs."""
+def measure(
+    archive: Path, folder: Path | None, count: int, perceptual: FeatureNetwork | None = None
+) -> dict[str, Any]:
+    """Return 1 - cosine of photographs and their heads, by texture and yaw, and of mismatched pairs.
+
+    Each row also has what `against_photograph` finds, with LPIPS where a network for it is given.
+    """
     network, rows, photos, fronts = FaceRes(archive), [], [], []
     with HeadPipeline.open("mini", "onnxruntime") as pipe:
-        for name, picture in people(folder, count):
+        for name, group, picture in people(folder, count):
             found = [face for face in pipe.find_faces(picture, 1) if not face.hidden and abs(face.yaw) < 30]
             if not found:
                 continue
             photo = network(picture, found[0])
             head = pipe(picture, face=found[0], preset="fast", texture_size=512)
             assert head.texture is not None
-            row: dict[str, Any] = {"picture": name}
+            row: dict[str, Any] = {"picture": name, "group": group}
             kinds = {"projected": head, "flat": dataclasses.replace(head, texture=None)}
             for kind, one in kinds.items():
                 seen = [_seen(network, pipe, one, yaw) for yaw in _YAWS]
@@ -62,8 +79,9 @@ def measure(archive: Path, folder: Path | None, count: int) -> dict[str, Any]:
                 if kind == "projected" and seen[0] is not None:
                     photos.append(photo)
                     fronts.append(seen[0])
+            row["again"] = against_photograph(pipe.bundle, head, picture, found[0], perceptual)
             rows.append(row)
-            print(row)
+            print(row, flush=True)
     apart = 1 - np.array(photos) @ np.array(fronts).T
     others = apart[~np.eye(len(apart), dtype=bool)]
     nearest = float((apart.argmin(1) == np.arange(len(apart))).mean())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -28,6 +30,9 @@ TONES = {
 }  # fmt: skip
 
 
+Light: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Lamp:
     """Ambient light, and a key light from a direction in the camera's axes; colours are linear."""
@@ -35,6 +40,14 @@ class Lamp:
     ambient: tuple[float, float, float]
     towards: tuple[float, float, float]
     key: tuple[float, float, float]
+
+    def __call__(self, normals: np.ndarray) -> np.ndarray:
+        """Return the light [n,3] on surfaces with normals [n,3]."""
+        towards = np.array(self.towards) / np.linalg.norm(self.towards)
+        lit: np.ndarray = np.array(self.ambient) + np.maximum(normals @ towards, 0)[:, None] * np.array(
+            self.key
+        )
+        return lit
 
 
 LAMPS = {
@@ -89,7 +102,7 @@ def draw(
     middle = (head.positions.min(0) + head.positions.max(0)) / 2
     shift = np.array([0, 0, -_DISTANCE_M]) - turn @ middle
     camera = Camera(turn, shift, size * _DISTANCE_M / 0.30, (size / 2, size / 2))
-    pixels = _shaded(head, atlas.uvs, albedo, camera, lamp, size)
+    pixels = shaded(head, atlas.uvs, albedo, camera, lamp, (size, size))[0]
     pixels = np.clip(to_srgb_bytes(pixels) / 255 + rng.normal(0, _NOISE, pixels.shape), 0, 1)
     picture = Image.fromarray((pixels * 255 + 0.5).astype(np.uint8))
     found = np.zeros((478, 3), np.float32)
@@ -109,14 +122,18 @@ def draw(
     return Sample(Portrait(picture, face, "auto"), posed, albedo)
 
 
-def _shaded(
-    head: HeadMesh, uvs: np.ndarray, albedo: np.ndarray, camera: Camera, lamp: Lamp, size: int
-) -> np.ndarray:
-    """Return the linear picture [size,size,3]."""
-    fine, side = 2 * size, len(albedo)
+def shaded(
+    head: HeadMesh, uvs: np.ndarray, albedo: np.ndarray, camera: Camera, light: Light, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a linear picture [h,w,3] of a head before a grey backdrop, and its coverage [h,w], 0 to 1.
+
+    albedo: [S,S,3] linear. light: what to multiply it with, [n,3], at normals [n,3] in the camera's axes.
+    size: (h, w). Each pixel is the mean of 2 x 2 samples.
+    """
+    side, (high, wide) = len(albedo), size
     depth = -(head.positions @ camera.turn.T + camera.shift)[:, 2]
     screen = np.concatenate([camera.project(head.positions) * 2, depth[:, None]], 1)
-    triangle, weights = rasterize(screen, head.triangles, fine, fine)
+    triangle, weights = rasterize(screen, head.triangles, 2 * high, 2 * wide)
     hit = triangle >= 0
     at = np.einsum("nk,nkc->nc", weights[hit], uvs[head.topology.triangle_uvs[triangle[hit]]])
     column = np.clip((at[:, 0] * side).astype(int), 0, side - 1)
@@ -125,12 +142,10 @@ def _shaded(
         "nk,nkc->nc", weights[hit], (head.normals @ camera.turn.T)[head.triangles[triangle[hit]]]
     )
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    towards = np.array(lamp.towards) / np.linalg.norm(lamp.towards)
-    light = np.array(lamp.ambient) + np.maximum(normals @ towards, 0)[:, None] * np.array(lamp.key)
-    linear = np.full((fine, fine, 3), _BACKDROP)
-    linear[hit] = albedo[row, column] * light
-    shown: np.ndarray = linear.reshape(size, 2, size, 2, 3).mean((1, 3)).clip(0, 1)
-    return shown
+    linear = np.full((2 * high, 2 * wide, 3), _BACKDROP)
+    linear[hit] = albedo[row, column] * light(normals)
+    shown: np.ndarray = linear.reshape(high, 2, wide, 2, 3).mean((1, 3)).clip(0, 1)
+    return shown, hit.reshape(high, 2, wide, 2).mean((1, 3))
 
 
 def errors(plan: Plan, atlas_area: np.ndarray, made: np.ndarray, truth: np.ndarray) -> dict[str, float]:

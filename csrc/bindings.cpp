@@ -8,6 +8,7 @@
 #include <string>
 
 #include "kernels.h"
+#include "texture_bindings.h"
 #ifdef TOPOS_CUDA
 #include <cuda_runtime_api.h>
 #else
@@ -19,12 +20,8 @@ using namespace py::literals;
 
 namespace {
 
-using Address = std::uintptr_t;
-
-template <class T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
+using topos::Address;
+using topos::at;
 
 topos::Stream stream_at(Address stream) { return at<CUstream_st>(stream); }
 
@@ -82,28 +79,6 @@ void project(Address x, Address basis, int directions, int size, Address coordin
   check(topos::project(args, stream_at(stream)));
 }
 
-void project_texture(Address vertices, Address weights, Address attributes, Address picture, Address light, Address base,
-                     int64_t texels, int height, int width, Address out, Address stream) {
-  topos::ProjectTexture args{};
-  args.vertices = at<int32_t>(vertices), args.weights = at<float>(weights), args.attributes = at<float>(attributes);
-  args.picture = at<float>(picture), args.light = at<float>(light), args.base = at<float>(base);
-  args.texels = texels, args.height = height, args.width = width, args.out = at<float>(out);
-  check(topos::project_texture(args, stream_at(stream)));
-}
-
-void finish_texture(Address base, Address cells, Address texels, Address window_cells, Address skin, Address grain,
-                    Address hair, Address tone, Address srgb, const std::array<int, 6>& shape, bool mirror, Address out,
-                    Address stream) {
-  topos::FinishTexture args{};
-  args.base = at<float>(base), args.cells = at<float>(cells), args.texels = at<float>(texels);
-  args.window_cells = at<float>(window_cells), args.skin = at<float>(skin), args.grain = at<float>(grain);
-  args.hair = at<float>(hair), args.tone = at<float>(tone), args.srgb = at<uint8_t>(srgb);
-  args.side = shape[0], args.step = shape[1], args.top = shape[2], args.left = shape[3];
-  args.height = shape[4], args.width = shape[5];
-  args.mirror = mirror, args.out = at<uint8_t>(out);
-  check(topos::finish_texture(args, stream_at(stream)));
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
@@ -142,8 +117,10 @@ PYBIND11_MODULE(_kernels, m) {
         "stream"_a);
   m.def("project", &project, py::kw_only(), "x"_a, "basis"_a, "directions"_a, "size"_a, "coordinates"_a, "out"_a,
         "stream"_a);
-  m.def("project_texture", &project_texture, py::kw_only(), "vertices"_a, "weights"_a, "attributes"_a, "picture"_a,
-        "light"_a, "base"_a, "texels"_a, "height"_a, "width"_a, "out"_a, "stream"_a);
-  m.def("finish_texture", &finish_texture, py::kw_only(), "base"_a, "cells"_a, "texels"_a, "window_cells"_a, "skin"_a,
-        "grain"_a, "hair"_a, "tone"_a, "srgb"_a, "shape"_a, "mirror"_a, "out"_a, "stream"_a);
+  topos::define_project_texture<Address>(m, "stream", [](const topos::ProjectTexture& args, Address stream) {
+    check(topos::project_texture(args, stream_at(stream)));
+  });
+  topos::define_finish_texture<Address>(m, "stream", [](const topos::FinishTexture& args, Address stream) {
+    check(topos::finish_texture(args, stream_at(stream)));
+  });
 }

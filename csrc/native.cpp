@@ -4,23 +4,19 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <array>
 #include <thread>
 #include <vector>
 
 #include "texture.h"
+#include "texture_bindings.h"
 
 namespace py = pybind11;
 using namespace py::literals;
 
 namespace {
 
-using Address = std::uintptr_t;
-
-template <class T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
+using topos::Address;
+using topos::at;
 
 // Calls work(i) for all i below count. Each i is worked on alone, so the result does not depend on the threads.
 template <class F>
@@ -36,14 +32,9 @@ void spread(int64_t count, int threads, F work) {
   for (auto& other : others) other.join();
 }
 
-void project_texture(Address vertices, Address weights, Address attributes, Address picture, Address light, Address base,
-                     int64_t texels, int height, int width, Address out, int threads) {
-  topos::ProjectTexture args{};
-  args.vertices = at<int32_t>(vertices), args.weights = at<float>(weights), args.attributes = at<float>(attributes);
-  args.picture = at<float>(picture), args.light = at<float>(light), args.base = at<float>(base);
-  args.texels = texels, args.height = height, args.width = width, args.out = at<float>(out);
+void project_texture(const topos::ProjectTexture& args, int threads) {
   const py::gil_scoped_release release;
-  spread(texels, threads, [&](int64_t i) { topos::project_texel(args, i); });
+  spread(args.texels, threads, [&](int64_t i) { topos::make_texel(args, i); });
 }
 
 // Where the compiler can, a function is built for wider vectors, too, and the processor decides when the module is loaded.
@@ -99,7 +90,7 @@ TOPOS_WIDE void photograph_row(const topos::FinishTexture& args, const Columns& 
   }
 }
 
-// What finish_texel does, for a row at once, in loops that compilers vectorise.
+// What make_texel does for FinishTexture, for a row at once, in loops that compilers vectorise.
 TOPOS_WIDE void finish_row(const topos::FinishTexture& args, const Columns& columns, int y) {
   const int side = args.side, count = 4 * (side / args.step);
   const int64_t first = static_cast<int64_t>(y) * side;
@@ -127,16 +118,7 @@ TOPOS_WIDE void finish_row(const topos::FinishTexture& args, const Columns& colu
   for (int k = 0; k < 3 * side; ++k) args.out[3 * first + k] = args.srgb[steps[k]];
 }
 
-void finish_texture(Address base, Address cells, Address texels, Address window_cells, Address skin, Address grain,
-                    Address hair, Address tone, Address srgb, const std::array<int, 6>& shape, bool mirror, Address out,
-                    int threads) {
-  topos::FinishTexture args{};
-  args.base = at<float>(base), args.cells = at<float>(cells), args.texels = at<float>(texels);
-  args.window_cells = at<float>(window_cells), args.skin = at<float>(skin), args.grain = at<float>(grain);
-  args.hair = at<float>(hair), args.tone = at<float>(tone), args.srgb = at<uint8_t>(srgb);
-  args.side = shape[0], args.step = shape[1], args.top = shape[2], args.left = shape[3];
-  args.height = shape[4], args.width = shape[5];
-  args.mirror = mirror, args.out = at<uint8_t>(out);
+void finish_texture(const topos::FinishTexture& args, int threads) {
   const py::gil_scoped_release release;
   const Columns columns(args);
   spread(args.side, threads, [&](int64_t row) { finish_row(args, columns, static_cast<int>(row)); });
@@ -183,9 +165,7 @@ void box_means(Address values, bool wide, int64_t height, int64_t width, int64_t
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Texture passes on the CPU; topos_rt.gpu.texture_ops is their checked entry.";
-  m.def("project_texture", &project_texture, py::kw_only(), "vertices"_a, "weights"_a, "attributes"_a, "picture"_a,
-        "light"_a, "base"_a, "texels"_a, "height"_a, "width"_a, "out"_a, "threads"_a);
-  m.def("finish_texture", &finish_texture, py::kw_only(), "base"_a, "cells"_a, "texels"_a, "window_cells"_a, "skin"_a,
-        "grain"_a, "hair"_a, "tone"_a, "srgb"_a, "shape"_a, "mirror"_a, "out"_a, "threads"_a);
+  topos::define_project_texture<int>(m, "threads", project_texture);
+  topos::define_finish_texture<int>(m, "threads", finish_texture);
   m.def("box_means", &box_means, py::kw_only(), "values"_a, "wide"_a, "height"_a, "width"_a, "channels"_a, "radii"_a);
 }

@@ -22,7 +22,7 @@ TOPOS_HD float clamped(float value, float low, float high) {
   return value < low ? low : (value > high ? high : value);
 }
 
-TOPOS_HD void project_texel(const ProjectTexture& args, int64_t i) {
+TOPOS_HD void make_texel(const ProjectTexture& args, int64_t i) {
   float at[6] = {0, 0, 0, 0, 0, 0};
   for (int k = 0; k < 3; ++k) {
     const float* row = args.attributes + static_cast<int64_t>(args.vertices[3 * i + k]) * 6;
@@ -133,7 +133,7 @@ TOPOS_HD int srgb_step(float linear) {
   return static_cast<int>(clamped(linear * (kSrgbSteps - 1) + 0.5f, 0.0f, static_cast<float>(kSrgbSteps - 1)));
 }
 
-TOPOS_HD void finish_texel(const FinishTexture& args, int64_t i) {
+TOPOS_HD void make_texel(const FinishTexture& args, int64_t i) {
   const int y = static_cast<int>(i / args.side), x = static_cast<int>(i % args.side);
   const int cells = args.side / args.step;
   float whole[4];  // log colours over the base, and the cover of hair

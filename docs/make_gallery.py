@@ -1,4 +1,9 @@
-"""Draw docs/images/gallery.png, expressions of the bundled model's heads: `python docs/make_gallery.py`."""
+"""Draw docs/images/gallery*.png, heads of the bundled model: `python docs/make_gallery.py`.
+
+gallery.png has expressions of heads from two photographs. gallery_1.png and gallery_2.png have ten people
+under two lights: two photographs, and eight rendered people whom nothing was trained on
+(examples/people/README.md).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,16 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from topos_rt import HeadMesh, HeadPipeline
+from topos_rt.pictures.image import read_picture
 from topos_rt.pictures.preview import render_view
+from topos_rt.pictures.shading import LIGHTS, Light
 from topos_rt.support.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
-OUT = ROOT / "docs" / "images" / "gallery.png"
+IMAGES = ROOT / "docs" / "images"
 SIZE = 250, 200  # height and width of a picture
 YAW = -18.0
 # Weights of blendshapes, and rotations of joints in radians.
@@ -33,15 +40,26 @@ EXPRESSIONS: dict[str, tuple[dict[str, float], dict[str, tuple[float, float, flo
 HEADS = (("astronaut.jpg", 0), ("astronaut.jpg", 5), ("hopper.jpg", 0), ("hopper.jpg", 2))
 TEMPERATURE = 1.0  # the flow was trained with this; it gives more variety than mini's default
 
+PERSON = 190, 152  # height and width of a picture of a person
+SHOWN = ("neutral", "smile", "jaw open")
+# The studio's lights, and a warm lamp on the other side of a dim room.
+RELIT = (
+    Light((0.88, 0.18, 0.44), (1.55, 1.12, 0.74), 0.8),
+    Light((-0.75, 0.35, -0.55), (0.22, 0.34, 0.52), 0.5),
+)
+PER_PICTURE = 5
+
 
 def main() -> None:
-    """Draw one row for each head and one column for each expression."""
+    """Draw the three pictures."""
+    folders = ROOT / "examples", ROOT / "examples" / "people"
+    people = [path for folder in folders for path in sorted(folder.glob("*.jpg"))]
     with HeadPipeline.open("mini") as pipe:
         heads = [pipe(ROOT / "examples" / name, seed=seed, temperature=TEMPERATURE) for name, seed in HEADS]
-    rows = [np.concatenate(expressions(head), 1) for head in heads]
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(buffer, "PNG", optimize=True)
-    write_atomic(OUT, buffer.getvalue(), parents=True)
+        save("gallery.png", [np.concatenate(expressions(head), 1) for head in heads])
+        rows = [person(pipe, path) for path in people]
+    for number in range(0, len(rows), PER_PICTURE):
+        save(f"gallery_{number // PER_PICTURE + 1}.png", rows[number : number + PER_PICTURE])
 
 
 def expressions(head: HeadMesh) -> list[np.ndarray]:
@@ -49,6 +67,26 @@ def expressions(head: HeadMesh) -> list[np.ndarray]:
     return [
         render_view(head.posed(shapes, degrees=turns), YAW, 0, SIZE) for shapes, turns in EXPRESSIONS.values()
     ]
+
+
+def person(pipe: HeadPipeline, path: Path) -> np.ndarray:
+    """Return the picture of a person beside the head made of it, in expressions under each light."""
+    head = pipe(path)
+    high, wide = PERSON
+    portrait = ImageOps.fit(read_picture(path), (wide, high))
+    if path.parent.name == "people":
+        ImageDraw.Draw(portrait).text((4, high - 14), "rendered person", (255, 255, 255), stroke_width=1,
+                                      stroke_fill=(0, 0, 0))  # fmt: skip
+    posed = [head.posed(EXPRESSIONS[name][0]) for name in SHOWN]
+    views = [render_view(each, YAW, 0, PERSON, lights) for lights in (LIGHTS, RELIT) for each in posed]
+    return np.concatenate([np.asarray(portrait), *views], 1)
+
+
+def save(name: str, rows: list[np.ndarray]) -> None:
+    """Write rows of pictures below each other."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(buffer, "PNG", optimize=True)
+    write_atomic(IMAGES / name, buffer.getvalue(), parents=True)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,15 @@ def _quality() -> str:
 def _speed() -> str:
     results = {name: read(f"cpu_mini_{name}") for name in PRESETS}
     cold = {name: _fresh(result)["to_first_head"] for name, result in results.items()}
+    textured = all("texture" in result["stages"] for result in results.values())
+    made = "textured " if textured else "plain "
+    stages = {f"pixels → {made}head": "head", f"portrait → {made}GLB": "portrait to glb"}
+    stages |= {"the texture's share": "texture"} if textured else {}
     rows = {
-        "pixels → vertices": {name: result["stages"]["head"] for name, result in results.items()},
-        "portrait → GLB": {name: result["stages"]["portrait to glb"] for name, result in results.items()},
-        "first head of a new process": cold,
+        what: {name: result["stages"][stage] for name, result in results.items()}
+        for what, stage in stages.items()
     }
+    rows["first head of a new process"] = cold
     return table(
         ["ms", *(f"`{name}`, {PRESETS[name].steps} steps" for name in results)],
         [[what, *(f"{ms['p50']:.0f}" for ms in row.values())] for what, row in rows.items()],

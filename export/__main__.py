@@ -1,4 +1,4 @@
-"""Make model bundles; measure and compare them; give them rigs, levels of detail, landmarks and atlases."""
+"""Make model bundles; measure and compare them; give them rigs, landmarks, atlases and the like."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ from export.compare import command as compare
 from export.face import command as face
 from export.landmarks import command as landmarks
 from export.onnx import flops
+from export.parts import command as parts
 from export.release import official
 from export.rig import command as rig
+from export.texture import command as texture
+from export.texture import embeddings_command as embeddings
+from export.texture import paint_command as paint
 from topos_rt.errors import ToposError
 from topos_rt.support.files import check_writable
 
-MAKERS: dict[str, ModuleType] = {"official": official, "random": random, "mini": mini, "face": face}
+MAKERS: dict[str, ModuleType] = {
+    "official": official,
+    "random": random,
+    "mini": mini,
+    "face": face,
+    "texture": texture,
+}
 COMMANDS: dict[str, ModuleType] = {
     **MAKERS,
     "flops": flops,
@@ -29,6 +39,9 @@ COMMANDS: dict[str, ModuleType] = {
     "rig": rig,
     "landmarks": landmarks,
     "atlas": atlas,
+    "parts": parts,
+    "embeddings": embeddings,
+    "paint": paint,
 }
 
 
@@ -64,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _make(module: ModuleType, arguments: argparse.Namespace) -> None:
-    check_writable(arguments.out / "manifest.json", parents=True)
+    check_writable(arguments.out / "any", parents=True)
     manifest = module.run(arguments)
     size = sum(info.bytes for info in manifest.files.values())
     print(f"{arguments.out}: {manifest.name}, {len(manifest.files)} files, {size / 1e6:.1f} MB")

@@ -118,7 +118,7 @@ def _write(
     graphs = build_graphs(*networks, *sizes, contents.latent_basis, contents.evidence)
     tensors = decoder_tensors(contents.vae, contents.latent_basis).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
-    files = write_graphs(graphs, directory, half_storage, named)
+    files = write_graphs(graphs, directory, "fp16" if half_storage else "fp32", named)
     contents.topology.save(directory / "topology.safetensors")
     contents.hierarchy.save(directory / "hierarchy.safetensors")
     if contents.rig is not None:
@@ -143,6 +143,7 @@ def _write(
             atlas=None,  # and `python -m export atlas` adds this, which needs the landmarks
             evidence=tuple(contents.evidence) or None,
             variation=None if contents.variation is None else "variation.safetensors",
+            parts=None,  # and `python -m export parts` this
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),
             latent=LatentSpec(*contents.dit.latent_shape),
             points=PointSpec(contents.points),

@@ -49,6 +49,9 @@ PUBLIC = [
     "MissingExtraError",
     "OptionError",
     "OutputError",
+    "PaintEngines",
+    "PaintOptions",
+    "PaintSource",
     "Rig",
     "ScanWarning",
     "Smoothing",
@@ -60,6 +63,8 @@ PUBLIC = [
     "compare",
     "find_faces",
     "generate",
+    "metrics",
+    "open_painter",
     "read_scan",
     "render_preview",
     "texture_head",
@@ -167,7 +172,7 @@ def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
     users = {"tensorrt-rtx", "tensorrt", "usd", "gltf", "mesh", "plot"}
-    makers = {"export", "compare", "face", "training", "baselines", "fuzz", "test"}
+    makers = {"export", "compare", "face", "texture", "training", "baselines", "fuzz", "test"}
     assert set(EXTRAS) == users | makers
 
 

@@ -2,7 +2,7 @@
 
 The record of the generated heads is older than the rooms of `topos_rt/`: the code before that move wrote it.
 Retopologized heads were recorded again when points came to be chosen by where they lie, and GLBs when names
-of joints lost their dots.
+of joints lost their dots. Parts came later: without them, files are those of the record.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests import needs, same_heads
 from topos_rt import HeadMesh, HeadPipeline
 from topos_rt.formats import EXPORTERS, ExportOptions
 
-# Metres: how far another processor's or onnxruntime's rounding may move a vertex. 1.19 moves the worst one of
-# a guided head by 2.5e-5.
-SAME_M = 5e-5
+# Metres: how far a vertex may be from the record. Another processor rounds otherwise, and so do kernels of
+# old versions of onnxruntime: 1.19 moves the worst vertex of a guided head by 1.6e-4.
+OLD_KERNELS = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 23)
+SAME_M = 3e-4 if OLD_KERNELS else 1e-5
 WRITERS: dict[str, Callable[[HeadMesh], bytes]] = {
-    "glb": lambda head: EXPORTERS["glb"](head, ExportOptions()),
-    "glb, level of detail 1": lambda head: EXPORTERS["glb"](head.lod(1), ExportOptions()),
-    "obj, centimetres, z up": lambda head: EXPORTERS["obj"](head, ExportOptions(units="cm", up="z")),
-    "ply": lambda head: EXPORTERS["ply"](head, ExportOptions()),
+    "glb": lambda head: EXPORTERS["glb"](head, ExportOptions(parts=False)),
+    "glb, level of detail 1": lambda head: EXPORTERS["glb"](head.lod(1), ExportOptions(parts=False)),
+    "obj, centimetres, z up": lambda head: EXPORTERS["obj"](
+        head, ExportOptions(units="cm", up="z", parts=False)
+    ),
+    "ply": lambda head: EXPORTERS["ply"](head, ExportOptions(parts=False)),
 }
 
 

@@ -239,6 +239,7 @@ def manifest() -> Manifest:
         atlas=None,
         evidence=None,
         variation=None,
+        parts=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),
         latent=LatentSpec(N, D),
         points=PointSpec(POINTS),

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from topos_rt import metrics
     from topos_rt.errors import (
         BackendError,
         BundleError,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from topos_rt.scan.metrics import compare
     from topos_rt.scan.read import read_scan
     from topos_rt.texture.again import texture_head
+    from topos_rt.texture.official.opening import PaintEngines, PaintSource, open_painter
+    from topos_rt.texture.official.settings import PaintOptions
 
 __version__ = "0.1.0"
 
@@ -70,6 +73,9 @@ __all__ = [
     "MissingExtraError",
     "OptionError",
     "OutputError",
+    "PaintEngines",
+    "PaintOptions",
+    "PaintSource",
     "Rig",
     "ScanWarning",
     "Smoothing",
@@ -81,6 +87,8 @@ __all__ = [
     "compare",
     "find_faces",
     "generate",
+    "metrics",
+    "open_painter",
     "read_scan",
     "render_preview",
     "texture_head",
@@ -105,6 +113,9 @@ _MODULES = {
     "MissingExtraError": "errors",
     "OptionError": "errors",
     "OutputError": "errors",
+    "PaintEngines": "texture.official.opening",
+    "PaintOptions": "texture.official.settings",
+    "PaintSource": "texture.official.opening",
     "Rig": "head.rig",
     "SOLVERS": "flow.solvers",
     "ScanWarning": "errors",
@@ -116,6 +127,8 @@ _MODULES = {
     "compare": "scan.metrics",
     "find_faces": "faces.finder",
     "generate": "pipeline",
+    "metrics": "metrics",
+    "open_painter": "texture.official.opening",
     "read_scan": "scan.read",
     "render_preview": "pictures.preview",
     "texture_head": "texture.again",
@@ -127,7 +140,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value: object = import_module(f"{__name__}.{_MODULES[name]}")
+    if _MODULES[name] != name:  # "metrics" is a room as a whole
+        value = getattr(value, name)
     globals()[name] = value
     return value
 

@@ -28,7 +28,7 @@ SolverName: TypeAlias = Literal["euler", "heun", "ab2", "ab3", "dpmpp_2m", "unip
 BackendName: TypeAlias = Literal["auto", "tensorrt-rtx", "tensorrt", "onnxruntime"]
 PrecisionName: TypeAlias = Literal["fp16", "fp32"]
 DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "numpy"]
-TextureName: TypeAlias = Literal["projected", "base", "none"]
+TextureName: TypeAlias = Literal["projected", "base", "official", "none"]
 TextureFormat: TypeAlias = Literal["jpeg", "png"]
 Job: TypeAlias = "tuple[ImageSource, list[int]]"  # one image with its seeds
 

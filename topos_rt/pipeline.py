@@ -50,6 +50,8 @@ from topos_rt.texture.stage import TextureChoice
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from topos_rt.texture.official.painter import Painter
+
 __all__ = ["HeadPipeline", "Progress", "generate"]
 
 
@@ -79,6 +81,10 @@ class HeadPipeline(Closing):
         self._networks = networks
         self._finder = finder
         self._stages = Stages(bundle, networks, finder)
+
+    def paint_with(self, painter: Painter | None) -> None:
+        """Let a painter, of `topos_rt.open_painter`, make texture "official"; the caller closes it."""
+        self._stages = dataclasses.replace(self._stages, painter=painter)
 
     @classmethod
     def open(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.engines.contract import Value
+from topos_rt.errors import InputError
 from topos_rt.faces.evidence import evidence
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, Portrait
@@ -18,6 +19,7 @@ from topos_rt.faces.seen import with_face
 from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.parts import parts_of
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import Networks
@@ -25,7 +27,10 @@ from topos_rt.pictures.image import ImageSource, describe, upright_picture
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity
-from topos_rt.texture.stage import TextureChoice, with_texture
+from topos_rt.texture.official.dress import check_layout, dressed
+from topos_rt.texture.official.painter import Painter
+from topos_rt.texture.official.painter import portrait as painted_portrait
+from topos_rt.texture.stage import OFFICIAL, TextureChoice, with_texture
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +49,33 @@ class Stages:
     bundle: Bundle
     networks: Networks
     finder: FaceFinder | None  # None takes pictures whole
+    painter: Painter | None = None  # makes texture "official"
 
     def sittings(
         self, source: ImageSource, tracker: Tracker, choice: FaceChoice, texture: TextureChoice
     ) -> list[Sitting]:
         """Return the portraits of an image, each with what the image encoder takes."""
         self.networks.check_open()
+        self._check_painter(texture)
         with tracker.stage("image"):
             picture = upright_picture(source)
             if self.finder is None or not choice.looks:
                 return self._sittings(cut_portraits(picture, describe(source), None, choice), texture)
         with tracker.stage("face"):
             return self._sittings(cut_portraits(picture, describe(source), self.finder, choice), texture)
+
+    def _check_painter(self, texture: TextureChoice) -> None:
+        """Raise InputError or BundleError where texture "official" was asked for and cannot be painted."""
+        if texture.kind != OFFICIAL:
+            return
+        if self.painter is None:
+            raise InputError(
+                "texture 'official'",
+                got="a pipeline without a painter",
+                expected="one that has a painter",
+                fix="pipe.paint_with(topos_rt.open_painter(DIR)), or --official DIR on the command line",
+            )
+        check_layout(self.bundle.topology, self.painter.layout, f"the model {self.bundle.manifest.name}")
 
     def _sittings(self, portraits: list[Portrait], texture: TextureChoice) -> list[Sitting]:
         spec = self.bundle.manifest.image
@@ -146,12 +166,27 @@ class Stages:
         if self.bundle.rig is not None and "preview_step" not in metadata:
             with tracker.stage("rig"):
                 rig = place_rig(self.bundle.rig, head.positions, manifest.frame, placement)
-        head = dataclasses.replace(head, rig=rig, metadata=metadata)
+        kit = self.bundle.parts
+        parts = None if kit is None else parts_of(kit, head.positions, rig)
+        head = dataclasses.replace(head, rig=rig, metadata=metadata, parts=parts)
         if sitting is not None and sitting.portrait.face is not None:
             with tracker.stage("fit"):
                 head = with_face(head, sitting.portrait, self.bundle.landmarks)
         if sitting is not None and sitting.texture.makes(self.bundle.atlas):
             with tracker.stage("texture"):
-                head = with_texture(head, sitting.portrait, self.bundle, sitting.texture)
+                head = self._textured(head, sitting, tracker)
         timings = tracker.timings | {"total": sum(tracker.timings.values())}
         return dataclasses.replace(head, timings=timings)
+
+    def _textured(self, head: HeadMesh, sitting: Sitting, tracker: Tracker) -> HeadMesh:
+        choice = sitting.texture
+        if choice.kind != OFFICIAL:
+            return with_texture(head, sitting.portrait, self.bundle, choice)
+        assert self.painter is not None  # the pipeline has checked it
+
+        def report(stage: str, done: int, count: int) -> None:
+            tracker.part("texture", done, count)
+
+        seed = int(head.metadata.get("seed") or 0)
+        painted = self.painter.paint(painted_portrait(sitting.portrait), seed, report)
+        return dressed(head, painted, choice.size, choice.format)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.helper
 import onnx_ir
 import torch
 
-from export.onnx.forms import EXPORTED_OPSET, half_form, plain_form
+from export.onnx.forms import EXPORTED_OPSET, narrow_form, plain_form
 from export.onnx.graphs import OnnxGraph
 from export.onnx.weights_file import WeightsFile
 from topos_rt.engines.onnxruntime import library
@@ -23,31 +24,36 @@ WEIGHTS = "weights.safetensors"
 # Constants up to this size stay in the ONNX file: shapes and axes must be readable without the weights.
 _INLINE_BYTES = 1024
 _TOLERANCE = 1e-5
+# How weights may be stored -> the type that has to hold them exactly.
+STORAGE = {"fp32": None, "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 
 
 def write_graphs(
     graphs: Mapping[str, OnnxGraph],
     directory: Path,
-    half_storage: bool = False,
+    storage: str = "fp32",
     named: Mapping[str, np.ndarray] | None = None,
+    forms: Collection[str] = ("fp16",),
+    compared: Collection[str] | None = None,
 ) -> dict[str, str]:
-    """Export, check and write all graphs in both forms; return the file name of each graph's FP32 form.
+    """Export, check and write all graphs in every form; return the file name of each graph's FP32 form.
 
-    `half_file` names the FP16 forms. Weights go to disk graph by graph, so that memory holds no more than the
-    networks and one graph.
+    `form_file` names the others. Weights go to disk graph by graph, so that memory holds no more than the
+    networks and one graph; a mapping that makes its networks when they are asked for needs no more than one.
 
     named: tensors to keep in the weights file under these names, whatever the graphs make of them. What a
     graph holds in the same form is not stored again.
-    half_storage: keep large FP32 weights that FP16 holds exactly as FP16, with a Cast behind them.
+    storage: one of STORAGE; large FP32 weights that it holds exactly are stored so, with a Cast behind them.
+    forms: the precisions of further forms, keys of `export.onnx.forms.NARROW`.
+    compared: the graphs to compare with PyTorch; None is all of them.
 
     Raises BackendError when a graph in onnxruntime differs from PyTorch, OutputError when the disk is full or
     not writable.
     """
     with WeightsFile(directory / WEIGHTS) as weights:
         for name, array in (named or {}).items():  # before the graphs: an equal tensor keeps its first name
-            half = _exact_half(array) if half_storage else None
-            weights.keep(name, array if half is None else half)
-        models = {name: _export(graph, name, weights, half_storage) for name, graph in graphs.items()}
+            weights.keep(name, _stored(array, storage))
+        models = {name: _export(graph, name, weights, storage) for name, graph in graphs.items()}
         offsets = weights.finish()
     files = {}
     for name, model in models.items():
@@ -56,17 +62,24 @@ def write_graphs(
                 start, length = offsets[tensor.external_data[0].value]
                 _point(tensor, start, length)
         files[name] = f"{name}.onnx"
-        for file, form in ((half_file(name), half_form(model)), (files[name], plain_form(model))):
+        written = [(form_file(name, form), narrow_form(model, form)) for form in forms]
+        for file, form in (*written, (files[name], plain_form(model))):
             _strip(form)
             write_atomic(directory / file, form.SerializeToString(deterministic=True))
             onnx.checker.check_model(str(directory / file), full_check=True)
-        compare(graphs[name], directory / files[name])
+        if compared is None or name in compared:
+            compare(graphs[name], directory / files[name])
     return files
 
 
 def half_file(name: str) -> str:
     """Return the file name of a graph's FP16 form."""
-    return f"{name}.fp16.onnx"
+    return form_file(name, "fp16")
+
+
+def form_file(name: str, precision: str) -> str:
+    """Return the file name of a graph's form of a precision of NARROW."""
+    return f"{name}.{precision}.onnx"
 
 
 def compare(graph: OnnxGraph, path: Path) -> float:
@@ -88,7 +101,7 @@ def compare(graph: OnnxGraph, path: Path) -> float:
     return error
 
 
-def _export(graph: OnnxGraph, prefix: str, weights: WeightsFile, half_storage: bool) -> onnx.ModelProto:
+def _export(graph: OnnxGraph, prefix: str, weights: WeightsFile, storage: str) -> onnx.ModelProto:
     """Export a graph, and move its large constants to `weights`; their keys are left in their place."""
     graph.module.eval()
     with warnings.catch_warnings():
@@ -104,9 +117,9 @@ def _export(graph: OnnxGraph, prefix: str, weights: WeightsFile, half_storage: b
             output_names=list(graph.outputs),
         )
     assert program is not None  # with dynamo=True it never is
-    halved = _pool_weights(program.model, prefix, weights, half_storage)
+    narrowed = _pool_weights(program.model, prefix, weights, storage)
     model = program.model_proto
-    _cast_up(model, halved)
+    _cast_up(model, narrowed, storage)
     return model
 
 
@@ -123,40 +136,40 @@ def _strip(model: onnx.ModelProto) -> None:
         del tensor.metadata_props[:]
 
 
-def _pool_weights(model: onnx_ir.Model, prefix: str, weights: WeightsFile, half_storage: bool) -> set[str]:
-    """Move large constants into `weights`; return the names of those that are FP16 there and FP32 here."""
-    halved = set()
+def _pool_weights(model: onnx_ir.Model, prefix: str, weights: WeightsFile, storage: str) -> set[str]:
+    """Move large constants into `weights`; return the names of those that are narrower there than here."""
+    narrowed = set()
     for name, value in model.graph.initializers.items():
         constant = value.const_value
         if constant is None or constant.nbytes <= _INLINE_BYTES:
             continue
         array = constant.numpy()
-        half = _exact_half(array) if half_storage else None
-        if half is not None:
-            halved.add(name)
-        stored = array if half is None else half
+        stored = _stored(array, storage)
+        if stored is not array:
+            narrowed.add(name)
         # Weights leave the model at once, since protobuf could not hold the largest graphs with them inside.
         key = weights.add(f"{prefix}.{name}", stored)
         dtype, shape = onnx_ir.DataType.from_numpy(stored.dtype), onnx_ir.Shape(stored.shape)
         value.const_value = onnx_ir.ExternalTensor(key, None, None, dtype, shape=shape, name=name)
-    return halved
+    return narrowed
 
 
-def _exact_half(array: np.ndarray) -> np.ndarray | None:
-    """Return FP32 values as FP16 where FP16 holds them exactly, else None."""
-    if array.dtype != np.float32:
-        return None
+def _stored(array: np.ndarray, storage: str) -> np.ndarray:
+    """Return FP32 values in the type of a storage where that holds them exactly, else the array itself."""
+    kind = STORAGE[storage]
+    if kind is None or array.dtype != np.float32:
+        return array
     with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    return half if np.array_equal(half, array) else None
+        narrow = array.astype(kind)
+    return narrow if np.array_equal(narrow.astype(np.float32), array) else array
 
 
-def _cast_up(model: onnx.ModelProto, names: set[str]) -> None:
-    """Put Cast nodes behind FP16 weights, which onnxruntime folds away once, at load."""
+def _cast_up(model: onnx.ModelProto, names: set[str], storage: str) -> None:
+    """Put Cast nodes behind narrow weights, which onnxruntime folds away once, at load."""
     casts = []
     for tensor in model.graph.initializer:
         if tensor.name in names:
-            wide, tensor.name = tensor.name, f"{tensor.name}.fp16"
+            wide, tensor.name = tensor.name, f"{tensor.name}.{storage}"
             casts.append(onnx.helper.make_node("Cast", [tensor.name], [wide], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]

@@ -1,4 +1,4 @@
-"""Make the two forms of an exported ONNX graph: the plain one in FP32, and one with FP16 operands.
+"""Make the forms of an exported ONNX graph: the plain one in FP32, and ones with FP16 or BF16 operands.
 
 TensorRT keeps to the types it is given, so precision is decided here. In the FP16 form matrix products,
 convolutions and attention take FP16 operands. All else stays FP32: norms, activations, biases, sums over
@@ -10,8 +10,11 @@ embedding and modulation, which run once for a time grid and enter every block o
 layers, whose values are pixels, latents, velocities and coordinates that are read to 0.01 mm; modules of an
 image encoder whose names begin with `evidence`, which take it in; and the projection on the latent basis.
 
-The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 only, and onnxruntime
-before 1.23 has none, so the plain form writes attention out. On a CPU that is as fast.
+The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 and BF16 only, and
+onnxruntime before 1.23 has none, so the plain form writes attention out. On a CPU that is as fast.
+
+BF16 has the exponents of FP32 and three bits less than FP16. It is for networks that were trained in it and
+whose values leave FP16's range, such as Qwen-Image.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from onnx import TensorProto
 
 EXPORTED_OPSET = 23  # the first with Attention
 PLAIN_OPSET = 20  # enough for the plain form: later versions of its operators only added types
-_HALF_OPS = ("MatMul", "Gemm", "Conv", "Attention")
+# Precision of operands -> their ONNX type. Weights that are stored so have its name as their suffix.
+NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+_NARROW_OPS = ("MatMul", "Gemm", "Conv", "Attention")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the key under which the exporter says which module a node comes from
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
-    r"|image_encoder\.(encoder\.)?(patch_embed|evidence)"
+    r"|image_encoder\.(encoder\.)?(patch_embed|evidence)|time_text_embed"
 )
 
 
@@ -52,25 +57,27 @@ def plain_form(model: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def half_form(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which the large products are FP16.
+def narrow_form(model: onnx.ModelProto, precision: str = "fp16") -> onnx.ModelProto:
+    """Return a copy in which the large products have operands of a precision of NARROW.
 
-    It shares its weights with the plain form. A weight that is stored as FP16 is used as it is; others get a
-    Cast, which engine builders fold away.
+    It shares its weights with the plain form. A weight that is stored in that precision is used as it is;
+    others get a Cast, which engine builders fold away.
     """
+    kind = NARROW[precision]
     half = onnx.ModelProto()
     half.CopyFrom(model)
     graph = half.graph
-    known = {node.output[0]: node.input[0] for node in graph.node if _widens(node)}  # FP32 name -> FP16 twin
+    # FP32 name -> narrow twin
+    known = {node.output[0]: node.input[0] for node in graph.node if _widens(node, precision)}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type not in _HALF_OPS or _kept(node):
+        if node.op_type not in _NARROW_OPS or _kept(node):
             nodes.append(node)
             continue
         for i, name in enumerate(node.input):
             if name and name not in known:
                 known[name] = f"{name}.half"
-                nodes.append(_cast(name, known[name], TensorProto.FLOAT16))
+                nodes.append(_cast(name, known[name], kind))
             node.input[i] = known.get(name, "")
         wide = node.output[0]
         node.output[0] = known[wide] = f"{wide}.half"
@@ -82,11 +89,12 @@ def half_form(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _written_out(node: onnx.NodeProto, widths: Mapping[str, int]) -> list[onnx.NodeProto]:
-    """Write out softmax(scale q k^T) v for q, k, v [B,heads,length,head_dim].
+    """Write out softmax(scale q k^T + mask) v for q, k, v [B,heads,length,head_dim].
 
-    widths: the size of the last axis of each tensor, by name.
+    The mask, where there is one, is added to the scores. widths: the size of the last axis of each tensor, by
+    name.
     """
-    q, k, v = node.input
+    q, k, v, *mask = node.input
     (out,) = node.output
     given = [a.f for a in node.attribute if a.name == "scale"]
     scale = given[0] if given else widths[q] ** -0.5
@@ -99,9 +107,12 @@ def _written_out(node: onnx.NodeProto, widths: Mapping[str, int]) -> list[onnx.N
             make("Mul", [q, f"{out}.scale"], [f"{out}.queries"]),
         ]
         q = f"{out}.queries"
+    nodes.append(make("MatMul", [q, f"{out}.keys"], [scores]))
+    if mask and mask[0]:
+        nodes.append(make("Add", [scores, mask[0]], [f"{out}.masked"]))
+        scores = f"{out}.masked"
     return [
         *nodes,
-        make("MatMul", [q, f"{out}.keys"], [scores]),
         make("Softmax", [scores], [f"{out}.weights"], axis=-1),
         make("MatMul", [f"{out}.weights", v], [out]),
     ]
@@ -112,9 +123,9 @@ def _kept(node: onnx.NodeProto) -> bool:
     return bool(_KEPT.search(scopes)) or any("latent_basis" in name for name in node.input)
 
 
-def _widens(node: onnx.NodeProto) -> bool:
-    """Tell whether a node is the Cast behind a weight that is stored as FP16."""
-    return node.op_type == "Cast" and node.input[0].endswith(".fp16")
+def _widens(node: onnx.NodeProto, precision: str) -> bool:
+    """Tell whether a node is the Cast behind a weight that is stored in a precision."""
+    return node.op_type == "Cast" and node.input[0].endswith(f".{precision}")
 
 
 def _cast(source: str, target: str, to: int) -> onnx.NodeProto:

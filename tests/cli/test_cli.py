@@ -143,13 +143,13 @@ def test_bad_images(refused, case):
     [
         (
             [],
-            "no command: expected one of: generate, texture, faces, retopologize, eval, build, bench, info,"
-            " doctor",
+            "no command: expected one of: generate, texture, faces, retopologize, eval, metrics, build,"
+            " bench, info, doctor",
         ),
         (
             ["genrate"],
             "unknown command: got 'genrate'; expected one of: generate, texture, faces, retopologize, eval,"
-            " build, bench, info, doctor; fix: did you",
+            " metrics, build, bench, info, doctor; fix: did you",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),
@@ -198,7 +198,7 @@ BAD_BUNDLES = {
     "not json": (lambda b: (b / "manifest.json").write_text("{"), "manifest.json is not JSON"),
     "unknown key": (edit(lambda t: t.update(colour="red")), "manifest key 'colour': got an unknown key"),
     "missing key": (edit(lambda t: t.pop("latent")), "manifest key 'latent'"),
-    "newer version": (edit(lambda t: t.update(version=7)), "manifest key 'version': got 7; expected 6"),
+    "newer version": (edit(lambda t: t.update(version=8)), "manifest key 'version': got 8; expected 7"),
     "path escaping": (edit(escape), "'../dit_step.onnx'"),
     "link escaping": (link_outside, "bundle file dit_step.onnx: got a link"),
     "unlisted file": (lambda b: (b / "extra.bin").write_bytes(b"x"), "'extra.bin'"),

@@ -16,6 +16,7 @@ def test_for_people(tiny_bundle, capsys):
     assert rows["topology"] == "42 vertices, 48 polygons, no UVs"
     assert rows["rig"] == "2 joints, 2 blendshapes"
     assert rows["textures"] == "none, for the model has no atlas ('python -m export atlas' makes one)"
+    assert rows["parts"] == "none ('python -m export parts' makes them for MakeHuman's head)"
     assert rows["image"] == "32 x 32 pixels -> 4 tokens of 5"
     assert rows["files"].endswith("kB, all verified")
 

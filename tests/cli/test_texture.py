@@ -73,6 +73,12 @@ def test_a_textured_head_takes_another_photograph(plain: Path, tmp_path: Path, f
     assert isinstance(second.texture, topos_rt.Texture)
 
 
+def test_the_help_says_that_the_photograph_may_show_somebody_else(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["texture", "--help"])
+    assert "The photograph may show another person than the one whose head it is." in capsys.readouterr().out
+
+
 def test_the_command_and_the_function_agree_with_generate(plain: Path, finder: FaceFinder) -> None:
     """A texture made afterwards is that of a head made with it, but for the rounding of normals."""
     with topos_rt.HeadPipeline.open("mini") as pipe:

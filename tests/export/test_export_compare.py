@@ -23,7 +23,7 @@ from export.compare.command import REFERENCES, RUNNERS, Runner
 from export.compare.fp16_emulation import emulated_form
 from export.compare.judge import FACTOR, FLOOR, judge
 from export.onnx.example_feeds import example_feeds
-from export.onnx.forms import half_form
+from export.onnx.forms import narrow_form
 from tests import tiny_bundle as tiny
 from topos_rt.engines import BACKENDS
 from topos_rt.engines.fake import FakeEngine
@@ -46,7 +46,7 @@ def halved(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory.mkdir()
     manifest = tiny.write_tiny_bundle(directory)
     for graph in GRAPHS:
-        half = half_form(onnx.load(directory / f"{graph}.onnx", load_external_data=False))
+        half = narrow_form(onnx.load(directory / f"{graph}.onnx", load_external_data=False))
         (directory / f"{graph}.fp16.onnx").write_bytes(half.SerializeToString())
     names = GraphFiles(**{graph: f"{graph}.fp16.onnx" for graph in GRAPHS})
     write_manifest(directory, dataclasses.replace(manifest, graphs_fp16=names))

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from export.onnx.files import half_file, write_graphs
-from export.onnx.forms import PLAIN_OPSET, half_form, plain_form
+from export.onnx.forms import NARROW, PLAIN_OPSET, narrow_form, plain_form
 from export.onnx.graphs import OnnxGraph
 from tests.export.test_onnx_files import tiny_graphs
 from topos_rt.model.manifest import GRAPHS
@@ -27,12 +27,12 @@ def graphs() -> dict[str, OnnxGraph]:
     return tiny_graphs()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["stored as FP32", "stored as FP16"])
+@pytest.fixture(scope="module", params=["fp32", "fp16"], ids=["stored as FP32", "stored as FP16"])
 def written(
     request: pytest.FixtureRequest, graphs: dict[str, OnnxGraph], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     directory = tmp_path_factory.mktemp("forms")
-    if request.param:
+    if request.param == "fp16":
         for graph in graphs.values():
             for parameter in graph.module.parameters():
                 parameter.data = parameter.data.half().float()
@@ -88,14 +88,16 @@ def test_both_forms_agree(written: Path, graphs: dict[str, OnnxGraph], name: str
         assert error <= (0 if name == "dit_modulation" else TOLERANCE)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("scale", [None, 1.0, 0.3])
-def test_attention_written_out(scale: float | None) -> None:
+def test_attention_written_out(scale: float | None, masked: bool) -> None:
     given = {} if scale is None else {"scale": scale}
     nodes = [
         onnx.helper.make_node("Neg", ["q"], ["a"]),
-        onnx.helper.make_node("Attention", ["a", "k", "v"], ["y"], **given),
+        onnx.helper.make_node("Attention", ["a", "k", "v", *(["m"] if masked else [])], ["y"], **given),
     ]
     shapes = {"q": (2, 3, 5, 8), "k": (2, 3, 7, 8), "v": (2, 3, 7, 8)}
+    shapes |= {"m": (1, 1, 1, 7)} if masked else {}
     inputs = [onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
     output = onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3, 5, 8))
     graph = onnx.helper.make_graph(nodes, "one", inputs, [output])
@@ -105,9 +107,28 @@ def test_attention_written_out(scale: float | None) -> None:
     (got,) = onnxruntime.InferenceSession(plain.SerializeToString()).run(None, feeds)
     scores = np.einsum("bhqd,bhkd->bhqk", -feeds["q"].astype(float), feeds["k"])
     scores *= 8**-0.5 if scale is None else scale
+    scores += feeds.get("m", 0.0)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     want = weights / weights.sum(-1, keepdims=True) @ feeds["v"]
     assert np.allclose(got, want, atol=1e-5)
+
+
+def test_products_in_bf16() -> None:
+    """A weight that is stored as BF16 is used as it is, and in the FP16 form cast like any other."""
+    make = onnx.helper.make_node
+    nodes = [make("Cast", ["w.bf16"], ["w"], to=TensorProto.FLOAT), make("MatMul", ["x", "w"], ["y"])]
+    values = [onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, (4, 4)) for n in ("x", "y")]
+    stored = onnx.helper.make_tensor_value_info("w.bf16", TensorProto.BFLOAT16, (4, 4))
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "one", [values[0], stored], values[1:]))
+    found = {name: [(n.op_type, *n.input) for n in narrow_form(model, name).graph.node] for name in NARROW}
+    assert found["bf16"] == [("Cast", "x"), ("MatMul", "x.half", "w.bf16"), ("Cast", "y.half")]
+    assert found["fp16"] == [
+        ("Cast", "w.bf16"),
+        ("Cast", "x"),
+        ("Cast", "w"),
+        ("MatMul", "x.half", "w.half"),
+        ("Cast", "y.half"),
+    ]
 
 
 def test_products_in_a_row_need_no_casts_between() -> None:
@@ -115,6 +136,6 @@ def test_products_in_a_row_need_no_casts_between() -> None:
     nodes = [make("MatMul", ["x", "w"], ["h"]), make("MatMul", ["h", "w"], ["y"])]
     values = [onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, (4, 4)) for n in ("x", "w", "y")]
     model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "two", values[:2], values[2:]))
-    half = half_form(model)
+    half = narrow_form(model)
     assert [node.op_type for node in half.graph.node] == ["Cast", "Cast", "MatMul", "MatMul", "Cast"]
     assert half.graph.node[3].input[0] == half.graph.node[2].output[0]

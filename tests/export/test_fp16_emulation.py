@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto
 
 from export.compare.fp16_emulation import LARGEST, Emulated, emulated_form, naive_form
-from export.onnx.forms import half_form
+from export.onnx.forms import narrow_form
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
 from topos_rt.errors import InputError
@@ -28,7 +28,7 @@ def run(
     outputs = [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, out)]
     graph = onnx.helper.make_graph(nodes, "g", inputs, outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
-    (tmp_path / "half.onnx").write_bytes(half_form(model).SerializeToString())
+    (tmp_path / "half.onnx").write_bytes(narrow_form(model).SerializeToString())
     emulated_form(tmp_path / "half.onnx", tmp_path / "emulated.onnx")
     return onnxruntime.InferenceSession(tmp_path / "emulated.onnx").run(["y", LARGEST], feeds)
 

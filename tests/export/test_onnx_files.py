@@ -223,12 +223,31 @@ def test_a_weight_that_two_graphs_share_is_stored_once(tmp_path: Path) -> None:
     assert spans["one"] == spans["same"] == spans["copy"] != spans["other"]
 
 
+def test_bf16_storage_keeps_every_value(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    exact, inexact = linear(0), linear(1)
+    with torch.no_grad():
+        exact.weight.copy_(exact.weight.bfloat16().float())
+    # What the mapping makes is compared with onnxruntime; "inexact" is left out.
+    graphs = {"exact": graph_of(exact), "inexact": graph_of(inexact)}
+    write_graphs(graphs, tmp_path, "bf16", forms=("bf16", "fp16"), compared=["exact"])
+    stored = load_file(tmp_path / WEIGHTS)
+    assert {name: str(tensor.dtype) for name, tensor in stored.items()} == {
+        name: "torch.bfloat16" if name.startswith("exact") else "torch.float32" for name in stored
+    }
+    kept = next(tensor for name, tensor in stored.items() if name.startswith("exact")).float()
+    assert any(torch.equal(kept, form) for form in (exact.weight, exact.weight.T))
+    names = {path.name for path in tmp_path.glob("*.onnx")}
+    assert names == {f"{name}{form}.onnx" for name in graphs for form in ("", ".bf16", ".fp16")}
+
+
 def test_half_storage_keeps_every_value(tmp_path: Path) -> None:
     exact, inexact = linear(0), linear(1)
     with torch.no_grad():
         exact.weight.copy_(exact.weight.half().float())
     graphs = {"exact": graph_of(exact), "inexact": graph_of(inexact)}
-    write_graphs(graphs, tmp_path, half_storage=True)
+    write_graphs(graphs, tmp_path, "fp16")
     tensors, _ = read_tensors(tmp_path / WEIGHTS)
     assert sorted(tensor.dtype.name for tensor in tensors.values()) == ["float16", "float32"]
     for tensor in tensors.values():

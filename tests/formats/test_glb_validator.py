@@ -14,13 +14,14 @@ import pytest
 from tests import needs
 from tests.head.test_skeleton import rigged_mini
 from tests.meshes import ball, ball_rig, bundled_head, cube
+from tests.part_heads import dressed, plain
 from tests.texture.portraits import sample, textured
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig_fit import fit_rig
 
 JS = Path(__file__).parent.parent / "js"
 # The UVs are for the user's textures; the file itself has no texture.
-EXPECTED = {("UNUSED_OBJECT", "/meshes/0/primitives/0/attributes/TEXCOORD_0")}
+EXPECTED = {("UNUSED_OBJECT", f"/meshes/0/primitives/{number}/attributes/TEXCOORD_0") for number in range(3)}
 
 
 def heads() -> dict[str, HeadMesh]:
@@ -36,6 +37,10 @@ def heads() -> dict[str, HeadMesh]:
         "bundled head": bundled_head(),
         "textured head": dataclasses.replace(textured(sample()), rig=rigged_mini().rig),
         "textured level of detail": textured(sample()).lod(1),
+        "head with parts": plain(),
+        "textured head with parts": dressed(),
+        "posed head with parts": dressed().posed({"jawOpen": 1}),
+        "level of detail with parts": dressed().lod(2),
     }
 
 

@@ -44,6 +44,24 @@ def _manifest(path: Path) -> None:
     Manifest.from_json(path.read_bytes()).to_json()
 
 
+def _texture_manifest(path: Path) -> None:
+    from topos_rt.texture.official.manifest import TextureManifest
+
+    TextureManifest.from_json(path.read_bytes()).to_json()
+
+
+def _instructions(path: Path) -> None:
+    from export.texture.prompts import read_instructions
+
+    read_instructions(path)
+
+
+def _stored_prompts(path: Path) -> None:
+    from export.texture.embeddings_file import read_embeddings
+
+    read_embeddings(path, 4)
+
+
 def _tensors(kind: str) -> Callable[[Path], object]:
     def read(path: Path) -> object:
         from topos_rt.head.hierarchy import Hierarchy
@@ -66,6 +84,12 @@ def _atlas(path: Path) -> None:
     from topos_rt.head.atlas import Atlas
 
     assert Atlas.load(path).base.dtype == np.uint8  # the picture is read at first use
+
+
+def _parts(path: Path) -> None:
+    from topos_rt.head.part_kit import PartKit
+
+    assert PartKit.load(path).pixels.dtype == np.uint8  # the picture is read at first use
 
 
 def _bundle(path: Path) -> None:
@@ -213,6 +237,28 @@ def _textured() -> bytes:
     colours = np.zeros((4, 4, 3), np.uint8)
     texture = Texture(colours, colours, colours, colours[..., 0], {"kind": "base"}, "png")
     return EXPORTERS["head"](dataclasses.replace(meshes.cube(), texture=texture), ExportOptions())
+
+
+def _kits() -> list[bytes]:
+    """Return a kit of parts with a small picture."""
+    import tempfile
+
+    from tests.part_heads import small_kit
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "parts.safetensors"
+        small_kit().save(path)
+        return [path.read_bytes()]
+
+
+def _with_parts() -> bytes:
+    """Return a .head file of a posed head with parts."""
+    from tests.part_heads import small_kit
+    from topos_rt.head.parts import Parts
+
+    kit, cube = small_kit(), meshes.cube()
+    placed = Parts(kit, kit.placed(cube.positions) + np.float32(0.1))
+    return EXPORTERS["head"](dataclasses.replace(cube, parts=placed), ExportOptions())
 
 
 def _head(name: str, rigged: bool = False) -> bytes:
@@ -365,12 +411,52 @@ def _bundle_seeds() -> list[bytes]:
     return [bytes([number]) + _files()[name] for number, name in enumerate(names)]
 
 
+def _texture_manifests() -> list[bytes]:
+    from topos_rt.model.manifest import WeightsInfo
+    from topos_rt.texture.official import manifest as m
+
+    names = (*m.SINGLE, "section_00", "modulation_00")
+    graphs = {name: f"{name}.onnx" for name in names}
+    counts = dict.fromkeys(names, 7)
+    made = m.TextureManifest(
+        "tiny",
+        WeightsInfo("nobody", "none", "random"),
+        m.PictureSpec(32, 32, 16, 16, 16),
+        m.TextSpec(8, 16, 7, 5),
+        m.TransformerSpec(1, 1, 32, 2),
+        m.ScheduleSpec(256, 8192, 0.5, 0.9, 0.02, "bf16"),
+        m.METAHUMAN,
+        1.2,
+        50,
+        "prompts.safetensors",
+        0.001,
+        graphs,
+        {},
+        {},
+        counts,
+        counts,
+    )
+    return [made.to_json().encode()]
+
+
+def _stored() -> list[bytes]:
+    from topos_rt.support.tensorfile import tensor_bytes
+
+    prompts = {name: np.ones((1, count, 4), np.float32) for name, count in (("positive", 3), ("negative", 2))}
+    return [tensor_bytes(prompts, {"topos_rt": '{"share": 0.5}'})]
+
+
 def _yaml() -> list[bytes]:
     text = "MODEL:\n  num_blocks: 2\n  decoder_blocks: [1, 1, 1, 1]\nDATA:\n  test:\n    depth: 6\n"
     return [text.encode(), b"MODEL: &a [*a]\n", b"a: &a [1]\nMODEL: {x: *a}\n"]
 
 
 TARGETS: dict[str, Target] = {
+    "texture_manifest": Target(_texture_manifest, ".json", _texture_manifests),
+    "instructions": Target(
+        _instructions, ".py", lambda: [b"DEFAULT_PROMPT = ('a' 'b')\nNEGATIVE_PROMPT = \"c\"\n"]
+    ),
+    "stored_prompts": Target(_stored_prompts, ".safetensors", _stored),
     "manifest": Target(_manifest, ".json", lambda: [_files()["manifest.json"]]),
     "bundle": Target(_bundle, ".bin", _bundle_seeds),
     "rig": Target(_tensors("rig"), ".safetensors", lambda: [_files()["rig.safetensors"]]),
@@ -378,6 +464,7 @@ TARGETS: dict[str, Target] = {
     "hierarchy": Target(_tensors("hierarchy"), ".safetensors", lambda: [_files()["hierarchy.safetensors"]]),
     "atlas": Target(_atlas, ".safetensors", _atlases),
     "variation": Target(_variation, ".safetensors", lambda: [_files()["variation.safetensors"]]),
+    "parts": Target(_parts, ".safetensors", _kits),
     "locations": Target(_locations, ".onnx", lambda: [d for n, d in _files().items() if n.endswith(".onnx")]),
     "arrays": Target(_arrays, ".npz", lambda: [_npy(), _npz()]),
     "checkpoint": Target(_checkpoint, ".pth", lambda: [_pth(False), _pth(True)]),
@@ -386,7 +473,9 @@ TARGETS: dict[str, Target] = {
     "sidecar": Target(_sidecar, ".json", _sidecars),
     "glb": Target(_mesh, ".glb", _glbs),
     "gltf": Target(_mesh, ".gltf", _gltfs),
-    "head": Target(_whole_head, ".head", lambda: [_head("head"), _head("head", True), _textured()]),
+    "head": Target(
+        _whole_head, ".head", lambda: [_head("head"), _head("head", True), _textured(), _with_parts()]
+    ),
     "character": Target(_character, ".glb", lambda: [_head("glb", True)]),
     "obj": Target(_mesh, ".obj", lambda: [_head("obj"), _CONCAVE]),
     "ply": Target(_mesh, ".ply", lambda: [_head("ply"), _ply(True), _ply(False), *_mixed()]),

@@ -95,6 +95,8 @@ BAD: dict[str, tuple[Change, str]] = {
     "evidence twice": (put("evidence", value=["pose", "pose"]), "got 'pose', 'pose'; expected null, or some"),
     "number for a variation": (put("variation", value=1), "'variation': got 1; expected a string"),
     "a variation outside": (put("variation", value="../v"), "file name in manifest.json: got '../v'"),
+    "missing parts key": (edit(lambda t: t.pop("parts")), "manifest key 'parts': got nothing"),
+    "number for parts": (put("parts", value=1), "'parts': got 1; expected a string"),
     "missing atlas key": (edit(lambda t: t.pop("atlas")), "manifest key 'atlas': got nothing"),
     "number for an atlas": (put("atlas", value=1), "'atlas': got 1; expected a string"),
     "version as text": (put("version", value="1"), "manifest key 'version': got '1'"),
@@ -152,9 +154,9 @@ def test_it_goes_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("version", "without"),
     [
-        (6, ["evidence", "variation"]),
-        (5, ["evidence", "variation", "atlas"]),
-        (4, ["evidence", "variation", "atlas", "landmarks"]),
+        (6, ["evidence", "variation", "parts"]),
+        (5, ["evidence", "variation", "parts", "atlas"]),
+        (4, ["evidence", "variation", "parts", "atlas", "landmarks"]),
     ],
 )
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:

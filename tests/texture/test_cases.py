@@ -15,6 +15,7 @@ from tests.texture.portraits import (
     atlas,
     bundle,
     hue,
+    linear,
     mean,
     painted,
     plan,
@@ -22,6 +23,7 @@ from tests.texture.portraits import (
     textured,
     with_picture,
 )
+from topos_rt.errors import FaceError
 from topos_rt.texture.stage import TextureChoice, with_texture
 from topos_rt.texture.white import GREEN_BLUE, RED_GREEN
 
@@ -169,6 +171,12 @@ def test_a_face_turned_too_far_gets_the_base_material() -> None:
     head = with_texture(found.head, Portrait(found.portrait.picture, face, "auto"), bundle(), TextureChoice())
     assert head.metadata["texture"]["kind"] == "base"
     assert "turned by 70 degrees" in head.metadata["warnings"][-1]
+    with pytest.raises(
+        FaceError, match="texture 'projected': got a face turned by 70 degrees; expected a face"
+    ):
+        with_texture(
+            found.head, Portrait(found.portrait.picture, face, "auto"), bundle(), TextureChoice("projected")
+        )
 
 
 @pytest.mark.parametrize(("lamp", "most", "delta"), [("key", 0.05, 2.0), ("side", 0.09, 3.0)])
@@ -221,11 +229,15 @@ def test_a_blurred_photograph_is_no_error() -> None:
     assert textured(with_picture(sample(), soft)).metadata["texture"]["seen"] > 0.4
 
 
-def test_what_covers_a_cheek_is_replaced_by_the_other_cheek() -> None:
-    def cup(draw: ImageDraw.ImageDraw, at: np.ndarray) -> None:
-        box(draw, at[280] - [18, 40], at[280] + [90, 60], (30, 60, 210))
+COVERS = {"a cup": (30, 60, 210), "a hand in the shade, of another person": (92, 52, 38)}
 
-    head, plain = textured(painted(sample(), cup)), textured(sample())
+
+@pytest.mark.parametrize("what", COVERS)
+def test_what_covers_a_cheek_is_replaced_by_the_other_cheek(what: str) -> None:
+    def cover(draw: ImageDraw.ImageDraw, at: np.ndarray) -> None:
+        box(draw, at[280] - [18, 40], at[280] + [90, 60], COVERS[what])
+
+    head, plain = textured(painted(sample(), cover)), textured(sample())
     cheek = around([280, 425, 352], 0.015)
     assert np.allclose(mean(head, cheek), mean(plain, cheek), rtol=0.12)
     confidence = np.kron(head.texture.confidence, np.ones((2, 2)))
@@ -242,8 +254,6 @@ def test_freckles_stay_on_every_skin(tone: str) -> None:
 
 
 def mean_of(head: object) -> np.ndarray:
-    from tests.texture.portraits import linear
-
     found: np.ndarray = linear(head).mean(2) + 1e-4  # type: ignore[arg-type]
     return found
 
@@ -271,6 +281,16 @@ def test_make_up_stays() -> None:
     head, plain = textured(painted(sample(), lipstick)), textured(sample())
     lips = area("lips")
     assert hue(mean(head, lips))[0] > hue(mean(plain, lips))[0] + 0.5
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_a_face_without_any_detail_is_no_error(shade: int) -> None:
+    """White or black through and through: the photograph tells nothing but that."""
+    flat = Image.new("RGB", sample().portrait.picture.size, (shade,) * 3)
+    head = textured(with_picture(sample(), flat))
+    red, green, blue = mean(head, area("detail"))
+    assert 0.02 < green < 0.75 and red > green > blue  # the base material's hue
+    assert np.isfinite(linear(head)).all()
 
 
 def test_under_extreme_light_the_skin_keeps_within_bounds() -> None:

@@ -17,6 +17,7 @@ from topos_rt.gpu import texture_ops
 from topos_rt.head.texture import Texture
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.pictures.preview import render_view
+from topos_rt.texture.again import texture_head
 from topos_rt.texture.stage import TextureChoice, with_texture
 
 
@@ -117,6 +118,12 @@ def test_a_bundle_without_an_atlas(old_bundle: Bundle) -> None:
     for kind in ("projected", "base"):
         with pytest.raises(BundleError, match=r"without an atlas.*fix: run 'python -m export atlas BUNDLE'"):
             with_texture(found.head, found.portrait, old_bundle, TextureChoice(kind))
+
+
+def test_laying_a_photograph_on_a_head_needs_an_atlas(old_bundle: Bundle) -> None:
+    found = sample()
+    with pytest.raises(BundleError, match="texture 'projected': got a model without an atlas"):
+        texture_head(found.head, found.portrait.picture, model=old_bundle)
 
 
 def test_confidence_tells_seen_mirrored_and_made_up() -> None:

@@ -42,12 +42,13 @@ def io_bytes(engine: Engine) -> int:
 def model_digest(bundle: Bundle) -> str:
     """Return the SHA-256 of the SHA-256s of a bundle's graphs, weights and geometry, to identify the work.
 
-    The landmark map and the atlas are left out, because they take no part in making a head.
+    The landmark map, the atlas and the parts are left out, because they take no part in making a head.
     """
+    apart = (bundle.manifest.landmarks, bundle.manifest.atlas, bundle.manifest.parts)
     files = {
         name: info.sha256
         for name, info in bundle.manifest.files.items()
-        if PurePath(name).suffix in _DATA and name not in (bundle.manifest.landmarks, bundle.manifest.atlas)
+        if PurePath(name).suffix in _DATA and name not in apart
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 

@@ -11,13 +11,17 @@ from typing import Any
 from topos_rt.cli.console import Console
 from topos_rt.engines import BUILDERS, EngineOptions, builder
 from topos_rt.engines.cache import ENVIRONMENT, EngineCache
-from topos_rt.engines.contract import PRECISIONS
+from topos_rt.engines.contract import PRECISIONS, BuildCallback
 from topos_rt.engines.tensorrt.backend import Plan, TensorRT
 from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.networks import face_engine_source, networks_for
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import engine_source
+from topos_rt.texture.official.bundle import TextureBundle
+from topos_rt.texture.official.manifest import MANIFEST_NAME as TEXTURE_MANIFEST
+from topos_rt.texture.official.manifest import PRECISIONS as TEXTURE_PRECISIONS
+from topos_rt.texture.official.networks import settled_precision
 
 _NAMED = 3  # layers named in the table; the JSON names them all
 
@@ -28,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="mini|PATH",
         default="mini",
-        help="the bundled model, or a bundle's directory (default: mini)",
+        help="the bundled model, or the directory of a bundle or texture bundle (default: mini)",
     )
     parser.add_argument(
         "--backend",
@@ -40,7 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         metavar="|".join(PRECISIONS),
         help="; ".join(f"{name}: {meaning}" for name, meaning in PRECISIONS.items())
-        + " (default: fp16 where the model has it)",
+        + " (default: fp16 where the model has it); of texture bundles "
+        + f"{', '.join(TEXTURE_PRECISIONS)} (default: bf16)",
     )
     parser.add_argument(
         "--cache",
@@ -59,20 +64,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     def progress(graph: str, fraction: float) -> None:
         console.progress((len(graphs) + fraction) / len(sources), f"building {graph}")
 
-    options = EngineOptions(precision=arguments.precision, cache=arguments.cache, progress=progress)
     version = chosen.check_builds()
-    bundle = Bundle.open(arguments.model)
+    name, path, precision, sources = _sources(arguments, chosen, progress)
     cache = EngineCache(arguments.cache)
-    precision = engine_source(bundle, GRAPHS[0], chosen, options)[1].precision
-    faces = FaceBundle.open()
-    sources = {graph: engine_source(bundle, graph, chosen, options) for graph in GRAPHS}
-    # The face stage goes with every model, always in FP32.
-    for name in networks_for(bundle.manifest.evidence):
-        sources[name] = face_engine_source(faces, name, options)
     graphs: dict[str, Any] = {}
     console.report.update(
-        model=bundle.manifest.name,
-        path=str(bundle.path),
+        model=name,
+        path=str(path),
         backend=arguments.backend,
         version=version,
         precision=precision,
@@ -96,6 +94,27 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.report.update(total)
     console.say(_row("all", f"{total['seconds']:.1f}", f"{total['bytes'] / 1e6:.1f}", "", ""))
     return 0
+
+
+def _sources(
+    arguments: argparse.Namespace, chosen: TensorRT, progress: BuildCallback
+) -> tuple[str, Path, str, dict[str, tuple[Path, EngineOptions]]]:
+    """Return a model's name, directory and precision, and what to build of it, graph by graph."""
+    if (Path(arguments.model) / TEXTURE_MANIFEST).is_file():
+        texture = TextureBundle.open(arguments.model)
+        precision = settled_precision(texture, arguments.backend, arguments.precision)
+        options = EngineOptions(cache=arguments.cache, progress=progress)
+        names = texture.manifest.graph_names()
+        sources = {graph: texture.source(graph, precision, options) for graph in names}
+        return texture.manifest.name, texture.path, precision, sources
+    options = EngineOptions(precision=arguments.precision, cache=arguments.cache, progress=progress)
+    bundle, faces = Bundle.open(arguments.model), FaceBundle.open()
+    precision = str(engine_source(bundle, GRAPHS[0], chosen, options)[1].precision)
+    sources = {graph: engine_source(bundle, graph, chosen, options) for graph in GRAPHS}
+    # The face stage goes with every model, always in FP32.
+    wanted = networks_for(bundle.manifest.evidence)
+    sources |= {name: face_engine_source(faces, name, options) for name in wanted}
+    return bundle.manifest.name, bundle.path, precision, sources
 
 
 def _plan(chosen: TensorRT, source: tuple[Path, EngineOptions], console: Console) -> Plan:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.outputs import Item
+from topos_rt.cli.painting import OFFICIAL, add_painting_options, opened_painter, painting, told
 from topos_rt.cli.writing import (
     Outputs,
     add_preview_option,
@@ -22,6 +24,7 @@ from topos_rt.errors import FaceError, ImageError, InputError, OptionError, Topo
 from topos_rt.faces.portrait import ALL
 from topos_rt.flow.settings import check_seed
 from topos_rt.support.files import refuse_url
+from topos_rt.texture.stage import OFFICIAL as OFFICIAL_KIND
 
 if TYPE_CHECKING:
     from topos_rt.faces.face import Face
@@ -60,6 +63,7 @@ class _Request:
     numbered: bool  # whether the seeds go into the names of files
     options: dict[str, Any]  # keywords of a pipeline's call
     outputs: Outputs | None  # None until the faces are counted, where all were asked for
+    painting: Any = None  # what paints texture "official": see `topos_rt.cli.painting.painting`
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_model_options(parser)
     options.add_face_options(parser)
     options.add_texture_options(parser)
+    add_painting_options(parser)
     options.add_sampling_options(parser)
     options.add_format_options(parser)
     add_preview_option(parser)
@@ -87,6 +92,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Make the heads. One that fails does not stop the others."""
     request = _check(arguments)
     console.report.update(heads=[])
+    if request.painting is not None:
+        told(request.painting, console)
+        if arguments.requirements:
+            return 0
     images, codes = _readable(arguments.images, console)
     if images:
         codes += _generate(arguments, request, images, console)
@@ -96,6 +105,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _check(arguments: argparse.Namespace) -> _Request:
     """Check every option before anything heavy is loaded. Raises OptionError or OutputError."""
     chosen = options.sampling(arguments) | options.seeing(arguments) | options.texturing(arguments)
+    found = painting(arguments)
+    if (found is not None) != (chosen["texture"] == OFFICIAL_KIND):
+        raise OptionError(
+            OFFICIAL,
+            got=f"texture {chosen['texture']!r}" if found else f"texture {OFFICIAL_KIND!r} alone",
+            expected=f"--texture {OFFICIAL_KIND} {OFFICIAL} DIR together",
+        )
     numbered = arguments.seeds is not None
     seeds = [check_seed(seed) for seed in (arguments.seeds if numbered else [arguments.seed or 0])]
     if len(set(seeds)) < len(seeds):
@@ -106,7 +122,7 @@ def _check(arguments: argparse.Namespace) -> _Request:
     ]
     # How many faces there are is known later, but what is wrong with one name is wrong with all.
     outputs = settled_outputs(arguments, items)
-    return _Request(seeds, numbered, chosen, None if every else outputs)
+    return _Request(seeds, numbered, chosen, None if every else outputs, found)
 
 
 def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[int]]:
@@ -130,8 +146,12 @@ def _generate(
 ) -> list[int]:
     """Make and write the heads. Return the exit codes of failures."""
     codes: list[int] = []
-    with opened(arguments, console) as pipeline:
+    with ExitStack() as stack, opened(arguments, console) as pipeline:
         check_outputs(pipeline.bundle, arguments)
+        if request.painting is not None:
+            painter = opened_painter(request.painting)
+            stack.callback(painter.close)
+            pipeline.paint_with(painter)
         tasks, outputs = [_Task(image) for image in images], request.outputs
         if outputs is None:
             tasks, codes = _every_face(pipeline, images, console)
@@ -198,7 +218,8 @@ def _run_one(
     def show(progress: Progress) -> None:
         done = len(request.seeds) - progress.items + progress.item + progress.step / max(1, progress.steps)
         stage = _STAGES.get(progress.stage, progress.stage)
-        steps = f" {progress.step}/{progress.steps}" if progress.stage == "dit_step" else ""
+        counted = progress.stage in ("dit_step", "texture") and progress.steps > 0
+        steps = f" {progress.step}/{progress.steps}" if counted else ""
         console.progress(share[0] + share[1] * done / len(request.seeds), f"{image}: {stage}{steps}")
 
     def failed(error: ToposError, seed: int) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 from topos_rt.cli.console import Console
 from topos_rt.model.bundle import Bundle
 
+_NO_PARTS = "none ('python -m export parts' makes them for MakeHuman's head)"
 _NO_ATLAS = "none, for the model has no atlas ('python -m export atlas' makes one)"
 
 
@@ -64,6 +65,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     textures = "projected from photographs" if bundle.landmarks is not None else "the base material"
     rows["textures"] = f"{textures}, on {manifest.atlas}" if bundle.atlas is not None else _NO_ATLAS
+    rows["parts"] = (
+        _NO_PARTS if bundle.parts is None else f"teeth and lashes, {len(bundle.parts.pieces)} vertices"
+    )
     width = max(map(len, rows))
     for name, value in rows.items():
         console.say(f"{name.ljust(width)}  {value}")

@@ -34,10 +34,11 @@ PROGRAM = "topos-rt"
 # Name -> its module under topos_rt.cli, and what the command does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("generate", "turn portraits into 3D heads"),
-    "texture": ("texture", "lay a photograph on a head that was made before"),
+    "texture": ("texture", "texture a head that was made before, or paint its colour map"),
     "faces": ("faces", "find the faces of pictures, with landmarks, pose and expression"),
     "retopologize": ("retopologize", "convert scans or meshes of heads to the model's topology"),
     "eval": ("eval", "measure how far one surface is from another"),
+    "metrics": ("metrics", "measure how alike two pictures, or two folders of pictures, are"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),
     "bench": ("bench", "measure speed on this machine, cold and warm, and compare results"),
     "info": ("info", "show what is in a model bundle"),
@@ -140,7 +141,8 @@ def _run(words: Sequence[str], outcome: _Outcome) -> int:
         "--json", action="store_true", help="print one JSON object on stdout, all else on stderr"
     )
     parser.add_argument(DEBUG, action="store_true", help="show the traceback of an error")
-    return command.run(parser.parse_args(rest), outcome.console)
+    # Options may stand between positional arguments, of which some are optional.
+    return command.run(parser.parse_intermixed_args(rest), outcome.console)
 
 
 def _top_parser() -> _Parser:

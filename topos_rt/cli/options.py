@@ -80,7 +80,7 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
     group.add_argument(
         "--guidance",
         metavar="W",
-        type=_number,
+        type=number,
         help="how strictly to follow the image; 0 is off (default: the model's)",
     )
     group.add_argument(
@@ -88,7 +88,7 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
         dest="interval",
         metavar=("LO", "HI"),
         nargs=2,
-        type=_number,
+        type=number,
         help="guide only at times LO <= t <= HI; t = 1 is noise, t = 0 the head (default: the preset's)",
     )
     group.add_argument(
@@ -101,14 +101,14 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
     group.add_argument(
         "--temperature",
         metavar="T",
-        type=_number,
+        type=number,
         help="temperature of the starting noise; lower makes heads of different seeds more alike (default: "
         "the model's)",
     )
     group.add_argument(
         "--shift",
         metavar="R",
-        type=_number,
+        type=number,
         help="values above 1 put more of the steps near the noise (default: the preset's)",
     )
     either = group.add_mutually_exclusive_group()
@@ -214,7 +214,7 @@ def texturing(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
-    """Add --format, --units, --up, --no-rig, --skeleton, --morphs, --quantize and --lod."""
+    """Add --format, --units, --up, --no-rig, --no-parts, --skeleton, --morphs, --quantize and --lod."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--format",
@@ -226,6 +226,9 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
         "--up", metavar=_one_of(AXES), default="y", help="the axis that points up (default: y)"
     )
     group.add_argument("--no-rig", action="store_true", help="leave out skeleton, skin and blendshapes")
+    group.add_argument(
+        "--no-parts", action="store_true", help="leave out teeth and lashes, and write one material"
+    )
     group.add_argument(
         "--skeleton",
         metavar=_one_of(SKELETONS),
@@ -262,6 +265,7 @@ def exporting(arguments: argparse.Namespace) -> ExportOptions:
         skeleton=arguments.skeleton,
         morphs=arguments.morphs,
         quantize=arguments.quantize,
+        parts=not arguments.no_parts,
     )
 
 
@@ -336,7 +340,7 @@ def numbers(text: str) -> list[float]:
         ) from error
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:

@@ -125,6 +125,8 @@ def write_head(
     """
     path, preview = outputs.paths[key], outputs.previews.get(key)
     head = head.lod(outputs.lod)
+    if not outputs.export.parts:
+        head = dataclasses.replace(head, parts=None)
     stdout = str(path) == STDOUT
     if stdout:
         files = {path: EXPORTERS[outputs.format](head, outputs.export)}
@@ -188,7 +190,11 @@ def _upright(head: HeadMesh) -> HeadMesh:
         return head
     turn = np.array(head.metadata["rotation"])
     return dataclasses.replace(
-        head, positions=head.positions @ turn, normals=unit_vectors(head.normals @ turn), rig=None
+        head,
+        positions=head.positions @ turn,
+        normals=unit_vectors(head.normals @ turn),
+        rig=None,
+        parts=None if head.parts is None else head.parts.turned(turn),
     )
 
 

@@ -83,6 +83,39 @@ def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(path, options.threads or usable_cores(), options.weights)
 
 
+def open_session(path: Path, threads: int) -> Any:
+    """Return onnxruntime's session of an ONNX file, which computes the same every time.
+
+    Raises BundleError for a file that it cannot load, BackendError where the system lacks threads or memory.
+    """
+    onnxruntime = library()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = _ERRORS_ONLY
+    options.use_deterministic_compute = True
+    # Each session has its own threads, which would spin on the cores that the next session needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    require_threads(threads - 1)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except errors() as error:
+        if any(sign in str(error) for sign in _SYSTEM_SIGNS):
+            raise BackendError(
+                f"onnxruntime cannot load {path.name} here",
+                got=error,
+                fix="use fewer threads, or raise the limits of this process (ulimit -v, -u)",
+            ) from error
+        raise BundleError(
+            f"graph {path.name}",
+            got=error,
+            expected="an ONNX file that onnxruntime can load",
+            fix="export the bundle again, or upgrade onnxruntime",
+        ) from error
+
+
 class OnnxRuntimeEngine(Closing):
     """An `Engine` over one inference session.
 
@@ -92,7 +125,7 @@ class OnnxRuntimeEngine(Closing):
 
     def __init__(self, path: Path, threads: int, weights: tuple[Path, ...] = ()) -> None:
         self._path, self._threads, self._files = path, threads, (path, *weights)
-        self._errors = _errors()
+        self._errors = errors()
         self._state = _state(self._files)
         self._forked = False
         session = self._open()
@@ -103,32 +136,7 @@ class OnnxRuntimeEngine(Closing):
 
     def _open(self) -> Any:
         """Return a session. Raises BundleError."""
-        onnxruntime = library()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = _ERRORS_ONLY
-        options.use_deterministic_compute = True
-        # Each session has its own threads, which would spin on the cores that the next session needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        require_threads(self._threads - 1)
-        try:
-            return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
-        except self._errors as error:
-            if any(sign in str(error) for sign in _SYSTEM_SIGNS):
-                raise BackendError(
-                    f"onnxruntime cannot load {self._path.name} here",
-                    got=error,
-                    fix="use fewer threads, or raise the limits of this process (ulimit -v, -u)",
-                ) from error
-            raise BundleError(
-                f"graph {self._path.name}",
-                got=error,
-                expected="an ONNX file that onnxruntime can load",
-                fix="export the bundle again, or upgrade onnxruntime",
-            ) from error
+        return open_session(self._path, self._threads)
 
     def forget(self) -> None:
         """Leave the session alone for ever, in a process that was forked: nothing can end it there."""
@@ -214,7 +222,7 @@ def _state(files: tuple[Path, ...]) -> list[tuple[int, ...]]:
     return found
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def errors() -> tuple[type[Exception], ...]:
     """Return all that ONNX Runtime raises; its own classes have no common base but Exception."""
     library()
     from onnxruntime.capi import onnxruntime_pybind11_state as state

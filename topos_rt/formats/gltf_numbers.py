@@ -54,6 +54,13 @@ def floats(values: np.ndarray) -> Numbers:
     return Numbers(np.ascontiguousarray(values, "<f4"))
 
 
+def greys(values: np.ndarray) -> Numbers:
+    """Return shades [n] uint8, 255 for white, as opaque linear colours."""
+    colours = np.repeat(values[:, None], 4, 1).astype("|u1")
+    colours[:, 3] = 255
+    return Numbers(colours, True)
+
+
 class Plain:
     """Stores numbers as float32, in metres."""
 

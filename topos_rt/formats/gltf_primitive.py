@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from topos_rt.formats.gltf_file import GltfFile
 
 POINTS_AND_LINES = {0: "points", 1: "lines", 2: "lines", 3: "lines"}
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
+_READ = ("POSITION", "NORMAL", "TEXCOORD_0", "JOINTS_", "WEIGHTS_")  # of attributes
 _SETS = 8  # of four joints each: more than any exporter writes
 
 
@@ -39,8 +41,26 @@ def size(file: GltfFile, entry: dict[str, Any]) -> tuple[int, int]:
     return vertices, corners // 3 if mode == _TRIANGLES else max(0, corners - 2)
 
 
-def read(file: GltfFile, entry: dict[str, Any], weights: Sequence[float] = ()) -> Primitive:
-    """Read a primitive of triangles, strips or fans.
+def joined(entries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the primitives of a mesh in groups of one surface: lists of triangles among the same vertices.
+
+    Exporters write a primitive for each material, and materials do not matter here.
+    """
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for number, entry in enumerate(entries):
+        plain = (
+            entry.get("mode", _TRIANGLES) == _TRIANGLES and "indices" in entry and "extensions" not in entry
+        )
+        attributes = {name: at for name, at in entry["attributes"].items() if name.startswith(_READ)}
+        told = json.dumps([attributes, entry.get("targets")], sort_keys=True)
+        groups.setdefault(told if plain else number, []).append(entry)
+    return list(groups.values())
+
+
+def read(
+    file: GltfFile, entry: dict[str, Any], weights: Sequence[float] = (), more: Sequence[dict[str, Any]] = ()
+) -> Primitive:
+    """Read a primitive of triangles, strips or fans, and with it the triangles of `more` primitives.
 
     weights: how much of each morph target is added; those beyond the end are zero.
 
@@ -68,6 +88,9 @@ def read(file: GltfFile, entry: dict[str, Any], weights: Sequence[float] = ()) -
                 base += float(weight) * offsets(file, target[name], count)
     joints, held = _skin(file, attributes, decoded, count)
     triangles, dropped = _triangles(file, entry, decoded, count)
+    for other in more:
+        further, left = _triangles(file, other, decoded, count)
+        triangles, dropped = np.concatenate([triangles, further]), dropped + left
     return Primitive(
         positions=positions,
         triangles=triangles,

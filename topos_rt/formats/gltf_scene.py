@@ -51,12 +51,12 @@ def placed(file: GltfFile) -> tuple[list[Placed], list[str]]:
     others: dict[str, int] = {}
     dropped = 0
     for (mesh, skin, weights), users in groups.items():
-        for entry in file.entry("meshes", mesh)["primitives"]:
+        for entry, *more in gltf_primitive.joined(file.entry("meshes", mesh)["primitives"]):
             kind = gltf_primitive.POINTS_AND_LINES.get(entry.get("mode", 4))
             if kind is not None:
                 others[kind] = others.get(kind, 0) + len(users)
                 continue
-            primitive = gltf_primitive.read(file, entry, weights)
+            primitive = gltf_primitive.read(file, entry, weights, more)
             dropped += primitive.dropped * len(users)
             if skin is not None and primitive.joints is not None:
                 found.append(_skinned(file, primitive, skin, world))
@@ -102,8 +102,9 @@ def _check_sizes(file: GltfFile, groups: dict[tuple[int, Any, tuple[float, ...]]
         entries = file.entry("meshes", mesh)["primitives"]
         primitives += len(entries)
         file.limits.check("primitives", primitives, file.what, "join the meshes before export")
-        for entry in entries:
+        for entry, *more in gltf_primitive.joined(entries):
             own = gltf_primitive.size(file, entry)
+            own = own[0], own[1] + sum(gltf_primitive.size(file, other)[1] for other in more)
             vertices, triangles = vertices + times * own[0], triangles + times * own[1]
             offsets += own[0] * sum(weight != 0 for weight in weights)
     file.limits.check("rig_values", offsets, file.what, "apply the blendshapes before export")

@@ -1,10 +1,12 @@
 """Many heads of one topology: what they share once, in a .base file, and the rest of each, in .head files.
 
 Both are safetensors files. NAME.base has the topology and the model's rig, and is named after the hash of its
-contents. A .head has `positions` [V,3] float32, metres; `normals` [V,2] int8, in octahedral form (Cigolle et
-al. 2014); the pictures of its texture, if it has one, as the bytes of their files; and, in the one entry
-"head" of its metadata, JSON: the name of its base, the metadata, the expression and what is known of the
-texture. The rig of a head is fitted again when it is read. docs/outputs.md has the layout.
+contents; the kit of the parts, if there is one, is there, too. A .head has `positions` [V,3] float32, metres;
+`normals` [V,2] int8, in octahedral form (Cigolle et al. 2014); `placed` [m,3], where teeth and lashes lie, if
+that does not follow from the positions; the pictures of its texture, if it has one, as the bytes of their
+files; and, in the one entry "head" of its metadata, JSON: the name of its base, the metadata, the expression
+and what is known of the texture. Rig and parts are fitted again when a head is read. docs/outputs.md has the
+layout.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ from topos_rt.errors import BundleError, MeshInputError
 from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.textures import texture_of, texture_tensors
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.part_kit import PartKit
+from topos_rt.head.parts import Parts, parts_of
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit_rig
 from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
 from topos_rt.support.tensorfile import read_tensors, tensor_bytes
 
-_TOPOLOGY, _RIG, _TEXTURE = "topology.", "rig.", "texture."
+_TOPOLOGY, _RIG, _TEXTURE, _PARTS = "topology.", "rig.", "texture.", "parts."
+_PLACED, _PART_RIG = "placed", "part_rig."  # of parts that do not follow from the head
 _VERSION = 1
 _EXPECTED = "a .head file that HeadMesh.save wrote, with its .base beside it"
 
@@ -67,20 +72,22 @@ def read_head(path: str | PathLike[str]) -> HeadMesh:
             name = about["base"]
             if Path(name).name != name or Path(name).suffix != ".base":
                 raise ValueError(f"base {name[:40]!r}")
-            topology, rig = _base(path.with_name(name), what)
+            topology, rig, kit = _base(path.with_name(name), what)
         else:
-            topology, rig = _shared(tensors, about["base"], what)
+            topology, rig, kit = _shared(tensors, about["base"], what)
         positions, packed = tensors["positions"], tensors["normals"]
         if packed.dtype != np.int8 or packed.shape != (len(positions), 2):
             raise ValueError(f"normals of shape {list(packed.shape)}")
+        fitted = rig if rig is None or rig.binding is None else fit_rig(rig, positions)
         head = HeadMesh(
             positions,
             from_octahedron(packed),
             topology,
-            rig if rig is None or rig.binding is None else fit_rig(rig, positions),
+            fitted,
             about["metadata"],
             expression=about["expression"],
             texture=_texture(tensors, about.get("texture")),
+            parts=None if kit is None else _placed(kit, positions, fitted, tensors, about),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, MeshInputError):
@@ -100,17 +107,49 @@ def _parts(
     shared = {_TOPOLOGY + name: array for name, array in mesh.topology.to_tensors().items()}
     if rig is not None:
         shared |= {_RIG + name: array for name, array in rig.to_tensors().items()}
+    base: dict[str, Any] = {
+        "num_vertices": mesh.topology.num_vertices,
+        "rig": rig and json.dumps(rig.names()),
+    }
+    parts = options.parts_of(mesh)
+    if parts is not None:
+        shared |= {_PARTS + name: array for name, array in parts.kit.to_tensors().items()}
+        base["parts"] = parts.kit.names()
     about = {
         "version": _VERSION,
-        "base": {"num_vertices": mesh.topology.num_vertices, "rig": rig and json.dumps(rig.names())},
+        "base": base,
         "metadata": dict(mesh.metadata),
         "expression": dict(mesh.expression),
     }
     own = {"positions": mesh.positions, "normals": to_octahedron(mesh.normals)}
+    if parts is not None and not _follows(parts, mesh.positions):
+        own[_PLACED] = parts.positions
+        if parts.rig is not None:
+            own |= {_PART_RIG + name: array for name, array in parts.rig.to_tensors().items()}
+            about["part_rig"] = json.dumps(parts.rig.names())
     if mesh.texture is not None:
         own |= {_TEXTURE + name: array for name, array in texture_tensors(mesh.texture).items()}
         about["texture"] = {"metadata": dict(mesh.texture.metadata), "format": mesh.texture.format}
     return own, shared, about
+
+
+def _follows(parts: Parts, head: np.ndarray) -> bool:
+    """Tell whether a head's vertices [V,3] say where its parts lie, as those of a pose or a level do not."""
+    kit = parts.kit
+    return kit.last_vertex < len(head) and np.array_equal(kit.placed(head), parts.positions)
+
+
+def _placed(
+    kit: PartKit, head: np.ndarray, rig: Rig | None, tensors: dict[str, np.ndarray], about: dict[str, Any]
+) -> Parts:
+    """Return the parts of a head; those that do not follow from it lie where the file says."""
+    if _PLACED in tensors:
+        stored = _under(_PART_RIG, tensors)
+        own = Rig.from_tensors(stored, about["part_rig"], "rig of the parts") if stored else None
+        return Parts(kit, tensors[_PLACED], own)
+    if kit.last_vertex >= len(head):
+        raise ValueError(f"place of parts at vertex {kit.last_vertex} of {len(head)}")
+    return parts_of(kit, head, rig)
 
 
 def _texture(tensors: dict[str, np.ndarray], about: Any) -> Texture | None:
@@ -132,7 +171,7 @@ def _model_rig(mesh: HeadMesh) -> Rig | None:
 
 
 @lru_cache(maxsize=4)
-def _base_of(path: str, _size: int, _changed: int) -> tuple[Topology, Rig | None]:
+def _base_of(path: str, _size: int, _changed: int) -> tuple[Topology, Rig | None, PartKit | None]:
     what = f"cannot read {Path(path).name}"
     data = Path(path).read_bytes()
     if not Path(path).name.startswith(hashlib.sha256(data).hexdigest()[:16]):
@@ -141,7 +180,7 @@ def _base_of(path: str, _size: int, _changed: int) -> tuple[Topology, Rig | None
     return _shared(tensors, about, what)
 
 
-def _base(path: Path, what: str) -> tuple[Topology, Rig | None]:
+def _base(path: Path, what: str) -> tuple[Topology, Rig | None, PartKit | None]:
     """Return what a .base file holds; the last ones that were read are kept."""
     try:
         status = path.stat()
@@ -155,12 +194,15 @@ def _base(path: Path, what: str) -> tuple[Topology, Rig | None]:
         ) from error
 
 
-def _shared(tensors: dict[str, np.ndarray], about: Any, what: str) -> tuple[Topology, Rig | None]:
+def _shared(
+    tensors: dict[str, np.ndarray], about: Any, what: str
+) -> tuple[Topology, Rig | None, PartKit | None]:
     topology = Topology.from_tensors(_under(_TOPOLOGY, tensors), about, what)
-    if about["rig"] is None:
-        return topology, None
     try:
-        return topology, Rig.from_tensors(_under(_RIG, tensors), about["rig"], what)
+        rig = None if about["rig"] is None else Rig.from_tensors(_under(_RIG, tensors), about["rig"], what)
+        told = about.get("parts")
+        kit = None if told is None else PartKit.from_tensors(_under(_PARTS, tensors), told, what)
+        return topology, rig, kit
     except BundleError as error:
         raise MeshInputError(what, got=error.got, expected=_EXPECTED) from error
 

@@ -23,12 +23,17 @@ class Morph:
 
 
 def morphs(mesh: HeadMesh, rig: Rig) -> Iterator[Morph]:
-    """Yield the blendshapes of a head, in the rig's order.
+    """Yield the blendshapes of a head, in the rig's order. See `surface_morphs`."""
+    return surface_morphs(mesh.positions, mesh.triangles, rig)
+
+
+def surface_morphs(positions: np.ndarray, triangles: np.ndarray, rig: Rig) -> Iterator[Morph]:
+    """Yield the blendshapes of a surface of vertices [V,3] and triangles [F,3], in the rig's order.
 
     Only the normals of moved vertices change. Those of the ring around them would turn a little as well, but
     are left as they are, so that offsets and normals belong to the same vertices.
     """
-    triangles, rest = mesh.triangles, vertex_normals(mesh.positions, mesh.triangles)
+    rest = vertex_normals(positions, triangles)
     a, b, c = np.ascontiguousarray(triangles.T)
     local = np.zeros(rig.num_vertices, np.int64)
     for number, name in enumerate(rig.shape_names):
@@ -41,7 +46,7 @@ def morphs(mesh: HeadMesh, rig: Rig) -> Iterator[Morph]:
         moved[touched] = True
         around = np.flatnonzero(moved)
         local[around] = np.arange(len(around))
-        posed = mesh.positions[around]
+        posed = positions[around]
         posed[local[ids]] += offsets
         normals = vertex_normals(posed, local[touched])
         yield Morph(name, ids, offsets, normals[local[ids]] - rest[ids])

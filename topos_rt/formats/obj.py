@@ -8,8 +8,10 @@ from itertools import accumulate
 
 import numpy as np
 
+from topos_rt.formats.materials import PartMesh, part_meshes, polygon_surfaces
 from topos_rt.formats.options import ExportOptions
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.part_kit import SURFACES
 from topos_rt.head.topology import Topology
 
 
@@ -26,18 +28,47 @@ def write_obj(mesh: HeadMesh, options: ExportOptions | None = None) -> bytes:
     axes = "+Y up, facing +Z" if options.up == "y" else "+Z up, facing -Y"
     lines = [f"# topos_rt head in {options.units}, {axes}"]
     lines += [f"# {json.dumps(name)}: {json.dumps(value)}" for name, value in mesh.metadata.items()]
-    textured = mesh.texture is not None and options.beside is not None
-    lines += [f"mtllib {options.beside}.mtl"] if textured else []
+    parts = options.parts_of(mesh)
+    dressed = options.beside is not None and (mesh.texture is not None or parts is not None)
+    lines += [f"mtllib {options.beside}.mtl"] if dressed else []
     lines += ["o head"]
     lines += _rows("v", options.place(mesh.positions))
     lines += _rows("vt", mesh.topology.uvs) if mesh.topology.has_uvs else []
     lines += _rows("vn", options.turn(mesh.normals))
     faces, groups = _faces(mesh.topology), _groups(mesh.topology)
+    surface = np.zeros(len(faces), np.uint8) if parts is None else polygon_surfaces(mesh, parts.kit)
     for name, polygons in groups.items():
         lines += [f"g {name}"] if len(groups) > 1 else []
-        lines += ["usemtl skin"] if textured else []
-        lines += [faces[polygon] for polygon in polygons]
+        for material, run in _by_material(polygons, surface).items():
+            lines += [f"usemtl {material}"] if dressed else []
+            lines += [faces[polygon] for polygon in run]
+    start = [mesh.topology.num_vertices, len(mesh.topology.uvs) if mesh.topology.has_uvs else 0]
+    for part in part_meshes(parts):
+        lines += _part(part, options, start, dressed)
+        start = [start[0] + len(part.positions), start[1] + len(part.uvs)]
     return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def _by_material(polygons: list[int], surface: np.ndarray) -> dict[str, list[int]]:
+    """Return material -> its polygons, in order; surface: the number in SURFACES of each polygon."""
+    found: dict[str, list[int]] = {}
+    for polygon, number in zip(polygons, surface[polygons].tolist(), strict=True):
+        found.setdefault(SURFACES[number], []).append(polygon)
+    return found
+
+
+def _part(part: PartMesh, options: ExportOptions, start: list[int], dressed: bool) -> list[str]:
+    """Return the lines of a part, an object of its own; start: vertices and UVs before it."""
+    lines = [f"o {part.material}"]
+    lines += _rows("v", options.place(part.positions))
+    lines += _rows("vt", part.uvs)
+    lines += _rows("vn", options.turn(part.normals))
+    lines += [f"usemtl {part.material}"] if dressed else []
+    vertices, uvs = part.quads + 1 + start[0], part.quads + 1 + start[1]
+    for row, places in zip(vertices.tolist(), uvs.tolist(), strict=True):
+        corners = (f"{vertex}/{uv}/{vertex}" for vertex, uv in zip(row, places, strict=True))
+        lines.append(f"f {' '.join(corners)}")
+    return lines
 
 
 def _rows(kind: str, values: np.ndarray) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from topos_rt.head.visemes import checked_morphs, with_morphs
 
 if TYPE_CHECKING:
     from topos_rt.head.mesh import HeadMesh
+    from topos_rt.head.parts import Parts
 
 UNITS = {"m": 1.0, "cm": 100.0}
 # Rotations of row vectors from +Y up, facing +Z. With +Z up the head faces -Y, as in Blender.
@@ -28,7 +30,8 @@ class ExportOptions:
     units: "m" or "cm". up: "y" or "z". rig: whether to write skeleton, skin and blendshapes where the format
     has them. skeleton: a key of `topos_rt.head.skeleton.SKELETONS`. morphs: names of blendshapes, visemes and
     groups of them, see `topos_rt.head.visemes.with_morphs`. quantize: whether numbers take 16 bits where they
-    can; in GLB and glTF alone. beside: what the names of files beside this one begin with, such as those of a
+    can; in GLB and glTF alone. parts: whether to write teeth and lashes, and a material for each part of the
+    head. beside: what the names of files beside this one begin with, such as those of a
     texture; without it, formats that need such files leave the texture out.
 
     Raises OptionError for other values.
@@ -40,6 +43,7 @@ class ExportOptions:
     skeleton: str = "full"
     morphs: str | Sequence[str] = "all"
     quantize: bool = False
+    parts: bool = True
     beside: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +60,14 @@ class ExportOptions:
         if not self.rig or mesh.rig is None:
             return None
         return with_morphs(with_skeleton(mesh.rig, self.skeleton), self.morphs)
+
+    def parts_of(self, mesh: HeadMesh) -> Parts | None:
+        """Return the parts to write for a head, with the rig that is written, if one is."""
+        if not self.parts or mesh.parts is None:
+            return None
+        rig = self.rig_of(mesh)
+        own = None if rig is None else mesh.parts.rig_for(rig, self.morphs)
+        return dataclasses.replace(mesh.parts, rig=own)
 
     def refuse_rig(self, format: str) -> None:
         """Raise OptionError where a part of the rig was asked for and the format has none."""

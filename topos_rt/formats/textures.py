@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from topos_rt.formats.materials import MATERIALS, PICTURE, SAMPLER
 from topos_rt.formats.options import ExportOptions
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.part_kit import PART_MATERIALS
 from topos_rt.head.texture import FORMATS, MAX_SIDE, Texture
 from topos_rt.head.topology import Topology
 from topos_rt.support.pixels import square_pixels
@@ -19,7 +21,6 @@ _QUALITY = 92
 MIME = {"jpg": "image/jpeg", "png": "image/png"}
 NAMES = ("albedo", "orm", "normal")
 _CONFIDENCE = "confidence"
-_REPEAT, _LINEAR, _MIPMAPS = 10497, 9729, 9987
 
 
 def encoded(texture: Texture, names: Sequence[str] = NAMES) -> dict[str, tuple[str, bytes]]:
@@ -84,10 +85,9 @@ def gltf_material(
         "occlusionTexture": {"index": 1},
         "normalTexture": {"index": 2},
     }
-    wrapping = {"magFilter": _LINEAR, "minFilter": _MIPMAPS, "wrapS": _REPEAT, "wrapT": _REPEAT}
     return material, {
         "images": images,
-        "samplers": [wrapping],
+        "samplers": [SAMPLER],
         "textures": [{"sampler": 0, "source": number} for number in range(len(images))],
     }
 
@@ -132,10 +132,13 @@ def vertex_colours(mesh: HeadMesh) -> np.ndarray | None:
     """
     if mesh.texture is None:
         return None
-    pixels = mesh.texture.albedo
-    uvs = first_uvs(mesh.topology)
+    return picture_colours(mesh.texture.albedo, first_uvs(mesh.topology))
+
+
+def picture_colours(pixels: np.ndarray, uvs: np.ndarray) -> np.ndarray:
+    """Return the colours [n,3] uint8 sRGB of a picture [S,S,3 or 4] at UVs [n,2], origin bottom left."""
     x, y = np.clip(np.stack([uvs[:, 0], 1 - uvs[:, 1]]) * len(pixels), 0, len(pixels) - 1).astype(int)
-    colours: np.ndarray = pixels[y, x]
+    colours: np.ndarray = pixels[y, x, :3]
     return colours
 
 
@@ -147,12 +150,17 @@ def first_uvs(topology: Topology) -> np.ndarray:
 
 
 def files_beside(mesh: HeadMesh, options: ExportOptions) -> dict[str, bytes]:
-    """Return the pictures of a texture by the names that a file of `options.beside` gives them."""
-    if mesh.texture is None or options.beside is None:
+    """Return the pictures of a head by the names that a file of `options.beside` gives them."""
+    if options.beside is None:
         return {}
-    return {
-        f"{options.beside}_{part}.{suffix}": data for part, (suffix, data) in encoded(mesh.texture).items()
-    }
+    found = {}
+    if mesh.texture is not None:
+        files = encoded(mesh.texture).items()
+        found = {f"{options.beside}_{part}.{suffix}": data for part, (suffix, data) in files}
+    parts = options.parts_of(mesh)
+    if parts is not None:
+        found[f"{options.beside}_{PICTURE}.png"] = parts.kit.picture.tobytes()
+    return found
 
 
 def mtl_beside(mesh: HeadMesh, options: ExportOptions) -> dict[str, bytes]:
@@ -163,27 +171,60 @@ def mtl_beside(mesh: HeadMesh, options: ExportOptions) -> dict[str, bytes]:
     pictures = files_beside(mesh, options)
     if not pictures:
         return {}
-    names = dict(zip(NAMES, pictures, strict=True))
+    skin, own = _SKIN_LINES, {}
+    if mesh.texture is not None:
+        names = dict(zip(NAMES, pictures, strict=False))
+        skin = [*skin, f"map_Kd {names['albedo']}", f"norm {names['normal']}"]
+        skin += [f"map_Pr {_roughness_name(names)}"]
+        roughness = io.BytesIO()
+        Image.fromarray(mesh.texture.orm[..., 1]).save(roughness, "PNG", optimize=True)
+        del pictures[names["orm"]]
+        own = {_roughness_name(names): roughness.getvalue()}
+    lines = list(skin)
+    if options.parts_of(mesh) is not None:
+        if mesh.texture is None:
+            lines[2] = f"Kd {_numbers(MATERIALS['skin'].colour)}"
+        for name in list(MATERIALS)[1:]:
+            lines += ["", *_mtl(name, names["albedo"] if mesh.texture is not None else None, options.beside)]
+    return {**pictures, **own, f"{options.beside}.mtl": ("\n".join(lines) + "\n").encode("utf-8")}
+
+
+_SKIN_LINES = [
+    "newmtl skin",
+    "Ka 0 0 0",
+    "Kd 1 1 1",
+    "Ks 0.04 0.04 0.04",
+    "Ns 40",
+    "Pr 0.55",
+    "Pm 0",
+    "illum 2",
+]
+
+
+def _mtl(name: str, albedo: str | None, beside: str | None) -> list[str]:
+    """Return a material; albedo: the picture of the head's colours, if there is one.
+
+    The exponent of Blinn and Phong's reflection is that of the same roughness (Karis 2013, 2 / r^4 - 2).
+    """
+    about = MATERIALS[name]
+    picture = f"{beside}_{PICTURE}.png" if name in PART_MATERIALS else albedo
+    exponent = min(1000.0, max(1.0, 2 / about.roughness**4 - 2))
     lines = [
-        "newmtl skin",
+        f"newmtl {name}",
         "Ka 0 0 0",
-        "Kd 1 1 1",
+        f"Kd {_numbers(about.colour) if picture is None else '1 1 1'}",
         "Ks 0.04 0.04 0.04",
-        "Ns 40",
-        "Pr 0.55",
+        f"Ns {exponent:.0f}",
+        f"Pr {about.roughness:g}",
         "Pm 0",
         "illum 2",
     ]
-    lines += [f"map_Kd {names['albedo']}", f"norm {names['normal']}", f"map_Pr {_roughness_name(names)}"]
-    assert mesh.texture is not None
-    roughness = io.BytesIO()
-    Image.fromarray(mesh.texture.orm[..., 1]).save(roughness, "PNG", optimize=True)
-    kept = {name: data for name, data in pictures.items() if name != names["orm"]}
-    return {
-        **kept,
-        _roughness_name(names): roughness.getvalue(),
-        f"{options.beside}.mtl": ("\n".join(lines) + "\n").encode("utf-8"),
-    }
+    lines += [] if picture is None else [f"map_Kd {picture}"]
+    return [*lines, f"map_d {picture}"] if about.translucent else lines
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _roughness_name(names: dict[str, str]) -> str:

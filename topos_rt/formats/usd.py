@@ -4,7 +4,9 @@
       /head/mesh     polygons, UVs per corner, normals per vertex, skin; below it one BlendShape per shape
       /head/skeleton Skeleton, its joints as paths; animated by
       /head/rest     SkelAnimation with every blendshape at 0: the place to set weights
-      /head/skin     Material, a UsdPreviewSurface
+      /head/teeth    and /head/lashes: meshes of their own, with skin and BlendShapes, for a head with parts
+      /head/skin     Material, a UsdPreviewSurface; for a head with parts, one for each key of MATERIALS in
+                     /head/materials, bound by GeomSubsets of the mesh
 
 Names are made into identifiers ("jaw 1" -> "jaw_1"). The skeleton's custom data `topos_rt:humanoid` says
 which joints are those of a humanoid. Source: the UsdGeom, UsdSkel and UsdShade schemas.
@@ -22,9 +24,10 @@ import numpy as np
 
 from topos_rt.errors import MissingExtraError
 from topos_rt.formats.glb import MATERIAL
-from topos_rt.formats.morphs import morphs
+from topos_rt.formats.materials import MATERIALS, PartMesh, part_meshes
+from topos_rt.formats.morphs import Morph, morphs, surface_morphs
 from topos_rt.formats.options import UNITS, ExportOptions
-from topos_rt.formats.usd_textures import add_pictures
+from topos_rt.formats.usd_textures import add_materials, add_pictures, bind_material
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.rig import Rig
 from topos_rt.head.skeleton import humanoid_joints
@@ -77,7 +80,37 @@ def _stage(mesh: HeadMesh, options: ExportOptions) -> Any:
     _material(stage, shape)
     if mesh.texture is not None and options.beside is not None:
         add_pictures(stage, mesh.texture, options.beside)
+    parts = options.parts_of(mesh)
+    if parts is not None:
+        add_materials(stage, shape, mesh, parts.kit, options.beside)
+        for part in part_meshes(parts):
+            _part(stage, part, options)
     return stage
+
+
+def _part(stage: Any, part: PartMesh, options: ExportOptions) -> None:
+    """Add the mesh of a part, with what its rig gives it."""
+    from pxr import Sdf, UsdGeom, Vt
+
+    points = options.place(part.positions)
+    shape = UsdGeom.Mesh.Define(stage, f"/head/{part.material}")
+    shape.CreatePointsAttr(_vectors(points))
+    shape.CreateExtentAttr(_vectors(np.stack([points.min(0), points.max(0)])))
+    shape.CreateFaceVertexCountsAttr(Vt.IntArray([4] * len(part.quads)))
+    shape.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(part.quads.reshape(-1))))
+    shape.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+    shape.CreateOrientationAttr(UsdGeom.Tokens.rightHanded)
+    shape.CreateDoubleSidedAttr(MATERIALS[part.material].translucent)
+    shape.CreateNormalsAttr(_vectors(options.turn(part.normals)))
+    shape.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+    uvs = UsdGeom.PrimvarsAPI(shape).CreatePrimvar(
+        "st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.vertex
+    )
+    uvs.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(part.uvs, np.float32)))
+    bind_material(stage, shape, part.material)
+    if part.rig is not None:
+        _bind(stage, shape, part.rig)
+        _shapes(stage, shape, list(surface_morphs(part.positions, part.triangles, part.rig)), options)
 
 
 def _mesh(stage: Any, mesh: HeadMesh, options: ExportOptions) -> Any:
@@ -122,8 +155,15 @@ def _skin(stage: Any, shape: Any, rig: Rig, options: ExportOptions) -> None:
     ):
         matrices = [Gf.Matrix4d(1).SetTranslate(Gf.Vec3d(*shift)) for shift in shifts.tolist()]
         attribute.Set(Vt.Matrix4dArray(matrices))
+    _bind(stage, shape, rig)
+
+
+def _bind(stage: Any, shape: Any, rig: Rig) -> None:
+    """Let the skeleton move a mesh."""
+    from pxr import Gf, UsdSkel, Vt
+
     binding = UsdSkel.BindingAPI.Apply(shape.GetPrim())
-    binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
+    binding.CreateSkeletonRel().SetTargets([stage.GetPrimAtPath("/head/skeleton").GetPath()])
     binding.CreateGeomBindTransformAttr(Gf.Matrix4d(1))
     joints = np.ascontiguousarray(rig.skin_joints.astype(np.int32).ravel())
     binding.CreateJointIndicesPrimvar(False, 4).Set(Vt.IntArray.FromNumpy(joints))
@@ -132,25 +172,37 @@ def _skin(stage: Any, shape: Any, rig: Rig, options: ExportOptions) -> None:
 
 
 def _blendshapes(stage: Any, shape: Any, mesh: HeadMesh, rig: Rig, options: ExportOptions) -> None:
-    from pxr import UsdSkel, Vt
+    from pxr import UsdSkel
 
-    names, targets = identifiers(rig.shape_names), []
-    for name, morph in zip(names, morphs(mesh, rig), strict=True):
-        target = UsdSkel.BlendShape.Define(stage, shape.GetPath().AppendChild(name))
-        target.CreateOffsetsAttr(_vectors(options.place(morph.offsets)))
-        target.CreateNormalOffsetsAttr(_vectors(options.turn(morph.normals)))
-        target.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(morph.vertices)))
-        targets.append(target.GetPath())
+    names = identifiers(rig.shape_names)
+    _shapes(stage, shape, list(morphs(mesh, rig)), options, every=True)
     if not names:
         return
-    binding = UsdSkel.BindingAPI(shape.GetPrim())
-    binding.CreateBlendShapesAttr(names)
-    binding.CreateBlendShapeTargetsRel().SetTargets(targets)
     rest = UsdSkel.Animation.Define(stage, "/head/rest")
     rest.CreateBlendShapesAttr(names)
     rest.CreateBlendShapeWeightsAttr([0.0] * len(names))
     skeleton = UsdSkel.BindingAPI.Apply(stage.GetPrimAtPath("/head/skeleton"))
     skeleton.CreateAnimationSourceRel().SetTargets([rest.GetPath()])
+
+
+def _shapes(stage: Any, shape: Any, found: list[Morph], options: ExportOptions, every: bool = False) -> None:
+    """Add blendshapes to a mesh; every: also those that move nothing of it."""
+    from pxr import UsdSkel, Vt
+
+    names, targets = [], []
+    for name, morph in zip(identifiers([morph.name for morph in found]), found, strict=True):
+        if not every and not len(morph.vertices):
+            continue
+        target = UsdSkel.BlendShape.Define(stage, shape.GetPath().AppendChild(name))
+        target.CreateOffsetsAttr(_vectors(options.place(morph.offsets)))
+        target.CreateNormalOffsetsAttr(_vectors(options.turn(morph.normals)))
+        target.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(morph.vertices)))
+        names.append(name)
+        targets.append(target.GetPath())
+    if names:
+        binding = UsdSkel.BindingAPI(shape.GetPrim())
+        binding.CreateBlendShapesAttr(names)
+        binding.CreateBlendShapeTargetsRel().SetTargets(targets)
 
 
 def _material(stage: Any, shape: Any) -> None:

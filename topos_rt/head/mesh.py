@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.head.normals import vertex_normals
+from topos_rt.head.parts import Parts
 from topos_rt.head.rig import Rig, reduced_rig
 from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
@@ -23,7 +24,22 @@ from topos_rt.support.arrays import Floats, Ints
 from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
 from topos_rt.support.files import write_files
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _UNIT_TOLERANCE = 1e-3
+
+
+class SaveOptions(TypedDict, total=False):
+    """What `HeadMesh.save` takes beside a path and a format; see there."""
+
+    units: str
+    up: str
+    rig: bool
+    skeleton: str
+    morphs: str | Sequence[str]
+    quantize: bool
+    parts: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +66,7 @@ class HeadMesh:
         default_factory=dict
     )  # its weights, for `posed`; the head is neutral
     texture: Texture | None = None  # lies on the topology's UVs
+    parts: Parts | None = None  # teeth and lashes beside the topology's vertices, in the same place and pose
 
     def __post_init__(self) -> None:
         vertices = self.topology.num_vertices
@@ -79,9 +96,23 @@ class HeadMesh:
             raise MeshInputError(
                 "the texture", got="a topology without UVs", expected="one that it can lie on"
             )
+        self._check_parts()
         object.__setattr__(self, "metadata", _plain(self.metadata))
         object.__setattr__(self, "expression", {name: float(w) for name, w in self.expression.items()})
         object.__setattr__(self, "timings", {name: float(seconds) for name, seconds in self.timings.items()})
+
+    def _check_parts(self) -> None:
+        if self.parts is None or self.rig is None:
+            return
+        own, rig = self.parts.rig, self.rig
+        if own is None or (own.joint_names, own.shape_names) != (rig.joint_names, rig.shape_names):
+            found = own and f"{len(own.joint_names)} joints, {len(own.shape_names)} blendshapes"
+            raise MeshInputError(
+                "the rig of the parts",
+                got=found or "none",
+                expected=f"{len(rig.joint_names)} and {len(rig.shape_names)} with the names of the head's",
+                fix="use topos_rt.head.parts.parts_of with the head's rig, or parts=None",
+            )
 
     def __repr__(self) -> str:
         rig = f"{len(self.rig.shape_names)} blendshapes" if self.rig else "no rig"
@@ -144,7 +175,10 @@ class HeadMesh:
             )
         positions = posed_positions(self.positions, self.rig, shapes, degrees or {})
         normals = vertex_normals(positions, self.triangles)
-        return dataclasses.replace(self, positions=positions, normals=normals, rig=None, expression={})
+        parts = None if self.parts is None else self.parts.posed(shapes, degrees or {})
+        return dataclasses.replace(
+            self, positions=positions, normals=normals, rig=None, expression={}, parts=parts
+        )
 
     def with_rig(self, *, skeleton: str = "full", morphs: str | Sequence[str] = "all") -> HeadMesh:
         """Return the head with the rig that `save` writes with these arguments, so that it can be posed.
@@ -156,18 +190,23 @@ class HeadMesh:
         from topos_rt.head.skeleton import with_skeleton
         from topos_rt.head.visemes import with_morphs
 
+        parts = self.parts
+
         if self.rig is None:
             raise MeshInputError(
                 "rig", got="a head without rig", expected="one with a rig", fix="keep its rig"
             )
         rig = with_morphs(with_skeleton(self.rig, skeleton), morphs)
-        return dataclasses.replace(self, rig=rig)
+        if parts is not None:
+            parts = dataclasses.replace(parts, rig=parts.rig_for(rig, morphs))
+        return dataclasses.replace(self, rig=rig, parts=parts)
 
     def lod(self, level: int) -> HeadMesh:
         """Return the head at a level of detail: 1 has half the triangles, 2 a quarter; 0 is the head itself.
 
         Its vertices are a subset of this head's, the same for every head of the topology, with the normals of
-        the full surface. Rig and UVs are reduced with them, and the metadata names the level.
+        the full surface. Rig and UVs are reduced with them, teeth and lashes stay as they are, and the
+        metadata names the level.
 
         Raises OptionError for a level that the topology does not have, and for a reduced head.
         """
@@ -188,40 +227,33 @@ class HeadMesh:
             normals=self.normals[vertices],
             topology=topology,
             rig=None if self.rig is None else reduced_rig(self.rig, vertices),
+            parts=None if self.parts is None else self.parts.at_level(self.topology, level),
             metadata={**self.metadata, "lod": level},
         )
 
     def save(
-        self,
-        path: str | PathLike[str],
-        format: str | None = None,
-        *,
-        units: str = "m",
-        up: str = "y",
-        rig: bool = True,
-        skeleton: str = "full",
-        morphs: str | Sequence[str] = "all",
-        quantize: bool = False,
+        self, path: str | PathLike[str], format: str | None = None, **options: Unpack[SaveOptions]
     ) -> None:
-        """Write the head to a file, whole or not at all. A texture's pictures lie beside an OBJ or USD file.
+        """Write the head to a file, whole or not at all. Its pictures lie beside an OBJ or USD file.
 
         path: its suffix names the format unless `format` does ("glb", "gltf", "head", "obj", "ply", "usd",
         "usda"). A .gltf has its numbers in a .bin beside it, and a .head what it shares with other heads in a
         .base; `load` reads it.
-        units: "m" or "cm". up: "y" (facing +Z) or "z" (facing -Y). glTF takes only "m" and "y".
+        units: "m" (the default) or "cm". up: "y" (facing +Z) or "z" (facing -Y). glTF takes only "m" and "y".
         rig: False leaves skeleton, skin and blendshapes out of the formats that have them (glTF, USD).
         skeleton: "full", or "compact" for the joints that hold vertices alone, below one root.
         morphs: the blendshapes: "all" of the head, "arkit", "visemes", "none", or names, in a sequence or
         with commas between.
         quantize: store 16-bit numbers where they fit (KHR_mesh_quantization; glTF alone).
+        parts: False leaves out teeth and lashes, and gives the head one material.
 
         Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
         that is not installed, OutputError when the file cannot be written.
         """
         from topos_rt.formats import ExportOptions, files_of, format_of
 
-        options = ExportOptions(units, up, rig, skeleton, morphs, quantize)
-        write_files(files_of(self, format_of(path, format), options, path))
+        export = ExportOptions(**options)
+        write_files(files_of(self, format_of(path, format), export, path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> HeadMesh:

@@ -21,6 +21,7 @@ from topos_rt.flow.variation import Variation
 from topos_rt.head.atlas import Atlas
 from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.landmark_map import LandmarkMap
+from topos_rt.head.part_kit import PartKit
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
@@ -160,6 +161,26 @@ class Bundle:
             )
         return found
 
+    @cached_property
+    def parts(self) -> PartKit | None:
+        """The teeth and lashes of the model's heads, read at first use; None for a bundle without them.
+
+        Raises BundleError for a file that is no such thing, or that of another topology.
+        """
+        if self.manifest.parts is None:
+            return None
+        found = PartKit.load(self.path / self.manifest.parts)
+        vertices, uvs = self.topology.num_vertices, len(self.topology.uvs)
+        if found.last_vertex >= vertices or (len(found.head_shade), len(found.surfaces)) != (vertices, uvs):
+            raise BundleError(
+                "parts and topology of a bundle do not fit",
+                got=f"parts of {max(found.last_vertex + 1, len(found.head_shade))} vertices and"
+                f" {len(found.surfaces)} UVs",
+                expected=f"{vertices} and {uvs}",
+                fix=AGAIN,
+            )
+        return found
+
 
 def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Manifest:
     """Finish a bundle: list every file in `directory` with its size and SHA-256, and write `manifest.json`.
@@ -173,7 +194,7 @@ def write_manifest(directory: str | os.PathLike[str], manifest: Manifest) -> Man
     root = Path(directory)
     manifest = dataclasses.replace(manifest, files=listed_files(root), weight_files={})
     _check_references(manifest)
-    manifest = dataclasses.replace(manifest, weight_files=_weight_files(root, manifest))
+    manifest = dataclasses.replace(manifest, weight_files=weight_files_of(root, manifest))
     _check_references(manifest)
     text = manifest.to_json()
     Manifest.from_json(text)  # what this writes must be readable
@@ -251,7 +272,7 @@ def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str 
         if hashes and (found := _sha256(file)) != info.sha256:
             raise BundleError(f"sha256 of bundle file {name}", got=found, expected=info.sha256, fix=AGAIN)
     # This does not depend on `hashes`: no weights may be loaded that no hash covers.
-    if (held := _weight_files(path, manifest)) != manifest.weight_files:
+    if (held := weight_files_of(path, manifest)) != manifest.weight_files:
         name = min(name for name, _ in held.items() ^ manifest.weight_files.items())
         raise BundleError(
             f"file of the weights of graph {name}",
@@ -261,7 +282,7 @@ def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str 
         )
 
 
-def _weight_files(root: Path, manifest: Listing) -> dict[str, str]:
+def weight_files_of(root: Path, manifest: Listing) -> dict[str, str]:
     """Return ONNX file -> the file of its weights, for the graphs whose weights are in another file."""
     found = {name: _weight_file(root, name) for name in manifest.graph_files()}
     return {name: file for name, file in found.items() if file is not None}

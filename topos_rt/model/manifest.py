@@ -24,7 +24,7 @@ FORMAT = "topos_rt.bundle"
 VERSION = 7
 _FIRST_VERSION = 4  # the earliest that is still read
 # Version -> the keys that came with it, all of which may be null. Manifests of earlier versions lack them.
-_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation")}
+_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation", "parts")}
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -185,6 +185,7 @@ class Manifest:
     # What the image encoder takes besides the pixels: names of `topos_rt.model.evidence`, in its order.
     evidence: tuple[str, ...] | None
     variation: str | None  # which directions of the latent pictures leave open: `topos_rt.flow.variation`
+    parts: str | None  # teeth and lashes beside the topology: `topos_rt.head.part_kit`
     image: ImageSpec
     latent: LatentSpec
     points: PointSpec
@@ -221,7 +222,7 @@ class Manifest:
         yield from self.graph_files()
         yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
-        optional = (self.rig, self.landmarks, self.atlas, self.variation)
+        optional = (self.rig, self.landmarks, self.atlas, self.variation, self.parts)
         yield from (name for name in optional if name is not None)
 
     @classmethod

@@ -18,6 +18,7 @@ import numpy as np
 
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import unit_vectors
+from topos_rt.head.part_kit import PIECES, PartKit
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.raster import rasterize
 from topos_rt.pictures.skin import Skin
@@ -40,8 +41,8 @@ LIGHTS = (
     Light((-0.85, 0.25, -0.55), (0.30, 0.33, 0.38), 0.5),  # rim on the side of the key
 )
 _SOFTNESS = 14.0  # of the lights; a larger value is a smaller light with a harder shadow
-_SKY = np.array([[0.215], [0.23], [0.255]], np.float32)
-_GROUND = np.array([[0.12], [0.085], [0.07]], np.float32)
+SKY = np.array([[0.215], [0.23], [0.255]], np.float32)
+GROUND = np.array([[0.12], [0.085], [0.07]], np.float32)
 # Light bleeds past the terminator, red most of all, as in skin and wax.
 _BLEED = (0.15, 0.11, 0.09)
 
@@ -65,6 +66,7 @@ _IRIS = (
     (0.007, 0.022, 0.042, 0.036, 0.018, 0.51),
 )
 
+_PART_GLOSS = {"teeth": 0.78, "lashes": 0.15}
 _DIRECTIONS = 64
 _MAP_SIZE = 160  # pixels along each side of a visibility map
 # Meshes with fewer triangles are rounded before they are drawn, or their outlines would show corners.
@@ -84,11 +86,13 @@ class Sitter:
     gaze: np.ndarray  # [V,2] float32: distance from an eye's axis in radii of the eyeball; large elsewhere
     visible: np.ndarray  # [V,_DIRECTIONS] float32: visible fraction of the sky there, 0 to 1
     skin: Skin | None = None  # in place of the colours, where the head has a texture
+    parts: Sitter | None = None  # its teeth and lashes, which lie over it
 
     @classmethod
     def of(cls, head: HeadMesh) -> Sitter:
         low, high = head.bounds
-        positions = (head.positions - (low + high) / 2) * (2 / (high - low).max())
+        middle, unit = (low + high) / 2, 2 / (high - low).max()
+        positions = (head.positions - middle) * unit
         normals, triangles, topology = head.normals, head.triangles, head.topology
         colours = np.tile(np.array(_CLAY, np.float32), (len(positions), 1))
         gloss = np.full((len(positions), 1), _GLOSS, np.float32)
@@ -96,7 +100,12 @@ class Sitter:
             if name in _MATERIALS:
                 colours[ids], gloss[ids] = _MATERIALS[name]
         gaze_at = gaze(positions, topology.regions.get("eyes", np.zeros(0, np.int32)))
-        attributes = np.concatenate([colours, gloss, gaze_at, _visibility(positions, normals, topology)], 1)
+        others = head.parts and ((head.parts.positions - middle) * unit, head.parts.normals)
+        visible, visible_there = _visibility(positions, normals, topology, others or None)
+        attributes = np.concatenate([colours, gloss, gaze_at, visible], 1)
+        parts = (
+            None if not others or head.parts is None else _part_sitter(head.parts.kit, others, visible_there)
+        )
         skin = None
         if head.texture is not None:
             skin = Skin.of(topology, head.texture)
@@ -107,28 +116,54 @@ class Sitter:
             attributes = np.concatenate([attributes, attributes[ends].mean(1)])
             skin = None if skin is None else skin.subdivided()
         colours, gloss, gaze_at, visible = np.split(attributes, (3, 4, 6), axis=1)
-        return cls(positions, normals, triangles, colours, gloss, gaze_at, visible, skin)
+        return cls(positions, normals, triangles, colours, gloss, gaze_at, visible, skin, parts)
+
+
+def _part_sitter(kit: PartKit, placed: tuple[np.ndarray, np.ndarray], visible: np.ndarray) -> Sitter:
+    """Return the teeth and lashes of a head, where `placed` has their positions and normals [m,3]."""
+    count = len(kit.pieces)
+    gloss = np.array([_PART_GLOSS[piece.material] for piece in PIECES.values()], np.float32)[kit.pieces, None]
+    away, nothing = np.full((count, 2), 9, np.float32), np.zeros((count, 3), np.float32)
+    skin = Skin.of_parts(kit)
+    return Sitter(*placed, kit.triangles, nothing, gloss, away, visible.astype(np.float32), skin)
 
 
 class TurnedSitter:
     """A sitter rotated into the camera's axes, with the data that shading needs at its vertices."""
 
-    def __init__(self, sitter: Sitter, turn: np.ndarray, camera: np.ndarray) -> None:
+    def __init__(
+        self,
+        sitter: Sitter,
+        turn: np.ndarray,
+        camera: np.ndarray,
+        lights: tuple[Light, ...] = LIGHTS,
+        two_sided: bool = False,
+    ) -> None:
         """Rotate a sitter.
 
         turn: [3,3] for row vectors, from the head's axes to the camera's. camera: [3] its position.
+        lights: one or more, beside the light from all sides. two_sided: whether its triangles are seen from
+        both sides.
         """
-        self._triangles, self._skin = sitter.triangles, sitter.skin
+        self._two_sided = two_sided
+        self._triangles, self._skin, self._lights = sitter.triangles, sitter.skin, lights
         self._camera = camera.astype(np.float32)[:, None]
-        self._towards = unit_vectors(np.array([light.direction for light in LIGHTS]))
+        self._towards = unit_vectors(np.array([light.direction for light in lights]))
         # the unoccluded fraction of the ambient light, then of each light
         lobes = np.exp(_SOFTNESS * (_directions() @ turn @ self._towards.T - 1))
         lobes = np.concatenate([np.ones((_DIRECTIONS, 1), np.float32), lobes], 1)
         cosine = np.maximum(sitter.normals @ _directions().T, 1e-3)
         free = product(cosine * sitter.visible, lobes) / product(cosine, lobes)  # [V, 1 + lights]
         turned = [sitter.positions @ turn, sitter.normals @ turn]
-        columns = np.concatenate([*turned, sitter.colours, sitter.gloss, sitter.gaze, free], 1)
+        painted = [sitter.colours, sitter.gaze] if sitter.skin is None else []  # a texture is in their place
+        columns = np.concatenate([*turned, sitter.gloss, free, *painted], 1)
         self._data = np.ascontiguousarray(columns.T, np.float32)  # [C,V]
+
+    def coverage(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return how much of what lies behind is covered at points of the triangles, [n] float32 in 0..1."""
+        return (
+            np.ones(len(triangle), np.float32) if self._skin is None else self._skin.cover(triangle, weights)
+        )
 
     def shade(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return linear colours [3,n] float32 at points in triangles [n] with barycentric weights [n,3]."""
@@ -136,16 +171,18 @@ class TurnedSitter:
         for ids, part in zip(self._triangles[triangle].T, weights.T, strict=True):
             data += np.take(self._data, ids, axis=1) * part
         normal, view = _unit(data[3:6]), _unit(self._camera - data[:3])
-        gloss, sky = data[9], data[12]
+        if self._two_sided:
+            normal = np.where(_dot(normal, view) < 0, -normal, normal)
+        gloss, sky, unhidden = data[6], data[7], data[8 : 8 + len(self._lights)]
         if self._skin is None:
-            colour = _with_iris(data[6:9], data[10:12])
+            colour = _with_iris(data[-5:-2], data[-2:])
         else:
             colour = self._skin.colours(triangle, weights)
         # light that reaches a hollow has bounced off its walls and taken their colour
         hollow = sky / (1 - colour * (1 - sky))
-        received = (_GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normal[1])) * hollow
-        mirrored = _SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
-        for light, towards, free in zip(LIGHTS, self._towards, data[13:], strict=True):
+        received = (GROUND + (SKY - GROUND) * (0.5 + 0.5 * normal[1])) * hollow
+        mirrored = SKY * ((0.02 + 0.16 * (1 - _dot(normal, view)) ** 4) * sky * sky)
+        for light, towards, free in zip(self._lights, self._towards, unhidden, strict=True):
             cosine = towards @ normal
             # wet eyes reflect lights even in the shadow of the lids
             gleam = light.gleam * free ** (1 - gloss * gloss)
@@ -236,25 +273,47 @@ def _directions() -> np.ndarray:
     return np.stack([ring * np.cos(angle), y, ring * np.sin(angle)], 1).astype(np.float32)
 
 
-def _visibility(positions: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:
-    """Return how much of the sky around a direction a vertex sees: [V,_DIRECTIONS] float32, by depth maps."""
+def _visibility(
+    positions: np.ndarray,
+    normals: np.ndarray,
+    topology: Topology,
+    others: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much of the sky around each direction is seen past the head, by depth maps.
+
+    others: positions and normals [m,3] of further points. Returns the visible fractions at the vertices,
+    [V,_DIRECTIONS] float32, and at the further points, [m,_DIRECTIONS].
+    """
     scale = _MAP_SIZE * 0.49 / float(np.linalg.norm(positions, axis=1).max())  # pixels
     origin = np.array([_MAP_SIZE / 2, _MAP_SIZE / 2, 10])
+    count = len(positions)
     lifted = positions + normals / scale
+    if others is not None:
+        lifted = np.concatenate([lifted, others[0] + others[1] / scale])
     source, target = topology.edges.T
-    degree = np.maximum(np.bincount(target, minlength=len(positions)), 1)
-    visible = np.empty((len(positions), _DIRECTIONS), np.float32)
+    degree = np.maximum(np.bincount(target, minlength=count), 1)
+    visible = np.empty((len(lifted), _DIRECTIONS), np.float32)
     for number, forward in enumerate(_directions()):
         axes = _axes_towards(forward) * [scale, scale, 1]
         screen = positions @ axes + origin
         triangle, weights = rasterize(screen, topology.triangles, _MAP_SIZE, _MAP_SIZE)
         depth = np.einsum("hwk,hwk->hw", screen[:, 2][topology.triangles][triangle], weights)
         depth[triangle < 0] = np.inf
-        seen = _nothing_before(depth, lifted @ axes + origin, 1.5 / scale)
+        found = _nothing_before(depth, lifted @ axes + origin, 1.5 / scale)
+        seen = found[:count]
         for _ in range(2):  # smooths over the pixels of the map
             seen = 0.4 * seen + 0.6 * np.bincount(target, seen[source], len(seen)) / degree
-        visible[:, number] = seen
-    return visible
+        visible[:count, number], visible[count:, number] = seen, found[count:]
+    return visible[:count], visible[count:]
+
+
+def sky_seen(positions: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:
+    """Return the share of an even sky's light that reaches the vertices of a head, [V] in 0..1."""
+    middle, unit = (positions.min(0) + positions.max(0)) / 2, 2 / np.ptp(positions, axis=0).max()
+    seen, _ = _visibility((positions - middle) * unit, normals, topology)
+    cosine = np.maximum(normals @ _directions().T, 0)
+    found: np.ndarray = (cosine * seen).sum(1) / cosine.sum(1)
+    return found
 
 
 def _axes_towards(forward: np.ndarray) -> np.ndarray:

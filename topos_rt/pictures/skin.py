@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from topos_rt.head.part_kit import PartKit
 from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.colour import LINEAR
 
 _SIDE = 1024  # texels along a side at most: in a preview a texel of more would be smaller than a pixel
+
+_PART_SIDE = 256  # for teeth and lashes: single lashes are finer than the samples of a preview
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +23,7 @@ class Skin:
     corners: np.ndarray  # [F,3,2] float32: texels, x to the right and y down
     picture: np.ndarray  # [S*S,3] float32, linear
     side: int  # S
+    coverage: np.ndarray | None = None  # [S*S] float32, 0 to 1; None covers everything
 
     @classmethod
     def of(cls, topology: Topology, texture: Texture) -> Skin:
@@ -31,6 +35,18 @@ class Skin:
             linear = linear.reshape(side, step, side, step, 3).mean((1, 3))
         uvs = np.stack([topology.uvs[:, 0], 1 - topology.uvs[:, 1]], 1) * np.float32(side) - np.float32(0.5)
         return cls(uvs[topology.triangle_uvs].astype(np.float32), linear.reshape(-1, 3), side)
+
+    @classmethod
+    def of_parts(cls, kit: PartKit) -> Skin:
+        """Return the picture of teeth and lashes on their triangles."""
+        step = max(1, len(kit.pixels) // _PART_SIDE)
+        side = len(kit.pixels) // step
+        pixels = kit.pixels[: side * step, : side * step]
+        coverage = pixels[..., 3].astype(np.float32).reshape(side, step, side, step).mean((1, 3))
+        colours = LINEAR[pixels[..., :3]].reshape(side, step, side, step, 3).mean((1, 3))
+        uvs = np.stack([kit.uvs[:, 0], 1 - kit.uvs[:, 1]], 1) * np.float32(side) - np.float32(0.5)
+        corners = uvs[kit.triangles].astype(np.float32)
+        return cls(corners, colours.reshape(-1, 3), side, coverage.reshape(-1) / np.float32(255))
 
     @staticmethod
     def gloss(topology: Topology, texture: Texture) -> np.ndarray:
@@ -48,10 +64,20 @@ class Skin:
         ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
         parts = ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))
         corners = np.concatenate([np.stack(part, 1) for part in parts])
-        return Skin(corners.astype(np.float32), self.picture, self.side)
+        return Skin(corners.astype(np.float32), self.picture, self.side, self.coverage)
 
     def colours(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the linear colours [3,n] at points in triangles [n] with barycentric weights [n,3]."""
+        return np.ascontiguousarray(self._sampled(self.picture, triangle, weights).T)
+
+    def cover(self, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the coverage [n] float32 at such points."""
+        if self.coverage is None:
+            return np.ones(len(triangle), np.float32)
+        return self._sampled(self.coverage[:, None], triangle, weights)[:, 0]
+
+    def _sampled(self, picture: np.ndarray, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return values of a picture [S*S,C] at points of the triangles, [n,C] float32, bilinearly."""
         at = np.zeros((len(triangle), 2), np.float32)
         for corner in range(3):
             at += np.take(self.corners[:, corner], triangle, axis=0) * weights[:, corner, None]
@@ -59,9 +85,9 @@ class Skin:
         low = at.astype(np.int32)
         x, y = (at - low).T
         first = low[:, 1] * self.side + low[:, 0]
-        colour = np.zeros((len(triangle), 3), np.float32)
+        found = np.zeros((len(triangle), picture.shape[1]), np.float32)
         for step, share in (
             (0, (1 - x) * (1 - y)), (1, x * (1 - y)), (self.side, (1 - x) * y), (self.side + 1, x * y),
         ):  # fmt: skip
-            colour += np.take(self.picture, first + step, axis=0) * share[:, None]
-        return np.ascontiguousarray(colour.T)
+            found += np.take(picture, first + step, axis=0) * share[:, None]
+        return found

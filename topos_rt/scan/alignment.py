@@ -29,13 +29,16 @@ _SETTLED = 1e-6
 
 
 class Target:
-    """The head that others are laid over: points with normals, and a KD-tree of the points."""
+    """The head that others are laid over: points with normals, and a KD-tree of the points.
 
-    def __init__(self, samples: Samples) -> None:
+    tree: that tree, where it has been built already.
+    """
+
+    def __init__(self, samples: Samples, tree: Any = None) -> None:
         if samples.normals is None:
             raise MeshInputError("points to align", got="no normals", expected="one for each point")
         self.points, self.normals = samples.points, samples.normals
-        self.tree: Any = kd_tree(self.points)
+        self.tree: Any = kd_tree(self.points) if tree is None else tree
 
 
 def register(

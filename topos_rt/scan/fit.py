@@ -94,7 +94,7 @@ class Fit:
     def _check_made(self, scan: Cloud, head: Surface, placement: Similarity) -> None:
         """Raise MeshInputError where the outside of a head that was made does not lie on the scan."""
         shown = Surface(head.points, outer_part(self._bundle)).sample(_ALIGNED)
-        off = residual(shown, Target(scan.samples), placement, back=False)
+        off = residual(shown, Target(scan.samples, scan.tree), placement, back=False)
         if off > _WORST_MADE:
             raise _no_head(f"a scan from which the nearest head lies {off:.0%} of its radius off")
 

@@ -14,11 +14,11 @@ DECODER_ERRORS = (
     AssertionError, struct.error, zlib.error,
     MemoryError,  # a part of the file declares a size that it does not have
 )  # fmt: skip
-MODES = {"RGB": (3,), "L": ()}  # the shape of their pixels
+MODES = {"RGBA": (4,), "RGB": (3,), "L": ()}  # the shape of their pixels
 
 
 def square_pixels(data: bytes, formats: tuple[str, ...], mode: str, sides: tuple[int, int]) -> np.ndarray:
-    """Return the pixels [S,S,3] or [S,S] uint8 of a square picture.
+    """Return the pixels [S,S,C] or [S,S] uint8 of a square picture.
 
     formats: Pillow's names of those that are read. mode: a key of MODES. sides: the least and the largest S,
     which are checked before memory is taken. Raises ValueError for anything else.

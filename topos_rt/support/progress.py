@@ -78,6 +78,10 @@ class Tracker:
             self._report(name)
             yield step
 
+    def part(self, name: str, done: int, count: int) -> None:
+        """Report that `done` of `count` parts of the stage `name` are done. Raises as `stage` does."""
+        self._tell(Progress(name, done, count, self._item, self._items))
+
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -87,8 +91,11 @@ class Tracker:
             self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
     def _report(self, stage: str) -> None:
+        self._tell(Progress(stage, self._done, self._steps, self._item, self._items))
+
+    def _tell(self, progress: Progress) -> None:
         if self._callback is None:
             return
-        if cancels(self._callback(Progress(stage, self._done, self._steps, self._item, self._items))):
-            steps = f", step {self._done} of {self._steps}" if self._steps else ""
-            raise Cancelled("cancelled by the callback", got=f"stage {stage}{steps}")
+        if cancels(self._callback(progress)):
+            steps = f", step {progress.step} of {progress.steps}" if progress.steps else ""
+            raise Cancelled("cancelled by the callback", got=f"stage {progress.stage}{steps}")

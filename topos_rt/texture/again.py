@@ -19,6 +19,7 @@ from topos_rt.formats.seams import split_seams
 from topos_rt.head.atlas import laid
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
+from topos_rt.head.parts import parts_of
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place_rig
@@ -89,19 +90,26 @@ def read_head(path: str | os.PathLike[str], bundle: Bundle) -> HeadMesh:
         _refuse(what, f"{len(file.positions):,} vertices", count)
     known = [topology] if bundle.atlas is None else [topology, laid(topology, bundle.atlas)]
     sources = [np.arange(count), *(split_seams(one).source for one in known)]
-    ids = next((source for source in sources if len(source) == len(file.positions)), None)
-    if ids is None:
-        _refuse(what, f"{len(file.positions):,} vertices", count)
-    assert ids is not None
-    if not np.array_equal(_in_order(ids[file.topology.triangles]), _in_order(topology.triangles)):
-        _refuse(what, "other polygons", count)
+    if not any(_begins(file.topology, source, topology) for source in sources):
+        other = len(file.positions) in {len(source) for source in sources}
+        _refuse(what, "other polygons" if other else f"{len(file.positions):,} vertices", count)
     positions = file.positions[:count]
     normals = vertex_normals(positions, topology.triangles) if file.normals is None else file.normals[:count]
     rig = None if bundle.rig is None else place_rig(bundle.rig, positions, bundle.manifest.frame)
     metadata = dict(file.metadata) if isinstance(file, HeadMesh) else {}
     if suffix in (".glb", ".gltf"):
         metadata = read_metadata(Path(path))
-    return HeadMesh(positions, normals, topology, rig, metadata)
+    parts = None if bundle.parts is None else parts_of(bundle.parts, positions, rig)
+    return HeadMesh(positions, normals, topology, rig, metadata, parts=parts)
+
+
+def _begins(found: Topology, source: np.ndarray, wanted: Topology) -> bool:
+    """Tell whether a file begins with the topology, its vertex i being `source[i]`; parts may follow."""
+    own = found.triangles.max(1) < len(source)
+    apart = found.triangles[~own]
+    if len(source) > found.num_vertices or (apart < len(source)).any():
+        return False
+    return np.array_equal(_in_order(source[found.triangles[own]]), _in_order(wanted.triangles))
 
 
 def _in_order(triangles: np.ndarray) -> np.ndarray:

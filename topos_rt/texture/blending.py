@@ -12,7 +12,7 @@ from topos_rt.texture.grids import blurred, filled, mean_of_channels
 from topos_rt.texture.plan import Plan
 
 _EVEN = 1 / 36  # of the areas' side: what is smoother than this is made symmetric
-_EVEN_LUMINANCE, _EVEN_CHROMA, _MOST_EVEN = 0.6, 0.7, 0.8
+_EVEN_LUMINANCE, _EVEN_CHROMA, _MOST_EVEN = 0.7, 0.7, 0.8
 _PULL, _PULL_OUTSIDE = 0.012, 0.25  # towards the toned base material, within the face and without
 _MOUTH, _TONGUE, _MOST_MOUTH = (
     0.7,

@@ -22,10 +22,11 @@ from topos_rt.texture.material import flat_normals, normals, orm
 from topos_rt.texture.plan import Plan, plan_of
 from topos_rt.texture.projection import Projection, finished, project
 
-PROJECTED, BASE, NONE = "projected", "base", "none"
+PROJECTED, BASE, OFFICIAL, NONE = "projected", "base", "official", "none"
 KINDS = {
     PROJECTED: "the photograph, without its light, and the base material where it shows nothing",
     BASE: "the base material of every head",
+    OFFICIAL: "what TOPOS-Texture paints, for those who have its weights",
     NONE: "no texture",
 }
 DEFAULT_SIZE = 1024
@@ -56,7 +57,7 @@ class TextureChoice:
 
     def makes(self, atlas: Atlas | None) -> bool:
         """Return whether heads get a texture."""
-        return atlas is not None and self.kind != NONE
+        return self.kind == OFFICIAL or (atlas is not None and self.kind != NONE)
 
     def check(self, portrait: Portrait | None, atlas: Atlas | None) -> None:
         """Raise BundleError or FaceError where a texture was asked for by name and cannot be made."""

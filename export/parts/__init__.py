@@ -1,0 +1,1 @@
+"""The parts of a topology: teeth and lashes of MakeHuman's base mesh, bound to the vertices of its heads."""
