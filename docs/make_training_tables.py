@@ -57,6 +57,26 @@ def _seeds() -> str:
     return table(["spread, mm", f"{found['seeds']} seeds of one picture", "training heads"], rows)
 
 
+def _evidence() -> str:
+    found = read("mini_evidence")
+    known = {
+        "the mean head": found["mean_head"],
+        **found["known"],
+        "128 directions, known exactly": found["components"],
+    }
+    rows = [[name, f"{row['whole_mm']:.2f}", f"{row['face_mm']:.2f}"] for name, row in known.items()]
+    return table(["what is known", "whole head", "face"], rows)
+
+
+def _curve() -> str:
+    curve = read("mini_evidence")["all_by_pictures"]
+    head = ["pictures", *(f"{int(count):,}" for count in curve)]
+    labels = {"whole_mm": "whole head", "face_mm": "face"}
+    return table(
+        head, [[label, *(f"{row[key]:.2f}" for row in curve.values())] for key, label in labels.items()]
+    )
+
+
 def _photographs() -> str:
     result = read("photographs_mini")
     rows = [[label, *_photograph_cells(result[name])] for name, label in _SEEN.items() if name in result]
@@ -82,6 +102,8 @@ def _stability() -> str:
 
 
 TABLES: Tables = {
+    "evidence": _evidence,
+    "curve": _curve,
     "likeness": _likeness,
     "by_yaw": _by_yaw,
     "seeds": _seeds,
