@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,19 @@ class _Parsed(BaseException):
         self.options = options
 
 
+def _stopping(how: str) -> Callable[..., argparse.Namespace]:
+    """Return a method of parsers that stops the command once it has parsed its words."""
+    original = getattr(argparse.ArgumentParser, how)
+
+    def parse(parser: argparse.ArgumentParser, args: Any = None, *more: Any) -> argparse.Namespace:
+        options: argparse.Namespace = original(parser, args, *more)
+        if args is None or len(args):  # topos-rt parses what stands before its command alone
+            raise _Parsed(options)
+        return options
+
+    return parse
+
+
 def parsed(words: Sequence[str]) -> argparse.Namespace:
     """Return the options that `python -m MODULE …` has parsed, for words that begin with "-m", MODULE.
 
@@ -43,18 +57,11 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     spec = find_spec(name)
     assert spec is not None, f"no module {name}"
     module: Any = import_module(f"{name}.__main__" if spec.submodule_search_locations else name)
-    original = argparse.ArgumentParser.parse_args
-
-    def parse(parser: argparse.ArgumentParser, args: Any = None, *more: Any) -> argparse.Namespace:
-        options = original(parser, args, *more)
-        if args is None or len(args):  # topos-rt parses what stands before its command alone
-            raise _Parsed(options)
-        return options
-
-    with (
-        mock.patch.object(argparse.ArgumentParser, "parse_args", parse),
-        mock.patch.object(sys, "argv", [name, *rest]),
-    ):
+    with ExitStack() as stack:
+        # topos-rt lets options stand between positional arguments.
+        for how in ("parse_args", "parse_intermixed_args"):
+            stack.enter_context(mock.patch.object(argparse.ArgumentParser, how, _stopping(how)))
+        stack.enter_context(mock.patch.object(sys, "argv", [name, *rest]))
         try:
             code = module.main()
         except _Parsed as stopped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,19 @@ from tests import needs
 needs.module("diffusers")  # the extra `texture` makes what is tested here
 from tests.export.texture.released import GUIDANCE, PEOPLE, STEPS, VERSIONS, apart, made, picture
 from tests.texture_bundle import texture_bundle
-from topos_rt.cli.main import main
 from topos_rt.engines import EngineOptions
-from topos_rt.errors import BackendError, BundleError, Cancelled, FaceError, InputError, OptionError
+from topos_rt.errors import BackendError, BundleError, Cancelled, FaceError, InputError
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.model.bundle import Bundle
 from topos_rt.texture.official import painter as painting
 from topos_rt.texture.official.bundle import TextureBundle
-from topos_rt.texture.official.contracts import contract
 from topos_rt.texture.official.cost import bundle_cost, evaluation_flops
 from topos_rt.texture.official.dress import check_layout, dressed
 from topos_rt.texture.official.loop import run
-from topos_rt.texture.official.manifest import LayoutSpec, TextureManifest
+from topos_rt.texture.official.manifest import LayoutSpec
 from topos_rt.texture.official.networks import TextureNetworks
-from topos_rt.texture.official.opening import PaintEngines, PaintSource, open_painter
 from topos_rt.texture.official.painter import EnginePainter, Painted, map_pixels
 from topos_rt.texture.official.settings import PaintOptions, evaluations, sampler_settings
 
@@ -345,172 +341,3 @@ def test_maps_that_are_no_squares_of_colours_are_refused(pipe: topos_rt.HeadPipe
             head.topology, uvs=np.zeros((0, 2), np.float32), polygon_uvs=np.zeros(0, np.int32), lods=()
         )
         check_layout(bare, mini_layout(pipe.bundle), "a head")
-
-
-def command(*words: Any) -> list[str]:
-    return ["texture", "--official", str(texture_bundle()), *map(str, words), "--backend", "onnxruntime"]
-
-
-def test_the_command_paints_a_colour_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "maps" / "map.png"
-    assert main(command(ASTRONAUT, "-o", out, "--texture-steps", 3, "--seed", 2, "--json")) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["texture"]["kind"] == "official" and told["texture"]["evaluations"] == 6
-    assert told["texture_requirements"]["evaluations"] == 6
-    with (
-        Image.open(out) as made_,
-        open_painter(texture_bundle(), PaintOptions(3), PaintEngines("onnxruntime")) as opened,
-    ):
-        assert np.array_equal(np.asarray(made_), opened.paint(picture("astronaut"), 2).albedo)
-
-
-def test_requirements_are_told_without_painting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(command(ASTRONAUT, "-o", tmp_path / "a.png", "--requirements")) == 0
-    assert "100 evaluations of the transformer" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
-
-
-BAD = [
-    (["--texture-steps", "1"], "steps of the texture: got 1; expected a whole number from 2 to 1000"),
-    (["--texture-guidance", "0.5"], "guidance of the texture: got 0.5"),
-    (["--texture-solver", "eular"], "unknown solver"),
-    (["--texture-guidance-reuse", "0"], "guidance reuse"),
-    (["--texture-guidance-interval", "0.9", "0.1"], "guidance interval"),
-    (["--texture-precision", "int8"], "precision of the texture: got 'int8'"),
-    (["--lora", "x"], "got a texture bundle, which has its LoRA and prompts inside"),
-    (["--seed", "-1"], "seed: got -1"),
-    (["--face", "9"], "face number 9"),
-    (["-o", "map.jpg"], "expected a name that ends in .png"),
-    (["--preview", "a.png"], "--preview: got no HEAD"),
-    (["a", "b"], "expected HEAD and PHOTO, or PHOTO alone with --official"),
-]
-
-
-@pytest.mark.parametrize(("words", "message"), BAD)
-def test_bad_options_are_one_line(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = [ASTRONAUT, *words] if "-o" in words else [ASTRONAUT, *words, "-o", "map.png"]
-    assert main(command(*given)) == 2
-    lines = [line for line in capsys.readouterr().err.strip().splitlines() if "error" in line]
-    assert len(lines) == 1 and message in lines[0]
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_portrait_without_a_face_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Image.new("RGB", (200, 200), (120, 110, 100)).save(tmp_path / "grey.png")
-    assert main(command(tmp_path / "grey.png", "-o", tmp_path / "map.png")) == 2
-    assert "a picture in which no face was found" in capsys.readouterr().err
-    assert not (tmp_path / "map.png").exists()
-
-
-ALONE = [
-    (["texture", "a.glb", "b.jpg", "-o", "c.glb", "--lora", "x"], "--lora: got no --official"),
-    (["texture", "b.jpg", "-o", "c.glb"], "expected HEAD and PHOTO, or PHOTO alone with --official"),
-    (
-        ["generate", str(ASTRONAUT), "--texture", "official"],
-        "expected --texture official --official DIR together",
-    ),
-    (["generate", str(ASTRONAUT), "--requirements"], "--requirements: got no --official"),
-    (["texture", "--official", "nowhere", "b.jpg"], "official texture nowhere: got no such directory"),
-    (["texture", "--official", str(ROOT / "docs"), "b.jpg"], "got a directory of something else"),
-    (["texture", "--official", "https://x.y", "b.jpg"], "cannot use https://x.y"),
-]
-
-
-@pytest.mark.parametrize(("words", "message"), ALONE)
-def test_options_that_belong_together(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_generate_paints_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The tiny bundle is of MetaHuman's layout, which `mini` does not have."""
-    words = ["generate", str(ASTRONAUT), "-o", str(tmp_path / "a.glb"), "--preset", "fast"]
-    paint = ["--texture", "official", "--official", str(texture_bundle()), "--backend", "onnxruntime"]
-    assert main([*words, *paint]) == 2
-    assert "expected the MetaHuman head of 24,049 and 24,002" in capsys.readouterr().err
-
-
-def changed(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    def change(tree: dict[str, Any]) -> None:
-        *way, last = key.split(".")
-        for name in way:
-            tree = tree[name]
-        if value is None:
-            del tree[last]
-        else:
-            tree[last] = value
-
-    return change
-
-
-MANIFESTS = [
-    ("format", "topos_rt.bundle", "manifest key 'format'"),
-    ("version", 9, "manifest key 'version'"),
-    ("steps", 0, "manifest key 'steps'"),
-    ("guidance", 0.5, "manifest key 'guidance'"),
-    ("picture.side", 1 << 20, "picture.side"),
-    ("picture.tokens", -1, "picture.tokens"),
-    ("text.positive", 9999, "text.tokens"),
-    ("schedule.rounding", "fp8", "schedule.rounding"),
-    ("schedule.shift_terminal", 1.5, "schedule.shift_terminal"),
-    ("schedule.max_image_seq_len", 1, "schedule.max_image_seq_len"),
-    ("graphs.entry", None, "manifest key 'graphs'"),
-    ("graphs_bf16.section_00", None, "manifest key 'graphs_bf16'"),
-    ("parameters.guide", None, "manifest key 'parameters'"),
-    ("embeddings", "other.safetensors", "no entry for 'other.safetensors'"),
-    ("weights.kind", "stolen", "weights.kind"),
-    ("extra", 1, "manifest key 'extra'"),
-]
-
-
-@pytest.mark.parametrize(("key", "value", "message"), MANIFESTS)
-def test_manifests_are_read_strictly(bundle: TextureBundle, key: str, value: Any, message: str) -> None:
-    tree = json.loads((bundle.path / "texture.json").read_text())
-    changed(key, value)(tree)
-    with pytest.raises(BundleError, match=message):
-        manifest = TextureManifest.from_json(json.dumps(tree).encode())
-        from topos_rt.model.bundle import check_files
-
-        check_files(bundle.path, manifest, False, "texture.json")
-
-
-def test_a_graph_of_other_shapes_is_refused(bundle: TextureBundle) -> None:
-    sizes = dataclasses.replace(bundle.manifest.picture, channels=15)
-    other = TextureBundle(bundle.path, dataclasses.replace(bundle.manifest, picture=sizes))
-    with (
-        TextureNetworks(other, "onnxruntime", ONE) as opened,
-        pytest.raises(BundleError, match="outputs of texture graph vae_encoder"),
-    ):
-        opened.encode(np.zeros((1, 3, 32, 32), np.float32))
-
-
-def test_every_graph_has_a_contract(bundle: TextureBundle) -> None:
-    for name in bundle.manifest.graph_names():
-        inputs, outputs = contract(bundle.manifest, name)
-        assert inputs and outputs
-    assert [contract(bundle.manifest, f"modulation_0{k}")[1]["modulation"][0] for k in range(2)] == [2, 1]
-
-
-def test_precisions_that_the_bundle_lacks_are_refused(bundle: TextureBundle) -> None:
-    assert bundle.manifest.precisions() == ("bf16", "fp16", "fp32")
-    bare = dataclasses.replace(bundle.manifest, graphs_bf16={}, graphs_fp16={})
-    with pytest.raises(BundleError, match="precision bf16: got a bundle with fp32"):
-        TextureNetworks(TextureBundle(bundle.path, bare), "onnxruntime", ONE, "bf16")
-
-
-def test_closed_networks_say_so(bundle: TextureBundle) -> None:
-    opened = TextureNetworks(bundle, "onnxruntime", ONE)
-    opened.close()
-    opened.close()
-    with pytest.raises(InputError, match="a call after close"):
-        opened.decode(np.zeros((1, 16, 16), np.float32))
-
-
-def test_sources_do_not_mix(bundle: TextureBundle) -> None:
-    with pytest.raises(OptionError, match="drop --lora, --prompts and --embeddings"):
-        PaintSource(bundle.path, embeddings=Path("x"))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topos_rt.flow.settings import SamplerSettings
-from topos_rt.texture.official.contracts import section_blocks
 from topos_rt.texture.official.manifest import SINGLE, TextureManifest
 from topos_rt.texture.official.settings import evaluations
 
@@ -85,12 +84,6 @@ def bundle_cost(
 def evaluation_flops(manifest: TextureManifest) -> int:
     """Return the operations of one evaluation of the transformer."""
     return sum(manifest.flops[name] for name in ("entry", *manifest.section_names(), "exit"))
-
-
-def modulation_bytes(manifest: TextureManifest, times: int) -> int:
-    """Return the bytes on the host that hold the modulations of so many times."""
-    blocks = sum(section_blocks(manifest, name) for name in manifest.section_names())
-    return times * blocks * 3 * 6 * manifest.transformer.width * _WIDE
 
 
 def release_cost(base: Path, steps: int, guided: bool, encoder: bool) -> Cost:
