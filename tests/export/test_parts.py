@@ -31,6 +31,7 @@ def without(path: Path, key: str) -> Path:
     return path
 
 
+@pytest.mark.slow  # it needs anny, of the extra `training`, which compiles kernels for a minute
 def test_the_parts_that_ship_can_be_made_again(tmp_path: Path) -> None:
     needs.module("anny")
     path = without(tmp_path / "mini", "parts")
@@ -55,6 +56,7 @@ def test_a_bundle_without_an_atlas_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "fix: run 'python -m export atlas" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # it needs anny, of the extra `training`, which compiles kernels for a minute
 def test_another_topology_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs.module("anny")
     path = tmp_path / "mini"

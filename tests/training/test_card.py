@@ -35,15 +35,22 @@ def results() -> dict[str, Any]:
 
 
 FLOW = FlowSpec(sigma_min=1e-5, guidance=0.5, temperature=0.25)
+SKINS = [
+    {"light": light, "tone": tone, "yaw": yaw, "log_luminance_sd": 0.01 * (1 + yaw / 20), "delta_e": spread}
+    for light, spread in (("key", 1.4), ("side", 2.1))
+    for tone in ("light", "dark")
+    for yaw in (0.0, 20.0)
+]
 
 
 def test_the_card_quotes_the_results() -> None:
-    made = card(results(), FLOW)
+    made = card(results(), FLOW, SKINS)
     assert "| always the mean head | 9.59 | 3.13 | 1.14 | 1.40 ± 1.20 | 1% |  |  |" in made
     assert "| preset `balanced` | 9.59 | 1.65 | 1.14 | 1.40 ± 1.20 | 1% | 3 | 1 / 2 |" in made
     assert "| the version before, preset `balanced` | 9.59 | 3.05 |" in made
     assert "Of 90 pictures, 8 showed no face to the face stage, and 2 one that is turned too far" in made
     assert "0.28 mm in the face where the picture shows it (of 3.0 between training heads)" in made
+    assert "| light | light | dark |\n|---|---|---|\n| key | 0.020, 1.4 | 0.020, 1.4 |\n| side |" in made
     assert "w = 0.5, its own temperature 0.25" in made and "Trained too little" not in made
 
 
@@ -51,7 +58,7 @@ def test_the_card_says_where_the_mean_head_is_better() -> None:
     worse = results()
     worse["balanced"]["face_mm"] = 3.2
     del worse["before"]
-    made = card(worse, FLOW)
+    made = card(worse, FLOW, SKINS)
     assert "Trained too little" in made and "version before" not in made
 
 

@@ -85,7 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--fail-above",
-        metavar="P%",
+        metavar="PERCENT",
         type=_percent,
         help=f"exit with code {SLOWER} if B is significantly slower than A by more than this",
     )
