@@ -30,7 +30,6 @@ COMMANDS = {
     "fp16_mini": "python -m benchmarks.bench_precision --shards SHARDS --json {}",
     "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",
-    "mini_evidence": "python -m training.ablations --run RUN ... --json {}",
     "mini_quality": "python -m training.evaluate --bundle topos_rt/bundles/mini --held-out SHARDS --json {}",
     "photographs_mini": "python -m training.photographs --bundle topos_rt/bundles/mini --photos D --json {}",
     "retopologize_mini": "python -m benchmarks.bench_retopologize --json {}",

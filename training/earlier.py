@@ -33,7 +33,7 @@ class Graph:
 
     def __init__(self, path: Path, prefix: str) -> None:
         model = onnx.load(str(path))
-        self._arrays = {
+        self.constants = {
             item.name.removesuffix(".fp16"): torch.from_numpy(
                 np.array(numpy_helper.to_array(item), np.float32)
             )
@@ -41,7 +41,7 @@ class Graph:
         }
         self.named = {
             name.removeprefix(prefix): array
-            for name, array in self._arrays.items()
+            for name, array in self.constants.items()
             if name.startswith(prefix)
         }
         self._made = {out: node for node in model.graph.node for out in node.output}
@@ -63,13 +63,13 @@ class Graph:
                 weight = (
                     self._constant(made.input[1]) if made is not None and made.op_type == "MatMul" else None
                 )
-                if weight is not None and named in self._arrays:
+                if weight is not None and named in self.constants:
                     found[named.removesuffix("bias") + "weight"] = weight.T
         return found
 
     def _constant(self, name: str) -> Tensor | None:
-        if name.removesuffix(".fp16") in self._arrays:
-            return self._arrays[name.removesuffix(".fp16")]
+        if name.removesuffix(".fp16") in self.constants:
+            return self.constants[name.removesuffix(".fp16")]
         made = self._made.get(name)
         return (
             self._constant(made.input[0])
@@ -87,7 +87,10 @@ def image_encoder(bundle: Path) -> dict[str, Tensor]:
         if name in known:
             state[name] = known[name]
     # The class and register tokens are stored once for each crop.
-    state["cls_token"], state["register_tokens"] = graph._arrays["expand"][:1], graph._arrays["expand_1"][:1]
+    state["cls_token"], state["register_tokens"] = (
+        graph.constants["expand"][:1],
+        graph.constants["expand_1"][:1],
+    )
     return state
 
 
@@ -148,7 +151,10 @@ def vae(bundle: Path) -> dict[str, Tensor]:
         graph = Graph(bundle / f"{name}.onnx", "vae.")
         known |= graph.named | {k.removeprefix("vae."): w for k, w in graph.linears().items()}
     # Attention has no biases to name it by. The graph begins with the points; each layer has five matrices.
-    matrices = Graph(bundle / "vae_encoder.onnx", "vae.").matrices()
+    encoder = Graph(bundle / "vae_encoder.onnx", "vae.")
+    if "encoder.learns" not in known:  # a small one is stored as it is expanded to a batch of one
+        known["encoder.learns"] = encoder.constants["expand"][0]
+    matrices = encoder.matrices()
     for i in range(config.VAE["num_encoder_layers"]):
         for name, matrix in zip(("to_q", "to_kv", "to_out"), matrices[1 + 5 * i :], strict=False):
             known[f"encoder.layers.{i}.0.{name}.weight"] = matrix.T
