@@ -227,10 +227,10 @@ def train(task: Task) -> Iterator[Named]:
     words = ["-m", "training.train_vae", "--out", str(task.work / "train"), "--minutes", "0.1"]
     yield "vae", task.command([*words, "--batch", "2"], keep=4)
     if task.data is None:
-        yield "flow", {"skipped": "no portraits: make them with training.portraits, name them with --data"}
+        yield "encoder", {"skipped": "no portraits: make them with training.portraits, name them with --data"}
         return
-    words = ["-m", "training.train_flow", "--out", str(task.data), "--minutes", "0.1"]
-    yield "flow", task.command(words, keep=4)
+    words = ["-m", "training.train_encoder", "--out", str(task.data), "--minutes", "0.1"]
+    yield "encoder", task.command(words, keep=4)
 
 
 PARTS: dict[str, Part] = {
