@@ -20,7 +20,7 @@ from tests.fuzz.targets import CORPUS, TARGETS, corpus, feed
 
 INPUTS = 150  # of each target
 NEEDS = {
-    "torch": ("checkpoint",),
+    "torch": ("checkpoint", "instructions", "stored_prompts"),
     "yaml": ("config",),
     "scipy": ("glb", "gltf", "obj", "ply", "stl", "off", "cloud", "character"),
     "models": ("character",),
