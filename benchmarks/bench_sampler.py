@@ -30,7 +30,7 @@ from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.faces.portrait import WHOLE, FaceChoice
 from topos_rt.flow.counting import network_evaluations
-from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.flow.sampling import clean_estimate, guided, sample
 from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS, Step
 from topos_rt.support.files import write_atomic
@@ -160,9 +160,10 @@ def _steps(item: Item, settings: SamplerSettings) -> list[Step]:
     manifest, stages, tracker = _pipe.bundle.manifest, _pipe._stages, Tracker(None)
     choice = FaceChoice(check=False) if manifest.evidence else FaceChoice(crop=WHOLE, check=False)
     (sitting,) = stages.sittings(_images[item.image], tracker, choice, TextureChoice("none"))
-    field = stages.networks.field(stages.networks.context(stages._tokens(sitting, tracker)))
-    start = noise(item.seed, (1, manifest.latent.tokens, manifest.latent.channels))
-    return list(sample(guided(field, dataclasses.replace(settings, guidance=GUIDANCE)), start, settings))
+    settings = dataclasses.replace(settings, guidance=GUIDANCE, temperature=1.0)
+    condition = stages.condition(sitting, tracker)
+    field = stages.networks.field(stages.networks.context(condition.tokens))
+    return list(sample(guided(field, settings), stages.start(item.seed, settings, condition), settings))
 
 
 def _millimetres(latent: np.ndarray) -> np.ndarray:

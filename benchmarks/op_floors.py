@@ -24,6 +24,8 @@ class Ceilings:
 def decoder_floors(steps: DecoderSteps, ceilings: Ceilings) -> dict[str, Any]:
     """Return the floors of every launch of graph_conv, and of the whole decoder.
 
+    The projection and the linear part, which multiply one vector, are not among them.
+
     mbytes counts each array once, as if all of it came from memory; features fit the L2 cache of large GPUs,
     so less may do. l2_mbytes is what graph_conv asks of the L2 cache, a row for every edge and the weights
     for every block. l2_mbytes_tiled is the same for graph_conv_tiled where that can run, and otherwise
@@ -43,8 +45,7 @@ def decoder_floors(steps: DecoderSteps, ceilings: Ceilings) -> dict[str, Any]:
     return {
         "ceilings": {"tflops": ceilings.tflops, "tbytes": ceilings.tbytes},
         "launches": launches,
-        "decoder": {"launches": len(launches) + 1 + 2 * (steps.basis is not None)}
-        | {k: total(k) for k in keys},
+        "decoder": {"launches": steps.launches} | {k: total(k) for k in keys},
     }
 
 

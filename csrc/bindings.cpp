@@ -79,6 +79,13 @@ void project(Address x, Address basis, int directions, int size, Address coordin
   check(topos::project(args, stream_at(stream)));
 }
 
+void add_moves(Address coordinates, Address rows, Address base, int directions, int vertices, int moved, int columns,
+               Address out, Address stream) {
+  const topos::AddMoves args{at<float>(coordinates), at<float>(rows), at<float>(base), directions, vertices,
+                             moved,                  columns,         at<float>(out)};
+  check(topos::add_moves(args, stream_at(stream)));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
@@ -117,6 +124,8 @@ PYBIND11_MODULE(_kernels, m) {
         "stream"_a);
   m.def("project", &project, py::kw_only(), "x"_a, "basis"_a, "directions"_a, "size"_a, "coordinates"_a, "out"_a,
         "stream"_a);
+  m.def("add_moves", &add_moves, py::kw_only(), "coordinates"_a, "rows"_a, "base"_a, "directions"_a, "vertices"_a,
+        "moved"_a, "columns"_a, "out"_a, "stream"_a);
   topos::define_project_texture<Address>(m, "stream", [](const topos::ProjectTexture& args, Address stream) {
     check(topos::project_texture(args, stream_at(stream)));
   });

@@ -123,6 +123,16 @@ struct Project {
 };
 int project(const Project& args, Stream stream);
 
+// out = base, with coordinates times rows added to the first columns: a linear decoder's vertices, in FP32.
+struct AddMoves {
+  const float* coordinates;  // [directions]
+  const float* rows;         // [directions, vertices, moved]
+  const float* base;         // [vertices, columns]
+  int directions, vertices, moved, columns;
+  float* out;                // [vertices, columns]; may be base
+};
+int add_moves(const AddMoves& args, Stream stream);
+
 // For every texel of a mesh: log(photograph) - log light - base, and how well it is seen. See topos_rt.gpu.texture_ops.
 struct ProjectTexture {
   const int32_t* vertices;   // [texels, 3] corners of the texel's triangle

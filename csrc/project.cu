@@ -1,4 +1,4 @@
-// Projects a vector on the span of a few orthonormal rows. See kernels.h.
+// Projects a vector on the span of a few orthonormal rows, and adds what its coordinates move. See kernels.h.
 #include "launch.h"
 
 namespace topos {
@@ -49,7 +49,36 @@ struct Combine {
   }
 };
 
+struct Moves {
+  static constexpr int kThreads = 128;
+  static constexpr int kBlocksPerSM = 4;
+  static constexpr int kShared = 0;
+
+  AddMoves args;
+
+  TOPOS_HD void run(int block, unsigned char*) const {
+    const int64_t stride = static_cast<int64_t>(args.vertices) * args.moved;
+    for_threads<kThreads>([&](int thread) {
+      const int64_t i = static_cast<int64_t>(block) * kThreads + thread;
+      if (i >= static_cast<int64_t>(args.vertices) * args.columns) return;
+      const int64_t vertex = i / args.columns;
+      const int column = static_cast<int>(i - vertex * args.columns);
+      float sum = args.base[i];
+      if (column < args.moved) {
+        const float* row = args.rows + vertex * args.moved + column;
+        for (int64_t k = 0; k < args.directions; ++k) sum += args.coordinates[k] * row[k * stride];
+      }
+      args.out[i] = sum;
+    });
+  }
+};
+
 }  // namespace
+
+int add_moves(const AddMoves& args, Stream stream) {
+  const int64_t threads = static_cast<int64_t>(args.vertices) * args.columns;
+  return launch(Moves{args}, (threads + Moves::kThreads - 1) / Moves::kThreads, stream);
+}
 
 int project(const Project& args, Stream stream) {
   const int64_t warps = args.directions, threads = args.size;

@@ -56,7 +56,6 @@ class BundleContents:
     frame: FrameSpec
     image_size: int
     points: int
-    latent_basis: torch.Tensor | None = None  # [K,N*D], see `VaeDecoderGraph`
     evidence: Sequence[str] = ()  # what the encoder takes after the pixels: names of `EVIDENCE`, in its order
     variation: Variation | None = None  # the directions in which seeds vary
 
@@ -115,8 +114,8 @@ def _write(
 ) -> Manifest:
     networks = contents.encoder, contents.dit, contents.vae
     sizes = contents.image_size, contents.points
-    graphs = build_graphs(*networks, *sizes, contents.latent_basis, contents.evidence)
-    tensors = decoder_tensors(contents.vae, contents.latent_basis).items()
+    graphs = build_graphs(*networks, *sizes, contents.evidence)
+    tensors = decoder_tensors(contents.vae).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
     files = write_graphs(graphs, directory, "fp16" if half_storage else "fp32", named)
     contents.topology.save(directory / "topology.safetensors")
@@ -142,6 +141,7 @@ def _write(
             landmarks=None,  # `python -m export landmarks` adds them, for it draws the finished model
             atlas=None,  # and `python -m export atlas` adds this, which needs the landmarks
             evidence=tuple(contents.evidence) or None,
+            start="estimate" if "start" in graphs["image_encoder"].outputs else None,
             variation=None if contents.variation is None else "variation.safetensors",
             parts=None,  # and `python -m export parts` this
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from export.bundle_writer import BundleContents, round_to_half, write_bundle
 from export.lods import with_lods
@@ -16,7 +15,7 @@ from models import TOPOSVAE, EvidenceEncoder, FastDiT, ImageEncoder, TOPOSDiT
 from models import mini as sizes
 from models.evidence import NAMES
 from models.finished_run import FinishedRun
-from topos_rt.errors import InputError, OptionError
+from topos_rt.errors import InputError
 from topos_rt.flow.variation import Variation
 from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
@@ -60,24 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="the same for the directions that a picture leaves open (default: 1)",
     )
-    parser.add_argument(
-        "--latent-rank",
-        type=int,
-        default=100,
-        metavar="K",
-        help="project latents on this many principal directions before decoding; 0: do not (default: 100)",
-    )
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
     """Read the run, round the weights to FP16, and export.
 
-    Raises InputError for missing or foreign files, OptionError for a rank that the latents do not have.
+    Raises InputError for missing or foreign files.
     """
     run = FinishedRun.open(arguments.checkpoint)
-    most = min(run.latents.shape)
-    if not 0 <= arguments.latent_rank <= most:
-        raise OptionError("--latent-rank", got=arguments.latent_rank, expected=f"0 to {most}")
     vae, dit, encoder = (
         TOPOSVAE(run.hierarchy, **sizes.VAE),
         TOPOSDiT(**sizes.DIT),
@@ -104,20 +93,11 @@ def run(arguments: argparse.Namespace) -> Manifest:
             image_size=sizes.IMAGE_SIZE,
             points=sizes.POINTS,
             variation=Variation(run.variation, arguments.open_temperature),
-            latent_basis=latent_basis(torch.from_numpy(run.latents), arguments.latent_rank),
         ),
         arguments.out,
         {},
         half_storage=True,
     )
-
-
-def latent_basis(latents: Tensor, rank: int) -> Tensor | None:
-    """Return the [rank,N*D] principal directions of latents [m,N*D], or None for rank 0."""
-    if rank == 0:
-        return None
-    torch.manual_seed(0)  # the decomposition is randomised
-    return torch.pca_lowrank(latents, rank, center=False, niter=4)[2].T.contiguous()
 
 
 def _load(path: Path, networks: Mapping[str, nn.Module]) -> None:

@@ -132,6 +132,11 @@ def draw(preset: Preset, hierarchy: Hierarchy, seed: int) -> tuple[TOPOSVAE, TOP
     if vae.predict_offset:
         vae.output_mean.copy_(torch.from_numpy(hierarchy.levels[0].features))
         vae.output_scale.fill_(_OFFSET_SCALE / _POSITION)
+    if vae.linear_rank:
+        rows = torch.randn(vae.latent_basis.T.shape, generator=generator)
+        vae.latent_basis.copy_(torch.linalg.qr(rows)[0].T)
+        moves = torch.randn(vae.linear_vertices.shape, generator=generator)
+        vae.linear_vertices.copy_(_OFFSET_SCALE / vae.linear_rank**0.5 * moves)
     return vae, dit, encoder
 
 

@@ -70,16 +70,15 @@ class EvidenceScales(nn.Module):
 
 
 class LinearEstimate(nn.Module):
-    """Estimates a head [B,E] linearly. `training.evidence.fit_estimate` fits the buffers."""
+    """Estimates a head [B,E] linearly. `training.evidence.fit_estimate` fits it; nothing trains it."""
 
-    weight: Tensor  # [E,R]
     bias: Tensor  # [E]
     landmark_share: Tensor  # [L], of each coordinate in the landmarks' deviation
 
     def __init__(self, landmark_components: int, image_channels: int, estimate: int) -> None:
         super().__init__()
         regressors = landmark_components + 5 + 52 + 128 + 8192 + 2 * image_channels
-        self.register_buffer("weight", torch.zeros(estimate, regressors))
+        self.weight = nn.Parameter(torch.zeros(estimate, regressors), requires_grad=False)
         self.register_buffer("bias", torch.zeros(estimate))
         self.register_buffer("landmark_share", torch.zeros(landmark_components))
 
@@ -106,11 +105,15 @@ class LinearEstimate(nn.Module):
 class EvidenceEncoder(nn.Module):
     """Turns pixels [B,3,H,W] and `Seen` into condition tokens [B,T,C], normed as those of `ImageEncoder`.
 
+    Beside them it gives the latent [B,N,D] that the flow's noise is added to (data-dependent couplings,
+    arXiv 2310.03725): the linear estimate, or zero, the mean head, where a part of the evidence is missing.
+
     The names of modules that evidence passes begin with `evidence`, which keeps their products in FP32
     (`export/onnx/forms.py`).
     """
 
     blocks: Any  # nn.ModuleList of TransformerBlock, which torch's own annotations cannot express
+    evidence_start: Tensor  # [E,N*D] the latent of a unit of each value of the estimate
 
     def __init__(
         self,
@@ -122,9 +125,11 @@ class EvidenceEncoder(nn.Module):
         landmark_components: int,
         estimate: int,
         tokens: Mapping[str, int],
+        latent: tuple[int, int],
     ) -> None:
         """encoder: gives the image's tokens; estimate: the number of values of the linear estimate.
 
+        latent: the shape [N,D] of the latent.
         tokens: how many tokens each of "landmarks", "manner" (pose and expression), "identity" and "estimate"
         get; the map of features has one for each of its 64 places.
         """
@@ -135,6 +140,8 @@ class EvidenceEncoder(nn.Module):
         sizes = {"landmarks": landmark_components, "manner": manner, "identity": 128, "estimate": estimate}
         self.evidence_scales = EvidenceScales(landmark_components)
         self.evidence_estimate = LinearEstimate(landmark_components, encoder.pos_embed.shape[-1], estimate)
+        self.latent = latent
+        self.register_buffer("evidence_start", torch.zeros(estimate, latent[0] * latent[1]))
         self.evidence_projections = nn.ModuleDict(
             {name: nn.Linear(size, tokens[name] * channels) for name, size in sizes.items()}
         )
@@ -144,15 +151,24 @@ class EvidenceEncoder(nn.Module):
         self.missing = nn.Parameter(torch.zeros(2 + len(sizes), channels))
         self.blocks = nn.ModuleList(TransformerBlock(channels, num_heads, 4 * channels) for _ in range(depth))
 
-    def forward(self, pixels: Tensor, *seen: Tensor) -> Tensor:
-        """Return the tokens [B,T,C] of pixels, RGB in 0..1, and evidence in the order of NAMES."""
+    def forward(self, pixels: Tensor, *seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens [B,T,C] and start [B,N,D] of pixels, RGB in 0..1, and evidence in NAMES's order."""
         image, found = self.encoder(pixels), Seen(*seen)
-        return self.fuse(image, found, self.estimate(image, found))
+        estimate = self.estimate(image, found)
+        return self.fuse(image, found, estimate), self.start(estimate)
 
     def estimate(self, image: Tensor, seen: Seen) -> Tensor:
-        """Return the linear estimate [B,E] from the image's tokens [B,T,C] and evidence."""
+        """Return the linear estimate [B,E] from the image's tokens [B,T,C] and evidence.
+
+        It is zero where a part of the evidence is.
+        """
         estimate: Tensor = self.evidence_estimate(*self._pooled(image), self.evidence_scales(*seen))
-        return estimate
+        known = _known(seen.landmarks) * _known(seen.identity) * _known(seen.features)
+        return estimate * known[:, None]
+
+    def start(self, estimate: Tensor) -> Tensor:
+        """Return the latent [B,N,D] of an estimate [B,E]."""
+        return (estimate @ self.evidence_start).unflatten(1, self.latent)
 
     def regressors(self, image: Tensor, seen: Seen) -> Tensor:
         """Return what the estimate is linear in, [B,R]."""
@@ -161,15 +177,14 @@ class EvidenceEncoder(nn.Module):
     def fuse(self, image: Tensor, seen: Seen, estimate: Tensor) -> Tensor:
         """Return the condition tokens from the image's tokens [B,T,C], evidence and an estimate [B,E].
 
-        Image tokens that are all zero count as missing, as does evidence.
+        What is all zero counts as missing.
         """
         shown, scaled = Seen(*map(_known, seen)), self.evidence_scales(*seen)
-        everything = shown.landmarks * shown.identity * shown.features * _known(image)
         groups = {
             "landmarks": (scaled.landmarks, shown.landmarks),
             "manner": (scaled.manner, shown.expression),
             "identity": (scaled.identity, shown.identity),
-            "estimate": (estimate, everything),
+            "estimate": (estimate, _known(estimate)),
         }
         parts = [self._or_missing(image, _known(image), -2)]
         features = self.evidence_features(scaled.features.flatten(2).transpose(1, 2)) + self.places

@@ -38,7 +38,6 @@ class FinishedRun:
     hierarchy: Hierarchy
     rig: Rig
     shown: np.ndarray  # [n,V,3] float32, metres: heads whose shape the levels of detail keep
-    latents: np.ndarray  # [m,N*D] float32: those of training heads, which span the latent basis
     variation: np.ndarray  # [k,N*D] float32, orthonormal: directions that a picture leaves open
     radius_m: float  # mean radius of the training heads, metres: one unit of the networks' frame
     sigma_min: float  # of the flow
@@ -52,21 +51,13 @@ class FinishedRun:
             f"nodes of hierarchy level {stages}": (levels[stages : stages + 1], [sizes.NUM_LATENTS]),
             "vertices of the rig": (self.rig.num_vertices, vertices),
             "shape of the shown heads": (self.shown.shape, (len(self.shown), vertices, 3)),
-            "shape of the latents": (self.latents.shape, (len(self.latents), channels)),
             "shape of the variation": (self.variation.shape, (len(self.variation), channels)),
-            "types of the arrays": (
-                {a.dtype.name for a in (self.shown, self.latents, self.variation)},
-                {"float32"},
-            ),
+            "types of the arrays": ({a.dtype.name for a in (self.shown, self.variation)}, {"float32"}),
         }
         for what, (got, expected) in facts.items():
             if got != expected:
                 raise MeshInputError(what, got=got, expected=expected)
-        for name, array in (
-            ("shown heads", self.shown),
-            ("latents", self.latents),
-            ("variation", self.variation),
-        ):
+        for name, array in (("shown heads", self.shown), ("variation", self.variation)):
             if not len(array) or not np.isfinite(array).all():
                 raise MeshInputError(name, got="none, or values not finite", expected="finite numbers")
         if not (0 < self.radius_m < math.inf and 0 <= self.sigma_min < 1):
@@ -79,7 +70,7 @@ class FinishedRun:
         self.hierarchy.save(directory / HIERARCHY)
         self.rig.save(directory / RIG)
         numbers = {name: np.array(getattr(self, name), np.float64) for name in ("radius_m", "sigma_min")}
-        arrays = {"shown": self.shown, "latents": self.latents, "variation": self.variation}
+        arrays = {"shown": self.shown, "variation": self.variation}
         write_tensors(directory / HEADS, {**arrays, **numbers}, {})
 
     @classmethod
@@ -106,7 +97,7 @@ class FinishedRun:
         )
         try:
             numbers = float(heads["radius_m"]), float(heads["sigma_min"])
-            return cls(*parts, heads["shown"], heads["latents"], heads["variation"], *numbers)
+            return cls(*parts, heads["shown"], heads["variation"], *numbers)
         except MeshInputError as error:
             raise InputError(
                 f"{directory}: {error.what}", got=error.got, expected=error.expected, fix=fix
@@ -116,7 +107,7 @@ class FinishedRun:
 def _read_heads(path: Path) -> dict[str, np.ndarray]:
     tensors, _ = read_tensors(path)
     shapes = {name: tensors[name].ndim for name in sorted(tensors)}
-    expected = {"latents": 2, "radius_m": 0, "shown": 3, "sigma_min": 0, "variation": 2}
+    expected = {"radius_m": 0, "shown": 3, "sigma_min": 0, "variation": 2}
     if shapes != expected:
         raise MeshInputError("arrays", got=f"arrays of dimensions {shapes}", expected=expected)
     return tensors

@@ -30,10 +30,16 @@ class TOPOSVAE(nn.Module):
     the number of latents is the number of nodes of `hierarchy.levels[len(decoder_blocks)]`. `predict_offset`,
     which is not in the release, adds buffers `output_mean` [V,6] and `output_scale` [6]: the network then
     predicts the scaled difference from a mean head.
+
+    Nor is `linear_rank` = K in the release. It adds `latent_basis` [K,N*D], orthonormal directions of the
+    latent, and `linear_vertices` [K,V,3], how far one unit along each moves the vertices; both are fitted.
+    A latent is projected on the directions before it is decoded, for the noise that a small flow leaves lies
+    mostly outside them and would show as bumps; and the network writes only what the movement leaves.
     """
 
     output_mean: Tensor
     output_scale: Tensor
+    latent_basis: Tensor
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class TOPOSVAE(nn.Module):
         perceiver_heads: int = 8,
         perceiver_dim_head: int = 64,
         predict_offset: bool = False,
+        linear_rank: int = 0,
     ) -> None:
         super().__init__()
         stages = len(decoder_blocks)
@@ -85,6 +92,12 @@ class TOPOSVAE(nn.Module):
         if predict_offset:
             self.register_buffer("output_mean", torch.zeros(len(hierarchy.levels[0].features), out_channels))
             self.register_buffer("output_scale", torch.ones(out_channels))
+        self.linear_rank = linear_rank
+        if linear_rank:
+            vertices = len(hierarchy.levels[0].features)
+            self.register_buffer("latent_basis", torch.zeros(linear_rank, nodes * code_channels))
+            moves = torch.zeros(linear_rank, vertices, 3)
+            self.linear_vertices = nn.Parameter(moves, requires_grad=False)
 
     def encode(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return posterior mean and log-variance, each [B,N,D], of points [B,P,6], position | unit normal."""
@@ -94,6 +107,9 @@ class TOPOSVAE(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return vertices [B,V,6] of a latent [B,N,D]: position | normal, the normal not of unit length."""
+        if self.linear_rank:
+            coordinates = latent.flatten(1) @ self.latent_basis.T
+            latent = (coordinates @ self.latent_basis).view_as(latent)
         # [N,B,C]: nodes come first, so that a neighbour sum is one product
         x = self.post_kl(latent).transpose(0, 1)
         for stage in self.decoder:
@@ -101,7 +117,12 @@ class TOPOSVAE(nn.Module):
         for layer in self.header:
             x = layer(x)
         out = x.transpose(0, 1)
-        return out * self.output_scale + self.output_mean if self.predict_offset else out
+        if self.predict_offset:
+            out = out * self.output_scale + self.output_mean
+        if self.linear_rank:
+            moved = coordinates @ self.linear_vertices.flatten(1)
+            out = out + F.pad(moved.unflatten(1, (-1, 3)), (0, out.shape[-1] - 3))
+        return out
 
 
 class FourierFeatures(nn.Module):

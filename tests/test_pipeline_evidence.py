@@ -216,7 +216,7 @@ def test_a_temperature_of_the_caller_scales_all_noise(seeing: Path, tmp_path: Pa
 def test_encoding_without_a_face_and_with_other_evidence(seeing: Path) -> None:
     networks = Networks(Bundle.open(seeing), tiny.engines(ALL))
     pixels = np.random.default_rng(0).random((1, 3, tiny.SIDE, tiny.SIDE), np.float32)
-    assert np.array_equal(networks.encode_image(pixels), networks.encode_image(pixels, no_evidence(ALL)))
+    assert np.array_equal(*(networks.encode_image(pixels, e).tokens for e in (None, no_evidence(ALL))))
     bad: dict[str, tuple[dict[str, Array], str]] = {
         "one is missing": (no_evidence(ALL[:-1]), "engine input 'features': got nothing"),
         "one too many": ({**no_evidence(ALL), "hair": np.zeros(1, np.float32)}, "'hair'"),
@@ -240,6 +240,13 @@ def test_graphs_that_take_other_evidence_than_the_manifest_says(case: str, tmp_p
     made = tiny.write_tiny_bundle(tmp_path, written)
     write_manifest(tmp_path, dataclasses.replace(made, evidence=claimed))
     with pytest.raises(BundleError, match=f"graph image_encoder: inputs: {message}"):
+        HeadPipeline.open(tmp_path, "onnxruntime", threads=1)
+
+
+def test_a_graph_without_the_start_that_the_manifest_promises(tmp_path: Path) -> None:
+    made = tiny.write_tiny_bundle(tmp_path, SOME)
+    write_manifest(tmp_path, dataclasses.replace(made, start="estimate"))
+    with pytest.raises(BundleError, match="graph image_encoder: outputs: got tokens; expected start, tokens"):
         HeadPipeline.open(tmp_path, "onnxruntime", threads=1)
 
 

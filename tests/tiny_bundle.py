@@ -238,6 +238,7 @@ def manifest() -> Manifest:
         landmarks="landmarks.safetensors",
         atlas=None,
         evidence=None,
+        start=None,
         variation=None,
         parts=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),

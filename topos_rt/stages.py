@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import Value
 from topos_rt.errors import InputError
 from topos_rt.faces.evidence import evidence
 from topos_rt.faces.finder import FaceFinder
@@ -22,7 +21,7 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.parts import parts_of
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place, place_rig
-from topos_rt.model.networks import Networks
+from topos_rt.model.networks import Condition, Networks
 from topos_rt.pictures.image import ImageSource, describe, upright_picture
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
@@ -99,20 +98,20 @@ class Stages:
 
         one_launch: make each head with one CUDA graph, without estimates.
         """
-        tokens, context, manifest = None, None, self.bundle.manifest
+        condition, context, manifest = None, None, self.bundle.manifest
         for seed, tracker in zip(seeds, trackers, strict=False):
-            if tokens is None:
-                tokens = self._tokens(sitting, tracker)
-            start = self._start(seed, settings)
+            if condition is None:
+                condition = self.condition(sitting, tracker)
+            start = self.start(seed, settings, condition)
             about = metadata | {"seed": seed}
             if one_launch:
                 with tracker.all_steps("flow_graph"):
-                    vertices = self.networks.flow(tokens, start, settings)
+                    vertices = self.networks.flow(condition.tokens, start, settings)
                 yield self._head(vertices, tracker, about, sitting=sitting)
                 continue
             if context is None:
                 with tracker.stage("dit_context"):
-                    context = self.networks.context(tokens)
+                    context = self.networks.context(condition.tokens)
             velocity = guided(self.networks.field(context), settings)
             for step in tracker.each("dit_step", sample(velocity, start, settings)):
                 number = step.index + 1
@@ -122,7 +121,8 @@ class Stages:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
                     yield self.decode(estimate, tracker, about | {"preview_step": number})
 
-    def _tokens(self, sitting: Sitting, tracker: Tracker) -> Value:
+    def condition(self, sitting: Sitting, tracker: Tracker) -> Condition:
+        """Encode a portrait, with what the face stage saw of it where the model takes that."""
         names, portrait = self.bundle.manifest.evidence, sitting.portrait
         seen: dict[str, Array] = {}
         if names is not None:
@@ -131,14 +131,19 @@ class Stages:
         with tracker.stage("image_encoder"):
             return self.networks.encode_image(sitting.pixels, seen)
 
-    def _start(self, seed: int, settings: SamplerSettings) -> Array:
-        """Return the scaled noise [1,N,D] of a seed; where the temperature is None, as the model says."""
+    def start(self, seed: int, settings: SamplerSettings, condition: Condition) -> Array:
+        """Return the state [1,N,D] at t = 1: scaled noise, around the image's estimate where there is one.
+
+        Where the temperature is None, the scale is the model's own.
+        """
         manifest, variation = self.bundle.manifest, self.bundle.variation
         start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
         if settings.temperature is None and variation is not None:
-            return variation.scaled(start, manifest.flow.temperature)
-        scale = manifest.flow.temperature if settings.temperature is None else settings.temperature
-        return start * np.float32(scale)
+            start = variation.scaled(start, manifest.flow.temperature)
+        else:
+            scale = manifest.flow.temperature if settings.temperature is None else settings.temperature
+            start = start * np.float32(scale)
+        return start if condition.start is None else condition.start + start
 
     def decode(
         self,

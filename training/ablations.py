@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from topos_rt.support.files import write_atomic
-from training.evidence import RIDGE, rows_of
+from training.evidence import regressors, ridge
 from training.heads import HeadModel
+from training.linear_decoder import LinearDecoder
 from training.loop import load_weights
 from training.train_flow import Data, FlowModel, Judge, face_of
-from training.train_vae import VAEData
+from training.vae_data import VAEData
 
 # What is known -> the parts of `EvidenceEncoder.regressors` that tell it.
 SETS: dict[str, tuple[str, ...]] = {
@@ -39,17 +40,6 @@ SETS: dict[str, tuple[str, ...]] = {
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training pictures, for the curve of all that is known
 
 
-def regressors(flow: FlowModel, data: Data) -> Tensor:
-    """Return what estimates are linear in, for every picture: [n,R]."""
-    chunks = torch.arange(len(data.image)).split(512)
-    with torch.no_grad():
-        made = [
-            flow.encoder.regressors(data.image[ids].float(), rows_of(data.evidence.seen, ids))
-            for ids in chunks
-        ]
-    return torch.cat(made)
-
-
 def columns(flow: FlowModel) -> dict[str, Tensor]:
     """Return the columns of each part in the order of `EvidenceEncoder.regressors`."""
     sizes = {
@@ -62,21 +52,21 @@ def columns(flow: FlowModel) -> dict[str, Tensor]:
 
 def measure(flow: FlowModel, training: Data, held_out: Data, judge: Judge) -> dict[str, Any]:
     """Return the errors of every set, and of all by the number of pictures."""
-    x, y = regressors(flow, training), training.anchors.flatten(1) @ flow.lesson.components.T
+    x = regressors(flow.encoder, training.image, training.evidence.seen)
+    y = training.anchors.flatten(1) @ flow.lesson.components.T
     y = y[training.person]
-    asked, person, parts = regressors(flow, held_out), held_out.person, columns(flow)
+    asked = regressors(flow.encoder, held_out.image, held_out.evidence.seen)
+    person, parts = held_out.person, columns(flow)
     truth, radii = held_out.positions[person], held_out.radii[person]
 
     def row(codes: Tensor) -> dict[str, float]:
-        whole, face = judge.millimetres(codes, truth, radii)
+        whole, face = judge.millimetres(codes @ flow.lesson.components, truth, radii)
         return {"whole_mm": round(whole, 3), "face_mm": round(face, 3)}
 
     def solved(ids: Tensor, inputs: Tensor) -> dict[str, float]:
         x_mean, y_mean = x[ids].mean(0), y[ids].mean(0)
         centred = (x[ids] - x_mean)[:, inputs]
-        gram = centred.T @ centred
-        gram.diagonal().add_(RIDGE)
-        weights = torch.cholesky_solve(centred.T @ (y[ids] - y_mean), torch.linalg.cholesky(gram))
+        weights = ridge(centred.T @ centred, centred.T @ (y[ids] - y_mean))
         return row((asked - x_mean)[:, inputs] @ weights + y_mean)
 
     everyone, every = torch.arange(len(x)), torch.cat(list(parts.values()))
@@ -104,7 +94,8 @@ def main() -> None:
     flow.eval()
     training = Data.open(args.pictures, args.evidence, data.offsets, flow.encoder)
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets, flow.encoder)
-    result = measure(flow, training, held_out, Judge.fit(flow.lesson, training, face_of(data)))
+    judge = Judge(LinearDecoder.open(args.run), torch.from_numpy(face_of(data)))
+    result = measure(flow, training, held_out, judge)
     text = json.dumps({"model": None} | result, indent=2) + "\n"
     print(text)
     write_atomic(args.json, text.encode(), parents=True)

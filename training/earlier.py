@@ -21,7 +21,8 @@ from models import ImageEncoder, TOPOSDiT
 from models import mini as config
 from models.dit import position_table
 from training.heads import HeadModel
-from training.train_vae import VAEData, build
+from training.train_vae import build
+from training.vae_data import VAEData
 
 _SCALES = (1, 4)  # of the six modulation vectors; the folded bias holds 1 + scale
 # The matrices of a block of the folded DiT, in the order in which its graph multiplies by them.

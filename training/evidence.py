@@ -109,6 +109,20 @@ def fit_scales(encoder: EvidenceEncoder, seen: Seen) -> None:
 
 
 @torch.no_grad()
+def regressors(encoder: EvidenceEncoder, tokens: Tensor, seen: Seen) -> Tensor:
+    """Return what estimates are linear in, [n,R], for image tokens [n,T,C] and evidence."""
+    rows = (slice(i, i + 512) for i in range(0, len(tokens), 512))
+    return torch.cat([encoder.regressors(tokens[some].float(), rows_of(seen, some)) for some in rows])
+
+
+def ridge(gram: Tensor, cross: Tensor) -> Tensor:
+    """Return the weights [R,E] of ridge regression from x^T x [R,R] and x^T y [R,E], both centred."""
+    gram = gram.clone()
+    gram.diagonal().add_(RIDGE)
+    return torch.cholesky_solve(cross, torch.linalg.cholesky(gram))
+
+
+@torch.no_grad()
 def fit_estimate(
     encoder: EvidenceEncoder, tokens: Tensor, seen: Seen, person: Tensor, targets: Tensor
 ) -> Tensor:
@@ -117,27 +131,19 @@ def fit_estimate(
     Returns the estimates [n,E] of the training pictures themselves, each by a regression that has not seen
     its person: a network that learned from estimates of known people would trust them too much.
     """
-    x = torch.cat([
-        encoder.regressors(tokens[i : i + 512].float(), rows_of(seen, slice(i, i + 512)))
-        for i in range(0, len(tokens), 512)
-    ])  # fmt: skip
+    x = regressors(encoder, tokens, seen)
     x_mean, y_mean = x.mean(0), targets.mean(0)
     x, y = x - x_mean, targets - y_mean
     fold = person % FOLDS
     parts = [(x[fold == f].T @ x[fold == f], x[fold == f].T @ y[fold == f]) for f in range(FOLDS)]
     gram, cross = (torch.stack(sums).sum(0) for sums in zip(*parts, strict=True))
 
-    def solve(g: Tensor, c: Tensor) -> Tensor:
-        g = g.clone()
-        g.diagonal().add_(RIDGE)
-        return torch.cholesky_solve(c, torch.linalg.cholesky(g))
-
     estimates = torch.empty_like(y)
     for f in range(FOLDS):
-        weights = solve(gram - parts[f][0], cross - parts[f][1])
+        weights = ridge(gram - parts[f][0], cross - parts[f][1])
         estimates[fold == f] = x[fold == f] @ weights
-    weights = solve(gram, cross)
-    encoder.evidence_estimate.weight.copy_(weights.T)
+    weights = ridge(gram, cross)
+    encoder.evidence_estimate.weight.data.copy_(weights.T)
     encoder.evidence_estimate.bias.copy_(y_mean - x_mean @ weights)
     return estimates + y_mean
 

@@ -10,38 +10,34 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from models import mini as config
 from models.finished_run import FinishedRun
 from training.heads import TRAIN_SEED, HeadModel, normalise
+from training.linear_decoder import LinearDecoder
 from training.loop import load_weights
 from training.rig import make_rig
 from training.train_flow import SIGMA_MIN, Data, FlowModel, face_of, prepare
-from training.train_vae import VAEData
+from training.vae_data import VAEData
 from training.variation import open_directions, open_nodes
 
 RADIUS_HEADS = 2000  # their mean radius is the bundle's unit
 SHOWN_HEADS = 12  # the levels of detail keep their shape
-BASIS_HEADS = 8000  # their latents span the latent basis: every nth of all heads
 
 
 def finished(model: HeadModel, data: VAEData, residuals: Tensor) -> FinishedRun:
-    """Collect the parts; `data` must be what the VAE was trained on.
+    """Collect the parts.
 
     residuals: [n,N,6], what the linear estimate of training heads that it had not seen was off by.
     """
     radius = round(float(normalise(model.sample(RADIUS_HEADS, TRAIN_SEED))[1].mean()), 4)
-    some = data.positions[:: max(1, len(data.positions) // BASIS_HEADS)]
-    latents = torch.cat([data.offsets(chunk) for chunk in some.split(500)])
     nodes = open_nodes(model.hierarchy, config.NUM_LATENTS, face_of(data))
     return FinishedRun(
         topology=model.topology,
         hierarchy=model.hierarchy,
         rig=make_rig(model, radius),
         shown=normalise(model.sample(SHOWN_HEADS, TRAIN_SEED))[0] * radius,
-        latents=latents.flatten(1).numpy(),
         variation=open_directions(residuals, nodes).numpy(),
         radius_m=radius,
         sigma_min=SIGMA_MIN,
@@ -53,9 +49,8 @@ def residuals_of(directory: Path, pictures: Path, evidence: Path, data: VAEData)
     flow = FlowModel()
     load_weights(flow, directory, "flow")
     training = Data.open(pictures, evidence, data.offsets, flow.encoder)
-    estimates = prepare(flow, training) * flow.lesson.deviation @ flow.lesson.components
-    anchors = training.anchors[training.person]
-    return anchors - estimates.view_as(anchors)
+    estimates = prepare(flow, training, LinearDecoder.open(directory).basis)
+    return training.anchors[training.person] - flow.encoder.start(estimates)
 
 
 def main() -> None:
@@ -71,7 +66,7 @@ def main() -> None:
     if not args.out.is_dir():
         parser.error(f"--out: got {args.out}; expected the directory of a training run")
     model = HeadModel.load()
-    data = VAEData(model, people=args.pictures)
+    data = VAEData(model)
     residuals = residuals_of(args.out, args.pictures, args.evidence, data)
     finished(model, data, residuals).save(args.out)
 

@@ -98,14 +98,13 @@ class ShapeLesson(nn.Module):
         self.register_buffer("components", torch.zeros(components, latent_size))
         self.register_buffer("deviation", torch.ones(components))
 
-    def fit(self, anchors: Tensor) -> None:
-        """Set the principal directions from the training anchors [n,N,6]."""
-        torch.manual_seed(0)  # the decomposition is randomised
-        _, values, directions = torch.pca_lowrank(
-            anchors.flatten(1), len(self.deviation), center=False, niter=4
-        )
-        self.components.copy_(directions.T)
-        self.deviation.copy_(values / len(anchors) ** 0.5)
+    def fit(self, anchors: Tensor, basis: Tensor) -> None:
+        """Set the principal directions of the training anchors [n,N,6] in the span of a basis [K,N*6]."""
+        coordinates = anchors.flatten(1) @ basis.T
+        values, turn = torch.linalg.eigh(coordinates.T @ coordinates / len(anchors))
+        largest = values.argsort(descending=True)[: len(self.deviation)]
+        self.components.copy_(turn.T[largest] @ basis)
+        self.deviation.copy_(values[largest].sqrt())
 
     def read(self, tokens: Tensor) -> Tensor:
         """Predict the principal components [B,E] of the anchors, at unit variance."""

@@ -24,7 +24,8 @@ from training.gbuffers import Painter, centred
 from training.heads import HeadModel
 from training.lessons import PROBE_COMPONENTS
 from training.train_encoder import Data
-from training.train_vae import VAEData, vertex_error_mm
+from training.train_vae import vertex_error_mm
+from training.vae_data import VAEData
 
 PIXELS = (0.0, 0.5, 1.0, 1.5)
 HEADS = 10_000  # most heads to fit to

@@ -24,7 +24,8 @@ from training.latents import NodeOffsets
 from training.lessons import Lessons
 from training.loop import Budget, Metrics, arguments, bfloat16, join, load_weights, rank, train
 from training.portraits import HELD_OUT_PORTRAITS, Portraits, open_set
-from training.train_vae import VAEData, vertex_error_mm
+from training.train_vae import vertex_error_mm
+from training.vae_data import VAEData
 
 MOVED_SHARE = 0.85  # share of the time budget with moved pictures; afterwards they are as in use, unmoved
 FITTED_HEADS = 4000  # heads to which evaluation fits its linear map from anchors

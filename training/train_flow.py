@@ -5,8 +5,9 @@
         --earlier runs/first --out runs/mini [--resume]
 
 The image encoder is that of an earlier run (`training.train_encoder`, or `training.earlier`) and stays as it
-is; where that run has a `dit.pt`, the transformer goes on from it. First the encoder of evidence alone learns
-to estimate the head (`training/lessons.py`), then both learn the flow.
+is; where that run has a `dit.pt`, the transformer goes on from it. `--out` must hold the linear decoder that
+`training.train_vae` writes when it begins. First the encoder of evidence alone learns to estimate the head
+(`training/lessons.py`), then both learn the flow.
 """
 
 from __future__ import annotations
@@ -26,15 +27,20 @@ from training.evidence import Evidence, fit_estimate, fit_scales, image_tokens, 
 from training.heads import HeadModel
 from training.latents import NodeOffsets
 from training.lessons import ShapeLesson
+from training.linear_decoder import LinearDecoder, metric
 from training.loop import Budget, Metrics, arguments, bfloat16, join, load_weights, rank, train
-from training.train_vae import VAEData, vertex_error_mm
+from training.train_vae import vertex_error_mm
+from training.vae_data import VAEData
 
 SIGMA_MIN = 1e-5
 LESSON_ONLY_SHARE = 0.05  # share of the time budget before the flow is learned
 DROP_CONDITION = 0.1
 # How often training pictures lose a part of what was seen. The image goes most often, since pixels are what
 # renders and photographs differ in most.
-DROPPED = {"image": 0.35, "landmarks": 0.1, "pose": 0.05, "expression": 0.1, "identity": 0.1, "features": 0.2}
+DROPPED = {
+    "image": 0.35, "landmarks": 0.1, "pose": 0.05, "expression": 0.1, "identity": 0.1, "features": 0.2,
+    "estimate": 0.1,
+}  # fmt: skip
 IDENTITY_NOISE = 0.02  # added to every number of an embedding; people are 0.6 apart, or 0.05 a number
 ESTIMATE_NOISE = 0.1  # deviations
 LANDMARK_NOISE_CM = 0.05
@@ -42,6 +48,12 @@ LANDMARK_NOISE_CM = 0.05
 # but the strongest noise. The network learns to read it from the evidence only near t = 1.
 TIME_SHIFT = 1.2
 PURE_NOISE_SHARE = 0.25
+# The flow begins at the linear estimate with noise on it. Users choose how much: less is closer to the mean
+# of the heads that are possible, more varies them.
+NOISE_SCALES = (0.0, 1.0)
+WATCHED = ((4, 0.15), (8, 0.15), (8, 0.7))  # steps and noise of the samples that watch training
+MIXED_SHARE = 0.5  # of the pictures, each mixed with another one, in evidence and head (arXiv 1710.09412)
+FACE_WEIGHT = 4.0  # of its vertices, beside those of the rest of the head
 ENDS = (
     "lesson",
     "dit.input_layer",
@@ -88,6 +100,19 @@ class Data:
         return Batch(self.image[ids].float(), seen, estimate[ids], self.anchors[self.person[ids]])
 
 
+def mixed(batch: Batch, generator: torch.Generator) -> Batch:
+    """Return a batch in which some pictures are mixed with others, evidence and heads alike."""
+    count = len(batch.anchors)
+    other = torch.randperm(count, generator=generator)
+    share = torch.rand(count, generator=generator)
+    share[torch.rand(count, generator=generator) >= MIXED_SHARE] = 0
+
+    def mix(values: Tensor) -> Tensor:
+        return values.lerp(values[other], share.view(-1, *[1] * (values.dim() - 1)))
+
+    return Batch(mix(batch.image), Seen(*map(mix, batch.seen)), mix(batch.estimate), mix(batch.anchors))
+
+
 def damaged(batch: Batch, generator: torch.Generator) -> Batch:
     """Return a batch with noise on its evidence, and with parts of it dropped."""
 
@@ -103,7 +128,8 @@ def damaged(batch: Batch, generator: torch.Generator) -> Batch:
         identity=noise(batch.seen.identity, IDENTITY_NOISE),
     )
     seen = Seen(*(kept(part, name) for part, name in zip(seen, NAMES, strict=True)))
-    return Batch(kept(batch.image, "image"), seen, noise(batch.estimate, ESTIMATE_NOISE), batch.anchors)
+    estimate = kept(noise(batch.estimate, ESTIMATE_NOISE), "estimate")
+    return Batch(kept(batch.image, "image"), seen, estimate, batch.anchors)
 
 
 class FlowModel(nn.Module):
@@ -154,23 +180,33 @@ def draw_times(count: int, generator: torch.Generator) -> Tensor:
     return torch.where(pure, torch.ones_like(times), times)
 
 
-def flow_loss(model: FlowModel, tokens: Tensor, anchors: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the rectified-flow loss; some pictures lose their condition."""
-    batch = len(anchors)
-    t = draw_times(batch, generator)[:, None, None]
-    noise = torch.randn(anchors.shape, generator=generator)
-    x = (1 - t) * anchors + (SIGMA_MIN + (1 - SIGMA_MIN) * t) * noise
-    kept = (torch.rand(batch, 1, 1, generator=generator) >= DROP_CONDITION).float()
+def flow_loss(
+    model: FlowModel, tokens: Tensor, batch: Batch, lengths: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the rectified-flow loss by itself, and as the vertices see it; some pictures lose their tokens.
+
+    lengths: as `Judge.metric` returns it. Source of the start: arXiv 2310.03725.
+    """
+    anchors, count = batch.anchors, len(batch.anchors)
+    t = draw_times(count, generator)[:, None, None]
+    low, high = NOISE_SCALES
+    scale = low + (high - low) * torch.rand(count, 1, 1, generator=generator)
+    start = model.encoder.start(batch.estimate) + scale * torch.randn(anchors.shape, generator=generator)
+    x = (1 - t) * anchors + (SIGMA_MIN + (1 - SIGMA_MIN) * t) * start
+    kept = (torch.rand(count, 1, 1, generator=generator) >= DROP_CONDITION).float()
     with bfloat16(x):
         velocity = model.dit(x, 1000 * t[:, 0, 0], tokens * kept)
-    return (velocity.float() - ((1 - SIGMA_MIN) * noise - anchors)).square().mean()
+    error = velocity.float() - ((1 - SIGMA_MIN) * start - anchors)
+    return {"flow": error.square().mean(), "vertices": (error.flatten(1) @ lengths).square().mean()}
 
 
 @torch.no_grad()
-def sample_flow(model: FlowModel, tokens: Tensor, steps: int, temperature: float, seed: int = 0) -> Tensor:
+def sample_flow(
+    model: FlowModel, tokens: Tensor, start: Tensor, steps: int, temperature: float, seed: int = 0
+) -> Tensor:
     """Sample latents [B,N,6] by Euler steps. It watches training; users run the runtime's sampler."""
-    x = torch.randn(len(tokens), config.NUM_LATENTS, 6, generator=torch.Generator().manual_seed(seed))
-    x = x * temperature
+    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed))
+    x = start + temperature * noise
     for i in range(steps):
         x = x - model.dit(x, torch.full((len(x),), 1000 * (1 - i / steps)), tokens) / steps
     return x
@@ -178,24 +214,25 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, temperature: float
 
 @dataclass(frozen=True)
 class Judge:
-    """Turns anchors into heads, linearly, and measures them."""
+    """Turns latents into heads, linearly, and measures them."""
 
-    mean: Tensor  # [V,3], the head of anchors that are all zero
-    linear: Tensor  # [E,V*3]
+    linear: LinearDecoder
     face: Tensor  # [F] vertices of the face
 
-    @classmethod
-    def fit(cls, lesson: ShapeLesson, training: Data, face: np.ndarray) -> Judge:
-        """Fit the map to training heads."""
-        codes = training.anchors.flatten(1) @ lesson.components.T
-        mean, middle = training.positions.mean(0), codes.mean(0)
-        linear = torch.linalg.lstsq(codes - middle, (training.positions - mean).flatten(1)).solution
-        return cls(mean - (middle @ linear).view_as(mean), linear, torch.as_tensor(face))
-
-    def millimetres(self, codes: Tensor, truth: Tensor, radii: Tensor) -> tuple[float, float]:
-        """Return the errors of the whole head and of the face, after a similarity, for codes [B,E]."""
-        got = (codes @ self.linear).view(len(codes), -1, 3) + self.mean
+    def millimetres(self, latents: Tensor, truth: Tensor, radii: Tensor) -> tuple[float, float]:
+        """Return the errors of the whole head and of the face, after a similarity, for latents [B,N,6]."""
+        got = self.linear(latents)
         return vertex_error_mm(got, truth, radii), vertex_error_mm(*_aligned(got, truth, self.face), radii)
+
+    def metric(self, residuals: Tensor) -> Tensor:
+        """Return the map [N*6,K] by which latents' errors count as their vertices do, the face's most.
+
+        The mean square of residuals [n,N,6] is 1 by it.
+        """
+        weights = torch.ones(len(self.linear.mean))
+        weights[self.face] = FACE_WEIGHT
+        made = metric(self.linear, weights)
+        return made / (residuals.flatten(1) @ made).square().mean().sqrt()
 
 
 def _aligned(got: Tensor, want: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,19 +260,18 @@ def evaluate(model: FlowModel, held_out: Data, judge: Judge) -> Metrics:
         estimates.append(model.encoder.estimate(image, seen))
         tokens.append(model.encoder.fuse(image, seen, estimates[-1]))
     fused = torch.cat(tokens)
-    made = {
-        "mean_head": torch.zeros(len(ids), len(lesson.components)),
-        "linear_floor": held_out.anchors[person].flatten(1) @ lesson.components.T,
-        "estimate": torch.cat(estimates) * lesson.deviation,
-        "lesson": lesson.read(fused) * lesson.deviation,
+    starts = model.encoder.start(torch.cat(estimates))
+    heads = {
+        "mean_head": torch.zeros_like(starts),
+        "linear_floor": held_out.anchors[person],
+        "estimate": starts,
+        "lesson": model.encoder.start(lesson.read(fused)),
     }
-    for steps, temperature in ((8, 0.15), (8, 1.0)):
-        x = sample_flow(model, fused[:100], steps, temperature)
-        made[f"flow_{steps}_t{temperature:g}"] = x.flatten(1) @ lesson.components.T
+    for steps, temperature in WATCHED:
+        heads[f"flow_{steps}_t{temperature:g}"] = sample_flow(model, fused, starts, steps, temperature)
     metrics = {}
-    for name, codes in made.items():
-        n = len(codes)
-        metrics[f"mm_{name}"], metrics[f"mm_face_{name}"] = judge.millimetres(codes, truth[:n], radii[:n])
+    for name, latents in heads.items():
+        metrics[f"mm_{name}"], metrics[f"mm_face_{name}"] = judge.millimetres(latents, truth, radii)
     return metrics
 
 
@@ -257,9 +293,13 @@ def load_image_encoder(encoder: ImageEncoder, directory: Path) -> None:
     encoder.load_state_dict(own)
 
 
-def prepare(flow: FlowModel, training: Data) -> Tensor:
-    """Fit the lesson's directions, the scales of evidence and the linear estimate; return the estimates."""
-    flow.lesson.fit(training.anchors)
+def prepare(flow: FlowModel, training: Data, basis: Tensor) -> Tensor:
+    """Fit the lesson's directions in the span of a basis, the scales of evidence, and the linear estimate.
+
+    Return the estimates [n,E] of the training pictures.
+    """
+    flow.lesson.fit(training.anchors, basis)
+    flow.encoder.evidence_start.copy_(flow.lesson.deviation[:, None] * flow.lesson.components)
     fit_scales(flow.encoder, training.evidence.seen)
     codes = training.anchors.flatten(1) @ flow.lesson.components.T / flow.lesson.deviation
     targets = codes[training.person]
@@ -286,8 +326,10 @@ def main() -> None:
         load_weights(flow.dit, args.earlier, "dit")
     training = Data.open(args.pictures, args.evidence, data.offsets, flow.encoder)
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets, flow.encoder)
-    estimates = prepare(flow, training)
-    judge = Judge.fit(flow.lesson, training, face_of(data))
+    linear = LinearDecoder.open(args.out)
+    estimates = prepare(flow, training, linear.basis)
+    judge = Judge(linear, torch.from_numpy(face_of(data)))
+    lengths = judge.metric(training.anchors[training.person] - flow.encoder.start(estimates))
     print(evaluate(flow, held_out, judge), flush=True)
     if args.compile:
         flow.encoder.compile()
@@ -296,13 +338,13 @@ def main() -> None:
 
     def step(done: float) -> tuple[Tensor, Metrics]:
         ids = torch.randint(len(training.image), (args.batch,), generator=generator)
-        batch = damaged(training.rows(ids, estimates), generator)
+        batch = damaged(mixed(training.rows(ids, estimates), generator), generator)
         with bfloat16(batch.image):
             tokens = flow.encoder.fuse(batch.image, batch.seen, batch.estimate)
         tokens = tokens.float()
         losses = {"shape": flow.lesson.loss(tokens, batch.anchors)}
         if done >= LESSON_ONLY_SHARE:
-            losses["flow"] = flow_loss(flow, tokens, batch.anchors, generator)
+            losses |= flow_loss(flow, tokens, batch, lengths, generator)
         total = sum(losses.values(), torch.zeros(()))
         return total, {k: float(v.detach()) for k, v in losses.items()}
 

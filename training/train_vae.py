@@ -10,18 +10,17 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import TOPOSVAE
 from models import mini as config
-from training.geometry import MeshGeometry, surface_losses
-from training.heads import HELD_OUT_SEED, TRAIN_SEED, HeadModel, normalise
-from training.latents import NodeOffsets
+from training.geometry import surface_losses
+from training.heads import HeadModel
+from training.linear_decoder import LinearDecoder, fit
 from training.loop import Budget, Metrics, arguments, bfloat16, load_weights, train
-from training.pictures import shards
+from training.vae_data import VAEData
 
 # The release's loss weights, and one of ours that keeps the code where it started.
 WEIGHTS = {
@@ -32,38 +31,6 @@ WEIGHTS = {
 ANCHORED_SHARE = 0.6
 ANCHOR_NOISE = 0.1
 ENDS = ("data_proj", "pre_kl", "post_kl", "header.1")
-TRAIN_HEADS, HELD_OUT_HEADS = 16_000, 200
-
-
-class VAEData:
-    """Training and held-out heads in the networks' frame, their mean and spread, and their geometry."""
-
-    def __init__(self, model: HeadModel, heads: int = TRAIN_HEADS, people: Path | None = None) -> None:
-        """Draw heads; people: a folder of training pictures whose people take the places of the last half.
-
-        The code (`offsets`), the mean and the spread are those of the sliders, with people or without: so
-        networks that were trained on the one go on with the other.
-        """
-        self.positions = torch.from_numpy(normalise(model.sample(heads, TRAIN_SEED))[0])
-        held_out, radii = normalise(model.sample(HELD_OUT_HEADS, HELD_OUT_SEED))
-        self.held_out, self.held_out_radii = torch.from_numpy(held_out), torch.from_numpy(radii)
-        self.mean = self.positions.mean(0)
-        self.geometry = MeshGeometry(model.topology, self.mean.numpy())
-        self.mean_normals = self.geometry.vertex_normals(self.mean[None])[0]
-        subset = self.positions[:500]
-        spread = subset - self.mean
-        bend = self.geometry.vertex_normals(subset) - self.mean_normals
-        self.offsets = NodeOffsets(model.hierarchy, self.geometry, self.positions[:4000])
-        self.scale = torch.cat([part.square().mean().sqrt().expand(3) for part in (spread, bend)])
-        if people is not None:
-            others = torch.from_numpy(normalise(people_heads(people))[0])
-            self.positions = torch.cat([self.positions[: max(len(others), heads // 2)], others])
-
-
-def people_heads(folder: Path) -> np.ndarray:
-    """Return the neutral heads [n,V,3] of all people in a folder of training pictures, metres."""
-    files = sorted(folder.glob("shard_*.npz"))
-    return np.concatenate([shards.load(path).neutral_heads() for path in files])
 
 
 def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
@@ -82,6 +49,14 @@ def build(model: HeadModel, data: VAEData) -> TOPOSVAE:
             attention.to_kv.weight[:inner] = attention.to_q.weight
         vae.pre_kl.linear.bias[config.VAE["code_channels"] :] = -5.0  # a narrow posterior at first
     return vae
+
+
+@torch.no_grad()
+def begin_linearly(vae: TOPOSVAE, linear: LinearDecoder) -> None:
+    """Set the linear part, and let the network begin with positions that add nothing to it."""
+    linear.into(vae)
+    for parameter in vae.header[1].parameters():
+        parameter[:3] = 0
 
 
 def loss_of(
@@ -136,6 +111,9 @@ def main() -> None:
     vae = build(model, data)
     if args.weights:
         load_weights(vae, args.weights, "vae")
+    linear = fit(data, config.VAE["linear_rank"])
+    linear.save(args.out)
+    begin_linearly(vae, linear)
     generator = torch.Generator().manual_seed(1)
 
     def step(done: float) -> tuple[Tensor, Metrics]:

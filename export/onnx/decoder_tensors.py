@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
 
 from models import TOPOSVAE
 
-_PARTS = ("post_kl.", "decoder.", "header.", "output_mean", "output_scale")
+_PARTS = ("post_kl.", "decoder.", "header.", "output_mean", "output_scale", "latent_basis", "linear_vertices")
 
 
-def decoder_tensors(vae: TOPOSVAE, latent_basis: Tensor | None = None) -> dict[str, np.ndarray]:
-    """Return all that `vae.decode` needs except the hierarchy, named as in the release's state dict.
-
-    latent_basis: see `export.onnx.graphs.VaeDecoderGraph`.
-    """
-    tensors = {
+def decoder_tensors(vae: TOPOSVAE) -> dict[str, np.ndarray]:
+    """Return all that `vae.decode` needs except the hierarchy, named as in the release's state dict."""
+    return {
         name: value.detach().numpy() for name, value in vae.state_dict().items() if name.startswith(_PARTS)
     }
-    return tensors if latent_basis is None else tensors | {"latent_basis": latent_basis.numpy()}

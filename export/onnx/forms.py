@@ -8,7 +8,7 @@ product rounds its operands once. Fused attention keeps the statistics of its so
 Some products stay FP32 as well, because they are little work and their errors count (`_KEPT`): the time
 embedding and modulation, which run once for a time grid and enter every block of a step; the first and last
 layers, whose values are pixels, latents, velocities and coordinates that are read to 0.01 mm; modules of an
-image encoder whose names begin with `evidence`, which take it in; and the projection on the latent basis.
+image encoder whose names begin with `evidence`, which take it in; and the linear part of the decoder.
 
 The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 and BF16 only, and
 onnxruntime before 1.23 has none, so the plain form writes attention out. On a CPU that is as fast.
@@ -32,6 +32,7 @@ PLAIN_OPSET = 20  # enough for the plain form: later versions of its operators o
 NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _NARROW_OPS = ("MatMul", "Gemm", "Conv", "Attention")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the key under which the exporter says which module a node comes from
+_KEPT_WEIGHTS = ("latent_basis", "linear_vertices", "evidence_start")
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
     r"|image_encoder\.(encoder\.)?(patch_embed|evidence)|time_text_embed"
@@ -120,7 +121,9 @@ def _written_out(node: onnx.NodeProto, widths: Mapping[str, int]) -> list[onnx.N
 
 def _kept(node: onnx.NodeProto) -> bool:
     scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "")
-    return bool(_KEPT.search(scopes)) or any("latent_basis" in name for name in node.input)
+    return bool(_KEPT.search(scopes)) or any(
+        weight in name for name in node.input for weight in _KEPT_WEIGHTS
+    )
 
 
 def _widens(node: onnx.NodeProto, precision: str) -> bool:

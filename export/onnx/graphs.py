@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +27,14 @@ class OnnxGraph:
 
 
 class ImageEncoderGraph(nn.Module):
-    """Turns pixels [1,3,H,W] in 0..1, and evidence as in `EVIDENCE`, into tokens [1,T,C]."""
+    """Turns pixels [1,3,H,W] in 0..1, and evidence as in `EVIDENCE`, into tokens [1,T,C], perhaps a start."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.image_encoder = encoder
 
-    def forward(self, pixels: Tensor, *evidence: Tensor) -> Tensor:
-        tokens: Tensor = self.image_encoder(pixels, *evidence)
-        return tokens
+    def forward(self, pixels: Tensor, *evidence: Tensor) -> Any:
+        return self.image_encoder(pixels, *evidence)
 
 
 class _DitGraph(nn.Module):
@@ -90,23 +90,13 @@ class PlainDitStepGraph(nn.Module):
 
 
 class VaeDecoderGraph(nn.Module):
-    """Turns a latent [1,N,D] into vertices [1,V,6].
+    """Turns a latent [1,N,D] into vertices [1,V,6]."""
 
-    latent_basis [K,N*D] are orthonormal directions in which the latents of the training heads vary. A latent
-    is projected on them first, where they are given: the noise that a small, little trained flow leaves lies
-    mostly outside them and would show as bumps. The release has no such step.
-    """
-
-    latent_basis: Tensor | None
-
-    def __init__(self, vae: TOPOSVAE, latent_basis: Tensor | None = None) -> None:
+    def __init__(self, vae: TOPOSVAE) -> None:
         super().__init__()
         self.vae = vae
-        self.register_buffer("latent_basis", latent_basis)
 
     def forward(self, latent: Tensor) -> Tensor:
-        if self.latent_basis is not None:
-            latent = (latent.flatten(1) @ self.latent_basis.T @ self.latent_basis).view_as(latent)
         return self.vae.decode(latent)
 
 
@@ -127,13 +117,12 @@ def build_graphs(
     vae: TOPOSVAE,
     image_size: int,
     points: int,
-    latent_basis: Tensor | None = None,
     evidence: Sequence[str] = (),
 ) -> dict[str, OnnxGraph]:
     """Return all graphs by their names in the manifest, with random example inputs of the right sizes.
 
     encoder: a module whose forward takes the pixels and each of `evidence`, names of `EVIDENCE` in its order.
-    latent_basis: see `VaeDecoderGraph`.
+    It returns the tokens or, where it has a method `start`, the tokens and the start of the flow.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -147,8 +136,10 @@ def build_graphs(
     for name in evidence:
         seen[name] = _SPREADS[name] * example(*EVIDENCE[name])
     time = torch.tensor([0.7])
+    starts = hasattr(encoder, "start")
     with torch.no_grad():
-        tokens = encoder(*seen.values())
+        encoded = encoder(*seen.values())
+        tokens = encoded[0] if starts else encoded
         keys, values = DitContextGraph(dit)(tokens)
         modulation = DitModulationGraph(dit)(time)
     latent = example(1, *dit.latent_shape)
@@ -156,11 +147,13 @@ def build_graphs(
     step = {"latent": latent, "modulation": modulation, "keys": keys, "values": values}
     guided = step | {"guidance": torch.tensor([3.0])}
     return {
-        "image_encoder": OnnxGraph(ImageEncoderGraph(encoder), seen, ("tokens",)),
+        "image_encoder": OnnxGraph(
+            ImageEncoderGraph(encoder), seen, ("tokens", "start") if starts else ("tokens",)
+        ),
         "dit_modulation": OnnxGraph(DitModulationGraph(dit), {"time": time}, ("modulation",)),
         "dit_context": OnnxGraph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),
         "dit_step": OnnxGraph(DitStepGraph(dit), step, ("velocity",)),
         "dit_step_guided": OnnxGraph(GuidedDitStepGraph(dit), guided, ("velocity", "difference")),
-        "vae_decoder": OnnxGraph(VaeDecoderGraph(vae, latent_basis), {"latent": latent}, ("vertices",)),
+        "vae_decoder": OnnxGraph(VaeDecoderGraph(vae), {"latent": latent}, ("vertices",)),
         "vae_encoder": OnnxGraph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
     }

@@ -23,10 +23,14 @@ from topos_rt import HeadPipeline
 from topos_rt.errors import BundleError
 from topos_rt.faces.evidence import evidence
 from topos_rt.faces.portrait import FaceChoice, portraits
+from topos_rt.flow.sampling import noise
+from topos_rt.flow.settings import SamplerSettings
 from topos_rt.flow.variation import Variation
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
 from topos_rt.model.manifest import FlowSpec, FrameSpec, WeightsInfo
+from topos_rt.support.progress import Tracker
+from topos_rt.texture.stage import TextureChoice
 
 HOPPER = Path(__file__).parents[2] / "examples/hopper.jpg"
 NAMES = ("landmarks", "identity", "features")
@@ -48,6 +52,22 @@ class SeeingEncoder(nn.Module):
         pairs = zip(self.evidence_embed, evidence, strict=True)
         seen = [layer(value.flatten(1))[:, None] for layer, value in pairs]
         return torch.cat([tokens, self.mix(torch.cat(seen, 1))], 1)
+
+
+class StartingEncoder(SeeingEncoder):
+    """The same, and a start for the flow, which the evidence alone tells."""
+
+    def __init__(self, latent: tuple[int, int]) -> None:
+        super().__init__()
+        self.latent = latent
+        self.evidence_start = nn.Linear(128, math.prod(latent))
+
+    def start(self, identity: Tensor) -> Tensor:
+        made: Tensor = self.evidence_start(identity)
+        return made.unflatten(1, self.latent)
+
+    def forward(self, pixels: Tensor, *evidence: Tensor) -> Any:
+        return super().forward(pixels, *evidence), self.start(evidence[NAMES.index("identity")])
 
 
 def contents(**changes: Any) -> BundleContents:
@@ -99,13 +119,40 @@ def test_a_head_is_that_of_the_module(made: BundleContents, written: Path) -> No
         assert finder is not None
         (portrait,) = portraits(picture, "hopper", finder, FaceChoice())
         seen = evidence(NAMES, portrait.picture, portrait.face, finder)
-        got = np.asarray(pipe._networks.encode_image(portrait.pixels(SIDE, SIDE), seen))
+        got = np.asarray(pipe._networks.encode_image(portrait.pixels(SIDE, SIDE), seen).tokens)
     feeds = [portrait.pixels(SIDE, SIDE), *seen.values()]
     with torch.no_grad():
         want = made.encoder.eval()(*map(torch.from_numpy, feeds)).numpy()
     assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
     blind = made.encoder(torch.from_numpy(feeds[0]), *(torch.zeros(EVIDENCE[name]) for name in NAMES))
     assert np.linalg.norm(got - blind.detach().numpy()) > 0.1 * np.linalg.norm(want)
+
+
+def test_the_flow_starts_around_what_the_encoder_says(tmp_path: Path) -> None:
+    """Noise of any scale is added to the encoder's start, and one without noise is the start itself."""
+    latent = contents().dit.latent_shape
+    made = contents(encoder=StartingEncoder(latent))
+    assert write_bundle(made, tmp_path / "starting", {}).start == "estimate"
+    picture = Image.open(HOPPER).convert("RGB")
+    with HeadPipeline.open(tmp_path / "starting", "onnxruntime", threads=1) as pipe:
+        stages, tracker = pipe._stages, Tracker(None)
+        (sitting,) = stages.sittings(picture, tracker, FaceChoice(), TextureChoice("none"))
+        condition = stages.condition(sitting, tracker)
+        seen = evidence(NAMES, sitting.portrait.picture, sitting.portrait.face, pipe._finder)
+        with torch.no_grad():
+            want = made.encoder.start(torch.from_numpy(seen["identity"])).numpy()
+        assert condition.start is not None and np.allclose(condition.start, want, atol=1e-5)
+        cold, warm, own = (
+            stages.start(3, SamplerSettings(2, temperature=t), condition) for t in (0.0, 0.5, None)
+        )
+        drawn = noise(3, (1, *latent))
+        assert np.array_equal(cold, condition.start)
+        assert np.allclose(warm, condition.start + 0.5 * drawn, atol=1e-6)
+        assert pipe.bundle.variation is not None
+        varied = pipe.bundle.variation.scaled(drawn, pipe.bundle.manifest.flow.temperature)
+        assert np.allclose(own, condition.start + varied, atol=1e-6)
+        one, other = (pipe(picture, steps=2, seed=s, temperature=0) for s in (1, 2))
+        assert np.array_equal(one.positions, other.positions)
 
 
 def test_first_layers_of_evidence_stay_fp32(written: Path) -> None:

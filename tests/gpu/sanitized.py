@@ -87,7 +87,10 @@ def others(rng: np.random.Generator) -> None:
         ops.flow_step(terms, table, step, out=heap.poisoned((rows, 6), np.float32))
         basis = heap.put(rng.standard_normal((7, rows)).astype(np.float32))
         flat = heap.put(x[:, 0])
-        ops.project(flat, basis, scratch=heap.poisoned((7,), np.float32), out=flat)
+        scratch = heap.poisoned((7,), np.float32)
+        ops.project(flat, basis, scratch=scratch, out=flat)
+        moves = heap.put(rng.standard_normal((7, rows, 3)).astype(np.float32))
+        ops.add_moves(scratch, moves, heap.put(x), out=heap.poisoned((rows, 6), np.float32))
 
 
 def textures(rng: np.random.Generator) -> None:

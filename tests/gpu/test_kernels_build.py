@@ -23,7 +23,7 @@ from topos_rt.gpu.tables import TILE_ROWS, TILE_SOURCES, TILE_STEPS, TILE_TABLE
 ROOT = CSRC.parent
 SOURCES = sorted(path.name for path in CSRC.glob("*.cu"))
 KERNELS = {
-    "graph_conv.cu": len(WIDTHS), "graph_conv_tiled.cu": 8 * len(SLICES), "flow_step.cu": 2, "project.cu": 2,
+    "graph_conv.cu": len(WIDTHS), "graph_conv_tiled.cu": 8 * len(SLICES), "flow_step.cu": 2, "project.cu": 3,
 }  # fmt: skip
 _KERNEL = re.compile(
     r"Compiling entry function '(\S+)' for '(sm_\d+a?)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores,"

@@ -1,4 +1,4 @@
-"""pack_rows, project and linear_out against their twins, and rounding to FP16 bit for bit."""
+"""pack_rows, project, add_moves and linear_out against their twins, and rounding to FP16 bit for bit."""
 
 from __future__ import annotations
 
@@ -53,6 +53,27 @@ def test_projection(arena: Any, directions: int, size: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("directions", "vertices", "moved", "columns"),
+    [(1, 1, 1, 1), (3, 31, 3, 6), (160, 129, 3, 6), (5, 43, 2, 2)],
+)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_moves(arena: Any, directions: int, vertices: int, moved: int, columns: int, in_place: bool) -> None:
+    rng = np.random.default_rng(vertices)
+    coordinates, rows, base = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((directions,), (directions, vertices, moved), (vertices, columns))
+    )
+    there = arena.put(base)
+    out = there if in_place else arena.put(np.full((vertices, columns), np.nan, np.float32))
+    ops.add_moves(arena.put(coordinates), arena.put(rows), there, out=out, stream=arena._stream.handle)
+    truth = base.astype(float)
+    truth[:, :moved] += np.einsum("k,kvm->vm", coordinates.astype(float), rows)
+    near = 4 * max(np.abs(ops.add_moves(coordinates, rows, base) - truth).max(), 1e-6)
+    assert np.abs(arena.get(out) - truth).max() <= near
+    assert np.array_equal(arena.get(out)[:, moved:], base[:, moved:])
+
+
 @pytest.mark.parametrize("rows", [0, 1, 127, 128, 130])
 @pytest.mark.parametrize("c_out", [2, 6, 8])
 @pytest.mark.parametrize("placed", [False, True])
@@ -89,6 +110,10 @@ def test_bad_input() -> None:
         (lambda: ops.pack_rows(x, 8, out=np.zeros((4, 8), np.float32)), "out: got float32"),
         (lambda: ops.project(x, np.zeros((2, 24), np.float32)), r"x: got float32 \[4, 6\]"),
         (lambda: ops.project(x.reshape(-1), np.zeros((2, 23), np.float32)), "basis: got"),
+        (lambda: ops.add_moves(x[0], np.zeros((6, 4, 7), np.float32), x), "0 < m <= c"),
+        (lambda: ops.add_moves(x[0], np.zeros((6, 4), np.float32), x), "0 < m <= c"),
+        (lambda: ops.add_moves(x[0], np.zeros((5, 4, 3), np.float32), x), "coordinates: got"),
+        (lambda: ops.add_moves(x[0], np.zeros((6, 3, 3), np.float32), x), "base: got"),
         (lambda: ops.linear_out(x, random_layer(rng, 6, 6, 2, norm=False)), "one type and no norm"),
         (lambda: ops.linear_out(x, random_layer(rng, 6, 8, 1)), "one type and no norm"),
         (lambda: ops.linear_out(x, random_layer(rng, 8, 6, 1, norm=False)), "x: got"),

@@ -76,12 +76,19 @@ BAD: dict[str, tuple[Change, str]] = {
     "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
     "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
     "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
-    "newer version": (put("version", value=8), "got 8; expected 7; fix: upgrade topos-rt"),
+    "newer version": (put("version", value=9), "got 9; expected 8; fix: upgrade topos-rt"),
     "older version": (put("version", value=0), "manifest key 'version': got 0"),
     "version 3": (put("version", value=3), "manifest key 'version': got 3"),
     "later keys in version 4": (put("version", value=4), "manifest key 'landmarks': got a key of a later"),
     "later keys in version 5": (put("version", value=5), "manifest key 'atlas': got a key of a later"),
     "later keys in version 6": (put("version", value=6), "manifest key 'evidence': got a key of a later"),
+    "later keys in version 7": (put("version", value=7), "manifest key 'start': got a key of a later"),
+    "missing start key": (edit(lambda t: t.pop("start")), "manifest key 'start': got nothing"),
+    "unknown start": (
+        put("start", value="noise"),
+        "'start': got 'noise'; expected null, or one of: estimate",
+    ),
+    "number for a start": (put("start", value=1), "'start': got 1; expected a string"),
     "missing evidence key": (edit(lambda t: t.pop("evidence")), "manifest key 'evidence': got nothing"),
     "missing variation key": (edit(lambda t: t.pop("variation")), "manifest key 'variation': got nothing"),
     "text for evidence": (put("evidence", value="pose"), "'evidence': got 'pose'; expected a list"),
@@ -147,16 +154,19 @@ def test_it_goes_to_json_and_back() -> None:
     assert Manifest.from_json(text).to_json() == text
     without = dataclasses.replace(VALID, rig=None, description="Größe – 头")
     assert Manifest.from_json(without.to_json()) == without
-    seeing = dataclasses.replace(VALID, evidence=("pose", "features"), variation="v.safetensors")
+    seeing = dataclasses.replace(
+        VALID, evidence=("pose", "features"), start="estimate", variation="v.safetensors"
+    )
     assert Manifest.from_json(seeing.to_json()) == seeing and "v.safetensors" in seeing.references()
 
 
 @pytest.mark.parametrize(
     ("version", "without"),
     [
-        (6, ["evidence", "variation", "parts"]),
-        (5, ["evidence", "variation", "parts", "atlas"]),
-        (4, ["evidence", "variation", "parts", "atlas", "landmarks"]),
+        (7, ["start"]),
+        (6, ["start", "evidence", "variation", "parts"]),
+        (5, ["start", "evidence", "variation", "parts", "atlas"]),
+        (4, ["start", "evidence", "variation", "parts", "atlas", "landmarks"]),
     ],
 )
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:
@@ -165,7 +175,7 @@ def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[s
         del tree[key]
     read = Manifest.from_json(json.dumps(tree | {"version": version}))
     assert read == dataclasses.replace(VALID, **dict.fromkeys(without))
-    assert json.loads(read.to_json())["version"] == 7
+    assert json.loads(read.to_json())["version"] == 8
 
 
 def test_the_official_sizes_are_allowed() -> None:

@@ -26,6 +26,7 @@ def encoder() -> EvidenceEncoder:
         landmark_components=5,
         estimate=ESTIMATE,
         tokens=TOKENS,
+        latent=(7, 6),
     ).eval()
 
 
@@ -100,14 +101,23 @@ def test_what_is_missing_does_not_reach_the_tokens(
 @torch.no_grad()
 def test_nothing_seen_at_all_is_one_set_of_tokens(encoder: EvidenceEncoder, fitted: torch.Tensor) -> None:
     nothing = Seen(*(torch.zeros(2, *shape) for shape in SHAPES.values()))
-    tokens = encoder.fuse(torch.zeros(2, 9, CHANNELS), nothing, torch.randn(2, ESTIMATE))
+    image = torch.randn(2, 9, CHANNELS)
+    assert not encoder.estimate(image, nothing).any()
+    tokens = encoder.fuse(torch.zeros_like(image), nothing, torch.zeros(2, ESTIMATE))
     assert torch.allclose(tokens[0], tokens[1], atol=1e-6)
 
 
 @torch.no_grad()
-def test_the_graph_s_inputs_give_the_same_tokens(
+def test_the_graph_s_inputs_give_the_same_tokens_and_the_start(
     encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor
 ) -> None:
     pixels, seen = torch.rand(1, 3, 32, 32), some_evidence(codes[:1])
     image = encoder.encoder(pixels)
-    assert torch.equal(encoder(pixels, *seen), encoder.fuse(image, seen, encoder.estimate(image, seen)))
+    estimate = encoder.estimate(image, seen)
+    encoder.evidence_start.normal_(generator=torch.Generator().manual_seed(3))
+    tokens, start = encoder(pixels, *seen)
+    assert torch.equal(tokens, encoder.fuse(image, seen, estimate))
+    assert torch.allclose(start.flatten(1), estimate @ encoder.evidence_start) and start.shape == (1, 7, 6)
+    for part in ("landmarks", "identity", "features"):  # without one of these it is the mean head
+        blind = seen._replace(**{part: torch.zeros(1, *SHAPES[part])})
+        assert not encoder(pixels, *blind)[1].any()

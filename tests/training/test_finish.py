@@ -26,16 +26,23 @@ from topos_rt.engines.onnxruntime import load
 from topos_rt.head.rig import plain_names
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
-from training import earlier, train_vae
+from training import earlier, vae_data
 from training.finish import finished
 from training.heads import normalise
+from training.linear_decoder import fit
 from training.train_flow import SIGMA_MIN, FlowModel
-from training.train_vae import VAEData, build
+from training.train_vae import build
+from training.vae_data import VAEData
 
 LATENTS = 183  # nodes of the egg's hierarchy at the level that the decoder starts from
 RANK = 4
 SMALL: dict[str, dict[str, Any]] = {
-    "VAE": {"width": 32, "num_encoder_layers": 1, "decoder_channel": (32, 32, 32, 32, 32)},
+    "VAE": {
+        "width": 32,
+        "num_encoder_layers": 1,
+        "decoder_channel": (32, 32, 32, 32, 32),
+        "linear_rank": RANK,
+    },
     "DIT": {
         "num_latents": LATENTS,
         "model_channels": 32,
@@ -44,7 +51,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_heads": 2,
     },
     "IMAGE_ENCODER": {"embed_dim": 32, "depth": 1, "num_heads": 2, "stem_channels": (8, 8, 8)},
-    "EVIDENCE": {"channels": 32, "depth": 1, "num_heads": 2, "landmark_components": 5, "estimate": 3},
+    "EVIDENCE": {
+        "channels": 32,
+        "depth": 1,
+        "num_heads": 2,
+        "landmark_components": 5,
+        "estimate": 3,
+        "latent": (LATENTS, 6),
+    },
 }
 
 
@@ -52,7 +66,7 @@ SMALL: dict[str, dict[str, Any]] = {
 def small_networks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sizes, "NUM_LATENTS", LATENTS)
-        patch.setattr(train_vae, "HELD_OUT_HEADS", 4)
+        patch.setattr(vae_data, "HELD_OUT_HEADS", 4)
         for name, values in SMALL.items():
             for key, value in values.items():
                 patch.setitem(getattr(sizes, name), key, value)
@@ -69,10 +83,12 @@ def networks(data: VAEData) -> tuple[TOPOSVAE, FlowModel]:
     """Both networks as training starts them, with noise where they start at zero."""
     torch.manual_seed(0)
     vae, flow = build(egg(), data), FlowModel()
+    fit(data, RANK).into(vae)
     with torch.no_grad():
         for value in (
-            *vae.parameters(),
+            *(p for p in vae.parameters() if p.requires_grad),
             *flow.parameters(),
+            flow.encoder.evidence_start,
             *flow.encoder.evidence_scales.buffers(),
             *flow.encoder.evidence_estimate.buffers(),
         ):
@@ -107,9 +123,7 @@ def rounded(run: Path, networks: tuple[TOPOSVAE, FlowModel]) -> tuple[TOPOSVAE, 
 def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("bundles") / "mini"
     options = ["--guidance", "0.5", "--temperature", "0.25", "--open-temperature", "0.75"]
-    assert (
-        main(["mini", "--checkpoint", str(run), "--out", str(out), "--latent-rank", str(RANK), *options]) == 0
-    )
+    assert main(["mini", "--checkpoint", str(run), "--out", str(out), *options]) == 0
     return Bundle.open(out)
 
 
@@ -126,14 +140,15 @@ def close(got: np.ndarray, want: Tensor) -> bool:
 def test_the_bundle_decodes_as_the_trained_vae_does(
     bundle: Bundle, data: VAEData, rounded: tuple[TOPOSVAE, FlowModel]
 ) -> None:
-    torch.manual_seed(0)
-    codes = data.offsets(data.positions).flatten(1)
-    basis = torch.pca_lowrank(codes, RANK, center=False, niter=4)[2]
+    basis = rounded[0].latent_basis
     latent = torch.randn(1, LATENTS, 6, generator=torch.Generator().manual_seed(1))
-    projected = (latent.flatten(1) @ basis @ basis.T).view_as(latent)
     (got,) = answers(bundle, "vae_decoder", latent=latent)
-    assert close(got, rounded[0].decode(projected))
-    assert not close(got, rounded[0].decode(latent))
+    assert close(got, rounded[0].decode(latent))
+    # Only what the basis spans counts.
+    projected = (latent.flatten(1) @ basis.T @ basis).view_as(latent)
+    (again,) = answers(bundle, "vae_decoder", latent=projected)
+    assert float((projected - latent).norm()) > 0.5 * float(latent.norm())
+    assert np.abs(again - got).max() <= 1e-4
 
 
 @torch.no_grad()
@@ -143,8 +158,10 @@ def test_the_bundle_answers_as_the_trained_flow_does(
     flow = rounded[1]
     pixels = nn.functional.interpolate(torch.rand(1, 3, 8, 8), sizes.IMAGE_SIZE, mode="bilinear")
     seen = some_evidence(torch.randn(1, 3, generator=torch.Generator().manual_seed(2)))
-    (tokens,) = answers(bundle, "image_encoder", pixels=pixels, **seen._asdict())
-    assert close(tokens, flow.encoder(pixels, *seen))
+    tokens, start = answers(bundle, "image_encoder", pixels=pixels, **seen._asdict())
+    assert bundle.manifest.start == "estimate"
+    for got, wanted in zip((tokens, start), flow.encoder(pixels, *seen), strict=True):
+        assert close(got, wanted)
     keys, values = answers(bundle, "dit_context", tokens=torch.from_numpy(tokens))
     (modulation,) = answers(bundle, "dit_modulation", time=torch.tensor([0.6]))
     latent = torch.randn(1, LATENTS, 6)
@@ -156,7 +173,7 @@ def test_the_bundle_answers_as_the_trained_flow_does(
 
 
 def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> None:
-    flow, radius = bundle.manifest.flow, normalise(egg().sample(2000, train_vae.TRAIN_SEED))[1].mean()
+    flow, radius = bundle.manifest.flow, normalise(egg().sample(2000, vae_data.TRAIN_SEED))[1].mean()
     assert (flow.sigma_min, flow.guidance, flow.temperature) == (SIGMA_MIN, 0.5, 0.25)
     assert bundle.manifest.frame.radius_m == pytest.approx(float(radius), abs=5e-5)
     assert bundle.manifest.evidence == tuple(EVIDENCE)
@@ -198,7 +215,7 @@ def test_a_bundle_gives_its_vae_back(
 def test_a_run_comes_back_as_it_was_saved(run: Path, data: VAEData) -> None:
     opened, made = FinishedRun.open(run), finished(egg(), data, residuals())
     assert (opened.radius_m, opened.sigma_min) == (made.radius_m, made.sigma_min)
-    for name in ("shown", "latents", "variation"):
+    for name in ("shown", "variation"):
         assert np.array_equal(getattr(opened, name), getattr(made, name)), name
 
 
@@ -214,13 +231,12 @@ def own_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def refusal(directory: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+def refusal(directory: Path, capsys: pytest.CaptureFixture[str]) -> str:
     out = directory.parent / "bundle"
-    rank = options or ("--latent-rank", "4")
-    assert main(["mini", "--checkpoint", str(directory), "--out", str(out), *rank]) == 2
+    assert main(["mini", "--checkpoint", str(directory), "--out", str(out)]) == 2
     assert not out.exists()
     text = capsys.readouterr().err
-    assert text.startswith("error: ") and text.count("\n") == 1 and ("; fix: " in text or options)
+    assert text.startswith("error: ") and text.count("\n") == 1 and "; fix: " in text
     return text
 
 
@@ -250,7 +266,6 @@ def test_a_missing_or_damaged_checkpoint_is_named(
 
 MISFITS = {
     "shown": (lambda array: array[:, :-1], "shape of the shown heads"),
-    "latents": (lambda array: array[:, :-1], "shape of the latents"),
     "variation": (lambda array: array[:, :-1], "shape of the variation"),
     "radius_m": (lambda array: -array, "numbers of the run"),
     "sigma_min": (lambda array: array.reshape(1), "arrays of dimensions"),
@@ -285,11 +300,3 @@ def test_the_checkpoint_of_other_networks_is_refused(
 
 def test_a_directory_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "got no such directory" in refusal(tmp_path / "run", capsys)
-
-
-@pytest.mark.parametrize("rank", ["-1", "61"])
-def test_a_rank_that_the_latents_do_not_have(
-    rank: str, own_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = refusal(own_run, capsys, f"--latent-rank={rank}")
-    assert text.startswith(f"error: --latent-rank: got {rank}; expected 0 to 60")

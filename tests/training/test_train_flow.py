@@ -14,11 +14,13 @@ from torch import Tensor
 from models import mini as config
 from models.evidence import NAMES, SHAPES
 from tests.training.evidence import some_evidence
+from training import train_flow
 from training.evidence import Evidence
+from training.linear_decoder import LinearDecoder
 from training.train_flow import (
     DROPPED,
+    MIXED_SHARE,
     PURE_NOISE_SHARE,
-    SIGMA_MIN,
     Batch,
     Data,
     FlowModel,
@@ -28,6 +30,7 @@ from training.train_flow import (
     evaluate,
     flow_loss,
     load_image_encoder,
+    mixed,
     prepare,
     sample_flow,
 )
@@ -42,7 +45,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_heads": 2,
     },
     "IMAGE_ENCODER": {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 32, "stem_channels": ()},
-    "EVIDENCE": {"channels": 32, "depth": 1, "num_heads": 2, "landmark_components": 5, "estimate": 3},
+    "EVIDENCE": {
+        "channels": 32,
+        "depth": 1,
+        "num_heads": 2,
+        "landmark_components": 5,
+        "estimate": 3,
+        "latent": (LATENTS, 6),
+    },
 }
 
 
@@ -80,20 +90,57 @@ def data() -> Data:
     return Data(seen, image, anchors, positions, torch.full((PEOPLE,), 0.14))
 
 
+@pytest.fixture(scope="module")
+def linear(data: Data) -> LinearDecoder:
+    """The decoder of that world, exactly."""
+    latents = data.anchors.flatten(1)
+    basis = torch.linalg.svd(latents, full_matrices=False)[2][:3]
+    codes, mean = latents @ basis.T, data.positions.mean(0)
+    moved, middle = (data.positions - mean).flatten(1), codes.mean(0)
+    vertices = torch.linalg.lstsq(codes - middle, moved).solution
+    return LinearDecoder(basis, vertices.view(3, -1, 3), mean - (middle @ vertices).view_as(mean))
+
+
 def some_tokens(count: int) -> Tensor:
     return torch.randn(count, 12, 32, generator=seeded(3))
 
 
 def test_an_untrained_network_predicts_no_velocity(model: FlowModel) -> None:
     tokens = some_tokens(2)
-    start = torch.randn(2, LATENTS, 6, generator=seeded(5))
-    assert torch.equal(sample_flow(model, tokens, 2, 1.0, seed=5), start)
-    assert torch.equal(sample_flow(model, tokens, 2, 0.5, seed=5), 0.5 * start)
-    anchors = torch.randn(2, LATENTS, 6, generator=seeded(2))
-    loss = float(flow_loss(model, tokens, anchors, seeded(4)).detach())
-    # The mean square of (1 - sigma) e - x0 does not depend on the times.
-    expected = (1 - SIGMA_MIN) ** 2 + float(anchors.square().mean())
-    assert loss == pytest.approx(expected, rel=0.25)
+    noise = torch.randn(2, LATENTS, 6, generator=seeded(5))
+    middle = torch.randn(2, LATENTS, 6, generator=seeded(6))
+    assert torch.equal(sample_flow(model, tokens, middle, 2, 1.0, seed=5), middle + noise)
+    assert torch.equal(sample_flow(model, tokens, middle, 2, 0.5, seed=5), middle + 0.5 * noise)
+
+
+def test_the_losses_are_errors_of_the_velocity(
+    model: FlowModel, data: Data, linear: LinearDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network that predicts none, the error is mu + s e - x0, at any time."""
+    estimates = prepare(model, data, linear.basis)
+    batch = data.rows(torch.arange(PEOPLE), estimates)
+    residuals = batch.anchors - model.encoder.start(estimates)
+    lengths = Judge(linear, torch.arange(10)).metric(residuals)
+    for scale in (0.0, 0.5):
+        monkeypatch.setattr(train_flow, "NOISE_SCALES", (scale, scale))
+        losses = flow_loss(model, some_tokens(PEOPLE), batch, lengths, seeded(4))
+        expected = float(residuals.square().mean()) + scale**2
+        assert float(losses["flow"].detach()) == pytest.approx(expected, rel=0.05)
+        if scale == 0:
+            assert float(losses["vertices"].detach()) == pytest.approx(1, rel=5e-3)
+
+
+def test_vertices_of_the_face_count_more(data: Data, linear: LinearDecoder) -> None:
+    """The metric is the decoder's own: latents that move the face cost FACE_WEIGHT as much as others."""
+    moves = torch.randn(6, LATENTS, 6, generator=seeded(9))
+    face = torch.arange(10)
+    lengths = Judge(linear, face).metric(moves)
+    moved = linear(moves) - linear.mean
+    weights = torch.ones(VERTICES)
+    weights[face] = train_flow.FACE_WEIGHT
+    want = (moved.square().sum(2) * weights).sum(1)
+    got = (moves.flatten(1) @ lengths).square().sum(1)
+    assert torch.allclose(got / got.sum(), want / want.sum(), rtol=1e-4)
 
 
 def test_the_network_is_what_sampling_integrates(model: FlowModel) -> None:
@@ -101,7 +148,7 @@ def test_the_network_is_what_sampling_integrates(model: FlowModel) -> None:
     bias = model.dit.out_layer.bias
     with torch.no_grad():
         bias.fill_(0.25)
-        got = sample_flow(model, some_tokens(1), 3, 1.0, seed=5)
+        got = sample_flow(model, some_tokens(1), torch.zeros(1, LATENTS, 6), 3, 1.0, seed=5)
         bias.zero_()
     start = torch.randn(1, LATENTS, 6, generator=seeded(5))
     assert torch.allclose(got, start - 0.25, atol=1e-5)
@@ -118,13 +165,28 @@ def test_times_favour_noise_and_end_at_it() -> None:
 def test_parts_are_dropped_as_often_as_the_table_says() -> None:
     count = 2000
     seen = type(some_evidence(torch.zeros(1, 3)))(*(torch.ones(count, *shape) for shape in SHAPES.values()))
-    batch = Batch(torch.ones(count, 2, 3), seen, torch.zeros(count, 3), torch.zeros(count, 2, 6))
+    batch = Batch(torch.ones(count, 2, 3), seen, torch.ones(count, 3), torch.zeros(count, 2, 6))
     got = damaged(batch, seeded())
-    for name, part in zip((*NAMES, "image"), (*got.seen, got.image), strict=True):
+    for name, part in zip((*NAMES, "image", "estimate"), (*got.seen, got.image, got.estimate), strict=True):
         gone = (part.flatten(1) == 0).all(1)
         assert float(gone.float().mean()) == pytest.approx(DROPPED[name], abs=0.03), name
         assert bool((part[~gone] != 0).all())  # whole pictures lose a part, never pieces of it
     assert torch.equal(got.anchors, batch.anchors) and not torch.equal(got.estimate, batch.estimate)
+
+
+def test_pictures_are_mixed_as_a_whole(data: Data) -> None:
+    """Evidence, image and head of a mixed picture are the same mixture of those of two people."""
+    batch = data.rows(torch.arange(PEOPLE), data.anchors.flatten(1)[:, :3])
+    got = mixed(batch, seeded())
+    same = (got.anchors == batch.anchors).flatten(1).all(1)
+    assert float(same.float().mean()) == pytest.approx(1 - MIXED_SHARE, abs=0.25)
+
+    # In this world landmarks are linear in the estimate, so mixtures lie on the same map.
+    def map_of(some: Batch) -> Tensor:
+        x = torch.cat([some.estimate, torch.ones(PEOPLE, 1)], 1)
+        return torch.linalg.lstsq(x, some.anchors.flatten(1)).solution
+
+    assert torch.allclose(map_of(batch), map_of(got), atol=1e-3)
 
 
 def test_the_image_encoder_does_not_train(model: FlowModel) -> None:
@@ -134,8 +196,10 @@ def test_the_image_encoder_does_not_train(model: FlowModel) -> None:
     model.eval()
 
 
-def test_the_image_s_tokens_pass_an_untrained_encoder(model: FlowModel, data: Data) -> None:
-    prepare(model, data)
+def test_the_image_s_tokens_pass_an_untrained_encoder(
+    model: FlowModel, data: Data, linear: LinearDecoder
+) -> None:
+    prepare(model, data, linear.basis)
     batch = data.rows(torch.arange(3), torch.zeros(PEOPLE, 3))
     with torch.no_grad():
         tokens = model.encoder.fuse(batch.image, batch.seen, batch.estimate)
@@ -143,22 +207,19 @@ def test_the_image_s_tokens_pass_an_untrained_encoder(model: FlowModel, data: Da
     assert torch.allclose(tokens[:, : batch.image.shape[1]], wanted, atol=1e-5)
 
 
-def test_the_judge_s_numbers_are_the_errors(model: FlowModel, data: Data) -> None:
+def test_the_judge_s_numbers_are_the_errors(data: Data, linear: LinearDecoder) -> None:
     """Heads that are linear in their anchors have no error, and a face that is only moved has none either."""
-    model.lesson.fit(data.anchors)
-    judge = Judge.fit(model.lesson, data, np.arange(10))
-    codes = data.anchors.flatten(1) @ model.lesson.components.T
-    whole, face = judge.millimetres(codes, data.positions, data.radii)
+    judge = Judge(linear, torch.arange(10))
+    whole, face = judge.millimetres(data.anchors, data.positions, data.radii)
     assert whole < 0.01 and face < 0.01
     moved = data.positions * 1.1 + 0.2
-    whole, face = judge.millimetres(codes, moved, data.radii)
+    whole, face = judge.millimetres(data.anchors, moved, data.radii)
     assert whole > 10 and face < 0.01
 
 
-def test_a_linear_world_is_estimated(model: FlowModel, data: Data) -> None:
-    prepare(model, data)
-    judge = Judge.fit(model.lesson, data, np.arange(10))
-    metrics = evaluate(model, data, judge)
+def test_a_linear_world_is_estimated(model: FlowModel, data: Data, linear: LinearDecoder) -> None:
+    prepare(model, data, linear.basis)
+    metrics = evaluate(model, data, Judge(linear, torch.arange(10)))
     assert metrics["mm_linear_floor"] < 0.01
     assert metrics["mm_estimate"] < 0.5 * metrics["mm_mean_head"]
     assert metrics["mm_face_estimate"] < 0.5 * metrics["mm_face_mean_head"]

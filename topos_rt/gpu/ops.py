@@ -241,6 +241,34 @@ def project(
     return out
 
 
+def add_moves(
+    coordinates: AnyArray, rows: AnyArray, base: AnyArray, *, out: AnyArray | None = None, stream: int = 0
+) -> AnyArray:
+    """Return base with coordinates times rows added to its first columns: a linear decoder's vertices.
+
+    Args:
+        coordinates: [k] FP32, such as `project` leaves in its scratch.
+        rows: [k,v,m] FP32, what one unit of each coordinate adds.
+        base: [v,c] FP32, with m <= c.
+        out: [v,c] FP32; it may be base, and must be given on a GPU.
+    """
+    device = device_of_all(coordinates, rows, base, out)
+    if len(rows.shape) != 3 or len(base.shape) != 2 or not 0 < rows.shape[2] <= base.shape[1]:
+        got = f"shapes {list(rows.shape)} and {list(base.shape)}"
+        raise InputError("rows and base", got=got, expected="[k,v,m] and [v,c] with 0 < m <= c")
+    (directions, vertices, moved), columns = rows.shape, base.shape[1]
+    coordinates = check("coordinates", coordinates, (_F32,), (directions,), device)
+    rows = check("rows", rows, (_F32,), (directions, vertices, moved), device)
+    base = check("base", base, (_F32,), (vertices, columns), device)
+    out = check_out("out", out, (_F32,), (vertices, columns), device)
+    if device is None:
+        return reference.add_moves(coordinates, rows, base, out)
+    places = addresses(coordinates=coordinates, rows=rows, base=base, out=out)
+    sizes = {"directions": directions, "vertices": vertices, "moved": moved, "columns": columns}
+    run_kernel("add_moves", **sizes, stream=stream, **places)
+    return out
+
+
 def kernels() -> Any:
     """Return the compiled extension. Raises BackendError where it was not built."""
     try:

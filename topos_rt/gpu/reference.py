@@ -94,6 +94,16 @@ def project(x: np.ndarray, basis: np.ndarray, out: np.ndarray | None = None) -> 
     return give((basis @ x) @ basis, x.dtype, out)
 
 
+def add_moves(
+    coordinates: np.ndarray, rows: np.ndarray, base: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """See `topos_rt.gpu.ops.add_moves`."""
+    directions, vertices, moved = rows.shape
+    made = base.copy()
+    made[:, :moved] += (coordinates @ rows.reshape(directions, -1)).reshape(vertices, moved)
+    return give(made, base.dtype, out)
+
+
 def neighbour_sum(x: np.ndarray, sources: Sources, rows: int) -> np.ndarray:
     """Return [rows,C], x summed over each row's sources in the order of the table, as the kernel sums."""
     if sources.offsets is None:

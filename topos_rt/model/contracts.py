@@ -42,9 +42,10 @@ def contracts(bundle: Bundle) -> dict[str, tuple[Shapes, Shapes]]:
     context: Shapes = {"keys": per_block, "values": per_block}
     modulation: Shapes = {"modulation": (ANY, 6, ANY)}
     seen: Shapes = {"pixels": pixels, **{name: EVIDENCE[name] for name in m.evidence or ()}}
+    encoded: Shapes = {"tokens": tokens} if m.start is None else {"tokens": tokens, "start": latent}
     step: Shapes = {"latent": latent, **modulation, **context}
     return {
-        "image_encoder": (seen, {"tokens": tokens}),
+        "image_encoder": (seen, encoded),
         "dit_context": ({"tokens": tokens}, context),
         "dit_modulation": ({"time": (1,)}, modulation),
         "dit_step": (step, {"velocity": latent}),

@@ -83,6 +83,9 @@ class NumpyDecoder(_Decoder):
     def decode(self, latent: Array) -> Array:
         """Decode a latent [N,D] FP32 to [V,6] FP32, or FP64 where the features are FP64."""
         steps, width = self._steps, padded(self._steps.latent[1])
+        mean = steps.mean
+        if steps.moves is not None:
+            mean = ops.add_moves(steps.basis @ latent.reshape(-1), steps.moves, mean)
         if steps.basis is not None:
             latent = ops.project(latent.reshape(-1), steps.basis).reshape(steps.latent)
         if self._dtype == np.float16:
@@ -97,7 +100,7 @@ class NumpyDecoder(_Decoder):
             slots[step.target] = ops.graph_conv(
                 slots[step.source], step.neighbours, step.layer, residual, step.residual_rows, step.silu
             )
-        return ops.linear_out(slots[steps.last_source], steps.last, steps.out_rows, steps.scale, steps.mean)
+        return ops.linear_out(slots[steps.last_source], steps.last, steps.out_rows, steps.scale, mean)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ class Buffers:
 
     latent: DeviceArray  # [N,D] FP32
     vertices: DeviceArray  # [V,6] FP32
-    coordinates: DeviceArray | None  # [K] FP32, scratch of the projection
+    coordinates: DeviceArray | None  # [K] FP32, of the projection
+    moved: DeviceArray | None  # [V,6] FP32, the mean that the coordinates have moved
     projected: DeviceArray  # [N,D] FP32
     slots: tuple[DeviceArray, ...]  # flat FP16
 
@@ -172,7 +176,7 @@ class KernelDecoder(_Decoder):
     @property
     def launches(self) -> int:
         """How many kernels one run launches."""
-        return len(self._steps.convs) + 2 + 2 * (self._steps.basis is not None)
+        return self._steps.launches
 
     def launch(self) -> None:
         """Begin to turn `buffers.latent` into `buffers.vertices`."""
@@ -211,6 +215,9 @@ class KernelDecoder(_Decoder):
                 stream=stream,
             )
             latent = b.projected
+        mean = steps.mean
+        if steps.moves is not None:
+            mean = ops.add_moves(b.coordinates, steps.moves, mean, out=b.moved, stream=stream)
         ops.pack_rows(
             latent, width, steps.latent_rows, out=_shaped(b.slots[0], (tokens, width)), stream=stream
         )
@@ -234,7 +241,7 @@ class KernelDecoder(_Decoder):
             steps.last,
             steps.out_rows,
             steps.scale,
-            steps.mean,
+            mean,
             out=vertices,
             stream=stream,
         )
@@ -284,6 +291,7 @@ def _buffers(steps: DecoderSteps, arena: Arena | _Counted) -> Buffers:
         latent=arena.put(np.zeros((tokens, channels), np.float32)),
         vertices=arena.empty((steps.vertices, steps.last.c_out), np.float32),
         coordinates=None if steps.basis is None else arena.empty((len(steps.basis),), np.float32),
+        moved=None if steps.moves is None else arena.empty((steps.vertices, steps.last.c_out), np.float32),
         projected=arena.empty((tokens, channels), np.float32),
         slots=tuple(arena.empty((size,), np.float16) for size in steps.slot_sizes()),
     )

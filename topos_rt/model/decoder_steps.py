@@ -23,6 +23,7 @@ from topos_rt.support.tensorfile import read_tensors as read_tensor_file
 
 Tensors: TypeAlias = Mapping[str, np.ndarray]
 PREFIX = "decoder."  # of the tensors' names in a bundle's weights
+_MOVED = 3  # columns that the linear part moves: positions
 SLOTS = 4  # buffers of features: the input of a block, its middle, its skip, its output
 _BLOCK = re.compile(r"decoder\.(\d+)\.resblks\.(\d+)\.conv_a\.gn\.weight")
 
@@ -51,12 +52,14 @@ class DecoderSteps:
     """All launches of a decoder, in order, with the arrays that they read.
 
     First the latent is projected on `basis` (if there is one) and packed, then come the graph convolutions,
-    and then `last` with the arguments of `topos_rt.gpu.ops.linear_out`.
+    and then `last` with the arguments of `topos_rt.gpu.ops.linear_out`, for whose mean the coordinates on
+    `basis` move `mean` by `moves` (if there are any).
     """
 
     latent: tuple[int, int]  # [N,D]
     latent_rows: AnyArray  # [N] int32 latent token that each row is
     basis: AnyArray | None  # [K, N*D]
+    moves: AnyArray | None  # [K,V,3]; there is a basis and a mean, too
     convs: tuple[Step, ...]
     last: Layer
     last_source: int  # slot
@@ -67,6 +70,11 @@ class DecoderSteps:
     @property
     def vertices(self) -> int:
         return len(self.out_rows)
+
+    @property
+    def launches(self) -> int:
+        """How many kernels one run launches: packing, convolutions, the last layer; projection and moves."""
+        return len(self.convs) + 2 + 2 * (self.basis is not None) + (self.moves is not None)
 
     def slot_sizes(self) -> list[int]:
         """Return how many numbers each slot must hold."""
@@ -112,6 +120,7 @@ class DecoderSteps:
             self,
             latent_rows=once(self.latent_rows),
             basis=maybe(self.basis),
+            moves=maybe(self.moves),
             convs=convs,
             last=self.last.placed(put),
             out_rows=once(self.out_rows),
@@ -172,10 +181,14 @@ def _steps(tensors: Tensors, hierarchy: Hierarchy) -> DecoderSteps:
     last = _linear(tensors, "header.1")
     if mean is not None and mean.shape != (vertices, last.c_out):
         raise ValueError(f"output_mean {list(mean.shape)}")
+    basis, moves = tensors.get("latent_basis"), tensors.get("linear_vertices")
+    if moves is not None and (basis is None or mean is None or moves.shape != (len(basis), vertices, _MOVED)):
+        raise ValueError(f"linear_vertices {list(moves.shape)}")
     return DecoderSteps(
         latent=(tokens, post.c_in),
         latent_rows=orders[stages].astype(np.int32),
-        basis=tensors.get("latent_basis"),
+        basis=basis,
+        moves=moves,
         convs=tuple(convs),
         last=last,
         last_source=free,

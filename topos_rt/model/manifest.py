@@ -21,11 +21,12 @@ from topos_rt.model.evidence import check_evidence
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 7
+VERSION = 8
 _FIRST_VERSION = 4  # the earliest that is still read
 # Version -> the keys that came with it, all of which may be null. Manifests of earlier versions lack them.
-_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation", "parts")}
+_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation", "parts"), 8: ("start",)}
 MANIFEST_NAME = "manifest.json"
+STARTS = ("estimate",)
 WEIGHT_KINDS = ("trained", "official", "random")
 
 # Plain names only: no separator, drive or stream of any operating system gets into a path.
@@ -166,7 +167,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 7. Raises BundleError for invalid values.
+    """The whole of `manifest.json`, version 8. Raises BundleError for invalid values.
 
     All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
     only until `topos_rt.model.bundle.write_manifest` fills them.
@@ -184,6 +185,9 @@ class Manifest:
     atlas: str | None  # how textures lie on the heads, and their base material: `topos_rt.head.atlas`
     # What the image encoder takes besides the pixels: names of `topos_rt.model.evidence`, in its order.
     evidence: tuple[str, ...] | None
+    # Where the flow's noise is centred. None: at zero. "estimate": at the second output of the image encoder,
+    # `start` [1,N,D] (data-dependent couplings, arXiv 2310.03725).
+    start: str | None
     variation: str | None  # which directions of the latent pictures leave open: `topos_rt.flow.variation`
     parts: str | None  # teeth and lashes beside the topology: `topos_rt.head.part_kit`
     image: ImageSpec
@@ -209,6 +213,8 @@ class Manifest:
                 refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
         if self.evidence is not None:
             check_evidence(self.evidence)
+        if self.start not in (None, *STARTS):
+            refuse("start", describe(self.start), f"null, or one of: {', '.join(STARTS)}")
         for name in (*self.references(), *self.files):
             _check_name(name)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,13 @@ DECODERS = {
     "numpy": "the kernels' NumPy twins, on the CPU",
 }
 DEFAULT_DECODER: Final = "auto"
+
+
+class Condition(NamedTuple):
+    """What the flow is told of an image."""
+
+    tokens: Value  # [1,T,C], which stay where they are computed
+    start: Array | None  # [1,N,D], where the noise is centred; None: at zero
 
 
 class Networks(Closing):
@@ -138,16 +145,16 @@ class Networks(Closing):
             if self._engines is None:
                 raise self._closed()
 
-    def encode_image(self, pixels: Array, evidence: Mapping[str, Array] | None = None) -> Value:
-        """Encode pixels [1,3,H,W] in 0..1 as condition tokens [1,T,C], which stay where they are computed.
+    def encode_image(self, pixels: Array, evidence: Mapping[str, Array] | None = None) -> Condition:
+        """Encode pixels [1,3,H,W] in 0..1 as the flow's condition.
 
         evidence: name -> array for each name of the manifest, as `topos_rt.faces.evidence` returns them;
         None says that no face was seen. Raises InputError for other names or shapes.
         """
         if evidence is None:
             evidence = no_evidence(self._manifest.evidence or ())
-        tokens: Value = self._run("image_encoder", {"pixels": pixels, **evidence}, ("tokens",))["tokens"]
-        return tokens
+        made = self._run("image_encoder", {"pixels": pixels, **evidence}, ("tokens",))
+        return Condition(made["tokens"], made.get("start"))
 
     def context(self, tokens: Value) -> Context:
         """Compute what every DiT block attends to from condition tokens [1,T,C], once per image."""
@@ -190,7 +197,7 @@ class Networks(Closing):
         return self._workspace is not None
 
     def flow(self, tokens: Value, start: Array, settings: SamplerSettings) -> Array:
-        """Turn condition tokens [1,T,C] and noise [1,N,D] into vertices [V,6], as `decode` returns them.
+        """Turn tokens [1,T,C] and the state [1,N,D] at t = 1 into vertices [V,6], as `decode` returns them.
 
         This launches one CUDA graph, which is recorded at the first use of the settings and kept for the last
         few of them.
