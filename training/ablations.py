@@ -76,6 +76,7 @@ def measure(flow: FlowModel, training: Data, held_out: Data, judge: Judge) -> di
     return {
         "pictures": len(x),
         "held_out": {"pictures": len(asked), "people": len(held_out.positions)},
+        "directions": len(flow.lesson.components),
         "mean_head": row(y.mean(0).expand(len(asked), -1)),
         "components": row(held_out.anchors[person].flatten(1) @ flow.lesson.components.T),
         "known": known,

@@ -22,7 +22,7 @@ from training.augment import moved, random_maps
 from training.heads import HeadModel, normalise
 from training.latents import NodeOffsets
 from training.lessons import Lessons
-from training.loop import Budget, Metrics, arguments, bfloat16, join, load_weights, rank, train
+from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, load_weights, rank, train
 from training.portraits import HELD_OUT_PORTRAITS, Portraits, open_set
 from training.train_vae import vertex_error_mm
 from training.vae_data import VAEData
@@ -160,11 +160,7 @@ def evaluate(model: EncoderModel, held_out: Data, training: Data, mean: Tensor) 
 def main() -> None:
     parser = arguments(__doc__, minutes=110, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
     parser.add_argument("--weights", type=Path, metavar="DIR", help="weights of an earlier run to begin with")
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the networks, which needs a C++ compiler; a step takes a quarter less time",
-    )
+    add_compile(parser)
     args = parser.parse_args()
     join()
     torch.manual_seed(0)

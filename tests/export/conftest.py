@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 
 import pytest
+import torch
 from torch.onnx._internal.exporter import _registration
 
 
@@ -16,3 +17,12 @@ def _operators_parsed_once() -> Iterator[None]:
         apis = _registration.onnxscript_apis
         patch.setattr(apis, "get_torchlib_ops", functools.cache(apis.get_torchlib_ops))
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer over tiny tensors than one alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -5,7 +5,7 @@ Each of its peculiarities is taken away once, which gives another map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,7 @@ SETTINGS = LoopSettings(STEPS, GUIDANCE, SIDE)
 CLOSE = 1e-5  # of FP32, after a text encoder or four guided steps
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer over tiny tensors than one alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
