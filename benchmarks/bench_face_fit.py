@@ -1,9 +1,9 @@
 """Measure the fit of camera and expression to faces in pictures whose truth is known.
 
-python -m benchmarks.bench_face_fit [--pictures 150] [--renders FILE.npz] [--json FILE]
+python -m benchmarks.bench_face_fit [--pictures 150] [--shards DIR] [--json FILE]
 
-The pictures are drawings of held-out synthetic heads; `--renders` adds pictures that another renderer made,
-in the form that `benchmarks.face_pictures.read` takes. The heads that are fitted are the true one, and the
+The pictures are drawings of held-out synthetic heads; `--shards` adds those of a folder that
+`python -m training.render --split held_out` has written. The heads that are fitted are the true one, and the
 model's mean head, whose shape is wrong as a head's from a photograph is. Times are of one core.
 """
 
@@ -123,7 +123,7 @@ def _middle(values: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=150)
-    parser.add_argument("--renders", type=Path, help="labelled pictures of another renderer")
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="held-out pictures of training.render")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
@@ -137,8 +137,8 @@ def main() -> None:
     }
     with FaceFinder.open() as finder:
         result["sets"]["drawings"] = measure(bundle, face_pictures.draw(bundle, args.pictures, SEED, finder))
-    if args.renders:
-        result["sets"]["renders"] = measure(bundle, face_pictures.read(args.renders))
+        if args.shards:
+            result["sets"]["renders"] = measure(bundle, face_pictures.read(args.shards, finder))
     write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode())
     for name, found in result["sets"].items():
         print(name, json.dumps(found["poses"]), found["residual_percent"], found["fit_ms"])

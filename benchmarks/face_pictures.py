@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from export.landmarks.drawing import Model, View
 from export.landmarks.paint import strokes
@@ -19,6 +21,7 @@ from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig_fit import fit_rig
 from topos_rt.model.bundle import Bundle
 from training.heads import HeadModel
+from training.pictures import shards
 
 # Mixtures of ARKit shapes with their largest weights; "*" stands for both sides.
 _EXPRESSIONS = (
@@ -29,6 +32,9 @@ _EXPRESSIONS = (
     {"eyeLookDown*": 0.7}, {"eyeLookUp*": 0.7}, {"eyeLookInLeft": 0.7, "eyeLookOutRight": 0.7},
     {"eyeLookInRight": 0.7, "eyeLookOutLeft": 0.7}, {"jawLeft": 0.8}, {"jawRight": 0.8}, {"cheekPuff": 0.9},
 )  # fmt: skip
+
+
+CLEAN = ("beard", "spectacles")  # what a face may wear; all else covers a part of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +53,24 @@ class Labelled:
         return len(self.turn)
 
 
-def read(path: Path) -> Labelled:
-    """Read pictures that were drawn and seen elsewhere: an `.npz` with the fields of `Labelled`.
-
-    `names` are the shapes there, `rotation` is the turn, `missed` counts the pictures without a face, and
-    `clean` says of which faces nothing but hair, a beard or spectacles covers a part; only these are taken.
-    """
-    with np.load(path) as file:
-        clean = file["clean"]
-        columns: list[Any] = [
-            file[name][clean] for name in ("neutral", "rotation", "weights", "landmarks", "scores")
-        ]
-        pictures = len(clean) + int(file["missed"])
-        return Labelled(tuple(map(str, file["names"])), pictures, *columns)
+def read(folder: Path, finder: FaceFinder) -> Labelled:
+    """Find the faces of pictures that `training.render` drew, where nothing but CLEAN is worn or held up."""
+    manifest = shards.Manifest.open(folder)
+    covering = sum(1 << bit for bit, name in enumerate(manifest.worn) if name not in CLEAN)
+    rows, pictures = [], 0
+    for path in sorted(folder.glob("shard_*.npz")):
+        shard = shards.load(path)
+        heads = shard.neutral_heads()
+        for i in np.flatnonzero(shard.worn & covering == 0):
+            pictures += 1
+            picture = Image.open(io.BytesIO(shard.picture(int(i)))).convert("RGB")
+            head, turn = heads[shard.person[i]], shard.camera_of(int(i)).rotation
+            for face in finder.find_in(picture, 1):
+                if len(face.landmarks):
+                    rest = head - (head.min(0) + head.max(0)) / 2
+                    weights = shard.weights[i].astype(np.float64)
+                    rows.append((rest, turn, weights, face.landmarks, scores_of(face)))
+    return _labelled(manifest.actions, pictures, rows)
 
 
 def draw(bundle: Bundle, count: int, seed: int, finder: FaceFinder) -> Labelled:
@@ -82,8 +93,12 @@ def draw(bundle: Bundle, count: int, seed: int, finder: FaceFinder) -> Labelled:
                 rows.append(
                     (rest, rotation(view.yaw, view.pitch, 0), weights, face.landmarks, scores_of(face))
                 )
+    return _labelled(model.action_names, count, rows)
+
+
+def _labelled(shapes: tuple[str, ...], pictures: int, rows: list[tuple[Any, ...]]) -> Labelled:
     columns: list[Any] = [np.stack(column) for column in zip(*rows, strict=True)]
-    return Labelled(model.action_names, count, *columns)
+    return Labelled(shapes, pictures, *columns)
 
 
 def scores_of(face: Face) -> np.ndarray:

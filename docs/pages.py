@@ -25,7 +25,7 @@ COMMANDS = {
         for preset in PRESETS
     },
     "errors_h100_mini": "python -m benchmarks.gpu_run precision, on an H100",
-    "face_fit_mini": "python -m benchmarks.bench_face_fit --pictures 60 --renders RENDERS.npz --json {}",
+    "face_fit_mini": "python -m benchmarks.bench_face_fit --pictures 60 --shards SHARDS --json {}",
     "files_mini": "python -m benchmarks.bench_files CASES --against CHECKOUT --json {}",
     "fp16_mini": "python -m benchmarks.bench_precision --shards SHARDS --json {}",
     "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.bench_face_fit import _columns, _expressions, _pose_errors
 from benchmarks.face_pictures import Labelled, read
+from tests.training.shard_files import write_shards
+from topos_rt.faces.expression import NAMES
 
 SHAPES = ("jawOpen", "browInnerUp", "tongueOut")
 
@@ -47,12 +52,24 @@ def test_correlations_of_expressions() -> None:
     assert _expressions(made, found, turned) == {}
 
 
-def test_only_clean_pictures_are_read(tmp_path: Path) -> None:
-    made = pictures(5)
-    np.savez(
-        tmp_path / "set.npz", names=np.array(SHAPES), neutral=made.neutral, rotation=made.turn, missed=2,
-        weights=made.weights, landmarks=made.landmarks, scores=made.scores, clean=np.arange(5) > 1,
-    )  # fmt: skip
-    found = read(tmp_path / "set.npz")
-    assert len(found) == 3 and found.pictures == 7 and found.shapes == SHAPES
-    assert np.array_equal(found.weights, made.weights[2:])
+class Finder:
+    """Sees one face in every picture."""
+
+    def find_in(self, picture: Image.Image, count: int) -> list[SimpleNamespace]:
+        assert count == 1
+        side = float(picture.size[0])
+        return [SimpleNamespace(landmarks=np.full((478, 3), side), expression=dict.fromkeys(NAMES, 0.25))]
+
+
+def test_only_uncovered_faces_are_read(tmp_path: Path) -> None:
+    """A beard is part of the face, a hand is not; the truth is that of the picture's person and camera."""
+    heads = np.random.default_rng(0).normal(0, 0.1, (2, 5, 3)).astype(np.float32)
+    write_shards(tmp_path, heads, np.zeros((16, 16, 3), np.uint8), [0.0, 30.0], worn=(0, 1, 2, 1))
+    finder: Any = Finder()
+    found = read(tmp_path, finder)
+    assert len(found) == found.pictures == 3
+    people = [0, 0, 1]
+    middles = (heads.min(1) + heads.max(1)) / 2
+    assert np.abs(found.neutral - (heads - middles[:, None])[people]).max() <= 2e-5
+    assert [round(float(np.degrees(np.arctan2(t[0, 2], t[0, 0])))) for t in found.turn] == [0, 0, 30]
+    assert (found.landmarks == 16).all() and (found.scores == 0.25).all()

@@ -11,15 +11,22 @@ from PIL import Image
 from training.pictures import shards
 from training.pictures.camera import Camera
 
+WORN = ("beard", "hand")
 
-def write_shards(folder: Path, heads: np.ndarray, picture: np.ndarray, yaws: list[float]) -> None:
-    """Write one shard of heads [m,V,3], each in two copies of a picture seen from a yaw in degrees."""
+
+def write_shards(
+    folder: Path, heads: np.ndarray, picture: np.ndarray, yaws: list[float], worn: tuple[int, ...] = ()
+) -> None:
+    """Write one shard of heads [m,V,3], each in two copies of a picture seen from a yaw in degrees.
+
+    worn: the bits of WORN of every picture; nothing is worn where it is empty.
+    """
     count = len(heads)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=95)
     jpeg = np.frombuffer(buffer.getvalue(), np.uint8)
     manifest = shards.Manifest(
-        shards.FORMAT, "held_out", 9, len(picture), heads.shape[1], count, 2, (), ("skin",), (), "0.6.2"
+        shards.FORMAT, "held_out", 9, len(picture), heads.shape[1], count, 2, (), ("skin",), WORN, "0.6.2"
     )
     manifest.save(folder)
     origins = ((heads.min(1) + heads.max(1)) / 2).astype(np.float32)
@@ -40,7 +47,7 @@ def write_shards(folder: Path, heads: np.ndarray, picture: np.ndarray, yaws: lis
             visible=np.packbits(seen, axis=1),
             looks=np.zeros((2 * count, 6), np.int16),
             skin_share=np.zeros(2 * count, np.float16),
-            worn=np.zeros(2 * count, np.uint32),
+            worn=np.array(worn or [0] * (2 * count), np.uint32),
             age=np.zeros(2 * count, np.float16),
             female=np.zeros(2 * count, bool),
         ),
