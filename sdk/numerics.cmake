@@ -1,6 +1,9 @@
 # topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
 set(TOPOS_NUMERICS_SOURCES
+  image.cpp
   noise.cpp
+  resample.cpp
+  warp.cpp
 )
 list(TRANSFORM TOPOS_NUMERICS_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)
 add_library(topos_numerics STATIC ${TOPOS_NUMERICS_SOURCES})
