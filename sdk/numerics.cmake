@@ -3,6 +3,7 @@ set(TOPOS_NUMERICS_SOURCES
   image.cpp
   noise.cpp
   resample.cpp
+  solvers.cpp
   warp.cpp
 )
 list(TRANSFORM TOPOS_NUMERICS_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)

@@ -2,6 +2,8 @@
 #ifndef TOPOS_SDK_TESTS_SHIMS_H
 #define TOPOS_SDK_TESTS_SHIMS_H
 
+#include <cstdint>
+
 #if defined(_WIN32)
 #define SHIM extern "C" __declspec(dllexport)
 #else
