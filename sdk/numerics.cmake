@@ -2,6 +2,7 @@
 set(TOPOS_NUMERICS_SOURCES
   image.cpp
   noise.cpp
+  normals.cpp
   resample.cpp
   solvers.cpp
   warp.cpp
