@@ -5,6 +5,7 @@ set(TOPOS_NUMERICS_SOURCES
   normals.cpp
   resample.cpp
   solvers.cpp
+  streams.cpp
   warp.cpp
 )
 list(TRANSFORM TOPOS_NUMERICS_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)
