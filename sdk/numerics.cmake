@@ -1,0 +1,23 @@
+# topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
+set(TOPOS_NUMERICS_SOURCES
+  image.cpp
+  noise.cpp
+  normals.cpp
+  resample.cpp
+  solvers.cpp
+  streams.cpp
+  warp.cpp
+)
+list(TRANSFORM TOPOS_NUMERICS_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)
+add_library(topos_numerics STATIC ${TOPOS_NUMERICS_SOURCES})
+target_include_directories(topos_numerics PUBLIC ${CMAKE_CURRENT_LIST_DIR}/src)
+target_compile_features(topos_numerics PUBLIC cxx_std_17)
+set_target_properties(topos_numerics PROPERTIES
+  POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+if(MSVC)
+  target_compile_options(topos_numerics PRIVATE /W4 /WX /fp:precise)
+else()
+  # Products are not fused, so that the bits are those of Python on every processor.
+  target_compile_options(topos_numerics PRIVATE -ffp-contract=off
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
+endif()
