@@ -29,8 +29,7 @@ void noise(uint64_t seed, float* out, size_t count);
 void scale_noise(float* noise, size_t count, double temperature);
 
 // What Variation.scaled returns, in place: temperature (e - P e) + open_temperature P e, where P projects on the rows
-// of directions [rows][count]. Sums run in float64 in the order of the numbers, so that a result may differ from
-// Python's, whose BLAS chooses its own order, by the last bit of float32.
+// of directions [rows][count]. Sums run in float64 in the order of the numbers, as Python's do.
 void scale_noise(float* noise, size_t count, double temperature, const float* directions, size_t rows,
                  double open_temperature);
 

@@ -1,0 +1,35 @@
+// A finished head, or a preview. Nothing of it changes once it is made.
+#ifndef TOPOS_SDK_HEAD_H
+#define TOPOS_SDK_HEAD_H
+
+#include "model.h"
+
+namespace topos {
+
+class Head final : public Object {
+ public:
+  // vertices: [V][6], as the decoder makes them; latent: [N*D].
+  static Ref<Head> make(const Ref<Model>& model, const float* vertices, const float* latent);
+
+  const Model& model() const { return *model_; }
+  const float* positions() const { return positions_.data(); }  // [V][3], metres, +Y up, facing +Z
+  const float* normals() const { return normals_.data(); }      // [V][3]
+  const float* latent() const { return latent_.data(); }        // [N*D]
+
+  uint64_t seed = 0;
+  bool preview = false;
+  uint32_t step = 0;  // after which a preview was made
+
+ private:
+  friend Head* made_in<Head>(Host&, const Ref<Model>&, const float*&, const float*&);
+  Head(const Ref<Model>& model, const float* vertices, const float* latent);
+  ~Head() override = default;
+  void destroy() override;
+
+  Ref<Model> model_;
+  HostVector<float> positions_, normals_, latent_;
+};
+
+}  // namespace topos
+
+#endif
