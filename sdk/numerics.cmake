@@ -1,6 +1,8 @@
 # topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
 set(TOPOS_NUMERICS_SOURCES
   image.cpp
+  json.cpp
+  morphs.cpp
   noise.cpp
   normals.cpp
   resample.cpp
