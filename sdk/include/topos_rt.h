@@ -430,14 +430,33 @@ typedef struct topos_stream {
     uint64_t capacity;                    /* bytes behind data */
 } topos_stream;
 
-/* Attributes of the model go with any head, or with head NULL. layout NULL: the default. */
+/* Attributes of the model go with any head, or with head NULL. layout NULL: the default. weights: NULL at rest, or
+ * [num_shapes] blendshape weights; rotations: NULL at rest, or [num_joints][4] quaternions x, y, z, w about the axes of
+ * the glTF layout, of any length but zero. Both take a head with a rig. */
 TOPOS_API topos_status TOPOS_CALL topos_write_vertices(
-    topos_model *model, topos_head *head, const topos_layout *layout,
+    topos_model *model, topos_head *head, const topos_layout *layout, const float *weights, const float *rotations,
     const topos_stream *streams, uint32_t num_streams, topos_error *error);
 /* format: TOPOS_U16 (TOPOS_E_UNSUPPORTED above 65,535 vertices) or TOPOS_U32. */
 TOPOS_API topos_status TOPOS_CALL topos_write_indices(
     topos_model *model, const topos_layout *layout, topos_format format, void *data, uint64_t capacity,
     topos_error *error);
+
+/* --------------------------------------------------------------------------------------------------- rig -- */
+
+/* The vertices that a shape moves: rising, the same for every head. ids NULL: only the number. */
+TOPOS_API topos_status TOPOS_CALL topos_write_shape_vertices(
+    topos_model *model, const topos_layout *layout, uint32_t shape, uint32_t *ids, uint64_t capacity,
+    uint32_t *count);
+/* Offsets of a shape on a head, and what to add to its normals; F32X3, F32X4 or F16X4. sparse 1: one for each of
+ * topos_write_shape_vertices; 0: one for every vertex, as engines' morph targets want. Either stream may be NULL;
+ * streams' attribute is ignored. TOPOS_E_UNSUPPORTED for a head without a rig. */
+TOPOS_API topos_status TOPOS_CALL topos_write_shape(
+    topos_head *head, const topos_layout *layout, uint32_t shape, uint32_t sparse, const topos_stream *positions,
+    const topos_stream *normals, topos_error *error);
+/* Joints at rest, [num_joints] each, NULL: not wanted. translations [3]: from the parent; joints are not turned at
+ * rest. inverse_binds [16]: column-major. */
+TOPOS_API topos_status TOPOS_CALL topos_write_joints(
+    topos_head *head, const topos_layout *layout, float *translations, float *inverse_binds, topos_error *error);
 
 /* -------------------------------------------------------------------------------------------------- heads -- */
 

@@ -106,6 +106,7 @@ topos_status topos_head_get_info(topos_head* head, topos_head_info* out) {
     const Head& of = needed(head, "head");
     const ModelData& data = of.model().data();
     topos_head_info info{};
+    info.has_rig = of.has_rig() ? 1 : 0;
     info.is_preview = of.preview ? 1 : 0;
     info.step = of.step;
     info.seed = of.seed;

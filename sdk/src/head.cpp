@@ -12,9 +12,29 @@ Head::Head(const Ref<Model>& model, const float* vertices, const float* latent)
     : model_(model),
       positions_(3 * model->data().vertices(), HostAllocator<float>(model->host())),
       normals_(positions_.size(), HostAllocator<float>(model->host())),
-      latent_(latent, latent + model->data().latent(), HostAllocator<float>(model->host())) {
+      latent_(latent, latent + model->data().latent(), HostAllocator<float>(model->host())),
+      joints_(HostAllocator<float>(model->host())),
+      shape_delta_(HostAllocator<float>(model->host())) {
   const ModelData& data = model->data();
   place(vertices, data.vertices(), data.rotation, data.number[kRadius], positions_.data(), normals_.data());
+}
+
+void Head::fit_rig() {
+  const PackRig& rig = model_->data().rig;
+  joints_.assign(rig.joint_positions.data, rig.joint_positions.data + rig.joint_positions.count());
+  shape_delta_.assign(rig.shape_delta.data, rig.shape_delta.data + rig.shape_delta.count());
+  if (model_->fit() != nullptr) model_->fit()->fit(positions_.data(), joints_.data(), shape_delta_.data());
+  rigged_ = true;
+}
+
+Shapes Head::shapes() const {
+  const PackRig& rig = model_->data().rig;
+  return {rig.shapes, rig.shape_index.data, shape_delta_.data(), rig.shape_offsets.data};
+}
+
+Skin Head::skin() const {
+  const PackRig& rig = model_->data().rig;
+  return {rig.joints, rig.parents.data, joints_.data(), rig.skin_joints.data, rig.skin_weights.data};
 }
 
 void Head::destroy() {

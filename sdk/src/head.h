@@ -3,6 +3,7 @@
 #define TOPOS_SDK_HEAD_H
 
 #include "model.h"
+#include "morphs.h"
 
 namespace topos {
 
@@ -16,6 +17,13 @@ class Head final : public Object {
   const float* normals() const { return normals_.data(); }      // [V][3]
   const float* latent() const { return latent_.data(); }        // [N*D]
 
+  // The rig of this head; before anybody else has it.
+  void fit_rig();
+  bool has_rig() const { return rigged_; }
+  const float* joints() const { return joints_.data(); }       // [J][3], metres
+  Shapes shapes() const;                                       // fitted
+  Skin skin() const;
+
   uint64_t seed = 0;
   bool preview = false;
   uint32_t step = 0;  // after which a preview was made
@@ -27,7 +35,8 @@ class Head final : public Object {
   void destroy() override;
 
   Ref<Model> model_;
-  HostVector<float> positions_, normals_, latent_;
+  HostVector<float> positions_, normals_, latent_, joints_, shape_delta_;
+  bool rigged_ = false;
 };
 
 }  // namespace topos

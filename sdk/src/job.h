@@ -15,7 +15,7 @@
 
 namespace topos {
 
-enum class Stage { kImage, kEvidence, kEncoder, kContext, kStep, kDecoder, kDone };
+enum class Stage { kImage, kEvidence, kEncoder, kContext, kStep, kDecoder, kRig, kDone };
 inline constexpr size_t kStages = static_cast<size_t>(Stage::kDone) + 1;
 extern const char* const kStageNames[kStages];
 
@@ -54,7 +54,8 @@ class Job final : public Object {
   void begin_item();
   void look();
   void evaluate();
-  void decode(const float* latent, bool preview);
+  Ref<Head> decoded(const float* latent, bool preview);
+  void finish_item();
   void enter(Stage stage);
   void tell();  // the progress callback
   void end(topos_status status, const char* message);
@@ -81,7 +82,7 @@ class Job final : public Object {
   std::condition_variable ended_;
   topos_error error_{};
   std::vector<Ref<Head>> heads_;
-  Ref<Head> preview_;
+  Ref<Head> preview_, made_;  // made_: whose rig is still to be fitted
   std::mutex stepping_;
   uint64_t ticket_ = 0;
 };

@@ -20,6 +20,25 @@ Pack opened(const PackMemory& memory, const topos_source& source) {
   return pack;
 }
 
+RigData binding_of(const ModelData& data) {
+  const PackRig& rig = data.rig;
+  RigData made;
+  made.vertices = data.vertices();
+  made.joints = rig.joints;
+  made.shapes = rig.shapes;
+  made.shape_index = rig.shape_index.data;
+  made.shape_delta = rig.shape_delta.data;
+  made.shape_offsets = rig.shape_offsets.data;
+  made.head = rig.head.data;
+  made.joint_index = rig.joint_index.data;
+  made.joint_weight = rig.joint_weight.data;
+  made.joint_offsets = rig.joint_offsets.data;
+  made.contact_pairs = rig.contact_pairs.data;
+  made.contact_offsets = rig.contact_offsets.data;
+  made.parts = rig.parts.data;
+  return made;
+}
+
 std::string shown(const Shape& shape) {
   std::string text = "[";
   for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + (size < 0 ? "any" : std::to_string(size));
@@ -93,6 +112,7 @@ Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topo
          std::to_string(total) + " or more", "raise topos_load_options.host_budget");
   }
   rig_ = data_.rig.joints > 0 && (options.flags & TOPOS_LOAD_NO_RIG) == 0;
+  if (rig_ && data_.rig.head.rows > 0) fit_ = std::make_unique<RigFit>(binding_of(data_));
   for (int graph = 0; graph < kGraphs; ++graph) {
     engines_[static_cast<size_t>(graph)] =
         std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(static_cast<Graph>(graph)), runtime_->threads(),

@@ -10,6 +10,7 @@
 #include "engine.h"
 #include "mapping.h"
 #include "model_data.h"
+#include "rig.h"
 #include "runtime.h"
 
 namespace topos {
@@ -55,6 +56,7 @@ class Model final : public Object {
   const ModelData& data() const { return data_; }
   const Engine& engine(Graph which) const { return *engines_[which]; }
   bool has_rig() const { return rig_; }
+  const RigFit* fit() const { return fit_.get(); }  // null where rigs are not fitted
 
   // Background jobs run one after another, in the order of their tickets.
   uint64_t draw_ticket();
@@ -74,6 +76,7 @@ class Model final : public Object {
   ModelData data_;
   std::array<std::unique_ptr<Engine>, kGraphs> engines_;
   bool rig_ = false;
+  std::unique_ptr<const RigFit> fit_;
   std::mutex mutex_;
   std::condition_variable turn_;
   uint64_t next_ticket_ = 0, serving_ = 0;

@@ -131,7 +131,15 @@ void ModelData::read_meshes() {
     require_below(mesh.source, 0, size[kVertices], "mesh_source");
     require_below(mesh.triangles, 0, static_cast<int64_t>(count), "mesh_triangles");
     require_finite(mesh.uvs, "mesh_uvs");
-    meshes.push_back(mesh);
+    std::vector<int32_t> own(size[kVertices], 0);
+    for (uint32_t at = 0; at < mesh.vertices; ++at) {
+      own[static_cast<size_t>(mesh.source[at])] = static_cast<int32_t>(at);
+    }
+    for (size_t at = 0; at < mesh.triangles.count(); ++at) {
+      const auto copy = static_cast<size_t>(mesh.triangles[at]);
+      mesh.corners.push_back(own[static_cast<size_t>(mesh.source[copy])]);
+    }
+    meshes.push_back(std::move(mesh));
   }
   if (meshes.empty() || meshes[0].vertices != size[kVertices]) wrong("meshes", "none of all vertices", "one");
 }
@@ -159,6 +167,41 @@ void ModelData::read_rig() {
   require_offsets(rig.shape_offsets, rig.shape_index.rows, "shape_offsets");
   require_below(rig.shape_index, 0, size[kVertices], "shape_index");
   require_finite(rig.shape_delta, "shape_delta");
+  for (size_t shape = 0; shape < rig.shapes; ++shape) {
+    for (int32_t at = rig.shape_offsets[shape] + 1; at < rig.shape_offsets[shape + 1]; ++at) {
+      if (rig.shape_index[static_cast<size_t>(at)] <= rig.shape_index[static_cast<size_t>(at) - 1]) {
+        wrong("shape_index", "ids out of order", "rising ids in each shape");
+      }
+    }
+  }
+  read_binding();
+}
+
+void ModelData::read_binding() {
+  rig.head = pack.rows<float>(Kind::kBindTemplate, 3);
+  if (rig.head.rows == 0) return;
+  if (rig.head.rows != vertices()) wrong("bind_template", std::to_string(rig.head.rows), std::to_string(vertices()));
+  rig.joint_index = pack.rows<int32_t>(Kind::kBindJointIndex, 1);
+  rig.joint_weight = pack.exactly<float>(Kind::kBindJointWeight, rig.joint_index.rows, 1);
+  rig.joint_offsets = pack.exactly<int32_t>(Kind::kBindJointOffsets, size_t{rig.joints} + 1, 1);
+  rig.contact_pairs = pack.rows<int32_t>(Kind::kBindContactPairs, 2);
+  rig.contact_offsets = pack.exactly<int32_t>(Kind::kBindContactOffsets, size_t{rig.shapes} + 1, 1);
+  rig.parts = pack.exactly<uint8_t>(Kind::kBindParts, vertices(), 1);
+  require_finite(rig.head, "bind_template");
+  require_finite(rig.joint_weight, "bind_joint_weight");
+  require_below(rig.joint_index, 0, size[kVertices], "bind_joint_index");
+  require_below(rig.contact_pairs, 0, size[kVertices], "bind_contact_pairs");
+  require_offsets(rig.joint_offsets, rig.joint_index.rows, "bind_joint_offsets");
+  require_offsets(rig.contact_offsets, rig.contact_pairs.rows, "bind_contact_offsets");
+  for (size_t joint = 0; joint < rig.joints; ++joint) {
+    if (rig.joint_offsets[joint] == rig.joint_offsets[joint + 1]) wrong("bind_joint_offsets", "a joint of nothing", "one");
+  }
+  bool skin = false, spread = false;
+  for (size_t at = 0; at < vertices(); ++at) {
+    skin = skin || rig.parts[at] == 0;
+    for (size_t axis = 0; axis < 3; ++axis) spread = spread || rig.head.row(at)[axis] != rig.head.row(0)[axis];
+  }
+  if (!skin || !spread) wrong("bind_template", "one point, or no skin", "a surface with skin");
 }
 
 void ModelData::read_regions() {

@@ -22,14 +22,19 @@ struct MeshData {
   uint32_t vertices = 0;
   Rows<int32_t> source, triangles;
   Rows<float> uvs;
+  std::vector<int32_t> corners;  // the triangles without copies: of the level's own vertices
 };
 
-struct RigData {
+struct PackRig {
   uint32_t joints = 0, shapes = 0;
   Rows<int32_t> parents;
   Rows<float> joint_positions, skin_weights, shape_delta;
   Rows<uint16_t> skin_joints;
   Rows<int32_t> shape_index, shape_offsets;
+  // How it is fitted; without these, a head has the rig as it is.
+  Rows<float> head, joint_weight;
+  Rows<int32_t> joint_index, joint_offsets, contact_pairs, contact_offsets;
+  Rows<uint8_t> parts;
 };
 
 struct PackPreset {
@@ -49,7 +54,7 @@ struct ModelData {
   std::vector<const char*> about, preset_names;
   std::vector<PackPreset> presets;
   std::vector<MeshData> meshes;
-  RigData rig;
+  PackRig rig;
   Rows<float> variation;  // directions of the latent
   Rows<int32_t> region_offsets, region_vertices;
   std::vector<const Evidence*> evidence;  // what the image encoder takes, in its order
@@ -63,6 +68,7 @@ struct ModelData {
   void read_presets();
   void read_meshes();
   void read_rig();
+  void read_binding();
   void read_regions();
 };
 

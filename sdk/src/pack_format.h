@@ -61,6 +61,13 @@ enum class Kind : uint16_t {
   kShapeIndex = 47,
   kShapeDelta = 48,
   kShapeOffsets = 49,
+  kBindTemplate = 50,
+  kBindJointIndex = 51,
+  kBindJointWeight = 52,
+  kBindJointOffsets = 53,
+  kBindContactPairs = 54,
+  kBindContactOffsets = 55,
+  kBindParts = 56,
 };
 
 // Rows of kAbout, columns of kSizes and kNumbers.

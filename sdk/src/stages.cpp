@@ -72,14 +72,13 @@ void Job::work() {
     case Stage::kStep:
       return evaluate();
     case Stage::kDecoder:
-      if (request_.num_latents > 0) {
-        decode(request_.latents.data() + item_ * model_->data().latent(), false);
-      } else {
-        decode(sampler_->state(), false);
-      }
-      if (++item_ == items()) return enter(Stage::kDone);
-      if (request_.num_latents > 0) return enter(Stage::kDecoder);
-      return request_.image_of(item_) == looked_at_ ? begin_item() : enter(Stage::kImage);
+      made_ = decoded(request_.num_latents > 0 ? request_.latents.data() + item_ * model_->data().latent()
+                                               : sampler_->state(), false);
+      if (!model_->has_rig() || (request_.flags & TOPOS_REQUEST_NO_RIG) != 0) return finish_item();
+      return enter(Stage::kRig);
+    case Stage::kRig:
+      made_->fit_rig();
+      return finish_item();
     case Stage::kDone:
       return;
   }
@@ -134,11 +133,13 @@ void Job::evaluate() {
   if (request_.preview_every != 0 && done % request_.preview_every == 0) {
     std::vector<float> estimate(latent_->count());
     clean_estimate(sampler.step(), model_->data().number[kSigmaMin], latent_->count(), estimate.data());
-    decode(estimate.data(), true);
+    Ref<Head> made = decoded(estimate.data(), true);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    preview_ = std::move(made);
   }
 }
 
-void Job::decode(const float* latent, bool preview) {
+Ref<Head> Job::decoded(const float* latent, bool preview) {
   std::memcpy(decoded_latent_->data(), latent, decoded_latent_->count() * sizeof(float));
   run_bound(graphs_[kVaeDecoder]);
   const float* vertices = vertices_->data();
@@ -152,12 +153,18 @@ void Job::decode(const float* latent, bool preview) {
   head->seed = request_.num_latents > 0 ? 0 : request_.seed_of(item_);
   head->preview = preview;
   head->step = preview ? shown_step_.load() : 0;
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (preview) {
-    preview_ = std::move(head);
-  } else {
-    heads_.push_back(std::move(head));
+  return head;
+}
+
+void Job::finish_item() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    heads_.push_back(std::move(made_));
+    made_ = Ref<Head>();
   }
+  if (++item_ == items()) return enter(Stage::kDone);
+  if (request_.num_latents > 0) return enter(Stage::kDecoder);
+  return request_.image_of(item_) == looked_at_ ? begin_item() : enter(Stage::kImage);
 }
 
 }  // namespace topos

@@ -76,8 +76,11 @@ static void null_everywhere(void)
     CHECK(topos_job_timing(NULL, 0, NULL) == NULL);
     CHECK(topos_generate(NULL, NULL, NULL, 0, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_model_counts(NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
-    CHECK(topos_write_vertices(NULL, NULL, NULL, NULL, 0, NULL) == TOPOS_E_ARGUMENT);
+    CHECK(topos_write_vertices(NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_write_indices(NULL, NULL, TOPOS_U16, NULL, 0, NULL) == TOPOS_E_ARGUMENT);
+    CHECK(topos_write_shape_vertices(NULL, NULL, 0, NULL, 0, NULL) == TOPOS_E_ARGUMENT);
+    CHECK(topos_write_shape(NULL, NULL, 0, 0, NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
+    CHECK(topos_write_joints(NULL, NULL, NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_head_get_info(NULL, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_head_get_latent(NULL, NULL, 0) == TOPOS_E_ARGUMENT);
     topos_runtime_retain(NULL), topos_model_retain(NULL), topos_head_retain(NULL);

@@ -53,7 +53,7 @@ def structs() -> dict[str, type[ctypes.Structure]]:
 
 
 def _fields(line: str, types: dict[str, Any]) -> list[tuple[str, Any]]:
-    if pointer := re.match(r".*\(TOPOS_CALL \*(\w+)\)", line):
+    if pointer := re.match(r".*?\(TOPOS_CALL \*(\w+)\)", line):
         return [(pointer[1], ctypes.c_void_p)]
     words = re.match(r"(?:const )?(\w+) (.*)$", line, flags=re.DOTALL)
     assert words is not None, line
@@ -132,6 +132,12 @@ class Api:
             raise
         assert out.value
         return out.value
+
+    def told_status(self, name: str, kind: str, handle: int) -> Any:
+        """Call a function that fills a struct, whatever the status that it returns."""
+        out = struct(kind)
+        self.call(name, Handle(handle), out)
+        return out
 
     def told(self, name: str, kind: str, handle: int, *arguments: Any) -> Any:
         """Call a function that fills a struct. Raises CError."""
@@ -237,7 +243,7 @@ def vertices(
             array.ctypes.data,
             array.nbytes,
         )
-    api.ok("write_vertices", model, head, layout, streams, 2)
+    api.ok("write_vertices", model, head, layout, None, None, streams, 2)
     return out[0], out[1]
 
 
