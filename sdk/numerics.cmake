@@ -8,6 +8,7 @@ set(TOPOS_NUMERICS_SOURCES
   morphs.cpp
   noise.cpp
   normals.cpp
+  parts.cpp
   resample.cpp
   rig.cpp
   rig_frames.cpp
