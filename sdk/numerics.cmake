@@ -1,10 +1,14 @@
 # topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
 set(TOPOS_NUMERICS_SOURCES
+  glb.cpp
+  glb_buffer.cpp
+  glb_materials.cpp
   image.cpp
   json.cpp
   morphs.cpp
   noise.cpp
   normals.cpp
+  parts.cpp
   resample.cpp
   rig.cpp
   rig_frames.cpp

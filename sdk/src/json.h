@@ -22,6 +22,7 @@ class Json {
   Json& real(double value);
   Json& truth(bool value);
   Json& raw(std::string_view json);  // a value that is JSON already
+  Json& raw_members(std::string_view json) { return value(json); }  // of an object: "name":value,...
 
   Json& text(std::string_view name, std::string_view value) { return key(name).text(value); }
   Json& whole(std::string_view name, int64_t value) { return key(name).whole(value); }
