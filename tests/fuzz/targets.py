@@ -92,6 +92,15 @@ def _parts(path: Path) -> None:
     assert PartKit.load(path).pixels.dtype == np.uint8  # the picture is read at first use
 
 
+def _pack(path: Path) -> None:
+    from topos_rt.pack.container import Pack
+
+    pack = Pack.open(path)
+    for (name, index), section in pack.sections.items():
+        read = {"text": pack.strings, "bytes": pack.file}.get(section.kind.type, pack.array)
+        read(name, index)
+
+
 def _bundle(path: Path) -> None:
     """Open a sound bundle in which one file is replaced, with a manifest that vouches for it."""
     import hashlib
@@ -411,6 +420,13 @@ def _bundle_seeds() -> list[bytes]:
     return [bytes([number]) + _files()[name] for number, name in enumerate(names)]
 
 
+def _packs() -> list[bytes]:
+    from topos_rt.pack.container import packed
+
+    floats = np.arange(6, dtype=np.float32).reshape(2, 3)
+    return [packed({("about", 0): ("a", "b"), ("rotation", 0): floats, ("graph", 1): b"file"})]
+
+
 def _texture_manifests() -> list[bytes]:
     from topos_rt.model.manifest import WeightsInfo
     from topos_rt.texture.official import manifest as m
@@ -464,6 +480,7 @@ TARGETS: dict[str, Target] = {
     "hierarchy": Target(_tensors("hierarchy"), ".safetensors", lambda: [_files()["hierarchy.safetensors"]]),
     "atlas": Target(_atlas, ".safetensors", _atlases),
     "variation": Target(_variation, ".safetensors", lambda: [_files()["variation.safetensors"]]),
+    "pack": Target(_pack, ".topos", _packs),
     "parts": Target(_parts, ".safetensors", _kits),
     "locations": Target(_locations, ".onnx", lambda: [d for n, d in _files().items() if n.endswith(".onnx")]),
     "arrays": Target(_arrays, ".npz", lambda: [_npy(), _npz()]),

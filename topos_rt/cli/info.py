@@ -1,12 +1,16 @@
-"""`topos-rt info`: what is in a model bundle."""
+"""`topos-rt info`: what is in a model bundle or an engine pack."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 from topos_rt.cli.console import Console
 from topos_rt.model.bundle import Bundle
+from topos_rt.model.evidence import EVIDENCE
+from topos_rt.pack.container import Pack
+from topos_rt.pack.sections import ABOUT, SIZES
 
 _NO_PARTS = "none ('python -m export parts' makes them for MakeHuman's head)"
 _NO_ATLAS = "none, for the model has no atlas ('python -m export atlas' makes one)"
@@ -16,15 +20,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `topos-rt info`."""
     parser.add_argument(
         "model",
-        metavar="BUNDLE|mini",
+        metavar="BUNDLE|PACK|mini",
         nargs="?",
         default="mini",
-        help="a bundle's directory, or the bundled model",
+        help="a bundle's directory, an engine pack of 'topos-rt pack', or the bundled model",
     )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Open and verify the bundle, then print what its manifest and data hold."""
+    """Open and verify the bundle or pack, then print what it holds."""
+    if Path(arguments.model).is_file():
+        return _pack(Pack.open(arguments.model), console)
     bundle = Bundle.open(arguments.model)
     manifest, topology, rig = bundle.manifest, bundle.topology, bundle.rig
     joints, shapes = (len(rig.joint_names), len(rig.shape_names)) if rig else (0, 0)
@@ -69,6 +75,34 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     rows["parts"] = (
         _NO_PARTS if bundle.parts is None else f"teeth and lashes, {len(bundle.parts.pieces)} vertices"
     )
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        console.say(f"{name.ljust(width)}  {value}")
+    return 0
+
+
+def _pack(pack: Pack, console: Console) -> int:
+    about = dict(zip(ABOUT, pack.strings("about"), strict=True))
+    sizes = dict(zip(SIZES, pack.array("sizes")[0].tolist(), strict=True))
+    seen = [name for number, name in enumerate(EVIDENCE) if sizes[SIZES[7]] >> number & 1]
+    bytes_of: dict[str, int] = {}
+    for (name, _), section in pack.sections.items():
+        bytes_of[name] = bytes_of.get(name, 0) + section.size
+    topology = bytes(pack.array("topology_id")[0]).hex()
+    console.report.update(
+        path=str(pack.path), verified=True, bytes=pack.size, about=about, topology_id=topology, evidence=seen,
+        sizes={name: sizes[name] for name in SIZES[:7]}, sections=bytes_of,
+    )  # fmt: skip
+    rows = {name: text for name, text in about.items() if text}
+    rows |= {
+        "path": str(pack.path),
+        "topology": f"{sizes['vertices']:,} vertices, id {topology[:16]}",
+        "image": f"{sizes['image width']} x {sizes['image height']} pixels",
+        "evidence": f"{', '.join(seen)} of the face" if seen else "the pixels alone",
+        "latent": f"{sizes['latent tokens']} tokens of {sizes['latent channels']}",
+        "size": f"{_size(pack.size)} in {len(pack.sections)} sections, all verified",
+    }
+    rows |= {f"  {name}": _size(size) for name, size in bytes_of.items() if size >= 1e5}
     width = max(map(len, rows))
     for name, value in rows.items():
         console.say(f"{name.ljust(width)}  {value}")

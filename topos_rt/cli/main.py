@@ -40,8 +40,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "measure how far one surface is from another"),
     "metrics": ("metrics", "measure how alike two pictures, or two folders of pictures, are"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),
+    "pack": ("pack", "turn a model into the one file that the C library loads"),
     "bench": ("bench", "measure speed on this machine, cold and warm, and compare results"),
-    "info": ("info", "show what is in a model bundle"),
+    "info": ("info", "show what is in a model bundle or an engine pack"),
     "doctor": ("doctor", "check what works on this machine, and say how to fix what does not"),
 }
 

@@ -21,7 +21,7 @@ AUTO, WHOLE = "auto", "none"
 _LOWEST_PX = 16  # a box of fewer pixels holds no face
 # The portrait shows a square of so many centimetres around a point of the canonical face: the head's middle.
 # These are the place and the mean size of heads in the pictures that `mini` was trained on.
-_SIDE_CM, _MIDDLE_CM = 33.0, np.array([0.0, 1.3, -4.5])
+SIDE_CM, MIDDLE_CM = 33.0, np.array([0.0, 1.3, -4.5])
 
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width and height, pixels
 
@@ -143,9 +143,7 @@ def portraits(source: Any, name: str, finder: FaceFinder | None, choice: FaceCho
     return [_portrait(picture, face, name, choice, found) for face in _chosen(faces, name, choice)]
 
 
-def portrait_square(
-    face: Face, canonical_middle: np.ndarray = _MIDDLE_CM, side_cm: float = _SIDE_CM
-) -> Square:
+def portrait_square(face: Face, canonical_middle: np.ndarray = MIDDLE_CM, side_cm: float = SIDE_CM) -> Square:
     """Return the square around the head of a face, in which its eyes are level."""
     right = face.placement.turn[:, 0]
     angle = float(np.arctan2(-right[1], right[0]))

@@ -55,7 +55,9 @@ class Variation:
         """
         e = noise.reshape(-1).astype(np.float64)
         rows = self.directions.astype(np.float64)
-        inside = (rows @ e) @ rows
+        # Running sums add in the order of the numbers, as the C library does; BLAS has an order of its own.
+        along = np.cumsum(rows * e, axis=1)[:, -1]
+        inside = np.cumsum(along[:, None] * rows, axis=0)[-1]
         mixed = temperature * (e - inside) + self.open_temperature * inside
         return mixed.astype(np.float32).reshape(noise.shape)
 

@@ -1,0 +1,43 @@
+# Fetches the C headers of ONNX Runtime (MIT) from the npm package that carries them:
+#   cmake -D OUT=FOLDER -P FetchOnnxRuntimeHeaders.cmake
+# They are kept in OUT, so that this happens once.
+set(PACKAGE com.github.asus4.onnxruntime@0.4.9)
+set(HEADERS onnxruntime_c_api.h onnxruntime_ep_c_api.h onnxruntime_error_code.h)
+
+set(missing FALSE)
+foreach(header IN LISTS HEADERS)
+  if(NOT EXISTS "${OUT}/${header}")
+    set(missing TRUE)
+  endif()
+endforeach()
+if(NOT missing)
+  return()
+endif()
+
+find_program(NPM npm)
+if(NOT NPM)
+  message(FATAL_ERROR "the headers of ONNX Runtime: got no npm to fetch ${PACKAGE} with; "
+    "fix: install npm, or set TOPOS_ORT_INCLUDE_DIR to a folder with onnxruntime_c_api.h")
+endif()
+message(STATUS "fetching the headers of ONNX Runtime from ${PACKAGE}")
+set(work "${OUT}.part")
+file(REMOVE_RECURSE "${work}")
+file(MAKE_DIRECTORY "${work}")
+execute_process(COMMAND "${NPM}" pack --silent ${PACKAGE} WORKING_DIRECTORY "${work}"
+                RESULT_VARIABLE failed ERROR_VARIABLE said OUTPUT_QUIET)
+file(GLOB archive "${work}/*.tgz")
+if(failed OR NOT archive)
+  message(FATAL_ERROR "the headers of ONNX Runtime: npm pack ${PACKAGE} failed: ${said}")
+endif()
+execute_process(COMMAND "${CMAKE_COMMAND}" -E tar xzf "${archive}" WORKING_DIRECTORY "${work}" RESULT_VARIABLE failed)
+file(GLOB_RECURSE found "${work}/package/onnxruntime_c_api.h")
+if(failed OR NOT found)
+  message(FATAL_ERROR "the headers of ONNX Runtime: ${PACKAGE} has none")
+endif()
+list(GET found 0 first)
+get_filename_component(folder "${first}" DIRECTORY)
+file(MAKE_DIRECTORY "${OUT}")
+foreach(header IN LISTS HEADERS)
+  file(COPY "${folder}/${header}" DESTINATION "${OUT}")
+endforeach()
+file(REMOVE_RECURSE "${work}")

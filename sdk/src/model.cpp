@@ -1,0 +1,211 @@
+#include "model.h"
+
+#include <cstring>
+#include <string>
+
+#include "fault.h"
+
+namespace topos {
+namespace {
+
+// Measured with `mini` and a model of twice its size: what ONNX Runtime takes for a byte of weights, for each engine,
+// and for its environment.
+constexpr uint64_t kPerWeight = 2, kPerEngine = 2U << 20, kEnvironment = 8U << 20;
+
+bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % kPackAlign == 0; }
+
+Pack opened(const PackMemory& memory, const topos_source& source) {
+  const Pack pack(memory.data(), memory.size());
+  if ((source.flags & TOPOS_SOURCE_VERIFY) != 0) pack.verify();
+  return pack;
+}
+
+RigData binding_of(const ModelData& data) {
+  const PackRig& rig = data.rig;
+  RigData made;
+  made.vertices = data.vertices();
+  made.joints = rig.joints;
+  made.shapes = rig.shapes;
+  made.shape_index = rig.shape_index.data;
+  made.shape_delta = rig.shape_delta.data;
+  made.shape_offsets = rig.shape_offsets.data;
+  made.head = rig.head.data;
+  made.joint_index = rig.joint_index.data;
+  made.joint_weight = rig.joint_weight.data;
+  made.joint_offsets = rig.joint_offsets.data;
+  made.contact_pairs = rig.contact_pairs.data;
+  made.contact_offsets = rig.contact_offsets.data;
+  made.parts = rig.parts.data;
+  return made;
+}
+
+std::string shown(const Shape& shape) {
+  std::string text = "[";
+  for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + (size < 0 ? "any" : std::to_string(size));
+  return text + "]";
+}
+
+void require_shape(const Engine& engine, const TensorInfo& info, const Shape& wanted) {
+  bool fits = info.shape.size() == wanted.size();
+  for (size_t at = 0; fits && at < wanted.size(); ++at) fits = wanted[at] < 0 || info.shape[at] == wanted[at];
+  if (!fits) {
+    fail(TOPOS_E_PACK, "tensor " + info.name + " of graph " + engine.name(), shown(info.shape), shown(wanted),
+         "make the pack again with 'topos-rt pack'");
+  }
+}
+
+}  // namespace
+
+PackMemory::PackMemory(Host& host, const topos_source& source) : release_{source.release, source.release_user, source.data}, copy_(HostAllocator<uint8_t>(host)) {
+  if ((source.path == nullptr) == (source.data == nullptr)) {
+    fail(TOPOS_E_ARGUMENT, "topos_source", source.path == nullptr ? "neither path nor data" : "both path and data",
+         "one of them");
+  }
+  uint64_t whole = source.data_size;
+  const uint8_t* base = static_cast<const uint8_t*>(source.data);
+  if (source.path != nullptr) {
+    mapping_ = std::make_unique<Mapping>(source.path);
+    base = mapping_->data();
+    whole = mapping_->size();
+  }
+  if (source.offset > whole || source.size > whole - source.offset) {
+    fail(TOPOS_E_ARGUMENT, "the pack's place in its file",
+         std::to_string(source.size) + " bytes from byte " + std::to_string(source.offset),
+         "a place within " + std::to_string(whole) + " bytes");
+  }
+  data_ = base + source.offset;
+  size_ = source.size != 0 ? source.size : whole - source.offset;
+  if (!is_aligned(data_)) {
+    copy_.assign(data_, data_ + size_);
+    data_ = copy_.data();
+  }
+}
+
+topos_requirements requirements_of(const ModelData& data, const PackMemory& memory) {
+  topos_requirements needs{};
+  needs.struct_size = sizeof needs;
+  needs.backend = TOPOS_BACKEND_CPU;
+  needs.host_mapped = memory.mapped() ? memory.size() : 0;
+  uint64_t weights = 0;
+  for (uint16_t index = 0; data.pack.has(Kind::kWeights, index); ++index) {
+    weights += data.pack.file(Kind::kWeights, index).rows;
+  }
+  for (int graph = 0; graph < kGraphs; ++graph) weights += data.graph(static_cast<Graph>(graph)).graph.rows;
+  needs.host_private = weights * kPerWeight + kGraphs * kPerEngine + kEnvironment;
+  if (!memory.mapped()) needs.host_private += memory.size();
+  const uint64_t pixels = 3ULL * data.size[kImageHeight] * data.size[kImageWidth];
+  const uint64_t tokens = uint64_t{data.size[kTokens]} * data.size[kTokenChannels];
+  needs.host_per_job = 4 * (pixels + 17 * tokens + 20 * data.latent() + 12 * data.vertices());
+  return needs;
+}
+
+Ref<Model> Model::load(const Ref<Runtime>& runtime, const topos_source& source, const topos_load_options& options) {
+  return Ref<Model>::adopt(made_in<Model>(runtime->host(), runtime, source, options));
+}
+
+Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topos_load_options& options)
+    : runtime_(runtime), memory_(runtime->host(), source), data_(opened(memory_, source)) {
+  const topos_requirements needs = requirements_of(data_, memory_);
+  const uint64_t total = needs.host_private + needs.host_per_job;
+  if (options.host_budget != 0 && total > options.host_budget) {
+    fail(TOPOS_E_MEMORY, "memory of the model", std::to_string(options.host_budget) + " bytes",
+         std::to_string(total) + " or more", "raise topos_load_options.host_budget");
+  }
+  rig_ = data_.rig.joints > 0 && (options.flags & TOPOS_LOAD_NO_RIG) == 0;
+  if (rig_ && data_.rig.head.rows > 0) fit_ = std::make_unique<RigFit>(binding_of(data_));
+  for (int graph = 0; graph < kGraphs; ++graph) {
+    engines_[static_cast<size_t>(graph)] =
+        std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(static_cast<Graph>(graph)), runtime_->threads(),
+                                 runtime_->spins());
+  }
+  check_contracts();
+  if ((options.flags & TOPOS_LOAD_WARM_UP) != 0) warm_up();
+}
+
+void Model::destroy() {
+  const Ref<Runtime> alive = runtime_;
+  this->~Model();
+  alive->host().give_back(this, sizeof(Model), alignof(Model));
+}
+
+// What topos_rt/model/contracts.py checks.
+void Model::check_contracts() const {
+  const auto number = [this](Size which) { return static_cast<int64_t>(data_.size[which]); };
+  const Shape latent = {1, number(kLatentTokens), number(kLatentChannels)};
+  const Shape tokens = {1, number(kTokens), number(kTokenChannels)}, block = {-1, -1, number(kTokens), -1};
+  struct Wanted {
+    Graph graph;
+    bool input;
+    const char* name;
+    Shape shape;
+  };
+  std::vector<Wanted> table = {
+      {kImageEncoder, true, "pixels", {1, 3, number(kImageHeight), number(kImageWidth)}},
+      {kImageEncoder, false, "tokens", tokens},
+      {kDitContext, true, "tokens", tokens},
+      {kDitContext, false, "keys", block},
+      {kDitContext, false, "values", block},
+      {kDitModulation, true, "time", {1}},
+      {kDitModulation, false, "modulation", {-1, 6, -1}},
+      {kVaeDecoder, true, "latent", latent},
+      {kVaeDecoder, false, "vertices", {1, number(kVertices), 6}},
+      {kDitStepGuided, true, "guidance", {1}},
+      {kDitStepGuided, false, "difference", latent},
+  };
+  for (const Evidence* seen : data_.evidence) table.push_back({kImageEncoder, true, seen->name, seen->shape});
+  for (const Graph step : {kDitStep, kDitStepGuided}) {
+    table.push_back({step, true, "latent", latent});
+    table.push_back({step, true, "modulation", engine(kDitModulation).output("modulation").shape});
+    table.push_back({step, true, "keys", engine(kDitContext).output("keys").shape});
+    table.push_back({step, true, "values", engine(kDitContext).output("values").shape});
+    table.push_back({step, false, "velocity", latent});
+  }
+  size_t counted[kGraphs] = {};
+  for (const Wanted& wanted : table) {
+    const Engine& of = engine(wanted.graph);
+    require_shape(of, wanted.input ? of.input(wanted.name) : of.output(wanted.name), wanted.shape);
+    ++counted[wanted.graph];
+  }
+  for (int graph = 0; graph < kGraphs; ++graph) {
+    const Engine& of = engine(static_cast<Graph>(graph));
+    const size_t found = of.inputs().size() + of.outputs().size();
+    if (found != counted[graph]) {
+      fail(TOPOS_E_PACK, "inputs and outputs of graph " + of.name(), std::to_string(found),
+           std::to_string(counted[graph]), "make the pack again with 'topos-rt pack'");
+    }
+  }
+}
+
+void Model::warm_up() const {
+  for (const std::unique_ptr<Engine>& of : engines_) {
+    std::vector<std::unique_ptr<Tensor>> held;
+    const auto tensors = [this, &held](const std::vector<TensorInfo>& infos) {
+      std::vector<Named> named;
+      for (const TensorInfo& info : infos) {
+        held.push_back(std::make_unique<Tensor>(runtime_->ort(), host(), info.shape));
+        named.push_back({info.name.c_str(), held.back().get()});
+      }
+      return named;
+    };
+    const std::vector<Named> inputs = tensors(of->inputs()), outputs = tensors(of->outputs());
+    Bound(*of, inputs, outputs).run(nullptr);
+  }
+}
+
+uint64_t Model::draw_ticket() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return next_ticket_++;
+}
+
+void Model::wait_for_turn(uint64_t ticket) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  turn_.wait(lock, [this, ticket] { return serving_ == ticket; });
+}
+
+void Model::end_turn() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++serving_;
+  turn_.notify_all();
+}
+
+}  // namespace topos

@@ -1,0 +1,87 @@
+// A loaded engine pack: its data and its engines. Nothing of it changes once it is loaded.
+#ifndef TOPOS_SDK_MODEL_H
+#define TOPOS_SDK_MODEL_H
+
+#include <array>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+
+#include "engine.h"
+#include "mapping.h"
+#include "model_data.h"
+#include "rig.h"
+#include "runtime.h"
+
+namespace topos {
+
+// The bytes of a pack, wherever they are: a mapped file, the caller's memory, or a copy of either that is aligned.
+class PackMemory {
+ public:
+  PackMemory(Host& host, const topos_source& source);
+  PackMemory(const PackMemory&) = delete;
+  PackMemory& operator=(const PackMemory&) = delete;
+
+  const uint8_t* data() const { return data_; }
+  uint64_t size() const { return size_; }
+  bool mapped() const { return mapping_ != nullptr && copy_.empty(); }
+
+ private:
+  // Tells the caller that its memory is not used any more, also where a pack in it is refused.
+  struct Release {
+    topos_memory_release_callback callback;
+    void* user;
+    const void* data;
+    ~Release() {
+      if (callback != nullptr && data != nullptr) callback(user, data);
+    }
+  };
+
+  Release release_;
+  std::unique_ptr<Mapping> mapping_;
+  HostVector<uint8_t> copy_;
+  const uint8_t* data_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+topos_requirements requirements_of(const ModelData& data, const PackMemory& memory);
+
+class Model final : public Object {
+ public:
+  // Throws a Fault.
+  static Ref<Model> load(const Ref<Runtime>& runtime, const topos_source& source, const topos_load_options& options);
+
+  Runtime& runtime() const { return *runtime_; }
+  Host& host() const { return runtime_->host(); }
+  const ModelData& data() const { return data_; }
+  const Engine& engine(Graph which) const { return *engines_[which]; }
+  bool has_rig() const { return rig_; }
+  const RigFit* fit() const { return fit_.get(); }  // null where rigs are not fitted
+
+  // Background jobs run one after another, in the order of their tickets.
+  uint64_t draw_ticket();
+  void wait_for_turn(uint64_t ticket);
+  void end_turn();
+
+ private:
+  friend Model* made_in<Model>(Host&, const Ref<Runtime>&, const topos_source&, const topos_load_options&);
+  Model(const Ref<Runtime>& runtime, const topos_source& source, const topos_load_options& options);
+  ~Model() override = default;
+  void destroy() override;
+  void check_contracts() const;
+  void warm_up() const;
+
+  Ref<Runtime> runtime_;
+  PackMemory memory_;
+  ModelData data_;
+  std::array<std::unique_ptr<Engine>, kGraphs> engines_;
+  bool rig_ = false;
+  std::unique_ptr<const RigFit> fit_;
+  std::mutex mutex_;
+  std::condition_variable turn_;
+  uint64_t next_ticket_ = 0, serving_ = 0;
+};
+
+}  // namespace topos
+
+#endif

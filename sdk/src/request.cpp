@@ -1,0 +1,120 @@
+#include "request.h"
+
+#include <cmath>
+#include <string>
+
+#include "fault.h"
+#include "structs.h"
+
+namespace topos {
+namespace {
+
+constexpr uint32_t kMostItems = 1U << 16;
+constexpr uint32_t kFlags = TOPOS_REQUEST_MANUAL | TOPOS_REQUEST_NO_RIG;
+
+int channels_of(topos_pixel_format format) { return format == TOPOS_PIXELS_RGB8 ? 3 : 4; }
+
+PixelFormat format_of(topos_pixel_format format) {
+  switch (format) {
+    case TOPOS_PIXELS_RGB8:
+      return PixelFormat::kRgb;
+    case TOPOS_PIXELS_RGBA8:
+      return PixelFormat::kRgba;
+    case TOPOS_PIXELS_BGRA8:
+      return PixelFormat::kBgra;
+    default:
+      fail(TOPOS_E_ARGUMENT, "topos_image.format", std::to_string(format), "one of TOPOS_PIXELS_*");
+  }
+}
+
+GivenImage copied(Host& host, const topos_image& image) {
+  GivenImage made(host);
+  made.format = format_of(image.format);
+  const uint64_t pixels = uint64_t{image.width} * image.height;
+  if (image.width < static_cast<uint32_t>(kMinSide) || image.height < static_cast<uint32_t>(kMinSide) ||
+      pixels > static_cast<uint64_t>(kMaxPixels)) {
+    fail(TOPOS_E_IMAGE, "an image", std::to_string(image.width) + " x " + std::to_string(image.height) + " pixels",
+         "16 x 16 or more, and at most 64 megapixels");
+  }
+  if (image.orientation > 8) {
+    fail(TOPOS_E_ARGUMENT, "topos_image.orientation", std::to_string(image.orientation), "0 to 8");
+  }
+  const uint64_t row = uint64_t{image.width} * static_cast<uint64_t>(channels_of(image.format));
+  const uint64_t stride =
+      image.row_stride == 0 ? row : static_cast<uint64_t>(std::llabs(static_cast<long long>(image.row_stride)));
+  if (stride < row) {
+    fail(TOPOS_E_ARGUMENT, "topos_image.row_stride", std::to_string(image.row_stride),
+         std::to_string(row) + " bytes or more");
+  }
+  const uint64_t needed = stride * (image.height - 1) + row;
+  if (image.data == nullptr || image.data_size < needed) {
+    fail(TOPOS_E_ARGUMENT, "topos_image.data", image.data == nullptr ? "NULL" : std::to_string(image.data_size) + " bytes",
+         std::to_string(needed));
+  }
+  made.width = static_cast<int>(image.width);
+  made.height = static_cast<int>(image.height);
+  made.orientation = image.orientation == 0 ? 1 : static_cast<int>(image.orientation);
+  made.bytes.resize(row * image.height);
+  const uint8_t* data = static_cast<const uint8_t*>(image.data);
+  for (uint64_t y = 0; y < image.height; ++y) {
+    // A negative stride: the first row in memory is the last of the picture.
+    const uint64_t from = image.row_stride < 0 ? image.height - 1 - y : y;
+    std::memcpy(made.bytes.data() + y * row, data + from * stride, row);
+  }
+  return made;
+}
+
+}  // namespace
+
+RawPixels GivenImage::pixels() const {
+  RawPixels raw;
+  raw.data = bytes.data();
+  raw.width = width;
+  raw.height = height;
+  raw.format = format;
+  raw.orientation = orientation;
+  return raw;
+}
+
+Request::Request(Host& host, const topos_request& request, const ModelData& model)
+    : settings(settled(request, model)), latents(HostAllocator<float>(host)) {
+  if ((request.flags & ~kFlags) != 0) {
+    fail(TOPOS_E_ARGUMENT, "topos_request.flags", std::to_string(request.flags), "bits of TOPOS_REQUEST_*");
+  }
+  flags = request.flags;
+  preview_every = request.preview_every;
+  progress = request.progress;
+  progress_user = request.progress_user;
+  if (request.num_latents > 0) {
+    if (request.latents == nullptr || request.num_images > 0 || request.num_latents > kMostItems) {
+      fail(TOPOS_E_ARGUMENT, "latents of a request", request.latents == nullptr ? "NULL" : "images too, or too many",
+           "1 to 65536 latents, and no image");
+    }
+    num_latents = static_cast<size_t>(request.num_latents);
+    latents.assign(request.latents, request.latents + num_latents * model.latent());
+    for (const float number : latents) {
+      if (!std::isfinite(number)) fail(TOPOS_E_ARGUMENT, "latents of a request", "NaN or infinite", "finite numbers");
+    }
+    return;
+  }
+  if (request.images == nullptr || request.num_images == 0 || request.num_images > kMostItems) {
+    fail(TOPOS_E_ARGUMENT, "images of a request", request.images == nullptr ? "NULL" : std::to_string(request.num_images),
+         "1 to 65536");
+  }
+  const uint32_t given = request.seeds == nullptr ? 0 : request.num_seeds;
+  if (request.seeds == nullptr && request.num_seeds > 0) {
+    fail(TOPOS_E_ARGUMENT, "seeds of a request", "NULL", std::to_string(request.num_seeds) + " seeds");
+  }
+  if (given > kMostItems || (request.num_images > 1 && given > 1 && given != request.num_images)) {
+    fail(TOPOS_E_ARGUMENT, "seeds of a request", std::to_string(given),
+         "one for all images, one for each, or any number for one image");
+  }
+  seeds.assign(request.seeds, request.seeds + given);
+  if (seeds.empty()) seeds.push_back(0);
+  images.reserve(request.num_images);
+  for (uint32_t at = 0; at < request.num_images; ++at) {
+    images.push_back(copied(host, taken(item(request.images, at), "topos_image")));
+  }
+}
+
+}  // namespace topos

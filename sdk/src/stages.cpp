@@ -1,0 +1,182 @@
+// The stages of a job: pictures, what is seen of them, latents, heads. Twin of topos_rt/stages.py.
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "fault.h"
+#include "head_file.h"
+#include "job.h"
+#include "noise.h"
+
+namespace topos {
+
+Job::Job(const Ref<Model>& model, const topos_request& request)
+    : model_(model), request_(model->host(), request, model->data()) {
+  const Ort& ort = runtime().ort();
+  const auto made = [this, &ort](const TensorInfo& info) {
+    tensors_.push_back(std::make_unique<Tensor>(ort, model_->host(), info.shape));
+    return tensors_.back().get();
+  };
+  const Engine &encoder = model->engine(kImageEncoder), &context = model->engine(kDitContext);
+  const Engine &guided = model->engine(kDitStepGuided), &decoder = model->engine(kVaeDecoder);
+  pixels_ = made(encoder.input("pixels"));
+  tokens_ = made(encoder.output("tokens"));
+  keys_ = made(context.output("keys"));
+  values_ = made(context.output("values"));
+  time_ = made(model->engine(kDitModulation).input("time"));
+  modulation_ = made(guided.input("modulation"));
+  latent_ = made(guided.input("latent"));
+  guidance_ = made(guided.input("guidance"));
+  velocity_ = made(guided.output("velocity"));
+  difference_ = made(guided.output("difference"));
+  decoded_latent_ = made(decoder.input("latent"));
+  vertices_ = made(decoder.output("vertices"));
+  guidance_->data()[0] = static_cast<float>(request_.settings.sampler.guidance);
+
+  std::vector<Named> seen = {{"pixels", pixels_}};
+  for (const Evidence* evidence : model->data().evidence) {
+    evidence_.push_back(made(encoder.input(evidence->name)));
+    seen.push_back({evidence->name, evidence_.back()});
+  }
+  std::vector<Named> step = {{"latent", latent_}, {"modulation", modulation_}, {"keys", keys_}, {"values", values_}};
+  std::vector<Named> step_guided = step;
+  step_guided.push_back({"guidance", guidance_});
+  const auto bind = [this](Graph graph, const std::vector<Named>& inputs, const std::vector<Named>& outputs) {
+    graphs_.emplace_back(model_->engine(graph), inputs, outputs);
+  };
+  bind(kImageEncoder, seen, {{"tokens", tokens_}});
+  bind(kDitModulation, {{"time", time_}}, {{"modulation", modulation_}});
+  bind(kDitContext, {{"tokens", tokens_}}, {{"keys", keys_}, {"values", values_}});
+  bind(kDitStep, step, {{"velocity", velocity_}});
+  bind(kDitStepGuided, step_guided, {{"velocity", velocity_}, {"difference", difference_}});
+  bind(kVaeDecoder, {{"latent", decoded_latent_}}, {{"vertices", vertices_}});
+  heads_.reserve(items());
+  stage_ = request_.num_latents > 0 ? Stage::kDecoder : Stage::kImage;
+  shown_stage_ = static_cast<uint32_t>(stage_);
+  ort.check(ort.api().CreateRunOptions(&options_), "the options of a run");
+}
+
+void Job::work() {
+  switch (stage_) {
+    case Stage::kImage:
+      return look();
+    case Stage::kEvidence:
+      // Of a picture that is taken whole no face is known, which zeros say.
+      for (Tensor* tensor : evidence_) std::memset(tensor->data(), 0, tensor->count() * sizeof(float));
+      return enter(Stage::kEncoder);
+    case Stage::kEncoder:
+      run_bound(graphs_[kImageEncoder]);
+      return enter(Stage::kContext);
+    case Stage::kContext:
+      run_bound(graphs_[kDitContext]);
+      return begin_item();
+    case Stage::kStep:
+      return evaluate();
+    case Stage::kDecoder:
+      made_ = decoded(request_.num_latents > 0 ? request_.latents.data() + item_ * model_->data().latent()
+                                               : sampler_->state(), false);
+      if (!model_->has_rig() || (request_.flags & TOPOS_REQUEST_NO_RIG) != 0) return finish_item();
+      return enter(Stage::kRig);
+    case Stage::kRig:
+      made_->fit_rig();
+      return finish_item();
+    case Stage::kDone:
+      return;
+  }
+}
+
+// Fills the pixels with the picture of this item.
+void Job::look() {
+  if (item_ == 0) tell();
+  looked_at_ = request_.image_of(item_);
+  Picture picture;
+  if (take_picture(request_.images[looked_at_].pixels(), &picture) == Taken::kTransparent) {
+    fail(TOPOS_E_IMAGE, "an image", "a picture that is fully transparent", "a portrait that can be seen",
+         "remove its alpha channel");
+  }
+  const ModelData& data = model_->data();
+  const std::vector<float> pixels =
+      pixels_of(picture, static_cast<int>(data.size[kImageHeight]), static_cast<int>(data.size[kImageWidth]));
+  std::memcpy(pixels_->data(), pixels.data(), pixels_->count() * sizeof(float));
+  enter(evidence_.empty() ? Stage::kEncoder : Stage::kEvidence);
+}
+
+// Makes the scaled noise of this item's seed, from which its steps begin.
+void Job::begin_item() {
+  const ModelData& data = model_->data();
+  const Settings& settings = request_.settings;
+  float* start = latent_->data();
+  noise(request_.seed_of(item_), start, latent_->count());
+  if (settings.own_temperature && data.variation.rows > 0) {
+    scale_noise(start, latent_->count(), settings.temperature, data.variation.data, data.variation.rows,
+                data.number[kOpenTemperature]);
+  } else {
+    scale_noise(start, latent_->count(), settings.temperature);
+  }
+  sampler_.emplace(settings.sampler, start, latent_->count());
+  shown_step_ = 0;
+  enter(Stage::kStep);
+}
+
+// Evaluates the network once.
+void Job::evaluate() {
+  Sampler& sampler = *sampler_;
+  const Evaluation wanted = sampler.wanted();
+  time_->data()[0] = static_cast<float>(wanted.t);
+  run_bound(graphs_[kDitModulation]);
+  std::memcpy(latent_->data(), wanted.x, latent_->count() * sizeof(float));
+  run_bound(graphs_[wanted.guided ? kDitStepGuided : kDitStep]);
+  if (!sampler.give(velocity_->data(), wanted.guided ? difference_->data() : nullptr)) return;
+  const auto done = static_cast<uint32_t>(sampler.step().index) + 1;
+  shown_step_ = done;
+  if (sampler.done()) return enter(Stage::kDecoder);
+  tell();
+  if (request_.preview_every != 0 && done % request_.preview_every == 0) {
+    std::vector<float> estimate(latent_->count());
+    clean_estimate(sampler.step(), model_->data().number[kSigmaMin], latent_->count(), estimate.data());
+    Ref<Head> made = decoded(estimate.data(), true);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    preview_ = std::move(made);
+  }
+}
+
+Ref<Head> Job::decoded(const float* latent, bool preview) {
+  std::memcpy(decoded_latent_->data(), latent, decoded_latent_->count() * sizeof(float));
+  run_bound(graphs_[kVaeDecoder]);
+  const float* vertices = vertices_->data();
+  size_t bad = 0;
+  for (size_t at = 0; at < vertices_->count(); ++at) bad += std::isfinite(vertices[at]) ? 0 : 1;
+  if (bad > 0) {
+    fail(TOPOS_E_NUMERIC, "the networks made a mesh that is not finite", std::to_string(bad) + " NaN or infinite values",
+         "", "try another seed or less guidance");
+  }
+  Ref<Head> head = Head::make(model_, vertices, latent);
+  head->seed = request_.num_latents > 0 ? 0 : request_.seed_of(item_);
+  head->preview = preview;
+  head->step = preview ? shown_step_.load() : 0;
+  head->metadata = metadata();
+  return head;
+}
+
+std::string Job::metadata() const {
+  const ModelData& data = model_->data();
+  if (request_.num_latents > 0) return origin_of(data) + "}";
+  const GivenImage& image = request_.images[request_.image_of(item_)];
+  const bool turned = image.orientation > 4;
+  std::string text = about_head(data, request_.settings, turned ? image.height : image.width,
+                                turned ? image.width : image.height);
+  return text + ",\"seed\":" + std::to_string(request_.seed_of(item_)) + "}";
+}
+
+void Job::finish_item() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    heads_.push_back(std::move(made_));
+    made_ = Ref<Head>();
+  }
+  if (++item_ == items()) return enter(Stage::kDone);
+  if (request_.num_latents > 0) return enter(Stage::kDecoder);
+  return request_.image_of(item_) == looked_at_ ? begin_item() : enter(Stage::kImage);
+}
+
+}  // namespace topos

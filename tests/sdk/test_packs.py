@@ -1,0 +1,312 @@
+"""Packs that the C library loads and refuses, and what it says of a model before and after loading."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import random
+import re
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import needs
+from tests.sdk import capi
+from tests.sdk.capi import Handle
+from topos_rt.faces.bundle import FaceBundle
+from topos_rt.flow.settings import PRESETS
+from topos_rt.flow.solvers import SOLVERS
+from topos_rt.model.bundle import Bundle
+from topos_rt.model.evidence import EVIDENCE
+from topos_rt.pack.container import MAGIC, VERSION, packed
+from topos_rt.pack.contents import contents
+from topos_rt.pack.sections import ABOUT, ATLAS_MESH, GRAPHS, KINDS, NUMBERS, SIZES, TYPES
+
+SOURCES = Path(__file__).parents[2] / "sdk/src"
+VERIFY = 1
+
+
+def from_memory(api: capi.Api, rt: Handle, data: bytes, flags: int = 0, **options: Any) -> Handle:
+    kept = np.frombuffer(data, np.uint8)
+    source = capi.struct("source", data=kept.ctypes.data, data_size=len(data), flags=flags)
+    return Handle(api.made("model_load", rt, source, capi.struct("load_options", **options)))
+
+
+def requirements(api: capi.Api, rt: Handle, data: bytes, flags: int = 0) -> Any:
+    """Read a pack without loading a graph: everything is checked but the graphs. Raises CError."""
+    kept, out = np.frombuffer(data, np.uint8), capi.struct("requirements")
+    source = capi.struct("source", data=kept.ctypes.data, data_size=len(data), flags=flags)
+    api.ok("get_requirements", rt, source, None, out)
+    return out
+
+
+def resealed(data: bytearray) -> bytes:
+    count = struct.unpack_from("<I", data, 12)[0]
+    data[32:64] = hashlib.sha256(data[:32] + data[64 : 64 * (1 + count)]).digest()
+    return bytes(data)
+
+
+def test_the_numbers_are_those_of_python() -> None:
+    text = (SOURCES / "pack_format.h").read_text()
+    enum = re.search(r"enum class Kind : uint16_t {(.*?)}", text, flags=re.DOTALL)
+    assert enum is not None
+    for name, number in re.findall(r"k(\w+) = (\d+)", enum[1]):
+        python = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+        assert KINDS[python].number == int(number)
+    types = re.search(r"enum class PackType : uint16_t { (.*?) }", text)
+    assert types is not None
+    assert types[1].lower().replace(" = 1", "").split(", ") == [f"k{name}" for name in TYPES]
+    assert f"kPackVersion = {VERSION};" in text and f"kAtlasMesh = {ATLAS_MESH};" in text
+    assert MAGIC == b"TOPOSPK\n"
+    for name, table in (("About", ABOUT), ("Size", SIZES), ("Number", NUMBERS), ("Graph", GRAPHS)):
+        names = re.search(rf"enum {name} {{(.*?)}}", text, flags=re.DOTALL)
+        assert names is not None and len(names[1].split(",")) == len(table) + 1  # and their count
+    solvers = re.search(r"kSolverNames = {(.*?)}", (SOURCES / "solvers.h").read_text())
+    assert solvers is not None and re.findall(r'"(\w+)"', solvers[1]) == list(SOLVERS)
+    data = (SOURCES / "model_data.cpp").read_text()
+    assert re.findall(r'{"(\w+)", {', data) == list(EVIDENCE)
+
+
+def test_what_it_says_of_a_model(api: capi.Api, rt: Handle, packs: Any) -> None:
+    bundle = Bundle.open("mini")
+    assert bundle.rig is not None
+    model = capi.load(api, rt, packs["mini"][1], VERIFY)
+    info = api.told("model_get_info", "model_info", model)
+    assert (info.name, info.num_vertices, info.num_lods) == (b"mini", 4538, 3)
+    assert info.weights_licence.decode() == bundle.manifest.weights.licence
+    assert (info.latent_tokens, info.latent_channels) == (167, 6) and info.image_width == 128
+    assert info.features & 3 == 3
+    names = [api.call("model_shape_name", model, number) for number in range(53)]
+    assert names == [*(name.encode() for name in bundle.rig.shape_names), None]
+    parent = ctypes.c_int32()
+    for number, name in enumerate(bundle.rig.joint_names):
+        assert api.call("model_joint", model, number, ctypes.byref(parent)).decode() == name
+        assert parent.value == bundle.rig.joint_parents[number]
+    assert api.call("model_joint", model, 64, None) is None
+    presets = [api.call("model_preset_name", model, number) for number in range(info.num_presets)]
+    assert presets == [name.encode() for name in PRESETS]
+    api.call("model_release", model)
+
+
+def test_features_of_models_with_evidence(api: capi.Api, rt: Handle, packs: Any) -> None:
+    model = capi.load(api, rt, packs["seeing"][1])
+    features = api.told("model_get_info", "model_info", model).features
+    names = capi.constants()
+    assert features & names["TOPOS_FEATURE_EVIDENCE"] and not features & names["TOPOS_FEATURE_BIOMETRIC"]
+    api.call("model_release", model)
+
+
+def test_a_pack_from_memory_and_inside_an_archive(
+    api: capi.Api, rt: Handle, packs: Any, tmp_path: Path
+) -> None:
+    data = packs["tiny"][1].read_bytes()
+    released: list[int] = []
+    callback_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+    callback = callback_type(lambda user, address: released.append(address))
+    for shift in (0, 1):  # aligned, or copied
+        memory = ctypes.create_string_buffer(len(data) + 128)
+        base = -(-ctypes.addressof(memory) // 64) * 64 + shift
+        ctypes.memmove(base, data, len(data))
+        source = capi.struct("source", data=base, data_size=len(data), flags=VERIFY)
+        source.release = ctypes.cast(callback, ctypes.c_void_p).value
+        model = Handle(api.made("model_load", rt, source, None))
+        assert api.told("model_get_info", "model_info", model).name == b"tiny" and not released
+        api.call("model_release", model)
+        assert released == [base]
+        released.clear()
+        ctypes.memset(base + 100, 0xFF, 8)
+        with pytest.raises(capi.CError, match="SHA-256"):
+            api.made("model_load", rt, source, None)
+        assert released == [base]
+        released.clear()
+    archive = tmp_path / "game.pak"
+    for offset in (64, 4096, 4097):
+        archive.write_bytes(b"x" * offset + data + b"y" * 100)
+        source = capi.struct("source", path=str(archive).encode(), offset=offset, size=len(data))
+        api.call("model_release", Handle(api.made("model_load", rt, source, None)))
+        for size in (len(data) + 1, 0, 2**63):
+            source.size = size
+            with pytest.raises(capi.CError):
+                api.made("model_load", rt, source, None)
+
+
+def test_files_that_cannot_be_read(api: capi.Api, rt: Handle, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "missing", tmp_path, tmp_path / "empty", Path("/dev/null")):
+        with pytest.raises(capi.CError, match="TOPOS_E_IO"):
+            capi.load(api, rt, path)
+    for values in ({}, {"path": b"a", "data": 1}, {"path": b"a", "flags": 8}):
+        with pytest.raises(capi.CError, match="TOPOS_E_ARGUMENT"):
+            api.made("model_load", rt, capi.struct("source", **values), None)
+
+
+def test_budgets(api: capi.Api, rt: Handle, packs: Any) -> None:
+    data = packs["tiny"][1].read_bytes()
+    needs = requirements(api, rt, data)
+    total = needs.host_private + needs.host_per_job
+    assert needs.host_mapped == 0 and needs.backend == 1
+    with pytest.raises(capi.CError, match=f"TOPOS_E_MEMORY.*{total}"):
+        from_memory(api, rt, data, host_budget=total - 1)
+    api.call("model_release", from_memory(api, rt, data, host_budget=total))
+    with pytest.raises(capi.CError, match="TOPOS_E_UNSUPPORTED"):
+        from_memory(api, rt, data, backend=2)
+    warm = from_memory(api, rt, data, 0)
+    api.call("model_release", warm)
+
+
+def test_warming_up(api: capi.Api, rt: Handle, packs: Any) -> None:
+    data = packs["seeing"][1].read_bytes()
+    kept = np.frombuffer(data, np.uint8)
+    source = capi.struct("source", data=kept.ctypes.data, data_size=len(data))
+    api.call(
+        "model_release", Handle(api.made("model_load", rt, source, capi.struct("load_options", flags=1)))
+    )
+
+
+def test_truncated_packs(api: capi.Api, rt: Handle, packs: Any) -> None:
+    data = packs["tiny"][1].read_bytes()
+    count = struct.unpack_from("<I", data, 12)[0]
+    ends = {0, 1, 63, 64, 65, 64 * (1 + count) - 1, 64 * (1 + count), len(data) - 1}
+    for row in range(count):
+        offset, size = struct.unpack_from("<QQ", data, 64 * (1 + row) + 8)
+        ends |= {offset - 1, offset, offset + 1, offset + size - 1, offset + size}
+    for end in sorted(ends - {len(data)}):
+        with pytest.raises(capi.CError, match=r"TOPOS_E_PACK|TOPOS_E_ARGUMENT"):
+            requirements(api, rt, data[:end])
+    with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
+        requirements(api, rt, data + b"\0")
+
+
+def test_every_damaged_byte_is_found_when_hashes_are_checked(api: capi.Api, rt: Handle, packs: Any) -> None:
+    data = packs["tiny"][1].read_bytes()
+    count = struct.unpack_from("<I", data, 12)[0]
+    chosen = random.Random(0).sample(range(len(data)), 150) + list(range(0, 64 * (1 + count), 97))
+    for at in chosen:
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << at % 8
+        with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
+            api.call("model_release", from_memory(api, rt, bytes(damaged), VERIFY))
+
+
+def test_hostile_packs_are_refused_or_used_but_never_crash(api: capi.Api, rt: Handle, packs: Any) -> None:
+    """The hash of the table vouches for what was changed, as whoever made the pack would see to."""
+    draw = random.Random(1)
+    whole = packs["seeing"][1].read_bytes()
+    count = struct.unpack_from("<I", whole, 12)[0]
+    small = []  # sections of numbers, which the library reads itself
+    for row in range(count):
+        kind, _, type_, _, offset, size = struct.unpack_from("<HHHHQQ", whole, 64 * (1 + row))
+        if type_ != 9 and size and kind < 100:
+            small.append((offset, size))
+    outcomes = {"taken": 0, "refused": 0}
+    for number in range(1500):
+        data = bytearray(whole)
+        for _ in range(draw.randint(1, 3)):
+            if number % 2:
+                at = draw.randrange(8, 64 * (1 + count))
+            else:
+                offset, size = draw.choice(small)
+                at = offset + draw.randrange(size)
+            wide = draw.choice((1, 2, 4))
+            data[at : at + wide] = draw.choice((b"\xff" * wide, bytes(wide), draw.randbytes(wide)))
+        try:
+            requirements(api, rt, resealed(data))
+            outcomes["taken"] += 1
+        except capi.CError as error:
+            assert error.name in ("TOPOS_E_PACK", "TOPOS_E_UNSUPPORTED"), error
+            assert "\n" not in error.message and len(error.message) < 504
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 50, outcomes
+
+
+def test_graphs_that_are_damaged_or_of_another_model(
+    api: capi.Api, rt: Handle, packs: Any, tmp_path: Path
+) -> None:
+    sound = contents(Bundle.open(packs["tiny"][0]), FaceBundle.open())
+    for graph in range(len(GRAPHS)):
+        with pytest.raises(capi.CError, match=r"TOPOS_E_BACKEND|TOPOS_E_PACK"):
+            from_memory(api, rt, packed(sound | {("graph", graph): b"no graph"}))
+        other = sound["graph", (graph + 1) % len(GRAPHS)]
+        with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
+            from_memory(api, rt, packed(sound | {("graph", graph): other}))
+    with pytest.raises(capi.CError, match=r"TOPOS_E_BACKEND|TOPOS_E_PACK"):
+        from_memory(api, rt, packed(sound | {("weights", 0): b""}))
+    for missing in ("sizes", "about", "graph_weights", "mesh_source", "preset_counts", "skin_joints"):
+        less = {key: value for key, value in sound.items() if key[0] != missing}
+        with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
+            from_memory(api, rt, packed(less))
+
+
+def test_a_pack_of_a_later_version(api: capi.Api, rt: Handle, packs: Any) -> None:
+    data = bytearray(packs["tiny"][1].read_bytes())
+    struct.pack_into("<I", data, 8, VERSION + 1)
+    with pytest.raises(capi.CError, match="later version of this library"):
+        requirements(api, rt, resealed(data))
+
+
+def test_wrong_onnx_runtimes(api: capi.Api, built: Path, tmp_path: Path) -> None:
+    """Missing, no library at all, a library of something else: a clean error each time."""
+    text = tmp_path / "libonnxruntime.so"
+    text.write_text("no library")
+    for path in (tmp_path / "missing.so", text, built / "sdk/libtopos_rt.so"):
+        with pytest.raises(capi.CError, match="TOPOS_E_UNAVAILABLE"):
+            api.made("runtime_create", capi.struct("runtime_options", ort_library=str(path).encode()))
+
+
+BASE = """
+#include <stdint.h>
+typedef struct { const void *(*GetApi)(uint32_t); const char *(*GetVersionString)(void); } Base;
+static const void *none(uint32_t number) { (void)number; return 0; }
+static const char *version(void) { return VERSION; }
+const Base *OrtGetApiBase(void) { static const Base base = {none, version}; return &base; }
+"""
+
+
+@pytest.mark.parametrize("version", ["1.22.1", "0.9", "2.0.0", "1.31.0"])
+def test_an_onnx_runtime_that_is_too_old_or_offers_nothing(
+    version: str, api: capi.Api, tmp_path: Path
+) -> None:
+    source, library = tmp_path / "base.cpp", tmp_path / "libold.so"
+    source.write_text(
+        f'#define VERSION "{version}"\nextern "C" {{{BASE}}}\n'.replace("#include <stdint.h>\n", "")
+    )
+    source.write_text("#include <stdint.h>\n" + source.read_text())
+    subprocess.run([needs.compiler(), "-shared", "-fPIC", source, "-o", library], check=True)
+    with pytest.raises(capi.CError, match=re.escape(version)) as caught:
+        api.made("runtime_create", capi.struct("runtime_options", ort_library=str(library).encode()))
+    assert caught.value.name == "TOPOS_E_UNAVAILABLE"
+
+
+def test_a_base_that_the_host_has_loaded(api: capi.Api, ort: Path) -> None:
+    base = ctypes.CDLL(str(ort)).OrtGetApiBase
+    base.restype = ctypes.c_void_p
+    options = capi.struct("runtime_options", ort_api_base=base(), num_threads=1)
+    made = Handle(api.made("runtime_create", options))
+    info = api.told("runtime_get_info", "runtime_info", made)
+    assert info.ort_library == b"" and info.ort_version and info.ort_api >= 23
+    api.call("runtime_release", made)
+
+
+def test_the_log_gets_lines_and_nothing_is_printed(
+    api: capi.Api, ort: Path, packs: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[tuple[int, bytes]] = []
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p)(
+        lambda user, level, line: lines.append((level, line))
+    )
+    broken = bytearray(packs["tiny"][1].read_bytes())
+    with capi.runtime(api, ort, log=ctypes.cast(callback, ctypes.c_void_p).value) as rt:
+        api.call("model_release", from_memory(api, rt, bytes(broken)))
+        with pytest.raises(capi.CError):
+            latents = np.full((1, 6, 3), 3e38, np.float32)
+            model = from_memory(api, rt, bytes(broken))
+            try:
+                capi.generate(api, model, capi.request([], [], latents=latents))
+            finally:
+                api.call("model_release", model)
+    assert all(0 <= level <= 3 and line.startswith(b"onnxruntime: ") for level, line in lines)
+    assert capfd.readouterr() == ("", "")
