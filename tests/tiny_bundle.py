@@ -69,9 +69,11 @@ SHAPES: dict[str, tuple[Shapes, Shapes]] = {
 }
 
 
-def shapes(evidence: Sequence[str] = ()) -> dict[str, tuple[Shapes, Shapes]]:
-    """Return the shapes of the graphs of a model that takes some evidence."""
+def shapes(evidence: Sequence[str] = (), starting: bool = False) -> dict[str, tuple[Shapes, Shapes]]:
+    """Return the shapes of the graphs of a model that takes some evidence, and may say where to start."""
     inputs, outputs = SHAPES["image_encoder"]
+    if starting:
+        outputs = {**outputs, "start": (1, N, D)}
     return SHAPES | {"image_encoder": ({**inputs, **{name: EVIDENCE[name] for name in evidence}}, outputs)}
 
 
@@ -84,8 +86,8 @@ def variation() -> Variation:
 class TinyModel:
     """The graphs in float64."""
 
-    def __init__(self, evidence: Sequence[str] = ()) -> None:
-        self.evidence = tuple(evidence)
+    def __init__(self, evidence: Sequence[str] = (), starting: bool = False) -> None:
+        self.evidence, self.starting = tuple(evidence), starting
         draw = np.random.default_rng(5).standard_normal
         per_token = BLOCKS * HEADS * HEAD_DIM
         template = np.hstack([HEAD.positions, HEAD.normals]) @ np.kron(np.eye(2), FRAME.rotation)
@@ -108,6 +110,8 @@ class TinyModel:
         for name in self.evidence:
             size = math.prod(EVIDENCE[name])
             self.weights[f"image_encoder.{name}"] = draw((size, TOKENS * CHANNELS)) / math.sqrt(size)
+        if starting:
+            self.weights["image_encoder.start"] = draw((TOKENS * CHANNELS, N * D))
         self.weights = {name: w.astype(np.float32) for name, w in self.weights.items()}
         self.weights["dit_step.null"] = self._seen(
             *(np.tile(self.weights[f"dit_context.b{kind}"], (TOKENS, 1)) for kind in "kv")
@@ -121,7 +125,10 @@ class TinyModel:
         for name, seen in evidence.items():
             moved = seen.astype(np.float64).reshape(1, -1) @ self.weights[f"image_encoder.{name}"]
             tokens = tokens + moved.reshape(1, TOKENS, CHANNELS)
-        return {"tokens": tokens}
+        if not self.starting:
+            return {"tokens": tokens}
+        start = tokens.reshape(1, -1) @ self.weights["image_encoder.start"]
+        return {"tokens": tokens, "start": start.reshape(1, N, D)}
 
     def dit_modulation(self, time: np.ndarray) -> dict[str, np.ndarray]:
         return {"modulation": time[0] * self.weights["dit_modulation.w"]}
@@ -179,7 +186,7 @@ class TinyModel:
             outputs = getattr(self, graph)(**feeds)
             return {name: value.astype(np.float32) for name, value in outputs.items()}
 
-        inputs, outputs = shapes(self.evidence)[graph]
+        inputs, outputs = shapes(self.evidence, self.starting)[graph]
         return FakeEngine(handler, specs(inputs), specs(outputs))
 
 
@@ -193,19 +200,25 @@ def engines(evidence: Sequence[str] = ()) -> dict[str, FakeEngine]:
     return {graph: model.engine(graph) for graph in SHAPES}
 
 
-def write_tiny_bundle(directory: Path, evidence: Sequence[str] = (), varied: bool = False) -> Manifest:
+def write_tiny_bundle(
+    directory: Path, evidence: Sequence[str] = (), varied: bool = False, starting: bool = False
+) -> Manifest:
     """Write the bundle into an existing, empty directory.
 
-    evidence: what its image encoder takes besides the pixels; varied: whether it has `variation`.
+    evidence: what its image encoder takes besides the pixels; varied: whether it has `variation`; starting:
+    whether its image encoder says where the flow starts.
     """
-    weights = TinyModel(evidence).weights
+    weights = TinyModel(evidence, starting).weights
     data = save(weights)
     (directory / "weights.safetensors").write_bytes(data)
-    for graph, nodes in _nodes(evidence).items():
+    for graph, nodes in _nodes(evidence, starting).items():
         used = {name for node in nodes for name in node.input}
         own = {name: w for name, w in weights.items() if name in used}
         model = _model(
-            shapes(evidence)[graph], graph, nodes, [_external(name, w, data) for name, w in own.items()]
+            shapes(evidence, starting)[graph],
+            graph,
+            nodes,
+            [_external(name, w, data) for name, w in own.items()],
         )
         (directory / f"{graph}.onnx").write_bytes(model.SerializeToString())
     HEAD.topology.save(directory / "topology.safetensors")
@@ -219,8 +232,9 @@ def write_tiny_bundle(directory: Path, evidence: Sequence[str] = (), varied: boo
     own = dataclasses.replace(
         manifest(),
         evidence=tuple(evidence) or None,
+        start="estimate" if starting else None,
         variation="variation.safetensors" if varied else None,
-        flops=flops(evidence),
+        flops=flops(evidence, starting),
     )
     return write_manifest(directory, own)
 
@@ -250,13 +264,16 @@ def manifest() -> Manifest:
     )
 
 
-def flops(evidence: Sequence[str] = ()) -> dict[str, int]:
+def flops(evidence: Sequence[str] = (), starting: bool = False) -> dict[str, int]:
     """Return the FLOPs of the products in `_nodes`, added up by hand."""
     per_token = BLOCKS * HEADS * HEAD_DIM
     own = BLOCKS * 6 * WIDTH * N * D + N * D * D
     step = 2 * (own + 2 * per_token * N * D)
     return {
-        "image_encoder": 2 * TOKENS * CHANNELS * (3 + sum(math.prod(EVIDENCE[name]) for name in evidence)),
+        "image_encoder": 2
+        * TOKENS
+        * CHANNELS
+        * (3 + sum(math.prod(EVIDENCE[name]) for name in evidence) + starting * N * D),
         "dit_modulation": 0,
         "dit_context": 2 * 2 * TOKENS * CHANNELS * per_token,
         "dit_step": step,
@@ -280,7 +297,7 @@ def _rig() -> Rig:
     )
 
 
-def _nodes(evidence: Sequence[str]) -> dict[str, list[onnx.NodeProto]]:
+def _nodes(evidence: Sequence[str], starting: bool) -> dict[str, list[onnx.NodeProto]]:
     node, per_token = helper.make_node, BLOCKS * HEADS * HEAD_DIM
 
     def split(kind: str, name: str) -> list[onnx.NodeProto]:
@@ -307,7 +324,7 @@ def _nodes(evidence: Sequence[str]) -> dict[str, list[onnx.NodeProto]]:
         node("Add", ["moved", "pushes"], ["own"]),
     ]
     return {
-        "image_encoder": _encoder(evidence),
+        "image_encoder": _encoder(evidence, starting),
         "dit_context": split("k", "keys") + split("v", "values"),
         "dit_modulation": [node("Mul", ["time", "dit_modulation.w"], ["modulation"])],
         "dit_step": [
@@ -341,7 +358,7 @@ def _nodes(evidence: Sequence[str]) -> dict[str, list[onnx.NodeProto]]:
     }
 
 
-def _encoder(evidence: Sequence[str]) -> list[onnx.NodeProto]:
+def _encoder(evidence: Sequence[str], starting: bool) -> list[onnx.NodeProto]:
     node, half = helper.make_node, SIDE // 2
     seen = "looks" if evidence else "tokens"
     nodes = [
@@ -356,6 +373,10 @@ def _encoder(evidence: Sequence[str]) -> list[onnx.NodeProto]:
         nodes += _reshape(f"{name}.moved", f"{name}.tokens", (1, TOKENS, CHANNELS))
     if evidence:
         nodes.append(node("Sum", [seen, *(f"{name}.tokens" for name in evidence)], ["tokens"]))
+    if starting:
+        nodes += _reshape("tokens", "told", (1, TOKENS * CHANNELS))
+        nodes.append(node("MatMul", ["told", "image_encoder.start"], ["started"]))
+        nodes += _reshape("started", "start", (1, N, D))
     return nodes
 
 

@@ -68,7 +68,7 @@ class Job final : public Object {
   Request request_;
   OrtRunOptions* options_ = nullptr;
   std::vector<std::unique_ptr<Tensor>> tensors_;
-  Tensor *pixels_, *tokens_, *keys_, *values_, *time_, *modulation_, *latent_, *guidance_, *velocity_, *difference_,
+  Tensor *pixels_, *tokens_, *start_, *keys_, *values_, *time_, *modulation_, *latent_, *guidance_, *velocity_, *difference_,
       *decoded_latent_, *vertices_;
   std::vector<Tensor*> evidence_;
   std::vector<Bound> graphs_;  // by Graph

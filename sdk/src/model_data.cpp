@@ -78,6 +78,7 @@ void ModelData::read_settings() {
   if (size[kVertices] == 0 || size[kVertices] > kMostVertices) {
     wrong("vertices", std::to_string(size[kVertices]), "1 to 2^24");
   }
+  if (size[kStarts] > 1) wrong("sizes", std::to_string(size[kStarts]), "0 or 1");
   const std::vector<Evidence>& table = evidence_table();
   if (size[kEvidence] >> table.size() != 0) {
     fail(TOPOS_E_UNSUPPORTED, "evidence that the model takes", "some that this library does not know", "",

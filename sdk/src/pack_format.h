@@ -89,7 +89,7 @@ enum class Kind : uint16_t {
 enum About { kName, kDescription, kOrigin, kLicence, kWeightKind, kFaceLicence, kAtlasSource, kPartSource, kAbouts };
 enum Size {
   kImageHeight, kImageWidth, kTokens, kTokenChannels, kLatentTokens, kLatentChannels, kVertices, kEvidence,
-  kDefaultPreset, kSizesCount
+  kDefaultPreset, kStarts, kSizesCount
 };
 enum Number {
   kSigmaMin, kGuidance, kTemperature, kRadius, kOpenTemperature, kSideCm, kMiddleX, kMiddleY, kMiddleZ, kMirror,

@@ -21,6 +21,7 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
   const Engine &guided = model->engine(kDitStepGuided), &decoder = model->engine(kVaeDecoder);
   pixels_ = made(encoder.input("pixels"));
   tokens_ = made(encoder.output("tokens"));
+  start_ = model->data().size[kStarts] != 0 ? made(encoder.output("start")) : nullptr;
   keys_ = made(context.output("keys"));
   values_ = made(context.output("values"));
   time_ = made(model->engine(kDitModulation).input("time"));
@@ -44,7 +45,9 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
   const auto bind = [this](Graph graph, const std::vector<Named>& inputs, const std::vector<Named>& outputs) {
     graphs_.emplace_back(model_->engine(graph), inputs, outputs);
   };
-  bind(kImageEncoder, seen, {{"tokens", tokens_}});
+  std::vector<Named> encoded = {{"tokens", tokens_}};
+  if (start_ != nullptr) encoded.push_back({"start", start_});
+  bind(kImageEncoder, seen, encoded);
   bind(kDitModulation, {{"time", time_}}, {{"modulation", modulation_}});
   bind(kDitContext, {{"tokens", tokens_}}, {{"keys", keys_}, {"values", values_}});
   bind(kDitStep, step, {{"velocity", velocity_}});
@@ -101,7 +104,7 @@ void Job::look() {
   enter(evidence_.empty() ? Stage::kEncoder : Stage::kEvidence);
 }
 
-// Makes the scaled noise of this item's seed, from which its steps begin.
+// Makes the state that this item's steps begin from: the scaled noise of its seed, around the picture's estimate.
 void Job::begin_item() {
   const ModelData& data = model_->data();
   const Settings& settings = request_.settings;
@@ -112,6 +115,9 @@ void Job::begin_item() {
                 data.number[kOpenTemperature]);
   } else {
     scale_noise(start, latent_->count(), settings.temperature);
+  }
+  if (start_ != nullptr) {
+    for (size_t at = 0; at < latent_->count(); ++at) start[at] = start_->data()[at] + start[at];
   }
   sampler_.emplace(settings.sampler, start, latent_->count());
   shown_step_ = 0;

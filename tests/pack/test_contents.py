@@ -101,8 +101,9 @@ def test_models_with_evidence_and_variation(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
     names = ("pose", "identity")
-    write_tiny_bundle(folder, names, varied=True)
+    write_tiny_bundle(folder, names, varied=True, starting=True)
     pack = pack_of(Bundle.open(folder), tmp_path)
+    assert pack.array("sizes")[0, 9] == 1
     bits = int(pack.array("sizes")[0, 7])
     assert [name for number, name in enumerate(EVIDENCE) if bits >> number & 1] == list(names)
     np.testing.assert_array_equal(pack.array("variation"), variation().directions)

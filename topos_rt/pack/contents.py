@@ -62,7 +62,7 @@ def _settings(bundle: Bundle, faces: FaceBundle) -> Contents:
     evidence = sum(1 << number for number, name in enumerate(EVIDENCE) if name in (m.evidence or ()))
     sizes = (m.image.height, m.image.width, m.image.tokens, m.image.channels, m.latent.tokens,
              m.latent.channels, bundle.topology.num_vertices, evidence,
-             list(PRESETS).index(DEFAULT_PRESET))  # fmt: skip
+             list(PRESETS).index(DEFAULT_PRESET), m.start is not None)  # fmt: skip
     open_temperature = _NAN if bundle.variation is None else bundle.variation.open_temperature
     numbers = (m.flow.sigma_min, m.flow.guidance, m.flow.temperature, m.frame.radius_m, open_temperature,
                SIDE_CM, *MIDDLE_CM.tolist(), 0.0 if atlas is None else atlas.mirror)  # fmt: skip

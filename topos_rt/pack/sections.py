@@ -47,7 +47,8 @@ ABOUT = ("name", "description", "origin of the weights", "licence of the weights
          "licence of the face networks", "source of the atlas", "source of the parts")  # fmt: skip
 SIZES = ("image height", "image width", "tokens", "token channels", "latent tokens", "latent channels",
          "vertices", "evidence: bit k for name k of `topos_rt.model.evidence.EVIDENCE`",
-         "the default preset")  # fmt: skip
+         "the default preset",
+         "whether the noise of the flow lies around the output `start` of the image encoder")  # fmt: skip
 NUMBERS = ("sigma_min", "guidance", "temperature", "radius, metres",
            "open temperature; NaN without variation",
            "side of a portrait, centimetres", "its middle, x", "y", "z", "atlas mirror")  # fmt: skip
