@@ -467,6 +467,7 @@ typedef struct topos_head_info {
     uint64_t seed;                        /* 0 for a head of a latent */
     float bounds_min[3], bounds_max[3];   /* in the glTF layout */
     uint8_t topology_id[32];
+    const char *metadata;                 /* JSON: model, backend, settings, origin of the weights */
 } topos_head_info;
 
 TOPOS_API topos_status TOPOS_CALL topos_head_get_info(topos_head *head, topos_head_info *out);
@@ -476,6 +477,22 @@ TOPOS_API void TOPOS_CALL topos_head_release(topos_head *head);
 /* [tokens * channels] floats (4 kB for "mini") that make this head again without its portrait, by
  * topos_request.latents with the same pack: for save games and for sending to other players. capacity in floats. */
 TOPOS_API topos_status TOPOS_CALL topos_head_get_latent(topos_head *head, float *out, uint64_t capacity);
+
+/* A head of positions and normals of the caller's, [V][3] each in the glTF layout, such as the Python package made;
+ * the rig is fitted to it. normals may be NULL. It has no latent. */
+TOPOS_API topos_status TOPOS_CALL topos_head_from_positions(
+    topos_model *model, const float *positions, const float *normals, topos_head **out, topos_error *error);
+
+/* Receives a file's bytes in order, on the calling thread; other than 0 stops with TOPOS_E_IO. */
+typedef int32_t (TOPOS_CALL *topos_write_callback)(void *user, const void *data, uint64_t size);
+enum {
+    TOPOS_EXPORT_NO_RIG = 1u,             /* without skeleton, skin and blendshapes */
+    TOPOS_EXPORT_NO_PARTS = 2u            /* without teeth and lashes, in one material */
+};
+/* glTF 2.0, binary: the bytes of the Python package's `HeadMesh.lod(lod).save("head.glb")`, but that a fitted rig may
+ * differ by a micrometre. */
+TOPOS_API topos_status TOPOS_CALL topos_head_write_glb(
+    topos_head *head, uint32_t lod, uint32_t flags, topos_write_callback write, void *user, topos_error *error);
 
 #ifdef __cplusplus
 }

@@ -98,41 +98,4 @@ topos_status topos_generate(topos_model* model, const topos_request* request, to
   });
 }
 
-void topos_head_retain(topos_head* head) { retain(head); }
-void topos_head_release(topos_head* head) { release(head); }
-
-topos_status topos_head_get_info(topos_head* head, topos_head_info* out) {
-  return guarded(nullptr, [=] {
-    const Head& of = needed(head, "head");
-    const ModelData& data = of.model().data();
-    topos_head_info info{};
-    info.has_rig = of.has_rig() ? 1 : 0;
-    info.is_preview = of.preview ? 1 : 0;
-    info.step = of.step;
-    info.seed = of.seed;
-    std::memcpy(info.topology_id, data.topology_id, sizeof info.topology_id);
-    for (size_t axis = 0; axis < 3; ++axis) {
-      info.bounds_min[axis] = info.bounds_max[axis] = of.positions()[axis];
-      for (size_t vertex = 1; vertex < data.vertices(); ++vertex) {
-        const float at = of.positions()[3 * vertex + axis];
-        info.bounds_min[axis] = std::min(info.bounds_min[axis], at);
-        info.bounds_max[axis] = std::max(info.bounds_max[axis], at);
-      }
-    }
-    give(out, info, "topos_head_info");
-    return TOPOS_OK;
-  });
-}
-
-topos_status topos_head_get_latent(topos_head* head, float* out, uint64_t capacity) {
-  return guarded(nullptr, [=]() -> topos_status {
-    const Head& of = needed(head, "head");
-    if (out == nullptr) return TOPOS_E_ARGUMENT;
-    const size_t count = of.model().data().latent();
-    if (capacity < count) return TOPOS_E_CAPACITY;
-    std::memcpy(out, of.latent(), count * sizeof(float));
-    return TOPOS_OK;
-  });
-}
-
 }  // extern "C"

@@ -1,23 +1,39 @@
 #include "head.h"
 
+#include <algorithm>
+
 #include "normals.h"
 
 namespace topos {
 
 Ref<Head> Head::make(const Ref<Model>& model, const float* vertices, const float* latent) {
-  return Ref<Head>::adopt(made_in<Head>(model->host(), model, vertices, latent));
+  Ref<Head> head = Ref<Head>::adopt(made_in<Head>(model->host(), model));
+  const ModelData& data = model->data();
+  place(vertices, data.vertices(), data.rotation, data.number[kRadius], head->positions_.data(), head->normals_.data());
+  head->latent_.assign(latent, latent + data.latent());
+  return head;
 }
 
-Head::Head(const Ref<Model>& model, const float* vertices, const float* latent)
+Ref<Head> Head::placed(const Ref<Model>& model, const float* positions, const float* normals) {
+  Ref<Head> head = Ref<Head>::adopt(made_in<Head>(model->host(), model));
+  const ModelData& data = model->data();
+  std::copy_n(positions, head->positions_.size(), head->positions_.data());
+  if (normals == nullptr) {
+    const std::vector<int32_t>& corners = data.meshes[0].corners;
+    vertex_normals(positions, data.vertices(), corners.data(), corners.size() / 3, head->normals_.data());
+  } else {
+    std::copy_n(normals, head->normals_.size(), head->normals_.data());
+  }
+  return head;
+}
+
+Head::Head(const Ref<Model>& model)
     : model_(model),
       positions_(3 * model->data().vertices(), HostAllocator<float>(model->host())),
       normals_(positions_.size(), HostAllocator<float>(model->host())),
-      latent_(latent, latent + model->data().latent(), HostAllocator<float>(model->host())),
+      latent_(HostAllocator<float>(model->host())),
       joints_(HostAllocator<float>(model->host())),
-      shape_delta_(HostAllocator<float>(model->host())) {
-  const ModelData& data = model->data();
-  place(vertices, data.vertices(), data.rotation, data.number[kRadius], positions_.data(), normals_.data());
-}
+      shape_delta_(HostAllocator<float>(model->host())) {}
 
 void Head::fit_rig() {
   const PackRig& rig = model_->data().rig;

@@ -2,6 +2,8 @@
 #ifndef TOPOS_SDK_HEAD_H
 #define TOPOS_SDK_HEAD_H
 
+#include <string>
+
 #include "model.h"
 #include "morphs.h"
 
@@ -11,11 +13,14 @@ class Head final : public Object {
  public:
   // vertices: [V][6], as the decoder makes them; latent: [N*D].
   static Ref<Head> make(const Ref<Model>& model, const float* vertices, const float* latent);
+  // positions: [V][3], metres, and normals, or null; a head without a latent.
+  static Ref<Head> placed(const Ref<Model>& model, const float* positions, const float* normals);
 
   const Model& model() const { return *model_; }
   const float* positions() const { return positions_.data(); }  // [V][3], metres, +Y up, facing +Z
   const float* normals() const { return normals_.data(); }      // [V][3]
   const float* latent() const { return latent_.data(); }        // [N*D]
+  bool has_latent() const { return !latent_.empty(); }
 
   // The rig of this head; before anybody else has it.
   void fit_rig();
@@ -27,10 +32,11 @@ class Head final : public Object {
   uint64_t seed = 0;
   bool preview = false;
   uint32_t step = 0;  // after which a preview was made
+  std::string metadata = "{}";  // JSON
 
  private:
-  friend Head* made_in<Head>(Host&, const Ref<Model>&, const float*&, const float*&);
-  Head(const Ref<Model>& model, const float* vertices, const float* latent);
+  friend Head* made_in<Head>(Host&, const Ref<Model>&);
+  explicit Head(const Ref<Model>& model);
   ~Head() override = default;
   void destroy() override;
 

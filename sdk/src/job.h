@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "head.h"
 #include "request.h"
@@ -56,6 +57,7 @@ class Job final : public Object {
   void evaluate();
   Ref<Head> decoded(const float* latent, bool preview);
   void finish_item();
+  std::string metadata() const;
   void enter(Stage stage);
   void tell();  // the progress callback
   void end(topos_status status, const char* message);

@@ -8,7 +8,8 @@
 namespace topos {
 namespace {
 
-constexpr uint32_t kMostVertices = 1U << 24, kLargest = 1U << 20;
+constexpr uint32_t kMostVertices = 1U << 24, kLargest = 1U << 20, kMostPartVertices = 1U << 16;
+constexpr int64_t kSurfaces = 3;
 constexpr const char* kGraphNames[kGraphs] = {"image_encoder", "dit_modulation", "dit_context",
                                               "dit_step", "dit_step_guided", "vae_decoder"};
 
@@ -55,6 +56,7 @@ ModelData::ModelData(const Pack& from) : pack(from) {
   read_meshes();
   read_rig();
   read_regions();
+  read_parts();
 }
 
 void ModelData::read_settings() {
@@ -131,6 +133,11 @@ void ModelData::read_meshes() {
     require_below(mesh.source, 0, size[kVertices], "mesh_source");
     require_below(mesh.triangles, 0, static_cast<int64_t>(count), "mesh_triangles");
     require_finite(mesh.uvs, "mesh_uvs");
+    if (pack.has(Kind::kMeshSurfaces, level)) {
+      mesh.surfaces = pack.exactly<uint8_t>(Kind::kMeshSurfaces, mesh.triangles.rows, 1, level);
+      mesh.shade = pack.exactly<uint8_t>(Kind::kMeshShade, count, 1, level);
+      require_below(mesh.surfaces, 0, kSurfaces, "mesh_surfaces");
+    }
     std::vector<int32_t> own(size[kVertices], 0);
     for (uint32_t at = 0; at < mesh.vertices; ++at) {
       own[static_cast<size_t>(mesh.source[at])] = static_cast<int32_t>(at);
@@ -148,6 +155,9 @@ void ModelData::read_rig() {
   if (!pack.has(Kind::kJointNames)) return;
   rig.joints = static_cast<uint32_t>(pack.strings(Kind::kJointNames));
   rig.shapes = static_cast<uint32_t>(pack.strings(Kind::kShapeNames));
+  if (pack.strings(Kind::kJointHumanoid) != rig.joints) {
+    wrong("joint_humanoid", std::to_string(pack.strings(Kind::kJointHumanoid)), std::to_string(rig.joints));
+  }
   rig.parents = pack.exactly<int32_t>(Kind::kJointParents, rig.joints, 1);
   rig.joint_positions = pack.exactly<float>(Kind::kJointPositions, rig.joints, 3);
   rig.skin_joints = pack.exactly<uint16_t>(Kind::kSkinJoints, vertices(), 4);
@@ -209,6 +219,65 @@ void ModelData::read_regions() {
   region_vertices = pack.rows<int32_t>(Kind::kRegionVertices, 1);
   require_offsets(region_offsets, region_vertices.rows, "region_offsets");
   require_below(region_vertices, 0, size[kVertices], "region_vertices");
+}
+
+void ModelData::read_parts() {
+  const auto anchors = pack.rows<int32_t>(Kind::kPartAnchors, 0);
+  has_parts = anchors.rows > 0;
+  if (!has_parts) return;
+  if (anchors.rows != PartKit::kPieces) wrong("part_anchors", std::to_string(anchors.rows), "6 rows");
+  const auto weights = pack.rows<Half>(Kind::kPartWeights, anchors.columns);
+  const size_t count = weights.rows;
+  if (count == 0 || count >= kMostPartVertices) wrong("part_weights", std::to_string(count), "1 to 65535 rows");
+  const auto pieces = pack.exactly<uint8_t>(Kind::kPartPieces, count, 1);
+  const auto holders = pack.exactly<int32_t>(Kind::kPartHolders, count, 1);
+  const auto quads = pack.rows<uint16_t>(Kind::kPartQuads, 4);
+  const auto uvs = pack.exactly<float>(Kind::kPartUvs, count, 2), rest = pack.exactly<float>(Kind::kPartRest, count, 3);
+  const size_t motions = pack.strings(Kind::kPartMotionShapes);
+  const auto maps = pack.exactly<float>(Kind::kPartMotions, motions, 12);
+  const auto moved = pack.exactly<uint8_t>(Kind::kPartMotionPieces, motions, 1);
+  require_below(anchors, 0, size[kVertices], "part_anchors");
+  require_below(pieces, 0, static_cast<int64_t>(PartKit::kPieces), "part_pieces");
+  require_below(holders, 0, size[kVertices], "part_holders");
+  require_below(quads, 0, static_cast<int64_t>(count), "part_quads");
+  require_below(moved, 0, static_cast<int64_t>(PartKit::kPieces), "part_motion_pieces");
+  require_finite(uvs, "part_uvs");
+  require_finite(rest, "part_rest");
+  require_finite(maps, "part_motions");
+  for (size_t at = 1; at < count; ++at) {
+    if (pieces[at] < pieces[at - 1]) wrong("part_pieces", "numbers out of order", "the vertices of a piece together");
+  }
+  for (size_t at = 0; at < quads.count(); ++at) {
+    if (pieces[quads[at]] != pieces[quads[at / 4 * 4]]) wrong("part_quads", "one of several pieces", "one of one piece");
+  }
+  for (size_t at = 0; at < motions; ++at) {
+    const std::string name = pack.string(Kind::kPartMotionShapes, at);
+    int32_t shape = -1;
+    for (uint32_t of = 0; of < rig.shapes; ++of) {
+      if (name == pack.string(Kind::kShapeNames, of)) shape = static_cast<int32_t>(of);
+    }
+    motion_shapes.push_back(shape);
+  }
+  for (uint32_t joint = 0; joint < pack.strings(Kind::kJointHumanoid); ++joint) {
+    const std::string role = pack.string(Kind::kJointHumanoid, joint);
+    if (role == "head") part_joints.head = static_cast<int32_t>(joint);
+    if (role == "jaw") part_joints.jaw = static_cast<int32_t>(joint);
+  }
+  parts.vertices = count;
+  parts.anchors_each = anchors.columns;
+  parts.quads = quads.rows;
+  parts.motions = motions;
+  parts.anchors = anchors.data;
+  parts.weights = &weights.data->bits;
+  parts.pieces = pieces.data;
+  parts.holders = holders.data;
+  parts.corners = quads.data;
+  parts.uvs = uvs.data;
+  parts.rest = rest.data;
+  parts.motion_shapes = motion_shapes.data();
+  parts.motion_pieces = moved.data;
+  parts.motion_maps = maps.data;
+  parts.shade = pack.exactly<uint8_t>(Kind::kPartShade, count, 1).data;
 }
 
 EngineSource ModelData::graph(Graph which) const {

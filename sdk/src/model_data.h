@@ -6,6 +6,7 @@
 
 #include "engine.h"
 #include "pack.h"
+#include "parts.h"
 
 namespace topos {
 
@@ -22,6 +23,7 @@ struct MeshData {
   uint32_t vertices = 0;
   Rows<int32_t> source, triangles;
   Rows<float> uvs;
+  Rows<uint8_t> surfaces, shade;  // of triangles and vertices; only with parts
   std::vector<int32_t> corners;  // the triangles without copies: of the level's own vertices
 };
 
@@ -55,6 +57,10 @@ struct ModelData {
   std::vector<PackPreset> presets;
   std::vector<MeshData> meshes;
   PackRig rig;
+  bool has_parts = false;
+  PartKit parts;
+  PartJoints part_joints;
+  std::vector<int32_t> motion_shapes;
   Rows<float> variation;  // directions of the latent
   Rows<int32_t> region_offsets, region_vertices;
   std::vector<const Evidence*> evidence;  // what the image encoder takes, in its order
@@ -70,6 +76,7 @@ struct ModelData {
   void read_rig();
   void read_binding();
   void read_regions();
+  void read_parts();
 };
 
 }  // namespace topos

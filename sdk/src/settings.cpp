@@ -65,6 +65,7 @@ Settings settled(const topos_request& request, const ModelData& model) {
   const PackPreset& preset = model.presets[number];
   Settings made;
   SamplerSettings& run = made.sampler;
+  made.preset = model.preset_names[number];
   const uint32_t solver = sets(TOPOS_SET_SOLVER) ? static_cast<uint32_t>(request.solver) : preset.solver;
   if (solver >= kSolvers) {
     fail(TOPOS_E_ARGUMENT, "solver", std::to_string(request.solver), "0 to " + std::to_string(kSolvers - 1));
@@ -82,10 +83,11 @@ Settings settled(const topos_request& request, const ModelData& model) {
       real("temperature", sets(TOPOS_SET_TEMPERATURE) ? request.temperature : own_temperature, 0, kMaxTemperature);
   if (sets(TOPOS_SET_TIMES)) {
     run.times = given_times(request);
+    made.times_given = true;
   } else {
     const uint32_t steps = whole("steps", sets(TOPOS_SET_STEPS) ? request.steps : preset.steps);
-    const double shift = sets(TOPOS_SET_SHIFT) ? request.shift : preset.shift;
-    run.times = time_grid(static_cast<int>(steps), real("shift", shift, 1 / kMaxShift, kMaxShift));
+    made.shift = real("shift", sets(TOPOS_SET_SHIFT) ? request.shift : preset.shift, 1 / kMaxShift, kMaxShift);
+    run.times = time_grid(static_cast<int>(steps), made.shift);
   }
   return made;
 }

@@ -2,6 +2,8 @@
 #ifndef TOPOS_SDK_SETTINGS_H
 #define TOPOS_SDK_SETTINGS_H
 
+#include <string>
+
 #include "model_data.h"
 #include "solvers.h"
 #include "topos_rt.h"
@@ -10,6 +12,9 @@ namespace topos {
 
 struct Settings {
   SamplerSettings sampler;
+  std::string preset;
+  double shift = 1;
+  bool times_given = false;
   double temperature = 1;
   bool own_temperature = true;  // the model's, with its variation
 

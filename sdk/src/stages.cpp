@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fault.h"
+#include "head_file.h"
 #include "job.h"
 #include "noise.h"
 
@@ -153,7 +154,18 @@ Ref<Head> Job::decoded(const float* latent, bool preview) {
   head->seed = request_.num_latents > 0 ? 0 : request_.seed_of(item_);
   head->preview = preview;
   head->step = preview ? shown_step_.load() : 0;
+  head->metadata = metadata();
   return head;
+}
+
+std::string Job::metadata() const {
+  const ModelData& data = model_->data();
+  if (request_.num_latents > 0) return origin_of(data) + "}";
+  const GivenImage& image = request_.images[request_.image_of(item_)];
+  const bool turned = image.orientation > 4;
+  std::string text = about_head(data, request_.settings, turned ? image.height : image.width,
+                                turned ? image.width : image.height);
+  return text + ",\"seed\":" + std::to_string(request_.seed_of(item_)) + "}";
 }
 
 void Job::finish_item() {

@@ -31,7 +31,7 @@ static void layouts(void)
     CHECK(sizeof(topos_layout) == 24);
     CHECK(sizeof(topos_mesh_counts) == 24);
     CHECK(sizeof(topos_stream) == 40);
-    CHECK(sizeof(topos_head_info) == 80);
+    CHECK(sizeof(topos_head_info) == 88);
     CHECK(offsetof(topos_request, guidance) == 48);
     CHECK(offsetof(topos_request, progress) == 112);
     CHECK(offsetof(topos_stream, data) == 24);
@@ -83,6 +83,8 @@ static void null_everywhere(void)
     CHECK(topos_write_joints(NULL, NULL, NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_head_get_info(NULL, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_head_get_latent(NULL, NULL, 0) == TOPOS_E_ARGUMENT);
+    CHECK(topos_head_from_positions(NULL, NULL, NULL, &head, NULL) == TOPOS_E_ARGUMENT);
+    CHECK(topos_head_write_glb(NULL, 0, 0, NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
     topos_runtime_retain(NULL), topos_model_retain(NULL), topos_head_retain(NULL);
     topos_runtime_release(NULL), topos_model_release(NULL), topos_head_release(NULL);
     topos_job_release(NULL), topos_job_cancel(NULL);

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +16,7 @@ from filelock import FileLock
 from tests import needs
 from tests.sdk import capi
 from tests.tiny_bundle import write_tiny_bundle
+from topos_rt import HeadPipeline
 from topos_rt.faces.bundle import FaceBundle
 from topos_rt.model.bundle import Bundle
 from topos_rt.pack.container import packed
@@ -23,6 +24,8 @@ from topos_rt.pack.contents import contents
 
 ROOT = Path(__file__).parents[2]
 OLDEST = (1, 23)
+Packs = dict[str, tuple[Path, Path]]
+Pair = tuple[capi.Handle, HeadPipeline]
 
 
 def headers() -> Path:
@@ -98,13 +101,30 @@ def rt(api: capi.Api, ort: Path) -> Iterator[capi.Handle]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def models(api: capi.Api, rt: capi.Handle, packs: Packs) -> Iterator[Callable[[str], Pair]]:
+    """Returns a model of either side by its name, each with one thread; no test may close them."""
+    opened: dict[str, Pair] = {}
+
+    def get(name: str) -> Pair:
+        if name not in opened:
+            bundle, pack = packs[name]
+            opened[name] = capi.load(api, rt, pack), HeadPipeline.open(bundle, "onnxruntime", threads=1)
+        return opened[name]
+
+    yield get
+    for model, pipe in opened.values():
+        api.call("model_release", model)
+        pipe.close()
+
+
 def write_pack(bundle: Path | str, path: Path) -> Path:
     path.write_bytes(packed(contents(Bundle.open(bundle), FaceBundle.open())))
     return path
 
 
 @pytest.fixture(scope="session")
-def packs(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict[str, tuple[Path, Path]]:
+def packs(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Packs:
     """Models by name: the folder of the bundle, and its pack. "seeing" has evidence and variation."""
     folder = tmp_path_factory.mktemp("packs")
     seeing = folder / "seeing"

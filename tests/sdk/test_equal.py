@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import io
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,7 @@ from topos_rt.flow.settings import PRESETS
 from topos_rt.flow.solvers import SOLVERS
 
 Packs = dict[str, tuple[Path, Path]]
-Pair = tuple[capi.Handle, HeadPipeline]
 WHOLE: dict[str, Any] = {"crop": "none", "face_check": False, "texture": "none"}
-
-
-@pytest.fixture(scope="module")
-def models(
-    api: capi.Api, rt: capi.Handle, packs: Packs
-) -> Iterator[Callable[[str], tuple[capi.Handle, HeadPipeline]]]:
-    """Returns a model of either side by its name."""
-    opened: dict[str, Pair] = {}
-
-    def get(name: str) -> Pair:
-        if name not in opened:
-            bundle, pack = packs[name]
-            opened[name] = capi.load(api, rt, pack), HeadPipeline.open(bundle, "onnxruntime", threads=1)
-        return opened[name]
-
-    yield get
-    for model, pipe in opened.values():
-        api.call("model_release", model)
-        pipe.close()
 
 
 def picture(height: int, width: int, channels: int = 3) -> np.ndarray:

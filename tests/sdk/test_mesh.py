@@ -46,16 +46,13 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(api: capi.Api, rt: capi.Handle, packs: Any) -> Iterator[Pair]:
-    bundle, pack = packs["mini"]
+def pair(api: capi.Api, models: Any) -> Iterator[Pair]:
+    model, pipe = models("mini")
     pixels = np.asarray(Image.open(EXAMPLE).convert("RGB"))
-    model = capi.load(api, rt, pack)
     (head,) = capi.generate(api, model, capi.request([capi.image(pixels)], [3], steps=4))
-    with HeadPipeline.open(bundle, "onnxruntime", threads=1) as pipe:
-        mesh = pipe(pixels, seed=3, steps=4, crop="none", face_check=False, texture="none")
+    mesh = pipe(pixels, seed=3, steps=4, crop="none", face_check=False, texture="none")
     yield Pair(api, model, head, mesh)
     api.call("head_release", head)
-    api.call("model_release", model)
 
 
 def test_the_rig_is_fitted_alike(pair: Pair) -> None:
