@@ -1,5 +1,9 @@
 # topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
 set(TOPOS_NUMERICS_SOURCES
+  detection.cpp
+  face.cpp
+  face_pose.cpp
+  finder.cpp
   glb.cpp
   glb_buffer.cpp
   glb_materials.cpp
