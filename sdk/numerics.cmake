@@ -7,8 +7,11 @@ set(TOPOS_NUMERICS_SOURCES
   glb.cpp
   glb_buffer.cpp
   glb_materials.cpp
+  head_fit.cpp
+  head_problem.cpp
   image.cpp
   json.cpp
+  linear.cpp
   morphs.cpp
   noise.cpp
   normals.cpp
