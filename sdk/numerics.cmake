@@ -1,10 +1,17 @@
 # topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
 set(TOPOS_NUMERICS_SOURCES
+  detection.cpp
+  face.cpp
+  face_pose.cpp
+  finder.cpp
   glb.cpp
   glb_buffer.cpp
   glb_materials.cpp
+  head_fit.cpp
+  head_problem.cpp
   image.cpp
   json.cpp
+  linear.cpp
   morphs.cpp
   noise.cpp
   normals.cpp

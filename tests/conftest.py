@@ -29,7 +29,8 @@ settings.load_profile("untimed")
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1, …; None where tests run in one process
 # Files that take longest, which workers begin with so that they end together.
 LONGEST = (
-    "sdk/test_equal.py", "export/test_official.py", "gpu/test_kernels_build.py", "ptx/test_kernels.py", "model/test_decoder.py",
+    "export/test_official.py", "gpu/test_kernels_build.py", "ptx/test_kernels.py", "model/test_decoder.py",
+    "sdk/test_equal.py",
     "export/test_forms.py", "export/test_onnx_files.py", "benchmarks/test_count_kernels.py",
     "export/test_random.py", "model/test_recorded.py", "export/test_landmarks.py",
 )  # fmt: skip
