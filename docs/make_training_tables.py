@@ -62,7 +62,7 @@ def _evidence() -> str:
     known = {
         "the mean head": found["mean_head"],
         **found["known"],
-        f"{found['directions']} directions, known exactly": found["components"],
+        f"{found.get('directions', 128)} directions, known exactly": found["components"],
     }
     rows = [[name, f"{row['whole_mm']:.2f}", f"{row['face_mm']:.2f}"] for name, row in known.items()]
     return table(["what is known", "whole head", "face"], rows)
