@@ -206,7 +206,9 @@ typedef struct topos_load_options {
 
 enum {
     TOPOS_LOAD_WARM_UP = 1u,              /* run every graph once, so that the first request is as fast as later */
-    TOPOS_LOAD_NO_RIG = 2u                /* heads have no skeleton and no blendshapes */
+    TOPOS_LOAD_NO_RIG = 2u,               /* heads have no skeleton and no blendshapes */
+    TOPOS_LOAD_NO_FACES = 4u              /* without the networks that find faces: pictures must be cut already, and
+                                             requests have TOPOS_CROP_NONE and TOPOS_REQUEST_NO_FACE_CHECK */
 };
 
 /* What loading will take, known before it. */
@@ -301,8 +303,8 @@ typedef struct topos_progress {
     uint32_t step, steps;                 /* sampling steps done, of all */
     uint32_t item, items;                 /* which head of the request */
     uint32_t reserved;
-    const char *stage;                    /* "image", "evidence", "image_encoder", "dit_context", "dit_step",
-                                             "vae_decoder", "rig" or "done"; as long as the library is loaded */
+    const char *stage;                    /* "image", "face", "evidence", "image_encoder", "dit_context", "dit_step",
+                                             "vae_decoder", "rig", "fit" or "done"; as long as the library is loaded */
 } topos_progress;
 
 /* The thread that does the work, before each stage and after each step. Other than 0 cancels. */
@@ -328,14 +330,25 @@ typedef struct topos_request {
     uint32_t preview_every;               /* n: decode an estimate after every n-th step; 0: never */
     topos_progress_callback progress;     /* may be NULL: games poll instead */
     void *progress_user;
+    uint32_t face;                        /* 0: the largest; k: number k + 1 from the largest, where there are more */
+    uint32_t crop;                        /* TOPOS_CROP_*: what of the upright picture the model sees */
+    int32_t crop_box[4];                  /* x, y, width and height in its pixels, for TOPOS_CROP_BOX */
     /* A latent of topos_head_get_latent to decode instead of images and seeds: [num_latents][tokens*channels]. */
     const float *latents;
     uint64_t num_latents;
 } topos_request;
 
 enum {
+    TOPOS_CROP_AUTO = 0,                  /* a square around the head of the face that is found, its eyes level */
+    TOPOS_CROP_NONE = 1,                  /* the whole picture: its largest centred part */
+    TOPOS_CROP_BOX = 2
+};
+
+enum {
     TOPOS_REQUEST_MANUAL = 1u,            /* no thread is started: the host calls topos_job_step */
-    TOPOS_REQUEST_NO_RIG = 2u             /* heads without fitted shapes and joints: saves the fit */
+    TOPOS_REQUEST_NO_RIG = 2u,            /* heads without fitted shapes and joints: saves the fit */
+    TOPOS_REQUEST_NO_FACE_CHECK = 4u      /* takes pictures without a face, or with one that looks sideways, too; with
+                                             a crop other than AUTO none is looked for */
 };
 
 /* Checks the request, copies what it needs and returns at once. Jobs of one model run one after another in the
@@ -344,7 +357,7 @@ TOPOS_API topos_status TOPOS_CALL topos_submit(
     topos_model *model, const topos_request *request, topos_job **out, topos_error *error);
 
 /* For a manual job: does one network evaluation's worth of work, or less, on this thread and returns TOPOS_PENDING,
- * or TOPOS_OK once all is done. On a GPU it may return before the work is finished there. */
+ * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations. */
 TOPOS_API topos_status TOPOS_CALL topos_job_step(topos_job *job);
 
 /* TOPOS_PENDING, TOPOS_OK (every head is there) or the error that ended it. Never blocks. out may be NULL. */
@@ -473,6 +486,29 @@ typedef struct topos_head_info {
 TOPOS_API topos_status TOPOS_CALL topos_head_get_info(topos_head *head, topos_head_info *out);
 TOPOS_API void TOPOS_CALL topos_head_retain(topos_head *head);
 TOPOS_API void TOPOS_CALL topos_head_release(topos_head *head);
+
+/* What was seen of the face in the picture that a head was made of. Pixels are those of the upright picture. */
+typedef struct topos_face {
+    uint32_t struct_size;
+    uint32_t found;                       /* 1 or 0; without a face, all but crop is zero */
+    float box[4];                         /* x, y, width and height of the landmarks */
+    float yaw, pitch, roll;               /* degrees; positive turns to the right of the picture, lifts, and turns
+                                             counter-clockwise in it */
+    float confidence;                     /* 0..1 */
+    float crop[4];                        /* the square that the model saw: its middle, side and angle in radians */
+    float scores[52];                     /* of ARKit's expressions; the first says how neutral it is */
+    const float *landmarks;               /* [478][3]; NULL where it looks too far sideways; as long as the head */
+    uint32_t fitted;                      /* 1: the camera and expression below were fitted to the landmarks */
+    float residual;                       /* of the fit, percent of the distance of the outer corners of the eyes */
+    float turn[9], shift[3];              /* rows: takes the head, metres in the glTF layout, to the camera's axes:
+                                             +X right, +Y up, +Z back to the camera */
+    float focal, centre[2];               /* pixels */
+    uint32_t reserved;
+} topos_face;
+
+TOPOS_API topos_status TOPOS_CALL topos_head_get_face(topos_head *head, topos_face *out);
+/* The fitted weights of the model's blendshapes, [num_shapes], that make the head look as in its picture. */
+TOPOS_API topos_status TOPOS_CALL topos_head_get_expression(topos_head *head, float *out, uint64_t capacity);
 
 /* [tokens * channels] floats (4 kB for "mini") that make this head again without its portrait, by
  * topos_request.latents with the same pack: for save games and for sending to other players. capacity in floats. */

@@ -9,8 +9,8 @@
 
 namespace topos {
 
-const char* const kStageNames[kStages] = {"image", "evidence", "image_encoder", "dit_context",
-                                          "dit_step", "vae_decoder", "rig", "done"};
+const char* const kStageNames[kStages] = {"image", "face", "evidence", "image_encoder", "dit_context",
+                                          "dit_step", "vae_decoder", "rig", "fit", "done"};
 
 Ref<Job> Job::submit(const Ref<Model>& model, const topos_request& request) {
   model->runtime().check_process();

@@ -54,6 +54,8 @@ class Model final : public Object {
   Runtime& runtime() const { return *runtime_; }
   Host& host() const { return runtime_->host(); }
   const ModelData& data() const { return data_; }
+  // Null for one that was not loaded.
+  const Engine* face_engine(FaceGraph which) const { return face_engines_[which].get(); }
   const Engine& engine(Graph which) const { return *engines_[which]; }
   bool has_rig() const { return rig_; }
   const RigFit* fit() const { return fit_.get(); }  // null where rigs are not fitted
@@ -69,12 +71,14 @@ class Model final : public Object {
   ~Model() override = default;
   void destroy() override;
   void check_contracts() const;
+  void check_faces() const;
   void warm_up() const;
 
   Ref<Runtime> runtime_;
   PackMemory memory_;
   ModelData data_;
   std::array<std::unique_ptr<Engine>, kGraphs> engines_;
+  std::array<std::unique_ptr<Engine>, kFaceGraphs> face_engines_;
   bool rig_ = false;
   std::unique_ptr<const RigFit> fit_;
   std::mutex mutex_;

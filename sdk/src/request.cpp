@@ -10,7 +10,8 @@ namespace topos {
 namespace {
 
 constexpr uint32_t kMostItems = 1U << 16;
-constexpr uint32_t kFlags = TOPOS_REQUEST_MANUAL | TOPOS_REQUEST_NO_RIG;
+constexpr uint32_t kFlags = TOPOS_REQUEST_MANUAL | TOPOS_REQUEST_NO_RIG | TOPOS_REQUEST_NO_FACE_CHECK;
+constexpr int kLowestSide = 16;  // a box of fewer pixels holds no face
 
 int channels_of(topos_pixel_format format) { return format == TOPOS_PIXELS_RGB8 ? 3 : 4; }
 
@@ -25,6 +26,25 @@ PixelFormat format_of(topos_pixel_format format) {
     default:
       fail(TOPOS_E_ARGUMENT, "topos_image.format", std::to_string(format), "one of TOPOS_PIXELS_*");
   }
+}
+
+FaceChoice chosen_face(const topos_request& request) {
+  if (request.crop > TOPOS_CROP_BOX) {
+    fail(TOPOS_E_ARGUMENT, "crop", std::to_string(request.crop), "one of TOPOS_CROP_*");
+  }
+  FaceChoice choice;
+  choice.face = request.face;
+  choice.crop = static_cast<Crop>(request.crop);
+  choice.check = (request.flags & TOPOS_REQUEST_NO_FACE_CHECK) == 0;
+  if (choice.crop != Crop::kBox) return choice;
+  const int32_t* box = request.crop_box;
+  if (box[0] < 0 || box[1] < 0 || box[2] < kLowestSide || box[3] < kLowestSide || box[0] > INT32_MAX - box[2] ||
+      box[1] > INT32_MAX - box[3]) {
+    fail(TOPOS_E_ARGUMENT, "crop_box", std::to_string(box[2]) + " x " + std::to_string(box[3]) + " pixels",
+         "x, y >= 0, and width, height >= 16");
+  }
+  choice.box = {box[0], box[1], box[0] + box[2], box[1] + box[3]};
+  return choice;
 }
 
 GivenImage copied(Host& host, const topos_image& image) {
@@ -83,6 +103,7 @@ Request::Request(Host& host, const topos_request& request, const ModelData& mode
   }
   flags = request.flags;
   preview_every = request.preview_every;
+  choice = chosen_face(request);
   progress = request.progress;
   progress_user = request.progress_user;
   if (request.num_latents > 0) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "host.h"
-#include "image.h"
+#include "portrait.h"
 #include "settings.h"
 
 namespace topos {
@@ -31,6 +31,7 @@ struct Request {
   HostVector<float> latents;
   size_t num_latents = 0;
   uint32_t flags = 0, preview_every = 0;
+  FaceChoice choice;
   topos_progress_callback progress = nullptr;
   void* progress_user = nullptr;
 
