@@ -1,7 +1,7 @@
 """The face stage of the C library against the Python package's: the same portraits, evidence, heads and fits.
 
-Numbers between the networks differ by 1e-13 at most, so that the pictures that the networks see have the same bytes,
-and so have the heads.
+Numbers between the networks differ by 1e-13 at most, so that the pictures that the networks see have the same
+bytes, and so have the heads.
 """
 
 from __future__ import annotations
