@@ -270,6 +270,8 @@ TOPOS_API const char *TOPOS_CALL topos_model_region(
 
 typedef int32_t topos_pixel_format;
 enum {
+    TOPOS_PIXELS_ENCODED = 0,             /* the bytes of a PNG or JPEG file, where this build reads it; its orientation
+                                             is applied, a colour profile is not: give pixels in sRGB then */
     TOPOS_PIXELS_RGB8 = 1, TOPOS_PIXELS_RGBA8 = 2, TOPOS_PIXELS_BGRA8 = 3 /* sRGB, rows from the top */
 };
 
@@ -279,9 +281,9 @@ typedef struct topos_image {
     topos_pixel_format format;
     const void *data;
     uint64_t data_size;
-    uint32_t width, height;
+    uint32_t width, height;               /* these three are not of ENCODED */
     int32_t row_stride;                   /* bytes; 0: rows lie close; negative: data is the last row */
-    uint32_t orientation;                 /* as in EXIF, 1..8; 0: upright */
+    uint32_t orientation;                 /* as in EXIF, 1..8; 0: upright, or as ENCODED says */
 } topos_image;
 
 /* 0: the pack's default; else 1 + the number of one of topos_model_preset_name. */

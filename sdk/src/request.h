@@ -14,9 +14,11 @@ namespace topos {
 struct GivenImage {
   explicit GivenImage(Host& host) : bytes(HostAllocator<uint8_t>(host)) {}
 
-  RawPixels pixels() const;
+  // The upright picture. Throws a Fault for one that cannot be used.
+  Picture picture(const Host& host) const;
 
-  HostVector<uint8_t> bytes;  // rows from the top, close together
+  HostVector<uint8_t> bytes;  // rows from the top, close together; or a file
+  bool encoded = false;
   int width = 0, height = 0, orientation = 1;
   PixelFormat format = PixelFormat::kRgb;
 };

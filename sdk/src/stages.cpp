@@ -104,10 +104,7 @@ void Job::work() {
 void Job::look() {
   if (item_ == 0) tell();
   looked_at_ = request_.image_of(item_);
-  if (take_picture(request_.images[looked_at_].pixels(), &picture_) == Taken::kTransparent) {
-    fail(TOPOS_E_IMAGE, "an image", "a picture that is fully transparent", "a portrait that can be seen",
-         "remove its alpha channel");
-  }
+  picture_ = request_.images[looked_at_].picture(model_->host());
   if (request_.choice.looks()) return enter(Stage::kFace);
   show();
 }

@@ -225,7 +225,7 @@ def test_bad_settings(given: dict[str, Any], word: str, api: capi.Api, model: Ha
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"format": 0}, "TOPOS_E_ARGUMENT"), ({"format": 9}, "TOPOS_E_ARGUMENT"),
+        ({"format": 0, "orientation": 3}, "TOPOS_E_ARGUMENT"), ({"format": 9}, "TOPOS_E_ARGUMENT"),
         ({"data": None}, "TOPOS_E_ARGUMENT"), ({"data_size": 9215}, "TOPOS_E_ARGUMENT"),
         ({"width": 15}, "TOPOS_E_IMAGE"), ({"height": 0}, "TOPOS_E_IMAGE"),
         ({"width": 2**32 - 1, "height": 2**32 - 1}, "TOPOS_E_IMAGE"),

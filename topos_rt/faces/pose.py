@@ -36,8 +36,7 @@ def place(landmarks: np.ndarray, canonical: CanonicalFace) -> Placement:
 
     The weights are those of MediaPipe's geometry module: 33 landmarks that expressions hardly move.
     """
-    weights = canonical.weights.astype(np.float64)
-    weights /= weights.sum()
+    weights = canonical.weights.astype(np.float64) / canonical.weights.sum()
     source = _ahead(canonical.positions.astype(np.float64))
     target = _up(landmarks[: len(source)])
     source_middle, target_middle = weights @ source, weights @ target
