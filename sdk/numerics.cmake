@@ -34,11 +34,12 @@ set_target_properties(topos_numerics PROPERTIES
 if(MSVC)
   target_compile_options(topos_numerics PRIVATE /W4 /WX /fp:precise)
 else()
-  # Products are not fused, so that the bits are those of Python on every processor.
-  target_compile_options(topos_numerics PRIVATE -ffp-contract=off
-    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-    # GCC 12 leaves out a rounding to float32 and back where it makes vectors of straight-line code; test_rig.py sees it.
-    $<$<CXX_COMPILER_ID:GNU>:-fno-tree-slp-vectorize>)
+  # Public, since headers have code, too. Products are not fused, so that the bits are those of Python on every processor.
+  # GCC 12 drops roundings to float32 where it makes vectors of straight-line code: of a[0] = (double)(float)b[0] and the
+  # same for a[1] it makes a copy. test_rig.py sees that.
+  target_compile_options(topos_numerics
+    PUBLIC -ffp-contract=off $<$<CXX_COMPILER_ID:GNU>:-fno-tree-slp-vectorize>
+    PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
 endif()
 
 # Image files are read where libjpeg-turbo and libspng are found, which decode as Pillow does.
