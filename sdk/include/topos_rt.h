@@ -5,7 +5,9 @@
  * RULES THAT HOLD EVERYWHERE
  *
  * Handles     topos_runtime > topos_model > topos_job, topos_head. Opaque, counted: a child keeps its parents
- *             alive, so they may be released in any order. No global state: two runtimes do not meet.
+ *             alive, so they may be released in any order. The release of the last one waits for threads that
+ *             still end, which takes some milliseconds where a job was cancelled. No global state: two runtimes do
+ *             not meet.
  *             (ONNX Runtime itself keeps one environment for each copy of its library in a process.)
  * Structs     Every struct that crosses the border starts with struct_size = sizeof(that struct); all other
  *             members zero means "the default". Later versions only append members; the library reads and
@@ -25,9 +27,10 @@
  *             Nothing runs in DllMain or in static constructors; the library may be unloaded once every handle
  *             is released.
  * Numbers     Mesh data: float32; frame and units are those of topos_layout. The same pack, seed, settings,
- *             ONNX Runtime build and CPU give the same bytes as the Python package.
+ *             ONNX Runtime build, number of threads and CPU give the same bytes as the Python package, but that a
+ *             fitted rig is the same to within a micrometre.
  * Floats      The caller's FPU state is left as it was.
- * Targets     64-bit only; sizes and offsets of all structs are the same on every one of them (tests/abi.c).
+ * Targets     64-bit only; sizes and offsets of all structs are the same on every one of them (sdk/tests/abi.c).
  */
 #ifndef TOPOS_RT_H
 #define TOPOS_RT_H
@@ -83,8 +86,8 @@ enum {
     TOPOS_E_IMAGE = -2,         /* an image that cannot be used */
     TOPOS_E_PACK = -3,          /* damaged, of a foreign format, or made for a newer library */
     TOPOS_E_IO = -4,            /* a file that cannot be read or written, or a callback that failed */
-    TOPOS_E_BACKEND = -5,       /* ONNX Runtime or an execution provider failed */
-    TOPOS_E_UNAVAILABLE = -6,   /* the backend asked for does not work on this machine */
+    TOPOS_E_BACKEND = -5,       /* ONNX Runtime failed */
+    TOPOS_E_UNAVAILABLE = -6,   /* ONNX Runtime is missing, too old, or no such library */
     TOPOS_E_UNSUPPORTED = -7,   /* this pack, build or backend cannot do that */
     TOPOS_E_CANCELLED = -8,
     TOPOS_E_MEMORY = -9,        /* an allocation failed, or a budget would be exceeded */
