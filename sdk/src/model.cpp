@@ -235,14 +235,38 @@ uint64_t Model::draw_ticket() {
   return next_ticket_++;
 }
 
-void Model::wait_for_turn(uint64_t ticket) {
+bool Model::wait_for_turn(uint64_t ticket, const std::atomic<bool>& cancelled) {
   std::unique_lock<std::mutex> lock(mutex_);
-  turn_.wait(lock, [this, ticket] { return serving_ == ticket; });
+  turn_.wait(lock, [&] { return serving_ == ticket || cancelled; });
+  if (serving_ == ticket) return true;
+  try {
+    given_up_.insert(ticket);
+    return false;
+  } catch (const std::bad_alloc&) {
+    turn_.wait(lock, [&] { return serving_ == ticket; });
+    return true;
+  }
+}
+
+void Model::give_up(uint64_t ticket) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  given_up_.insert(ticket);
+  skip_given_up();
 }
 
 void Model::end_turn() {
   const std::lock_guard<std::mutex> lock(mutex_);
   ++serving_;
+  skip_given_up();
+}
+
+void Model::skip_given_up() {
+  while (given_up_.erase(serving_) > 0) ++serving_;
+  turn_.notify_all();
+}
+
+void Model::wake() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   turn_.notify_all();
 }
 

@@ -3,9 +3,11 @@
 #define TOPOS_SDK_MODEL_H
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "engine.h"
 #include "mapping.h"
@@ -62,8 +64,12 @@ class Model final : public Object {
 
   // Background jobs run one after another, in the order of their tickets.
   uint64_t draw_ticket();
-  void wait_for_turn(uint64_t ticket);
+  // Returns whether it is the ticket's turn; false where it was given up because the job was cancelled before.
+  bool wait_for_turn(uint64_t ticket, const std::atomic<bool>& cancelled);
+  void give_up(uint64_t ticket);
   void end_turn();
+  // Lets those who wait see that they are cancelled.
+  void wake();
 
  private:
   friend Model* made_in<Model>(Host&, const Ref<Runtime>&, const topos_source&, const topos_load_options&);
@@ -73,6 +79,7 @@ class Model final : public Object {
   void check_contracts() const;
   void check_faces() const;
   void warm_up() const;
+  void skip_given_up();
 
   Ref<Runtime> runtime_;
   PackMemory memory_;
@@ -84,6 +91,7 @@ class Model final : public Object {
   std::mutex mutex_;
   std::condition_variable turn_;
   uint64_t next_ticket_ = 0, serving_ = 0;
+  std::set<uint64_t> given_up_;  // tickets after the one that is served
 };
 
 }  // namespace topos
