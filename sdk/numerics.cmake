@@ -1,5 +1,6 @@
 # topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
 set(TOPOS_NUMERICS_SOURCES
+  decode.cpp
   detection.cpp
   face.cpp
   face_pose.cpp
@@ -33,9 +34,32 @@ set_target_properties(topos_numerics PROPERTIES
 if(MSVC)
   target_compile_options(topos_numerics PRIVATE /W4 /WX /fp:precise)
 else()
-  # Products are not fused, so that the bits are those of Python on every processor.
-  target_compile_options(topos_numerics PRIVATE -ffp-contract=off
-    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-    # GCC 12 leaves out a rounding to float32 and back where it makes vectors of straight-line code; test_rig.py sees it.
-    $<$<CXX_COMPILER_ID:GNU>:-fno-tree-slp-vectorize>)
+  # Public, since headers have code, too. Products are not fused, so that the bits are those of Python on every processor.
+  # GCC 12 drops roundings to float32 where it makes vectors of straight-line code: of a[0] = (double)(float)b[0] and the
+  # same for a[1] it makes a copy. test_rig.py sees that.
+  target_compile_options(topos_numerics
+    PUBLIC -ffp-contract=off $<$<CXX_COMPILER_ID:GNU>:-fno-tree-slp-vectorize>
+    PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
+endif()
+
+# Image files are read where libjpeg-turbo and libspng are found, which decode as Pillow does.
+include(CheckCXXSymbolExists)
+find_package(JPEG QUIET)
+if(JPEG_FOUND)
+  set(CMAKE_REQUIRED_INCLUDES ${JPEG_INCLUDE_DIRS})
+  check_cxx_symbol_exists(JCS_EXTENSIONS "cstdio;jpeglib.h" TOPOS_JPEG_IS_TURBO)
+  unset(CMAKE_REQUIRED_INCLUDES)
+endif()
+if(JPEG_FOUND AND TOPOS_JPEG_IS_TURBO)
+  target_sources(topos_numerics PRIVATE ${CMAKE_CURRENT_LIST_DIR}/src/jpeg.cpp)
+  target_compile_definitions(topos_numerics PRIVATE TOPOS_WITH_JPEG)
+  target_link_libraries(topos_numerics PRIVATE JPEG::JPEG)
+endif()
+find_path(SPNG_INCLUDE_DIR spng.h)
+find_library(SPNG_LIBRARY spng)
+if(SPNG_INCLUDE_DIR AND SPNG_LIBRARY)
+  target_sources(topos_numerics PRIVATE ${CMAKE_CURRENT_LIST_DIR}/src/png.cpp)
+  target_compile_definitions(topos_numerics PRIVATE TOPOS_WITH_PNG)
+  target_include_directories(topos_numerics SYSTEM PRIVATE ${SPNG_INCLUDE_DIR})
+  target_link_libraries(topos_numerics PRIVATE ${SPNG_LIBRARY})
 endif()

@@ -213,7 +213,7 @@ def ci(tmp_path, *present):
     return done, lines
 
 
-TOOLS = ("nvcc", "g++", "node", "npm", "chromium", "make", "apt-get")
+TOOLS = ("nvcc", "cmake", "g++", "node", "npm", "chromium", "make", "apt-get")
 
 
 def test_ci_installs_nothing_that_is_there(tmp_path):

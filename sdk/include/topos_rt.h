@@ -5,7 +5,9 @@
  * RULES THAT HOLD EVERYWHERE
  *
  * Handles     topos_runtime > topos_model > topos_job, topos_head. Opaque, counted: a child keeps its parents
- *             alive, so they may be released in any order. No global state: two runtimes do not meet.
+ *             alive, so they may be released in any order. The release of the last one waits for threads that
+ *             still end, which takes some milliseconds where a job was cancelled. No global state: two runtimes do
+ *             not meet.
  *             (ONNX Runtime itself keeps one environment for each copy of its library in a process.)
  * Structs     Every struct that crosses the border starts with struct_size = sizeof(that struct); all other
  *             members zero means "the default". Later versions only append members; the library reads and
@@ -25,9 +27,10 @@
  *             Nothing runs in DllMain or in static constructors; the library may be unloaded once every handle
  *             is released.
  * Numbers     Mesh data: float32; frame and units are those of topos_layout. The same pack, seed, settings,
- *             ONNX Runtime build and CPU give the same bytes as the Python package.
+ *             ONNX Runtime build, number of threads and CPU give the same bytes as the Python package, but that a
+ *             fitted rig is the same to within a micrometre.
  * Floats      The caller's FPU state is left as it was.
- * Targets     64-bit only; sizes and offsets of all structs are the same on every one of them (tests/abi.c).
+ * Targets     64-bit only; sizes and offsets of all structs are the same on every one of them (sdk/tests/abi.c).
  */
 #ifndef TOPOS_RT_H
 #define TOPOS_RT_H
@@ -83,8 +86,8 @@ enum {
     TOPOS_E_IMAGE = -2,         /* an image that cannot be used */
     TOPOS_E_PACK = -3,          /* damaged, of a foreign format, or made for a newer library */
     TOPOS_E_IO = -4,            /* a file that cannot be read or written, or a callback that failed */
-    TOPOS_E_BACKEND = -5,       /* ONNX Runtime or an execution provider failed */
-    TOPOS_E_UNAVAILABLE = -6,   /* the backend asked for does not work on this machine */
+    TOPOS_E_BACKEND = -5,       /* ONNX Runtime failed */
+    TOPOS_E_UNAVAILABLE = -6,   /* ONNX Runtime is missing, too old, or no such library */
     TOPOS_E_UNSUPPORTED = -7,   /* this pack, build or backend cannot do that */
     TOPOS_E_CANCELLED = -8,
     TOPOS_E_MEMORY = -9,        /* an allocation failed, or a budget would be exceeded */
@@ -206,7 +209,9 @@ typedef struct topos_load_options {
 
 enum {
     TOPOS_LOAD_WARM_UP = 1u,              /* run every graph once, so that the first request is as fast as later */
-    TOPOS_LOAD_NO_RIG = 2u                /* heads have no skeleton and no blendshapes */
+    TOPOS_LOAD_NO_RIG = 2u,               /* heads have no skeleton and no blendshapes */
+    TOPOS_LOAD_NO_FACES = 4u              /* without the networks that find faces: pictures must be cut already, and
+                                             requests have TOPOS_CROP_NONE and TOPOS_REQUEST_NO_FACE_CHECK */
 };
 
 /* What loading will take, known before it. */
@@ -268,6 +273,8 @@ TOPOS_API const char *TOPOS_CALL topos_model_region(
 
 typedef int32_t topos_pixel_format;
 enum {
+    TOPOS_PIXELS_ENCODED = 0,             /* the bytes of a PNG or JPEG file, where this build reads it; its orientation
+                                             is applied, a colour profile is not: give pixels in sRGB then */
     TOPOS_PIXELS_RGB8 = 1, TOPOS_PIXELS_RGBA8 = 2, TOPOS_PIXELS_BGRA8 = 3 /* sRGB, rows from the top */
 };
 
@@ -277,9 +284,9 @@ typedef struct topos_image {
     topos_pixel_format format;
     const void *data;
     uint64_t data_size;
-    uint32_t width, height;
+    uint32_t width, height;               /* these three are not of ENCODED */
     int32_t row_stride;                   /* bytes; 0: rows lie close; negative: data is the last row */
-    uint32_t orientation;                 /* as in EXIF, 1..8; 0: upright */
+    uint32_t orientation;                 /* as in EXIF, 1..8; 0: upright, or as ENCODED says */
 } topos_image;
 
 /* 0: the pack's default; else 1 + the number of one of topos_model_preset_name. */
@@ -301,8 +308,8 @@ typedef struct topos_progress {
     uint32_t step, steps;                 /* sampling steps done, of all */
     uint32_t item, items;                 /* which head of the request */
     uint32_t reserved;
-    const char *stage;                    /* "image", "evidence", "image_encoder", "dit_context", "dit_step",
-                                             "vae_decoder", "rig" or "done"; as long as the library is loaded */
+    const char *stage;                    /* "image", "face", "evidence", "image_encoder", "dit_context", "dit_step",
+                                             "vae_decoder", "rig", "fit" or "done"; as long as the library is loaded */
 } topos_progress;
 
 /* The thread that does the work, before each stage and after each step. Other than 0 cancels. */
@@ -328,14 +335,25 @@ typedef struct topos_request {
     uint32_t preview_every;               /* n: decode an estimate after every n-th step; 0: never */
     topos_progress_callback progress;     /* may be NULL: games poll instead */
     void *progress_user;
+    uint32_t face;                        /* 0: the largest; k: number k + 1 from the largest, where there are more */
+    uint32_t crop;                        /* TOPOS_CROP_*: what of the upright picture the model sees */
+    int32_t crop_box[4];                  /* x, y, width and height in its pixels, for TOPOS_CROP_BOX */
     /* A latent of topos_head_get_latent to decode instead of images and seeds: [num_latents][tokens*channels]. */
     const float *latents;
     uint64_t num_latents;
 } topos_request;
 
 enum {
+    TOPOS_CROP_AUTO = 0,                  /* a square around the head of the face that is found, its eyes level */
+    TOPOS_CROP_NONE = 1,                  /* the whole picture: its largest centred part */
+    TOPOS_CROP_BOX = 2
+};
+
+enum {
     TOPOS_REQUEST_MANUAL = 1u,            /* no thread is started: the host calls topos_job_step */
-    TOPOS_REQUEST_NO_RIG = 2u             /* heads without fitted shapes and joints: saves the fit */
+    TOPOS_REQUEST_NO_RIG = 2u,            /* heads without fitted shapes and joints: saves the fit */
+    TOPOS_REQUEST_NO_FACE_CHECK = 4u      /* takes pictures without a face, or with one that looks sideways, too; with
+                                             a crop other than AUTO none is looked for */
 };
 
 /* Checks the request, copies what it needs and returns at once. Jobs of one model run one after another in the
@@ -344,7 +362,7 @@ TOPOS_API topos_status TOPOS_CALL topos_submit(
     topos_model *model, const topos_request *request, topos_job **out, topos_error *error);
 
 /* For a manual job: does one network evaluation's worth of work, or less, on this thread and returns TOPOS_PENDING,
- * or TOPOS_OK once all is done. On a GPU it may return before the work is finished there. */
+ * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations. */
 TOPOS_API topos_status TOPOS_CALL topos_job_step(topos_job *job);
 
 /* TOPOS_PENDING, TOPOS_OK (every head is there) or the error that ended it. Never blocks. out may be NULL. */
@@ -473,6 +491,29 @@ typedef struct topos_head_info {
 TOPOS_API topos_status TOPOS_CALL topos_head_get_info(topos_head *head, topos_head_info *out);
 TOPOS_API void TOPOS_CALL topos_head_retain(topos_head *head);
 TOPOS_API void TOPOS_CALL topos_head_release(topos_head *head);
+
+/* What was seen of the face in the picture that a head was made of. Pixels are those of the upright picture. */
+typedef struct topos_face {
+    uint32_t struct_size;
+    uint32_t found;                       /* 1 or 0; without a face, all but crop is zero */
+    float box[4];                         /* x, y, width and height of the landmarks */
+    float yaw, pitch, roll;               /* degrees; positive turns to the right of the picture, lifts, and turns
+                                             counter-clockwise in it */
+    float confidence;                     /* 0..1 */
+    float crop[4];                        /* the square that the model saw: its middle, side and angle in radians */
+    float scores[52];                     /* of ARKit's expressions; the first says how neutral it is */
+    const float *landmarks;               /* [478][3]; NULL where it looks too far sideways; as long as the head */
+    uint32_t fitted;                      /* 1: the camera and expression below were fitted to the landmarks */
+    float residual;                       /* of the fit, percent of the distance of the outer corners of the eyes */
+    float turn[9], shift[3];              /* rows: takes the head, metres in the glTF layout, to the camera's axes:
+                                             +X right, +Y up, +Z back to the camera */
+    float focal, centre[2];               /* pixels */
+    uint32_t reserved;
+} topos_face;
+
+TOPOS_API topos_status TOPOS_CALL topos_head_get_face(topos_head *head, topos_face *out);
+/* The fitted weights of the model's blendshapes, [num_shapes], that make the head look as in its picture. */
+TOPOS_API topos_status TOPOS_CALL topos_head_get_expression(topos_head *head, float *out, uint64_t capacity);
 
 /* [tokens * channels] floats (4 kB for "mini") that make this head again without its portrait, by
  * topos_request.latents with the same pack: for save games and for sending to other players. capacity in floats. */

@@ -50,6 +50,52 @@ topos_status topos_head_get_latent(topos_head* head, float* out, uint64_t capaci
   });
 }
 
+topos_status topos_head_get_face(topos_head* head, topos_face* out) {
+  return guarded(nullptr, [=] {
+    const Head::Seen& seen = needed(head, "head").seen;
+    topos_face made{};
+    const auto narrow = [](const auto& from, size_t count, float* to) {
+      for (size_t at = 0; at < count; ++at) to[at] = static_cast<float>(from[at]);
+    };
+    const double crop[4] = {seen.square.x, seen.square.y, seen.square.side, seen.square.angle};
+    narrow(crop, 4, made.crop);
+    if (seen.face) {
+      const Face& face = *seen.face;
+      made.found = 1;
+      narrow(face.box, 4, made.box);
+      made.yaw = static_cast<float>(face.angles.yaw);
+      made.pitch = static_cast<float>(face.angles.pitch);
+      made.roll = static_cast<float>(face.angles.roll);
+      made.confidence = static_cast<float>(face.confidence);
+      if (!face.landmarks.empty()) {
+        made.landmarks = face.landmarks.data();
+        narrow(face.scores, kExpressions, made.scores);
+      }
+    }
+    if (seen.fitted) {
+      made.fitted = 1;
+      made.residual = static_cast<float>(seen.fit.residual);
+      narrow(seen.fit.camera.turn, 9, made.turn);
+      narrow(seen.fit.camera.shift, 3, made.shift);
+      made.focal = static_cast<float>(seen.fit.camera.focal);
+      narrow(seen.fit.camera.centre, 2, made.centre);
+    }
+    give(out, made, "topos_face");
+    return TOPOS_OK;
+  });
+}
+
+topos_status topos_head_get_expression(topos_head* head, float* out, uint64_t capacity) {
+  return guarded(nullptr, [=]() -> topos_status {
+    const Head& of = needed(head, "head");
+    if (out == nullptr) return TOPOS_E_ARGUMENT;
+    if (!of.seen.fitted || !of.has_rig()) return TOPOS_E_UNSUPPORTED;
+    if (capacity < of.seen.weights.size()) return TOPOS_E_CAPACITY;
+    std::copy(of.seen.weights.begin(), of.seen.weights.end(), out);
+    return TOPOS_OK;
+  });
+}
+
 topos_status topos_head_from_positions(topos_model* model, const float* positions, const float* normals,
                                        topos_head** out, topos_error* error) {
   return guarded(error, [=] {

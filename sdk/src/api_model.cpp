@@ -12,7 +12,7 @@ topos_load_options checked(const topos_load_options* given) {
     fail(TOPOS_E_UNSUPPORTED, "topos_load_options.backend", std::to_string(options.backend),
          "TOPOS_BACKEND_AUTO or TOPOS_BACKEND_CPU");
   }
-  if ((options.flags & ~uint32_t{TOPOS_LOAD_WARM_UP | TOPOS_LOAD_NO_RIG}) != 0) {
+  if ((options.flags & ~uint32_t{TOPOS_LOAD_WARM_UP | TOPOS_LOAD_NO_RIG | TOPOS_LOAD_NO_FACES}) != 0) {
     fail(TOPOS_E_ARGUMENT, "topos_load_options.flags", std::to_string(options.flags), "bits of TOPOS_LOAD_*");
   }
   return options;

@@ -33,8 +33,7 @@ std::array<double, 2> Placement::at(const Vec3& point) const {
 
 // A weighted similarity in space (Umeyama 1991). The weights are those of MediaPipe's geometry module.
 Placement placement_of(const float* landmarks, const CanonicalFace& canonical) {
-  double total = 0;
-  for (size_t i = 0; i < kSkinLandmarks; ++i) total += static_cast<double>(canonical.weights[i]);
+  const double total = static_cast<double>(pairwise_sum(canonical.weights, kSkinLandmarks, -0.0F));
   Vec3 source_middle = {}, target_middle = {};
   std::vector<Vec3> source;
   std::vector<double> weights;

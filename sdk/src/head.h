@@ -2,8 +2,10 @@
 #ifndef TOPOS_SDK_HEAD_H
 #define TOPOS_SDK_HEAD_H
 
+#include <optional>
 #include <string>
 
+#include "face.h"
 #include "model.h"
 #include "morphs.h"
 
@@ -28,6 +30,16 @@ class Head final : public Object {
   const float* joints() const { return joints_.data(); }       // [J][3], metres
   Shapes shapes() const;                                       // fitted
   Skin skin() const;
+
+  // The face of the picture that this head was made of, and how the head was fitted to it.
+  struct Seen {
+    std::optional<Face> face;
+    Square square;
+    bool fitted = false;
+    HeadFit fit;
+    std::vector<float> weights;  // of the model's shapes
+  };
+  Seen seen;
 
   uint64_t seed = 0;
   bool preview = false;

@@ -18,7 +18,7 @@ std::vector<T> gathered(const T* from, size_t width, const std::vector<size_t>& 
 }
 
 // A surface on some rows of another one, and the rig that goes with it.
-struct Taken {
+struct Gathered {
   std::vector<float> positions, normals, weights;
   std::vector<uint16_t> joints;
   std::unique_ptr<ReducedShapes> shapes;
@@ -29,9 +29,9 @@ struct Taken {
   }
 };
 
-Taken taken_of(const float* positions, const float* normals, size_t count, const Shapes* shapes, const uint16_t* joints,
+Gathered gathered_of(const float* positions, const float* normals, size_t count, const Shapes* shapes, const uint16_t* joints,
                const float* weights, const std::vector<size_t>& rows) {
-  Taken made;
+  Gathered made;
   made.positions = gathered(positions, 3, rows);
   made.normals = gathered(normals, 3, rows);
   if (shapes == nullptr) return made;
@@ -66,7 +66,7 @@ std::string glb_of_head(const Head& head, uint32_t lod, uint32_t flags) {
   std::vector<int32_t> numbers(data.vertices(), 0), source;
   for (size_t at = 0; at < rows.size(); ++at) numbers[rows[at]] = static_cast<int32_t>(at);
   for (size_t at = 0; at < mesh.source.rows; ++at) source.push_back(numbers[static_cast<size_t>(mesh.source[at])]);
-  const Taken own = taken_of(head.positions(), head.normals(), data.vertices(), scene.has_rig ? &shapes : nullptr,
+  const Gathered own = gathered_of(head.positions(), head.normals(), data.vertices(), scene.has_rig ? &shapes : nullptr,
                              skin.joints, skin.weights, rows);
   scene.head.vertices = mesh.vertices;
   scene.head.copies = mesh.source.rows;
@@ -94,7 +94,7 @@ std::string glb_of_head(const Head& head, uint32_t lod, uint32_t flags) {
 
   Parts parts;
   std::vector<PartSurface> surfaces;
-  std::vector<Taken> pieces;
+  std::vector<Gathered> pieces;
   std::vector<std::vector<float>> uvs;
   std::vector<std::vector<uint8_t>> shades;
   if (scene.has_parts) {
@@ -103,13 +103,13 @@ std::string glb_of_head(const Head& head, uint32_t lod, uint32_t flags) {
     const Shapes moved = parts.shapes();
     for (const PartSurface& surface : surfaces) {
       const std::vector<size_t> ids(surface.ids.begin(), surface.ids.end());
-      pieces.push_back(taken_of(parts.positions.data(), parts.normals.data(), data.parts.vertices,
+      pieces.push_back(gathered_of(parts.positions.data(), parts.normals.data(), data.parts.vertices,
                                 scene.has_rig ? &moved : nullptr, parts.joints.data(), parts.weights.data(), ids));
       uvs.push_back(gathered(data.parts.uvs, 2, ids));
       shades.push_back(gathered(data.parts.shade, 1, ids));
     }
     for (size_t at = 0; at < surfaces.size(); ++at) {
-      const Taken& piece = pieces[at];
+      const Gathered& piece = pieces[at];
       scene.parts.push_back({surfaces[at].material, surfaces[at].ids.size(), surfaces[at].corners.size() / 3,
                              piece.positions.data(), piece.normals.data(), uvs[at].data(), surfaces[at].corners.data(),
                              surfaces[at].shaded ? shades[at].data() : nullptr, piece.rig()});
@@ -131,7 +131,7 @@ std::string origin_of(const ModelData& data) {
   return json.str();
 }
 
-std::string about_head(const ModelData& data, const Settings& settings, int width, int height) {
+std::string about_sampling(const ModelData& data, const Settings& settings) {
   const SamplerSettings& run = settings.sampler;
   Json json;
   json.open('{').text("preset", settings.preset).whole("steps", settings.steps());
@@ -147,9 +147,6 @@ std::string about_head(const ModelData& data, const Settings& settings, int widt
   }
   json.real("temperature", settings.temperature);
   if (settings.own_temperature && data.variation.rows > 0) json.real("open_temperature", data.number[kOpenTemperature]);
-  json.raw("face", "null").key("crop").open('{').key("centre").open('[');
-  json.real(width / 2.0).real(height / 2.0).close(']').whole("side", std::min(width, height));
-  json.real("angle_degrees", 0).close('}').key("warnings").open('[').close(']');
   return origin_of(data) + "," + json.str().substr(1);
 }
 

@@ -13,9 +13,9 @@ namespace topos {
 std::string glb_of_head(const Head& head, uint32_t lod, uint32_t flags);
 
 // The start of a head's metadata, as HeadPipeline writes it, without the closing brace: of any head of a model, and of
-// one that was made of a picture of a size which was taken whole.
+// one that was sampled.
 std::string origin_of(const ModelData& data);
-std::string about_head(const ModelData& data, const Settings& settings, int width, int height);
+std::string about_sampling(const ModelData& data, const Settings& settings);
 
 }  // namespace topos
 

@@ -9,8 +9,8 @@
 
 namespace topos {
 
-const char* const kStageNames[kStages] = {"image", "evidence", "image_encoder", "dit_context",
-                                          "dit_step", "vae_decoder", "rig", "done"};
+const char* const kStageNames[kStages] = {"image", "face", "evidence", "image_encoder", "dit_context",
+                                          "dit_step", "vae_decoder", "rig", "fit", "done"};
 
 Ref<Job> Job::submit(const Ref<Model>& model, const topos_request& request) {
   model->runtime().check_process();
@@ -21,9 +21,7 @@ Ref<Job> Job::submit(const Ref<Model>& model, const topos_request& request) {
     try {
       model->runtime().start(background, kept.get());
     } catch (...) {
-      // Those that come later must not wait for a turn that never ends.
-      model->wait_for_turn(job->ticket_);
-      model->end_turn();
+      model->give_up(job->ticket_);  // those that come later must not wait for a turn that never ends
       throw;
     }
     kept.leave();
@@ -33,9 +31,9 @@ Ref<Job> Job::submit(const Ref<Model>& model, const topos_request& request) {
 
 void Job::background(void* argument) {
   const Ref<Job> job = Ref<Job>::adopt(static_cast<Job*>(argument));
-  job->model_->wait_for_turn(job->ticket_);
-  job->run();
-  job->model_->end_turn();
+  const bool turn = job->model_->wait_for_turn(job->ticket_, job->cancelled_);
+  job->run();  // a cancelled one ends at once
+  if (turn) job->model_->end_turn();
 }
 
 void Job::run() {
@@ -137,6 +135,7 @@ void Job::cancel() {
   const Ort& ort = runtime().ort();
   OrtStatus* status = ort.api().RunOptionsSetTerminate(options_);
   if (status != nullptr) ort.api().ReleaseStatus(status);
+  model_->wake();
 }
 
 topos_status Job::error(topos_error* out) {

@@ -10,13 +10,14 @@
 #include <optional>
 #include <string>
 
+#include "face_engines.h"
 #include "head.h"
 #include "request.h"
 #include "solvers.h"
 
 namespace topos {
 
-enum class Stage { kImage, kEvidence, kEncoder, kContext, kStep, kDecoder, kRig, kDone };
+enum class Stage { kImage, kFace, kEvidence, kEncoder, kContext, kStep, kDecoder, kRig, kFit, kDone };
 inline constexpr size_t kStages = static_cast<size_t>(Stage::kDone) + 1;
 extern const char* const kStageNames[kStages];
 
@@ -54,10 +55,14 @@ class Job final : public Object {
   void work();     // of the present stage
   void begin_item();
   void look();
+  void show();
+  void see();
+  bool fittable() const;
+  void fit();
   void evaluate();
   Ref<Head> decoded(const float* latent, bool preview);
   void finish_item();
-  std::string metadata() const;
+  std::string metadata(const Head& head) const;
   void enter(Stage stage);
   void tell();  // the progress callback
   void end(topos_status status, const char* message);
@@ -75,6 +80,11 @@ class Job final : public Object {
   std::optional<Sampler> sampler_;
   Stage stage_ = Stage::kImage;
   size_t item_ = 0, looked_at_ = SIZE_MAX;
+  std::optional<FaceEngines> faces_;
+  Picture picture_;  // upright; moved into the portrait once a face was looked for
+  Portrait portrait_;
+  std::vector<std::string> warnings_;  // of this item
+  std::string fit_facts_;
   std::array<double, kStages> seconds_{};
 
   std::atomic<uint32_t> shown_step_{0}, shown_item_{0}, shown_stage_{0};

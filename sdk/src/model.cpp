@@ -8,9 +8,9 @@
 namespace topos {
 namespace {
 
-// Measured with `mini` and a model of twice its size: what ONNX Runtime takes for a byte of weights, for each engine,
-// and for its environment.
-constexpr uint64_t kPerWeight = 2, kPerEngine = 2U << 20, kEnvironment = 8U << 20;
+// What ONNX Runtime takes for a byte of weights, for each engine, and for its environment: with these, `mini` comes to
+// the 150 MB that were measured after some heads, arenas included (1.32 on Linux).
+constexpr uint64_t kPerWeight = 4, kPerEngine = 4U << 20, kEnvironment = 24U << 20;
 
 bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % kPackAlign == 0; }
 
@@ -90,8 +90,11 @@ topos_requirements requirements_of(const ModelData& data, const PackMemory& memo
   for (uint16_t index = 0; data.pack.has(Kind::kWeights, index); ++index) {
     weights += data.pack.file(Kind::kWeights, index).rows;
   }
+  for (uint16_t index = 0; index < kFaceGraphs; ++index) {
+    if (data.pack.has(Kind::kFaceGraph, index)) weights += data.face_graph(static_cast<FaceGraph>(index)).graph.rows;
+  }
   for (int graph = 0; graph < kGraphs; ++graph) weights += data.graph(static_cast<Graph>(graph)).graph.rows;
-  needs.host_private = weights * kPerWeight + kGraphs * kPerEngine + kEnvironment;
+  needs.host_private = weights * kPerWeight + (kGraphs + kFaceGraphs) * kPerEngine + kEnvironment;
   if (!memory.mapped()) needs.host_private += memory.size();
   const uint64_t pixels = 3ULL * data.size[kImageHeight] * data.size[kImageWidth];
   const uint64_t tokens = uint64_t{data.size[kTokens]} * data.size[kTokenChannels];
@@ -118,7 +121,14 @@ Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topo
         std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(static_cast<Graph>(graph)), runtime_->threads(),
                                  runtime_->spins());
   }
+  const int faces = data_.biometric() ? kFaceGraphs : kFaceIdentity;
+  for (int graph = 0; graph < faces && (options.flags & TOPOS_LOAD_NO_FACES) == 0; ++graph) {
+    face_engines_[static_cast<size_t>(graph)] =
+        std::make_unique<Engine>(runtime_->ort(), host(), data_.face_graph(static_cast<FaceGraph>(graph)),
+                                 runtime_->threads(), runtime_->spins());
+  }
   check_contracts();
+  check_faces();
   if ((options.flags & TOPOS_LOAD_WARM_UP) != 0) warm_up();
 }
 
@@ -177,8 +187,36 @@ void Model::check_contracts() const {
   }
 }
 
+// What topos_rt/faces/networks.py checks.
+void Model::check_faces() const {
+  struct Wanted {
+    FaceGraph graph;
+    bool input;
+    const char* name;
+    Shape shape;
+  };
+  const std::vector<Wanted> table = {
+      {kFaceDetector, true, "pixels", {1, 192, 192, 3}},   {kFaceDetector, false, "boxes", {1, 2304, 16}},
+      {kFaceDetector, false, "scores", {1, 2304, 1}},      {kFaceLandmarks, true, "pixels", {1, 256, 256, 3}},
+      {kFaceLandmarks, false, "landmarks", {1, 1, 1, 1434}}, {kFaceLandmarks, false, "face", {1, 1, 1, 1}},
+      {kFaceExpression, true, "points", {1, 146, 2}},      {kFaceExpression, false, "scores", {52}},
+      {kFaceIdentity, true, "pixels", {1, 150, 150, 3}},   {kFaceIdentity, false, "embedding", {1, 128}},
+      {kFaceIdentity, false, "features", {1, 128, 8, 8}},
+  };
+  for (const Wanted& wanted : table) {
+    const Engine* of = face_engine(wanted.graph);
+    if (of == nullptr) continue;
+    require_shape(*of, wanted.input ? of->input(wanted.name) : of->output(wanted.name), wanted.shape);
+  }
+}
+
 void Model::warm_up() const {
-  for (const std::unique_ptr<Engine>& of : engines_) {
+  std::vector<const Engine*> all;
+  for (const std::unique_ptr<Engine>& of : engines_) all.push_back(of.get());
+  for (const std::unique_ptr<Engine>& of : face_engines_) {
+    if (of != nullptr) all.push_back(of.get());
+  }
+  for (const Engine* of : all) {
     std::vector<std::unique_ptr<Tensor>> held;
     const auto tensors = [this, &held](const std::vector<TensorInfo>& infos) {
       std::vector<Named> named;
@@ -198,14 +236,38 @@ uint64_t Model::draw_ticket() {
   return next_ticket_++;
 }
 
-void Model::wait_for_turn(uint64_t ticket) {
+bool Model::wait_for_turn(uint64_t ticket, const std::atomic<bool>& cancelled) {
   std::unique_lock<std::mutex> lock(mutex_);
-  turn_.wait(lock, [this, ticket] { return serving_ == ticket; });
+  turn_.wait(lock, [&] { return serving_ == ticket || cancelled; });
+  if (serving_ == ticket) return true;
+  try {
+    given_up_.insert(ticket);
+    return false;
+  } catch (const std::bad_alloc&) {
+    turn_.wait(lock, [&] { return serving_ == ticket; });
+    return true;
+  }
+}
+
+void Model::give_up(uint64_t ticket) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  given_up_.insert(ticket);
+  skip_given_up();
 }
 
 void Model::end_turn() {
   const std::lock_guard<std::mutex> lock(mutex_);
   ++serving_;
+  skip_given_up();
+}
+
+void Model::skip_given_up() {
+  while (given_up_.erase(serving_) > 0) ++serving_;
+  turn_.notify_all();
+}
+
+void Model::wake() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   turn_.notify_all();
 }
 

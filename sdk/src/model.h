@@ -3,9 +3,11 @@
 #define TOPOS_SDK_MODEL_H
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "engine.h"
 #include "mapping.h"
@@ -54,14 +56,20 @@ class Model final : public Object {
   Runtime& runtime() const { return *runtime_; }
   Host& host() const { return runtime_->host(); }
   const ModelData& data() const { return data_; }
+  // Null for one that was not loaded.
+  const Engine* face_engine(FaceGraph which) const { return face_engines_[which].get(); }
   const Engine& engine(Graph which) const { return *engines_[which]; }
   bool has_rig() const { return rig_; }
   const RigFit* fit() const { return fit_.get(); }  // null where rigs are not fitted
 
   // Background jobs run one after another, in the order of their tickets.
   uint64_t draw_ticket();
-  void wait_for_turn(uint64_t ticket);
+  // Returns whether it is the ticket's turn; false where it was given up because the job was cancelled before.
+  bool wait_for_turn(uint64_t ticket, const std::atomic<bool>& cancelled);
+  void give_up(uint64_t ticket);
   void end_turn();
+  // Lets those who wait see that they are cancelled.
+  void wake();
 
  private:
   friend Model* made_in<Model>(Host&, const Ref<Runtime>&, const topos_source&, const topos_load_options&);
@@ -69,17 +77,21 @@ class Model final : public Object {
   ~Model() override = default;
   void destroy() override;
   void check_contracts() const;
+  void check_faces() const;
   void warm_up() const;
+  void skip_given_up();
 
   Ref<Runtime> runtime_;
   PackMemory memory_;
   ModelData data_;
   std::array<std::unique_ptr<Engine>, kGraphs> engines_;
+  std::array<std::unique_ptr<Engine>, kFaceGraphs> face_engines_;
   bool rig_ = false;
   std::unique_ptr<const RigFit> fit_;
   std::mutex mutex_;
   std::condition_variable turn_;
   uint64_t next_ticket_ = 0, serving_ = 0;
+  std::set<uint64_t> given_up_;  // tickets after the one that is served
 };
 
 }  // namespace topos

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine.h"
+#include "head_fit.h"
 #include "pack.h"
 #include "parts.h"
 
@@ -63,11 +64,16 @@ struct ModelData {
   std::vector<int32_t> motion_shapes;
   Rows<float> variation;  // directions of the latent
   Rows<int32_t> region_offsets, region_vertices;
+  CanonicalFace canonical;
+  LandmarkMap landmarks;  // without vertices: no face can be fitted
+  std::array<int, kArkitShapes> arkit_shapes;  // the rig's number of each; -1: none
   std::vector<const Evidence*> evidence;  // what the image encoder takes, in its order
 
   size_t latent() const { return size_t{size[kLatentTokens]} * size[kLatentChannels]; }
   size_t vertices() const { return size[kVertices]; }
   EngineSource graph(Graph which) const;
+  EngineSource face_graph(FaceGraph which) const;
+  bool biometric() const;  // whether it takes what people can be told apart by
 
  private:
   void read_settings();
@@ -77,6 +83,7 @@ struct ModelData {
   void read_binding();
   void read_regions();
   void read_parts();
+  void read_faces();
 };
 
 }  // namespace topos

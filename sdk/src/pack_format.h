@@ -83,6 +83,16 @@ enum class Kind : uint16_t {
   kPartMotionShapes = 69,
   kPartShade = 72,
   kPartPicture = 73,
+  kLandmarkVertices = 90,
+  kLandmarkWeights = 91,
+  kLandmarkNoise = 92,
+  kLandmarkMirrored = 93,
+  kLandmarkIrises = 94,
+  kFaceGraph = 100,
+  kFacePositions = 101,
+  kFaceWeights = 102,
+  kScoreNames = 105,
+  kScorePoints = 106,
 };
 
 // Rows of kAbout, columns of kSizes and kNumbers.
@@ -95,6 +105,7 @@ enum Number {
   kSigmaMin, kGuidance, kTemperature, kRadius, kOpenTemperature, kSideCm, kMiddleX, kMiddleY, kMiddleZ, kMirror,
   kNumbersCount
 };
+enum FaceGraph { kFaceDetector, kFaceLandmarks, kFaceExpression, kFaceIdentity, kFaceGraphs };
 enum Graph { kImageEncoder, kDitModulation, kDitContext, kDitStep, kDitStepGuided, kVaeDecoder, kGraphs };
 
 }  // namespace topos

@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 
+#include "decode.h"
 #include "fault.h"
 #include "structs.h"
 
@@ -10,7 +12,8 @@ namespace topos {
 namespace {
 
 constexpr uint32_t kMostItems = 1U << 16;
-constexpr uint32_t kFlags = TOPOS_REQUEST_MANUAL | TOPOS_REQUEST_NO_RIG;
+constexpr uint32_t kFlags = TOPOS_REQUEST_MANUAL | TOPOS_REQUEST_NO_RIG | TOPOS_REQUEST_NO_FACE_CHECK;
+constexpr int kLowestSide = 16;  // a box of fewer pixels holds no face
 
 int channels_of(topos_pixel_format format) { return format == TOPOS_PIXELS_RGB8 ? 3 : 4; }
 
@@ -27,8 +30,51 @@ PixelFormat format_of(topos_pixel_format format) {
   }
 }
 
+FaceChoice chosen_face(const topos_request& request) {
+  if (request.crop > TOPOS_CROP_BOX) {
+    fail(TOPOS_E_ARGUMENT, "crop", std::to_string(request.crop), "one of TOPOS_CROP_*");
+  }
+  FaceChoice choice;
+  choice.face = request.face;
+  choice.crop = static_cast<Crop>(request.crop);
+  choice.check = (request.flags & TOPOS_REQUEST_NO_FACE_CHECK) == 0;
+  if (choice.crop != Crop::kBox) return choice;
+  const int32_t* box = request.crop_box;
+  if (box[0] < 0 || box[1] < 0 || box[2] < kLowestSide || box[3] < kLowestSide || box[0] > INT32_MAX - box[2] ||
+      box[1] > INT32_MAX - box[3]) {
+    fail(TOPOS_E_ARGUMENT, "crop_box", std::to_string(box[2]) + " x " + std::to_string(box[3]) + " pixels",
+         "x, y >= 0, and width, height >= 16");
+  }
+  choice.box = {box[0], box[1], box[0] + box[2], box[1] + box[3]};
+  return choice;
+}
+
+Picture decoded_file(const HostVector<uint8_t>& bytes, const Host& host) {
+  static constexpr const char* kGot[] = {
+      "a picture", "neither a PNG nor a JPEG that this build reads", "a damaged file", "fewer than 16 pixels on a side",
+      "more than 64 megapixels", "a picture that is fully transparent", "several frames", "colours of a rare kind"};
+  ImageFile file;
+  const Decoded decoded = decode_image(bytes.data(), bytes.size(), &file);
+  if (decoded != Decoded::kYes) {
+    fail(TOPOS_E_IMAGE, "an image file", kGot[static_cast<size_t>(decoded)], "a portrait as PNG or JPEG",
+         "decode it in the host, and give its pixels");
+  }
+  if (file.has_profile) host.log(TOPOS_LOG_WARNING, "the colour profile of an image file was not applied");
+  return std::move(file.picture);
+}
+
 GivenImage copied(Host& host, const topos_image& image) {
   GivenImage made(host);
+  if (image.format == TOPOS_PIXELS_ENCODED) {
+    if (image.data == nullptr || image.data_size == 0) fail(TOPOS_E_ARGUMENT, "topos_image.data", "no bytes", "a file");
+    if (image.orientation != 0) {
+      fail(TOPOS_E_ARGUMENT, "topos_image.orientation", std::to_string(image.orientation), "0: the file says it");
+    }
+    made.encoded = true;
+    const uint8_t* file = static_cast<const uint8_t*>(image.data);
+    made.bytes.assign(file, file + image.data_size);
+    return made;
+  }
   made.format = format_of(image.format);
   const uint64_t pixels = uint64_t{image.width} * image.height;
   if (image.width < static_cast<uint32_t>(kMinSide) || image.height < static_cast<uint32_t>(kMinSide) ||
@@ -66,14 +112,20 @@ GivenImage copied(Host& host, const topos_image& image) {
 
 }  // namespace
 
-RawPixels GivenImage::pixels() const {
+Picture GivenImage::picture(const Host& host) const {
+  if (encoded) return decoded_file(bytes, host);
   RawPixels raw;
   raw.data = bytes.data();
   raw.width = width;
   raw.height = height;
   raw.format = format;
   raw.orientation = orientation;
-  return raw;
+  Picture picture;
+  if (take_picture(raw, &picture) == Taken::kTransparent) {
+    fail(TOPOS_E_IMAGE, "an image", "a picture that is fully transparent", "a portrait that can be seen",
+         "remove its alpha channel");
+  }
+  return picture;
 }
 
 Request::Request(Host& host, const topos_request& request, const ModelData& model)
@@ -83,6 +135,7 @@ Request::Request(Host& host, const topos_request& request, const ModelData& mode
   }
   flags = request.flags;
   preview_every = request.preview_every;
+  choice = chosen_face(request);
   progress = request.progress;
   progress_user = request.progress_user;
   if (request.num_latents > 0) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "host.h"
-#include "image.h"
+#include "portrait.h"
 #include "settings.h"
 
 namespace topos {
@@ -14,9 +14,11 @@ namespace topos {
 struct GivenImage {
   explicit GivenImage(Host& host) : bytes(HostAllocator<uint8_t>(host)) {}
 
-  RawPixels pixels() const;
+  // The upright picture. Throws a Fault for one that cannot be used.
+  Picture picture(const Host& host) const;
 
-  HostVector<uint8_t> bytes;  // rows from the top, close together
+  HostVector<uint8_t> bytes;  // rows from the top, close together; or a file
+  bool encoded = false;
   int width = 0, height = 0, orientation = 1;
   PixelFormat format = PixelFormat::kRgb;
 };
@@ -31,6 +33,7 @@ struct Request {
   HostVector<float> latents;
   size_t num_latents = 0;
   uint32_t flags = 0, preview_every = 0;
+  FaceChoice choice;
   topos_progress_callback progress = nullptr;
   void* progress_user = nullptr;
 

@@ -77,11 +77,17 @@ Weights::Weights(int from, int to, Filter filter) {
   }
 }
 
-// One result: the weighted sum of `count` bytes, `step` apart.
-uint8_t weighted(const uint8_t* from, size_t step, const int32_t* weights, int count) {
-  int32_t sum = 1 << (kBits - 1);
-  for (int k = 0; k < count; ++k, from += step) sum += *from * weights[k];
-  return static_cast<uint8_t>(std::clamp(sum >> kBits, 0, 255));
+uint8_t rounded(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kBits, 0, 255)); }
+
+// One result: the weighted sums of `count` neighbours of kDepth bytes each, `step` bytes apart.
+template <size_t kDepth>
+void weighted(const uint8_t* from, size_t step, const int32_t* weights, int count, uint8_t* to) {
+  int32_t sums[kDepth];
+  std::fill(sums, sums + kDepth, 1 << (kBits - 1));
+  for (int k = 0; k < count; ++k, from += step) {
+    for (size_t c = 0; c < kDepth; ++c) sums[c] += from[c] * weights[k];
+  }
+  std::transform(sums, sums + kDepth, to, rounded);
 }
 
 // Rows `top` to `bottom` of a picture with another width.
@@ -91,11 +97,8 @@ Picture across(const Picture& picture, int width, Filter filter, int top, int bo
   for (int y = 0; y < made.height; ++y) {
     for (int x = 0; x < width; ++x) {
       const auto i = static_cast<size_t>(x);
-      const uint8_t* from = picture.at(weights.first[i], top + y);
-      uint8_t* to = made.at(x, y);
-      for (int c = 0; c < picture.channels; ++c) {
-        to[c] = weighted(from + c, picture.depth(), weights.of(x), weights.counts[i]);
-      }
+      const auto of_pixel = picture.channels == 3 ? weighted<3> : weighted<4>;
+      of_pixel(picture.at(weights.first[i], top + y), picture.depth(), weights.of(x), weights.counts[i], made.at(x, y));
     }
   }
   return made;
@@ -109,7 +112,7 @@ Picture along(const Picture& picture, const Weights& weights, int height, int to
     const auto i = static_cast<size_t>(y);
     const uint8_t* from = picture.at(0, weights.first[i] - top);
     uint8_t* to = made.at(0, y);
-    for (size_t x = 0; x < row; ++x) to[x] = weighted(from + x, row, weights.of(y), weights.counts[i]);
+    for (size_t x = 0; x < row; ++x) weighted<1>(from + x, row, weights.of(y), weights.counts[i], to + x);
   }
   return made;
 }

@@ -1,7 +1,10 @@
 // The stages of a job: pictures, what is seen of them, latents, heads. Twin of topos_rt/stages.py.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "fault.h"
 #include "head_file.h"
@@ -57,15 +60,22 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
   stage_ = request_.num_latents > 0 ? Stage::kDecoder : Stage::kImage;
   shown_stage_ = static_cast<uint32_t>(stage_);
   ort.check(ort.api().CreateRunOptions(&options_), "the options of a run");
+  try {
+    if (request_.num_latents == 0 && request_.choice.looks()) faces_.emplace(*model_, options_);
+  } catch (...) {
+    ort.api().ReleaseRunOptions(options_);
+    throw;
+  }
 }
 
 void Job::work() {
   switch (stage_) {
     case Stage::kImage:
       return look();
+    case Stage::kFace:
+      return show();
     case Stage::kEvidence:
-      // Of a picture that is taken whole no face is known, which zeros say.
-      for (Tensor* tensor : evidence_) std::memset(tensor->data(), 0, tensor->count() * sizeof(float));
+      see();
       return enter(Stage::kEncoder);
     case Stage::kEncoder:
       run_bound(graphs_[kImageEncoder]);
@@ -78,33 +88,72 @@ void Job::work() {
     case Stage::kDecoder:
       made_ = decoded(request_.num_latents > 0 ? request_.latents.data() + item_ * model_->data().latent()
                                                : sampler_->state(), false);
-      if (!model_->has_rig() || (request_.flags & TOPOS_REQUEST_NO_RIG) != 0) return finish_item();
+      if (!model_->has_rig() || (request_.flags & TOPOS_REQUEST_NO_RIG) != 0) {
+        return fittable() ? enter(Stage::kFit) : finish_item();
+      }
       return enter(Stage::kRig);
     case Stage::kRig:
       made_->fit_rig();
+      return fittable() ? enter(Stage::kFit) : finish_item();
+    case Stage::kFit:
+      fit();
       return finish_item();
     case Stage::kDone:
       return;
   }
 }
 
-// Fills the pixels with the picture of this item.
+// Makes the upright picture of this item.
 void Job::look() {
   if (item_ == 0) tell();
   looked_at_ = request_.image_of(item_);
-  Picture picture;
-  if (take_picture(request_.images[looked_at_].pixels(), &picture) == Taken::kTransparent) {
-    fail(TOPOS_E_IMAGE, "an image", "a picture that is fully transparent", "a portrait that can be seen",
-         "remove its alpha channel");
-  }
+  picture_ = request_.images[looked_at_].picture(model_->host());
+  if (request_.choice.looks()) return enter(Stage::kFace);
+  show();
+}
+
+// Looks for the face, where it is wanted, and fills the pixels with what the model sees.
+void Job::show() {
+  struct None final : FaceNetworks {
+    bool detect(const std::vector<float>&, std::vector<float>&, std::vector<float>&) override { return false; }
+    bool landmarks(const std::vector<float>&, std::vector<float>&, float&) override { return false; }
+    bool expression(const std::vector<float>&, std::vector<float>&) override { return false; }
+  } none;
   const ModelData& data = model_->data();
+  FaceNetworks& networks = faces_ ? static_cast<FaceNetworks&>(*faces_) : none;
+  portrait_ = portrait_of(std::move(picture_), request_.choice, data.canonical, networks);
+  picture_ = Picture();
   const std::vector<float> pixels =
-      pixels_of(picture, static_cast<int>(data.size[kImageHeight]), static_cast<int>(data.size[kImageWidth]));
+      portrait_.pixels(static_cast<int>(data.size[kImageHeight]), static_cast<int>(data.size[kImageWidth]));
   std::memcpy(pixels_->data(), pixels.data(), pixels_->count() * sizeof(float));
   enter(evidence_.empty() ? Stage::kEncoder : Stage::kEvidence);
 }
 
-// Makes the state that this item's steps begin from: the scaled noise of its seed, around the picture's estimate.
+// Fills the evidence with what is known of the face: zeros where there is none with landmarks.
+void Job::see() {
+  const ModelData& data = model_->data();
+  const bool known = portrait_.face && !portrait_.face->landmarks.empty();
+  if (known && data.biometric()) faces_->identity(identity_pixels(on_black(portrait_.picture), *portrait_.face));
+  for (size_t at = 0; at < evidence_.size(); ++at) {
+    Tensor& tensor = *evidence_[at];
+    const std::string_view name = data.evidence[at]->name;
+    const auto fill = [&tensor](const auto& numbers) { std::copy(numbers.begin(), numbers.end(), tensor.data()); };
+    if (!known) {
+      std::fill_n(tensor.data(), tensor.count(), 0.0F);
+    } else if (name == "landmarks") {
+      fill(evidence_landmarks(*portrait_.face, data.canonical));
+    } else if (name == "pose") {
+      fill(evidence_pose(*portrait_.face));
+    } else if (name == "expression") {
+      fill(evidence_expression(*portrait_.face));
+    } else {
+      const Tensor& from = name == "identity" ? faces_->embedding() : faces_->features();
+      std::copy_n(from.data(), from.count(), tensor.data());
+    }
+  }
+}
+
+// Makes the scaled noise of this item's seed, from which its steps begin.
 void Job::begin_item() {
   const ModelData& data = model_->data();
   const Settings& settings = request_.settings;
@@ -160,21 +209,52 @@ Ref<Head> Job::decoded(const float* latent, bool preview) {
   head->seed = request_.num_latents > 0 ? 0 : request_.seed_of(item_);
   head->preview = preview;
   head->step = preview ? shown_step_.load() : 0;
-  head->metadata = metadata();
+  if (preview) head->metadata = metadata(*head);
+  head->seen.face = portrait_.face;
+  head->seen.square = portrait_.square;
   return head;
 }
 
-std::string Job::metadata() const {
+// Whether the head that was made can be fitted to a face.
+bool Job::fittable() const {
+  return portrait_.face && !portrait_.face->landmarks.empty() && model_->data().landmarks.vertices != nullptr;
+}
+
+// Fits camera and expression to the face of the picture.
+void Job::fit() {
+  const ModelData& data = model_->data();
+  const Face& face = *portrait_.face;
+  const int size[2] = {portrait_.picture.width, portrait_.picture.height};
+  std::array<int, kArkitShapes> ids = data.arkit_shapes;
+  if (!made_->has_rig()) ids.fill(-1);
+  const HeadFitter fitter(made_->positions(), data.landmarks, made_->has_rig() ? made_->shapes() : Shapes{}, ids);
+  Head::Seen& seen = made_->seen;
+  const std::string wrong = fitter.fit(face.landmarks.data(), size, 0, face.scores.data(), &seen.fit);
+  if (!wrong.empty()) {
+    warnings_.push_back("pose and expression could not be fitted: " + wrong);
+    return;
+  }
+  seen.fitted = true;
+  seen.weights.assign(made_->has_rig() ? data.rig.shapes : 0, 0.0F);
+  for (size_t at = 0; at < fitter.names().size(); ++at) {
+    const int shape = ids[fitter.names()[at]];
+    if (shape >= 0) seen.weights[static_cast<size_t>(shape)] = static_cast<float>(seen.fit.weights[at]);
+  }
+  fit_facts_ = "," + fit_facts(seen.fit, fitter.names());
+}
+
+std::string Job::metadata(const Head& head) const {
   const ModelData& data = model_->data();
   if (request_.num_latents > 0) return origin_of(data) + "}";
-  const GivenImage& image = request_.images[request_.image_of(item_)];
-  const bool turned = image.orientation > 4;
-  std::string text = about_head(data, request_.settings, turned ? image.height : image.width,
-                                turned ? image.width : image.height);
-  return text + ",\"seed\":" + std::to_string(request_.seed_of(item_)) + "}";
+  const std::string text = about_sampling(data, request_.settings) + "," + portrait_.facts(warnings_);
+  const std::string seed = ",\"seed\":" + std::to_string(request_.seed_of(item_));
+  return text + seed + (head.preview ? ",\"preview_step\":" + std::to_string(head.step) : fit_facts_) + "}";
 }
 
 void Job::finish_item() {
+  made_->metadata = metadata(*made_);
+  warnings_.clear();
+  fit_facts_.clear();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     heads_.push_back(std::move(made_));

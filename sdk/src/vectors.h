@@ -47,26 +47,29 @@ inline Mat3 operator*(const Mat3& a, const Mat3& b) {
 inline Mat3 transposed(const Mat3& m) { return {m[0], m[3], m[6], m[1], m[4], m[7], m[2], m[5], m[8]}; }
 
 // The sum in the order in which NumPy adds up what lies in a row (Higham 1993, pairwise summation), bit for bit.
-inline Vec3 pairwise_sum(const Vec3* v, size_t n) {
+template <class T>
+T pairwise_sum(const T* v, size_t n, const T& nothing) {
   if (n < 8) {
-    Vec3 sum = {-0.0, -0.0, -0.0};
-    for (size_t i = 0; i < n; ++i) sum += v[i];
+    T sum = nothing;
+    for (size_t i = 0; i < n; ++i) sum = sum + v[i];
     return sum;
   }
   if (n > 128) {
     const size_t half = n / 2 - n / 2 % 8;
-    return pairwise_sum(v, half) + pairwise_sum(v + half, n - half);
+    return pairwise_sum(v, half, nothing) + pairwise_sum(v + half, n - half, nothing);
   }
-  std::array<Vec3, 8> r;
+  std::array<T, 8> r;
   for (size_t k = 0; k < 8; ++k) r[k] = v[k];
   size_t i = 8;
   for (; i < n - n % 8; i += 8) {
-    for (size_t k = 0; k < 8; ++k) r[k] += v[i + k];
+    for (size_t k = 0; k < 8; ++k) r[k] = r[k] + v[i + k];
   }
-  Vec3 sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
-  for (; i < n; ++i) sum += v[i];
+  T sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+  for (; i < n; ++i) sum = sum + v[i];
   return sum;
 }
+
+inline Vec3 pairwise_sum(const Vec3* v, size_t n) { return pairwise_sum(v, n, Vec3{-0.0, -0.0, -0.0}); }
 
 }  // namespace topos
 

@@ -196,9 +196,19 @@ def image(pixels: np.ndarray, orientation: int = 0) -> Any:
 SETS = ("steps", "solver", "guidance", "shift", "temperature", "interval", "reuse", "times")
 
 
+CROP_AUTO, CROP_NONE, CROP_BOX = range(3)
+NO_FACE_CHECK = 4
+
+
 def request(images: Sequence[Any], seeds: Sequence[int] = (0,), flags: int = 0, **given: Any) -> Any:
-    """Return a request; of `given`, those of SETS replace what the preset says."""
-    made = struct("request", flags=flags, num_images=len(images), num_seeds=len(seeds))
+    """Return a request; of `given`, those of SETS replace what the preset says.
+
+    Pictures are taken whole, and no face is looked for, unless a crop is given.
+    """
+    whole = 0 if "crop" in given else NO_FACE_CHECK
+    made = struct(
+        "request", flags=flags | whole, num_images=len(images), num_seeds=len(seeds), crop=CROP_NONE
+    )
     if images:
         kept = (type(images[0]) * len(images))(*images)
         made.images = ctypes.addressof(kept)
@@ -210,6 +220,8 @@ def request(images: Sequence[Any], seeds: Sequence[int] = (0,), flags: int = 0, 
             made.set |= 1 << SETS.index(name)
         if name == "interval":
             made.interval[:] = value
+        elif name == "crop_box":
+            made.crop_box[:] = value
         elif name == "times":
             times = np.array(value, np.float64)
             made.times, made.num_times, made.kept_times = times.ctypes.data, len(times), times

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import needs
 from tests.sample_pictures import smooth
 from tests.sdk import capi
 from topos_rt import HeadPipeline
@@ -121,6 +122,28 @@ def test_orientations(orientation: int, models: Any, api: capi.Api) -> None:
     Image.fromarray(pixels).save(file, "PNG", exif=exif)
     head = pipe(file.getvalue(), seed=4, steps=1, **WHOLE)
     assert_equal(head, c_head(api, model, capi.image(pixels, orientation), 4, steps=1))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_image_files(suffix: str, models: Any, api: capi.Api) -> None:
+    model, pipe = models("mini")
+    for orientation in (1, 6):
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x0112] = orientation
+        Image.fromarray(picture(90, 61)).save(file, {"png": "PNG", "jpg": "JPEG"}[suffix], exif=exif)
+        data = np.frombuffer(file.getvalue(), np.uint8)
+        image = capi.struct("image", data=data.ctypes.data, data_size=data.size)
+        try:
+            made = c_head(api, model, image, 4, steps=1)
+        except capi.CError as error:
+            needs.machine("this build reads" not in error.message, f"CMake found no library for {suffix}")
+            raise
+        assert_equal(pipe(file.getvalue(), seed=4, steps=1, **WHOLE), made)
+    for bad in (data[:-500].copy(), np.frombuffer(b"GIF89a and more", np.uint8)):
+        image = capi.struct("image", data=bad.ctypes.data, data_size=bad.size)
+        with pytest.raises(capi.CError, match="image file") as caught:
+            c_head(api, model, image, 4, steps=1)
+        assert caught.value.name == "TOPOS_E_IMAGE"
 
 
 def test_rows_from_below_and_apart_and_in_another_order(models: Any, api: capi.Api) -> None:

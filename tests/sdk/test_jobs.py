@@ -133,6 +133,19 @@ def test_cancellation_is_quick_and_later_jobs_run(api: capi.Api, model: Handle, 
     api.call("job_release", quick)
 
 
+def test_a_job_that_waits_for_its_turn_is_cancelled_at_once(api: capi.Api, model: Handle, image: Any) -> None:
+    first = submit(api, model, capi.request([image], [1], steps=1000))
+    waiting = [submit(api, model, capi.request([image], [1], steps=1)) for _ in range(3)]
+    for job in (waiting[1], waiting[0]):
+        api.call("job_cancel", job)
+        assert api.call("job_wait", job, FOREVER) == constants()["TOPOS_E_CANCELLED"]
+        assert api.call("job_poll", first, None) == PENDING
+    api.call("job_cancel", first)
+    assert api.call("job_wait", waiting[2], FOREVER) == 0
+    for job in (first, *waiting):
+        api.call("job_release", job)
+
+
 def test_waiting_ends_in_time(api: capi.Api, model: Handle, image: Any) -> None:
     job = submit(api, model, capi.request([image], [1], steps=900))
     assert api.call("job_wait", job, 20) == PENDING
@@ -225,7 +238,7 @@ def test_bad_settings(given: dict[str, Any], word: str, api: capi.Api, model: Ha
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"format": 0}, "TOPOS_E_ARGUMENT"), ({"format": 9}, "TOPOS_E_ARGUMENT"),
+        ({"format": 0, "orientation": 3}, "TOPOS_E_ARGUMENT"), ({"format": 9}, "TOPOS_E_ARGUMENT"),
         ({"data": None}, "TOPOS_E_ARGUMENT"), ({"data_size": 9215}, "TOPOS_E_ARGUMENT"),
         ({"width": 15}, "TOPOS_E_IMAGE"), ({"height": 0}, "TOPOS_E_IMAGE"),
         ({"width": 2**32 - 1, "height": 2**32 - 1}, "TOPOS_E_IMAGE"),

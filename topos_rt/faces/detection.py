@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -41,7 +42,7 @@ class Detection:
         """Return the square around the box, `margin` times as large, turned so that the eyes are level."""
         left, top, right, bottom = self.box
         across = self.points[_LEFT_EYE] - self.points[_RIGHT_EYE]
-        angle = float(np.arctan2(across[1], across[0]))
+        angle = math.atan2(float(across[1]), float(across[0]))
         return Square((left + right) / 2, (top + bottom) / 2, self.side * margin, angle)
 
 
@@ -95,7 +96,7 @@ def _in_square(picture: Image.Image, square: Square, detect: Detect) -> list[Det
     points = values / SIDE + centres / _GRID  # in the square: 0 to 1
     middle, extent = points[:, 0], values[:, 1] / SIDE
     matrix = square.matrix(1)
-    certain = 1 / (1 + np.exp(-logits[kept]))
+    certain = [1 / (1 + math.exp(-logit)) for logit in logits[kept].tolist()]
     found = []
     for score, at, wide, marks in zip(certain, middle, extent, points[:, 2:], strict=True):
         # The box stays upright in the picture, whichever way the square is turned.

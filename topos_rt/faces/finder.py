@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -210,8 +211,10 @@ def find_faces(image: ImageSource, most: int = MOST_FACES) -> list[Face]:
 def square_around(landmarks: np.ndarray) -> Square:
     """Return the square to cut for landmarks [478,3]: the eyes are level, the face fills two thirds of it."""
     across = landmarks[_LEFT_EYE, :2] - landmarks[_RIGHT_EYE, :2]
-    angle = float(np.arctan2(across[1], across[0]))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # In float64 and with C's functions, so that the C library cuts the same pixels.
+    angle = math.atan2(float(across[1]), float(across[0]))
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]])
     turned = landmarks[:468, :2] @ turn
     low, high = turned.min(0), turned.max(0)
     x, y = turn @ ((low + high) / 2)

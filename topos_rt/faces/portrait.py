@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ def portraits(source: Any, name: str, finder: FaceFinder | None, choice: FaceCho
 def portrait_square(face: Face, canonical_middle: np.ndarray = MIDDLE_CM, side_cm: float = SIDE_CM) -> Square:
     """Return the square around the head of a face, in which its eyes are level."""
     right = face.placement.turn[:, 0]
-    angle = float(np.arctan2(-right[1], right[0]))
+    angle = math.atan2(-float(right[1]), float(right[0]))
     x, y = face.placement.at(canonical_middle)
     return Square(float(x), float(y), side_cm * face.placement.scale, angle)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ class Square:
     def matrix(self, size: int) -> np.ndarray:
         """Return the map [2,3] float64 from points in a cut of size x size pixels to the picture's."""
         zoom = self.side / size
-        cos, sin = np.cos(self.angle) * zoom, np.sin(self.angle) * zoom
+        cos, sin = math.cos(self.angle) * zoom, math.sin(self.angle) * zoom
         turn = np.array([[cos, -sin], [sin, cos]])
         return np.column_stack([turn, np.array([self.x, self.y]) - turn @ [size / 2, size / 2]])
 

@@ -198,6 +198,6 @@ def _faces(bundle: Bundle, faces: FaceBundle) -> Contents:
     for name in ("positions", "weights", "triangles", "mirrored"):
         array, kind = getattr(faces.canonical, name), KINDS[f"face_{name}"]
         made[f"face_{name}", 0] = array.astype(np.dtype(TYPES[kind.type][1]))
-    made["expression_names", 0] = NAMES
-    made["expression_points", 0] = np.array(POINTS, np.int32)
+    made["score_names", 0] = NAMES
+    made["score_points", 0] = np.array(POINTS, np.int32)
     return made

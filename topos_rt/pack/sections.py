@@ -132,7 +132,7 @@ KINDS: Mapping[str, Kind] = {
     "face_weights": Kind(102, "f32", 1, "the same"),
     "face_triangles": Kind(103, "i32", 3, "the same"),
     "face_mirrored": Kind(104, "i32", 1, "the same"),
-    "expression_names": Kind(105, TEXT, 1, "the scores of the expression network"),
-    "expression_points": Kind(106, "i32", 1, "the landmarks that it takes"),
+    "score_names": Kind(105, TEXT, 1, "the scores of the expression network"),
+    "score_points": Kind(106, "i32", 1, "the landmarks that it takes"),
 }  # fmt: skip
 assert len({kind.number for kind in KINDS.values()}) == len(KINDS)
