@@ -33,6 +33,7 @@ from topos_rt.flow.counting import network_evaluations
 from topos_rt.flow.sampling import clean_estimate, guided, sample
 from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS, Step
+from topos_rt.model.networks import Condition
 from topos_rt.support.files import write_atomic
 from topos_rt.support.progress import Tracker
 from topos_rt.texture.stage import TextureChoice
@@ -155,7 +156,7 @@ def _open(model: str, images: np.ndarray) -> None:
     _pipe, _images = HeadPipeline.open(model, threads=1), images
 
 
-def _steps(item: Item, settings: SamplerSettings) -> list[Step]:
+def _steps(item: Item, settings: SamplerSettings) -> tuple[Condition, list[Step]]:
     assert _pipe is not None and _images is not None
     manifest, stages, tracker = _pipe.bundle.manifest, _pipe._stages, Tracker(None)
     choice = FaceChoice(check=False) if manifest.evidence else FaceChoice(crop=WHOLE, check=False)
@@ -163,27 +164,32 @@ def _steps(item: Item, settings: SamplerSettings) -> list[Step]:
     settings = dataclasses.replace(settings, guidance=GUIDANCE, temperature=1.0)
     condition = stages.condition(sitting, tracker)
     field = stages.networks.field(stages.networks.context(condition.tokens))
-    return list(sample(guided(field, settings), stages.start(item.seed, settings, condition), settings))
+    start = stages.start(item.seed, settings)
+    return condition, list(sample(guided(field, settings), start, settings))
 
 
-def _millimetres(latent: np.ndarray) -> np.ndarray:
+def _millimetres(state: np.ndarray, condition: Condition) -> np.ndarray:
     assert _pipe is not None
-    return _pipe._networks.decode(latent)[:, :3] * (1000 * _pipe.bundle.manifest.frame.radius_m)
+    networks = _pipe._networks
+    return networks.decode(networks.latent(state, condition))[:, :3] * (
+        1000 * _pipe.bundle.manifest.frame.radius_m
+    )
 
 
 def _truth(item: Item) -> Truth:
-    steps = _steps(item, SamplerSettings(TRUTH_STEPS))
+    condition, steps = _steps(item, SamplerSettings(TRUTH_STEPS))
     knots = steps[:: TRUTH_STEPS // KNOTS]
     states = [*(step.x for step in knots), steps[-1].x_next]
     velocities = [*(step.velocity for step in knots), steps[-1].velocity]
     kept = (np.stack(values).reshape(KNOTS + 1, -1) for values in (states, velocities))
-    return Truth(_millimetres(steps[-1].x_next), *kept)
+    return Truth(_millimetres(steps[-1].x_next, condition), *kept)
 
 
 def _errors(task: tuple[Item, np.ndarray, list[SamplerSettings]]) -> np.ndarray:
     """Return the errors of one item, [settings,V] in mm."""
     item, truth, settings = task
-    got = (_millimetres(_steps(item, s)[-1].x_next) for s in settings)
+    runs = (_steps(item, s) for s in settings)
+    got = (_millimetres(steps[-1].x_next, condition) for condition, steps in runs)
     return np.stack([np.linalg.norm(vertices - truth, axis=1) for vertices in got]).astype(np.float32)
 
 
@@ -191,9 +197,9 @@ def _preview_errors(task: tuple[Item, SamplerSettings]) -> np.ndarray:
     """Return [steps,V] in mm: each step's estimate against the last state of the same run."""
     assert _pipe is not None
     item, settings = task
-    steps, sigma_min = _steps(item, settings), _pipe.bundle.manifest.flow.sigma_min
-    final = _millimetres(steps[-1].x_next)
-    shown = [_millimetres(clean_estimate(step, sigma_min)) for step in steps[:-1]]
+    (condition, steps), sigma_min = _steps(item, settings), _pipe.bundle.manifest.flow.sigma_min
+    final = _millimetres(steps[-1].x_next, condition)
+    shown = [_millimetres(clean_estimate(step, sigma_min), condition) for step in steps[:-1]]
     return np.stack([np.linalg.norm(vertices - final, axis=1) for vertices in shown])
 
 

@@ -45,7 +45,7 @@ class BundleContents:
 
     name: str
     description: str
-    encoder: nn.Module  # forward(pixels, *evidence) -> tokens
+    encoder: nn.Module  # forward(pixels, *evidence) -> tokens, or tokens and an estimate of the latent
     dit: FastDiT
     vae: TOPOSVAE
     topology: Topology
@@ -57,6 +57,7 @@ class BundleContents:
     image_size: int
     points: int
     evidence: Sequence[str] = ()  # what the encoder takes after the pixels: names of `EVIDENCE`, in its order
+    residual_scale: float | None = None  # of what the flow adds to the encoder's estimate, where it has one
     variation: Variation | None = None  # the directions in which seeds vary
 
     def __post_init__(self) -> None:
@@ -114,7 +115,7 @@ def _write(
 ) -> Manifest:
     networks = contents.encoder, contents.dit, contents.vae
     sizes = contents.image_size, contents.points
-    graphs = build_graphs(*networks, *sizes, contents.evidence)
+    graphs = build_graphs(*networks, *sizes, contents.evidence, contents.residual_scale is not None)
     tensors = decoder_tensors(contents.vae).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
     files = write_graphs(graphs, directory, "fp16" if half_storage else "fp32", named)
@@ -141,7 +142,7 @@ def _write(
             landmarks=None,  # `python -m export landmarks` adds them, for it draws the finished model
             atlas=None,  # and `python -m export atlas` adds this, which needs the landmarks
             evidence=tuple(contents.evidence) or None,
-            start="estimate" if "start" in graphs["image_encoder"].outputs else None,
+            residual_scale=contents.residual_scale,
             variation=None if contents.variation is None else "variation.safetensors",
             parts=None,  # and `python -m export parts` this
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),

@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
             frame=FrameSpec("+y", "+z", run.radius_m),
             image_size=sizes.IMAGE_SIZE,
             points=sizes.POINTS,
+            residual_scale=run.residual_scale,
             variation=Variation(run.variation, arguments.open_temperature),
         ),
         arguments.out,

@@ -105,15 +105,15 @@ class LinearEstimate(nn.Module):
 class EvidenceEncoder(nn.Module):
     """Turns pixels [B,3,H,W] and `Seen` into condition tokens [B,T,C], normed as those of `ImageEncoder`.
 
-    Beside them it gives the latent [B,N,D] that the flow's noise is added to (data-dependent couplings,
-    arXiv 2310.03725): the linear estimate, or zero, the mean head, where a part of the evidence is missing.
+    Beside them it gives an estimate of the latent [B,N,D], to which the flow adds the rest: the linear one,
+    or zero, the mean head, where a part of the evidence is missing.
 
     The names of modules that evidence passes begin with `evidence`, which keeps their products in FP32
     (`export/onnx/forms.py`).
     """
 
     blocks: Any  # nn.ModuleList of TransformerBlock, which torch's own annotations cannot express
-    evidence_start: Tensor  # [E,N*D] the latent of a unit of each value of the estimate
+    evidence_latents: Tensor  # [E,N*D] the latent of a unit of each value of the estimate
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class EvidenceEncoder(nn.Module):
         self.evidence_scales = EvidenceScales(landmark_components)
         self.evidence_estimate = LinearEstimate(landmark_components, encoder.pos_embed.shape[-1], estimate)
         self.latent = latent
-        self.register_buffer("evidence_start", torch.zeros(estimate, latent[0] * latent[1]))
+        self.register_buffer("evidence_latents", torch.zeros(estimate, latent[0] * latent[1]))
         self.evidence_projections = nn.ModuleDict(
             {name: nn.Linear(size, tokens[name] * channels) for name, size in sizes.items()}
         )
@@ -152,10 +152,10 @@ class EvidenceEncoder(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(channels, num_heads, 4 * channels) for _ in range(depth))
 
     def forward(self, pixels: Tensor, *seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens [B,T,C] and start [B,N,D] of pixels, RGB in 0..1, and evidence in NAMES's order."""
+        """Return tokens [B,T,C] and latents [B,N,D] of pixels, RGB in 0..1, and evidence in NAMES's order."""
         image, found = self.encoder(pixels), Seen(*seen)
         estimate = self.estimate(image, found)
-        return self.fuse(image, found, estimate), self.start(estimate)
+        return self.fuse(image, found, estimate), self.latents(estimate)
 
     def estimate(self, image: Tensor, seen: Seen) -> Tensor:
         """Return the linear estimate [B,E] from the image's tokens [B,T,C] and evidence.
@@ -166,9 +166,9 @@ class EvidenceEncoder(nn.Module):
         known = _known(seen.landmarks) * _known(seen.identity) * _known(seen.features)
         return estimate * known[:, None]
 
-    def start(self, estimate: Tensor) -> Tensor:
+    def latents(self, estimate: Tensor) -> Tensor:
         """Return the latent [B,N,D] of an estimate [B,E]."""
-        return (estimate @ self.evidence_start).unflatten(1, self.latent)
+        return (estimate @ self.evidence_latents).unflatten(1, self.latent)
 
     def regressors(self, image: Tensor, seen: Seen) -> Tensor:
         """Return what the estimate is linear in, [B,R]."""

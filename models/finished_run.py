@@ -23,6 +23,7 @@ from topos_rt.support.tensorfile import read_tensors, write_tensors
 
 TOPOLOGY, HIERARCHY, RIG = "topology.safetensors", "hierarchy.safetensors", "rig.safetensors"
 HEADS = "heads.safetensors"
+_NUMBERS = ("radius_m", "sigma_min", "residual_scale")
 T = TypeVar("T")
 
 
@@ -41,6 +42,7 @@ class FinishedRun:
     variation: np.ndarray  # [k,N*D] float32, orthonormal: directions that a picture leaves open
     radius_m: float  # mean radius of the training heads, metres: one unit of the networks' frame
     sigma_min: float  # of the flow
+    residual_scale: float  # of what the flow adds to the linear estimate
 
     def __post_init__(self) -> None:
         vertices, stages = self.topology.num_vertices, len(sizes.VAE["decoder_blocks"])
@@ -60,16 +62,17 @@ class FinishedRun:
         for name, array in (("shown heads", self.shown), ("variation", self.variation)):
             if not len(array) or not np.isfinite(array).all():
                 raise MeshInputError(name, got="none, or values not finite", expected="finite numbers")
-        if not (0 < self.radius_m < math.inf and 0 <= self.sigma_min < 1):
-            got = f"radius_m={self.radius_m}, sigma_min={self.sigma_min}"
-            raise MeshInputError("numbers of the run", got=got, expected="radius_m > 0, sigma_min in 0..1")
+        positive = 0 < self.radius_m < math.inf and 0 < self.residual_scale < math.inf
+        if not (positive and 0 <= self.sigma_min < 1):
+            got = ", ".join(f"{name}={getattr(self, name)}" for name in _NUMBERS)
+            raise MeshInputError("numbers of the run", got=got, expected="all > 0, sigma_min in 0..1")
 
     def save(self, directory: Path) -> None:
         """Write the files into an existing directory, each atomically."""
         self.topology.save(directory / TOPOLOGY)
         self.hierarchy.save(directory / HIERARCHY)
         self.rig.save(directory / RIG)
-        numbers = {name: np.array(getattr(self, name), np.float64) for name in ("radius_m", "sigma_min")}
+        numbers = {name: np.array(getattr(self, name), np.float64) for name in _NUMBERS}
         arrays = {"shown": self.shown, "variation": self.variation}
         write_tensors(directory / HEADS, {**arrays, **numbers}, {})
 
@@ -96,7 +99,7 @@ class FinishedRun:
             _read(directory / RIG, Rig.load, fix),
         )
         try:
-            numbers = float(heads["radius_m"]), float(heads["sigma_min"])
+            numbers = (float(heads[name]) for name in _NUMBERS)
             return cls(*parts, heads["shown"], heads["variation"], *numbers)
         except MeshInputError as error:
             raise InputError(
@@ -107,7 +110,7 @@ class FinishedRun:
 def _read_heads(path: Path) -> dict[str, np.ndarray]:
     tensors, _ = read_tensors(path)
     shapes = {name: tensors[name].ndim for name in sorted(tensors)}
-    expected = {"radius_m": 0, "shown": 3, "sigma_min": 0, "variation": 2}
+    expected = {**dict.fromkeys(_NUMBERS, 0), "shown": 3, "variation": 2}
     if shapes != expected:
         raise MeshInputError("arrays", got=f"arrays of dimensions {shapes}", expected=expected)
     return tensors

@@ -243,10 +243,12 @@ def test_graphs_that_take_other_evidence_than_the_manifest_says(case: str, tmp_p
         HeadPipeline.open(tmp_path, "onnxruntime", threads=1)
 
 
-def test_a_graph_without_the_start_that_the_manifest_promises(tmp_path: Path) -> None:
+def test_a_graph_without_the_estimate_that_the_manifest_promises(tmp_path: Path) -> None:
     made = tiny.write_tiny_bundle(tmp_path, SOME)
-    write_manifest(tmp_path, dataclasses.replace(made, start="estimate"))
-    with pytest.raises(BundleError, match="graph image_encoder: outputs: got tokens; expected start, tokens"):
+    write_manifest(tmp_path, dataclasses.replace(made, residual_scale=0.5))
+    with pytest.raises(
+        BundleError, match="graph image_encoder: outputs: got tokens; expected estimate, tokens"
+    ):
         HeadPipeline.open(tmp_path, "onnxruntime", threads=1)
 
 

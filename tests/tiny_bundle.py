@@ -69,11 +69,14 @@ SHAPES: dict[str, tuple[Shapes, Shapes]] = {
 }
 
 
-def shapes(evidence: Sequence[str] = (), starting: bool = False) -> dict[str, tuple[Shapes, Shapes]]:
-    """Return the shapes of the graphs of a model that takes some evidence, and may say where to start."""
+RESIDUAL_SCALE = 0.375
+
+
+def shapes(evidence: Sequence[str] = (), estimating: bool = False) -> dict[str, tuple[Shapes, Shapes]]:
+    """Return the shapes of the graphs of a model that takes some evidence, and may estimate the latent."""
     inputs, outputs = SHAPES["image_encoder"]
-    if starting:
-        outputs = {**outputs, "start": (1, N, D)}
+    if estimating:
+        outputs = {**outputs, "estimate": (1, N, D)}
     return SHAPES | {"image_encoder": ({**inputs, **{name: EVIDENCE[name] for name in evidence}}, outputs)}
 
 
@@ -86,8 +89,8 @@ def variation() -> Variation:
 class TinyModel:
     """The graphs in float64."""
 
-    def __init__(self, evidence: Sequence[str] = (), starting: bool = False) -> None:
-        self.evidence, self.starting = tuple(evidence), starting
+    def __init__(self, evidence: Sequence[str] = (), estimating: bool = False) -> None:
+        self.evidence, self.estimating = tuple(evidence), estimating
         draw = np.random.default_rng(5).standard_normal
         per_token = BLOCKS * HEADS * HEAD_DIM
         template = np.hstack([HEAD.positions, HEAD.normals]) @ np.kron(np.eye(2), FRAME.rotation)
@@ -110,8 +113,8 @@ class TinyModel:
         for name in self.evidence:
             size = math.prod(EVIDENCE[name])
             self.weights[f"image_encoder.{name}"] = draw((size, TOKENS * CHANNELS)) / math.sqrt(size)
-        if starting:
-            self.weights["image_encoder.start"] = draw((TOKENS * CHANNELS, N * D))
+        if estimating:
+            self.weights["image_encoder.estimate"] = draw((TOKENS * CHANNELS, N * D))
         self.weights = {name: w.astype(np.float32) for name, w in self.weights.items()}
         self.weights["dit_step.null"] = self._seen(
             *(np.tile(self.weights[f"dit_context.b{kind}"], (TOKENS, 1)) for kind in "kv")
@@ -125,10 +128,10 @@ class TinyModel:
         for name, seen in evidence.items():
             moved = seen.astype(np.float64).reshape(1, -1) @ self.weights[f"image_encoder.{name}"]
             tokens = tokens + moved.reshape(1, TOKENS, CHANNELS)
-        if not self.starting:
+        if not self.estimating:
             return {"tokens": tokens}
-        start = tokens.reshape(1, -1) @ self.weights["image_encoder.start"]
-        return {"tokens": tokens, "start": start.reshape(1, N, D)}
+        estimate = tokens.reshape(1, -1) @ self.weights["image_encoder.estimate"]
+        return {"tokens": tokens, "estimate": estimate.reshape(1, N, D)}
 
     def dit_modulation(self, time: np.ndarray) -> dict[str, np.ndarray]:
         return {"modulation": time[0] * self.weights["dit_modulation.w"]}
@@ -186,7 +189,7 @@ class TinyModel:
             outputs = getattr(self, graph)(**feeds)
             return {name: value.astype(np.float32) for name, value in outputs.items()}
 
-        inputs, outputs = shapes(self.evidence, self.starting)[graph]
+        inputs, outputs = shapes(self.evidence, self.estimating)[graph]
         return FakeEngine(handler, specs(inputs), specs(outputs))
 
 
@@ -201,21 +204,21 @@ def engines(evidence: Sequence[str] = ()) -> dict[str, FakeEngine]:
 
 
 def write_tiny_bundle(
-    directory: Path, evidence: Sequence[str] = (), varied: bool = False, starting: bool = False
+    directory: Path, evidence: Sequence[str] = (), varied: bool = False, estimating: bool = False
 ) -> Manifest:
     """Write the bundle into an existing, empty directory.
 
-    evidence: what its image encoder takes besides the pixels; varied: whether it has `variation`; starting:
-    whether its image encoder says where the flow starts.
+    evidence: what its image encoder takes besides the pixels; varied: whether it has `variation`; estimating:
+    whether its image encoder estimates the latent, too.
     """
-    weights = TinyModel(evidence, starting).weights
+    weights = TinyModel(evidence, estimating).weights
     data = save(weights)
     (directory / "weights.safetensors").write_bytes(data)
-    for graph, nodes in _nodes(evidence, starting).items():
+    for graph, nodes in _nodes(evidence, estimating).items():
         used = {name for node in nodes for name in node.input}
         own = {name: w for name, w in weights.items() if name in used}
         model = _model(
-            shapes(evidence, starting)[graph],
+            shapes(evidence, estimating)[graph],
             graph,
             nodes,
             [_external(name, w, data) for name, w in own.items()],
@@ -232,9 +235,9 @@ def write_tiny_bundle(
     own = dataclasses.replace(
         manifest(),
         evidence=tuple(evidence) or None,
-        start="estimate" if starting else None,
+        residual_scale=RESIDUAL_SCALE if estimating else None,
         variation="variation.safetensors" if varied else None,
-        flops=flops(evidence, starting),
+        flops=flops(evidence, estimating),
     )
     return write_manifest(directory, own)
 
@@ -252,7 +255,7 @@ def manifest() -> Manifest:
         landmarks="landmarks.safetensors",
         atlas=None,
         evidence=None,
-        start=None,
+        residual_scale=None,
         variation=None,
         parts=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),
@@ -264,7 +267,7 @@ def manifest() -> Manifest:
     )
 
 
-def flops(evidence: Sequence[str] = (), starting: bool = False) -> dict[str, int]:
+def flops(evidence: Sequence[str] = (), estimating: bool = False) -> dict[str, int]:
     """Return the FLOPs of the products in `_nodes`, added up by hand."""
     per_token = BLOCKS * HEADS * HEAD_DIM
     own = BLOCKS * 6 * WIDTH * N * D + N * D * D
@@ -273,7 +276,7 @@ def flops(evidence: Sequence[str] = (), starting: bool = False) -> dict[str, int
         "image_encoder": 2
         * TOKENS
         * CHANNELS
-        * (3 + sum(math.prod(EVIDENCE[name]) for name in evidence) + starting * N * D),
+        * (3 + sum(math.prod(EVIDENCE[name]) for name in evidence) + estimating * N * D),
         "dit_modulation": 0,
         "dit_context": 2 * 2 * TOKENS * CHANNELS * per_token,
         "dit_step": step,
@@ -297,7 +300,7 @@ def _rig() -> Rig:
     )
 
 
-def _nodes(evidence: Sequence[str], starting: bool) -> dict[str, list[onnx.NodeProto]]:
+def _nodes(evidence: Sequence[str], estimating: bool) -> dict[str, list[onnx.NodeProto]]:
     node, per_token = helper.make_node, BLOCKS * HEADS * HEAD_DIM
 
     def split(kind: str, name: str) -> list[onnx.NodeProto]:
@@ -324,7 +327,7 @@ def _nodes(evidence: Sequence[str], starting: bool) -> dict[str, list[onnx.NodeP
         node("Add", ["moved", "pushes"], ["own"]),
     ]
     return {
-        "image_encoder": _encoder(evidence, starting),
+        "image_encoder": _encoder(evidence, estimating),
         "dit_context": split("k", "keys") + split("v", "values"),
         "dit_modulation": [node("Mul", ["time", "dit_modulation.w"], ["modulation"])],
         "dit_step": [
@@ -358,7 +361,7 @@ def _nodes(evidence: Sequence[str], starting: bool) -> dict[str, list[onnx.NodeP
     }
 
 
-def _encoder(evidence: Sequence[str], starting: bool) -> list[onnx.NodeProto]:
+def _encoder(evidence: Sequence[str], estimating: bool) -> list[onnx.NodeProto]:
     node, half = helper.make_node, SIDE // 2
     seen = "looks" if evidence else "tokens"
     nodes = [
@@ -373,10 +376,10 @@ def _encoder(evidence: Sequence[str], starting: bool) -> list[onnx.NodeProto]:
         nodes += _reshape(f"{name}.moved", f"{name}.tokens", (1, TOKENS, CHANNELS))
     if evidence:
         nodes.append(node("Sum", [seen, *(f"{name}.tokens" for name in evidence)], ["tokens"]))
-    if starting:
+    if estimating:
         nodes += _reshape("tokens", "told", (1, TOKENS * CHANNELS))
-        nodes.append(node("MatMul", ["told", "image_encoder.start"], ["started"]))
-        nodes += _reshape("started", "start", (1, N, D))
+        nodes.append(node("MatMul", ["told", "image_encoder.estimate"], ["estimated"]))
+        nodes += _reshape("estimated", "estimate", (1, N, D))
     return nodes
 
 

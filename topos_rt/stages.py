@@ -102,11 +102,11 @@ class Stages:
         for seed, tracker in zip(seeds, trackers, strict=False):
             if condition is None:
                 condition = self.condition(sitting, tracker)
-            start = self.start(seed, settings, condition)
+            start = self.start(seed, settings)
             about = metadata | {"seed": seed}
             if one_launch:
                 with tracker.all_steps("flow_graph"):
-                    vertices = self.networks.flow(condition.tokens, start, settings)
+                    vertices = self.networks.flow(condition, start, settings)
                 yield self._head(vertices, tracker, about, sitting=sitting)
                 continue
             if context is None:
@@ -116,10 +116,12 @@ class Stages:
             for step in tracker.each("dit_step", sample(velocity, start, settings)):
                 number = step.index + 1
                 if number == settings.steps:
-                    yield self.decode(step.x_next, tracker, about, sitting=sitting)
+                    latent = self.networks.latent(step.x_next, condition)
+                    yield self.decode(latent, tracker, about, sitting=sitting)
                 elif number in previews:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
-                    yield self.decode(estimate, tracker, about | {"preview_step": number})
+                    latent = self.networks.latent(estimate, condition)
+                    yield self.decode(latent, tracker, about | {"preview_step": number})
 
     def condition(self, sitting: Sitting, tracker: Tracker) -> Condition:
         """Encode a portrait, with what the face stage saw of it where the model takes that."""
@@ -131,19 +133,14 @@ class Stages:
         with tracker.stage("image_encoder"):
             return self.networks.encode_image(sitting.pixels, seen)
 
-    def start(self, seed: int, settings: SamplerSettings, condition: Condition) -> Array:
-        """Return the state [1,N,D] at t = 1: scaled noise, around the image's estimate where there is one.
-
-        Where the temperature is None, the scale is the model's own.
-        """
+    def start(self, seed: int, settings: SamplerSettings) -> Array:
+        """Return the scaled noise [1,N,D] of a seed; where the temperature is None, as the model says."""
         manifest, variation = self.bundle.manifest, self.bundle.variation
         start = noise(seed, (1, manifest.latent.tokens, manifest.latent.channels))
         if settings.temperature is None and variation is not None:
-            start = variation.scaled(start, manifest.flow.temperature)
-        else:
-            scale = manifest.flow.temperature if settings.temperature is None else settings.temperature
-            start = start * np.float32(scale)
-        return start if condition.start is None else condition.start + start
+            return variation.scaled(start, manifest.flow.temperature)
+        scale = manifest.flow.temperature if settings.temperature is None else settings.temperature
+        return start * np.float32(scale)
 
     def decode(
         self,

@@ -18,7 +18,7 @@ from training.heads import TRAIN_SEED, HeadModel, normalise
 from training.linear_decoder import LinearDecoder
 from training.loop import load_weights
 from training.rig import make_rig
-from training.train_flow import SIGMA_MIN, Data, FlowModel, face_of, prepare
+from training.train_flow import SIGMA_MIN, Data, FlowModel, face_of, prepare, residual_scale
 from training.vae_data import VAEData
 from training.variation import open_directions, open_nodes
 
@@ -41,6 +41,7 @@ def finished(model: HeadModel, data: VAEData, residuals: Tensor) -> FinishedRun:
         variation=open_directions(residuals, nodes).numpy(),
         radius_m=radius,
         sigma_min=SIGMA_MIN,
+        residual_scale=residual_scale(residuals),
     )
 
 
@@ -50,7 +51,7 @@ def residuals_of(directory: Path, pictures: Path, evidence: Path, data: VAEData)
     load_weights(flow, directory, "flow")
     training = Data.open(pictures, evidence, data.offsets, flow.encoder)
     estimates = prepare(flow, training, LinearDecoder.open(directory).basis)
-    return training.anchors[training.person] - flow.encoder.start(estimates)
+    return training.anchors[training.person] - flow.encoder.latents(estimates)
 
 
 def main() -> None:

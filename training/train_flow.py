@@ -48,9 +48,6 @@ LANDMARK_NOISE_CM = 0.05
 # but the strongest noise. The network learns to read it from the evidence only near t = 1.
 TIME_SHIFT = 1.2
 PURE_NOISE_SHARE = 0.25
-# The flow begins at the linear estimate with noise on it. Users choose how much: less is closer to the mean
-# of the heads that are possible, more varies them.
-NOISE_SCALES = (0.0, 1.0)
 WATCHED = ((4, 0.15), (8, 0.7))  # steps and noise of the samples that watch training
 WATCHED_PICTURES = 100  # of the held-out ones, for samples take time
 MIXED_SHARE = 0.5  # of the pictures, each mixed with another one, in evidence and head (arXiv 1710.09412)
@@ -69,7 +66,8 @@ class Batch(NamedTuple):
 
     image: Tensor  # [B,T,C] the image's tokens
     seen: Seen
-    estimate: Tensor  # [B,E]
+    estimate: Tensor  # [B,E] as the encoder sees it
+    known: Tensor  # [B,E] the same, without damage: what the flow adds to
     anchors: Tensor  # [B,N,6]
 
 
@@ -98,7 +96,8 @@ class Data:
     def rows(self, ids: Tensor, estimate: Tensor) -> Batch:
         """Return pictures as they are; estimate: [n,E] of all pictures."""
         seen = rows_of(self.evidence.seen, ids)
-        return Batch(self.image[ids].float(), seen, estimate[ids], self.anchors[self.person[ids]])
+        known = estimate[ids]
+        return Batch(self.image[ids].float(), seen, known, known, self.anchors[self.person[ids]])
 
 
 def mixed(batch: Batch, generator: torch.Generator) -> Batch:
@@ -111,7 +110,8 @@ def mixed(batch: Batch, generator: torch.Generator) -> Batch:
     def mix(values: Tensor) -> Tensor:
         return values.lerp(values[other], share.view(-1, *[1] * (values.dim() - 1)))
 
-    return Batch(mix(batch.image), Seen(*map(mix, batch.seen)), mix(batch.estimate), mix(batch.anchors))
+    known = mix(batch.known)
+    return Batch(mix(batch.image), Seen(*map(mix, batch.seen)), known, known, mix(batch.anchors))
 
 
 def damaged(batch: Batch, generator: torch.Generator) -> Batch:
@@ -130,7 +130,7 @@ def damaged(batch: Batch, generator: torch.Generator) -> Batch:
     )
     seen = Seen(*(kept(part, name) for part, name in zip(seen, NAMES, strict=True)))
     estimate = kept(noise(batch.estimate, ESTIMATE_NOISE), "estimate")
-    return Batch(kept(batch.image, "image"), seen, estimate, batch.anchors)
+    return Batch(kept(batch.image, "image"), seen, estimate, batch.known, batch.anchors)
 
 
 class FlowModel(nn.Module):
@@ -181,33 +181,34 @@ def draw_times(count: int, generator: torch.Generator) -> Tensor:
     return torch.where(pure, torch.ones_like(times), times)
 
 
+def residual_scale(residuals: Tensor) -> float:
+    """Return the deviation of what estimates are off by, [n,N,6]: the flow's data are residuals over it."""
+    return round(float(residuals.square().mean().sqrt()), 4)
+
+
 def flow_loss(
-    model: FlowModel, tokens: Tensor, batch: Batch, lengths: Tensor, generator: torch.Generator
+    model: FlowModel, tokens: Tensor, residuals: Tensor, lengths: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Return the rectified-flow loss by itself, and as the vertices see it; some pictures lose their tokens.
 
-    lengths: as `Judge.metric` returns it. Source of the start: arXiv 2310.03725.
+    residuals: [B,N,6] what the flow is to make, at unit variance. lengths: as `Judge.metric` returns it.
     """
-    anchors, count = batch.anchors, len(batch.anchors)
+    count = len(residuals)
     t = draw_times(count, generator)[:, None, None]
-    low, high = NOISE_SCALES
-    scale = low + (high - low) * torch.rand(count, 1, 1, generator=generator)
-    start = model.encoder.start(batch.estimate) + scale * torch.randn(anchors.shape, generator=generator)
-    x = (1 - t) * anchors + (SIGMA_MIN + (1 - SIGMA_MIN) * t) * start
+    noise = torch.randn(residuals.shape, generator=generator)
+    x = (1 - t) * residuals + (SIGMA_MIN + (1 - SIGMA_MIN) * t) * noise
     kept = (torch.rand(count, 1, 1, generator=generator) >= DROP_CONDITION).float()
     with bfloat16(x):
         velocity = model.dit(x, 1000 * t[:, 0, 0], tokens * kept)
-    error = velocity.float() - ((1 - SIGMA_MIN) * start - anchors)
+    error = velocity.float() - ((1 - SIGMA_MIN) * noise - residuals)
     return {"flow": error.square().mean(), "vertices": (error.flatten(1) @ lengths).square().mean()}
 
 
 @torch.no_grad()
-def sample_flow(
-    model: FlowModel, tokens: Tensor, start: Tensor, steps: int, temperature: float, seed: int = 0
-) -> Tensor:
-    """Sample latents [B,N,6] by Euler steps. It watches training; users run the runtime's sampler."""
-    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed))
-    x = start + temperature * noise
+def sample_flow(model: FlowModel, tokens: Tensor, steps: int, temperature: float, seed: int = 0) -> Tensor:
+    """Sample residuals [B,N,6] by Euler steps. It watches training; users run the runtime's sampler."""
+    x = torch.randn(len(tokens), config.NUM_LATENTS, 6, generator=torch.Generator().manual_seed(seed))
+    x = x * temperature
     for i in range(steps):
         x = x - model.dit(x, torch.full((len(x),), 1000 * (1 - i / steps)), tokens) / steps
     return x
@@ -250,8 +251,11 @@ def _aligned(got: Tensor, want: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     return scale[:, None, None] * a @ turn + middle, b
 
 
-def evaluate(model: FlowModel, held_out: Data, judge: Judge) -> Metrics:
-    """Return held-out errors in mm of the whole head and the face: of estimates, the lesson and samples."""
+def evaluate(model: FlowModel, held_out: Data, judge: Judge, scale: float) -> Metrics:
+    """Return held-out errors in mm of the whole head and the face: of estimates, the lesson and samples.
+
+    scale: of the residuals that the flow makes.
+    """
     lesson, ids = model.lesson, torch.arange(len(held_out.person))
     person = held_out.person
     truth, radii = held_out.positions[person], held_out.radii[person]
@@ -261,18 +265,18 @@ def evaluate(model: FlowModel, held_out: Data, judge: Judge) -> Metrics:
         estimates.append(model.encoder.estimate(image, seen))
         tokens.append(model.encoder.fuse(image, seen, estimates[-1]))
     fused = torch.cat(tokens)
-    starts = model.encoder.start(torch.cat(estimates))
+    known = model.encoder.latents(torch.cat(estimates))
     heads = {
-        "mean_head": torch.zeros_like(starts),
+        "mean_head": torch.zeros_like(known),
         "linear_floor": held_out.anchors[person],
-        "estimate": starts,
-        "lesson": model.encoder.start(lesson.read(fused)),
+        "estimate": known,
+        "lesson": model.encoder.latents(lesson.read(fused)),
     }
     few = slice(WATCHED_PICTURES)
-    heads["estimate_of_few"] = starts[few]
+    heads["estimate_of_few"] = known[few]
     for steps, temperature in WATCHED:
-        made = sample_flow(model, fused[few], starts[few], steps, temperature)
-        heads[f"flow_of_few_{steps}_t{temperature:g}"] = made
+        made = sample_flow(model, fused[few], steps, temperature)
+        heads[f"flow_of_few_{steps}_t{temperature:g}"] = known[few] + scale * made
     metrics = {}
     for name, latents in heads.items():
         n = len(latents)
@@ -304,7 +308,7 @@ def prepare(flow: FlowModel, training: Data, basis: Tensor) -> Tensor:
     Return the estimates [n,E] of the training pictures.
     """
     flow.lesson.fit(training.anchors, basis)
-    flow.encoder.evidence_start.copy_(flow.lesson.deviation[:, None] * flow.lesson.components)
+    flow.encoder.evidence_latents.copy_(flow.lesson.deviation[:, None] * flow.lesson.components)
     fit_scales(flow.encoder, training.evidence.seen)
     codes = training.anchors.flatten(1) @ flow.lesson.components.T / flow.lesson.deviation
     targets = codes[training.person]
@@ -330,8 +334,10 @@ def main() -> None:
     linear = LinearDecoder.open(args.out)
     estimates = prepare(flow, training, linear.basis)
     judge = Judge(linear, torch.from_numpy(face_of(data)))
-    lengths = judge.metric(training.anchors[training.person] - flow.encoder.start(estimates))
-    print(evaluate(flow, held_out, judge), flush=True)
+    residuals = training.anchors[training.person] - flow.encoder.latents(estimates)
+    scale = residual_scale(residuals)
+    lengths = judge.metric(residuals / scale)
+    print(evaluate(flow, held_out, judge, scale), flush=True)
     if args.compile:
         flow.encoder.compile()
         flow.dit.compile()
@@ -345,13 +351,14 @@ def main() -> None:
         tokens = tokens.float()
         losses = {"shape": flow.lesson.loss(tokens, batch.anchors)}
         if done >= LESSON_ONLY_SHARE:
-            losses |= flow_loss(flow, tokens, batch, lengths, generator)
+            wanted = (batch.anchors - flow.encoder.latents(batch.known)) / scale
+            losses |= flow_loss(flow, tokens, wanted, lengths, generator)
         total = sum(losses.values(), torch.zeros(()))
         return total, {k: float(v.detach()) for k, v in losses.items()}
 
     def watch(module: FlowModel) -> Metrics:
         with torch.compiler.set_stance("force_eager"):  # other batch sizes would be compiled anew
-            return evaluate(module, held_out, judge)
+            return evaluate(module, held_out, judge, scale)
 
     budget = Budget(args.minutes, args.learning_rate, args.matrix_rate, evaluate_every_s=600)
     print(train("flow", flow, step, watch, budget, args.out, args.resume, ENDS))

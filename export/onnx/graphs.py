@@ -27,7 +27,7 @@ class OnnxGraph:
 
 
 class ImageEncoderGraph(nn.Module):
-    """Turns pixels [1,3,H,W] in 0..1, and evidence as in `EVIDENCE`, into tokens [1,T,C], perhaps a start."""
+    """Turns pixels [1,3,H,W] in 0..1, and evidence as in `EVIDENCE`, into tokens [1,T,C] and a latent."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -118,11 +118,12 @@ def build_graphs(
     image_size: int,
     points: int,
     evidence: Sequence[str] = (),
+    estimates: bool = False,
 ) -> dict[str, OnnxGraph]:
     """Return all graphs by their names in the manifest, with random example inputs of the right sizes.
 
     encoder: a module whose forward takes the pixels and each of `evidence`, names of `EVIDENCE` in its order.
-    It returns the tokens or, where it has a method `start`, the tokens and the start of the flow.
+    It returns the tokens, or the tokens and an estimate of the latent where it `estimates` one.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -136,10 +137,9 @@ def build_graphs(
     for name in evidence:
         seen[name] = _SPREADS[name] * example(*EVIDENCE[name])
     time = torch.tensor([0.7])
-    starts = hasattr(encoder, "start")
     with torch.no_grad():
         encoded = encoder(*seen.values())
-        tokens = encoded[0] if starts else encoded
+        tokens = encoded[0] if estimates else encoded
         keys, values = DitContextGraph(dit)(tokens)
         modulation = DitModulationGraph(dit)(time)
     latent = example(1, *dit.latent_shape)
@@ -148,7 +148,7 @@ def build_graphs(
     guided = step | {"guidance": torch.tensor([3.0])}
     return {
         "image_encoder": OnnxGraph(
-            ImageEncoderGraph(encoder), seen, ("tokens", "start") if starts else ("tokens",)
+            ImageEncoderGraph(encoder), seen, ("tokens", "estimate") if estimates else ("tokens",)
         ),
         "dit_modulation": OnnxGraph(DitModulationGraph(dit), {"time": time}, ("modulation",)),
         "dit_context": OnnxGraph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values")),

@@ -60,6 +60,7 @@ class Job final : public Object {
   bool fittable() const;
   void fit();
   void evaluate();
+  std::vector<float> latent_of(const float* state) const;
   Ref<Head> decoded(const float* latent, bool preview);
   void finish_item();
   std::string metadata(const Head& head) const;
@@ -73,8 +74,8 @@ class Job final : public Object {
   Request request_;
   OrtRunOptions* options_ = nullptr;
   std::vector<std::unique_ptr<Tensor>> tensors_;
-  Tensor *pixels_, *tokens_, *start_, *keys_, *values_, *time_, *modulation_, *latent_, *guidance_, *velocity_, *difference_,
-      *decoded_latent_, *vertices_;
+  Tensor *pixels_, *tokens_, *estimate_, *keys_, *values_, *time_, *modulation_, *latent_, *guidance_, *velocity_,
+      *difference_, *decoded_latent_, *vertices_;
   std::vector<Tensor*> evidence_;
   std::vector<Bound> graphs_;  // by Graph
   std::optional<Sampler> sampler_;

@@ -163,7 +163,7 @@ void Model::check_contracts() const {
       {kDitStepGuided, false, "difference", latent},
   };
   for (const Evidence* seen : data_.evidence) table.push_back({kImageEncoder, true, seen->name, seen->shape});
-  if (data_.size[kStarts] != 0) table.push_back({kImageEncoder, false, "start", latent});
+  if (data_.estimates()) table.push_back({kImageEncoder, false, "estimate", latent});
   for (const Graph step : {kDitStep, kDitStepGuided}) {
     table.push_back({step, true, "latent", latent});
     table.push_back({step, true, "modulation", engine(kDitModulation).output("modulation").shape});

@@ -52,7 +52,6 @@ void ModelData::read_settings() {
   if (size[kVertices] == 0 || size[kVertices] > kMostVertices) {
     wrong("vertices", std::to_string(size[kVertices]), "1 to 2^24");
   }
-  if (size[kStarts] > 1) wrong("sizes", std::to_string(size[kStarts]), "0 or 1");
   const std::vector<Evidence>& table = evidence_table();
   if (size[kEvidence] >> table.size() != 0) {
     fail(TOPOS_E_UNSUPPORTED, "evidence that the model takes", "some that this library does not know", "",
@@ -70,6 +69,7 @@ void ModelData::read_settings() {
   within(kGuidance, 0, 1000);
   within(kTemperature, 0, 2);
   within(kRadius, 1e-9, 1e6);
+  if (estimates()) within(kResidualScale, 1e-30, 1e3);
   variation = pack.rows<float>(Kind::kVariation, 0);
   if (variation.rows > 0) {
     within(kOpenTemperature, 0, 2);

@@ -2,6 +2,7 @@
 #ifndef TOPOS_SDK_MODEL_DATA_H
 #define TOPOS_SDK_MODEL_DATA_H
 
+#include <cmath>
 #include <vector>
 
 #include "engine.h"
@@ -71,6 +72,8 @@ struct ModelData {
 
   size_t latent() const { return size_t{size[kLatentTokens]} * size[kLatentChannels]; }
   size_t vertices() const { return size[kVertices]; }
+  // Whether the image encoder estimates the latent, and the flow makes what is missing, over kResidualScale.
+  bool estimates() const { return !std::isnan(number[kResidualScale]); }
   EngineSource graph(Graph which) const;
   EngineSource face_graph(FaceGraph which) const;
   bool biometric() const;  // whether it takes what people can be told apart by

@@ -99,11 +99,11 @@ enum class Kind : uint16_t {
 enum About { kName, kDescription, kOrigin, kLicence, kWeightKind, kFaceLicence, kAtlasSource, kPartSource, kAbouts };
 enum Size {
   kImageHeight, kImageWidth, kTokens, kTokenChannels, kLatentTokens, kLatentChannels, kVertices, kEvidence,
-  kDefaultPreset, kStarts, kSizesCount
+  kDefaultPreset, kSizesCount
 };
 enum Number {
   kSigmaMin, kGuidance, kTemperature, kRadius, kOpenTemperature, kSideCm, kMiddleX, kMiddleY, kMiddleZ, kMirror,
-  kNumbersCount
+  kResidualScale, kNumbersCount
 };
 enum FaceGraph { kFaceDetector, kFaceLandmarks, kFaceExpression, kFaceIdentity, kFaceGraphs };
 enum Graph { kImageEncoder, kDitModulation, kDitContext, kDitStep, kDitStepGuided, kVaeDecoder, kGraphs };

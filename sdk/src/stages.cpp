@@ -24,7 +24,7 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
   const Engine &guided = model->engine(kDitStepGuided), &decoder = model->engine(kVaeDecoder);
   pixels_ = made(encoder.input("pixels"));
   tokens_ = made(encoder.output("tokens"));
-  start_ = model->data().size[kStarts] != 0 ? made(encoder.output("start")) : nullptr;
+  estimate_ = model->data().estimates() ? made(encoder.output("estimate")) : nullptr;
   keys_ = made(context.output("keys"));
   values_ = made(context.output("values"));
   time_ = made(model->engine(kDitModulation).input("time"));
@@ -49,7 +49,7 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
     graphs_.emplace_back(model_->engine(graph), inputs, outputs);
   };
   std::vector<Named> encoded = {{"tokens", tokens_}};
-  if (start_ != nullptr) encoded.push_back({"start", start_});
+  if (estimate_ != nullptr) encoded.push_back({"estimate", estimate_});
   bind(kImageEncoder, seen, encoded);
   bind(kDitModulation, {{"time", time_}}, {{"modulation", modulation_}});
   bind(kDitContext, {{"tokens", tokens_}}, {{"keys", keys_}, {"values", values_}});
@@ -86,8 +86,9 @@ void Job::work() {
     case Stage::kStep:
       return evaluate();
     case Stage::kDecoder:
-      made_ = decoded(request_.num_latents > 0 ? request_.latents.data() + item_ * model_->data().latent()
-                                               : sampler_->state(), false);
+      made_ = request_.num_latents > 0
+                  ? decoded(request_.latents.data() + item_ * model_->data().latent(), false)
+                  : decoded(latent_of(sampler_->state()).data(), false);
       if (!model_->has_rig() || (request_.flags & TOPOS_REQUEST_NO_RIG) != 0) {
         return fittable() ? enter(Stage::kFit) : finish_item();
       }
@@ -165,9 +166,6 @@ void Job::begin_item() {
   } else {
     scale_noise(start, latent_->count(), settings.temperature);
   }
-  if (start_ != nullptr) {
-    for (size_t at = 0; at < latent_->count(); ++at) start[at] = start_->data()[at] + start[at];
-  }
   sampler_.emplace(settings.sampler, start, latent_->count());
   shown_step_ = 0;
   enter(Stage::kStep);
@@ -189,10 +187,19 @@ void Job::evaluate() {
   if (request_.preview_every != 0 && done % request_.preview_every == 0) {
     std::vector<float> estimate(latent_->count());
     clean_estimate(sampler.step(), model_->data().number[kSigmaMin], latent_->count(), estimate.data());
-    Ref<Head> made = decoded(estimate.data(), true);
+    Ref<Head> made = decoded(latent_of(estimate.data()).data(), true);
     const std::lock_guard<std::mutex> lock(mutex_);
     preview_ = std::move(made);
   }
+}
+
+// Returns the latent of a state of the flow: itself, or what it is away from the encoder's estimate.
+std::vector<float> Job::latent_of(const float* state) const {
+  std::vector<float> latent(state, state + latent_->count());
+  if (estimate_ == nullptr) return latent;
+  const auto scale = static_cast<float>(model_->data().number[kResidualScale]);
+  for (size_t at = 0; at < latent.size(); ++at) latent[at] = estimate_->data()[at] + scale * latent[at];
+  return latent;
 }
 
 Ref<Head> Job::decoded(const float* latent, bool preview) {

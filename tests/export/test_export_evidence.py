@@ -23,11 +23,12 @@ from topos_rt import HeadPipeline
 from topos_rt.errors import BundleError
 from topos_rt.faces.evidence import evidence
 from topos_rt.faces.portrait import FaceChoice, portraits
-from topos_rt.flow.sampling import noise
+from topos_rt.flow.sampling import guided, sample
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.flow.variation import Variation
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
+from topos_rt.model.frame import place
 from topos_rt.model.manifest import FlowSpec, FrameSpec, WeightsInfo
 from topos_rt.support.progress import Tracker
 from topos_rt.texture.stage import TextureChoice
@@ -54,20 +55,20 @@ class SeeingEncoder(nn.Module):
         return torch.cat([tokens, self.mix(torch.cat(seen, 1))], 1)
 
 
-class StartingEncoder(SeeingEncoder):
-    """The same, and a start for the flow, which the evidence alone tells."""
+class EstimatingEncoder(SeeingEncoder):
+    """The same, and an estimate of the latent, which the evidence alone tells."""
 
     def __init__(self, latent: tuple[int, int]) -> None:
         super().__init__()
         self.latent = latent
-        self.evidence_start = nn.Linear(128, math.prod(latent))
+        self.evidence_latents = nn.Linear(128, math.prod(latent))
 
-    def start(self, identity: Tensor) -> Tensor:
-        made: Tensor = self.evidence_start(identity)
+    def latents(self, identity: Tensor) -> Tensor:
+        made: Tensor = self.evidence_latents(identity)
         return made.unflatten(1, self.latent)
 
     def forward(self, pixels: Tensor, *evidence: Tensor) -> Any:
-        return super().forward(pixels, *evidence), self.start(evidence[NAMES.index("identity")])
+        return super().forward(pixels, *evidence), self.latents(evidence[NAMES.index("identity")])
 
 
 def contents(**changes: Any) -> BundleContents:
@@ -128,31 +129,30 @@ def test_a_head_is_that_of_the_module(made: BundleContents, written: Path) -> No
     assert np.linalg.norm(got - blind.detach().numpy()) > 0.1 * np.linalg.norm(want)
 
 
-def test_the_flow_starts_around_what_the_encoder_says(tmp_path: Path) -> None:
-    """Noise of any scale is added to the encoder's start, and one without noise is the start itself."""
+def test_the_flow_makes_what_the_estimate_is_off_by(tmp_path: Path) -> None:
+    """A head is decoded from the encoder's estimate plus what the flow made of the noise, times the scale."""
     latent = contents().dit.latent_shape
-    made = contents(encoder=StartingEncoder(latent))
-    assert write_bundle(made, tmp_path / "starting", {}).start == "estimate"
+    made = contents(encoder=EstimatingEncoder(latent), residual_scale=0.25)
+    assert write_bundle(made, tmp_path / "estimating", {}).residual_scale == 0.25
     picture = Image.open(HOPPER).convert("RGB")
-    with HeadPipeline.open(tmp_path / "starting", "onnxruntime", threads=1) as pipe:
-        stages, tracker = pipe._stages, Tracker(None)
+    with HeadPipeline.open(tmp_path / "estimating", "onnxruntime", threads=1) as pipe:
+        stages, networks, tracker = pipe._stages, pipe._networks, Tracker(None)
         (sitting,) = stages.sittings(picture, tracker, FaceChoice(), TextureChoice("none"))
         condition = stages.condition(sitting, tracker)
+        assert pipe._finder is not None
         seen = evidence(NAMES, sitting.portrait.picture, sitting.portrait.face, pipe._finder)
         with torch.no_grad():
-            want = made.encoder.start(torch.from_numpy(seen["identity"])).numpy()
-        assert condition.start is not None and np.allclose(condition.start, want, atol=1e-5)
-        cold, warm, own = (
-            stages.start(3, SamplerSettings(2, temperature=t), condition) for t in (0.0, 0.5, None)
-        )
-        drawn = noise(3, (1, *latent))
-        assert np.array_equal(cold, condition.start)
-        assert np.allclose(warm, condition.start + 0.5 * drawn, atol=1e-6)
-        assert pipe.bundle.variation is not None
-        varied = pipe.bundle.variation.scaled(drawn, pipe.bundle.manifest.flow.temperature)
-        assert np.allclose(own, condition.start + varied, atol=1e-6)
-        one, other = (pipe(picture, steps=2, seed=s, temperature=0) for s in (1, 2))
-        assert np.array_equal(one.positions, other.positions)
+            want = made.encoder.latents(torch.from_numpy(seen["identity"])).numpy()
+        assert condition.estimate is not None and np.allclose(condition.estimate, want, atol=1e-5)
+        settings = SamplerSettings(2, guidance=0.0)
+        field = networks.field(networks.context(condition.tokens))
+        state = list(sample(guided(field, settings), stages.start(3, settings), settings))[-1].x_next
+        decoded = networks.decode(condition.estimate + np.float32(0.25) * state)
+        head = pipe(picture, steps=2, solver="euler", shift=1.0, seed=3)
+        placed = place(decoded, pipe.bundle.manifest.frame, pipe.bundle.topology, None)
+        assert np.array_equal(head.positions, placed.positions)
+        last = list(pipe.stream(picture, steps=2, solver="euler", shift=1.0, seed=3))[-1]
+        assert np.array_equal(last.positions, head.positions)
 
 
 def test_first_layers_of_evidence_stay_fp32(written: Path) -> None:

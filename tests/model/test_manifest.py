@@ -82,13 +82,16 @@ BAD: dict[str, tuple[Change, str]] = {
     "later keys in version 4": (put("version", value=4), "manifest key 'landmarks': got a key of a later"),
     "later keys in version 5": (put("version", value=5), "manifest key 'atlas': got a key of a later"),
     "later keys in version 6": (put("version", value=6), "manifest key 'evidence': got a key of a later"),
-    "later keys in version 7": (put("version", value=7), "manifest key 'start': got a key of a later"),
-    "missing start key": (edit(lambda t: t.pop("start")), "manifest key 'start': got nothing"),
-    "unknown start": (
-        put("start", value="noise"),
-        "'start': got 'noise'; expected null, or one of: estimate",
+    "later keys in version 7": (
+        put("version", value=7),
+        "manifest key 'residual_scale': got a key of a later",
     ),
-    "number for a start": (put("start", value=1), "'start': got 1; expected a string"),
+    "missing scale key": (edit(lambda t: t.pop("residual_scale")), "key 'residual_scale': got nothing"),
+    "scale of nothing": (
+        put("residual_scale", value=0.0),
+        "'residual_scale': got 0.0; expected null, or 0 <",
+    ),
+    "text for a scale": (put("residual_scale", value="1"), "'residual_scale': got '1'; expected a finite number"),
     "missing evidence key": (edit(lambda t: t.pop("evidence")), "manifest key 'evidence': got nothing"),
     "missing variation key": (edit(lambda t: t.pop("variation")), "manifest key 'variation': got nothing"),
     "text for evidence": (put("evidence", value="pose"), "'evidence': got 'pose'; expected a list"),
@@ -155,7 +158,7 @@ def test_it_goes_to_json_and_back() -> None:
     without = dataclasses.replace(VALID, rig=None, description="Größe – 头")
     assert Manifest.from_json(without.to_json()) == without
     seeing = dataclasses.replace(
-        VALID, evidence=("pose", "features"), start="estimate", variation="v.safetensors"
+        VALID, evidence=("pose", "features"), residual_scale=0.25, variation="v.safetensors"
     )
     assert Manifest.from_json(seeing.to_json()) == seeing and "v.safetensors" in seeing.references()
 
@@ -163,10 +166,10 @@ def test_it_goes_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("version", "without"),
     [
-        (7, ["start"]),
-        (6, ["start", "evidence", "variation", "parts"]),
-        (5, ["start", "evidence", "variation", "parts", "atlas"]),
-        (4, ["start", "evidence", "variation", "parts", "atlas", "landmarks"]),
+        (7, ["residual_scale"]),
+        (6, ["residual_scale", "evidence", "variation", "parts"]),
+        (5, ["residual_scale", "evidence", "variation", "parts", "atlas"]),
+        (4, ["residual_scale", "evidence", "variation", "parts", "atlas", "landmarks"]),
     ],
 )
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:

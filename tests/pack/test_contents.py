@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny_bundle import variation, write_tiny_bundle
+from tests.tiny_bundle import RESIDUAL_SCALE, variation, write_tiny_bundle
 from topos_rt.cli.main import main
 from topos_rt.errors import BundleError
 from topos_rt.faces.bundle import FaceBundle
@@ -21,7 +21,7 @@ from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
 from topos_rt.pack.container import Pack, packed
 from topos_rt.pack.contents import contents
-from topos_rt.pack.sections import ABOUT, ATLAS_MESH, GRAPHS, SIZES
+from topos_rt.pack.sections import ABOUT, ATLAS_MESH, GRAPHS, NUMBERS, SIZES
 
 
 def pack_of(bundle: Bundle, folder: Path) -> Pack:
@@ -101,9 +101,9 @@ def test_models_with_evidence_and_variation(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
     names = ("pose", "identity")
-    write_tiny_bundle(folder, names, varied=True, starting=True)
+    write_tiny_bundle(folder, names, varied=True, estimating=True)
     pack = pack_of(Bundle.open(folder), tmp_path)
-    assert pack.array("sizes")[0, 9] == 1
+    assert dict(zip(NUMBERS, pack.array("numbers")[0], strict=True))[NUMBERS[-1]] == RESIDUAL_SCALE
     bits = int(pack.array("sizes")[0, 7])
     assert [name for number, name in enumerate(EVIDENCE) if bits >> number & 1] == list(names)
     np.testing.assert_array_equal(pack.array("variation"), variation().directions)

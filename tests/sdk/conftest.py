@@ -127,12 +127,12 @@ def write_pack(bundle: Path | str, path: Path) -> Path:
 def packs(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Packs:
     """Models by name: the folder of the bundle, and its pack.
 
-    "seeing" has evidence, a variation, and a start of its flow.
+    "seeing" has evidence, a variation, and an encoder that estimates.
     """
     folder = tmp_path_factory.mktemp("packs")
     seeing = folder / "seeing"
     seeing.mkdir()
-    write_tiny_bundle(seeing, ("landmarks", "pose"), varied=True, starting=True)
+    write_tiny_bundle(seeing, ("landmarks", "pose"), varied=True, estimating=True)
     mini = Bundle.open("mini").path
     bundles = {"tiny": tiny_bundle, "seeing": seeing, "mini": mini}
     return {name: (path, write_pack(path, folder / f"{name}.topos")) for name, path in bundles.items()}

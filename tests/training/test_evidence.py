@@ -108,16 +108,17 @@ def test_nothing_seen_at_all_is_one_set_of_tokens(encoder: EvidenceEncoder, fitt
 
 
 @torch.no_grad()
-def test_the_graph_s_inputs_give_the_same_tokens_and_the_start(
+def test_the_graph_s_inputs_give_the_same_tokens_and_the_latents(
     encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor
 ) -> None:
     pixels, seen = torch.rand(1, 3, 32, 32), some_evidence(codes[:1])
     image = encoder.encoder(pixels)
     estimate = encoder.estimate(image, seen)
-    encoder.evidence_start.normal_(generator=torch.Generator().manual_seed(3))
-    tokens, start = encoder(pixels, *seen)
+    encoder.evidence_latents.normal_(generator=torch.Generator().manual_seed(3))
+    tokens, latents = encoder(pixels, *seen)
     assert torch.equal(tokens, encoder.fuse(image, seen, estimate))
-    assert torch.allclose(start.flatten(1), estimate @ encoder.evidence_start) and start.shape == (1, 7, 6)
+    assert torch.allclose(latents.flatten(1), estimate @ encoder.evidence_latents)
+    assert latents.shape == (1, 7, 6)
     for part in ("landmarks", "identity", "features"):  # without one of these it is the mean head
         blind = seen._replace(**{part: torch.zeros(1, *SHAPES[part])})
         assert not encoder(pixels, *blind)[1].any()

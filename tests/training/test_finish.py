@@ -88,7 +88,7 @@ def networks(data: VAEData) -> tuple[TOPOSVAE, FlowModel]:
         for value in (
             *(p for p in vae.parameters() if p.requires_grad),
             *flow.parameters(),
-            flow.encoder.evidence_start,
+            flow.encoder.evidence_latents,
             *flow.encoder.evidence_scales.buffers(),
             *flow.encoder.evidence_estimate.buffers(),
         ):
@@ -158,9 +158,8 @@ def test_the_bundle_answers_as_the_trained_flow_does(
     flow = rounded[1]
     pixels = nn.functional.interpolate(torch.rand(1, 3, 8, 8), sizes.IMAGE_SIZE, mode="bilinear")
     seen = some_evidence(torch.randn(1, 3, generator=torch.Generator().manual_seed(2)))
-    tokens, start = answers(bundle, "image_encoder", pixels=pixels, **seen._asdict())
-    assert bundle.manifest.start == "estimate"
-    for got, wanted in zip((tokens, start), flow.encoder(pixels, *seen), strict=True):
+    tokens, estimate = answers(bundle, "image_encoder", pixels=pixels, **seen._asdict())
+    for got, wanted in zip((tokens, estimate), flow.encoder(pixels, *seen), strict=True):
         assert close(got, wanted)
     keys, values = answers(bundle, "dit_context", tokens=torch.from_numpy(tokens))
     (modulation,) = answers(bundle, "dit_modulation", time=torch.tensor([0.6]))
@@ -177,6 +176,8 @@ def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> No
     assert (flow.sigma_min, flow.guidance, flow.temperature) == (SIGMA_MIN, 0.5, 0.25)
     assert bundle.manifest.frame.radius_m == pytest.approx(float(radius), abs=5e-5)
     assert bundle.manifest.evidence == tuple(EVIDENCE)
+    scale = float(residuals().square().mean().sqrt())
+    assert bundle.manifest.residual_scale == pytest.approx(scale, abs=1e-4)
     assert bundle.variation is not None and bundle.variation.open_temperature == 0.75
     assert bundle.rig is not None and bundle.rig.joint_names == plain_names(BONES)
     assert np.array_equal(bundle.topology.polygon_vertices, egg().topology.polygon_vertices)
@@ -214,7 +215,11 @@ def test_a_bundle_gives_its_vae_back(
 
 def test_a_run_comes_back_as_it_was_saved(run: Path, data: VAEData) -> None:
     opened, made = FinishedRun.open(run), finished(egg(), data, residuals())
-    assert (opened.radius_m, opened.sigma_min) == (made.radius_m, made.sigma_min)
+    assert (opened.radius_m, opened.sigma_min, opened.residual_scale) == (
+        made.radius_m,
+        made.sigma_min,
+        made.residual_scale,
+    )
     for name in ("shown", "variation"):
         assert np.array_equal(getattr(opened, name), getattr(made, name)), name
 
@@ -269,6 +274,7 @@ MISFITS = {
     "variation": (lambda array: array[:, :-1], "shape of the variation"),
     "radius_m": (lambda array: -array, "numbers of the run"),
     "sigma_min": (lambda array: array.reshape(1), "arrays of dimensions"),
+    "residual_scale": (lambda array: 0 * array, "numbers of the run"),
 }
 
 

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     image, latent, flow, frame = manifest.image, manifest.latent, manifest.flow, manifest.frame
     uvs = f"{counts['uvs']:,} UVs" if counts["uvs"] else "no UVs"
-    start = "" if manifest.start is None else ", around what the image encoder estimates"
+    around = "" if manifest.residual_scale is None else ", around what the image encoder estimates"
     rows = {
         "name": manifest.name,
         "about": manifest.description,
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         else "the pixels alone",
         "latent": f"{latent.tokens} tokens of {latent.channels}",
         "points": f"{manifest.points.count:,} (for retopologize)",
-        "sampling": f"guidance {flow.guidance:g}, temperature {flow.temperature:g} by default{start}",
+        "sampling": f"guidance {flow.guidance:g}, temperature {flow.temperature:g} by default{around}",
         "variation": _variation(bundle),
         "frame": f"up {frame.up}, forward {frame.forward}, radius {frame.radius_m:g} m",
         "files": f"{len(manifest.files)}, {_size(size)}, all verified",

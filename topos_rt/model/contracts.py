@@ -42,7 +42,9 @@ def contracts(bundle: Bundle) -> dict[str, tuple[Shapes, Shapes]]:
     context: Shapes = {"keys": per_block, "values": per_block}
     modulation: Shapes = {"modulation": (ANY, 6, ANY)}
     seen: Shapes = {"pixels": pixels, **{name: EVIDENCE[name] for name in m.evidence or ()}}
-    encoded: Shapes = {"tokens": tokens} if m.start is None else {"tokens": tokens, "start": latent}
+    encoded: Shapes = {"tokens": tokens}
+    if m.residual_scale is not None:
+        encoded = {**encoded, "estimate": latent}
     step: Shapes = {"latent": latent, **modulation, **context}
     return {
         "image_encoder": (seen, encoded),

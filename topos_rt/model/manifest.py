@@ -24,9 +24,8 @@ FORMAT = "topos_rt.bundle"
 VERSION = 8
 _FIRST_VERSION = 4  # the earliest that is still read
 # Version -> the keys that came with it, all of which may be null. Manifests of earlier versions lack them.
-_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation", "parts"), 8: ("start",)}
+_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation", "parts"), 8: ("residual_scale",)}
 MANIFEST_NAME = "manifest.json"
-STARTS = ("estimate",)
 WEIGHT_KINDS = ("trained", "official", "random")
 
 # Plain names only: no separator, drive or stream of any operating system gets into a path.
@@ -34,6 +33,7 @@ _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 1 << 31
 _MOST_FLOPS = 1 << 63
+_MOST_SCALE = 1e3
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,9 @@ class Manifest:
     atlas: str | None  # how textures lie on the heads, and their base material: `topos_rt.head.atlas`
     # What the image encoder takes besides the pixels: names of `topos_rt.model.evidence`, in its order.
     evidence: tuple[str, ...] | None
-    # Where the flow's noise is centred. None: at zero. "estimate": at the second output of the image encoder,
-    # `start` [1,N,D] (data-dependent couplings, arXiv 2310.03725).
-    start: str | None
+    # Not null: the image encoder has a second output, `estimate` [1,N,D], and the flow makes the residual
+    # (latent - estimate) / residual_scale in place of the latent.
+    residual_scale: float | None
     variation: str | None  # which directions of the latent pictures leave open: `topos_rt.flow.variation`
     parts: str | None  # teeth and lashes beside the topology: `topos_rt.head.part_kit`
     image: ImageSpec
@@ -213,8 +213,8 @@ class Manifest:
                 refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
         if self.evidence is not None:
             check_evidence(self.evidence)
-        if self.start not in (None, *STARTS):
-            refuse("start", describe(self.start), f"null, or one of: {', '.join(STARTS)}")
+        if self.residual_scale is not None and not 0 < self.residual_scale <= _MOST_SCALE:
+            refuse("residual_scale", self.residual_scale, f"null, or 0 < residual_scale <= {_MOST_SCALE:g}")
         for name in (*self.references(), *self.files):
             _check_name(name)
 

@@ -51,7 +51,7 @@ class Condition(NamedTuple):
     """What the flow is told of an image."""
 
     tokens: Value  # [1,T,C], which stay where they are computed
-    start: Array | None  # [1,N,D], where the noise is centred; None: at zero
+    estimate: Array | None  # [1,N,D] the latent that the encoder estimates, where the model has one
 
 
 class Networks(Closing):
@@ -154,7 +154,7 @@ class Networks(Closing):
         if evidence is None:
             evidence = no_evidence(self._manifest.evidence or ())
         made = self._run("image_encoder", {"pixels": pixels, **evidence}, ("tokens",))
-        return Condition(made["tokens"], made.get("start"))
+        return Condition(made["tokens"], made.get("estimate"))
 
     def context(self, tokens: Value) -> Context:
         """Compute what every DiT block attends to from condition tokens [1,T,C], once per image."""
@@ -191,13 +191,20 @@ class Networks(Closing):
         """
         return _finite(self._run("vae_decoder", {"latent": latent})["vertices"][0])
 
+    def latent(self, state: Array, condition: Condition) -> Array:
+        """Return the latent of a state [1,N,D] of the flow: itself, or what it is away from the estimate."""
+        scale = self._manifest.residual_scale
+        if condition.estimate is None or scale is None:
+            return state
+        return condition.estimate + np.float32(scale) * state
+
     @property
     def records(self) -> bool:
         """Whether `flow` is offered."""
         return self._workspace is not None
 
-    def flow(self, tokens: Value, start: Array, settings: SamplerSettings) -> Array:
-        """Turn tokens [1,T,C] and the state [1,N,D] at t = 1 into vertices [V,6], as `decode` returns them.
+    def flow(self, condition: Condition, start: Array, settings: SamplerSettings) -> Array:
+        """Turn a condition and noise [1,N,D] into vertices [V,6], as `decode` returns them.
 
         This launches one CUDA graph, which is recorded at the first use of the settings and kept for the last
         few of them.
@@ -218,13 +225,14 @@ class Networks(Closing):
             if loop is None and not recorded:
                 from topos_rt.model.recorded import FlowLoop
 
-                loop = FlowLoop(self._engines, self._workspace, program, modulations)
+                scale = self._manifest.residual_scale
+                loop = FlowLoop(self._engines, self._workspace, program, modulations, scale)
             if loop is not None:
                 self._loops[settings] = loop
                 while len(self._loops) > _MOST_LOOPS:
                     self._loops.pop(next(iter(self._loops))).close()
-                return _finite(loop.run(tokens, start)[0])
-        return self.flow(tokens, start, settings)  # other threads have evicted it meanwhile
+                return _finite(loop.run(condition.tokens, start, condition.estimate)[0])
+        return self.flow(condition, start, settings)  # other threads have evicted it meanwhile
 
     def encode_points(self, points: Array) -> tuple[Array, Array]:
         """Encode points | normals [1,P,6] in the networks' frame to mean and log-variance [1,N,D]."""

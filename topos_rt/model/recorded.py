@@ -36,17 +36,19 @@ class FlowLoop(Closing):
         workspace: Workspace,
         program: Sequence[Evaluation],
         modulations: Mapping[float, Any],
+        residual_scale: float | None = None,
     ) -> None:
         """Run the program once, then record it.
 
         engines: one for each graph, on the GPU of the workspace. modulations: one for each time of the
-        program, on that GPU.
+        program, on that GPU. residual_scale: of the manifest.
 
         Raises InputError for an engine that cannot be enqueued, BackendError where the kernels are not built,
         an engine cannot be recorded, or CUDA or an engine fails.
         """
         ops.kernels()
         self._engines, self._program = {graph: _enqueued(graph, e) for graph, e in engines.items()}, program
+        self._scale = residual_scale
         self._modulations: dict[float, DeviceArray] = dict(modulations)
         self._stream, self._device = workspace.stream, workspace.device
         self._held: ExitStack | None = None
@@ -56,6 +58,7 @@ class FlowLoop(Closing):
                 vertices = engines["vae_decoder"].outputs["vertices"]
                 latent = engines["dit_step"].inputs["latent"]
                 self._noise = held.enter_context(cuda.Pinned(latent)).array
+                self._estimated = held.enter_context(cuda.Pinned(latent)).array
                 self._vertices = held.enter_context(cuda.Pinned(vertices)).array
                 # First launches load and compile code, which is not possible while recording.
                 self._enqueue()
@@ -68,8 +71,11 @@ class FlowLoop(Closing):
                 raise BackendError("the CUDA graph of the sampler", got=error, fix=STEPWISE) from error
             self._held = held.pop_all()
 
-    def run(self, tokens: Value, start: Array) -> Array:
-        """Turn tokens [1,T,C] and noise [1,N,D] into vertices [1,V,6], all float32. Raises BackendError."""
+    def run(self, tokens: Value, start: Array, estimate: Array | None = None) -> Array:
+        """Turn tokens [1,T,C] and noise [1,N,D] into vertices [1,V,6], all float32. Raises BackendError.
+
+        estimate: [1,N,D], which a loop with a residual scale needs.
+        """
         if self._held is None:
             raise InputError("the CUDA graph of the sampler", got="a call after close()")
         np.copyto(self._noise, start)
@@ -81,6 +87,9 @@ class FlowLoop(Closing):
                     tokens = np.ascontiguousarray(tokens)
                     self._stream.to_device(self._tokens.address, tokens)
                 self._stream.to_device(self._slots[Ref("state", 0)].address, self._noise)
+                if estimate is not None:
+                    np.copyto(self._estimated, estimate)
+                    self._stream.to_device(self._estimate.address, self._estimated)
                 self._stream.launch(self._graph)
                 self._stream.to_host(self._vertices, self._decoded["vertices"].address)
                 self._stream.synchronize()
@@ -99,7 +108,13 @@ class FlowLoop(Closing):
             made = ["velocity"] if evaluation.guidance is None else ["velocity", "difference"]
             for ref in (*(Ref(kind, k) for kind in made), *(total.target for total in evaluation.sums)):
                 self._slots[ref] = arena.empty(latent.shape, latent.dtype)
-        self._table = arena.put(weights_table(self._program))
+        table = weights_table(self._program)
+        if self._scale is not None:  # one more sum, behind those of the program
+            last = np.zeros((1, MAX_TERMS), np.float32)
+            last[0, :2] = 1, self._scale
+            table = np.concatenate([table, last])
+        self._estimate, self._latent = (arena.put(np.zeros(latent.shape, np.float32)) for _ in range(2))
+        self._table = arena.put(table)
         self._counter = arena.put(np.zeros(1, np.int32))
         guidance = {e.guidance for e in self._program if e.guidance is not None}
         self._guidance = {w: arena.put(np.array([w], np.float32)) for w in guidance}
@@ -113,12 +128,17 @@ class FlowLoop(Closing):
         for k, evaluation in enumerate(self._program):
             self._evaluate(k, evaluation)
             for total in evaluation.sums:
-                terms = [self._slots[ref] for ref, _ in total.terms]
-                terms += [terms[0]] * (MAX_TERMS - len(terms))  # padding, with weight 0
-                target = self._slots[total.target]
-                ops.flow_step(terms, self._table, self._counter, out=target, stream=self._stream.handle)
+                self._sum([self._slots[ref] for ref, _ in total.terms], self._slots[total.target])
         latent = self._slots[Ref("state", len(self._program))]
+        if self._scale is not None:
+            self._sum([self._estimate, latent], self._latent)
+            latent = self._latent
         self._engines["vae_decoder"].enqueue({"latent": latent, **self._decoded}, self._stream)
+
+    def _sum(self, terms: list[DeviceArray], target: DeviceArray) -> None:
+        """Add up arrays with the weights of the table's next row."""
+        terms = terms + [terms[0]] * (MAX_TERMS - len(terms))  # padding, with weight 0
+        ops.flow_step(terms, self._table, self._counter, out=target, stream=self._stream.handle)
 
     def _check_recordable(self) -> None:
         steps = {"dit_step" if e.guidance is None else "dit_step_guided" for e in self._program}

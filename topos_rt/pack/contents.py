@@ -62,10 +62,11 @@ def _settings(bundle: Bundle, faces: FaceBundle) -> Contents:
     evidence = sum(1 << number for number, name in enumerate(EVIDENCE) if name in (m.evidence or ()))
     sizes = (m.image.height, m.image.width, m.image.tokens, m.image.channels, m.latent.tokens,
              m.latent.channels, bundle.topology.num_vertices, evidence,
-             list(PRESETS).index(DEFAULT_PRESET), m.start is not None)  # fmt: skip
+             list(PRESETS).index(DEFAULT_PRESET))  # fmt: skip
     open_temperature = _NAN if bundle.variation is None else bundle.variation.open_temperature
     numbers = (m.flow.sigma_min, m.flow.guidance, m.flow.temperature, m.frame.radius_m, open_temperature,
-               SIDE_CM, *MIDDLE_CM.tolist(), 0.0 if atlas is None else atlas.mirror)  # fmt: skip
+               SIDE_CM, *MIDDLE_CM.tolist(), 0.0 if atlas is None else atlas.mirror,
+               _or_nan(m.residual_scale))  # fmt: skip
     about = (m.name, m.description, m.weights.origin, m.weights.licence, m.weights.kind,
              faces.manifest.licence, "" if atlas is None else atlas.source,
              "" if kit is None else kit.source)  # fmt: skip

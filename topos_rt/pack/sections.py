@@ -47,11 +47,11 @@ ABOUT = ("name", "description", "origin of the weights", "licence of the weights
          "licence of the face networks", "source of the atlas", "source of the parts")  # fmt: skip
 SIZES = ("image height", "image width", "tokens", "token channels", "latent tokens", "latent channels",
          "vertices", "evidence: bit k for name k of `topos_rt.model.evidence.EVIDENCE`",
-         "the default preset",
-         "whether the noise of the flow lies around the output `start` of the image encoder")  # fmt: skip
+         "the default preset")  # fmt: skip
 NUMBERS = ("sigma_min", "guidance", "temperature", "radius, metres",
            "open temperature; NaN without variation",
-           "side of a portrait, centimetres", "its middle, x", "y", "z", "atlas mirror")  # fmt: skip
+           "side of a portrait, centimetres", "its middle, x", "y", "z", "atlas mirror",
+           "residual scale; NaN where the image encoder gives no estimate")  # fmt: skip
 # The ONNX graphs in the order of their sections' indices; the encoder of points stays in Python.
 GRAPHS = ("image_encoder", "dit_modulation", "dit_context", "dit_step", "dit_step_guided", "vae_decoder")
 # Meshes: index = level of detail + ATLAS_MESH where the UVs are the atlas's, which textured heads have.
