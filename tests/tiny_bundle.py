@@ -239,6 +239,7 @@ def manifest() -> Manifest:
         atlas=None,
         evidence=None,
         start=None,
+        landmark_response=None,
         variation=None,
         parts=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),

@@ -14,8 +14,9 @@ from topos_rt.faces.evidence import evidence
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, Portrait
 from topos_rt.faces.portrait import portraits as cut_portraits
+from topos_rt.faces.pull import LandmarkPull
 from topos_rt.faces.seen import with_face
-from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.flow.sampling import clean_estimate, corrected, guided, noise, sample
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.parts import parts_of
@@ -113,13 +114,23 @@ class Stages:
                 with tracker.stage("dit_context"):
                     context = self.networks.context(condition.tokens)
             velocity = guided(self.networks.field(context), settings)
+            pull = self._pull(sitting, settings)
+            if pull is not None:
+                velocity = corrected(velocity, pull.moved, manifest.flow.sigma_min)
             for step in tracker.each("dit_step", sample(velocity, start, settings)):
                 number = step.index + 1
                 if number == settings.steps:
+                    if pull is not None and pull.warning:
+                        about["warnings"] = [*about.get("warnings", ()), pull.warning]
                     yield self.decode(step.x_next, tracker, about, sitting=sitting)
                 elif number in previews:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
                     yield self.decode(estimate, tracker, about | {"preview_step": number})
+
+    def _pull(self, sitting: Sitting, settings: SamplerSettings) -> LandmarkPull | None:
+        if not settings.landmark_pull:
+            return None
+        return LandmarkPull.of(self.bundle, self.networks.decode, sitting.portrait, settings.landmark_pull)
 
     def condition(self, sitting: Sitting, tracker: Tracker) -> Condition:
         """Encode a portrait, with what the face stage saw of it where the model takes that."""

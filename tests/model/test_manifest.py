@@ -155,18 +155,23 @@ def test_it_goes_to_json_and_back() -> None:
     without = dataclasses.replace(VALID, rig=None, description="Größe – 头")
     assert Manifest.from_json(without.to_json()) == without
     seeing = dataclasses.replace(
-        VALID, evidence=("pose", "features"), start="estimate", variation="v.safetensors"
+        VALID,
+        evidence=("pose", "features"),
+        start="estimate",
+        variation="v.safetensors",
+        landmark_response="r.safetensors",
     )
-    assert Manifest.from_json(seeing.to_json()) == seeing and "v.safetensors" in seeing.references()
+    assert Manifest.from_json(seeing.to_json()) == seeing
+    assert {"v.safetensors", "r.safetensors"} <= set(seeing.references())
 
 
 @pytest.mark.parametrize(
     ("version", "without"),
     [
-        (7, ["start"]),
-        (6, ["start", "evidence", "variation", "parts"]),
-        (5, ["start", "evidence", "variation", "parts", "atlas"]),
-        (4, ["start", "evidence", "variation", "parts", "atlas", "landmarks"]),
+        (7, ["start", "landmark_response"]),
+        (6, ["start", "landmark_response", "evidence", "variation", "parts"]),
+        (5, ["start", "landmark_response", "evidence", "variation", "parts", "atlas"]),
+        (4, ["start", "landmark_response", "evidence", "variation", "parts", "atlas", "landmarks"]),
     ],
 )
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:
