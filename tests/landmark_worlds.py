@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from models import landmark_response as measured
+from topos_rt import HeadPipeline
 from topos_rt.faces.camera import Camera
 from topos_rt.faces.face import Face
 from topos_rt.faces.pose import Placement, angles, rotation
@@ -96,3 +100,23 @@ def smooth_fields(positions: np.ndarray, topology: Topology, count: int) -> np.n
     waves = rng.normal(0, 30, (count, 3, 3))  # per metre
     phases = rng.uniform(0, 2 * np.pi, (count, 3))
     return 0.003 * np.sin(np.einsum("vi,kij->kvj", positions, waves) + phases[:, None])
+
+
+def responding_mini(directory: Path) -> Path:
+    """Write `mini` with a response along a few directions of its own heads, and return its path."""
+    path = directory / "mini"
+    shutil.copytree(Bundle.open("mini", verify=False).path, path)
+    with HeadPipeline.open(path, "onnxruntime", threads=1) as pipe:
+        bundle, networks = pipe.bundle, pipe._networks
+        draw, rows = np.random.default_rng(0), bundle.hierarchy.levels[0].features
+        count = bundle.manifest.points.count
+        clouds = [rows[draw.integers(0, len(rows), count), :6] for _ in range(10)]
+        wide = np.linspace(0.85, 1.15, len(clouds))
+        latents = np.stack([
+            networks.encode_points((cloud * [w, 1, 2 - w, 1, 1, 1])[None].astype(np.float32))[0].ravel()
+            for cloud, w in zip(clouds, wide, strict=True)
+        ]).astype(np.float64)  # fmt: skip
+        directions, spreads = measured.principal(latents - latents.mean(0), 4)
+        slopes = measured.moves(bundle, networks, latents.mean(0), directions, spreads)
+        measured.add_to(bundle, LandmarkResponse(directions, spreads, slopes, exact_errors(0.02)))
+    return path

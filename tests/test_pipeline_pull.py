@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import landmark_response as measured
 from tests.fakes import fake_pipeline, same
-from tests.landmark_worlds import exact_errors
+from tests.landmark_worlds import responding_mini
 from topos_rt import HeadPipeline
 from topos_rt.cli.main import main
 from topos_rt.errors import FaceError, OptionError
 from topos_rt.formats import EXPORTERS, ExportOptions
-from topos_rt.model.bundle import Bundle
-from topos_rt.model.landmark_response import LandmarkResponse
 from topos_rt.model.networks import Networks
 
 HOPPER = str(Path(__file__).parents[1] / "examples" / "hopper.jpg")
@@ -30,21 +26,7 @@ SAMPLING: dict[str, Any] = {"steps": 4, "texture": "none"}
 @pytest.fixture(scope="module")
 def responding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadPipeline]:
     """`mini` with a response along a few directions of its own heads."""
-    path = tmp_path_factory.mktemp("responding") / "mini"
-    shutil.copytree(Bundle.open("mini", verify=False).path, path)
-    with HeadPipeline.open(path, "onnxruntime", threads=1) as pipe:
-        bundle, networks = pipe.bundle, pipe._networks
-        draw, rows = np.random.default_rng(0), bundle.hierarchy.levels[0].features
-        count = bundle.manifest.points.count
-        clouds = [rows[draw.integers(0, len(rows), count), :6] for _ in range(10)]
-        wide = np.linspace(0.85, 1.15, len(clouds))
-        latents = np.stack([
-            networks.encode_points((cloud * [w, 1, 2 - w, 1, 1, 1])[None].astype(np.float32))[0].ravel()
-            for cloud, w in zip(clouds, wide, strict=True)
-        ]).astype(np.float64)  # fmt: skip
-        directions, spreads = measured.principal(latents - latents.mean(0), 4)
-        slopes = measured.moves(bundle, networks, latents.mean(0), directions, spreads)
-        measured.add_to(bundle, LandmarkResponse(directions, spreads, slopes, exact_errors(0.02)))
+    path = responding_mini(tmp_path_factory.mktemp("responding"))
     with HeadPipeline.open(path, "onnxruntime", threads=1) as pipe:
         yield pipe
 
