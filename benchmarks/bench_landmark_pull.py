@@ -135,6 +135,7 @@ def main() -> None:
             "topos_rt": __version__,
             "machine": platform.machine(),
             "model": model_facts(pipe.bundle),
+            "response": pipe.bundle.manifest.files[str(pipe.bundle.manifest.landmark_response)].sha256,
             "directions": len(response.directions),
             "seed": args.seed,
             "people": len(sitters.found),
