@@ -130,6 +130,7 @@ def contracts() -> dict[str, tuple[dict[str, str], dict[str, str]]]:
     """Return ONNX graph -> its inputs and its outputs, each as name -> shape in letters."""
     sizes = {
         "evidence": Bundle.open("mini").manifest.evidence,
+        "residual_scale": Bundle.open("mini").manifest.residual_scale,
         "image": SimpleNamespace(height="H", width="W", tokens="T", channels="C"),
         "latent": SimpleNamespace(tokens="N", channels="D"),
         "points": SimpleNamespace(count="P"),

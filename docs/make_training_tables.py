@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pages import ROOT, Tables, read, rewrite, table
+from pages import RESULTS, ROOT, Tables, read, rewrite, table
 
 PAGE = ROOT / "docs" / "training.md"
 _HEADS = {
@@ -101,6 +101,44 @@ def _stability() -> str:
     return table([name.replace("_", " ") for name in found], [moved])
 
 
+def _pull() -> str:
+    if not (RESULTS / "landmark_pull_mini.json").exists():
+        return "The weights that ship have no landmark response, so there is nothing to measure yet."
+    result = read("landmark_pull_mini")
+    photos = {row["weight"]: row for row in result.get("on_photographs", ())}
+    mean = result["mean_head"]
+    blank = [
+        "",
+        f"{mean['whole_mm']:.2f}",
+        f"{mean['face_mm']:.2f}",
+        "",
+        f"{mean['nearest_by_face']:.0%}",
+        "",
+        "",
+    ]
+    rows = [["mean head", *blank]]
+    for row in result["renders"]:
+        change, seen = row["face_change_mm"], photos.get(row["weight"])
+        alike = seen and seen["same_person"]
+        rows.append(
+            [
+                f"{row['weight']:g}",
+                f"{row['reprojection_percent']:.2f}",
+                f"{row['whole_mm']:.2f}",
+                f"{row['face_mm']:.2f}",
+                f"{change['mean']:+.2f} ({change['low']:+.2f} to {change['high']:+.2f})",
+                f"{row['nearest_by_face']:.0%}",
+                f"{seen['reprojection_percent']:.2f}" if seen else "",
+                f"{alike['ratio']:.2f}" if alike else "",
+            ]
+        )
+    head = ["`landmark_pull`", "to landmarks, %", "whole head, mm", "face, mm", "its change, mm"]
+    return table(
+        [*head, f"nearest of {result['people']}", "photographs, to landmarks, %", "one person / two people"],
+        rows,
+    )
+
+
 TABLES: Tables = {
     "evidence": _evidence,
     "curve": _curve,
@@ -109,6 +147,7 @@ TABLES: Tables = {
     "seeds": _seeds,
     "photographs": _photographs,
     "stability": _stability,
+    "pull": _pull,
 }
 
 if __name__ == "__main__":

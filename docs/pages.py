@@ -29,6 +29,8 @@ COMMANDS = {
     "files_mini": "python -m benchmarks.bench_files CASES --against CHECKOUT --json {}",
     "fp16_mini": "python -m benchmarks.bench_precision --shards SHARDS --json {}",
     "graph_h100_mini": "python -m benchmarks.gpu_run graph, on an H100",
+    "landmark_pull_mini": "python -m benchmarks.bench_landmark_pull --bundle topos_rt/bundles/mini"
+    " --held-out SHARDS --photos D --json {}",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",
     "mini_quality": "python -m training.evaluate --bundle topos_rt/bundles/mini --held-out SHARDS --json {}",
     "photographs_mini": "python -m training.photographs --bundle topos_rt/bundles/mini --photos D --json {}",

@@ -14,6 +14,7 @@ from export.atlas import command as atlas
 from export.compare import command as compare
 from export.face import command as face
 from export.landmarks import command as landmarks
+from export.landmarks import response
 from export.onnx import flops
 from export.parts import command as parts
 from export.release import official
@@ -38,6 +39,7 @@ COMMANDS: dict[str, ModuleType] = {
     "lods": lods,
     "rig": rig,
     "landmarks": landmarks,
+    "response": response,
     "atlas": atlas,
     "parts": parts,
     "embeddings": embeddings,

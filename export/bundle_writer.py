@@ -143,6 +143,7 @@ def _write(
             atlas=None,  # and `python -m export atlas` adds this, which needs the landmarks
             evidence=tuple(contents.evidence) or None,
             residual_scale=contents.residual_scale,
+            landmark_response=None,  # `python -m export response` adds it, which needs the landmarks
             variation=None if contents.variation is None else "variation.safetensors",
             parts=None,  # and `python -m export parts` this
             image=ImageSpec(contents.image_size, contents.image_size, tokens[1], tokens[2]),

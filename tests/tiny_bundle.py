@@ -256,6 +256,7 @@ def manifest() -> Manifest:
         atlas=None,
         evidence=None,
         residual_scale=None,
+        landmark_response=None,
         variation=None,
         parts=None,
         image=ImageSpec(SIDE, SIDE, TOKENS, CHANNELS),

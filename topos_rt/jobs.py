@@ -45,6 +45,7 @@ class Sampling(TypedDict, total=False):
     reuse: int | None
     times: Sequence[float] | None
     temperature: float | None
+    landmark_pull: float | None
 
 
 class Seeing(TypedDict, total=False):

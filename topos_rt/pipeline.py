@@ -19,6 +19,7 @@ from topos_rt.faces.face import Face
 from topos_rt.faces.finder import MOST_FACES, FaceFinder
 from topos_rt.faces.networks import FaceNetworks, networks_for
 from topos_rt.faces.portrait import ALL, WHOLE, FaceChoice
+from topos_rt.faces.pull import check_pull
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
@@ -192,6 +193,8 @@ class HeadPipeline(Closing):
             interval: (lo, hi), the times, from 0 to 1, at which guidance acts; elsewhere the work is halved.
             temperature: scale of the initial noise, 0 to 2; None is the model's own. 1 samples as trained;
                 less makes the heads of different seeds more alike, and nearer to the most likely one.
+            landmark_pull: how much the landmarks of the face count while sampling, 0 to 100: 0, the default,
+                is off; 1 counts them as their errors allow. The model has to have a landmark response.
             reuse: compute v_cond - v_uncond only at every reuse-th guided evaluation; the others take half
                 the work.
 
@@ -352,6 +355,7 @@ class HeadPipeline(Closing):
             for item in itertools.count()
         )
         one_launch = self._networks.records and not running.stepwise
+        check_pull(self.bundle, settings.landmark_pull, one_launch)
 
         def heads() -> Iterator[HeadMesh]:
             for source, seeds in work:
@@ -374,7 +378,11 @@ class HeadPipeline(Closing):
             told["open_temperature"] = variation.open_temperature
         settings = dataclasses.replace(settings, **own)
         named = {"preset": sampling.get("preset", DEFAULT_PRESET)}
-        return settings, self._origin() | named | dataclasses.asdict(settings) | told
+        chosen = dataclasses.asdict(settings)
+        check_pull(self.bundle, settings.landmark_pull, one_launch=False)
+        if not settings.landmark_pull:
+            del chosen["landmark_pull"]  # files of heads stay what they were before there was such a thing
+        return settings, self._origin() | named | chosen | told
 
     def _origin(self) -> dict[str, Any]:
         manifest = self.bundle.manifest

@@ -14,8 +14,9 @@ from topos_rt.faces.evidence import evidence
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, Portrait
 from topos_rt.faces.portrait import portraits as cut_portraits
+from topos_rt.faces.pull import LandmarkPull
 from topos_rt.faces.seen import with_face
-from topos_rt.flow.sampling import clean_estimate, guided, noise, sample
+from topos_rt.flow.sampling import clean_estimate, corrected, guided, noise, sample
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.parts import parts_of
@@ -113,15 +114,29 @@ class Stages:
                 with tracker.stage("dit_context"):
                     context = self.networks.context(condition.tokens)
             velocity = guided(self.networks.field(context), settings)
+            pull = self._pull(sitting, settings, condition)
+            if pull is not None:
+                velocity = corrected(velocity, pull.moved, manifest.flow.sigma_min)
             for step in tracker.each("dit_step", sample(velocity, start, settings)):
                 number = step.index + 1
                 if number == settings.steps:
+                    if pull is not None and pull.warning:
+                        about["warnings"] = [*about.get("warnings", ()), pull.warning]
                     latent = self.networks.latent(step.x_next, condition)
                     yield self.decode(latent, tracker, about, sitting=sitting)
                 elif number in previews:
                     estimate = clean_estimate(step, manifest.flow.sigma_min)
                     latent = self.networks.latent(estimate, condition)
                     yield self.decode(latent, tracker, about | {"preview_step": number})
+
+    def _pull(self, sitting: Sitting, settings: SamplerSettings, condition: Condition) -> LandmarkPull | None:
+        if not settings.landmark_pull:
+            return None
+
+        def decode(state: Array) -> Array:
+            return self.networks.decode(self.networks.latent(state, condition))
+
+        return LandmarkPull.of(self.bundle, decode, sitting.portrait, settings.landmark_pull)
 
     def condition(self, sitting: Sitting, tracker: Tracker) -> Condition:
         """Encode a portrait, with what the face stage saw of it where the model takes that."""

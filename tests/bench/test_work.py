@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def test_evaluations(case: str) -> None:
     }
 
 
+def test_a_pull_decodes_every_estimate() -> None:
+    pulled = SamplerSettings(steps=5, guidance=3.0, interval=(0.3, 0.7), landmark_pull=1.0)
+    assert runs_per_head(pulled)["vae_decoder"] == 6
+
+
 def test_flops_of_a_head() -> None:
     flops = tiny.flops()
     runs = runs_per_head(SamplerSettings(steps=7, guidance=1.5))
@@ -53,7 +59,8 @@ def test_the_digest_is_that_of_the_model(own_bundle: Path) -> None:
     before = model_digest(Bundle.open(own_bundle))
     (own_bundle / "CARD.md").write_text("a text")
     (own_bundle / "landmarks.safetensors").write_bytes(b"another map")
-    manifest = tiny.manifest()
+    (own_bundle / "response.safetensors").write_bytes(b"a response")
+    manifest = dataclasses.replace(tiny.manifest(), landmark_response="response.safetensors")
     write_manifest(own_bundle, manifest)
     assert model_digest(Bundle.open(own_bundle)) == before
     (own_bundle / "dit_step.onnx").write_bytes((own_bundle / "dit_step_guided.onnx").read_bytes())

@@ -207,6 +207,28 @@ def _image(path: Path) -> None:
     load_image(path, 32, 32)
 
 
+def _landmark_response(path: Path) -> None:
+    from topos_rt.model.landmark_response import LandmarkResponse
+
+    assert LandmarkResponse.load(path, 18).directions.shape[1] == 18
+
+
+def _responses() -> list[bytes]:
+    """Return a landmark response of two directions."""
+    import tempfile
+
+    from topos_rt.head.landmark_map import COUNT
+    from topos_rt.model.landmark_errors import LandmarkErrors
+    from topos_rt.model.landmark_response import LandmarkResponse
+
+    errors = LandmarkErrors(np.float32([90]), np.zeros((1, 1, COUNT, 2)), np.full((1, COUNT, 2), 0.01))
+    made = LandmarkResponse(np.eye(2, 18), np.ones(2), np.zeros((2, COUNT, 3)), errors)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "response.safetensors"
+        made.save(path)
+        return [path.read_bytes()]
+
+
 @cache
 def _files() -> dict[str, bytes]:
     """Return the files of the tiny bundle by name."""
@@ -479,6 +501,7 @@ TARGETS: dict[str, Target] = {
     "topology": Target(_tensors("topology"), ".safetensors", lambda: [_files()["topology.safetensors"]]),
     "hierarchy": Target(_tensors("hierarchy"), ".safetensors", lambda: [_files()["hierarchy.safetensors"]]),
     "atlas": Target(_atlas, ".safetensors", _atlases),
+    "landmark_response": Target(_landmark_response, ".safetensors", _responses),
     "variation": Target(_variation, ".safetensors", lambda: [_files()["variation.safetensors"]]),
     "pack": Target(_pack, ".topos", _packs),
     "parts": Target(_parts, ".safetensors", _kits),

@@ -91,7 +91,10 @@ BAD: dict[str, tuple[Change, str]] = {
         put("residual_scale", value=0.0),
         "'residual_scale': got 0.0; expected null, or 0 <",
     ),
-    "text for a scale": (put("residual_scale", value="1"), "'residual_scale': got '1'; expected a finite number"),
+    "text for a scale": (
+        put("residual_scale", value="1"),
+        "'residual_scale': got '1'; expected a finite number",
+    ),
     "missing evidence key": (edit(lambda t: t.pop("evidence")), "manifest key 'evidence': got nothing"),
     "missing variation key": (edit(lambda t: t.pop("variation")), "manifest key 'variation': got nothing"),
     "text for evidence": (put("evidence", value="pose"), "'evidence': got 'pose'; expected a list"),
@@ -158,18 +161,23 @@ def test_it_goes_to_json_and_back() -> None:
     without = dataclasses.replace(VALID, rig=None, description="Größe – 头")
     assert Manifest.from_json(without.to_json()) == without
     seeing = dataclasses.replace(
-        VALID, evidence=("pose", "features"), residual_scale=0.25, variation="v.safetensors"
+        VALID,
+        evidence=("pose", "features"),
+        residual_scale=0.25,
+        variation="v.safetensors",
+        landmark_response="r.safetensors",
     )
-    assert Manifest.from_json(seeing.to_json()) == seeing and "v.safetensors" in seeing.references()
+    assert Manifest.from_json(seeing.to_json()) == seeing
+    assert {"v.safetensors", "r.safetensors"} <= set(seeing.references())
 
 
 @pytest.mark.parametrize(
     ("version", "without"),
     [
-        (7, ["residual_scale"]),
-        (6, ["residual_scale", "evidence", "variation", "parts"]),
-        (5, ["residual_scale", "evidence", "variation", "parts", "atlas"]),
-        (4, ["residual_scale", "evidence", "variation", "parts", "atlas", "landmarks"]),
+        (7, ["residual_scale", "landmark_response"]),
+        (6, ["residual_scale", "landmark_response", "evidence", "variation", "parts"]),
+        (5, ["residual_scale", "landmark_response", "evidence", "variation", "parts", "atlas"]),
+        (4, ["residual_scale", "landmark_response", "evidence", "variation", "parts", "atlas", "landmarks"]),
     ],
 )
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:

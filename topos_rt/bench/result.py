@@ -120,7 +120,8 @@ def _sizes(session: Session) -> dict[str, int]:
 
 def _settings(session: Session, settings: SamplerSettings) -> dict[str, Any]:
     metadata = session.metadata
-    sampling = {name: metadata[name] for name in ("preset", *SamplerSettings.__dataclass_fields__)}
+    names = ("preset", *SamplerSettings.__dataclass_fields__)
+    sampling = {name: metadata[name] for name in names if name in metadata}  # no landmark pull that is off
     return {
         "model": model_facts(session.pipeline.bundle),
         "backend": session.pipeline.backend,

@@ -24,6 +24,8 @@ def runs_per_head(settings: SamplerSettings) -> dict[str, int]:
     """
     runs = network_runs(settings)
     once = dict.fromkeys(("image_encoder", "dit_context", "vae_decoder"), 1)
+    if settings.landmark_pull:  # every evaluation decodes its estimate
+        once["vae_decoder"] += runs.unguided + runs.guided_runs
     dit = {"dit_step": runs.unguided, "dit_step_guided": runs.guided_runs}
     return dict.fromkeys(GRAPHS, 0) | once | dit
 
@@ -42,9 +44,11 @@ def io_bytes(engine: Engine) -> int:
 def model_digest(bundle: Bundle) -> str:
     """Return the SHA-256 of the SHA-256s of a bundle's graphs, weights and geometry, to identify the work.
 
-    The landmark map, the atlas and the parts are left out, because they take no part in making a head.
+    The landmark map and response, the atlas and the parts are left out: they take no part in making a head,
+    unless landmarks pull at it.
     """
-    apart = (bundle.manifest.landmarks, bundle.manifest.atlas, bundle.manifest.parts)
+    manifest = bundle.manifest
+    apart = (manifest.landmarks, manifest.landmark_response, manifest.atlas, manifest.parts)
     files = {
         name: info.sha256
         for name, info in bundle.manifest.files.items()
@@ -66,4 +70,5 @@ def model_facts(bundle: Bundle) -> dict[str, str | None]:
 
 def settings_of(metadata: Mapping[str, Any]) -> SamplerSettings:
     """Return the settings recorded in a head's metadata."""
-    return SamplerSettings(**{name: metadata[name] for name in SamplerSettings.__dataclass_fields__})
+    names = SamplerSettings.__dataclass_fields__
+    return SamplerSettings(**{name: metadata[name] for name in names if name in metadata})

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "points": f"{manifest.points.count:,} (for retopologize)",
         "sampling": f"guidance {flow.guidance:g}, temperature {flow.temperature:g} by default{around}",
         "variation": _variation(bundle),
+        "landmark pull": _response(bundle),
         "frame": f"up {frame.up}, forward {frame.forward}, radius {frame.radius_m:g} m",
         "files": f"{len(manifest.files)}, {_size(size)}, all verified",
     }
@@ -115,6 +116,11 @@ def _variation(bundle: Bundle) -> str:
         return "none: one temperature scales all noise"
     count = len(found.directions)
     return f"temperature {found.open_temperature:g} in {count} directions that pictures leave open"
+
+
+def _response(bundle: Bundle) -> str:
+    found = bundle.landmark_response
+    return "none" if found is None else f"in {len(found.directions)} directions of the latent"
 
 
 def _size(count: int) -> str:

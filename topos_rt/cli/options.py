@@ -111,6 +111,12 @@ def add_sampling_options(parser: argparse.ArgumentParser, seeds: bool = True) ->
         type=number,
         help="values above 1 put more of the steps near the noise (default: the preset's)",
     )
+    group.add_argument(
+        "--landmark-pull",
+        metavar="W",
+        type=number,
+        help="how much the face's landmarks count while sampling; 1 as their errors allow (default: 0, off)",
+    )
     either = group.add_mutually_exclusive_group()
     either.add_argument(
         "--seed", metavar="K", type=whole, help="random seed; the same seed gives the same head (default: 0)"
@@ -126,7 +132,17 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Raises OptionError for values that no pipeline accepts.
     """
-    names = ("preset", "steps", "solver", "guidance", "interval", "reuse", "temperature", "shift")
+    names = (
+        "preset",
+        "steps",
+        "solver",
+        "guidance",
+        "interval",
+        "reuse",
+        "temperature",
+        "shift",
+        "landmark_pull",
+    )
     given = {name: getattr(arguments, name) for name in names}
     resolve(**given)
     return given

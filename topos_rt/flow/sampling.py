@@ -6,7 +6,7 @@ Time runs from 1 (noise) to 0 (data). The maths is that of `FlowEulerCfgSampler`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -79,3 +79,18 @@ def clean_estimate(step: Step, sigma_min: float) -> Array:
     It follows from x_t = (1 - t) x0 + (s + (1 - s) t) e and v = (1 - s) e - x0. A live preview decodes it.
     """
     return (1 - sigma_min) * step.x - (sigma_min + (1 - sigma_min) * step.t) * step.velocity
+
+
+def corrected(velocity: Velocity, move: Callable[[Array, float], Array], sigma_min: float) -> Velocity:
+    """Return the velocity that belongs to moved estimates of the clean latent.
+
+    move: takes an estimate [1,N,D], which is that of `clean_estimate`, and its time, and returns another.
+    """
+
+    def changed(x: Array, t: float) -> Array:
+        v = velocity(x, t)
+        scale = sigma_min + (1 - sigma_min) * t
+        estimate = (1 - sigma_min) * x - scale * v
+        return v + (estimate - move(estimate, t)) / scale
+
+    return changed

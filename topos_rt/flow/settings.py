@@ -20,6 +20,7 @@ MAX_STEPS = 1000
 MAX_SHIFT = 1000.0  # a stronger shift squeezes the steps together below the resolution of float32 times
 MAX_GUIDANCE = 1000.0
 MAX_TEMPERATURE = 2.0
+MAX_LANDMARK_PULL = 100.0
 SEED_END = 2**64
 DEFAULT_PRESET = "balanced"
 
@@ -81,6 +82,8 @@ class SamplerSettings:
     reuse: int = 1  # v_cond - v_uncond is computed at every reuse-th guided evaluation, and kept in between
     times: tuple[float, ...] | None = None  # steps + 1 times in place of those of `time_grid`
     temperature: float | None = None  # scale of the noise, 0 to 2; 1 as released; None: the model's own
+    # How much the landmarks of the face count while sampling, 0 to 100: 1 as much as their errors allow.
+    landmark_pull: float = 0.0
 
     def __post_init__(self) -> None:
         choose(self.solver, SOLVERS, "solver")
@@ -90,6 +93,7 @@ class SamplerSettings:
             shift=_real("shift", self.shift, 1 / MAX_SHIFT, MAX_SHIFT),
             interval=_interval(self.interval),
             reuse=_whole("guidance reuse", self.reuse),
+            landmark_pull=_real("landmark pull", self.landmark_pull, 0, MAX_LANDMARK_PULL),
         )
         if self.temperature is not None:
             self._set(temperature=_real("temperature", self.temperature, 0, MAX_TEMPERATURE))

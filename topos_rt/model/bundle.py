@@ -24,6 +24,7 @@ from topos_rt.head.landmark_map import LandmarkMap
 from topos_rt.head.part_kit import PartKit
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
+from topos_rt.model.landmark_response import LandmarkResponse
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
 from topos_rt.support.directories import recover
 from topos_rt.support.files import refuse_url, write_atomic
@@ -141,6 +142,18 @@ class Bundle:
                 fix=AGAIN,
             )
         return found
+
+    @cached_property
+    def landmark_response(self) -> LandmarkResponse | None:
+        """How the model's latents move landmarks, read at first use; None for a bundle without it.
+
+        Raises BundleError for a file that is no such thing, or that of other latents.
+        """
+        if self.manifest.landmark_response is None:
+            return None
+        latent = self.manifest.latent
+        size = latent.tokens * latent.channels
+        return LandmarkResponse.load(self.path / self.manifest.landmark_response, size)
 
     @cached_property
     def atlas(self) -> Atlas | None:

@@ -24,7 +24,12 @@ FORMAT = "topos_rt.bundle"
 VERSION = 8
 _FIRST_VERSION = 4  # the earliest that is still read
 # Version -> the keys that came with it, all of which may be null. Manifests of earlier versions lack them.
-_CAME_WITH = {5: ("landmarks",), 6: ("atlas",), 7: ("evidence", "variation", "parts"), 8: ("residual_scale",)}
+_CAME_WITH = {
+    5: ("landmarks",),
+    6: ("atlas",),
+    7: ("evidence", "variation", "parts"),
+    8: ("residual_scale", "landmark_response"),
+}
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
 
@@ -188,6 +193,7 @@ class Manifest:
     # Not null: the image encoder has a second output, `estimate` [1,N,D], and the flow makes the residual
     # (latent - estimate) / residual_scale in place of the latent.
     residual_scale: float | None
+    landmark_response: str | None  # how latents move landmarks: `topos_rt.faces.response`
     variation: str | None  # which directions of the latent pictures leave open: `topos_rt.flow.variation`
     parts: str | None  # teeth and lashes beside the topology: `topos_rt.head.part_kit`
     image: ImageSpec
@@ -228,7 +234,7 @@ class Manifest:
         yield from self.graph_files()
         yield from self.weight_files.values()
         yield from (self.topology, self.hierarchy)
-        optional = (self.rig, self.landmarks, self.atlas, self.variation, self.parts)
+        optional = (self.rig, self.landmarks, self.atlas, self.landmark_response, self.variation, self.parts)
         yield from (name for name in optional if name is not None)
 
     @classmethod
