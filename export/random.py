@@ -64,10 +64,10 @@ def decoder() -> Preset:
 
 
 def mini() -> Preset:
-    """Return the sizes of the packaged model, which has 4,538 vertices, without what it takes of evidence."""
+    """Return the sizes of the packaged model, with 4,538 vertices, without evidence and a linear decoder."""
     stages = len(sizes.VAE["decoder_blocks"])
     recipe = Recipe((32, 25, 35), sizes.NUM_LATENTS, stages, depth=6, width=0.6925)
-    networks = sizes.VAE, sizes.DIT, sizes.IMAGE_ENCODER
+    networks = {**sizes.VAE, "linear_rank": 0}, sizes.DIT, sizes.IMAGE_ENCODER
     return Preset(recipe, *networks, sizes.IMAGE_SIZE, sizes.POINTS, sizes.RADIUS_M)
 
 

@@ -35,7 +35,8 @@ def hierarchy() -> Hierarchy:
 @pytest.fixture(scope="module")
 def mini() -> tuple[TOPOSVAE, Hierarchy]:
     """A random VAE of the packaged model's sizes, with offsets from a mean head and a linear part."""
-    preset = random.mini()
+    sizes = random.mini()
+    preset = dataclasses.replace(sizes, vae={**sizes.vae, "linear_rank": 20})
     hierarchy = generate(preset.recipe).hierarchy
     vae, _, _ = random.draw(preset, hierarchy, 3)
     return vae, hierarchy
