@@ -43,7 +43,7 @@ def test_a_portrait_becomes_a_glb(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out) and "after step 4: " in done.stdout
     with HeadPipeline.open("mini", "onnxruntime") as pipe:
-        head = pipe(str(portrait), seed=7, texture="none")
+        head = pipe(np.asarray(Image.open(portrait)), seed=7, texture="none")
     own, theirs = map(positions, (out.read_bytes(), write_glb(head)))
     assert own.shape == theirs.shape and np.abs(own - theirs).max() <= 1e-5
     assert [path.name for path in tmp_path.glob("head*")] == ["head.glb"]
