@@ -160,7 +160,7 @@ class EvidenceEncoder(nn.Module):
     def estimate(self, image: Tensor, seen: Seen) -> Tensor:
         """Return the linear estimate [B,E] from the image's tokens [B,T,C] and evidence.
 
-        It is zero where a part of the evidence is.
+        It is zero where landmarks, identity or features are.
         """
         estimate: Tensor = self.evidence_estimate(*self._pooled(image), self.evidence_scales(*seen))
         known = _known(seen.landmarks) * _known(seen.identity) * _known(seen.features)

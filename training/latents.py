@@ -25,13 +25,17 @@ class NodeOffsets:
         self._geometry = geometry
         self.mean = torch.zeros(self.num_latents, 6)
         self.scale = torch.ones(6)
-        raw = torch.cat([self(chunk) for chunk in positions.split(256)])
+        raw = self.of_many(positions)
         self.mean = raw.mean(0)
         self.scale = (raw - self.mean).square().mean((0, 1)).sqrt()
 
     @property
     def num_latents(self) -> int:
         return int(self._clusters[-1].max()) + 1
+
+    def of_many(self, positions: Tensor) -> Tensor:
+        """Return the anchors [n,N,6] of any number of heads [n,V,3], some at a time to save memory."""
+        return torch.cat([self(some) for some in positions.split(256)])
 
     def __call__(self, positions: Tensor) -> Tensor:
         """Return the anchors [B,N,6] of positions [B,V,3] in the networks' frame."""

@@ -67,7 +67,7 @@ def metric(linear: LinearDecoder, weights: Tensor) -> Tensor:
 
 def fit(data: VAEData, rank: int) -> LinearDecoder:
     """Fit the linear decoder to all heads of `data` by reduced-rank regression."""
-    latents = torch.cat([data.offsets(chunk).flatten(1) for chunk in data.positions.split(CHUNK)])
+    latents = data.offsets.of_many(data.positions).flatten(1)
     middle, mean = latents.mean(0), data.positions.mean(0)
     latents = latents - middle
     gram = latents.T @ latents

@@ -86,7 +86,7 @@ class Data:
         """Read pictures and their evidence, and compute image tokens and anchors."""
         evidence = Evidence.open(pictures, folder)
         positions, radii = evidence.normalised()
-        anchors = torch.cat([offsets(chunk) for chunk in positions.split(256)])
+        anchors = offsets.of_many(positions)
         return cls(evidence, image_tokens(encoder, evidence.crops), anchors, positions, radii)
 
     @property

@@ -51,7 +51,7 @@ class Data:
         """Read the cuts that `training.evidence` made."""
         evidence = Evidence.open(pictures, folder)
         positions, radii = evidence.normalised()
-        anchors = torch.cat([offsets(chunk) for chunk in positions.split(256)])
+        anchors = offsets.of_many(positions)
         person = torch.from_numpy(evidence.person).long()
         return cls(torch.from_numpy(evidence.crops), person, anchors, positions, radii)
 

@@ -193,7 +193,7 @@ class Manifest:
     # Not null: the image encoder has a second output, `estimate` [1,N,D], and the flow makes the residual
     # (latent - estimate) / residual_scale in place of the latent.
     residual_scale: float | None
-    landmark_response: str | None  # how latents move landmarks: `topos_rt.faces.response`
+    landmark_response: str | None  # how latents move landmarks: `topos_rt.model.landmark_response`
     variation: str | None  # which directions of the latent pictures leave open: `topos_rt.flow.variation`
     parts: str | None  # teeth and lashes beside the topology: `topos_rt.head.part_kit`
     image: ImageSpec
