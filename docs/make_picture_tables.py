@@ -23,7 +23,7 @@ def _speed() -> str:
     parts = result["cpu_ms_by_part"]
     rows = [[label, f"{parts[name]:.1f}"] for name, label in _PARTS.items()]
     rows.append(["**all**", f"**{result['cpu_ms']:.1f}**"])
-    rows.append(["drawing a person, once for two pictures", f"{result['people_ms']:.1f}"])
+    rows.append(["drawing a person", f"{result['people_ms']:.1f}"])
     return table(["part", "ms of one core"], rows)
 
 

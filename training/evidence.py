@@ -32,6 +32,7 @@ from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, portraits
 from topos_rt.support.files import write_atomic
 from training.heads import normalise
+from training.loop import gathered, processes, rank
 from training.pictures import shards
 
 FOLDS = 5
@@ -86,10 +87,15 @@ def rows_of(seen: Seen, ids: Tensor | slice) -> Seen:
 
 @torch.no_grad()
 def image_tokens(encoder: EvidenceEncoder, crops: np.ndarray) -> Tensor:
-    """Return the image's tokens [n,T,C] float16 of crops [n,H,W,3] uint8."""
-    chunks = torch.from_numpy(crops).split(64)
-    made = [encoder.encoder(chunk.permute(0, 3, 1, 2).float() / 255).half() for chunk in chunks]
-    return torch.cat(made)
+    """Return the image's tokens [n,T,C] float16 of crops [n,H,W,3] uint8.
+
+    Processes that train together compute a part each.
+    """
+    parts = torch.from_numpy(crops).tensor_split(processes())
+    made = [
+        encoder.encoder(chunk.permute(0, 3, 1, 2).float() / 255).half() for chunk in parts[rank()].split(64)
+    ]
+    return gathered(torch.cat(made), [len(part) for part in parts])
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,6 +151,26 @@ def bfloat16(x: Tensor) -> Iterator[None]:
 def rank() -> int:
     """Return the number of this process among those that train together."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def processes() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gathered(part: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the rows that all processes have, in the order of their numbers.
+
+    part: those of this process; counts: how many each has.
+    """
+    if processes() == 1:
+        return part
+    parts = [
+        part if i == rank() else part.new_empty(count, *part.shape[1:]) for i, count in enumerate(counts)
+    ]
+    for i, its in enumerate(parts):
+        dist.broadcast(its, i)
+    return torch.cat(parts)
 
 
 def _agreed(seconds: float) -> float:

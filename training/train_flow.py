@@ -6,7 +6,8 @@
 
 The image encoder is that of an earlier run (`training.train_encoder`, or `training.earlier`) and stays as it
 is; where that run has a `dit.pt`, the transformer goes on from it. `--out` must hold the linear decoder that
-`training.train_vae` writes when it begins. First the encoder of evidence alone learns to estimate the head
+`training.train_vae` writes when it begins, and gets what the linear estimate is off by, which
+`training.finish` reads. First the encoder of evidence alone learns to estimate the head
 (`training/lessons.py`), then both learn the flow.
 """
 
@@ -31,6 +32,7 @@ from training.linear_decoder import LinearDecoder, metric
 from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, load_weights, rank, train
 from training.train_vae import vertex_error_mm
 from training.vae_data import VAEData
+from training.variation import EstimateErrors, open_nodes
 
 SIGMA_MIN = 1e-5
 LESSON_ONLY_SHARE = 0.05  # share of the time budget before the flow is learned
@@ -179,11 +181,6 @@ def draw_times(count: int, generator: torch.Generator) -> Tensor:
     times = torch.sigmoid(torch.randn(count, generator=generator) + TIME_SHIFT)
     pure = torch.rand(count, generator=generator) < PURE_NOISE_SHARE
     return torch.where(pure, torch.ones_like(times), times)
-
-
-def residual_scale(residuals: Tensor) -> float:
-    """Return the deviation of what estimates are off by, [n,N,6]: the flow's data are residuals over it."""
-    return round(float(residuals.square().mean().sqrt()), 4)
 
 
 def flow_loss(
@@ -335,7 +332,10 @@ def main() -> None:
     estimates = prepare(flow, training, linear.basis)
     judge = Judge(linear, torch.from_numpy(face_of(data)))
     residuals = training.anchors[training.person] - flow.encoder.latents(estimates)
-    scale = residual_scale(residuals)
+    errors = EstimateErrors.of(residuals, open_nodes(model.hierarchy, config.NUM_LATENTS, face_of(data)))
+    if rank() == 0:
+        errors.save(args.out)
+    scale = errors.residual_scale
     lengths = judge.metric(residuals / scale)
     print(evaluate(flow, held_out, judge, scale), flush=True)
     if args.compile:

@@ -2,10 +2,10 @@
 
     python -m training.tune_encoder --pictures runs/pictures --evidence runs/evidence \\
         --held-out runs/held_out --held-out-evidence runs/held_out_evidence \\
-        --earlier runs/first --run runs/mini --out runs/tuned [--resume]
+        --earlier runs/first --decoder runs/mini --out runs/tuned [--resume]
 
 The encoder of `training.train_encoder` has seen plain renders only. Here its tokens learn to say what head a
-textured picture shows, by a linear probe that is dropped afterwards. `--run` holds the linear decoder, whose
+textured picture shows, by a linear probe that is dropped afterwards. `--decoder` holds the linear decoder, whose
 vertices are what errors are counted by.
 """
 
@@ -109,7 +109,7 @@ def evaluate(model: TunedEncoder, held_out: Data, judge: Judge) -> Metrics:
 
 def main() -> None:
     parser = arguments(__doc__, minutes=60, batch=48, learning_rate=5e-4, matrix_rate=2e-3)
-    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier", "run"):
+    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier", "decoder"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     add_compile(parser)
     args = parser.parse_args()
@@ -119,7 +119,7 @@ def main() -> None:
     load_image_encoder(model.encoder, args.earlier)
     training = Data.open(args.pictures, args.evidence, data.offsets)
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets)
-    linear = LinearDecoder.open(args.run)
+    linear = LinearDecoder.open(args.decoder)
     model.lesson.fit(training.anchors, linear.basis)
     judge = Judge(linear, torch.from_numpy(face_of(data)))
     middle = training.anchors.mean(0)

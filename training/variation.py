@@ -8,13 +8,47 @@ what nobody can see in the picture.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from topos_rt.head.hierarchy import Hierarchy
+from topos_rt.support.tensorfile import read_tensors, write_tensors
 
+FILE = "estimate_errors.safetensors"
 DIRECTIONS = 24
+
+
+@dataclass(frozen=True)
+class EstimateErrors:
+    """What linear estimates are off by. `training.train_flow` writes it, `training.finish` reads it."""
+
+    directions: Tensor  # [k,N*D] orthonormal: those that a picture leaves open
+    residual_scale: float  # deviation of what estimates are off by
+
+    @classmethod
+    def of(cls, residuals: Tensor, nodes: Tensor) -> EstimateErrors:
+        """Find it for residuals [n,N,D] of estimates, and the nodes [N] that `open_nodes` returned."""
+        return cls(open_directions(residuals, nodes), residual_scale(residuals))
+
+    def save(self, directory: Path) -> None:
+        """Write FILE into a directory."""
+        scale = np.array(self.residual_scale, np.float64)
+        write_tensors(directory / FILE, {"directions": self.directions.numpy(), "residual_scale": scale}, {})
+
+    @classmethod
+    def open(cls, directory: Path) -> EstimateErrors:
+        """Read what `save` wrote. Raises InputError for a file that is missing or damaged."""
+        tensors, _ = read_tensors(directory / FILE)
+        return cls(torch.from_numpy(tensors["directions"]), float(tensors["residual_scale"]))
+
+
+def residual_scale(residuals: Tensor) -> float:
+    """Return the deviation of what estimates are off by, [n,N,D]: the flow's data are residuals over it."""
+    return round(float(residuals.square().mean().sqrt()), 4)
 
 
 def open_nodes(hierarchy: Hierarchy, latents: int, shown: np.ndarray) -> Tensor:

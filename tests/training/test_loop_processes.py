@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as processes
+import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
-from training.loop import Budget, Metrics, join, rank, train
+from training.loop import Budget, Metrics, gathered, join, processes, rank, train
 
 TARGETS = (1.0, 3.0)
 SECONDS = 4
@@ -22,7 +22,9 @@ def _learn(number: int, port: int, directory: str) -> None:
     os.environ["MASTER_PORT"] = str(port)
     torch.set_num_threads(1)
     join()
-    assert rank() == number
+    assert rank() == number and processes() == 2
+    rows = torch.arange(10, dtype=torch.float16).view(5, 2)
+    assert torch.equal(gathered(rows.tensor_split(2)[number], (3, 2)), rows)
     module = nn.Linear(1, 1)
     with torch.no_grad():
         module.weight.fill_(5.0)
@@ -47,7 +49,7 @@ def test_two_processes_learn_one_set_of_weights(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes.spawn(_learn, (port, str(tmp_path)), nprocs=2)
+    multiprocessing.spawn(_learn, (port, str(tmp_path)), nprocs=2)
     first, second = (torch.load(tmp_path / f"end{n}.pt", weights_only=True) for n in (0, 1))
     assert first["steps"] == second["steps"] > 20
     # Both learn the mean of the targets; the first ends with its average, the other with its last weights.

@@ -32,9 +32,9 @@ from training.train_flow import (
     load_image_encoder,
     mixed,
     prepare,
-    residual_scale,
     sample_flow,
 )
+from training.variation import residual_scale
 
 LATENTS, VERTICES, PEOPLE = 20, 30, 40
 SMALL: dict[str, dict[str, Any]] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from tests.training.synthetic import egg
-from training.variation import open_directions, open_nodes
+from training.variation import EstimateErrors, open_directions, open_nodes
 
 
 def test_nodes_of_the_face_are_closed() -> None:
@@ -30,3 +32,12 @@ def test_directions_are_orthonormal_and_find_the_largest_errors() -> None:
     assert float(directions.view(3, 20, 6)[:, :8].abs().max()) < 1e-6
     flat = (residuals * nodes[:, None]).flatten(1)
     assert float((flat - flat @ directions.T @ directions).norm() / flat.norm()) < 1e-3
+
+
+def test_errors_of_estimates_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    residuals = 3 * torch.randn(500, 20, 6, generator=torch.Generator().manual_seed(1))
+    errors = EstimateErrors.of(residuals, torch.arange(20) >= 8)
+    assert abs(errors.residual_scale - 3) < 0.1
+    errors.save(tmp_path)
+    again = EstimateErrors.open(tmp_path)
+    assert again.residual_scale == errors.residual_scale and torch.equal(again.directions, errors.directions)
