@@ -207,29 +207,32 @@ def _gpu(results: Path) -> str:
 def _off_the_list(results: Path) -> list[str]:
     """Return paragraphs on TensorRT-RTX with a GPU that is not on its list."""
     plans, errors = _read(results / "plans_h100.json"), _read(results / "errors_h100_mini.json")
-    if plans is None or errors is None:
+    if plans is None:
         return []
     plans = plans["plans"]
     right = [name for name, row in plans.items() if row["works"]]
     verdicts = sorted({row["validity"] for row in plans.values()})
-    graphs = errors["graphs"]
-    worst = max(
-        (
-            (row["relative_rms"], f"{graph}: {name}")
-            for graph, outputs in graphs.items()
-            for name, row in outputs.items()
-        )
-    )
-    heads = errors["heads"]
-    return [
+    listed = [
         "An H100 is not on TensorRT-RTX's list of GPUs, so this is a use that NVIDIA does not support. The"
         f" library calls plans for {', '.join(plans)} {' and '.join(verdicts)}, but loads them, and"
-        f" {len(right)} of {len(plans)} compute the right product (`plans_h100.json`).\n",
+        f" {len(right)} of {len(plans)} compute the right product (`plans_h100.json`).\n"
+    ]
+    return listed if errors is None else [*listed, _far_off(errors)]
+
+
+def _far_off(errors: Mapping[str, Any]) -> str:
+    heads = errors["heads"]
+    rms, tensor = max(
+        (row["relative_rms"], f"{graph}: {name}")
+        for graph, outputs in errors["graphs"].items()
+        for name, row in outputs.items()
+    )
+    return (
         f"There, {errors['seeds']} heads of `{errors['model']['name']}` in {errors['precision']}, of"
         f" {errors['settings']['steps']} steps, differ from {errors['against']} by {heads['mean_mm']:.2f} mm"
         f" on average and {heads['p99_mm']:.2f} mm at the 99th percentile. The tensor furthest off is"
-        f" {worst[1]}, by {worst[0]:.1e} (`errors_h100_mini.json`).\n",
-    ]
+        f" {tensor}, by {rms:.1e} (`errors_h100_mini.json`).\n"
+    )
 
 
 _STATES = {0: "done", None: "cut off"}  # None: the session ended while it ran

@@ -5,8 +5,8 @@
         --earlier runs/first --decoder runs/mini --out runs/tuned [--resume]
 
 The encoder of `training.train_encoder` has seen plain renders only. Here its tokens learn to say what head a
-textured picture shows, by a linear probe that is dropped afterwards. `--decoder` holds the linear decoder, whose
-vertices are what errors are counted by.
+textured picture shows, by a linear probe that is dropped afterwards. `--decoder` holds the linear decoder,
+by whose vertices errors are counted.
 """
 
 from __future__ import annotations
