@@ -326,7 +326,8 @@ typedef struct topos_request {
     uint32_t steps;                       /* 1..1000 */
     topos_solver solver;
     uint32_t reuse;                       /* 1..1000 */
-    double guidance;                      /* w of (1 + w) v_cond - w v_uncond, 0..1000 */
+    double guidance;                      /* w of (1 + w) v_cond - w v_uncond, 0..1000; where
+                                             the model's own is 0, the first request with another loads a graph */
     double shift, temperature;            /* 0.001..1000, 0..2 */
     double interval[2];                   /* the times, 0..1, at which guidance acts */
     const double *times;                  /* [num_times] that fall from 1 to 0, in place of steps and shift */
