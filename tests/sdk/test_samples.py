@@ -1,4 +1,4 @@
-"""The samples in C and Python are built and run, and do what they say."""
+"""The samples in C, Python and C# are built and run, and do what they say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import needs
 from tests.formats.test_glb import parse, read
 from tests.sdk import capi
 from topos_rt import HeadPipeline
@@ -26,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/hopper.jpg"
 SAMPLES = ROOT / "sdk/samples"
 PYTHON = SAMPLES / "python/portrait_to_glb.py"
-LANGUAGES = ("c", "python")
+LANGUAGES = ("c", "python", "csharp")
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ class Program:
 
     def interrupted(self, *words: object) -> tuple[int, str]:
         """Run it on a terminal, interrupt it at its first preview, and return its code and its error."""
-        screen, terminal = pty.openpty()
+        screen, terminal = pty.openpty()  # mono knows Ctrl-C only there
         started = subprocess.Popen(
             [*self.words, *map(str, words)], env={**self.environment, "TERM": "xterm"}, text=True,
             stdin=terminal, stdout=terminal, stderr=subprocess.PIPE,
@@ -69,7 +71,10 @@ def program(request: pytest.FixtureRequest, built: Path, tmp_path: Path) -> Prog
     library = built / "sdk/libtopos_rt.so"
     if request.param == "c":
         return Program([built / "sdk/samples/portrait_to_glb"], library)
-    return Program([sys.executable, PYTHON, library], library)
+    if request.param == "python":
+        return Program([sys.executable, PYTHON, library], library)
+    out = tmp_path / "PortraitToGlb.exe"
+    return Program([*mono(sorted((SAMPLES / "csharp").glob("*.cs")), out), out], library)
 
 
 def positions(glb: bytes) -> np.ndarray:
@@ -156,5 +161,15 @@ def offsets(struct: type[ctypes.Structure]) -> dict[str, tuple[int, int]]:
 
 
 def snake(name: str) -> str:
-    """Return a name of C of a class of Python: runtime_options of RuntimeOptions."""
+    """Return a name of C of one of C#: ort_library of OrtLibrary."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def mono(sources: list[Path], out: Path, *options: str) -> list[object]:
+    """Compile C# to a program or library, and return what runs it."""
+    mcs = needs.tool("mono's C# compiler", shutil.which("mcs"), "apt-get install mono-mcs")
+    runner = needs.tool("mono", shutil.which("mono"), "apt-get install mono-runtime")
+    words = [mcs, "-unsafe", "-warnaserror", "-langversion:7.2", f"-out:{out}", *options, *map(str, sources)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [runner]
