@@ -1,0 +1,92 @@
+"""Plugins for engines, put together as for a project, and the meshes that they make with stand-ins."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests import needs
+from tests.sdk import capi
+from tests.sdk.test_samples import EXAMPLE, SAMPLES
+
+SEED = 3
+
+
+def assembled(engine: str, built: Path, out: Path, **more: Path) -> Path:
+    """Return the folder of an engine's plugin, as assemble.cmake puts it together."""
+    cmake = needs.tool("CMake", shutil.which("cmake"), "install cmake")
+    given = {"ENGINE": engine, "OUT": out, "LIBRARY": built / "sdk/libtopos_rt.so", **more}
+    words = [f"-D{key}={value}" for key, value in given.items()]
+    done = subprocess.run(
+        [cmake, *words, "-P", str(SAMPLES / "assemble.cmake")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (root,) = out.iterdir()
+    return root
+
+
+def portrait(path: Path) -> Path:
+    """Write the picture that every engine is given, as a PPM."""
+    Image.open(EXAMPLE).convert("RGB").save(path)
+    return path
+
+
+@dataclass(frozen=True)
+class Made:
+    """The mesh that an engine's sample has made, and what the run printed."""
+
+    lines: dict[str, str]  # by their first word
+    positions: np.ndarray  # [W,3] and so on, in the engine's own axes
+    normals: np.ndarray
+    uvs: np.ndarray
+    triangles: np.ndarray  # [F,3]
+    shapes: dict[str, tuple[np.ndarray, np.ndarray]]  # offsets of positions and normals, [W,3] each
+    rest: np.ndarray  # what an engine adds, float32
+
+
+def read(printed: str, path: Path) -> Made:
+    """Read the file of a run: four counts, then float32 and int32 as in Made."""
+    lines = {line.split()[0]: line.partition(" ")[2] for line in printed.splitlines() if line}
+    numbers = np.fromfile(path, "<i4")
+    w, indices, shapes, _ = numbers[:4]
+    sizes = [3 * w, 3 * w, 2 * w, indices, 6 * w * shapes]
+    places, normals, uvs, triangles, moved, rest = np.split(numbers[4:], np.cumsum(sizes))
+    names = lines["shapes"].split()
+    assert len(names) == shapes
+    by_shape = moved.view("<f4").reshape(shapes, 2, w, 3)
+    return Made(
+        lines, places.view("<f4").reshape(w, 3), normals.view("<f4").reshape(w, 3),
+        uvs.view("<f4").reshape(w, 2), triangles.reshape(-1, 3),
+        {name: (one[0], one[1]) for name, one in zip(names, by_shape, strict=True)}, rest.view("<f4"),
+    )  # fmt: skip
+
+
+def same_as_the_library(
+    made: Made, api: capi.Api, models: Callable[[str], Any], axes: int, unit: float
+) -> None:
+    """Assert that a sample's mesh is what the library writes for the same picture in an engine's axes."""
+    model, _ = models("mini")
+    pixels = np.asarray(Image.open(EXAMPLE).convert("RGB"))
+    (head,) = capi.generate(api, model, capi.request([capi.image(pixels)], [SEED], crop=capi.CROP_AUTO))
+    layout = capi.struct("layout", axes=axes)
+    positions, normals = capi.vertices(api, model, head, layout)
+    np.testing.assert_allclose(made.positions, positions, rtol=0, atol=1e-5 * unit)
+    np.testing.assert_allclose(made.normals, normals, rtol=0, atol=2e-2)
+    indices = np.empty_like(made.triangles, np.uint32)
+    api.ok("write_indices", model, layout, 14, indices, indices.nbytes)
+    np.testing.assert_array_equal(made.triangles, indices)
+    offsets = np.empty_like(positions)
+    for number, (name, (own, _)) in enumerate(made.shapes.items()):
+        assert api.call("model_shape_name", model, number).decode() == name
+        stream = capi.struct("stream", format=2, data=offsets.ctypes.data, capacity=offsets.nbytes)
+        api.ok("write_shape", head, layout, number, 0, stream, None)
+        np.testing.assert_allclose(own, offsets, rtol=0, atol=1e-5 * unit)
+    assert len(made.shapes) == api.told("model_get_info", "model_info", model).num_shapes == 52
+    api.call("head_release", head)
