@@ -32,6 +32,13 @@ def assembled(engine: str, built: Path, out: Path, **more: Path) -> Path:
     return root
 
 
+def version() -> str:
+    """Return the version that the header declares."""
+    text = capi.HEADER.read_text()
+    parts = (text.split(f"TOPOS_RT_VERSION_{part} ")[1].split()[0] for part in ("MAJOR", "MINOR", "PATCH"))
+    return ".".join(parts)
+
+
 def portrait(path: Path) -> Path:
     """Write the picture that every engine is given, as a PPM."""
     Image.open(EXAMPLE).convert("RGB").save(path)
@@ -42,7 +49,7 @@ def portrait(path: Path) -> Path:
 class Made:
     """The mesh that an engine's sample has made, and what the run printed."""
 
-    lines: dict[str, str]  # by their first word
+    told: dict[str, list[str]]  # the lines' rests by their first words
     positions: np.ndarray  # [W,3] and so on, in the engine's own axes
     normals: np.ndarray
     uvs: np.ndarray
@@ -50,19 +57,27 @@ class Made:
     shapes: dict[str, tuple[np.ndarray, np.ndarray]]  # offsets of positions and normals, [W,3] each
     rest: np.ndarray  # what an engine adds, float32
 
+    @property
+    def lines(self) -> dict[str, str]:
+        """The only line of each first word, or the last."""
+        return {word: rests[-1] for word, rests in self.told.items()}
+
 
 def read(printed: str, path: Path) -> Made:
     """Read the file of a run: four counts, then float32 and int32 as in Made."""
-    lines = {line.split()[0]: line.partition(" ")[2] for line in printed.splitlines() if line}
+    told: dict[str, list[str]] = {}
+    for line in filter(None, printed.splitlines()):
+        word, _, rest_of_it = line.partition(" ")
+        told.setdefault(word, []).append(rest_of_it)
     numbers = np.fromfile(path, "<i4")
     w, indices, shapes, _ = numbers[:4]
     sizes = [3 * w, 3 * w, 2 * w, indices, 6 * w * shapes]
     places, normals, uvs, triangles, moved, rest = np.split(numbers[4:], np.cumsum(sizes))
-    names = lines["shapes"].split()
+    (names,) = (line.split() for line in told["shapes"])
     assert len(names) == shapes
     by_shape = moved.view("<f4").reshape(shapes, 2, w, 3)
     return Made(
-        lines, places.view("<f4").reshape(w, 3), normals.view("<f4").reshape(w, 3),
+        told, places.view("<f4").reshape(w, 3), normals.view("<f4").reshape(w, 3),
         uvs.view("<f4").reshape(w, 2), triangles.reshape(-1, 3),
         {name: (one[0], one[1]) for name, one in zip(names, by_shape, strict=True)}, rest.view("<f4"),
     )  # fmt: skip

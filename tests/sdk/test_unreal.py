@@ -1,0 +1,108 @@
+"""The Unreal plugin compiles, and makes its mesh, with stand-ins for Unreal's types.
+
+tests/sdk/unreal/ has the stand-ins, written by hand; no Unreal is here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import needs
+from tests.sdk import capi, engines, regions
+from tests.sdk.test_samples import mono
+
+STAND_INS = Path(__file__).parent / "unreal"
+
+
+@pytest.fixture(scope="module")
+def plugin(built: Path, ort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return engines.assembled("unreal", built, tmp_path_factory.mktemp("unreal"), ORT=ort)
+
+
+def compile_plugin(plugin: Path, folder: Path) -> Path:
+    """Compile the module with a program that runs it, and return the program."""
+    source = plugin / "Source/ToposRt"
+    own = {path.name for path in source.glob("Public/*.h")} | {"topos_rt.h"}
+    for path in [*source.rglob("*.h"), *source.rglob("*.cpp")]:
+        for name in set(re.findall(r'#include "(.+)"', path.read_text())) - own:
+            header = folder / "include" / name  # all that Unreal has is in one
+            header.parent.mkdir(parents=True, exist_ok=True)
+            header.write_text('#include "Unreal.h"\n')
+    includes = [
+        STAND_INS,
+        folder / "include",
+        source / "Public",
+        plugin / "Source/ThirdParty/topos_rt/include",
+    ]
+    program, binaries = folder / "run", plugin / "Binaries/ThirdParty/topos_rt/Linux"
+    done = subprocess.run(
+        [needs.compiler(), "-std=c++20", "-Wall", "-Wextra", "-Werror", *(f"-I{path}" for path in includes),
+         *map(str, source.glob("Private/*.cpp")), str(STAND_INS / "Run.cpp"), f"-L{binaries}", "-ltopos_rt",
+         "-pthread", "-o", str(program)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+@pytest.fixture(scope="module")
+def made(
+    plugin: Path, packs: dict[str, tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> engines.Made:
+    folder = tmp_path_factory.mktemp("run")
+    words = [compile_plugin(plugin, folder), packs["mini"][1], engines.portrait(folder / "portrait.ppm")]
+    done = subprocess.run(
+        list(map(str, [*words, folder / "mesh"])), capture_output=True, text=True, check=False,
+        env={**os.environ, "LD_LIBRARY_PATH": str(plugin / "Binaries/ThirdParty/topos_rt/Linux")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return engines.read(done.stdout, folder / "mesh")
+
+
+def test_the_mesh_is_the_librarys(made: engines.Made, api: capi.Api, models: Callable[[str], Any]) -> None:
+    engines.same_as_the_library(made, api, models, axes=2, unit=100.0)
+    assert made.uvs.min() >= 0 and made.uvs.max() <= 1
+
+
+def test_axes_and_handedness(made: engines.Made) -> None:
+    regions.check(regions.UNREAL, made.positions, made.normals, made.triangles)
+
+
+def test_blendshapes_move_what_their_names_say(made: engines.Made) -> None:
+    regions.check_shapes(regions.UNREAL, made.positions, made.shapes)
+
+
+def test_nodes_and_components(made: engines.Made) -> None:
+    """Previews come before the head, a second head draws over the first, and failures are told once."""
+    first, second, unread, cancelled = (list(map(int, told.split())) for told in made.told["node"])
+    for previews, *rest in (first, second):
+        assert previews >= 2 and rest == [1, 0, 1, 1]  # done, not failed, kept, and let go
+    assert unread == [0, 0, 1, 1, 1] and cancelled[1:] == [0, 1, 1, 1]
+    assert "cannot be read as a picture" in made.told["failure"][0]
+    assert made.told["failure"][1].startswith("TOPOS_E_CANCELLED ")
+    assert made.lines["again"] == "1 created 1"
+    assert made.lines["many"] == "1 0"  # many shapes are one drawing, and an unknown one says so
+
+
+def test_the_rules_name_files_that_are_there(plugin: Path, tmp_path: Path) -> None:
+    program = tmp_path / "Rules.exe"
+    runner = mono([plugin / "Source/ToposRt/ToposRt.Build.cs", STAND_INS / "UnrealBuildTool.cs"], program)
+    for system in ("Linux", "Win64"):
+        words = list(map(str, [*runner, program, plugin, system]))
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        files = list(map(Path, done.stdout.split()))
+        assert len(files) == (5 if system == "Linux" else 4)
+        if system == "Linux":
+            assert all(path.exists() for path in files), files
+    manifest = json.loads((plugin / "ToposRt.uplugin").read_text())
+    assert [module["Name"] for module in manifest["Modules"]] == ["ToposRt"]
+    assert manifest["VersionName"] == engines.version()
