@@ -2,7 +2,8 @@
 #
 #   cmake -D ENGINE=unity -D OUT=FOLDER -D LIBRARY=libtopos_rt.so -D ORT=libonnxruntime.so -P assemble.cmake
 #
-# ENGINE: unity or unreal. On Windows LIBRARY is topos_rt.dll, and unreal needs IMPORT_LIBRARY=topos_rt.lib, too.
+# ENGINE: unity, unreal or godot. On Windows LIBRARY is topos_rt.dll, and what links it needs
+# IMPORT_LIBRARY=topos_rt.lib, too: unreal and godot.
 # ORT goes beside the library, which looks for it there; without ORT the game names or passes its own.
 cmake_minimum_required(VERSION 3.20)
 foreach(needed ENGINE OUT LIBRARY)
@@ -35,8 +36,17 @@ elseif(ENGINE STREQUAL "unreal")
   endif()
   file(COPY "${here}/unreal/ToposRt" DESTINATION "${OUT}")
   file(COPY "${here}/../include/topos_rt.h" DESTINATION "${root}/Source/ThirdParty/topos_rt/include")
+elseif(ENGINE STREQUAL "godot")
+  set(root "${OUT}/topos_rt")
+  if(LIBRARY MATCHES "\\.dll$")
+    set(binaries "${root}/bin/windows")
+  else()
+    set(binaries "${root}/bin/linux")
+  endif()
+  file(COPY "${here}/godot/" DESTINATION "${root}")
+  file(COPY "${here}/../include/topos_rt.h" DESTINATION "${root}/include")
 else()
-  message(FATAL_ERROR "ENGINE: got ${ENGINE}; expected unity or unreal")
+  message(FATAL_ERROR "ENGINE: got ${ENGINE}; expected unity, unreal or godot")
 endif()
 
 if(LIBRARY MATCHES "\\.dll$")

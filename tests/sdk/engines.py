@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -30,6 +31,24 @@ def assembled(engine: str, built: Path, out: Path, **more: Path) -> Path:
     assert done.returncode == 0, done.stderr
     (root,) = out.iterdir()
     return root
+
+
+def stand_in_headers(folder: Path, sources: list[Path], pattern: str, stand_in: str) -> None:
+    """Write into folder/include every header that the pattern finds in sources: all include one stand-in."""
+    for path in sources:
+        for name in re.findall(pattern, path.read_text()):
+            header = folder / "include" / name
+            header.parent.mkdir(parents=True, exist_ok=True)
+            header.write_text(f'#include "{stand_in}"\n')
+
+
+def compiled(program: Path, standard: str, sources: list[Path], includes: list[Path], library: Path) -> Path:
+    """Compile C++ with the library in a folder, and return the program."""
+    words = [needs.compiler(), f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    words += [*(f"-I{path}" for path in includes), *map(str, sources), f"-L{library}", "-ltopos_rt"]
+    done = subprocess.run([*words, "-o", str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return program
 
 
 def version() -> str:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests import needs
 from tests.sdk import capi, engines, regions
 from tests.sdk.test_samples import mono
 
@@ -31,27 +28,18 @@ def plugin(built: Path, ort: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def compile_plugin(plugin: Path, folder: Path) -> Path:
     """Compile the module with a program that runs it, and return the program."""
     source = plugin / "Source/ToposRt"
-    own = {path.name for path in source.glob("Public/*.h")} | {"topos_rt.h"}
-    for path in [*source.rglob("*.h"), *source.rglob("*.cpp")]:
-        for name in set(re.findall(r'#include "(.+)"', path.read_text())) - own:
-            header = folder / "include" / name  # all that Unreal has is in one
-            header.parent.mkdir(parents=True, exist_ok=True)
-            header.write_text('#include "Unreal.h"\n')
+    own = "|".join(path.name for path in [*source.glob("Public/*.h"), Path("topos_rt.h")])
+    files = [*source.rglob("*.h"), *source.rglob("*.cpp")]
+    engines.stand_in_headers(folder, files, rf'#include "((?!(?:{own})").+)"', "Unreal.h")
     includes = [
         STAND_INS,
         folder / "include",
         source / "Public",
         plugin / "Source/ThirdParty/topos_rt/include",
     ]
-    program, binaries = folder / "run", plugin / "Binaries/ThirdParty/topos_rt/Linux"
-    done = subprocess.run(
-        [needs.compiler(), "-std=c++20", "-Wall", "-Wextra", "-Werror", *(f"-I{path}" for path in includes),
-         *map(str, source.glob("Private/*.cpp")), str(STAND_INS / "Run.cpp"), f"-L{binaries}", "-ltopos_rt",
-         "-pthread", "-o", str(program)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return program
+    sources = [*source.glob("Private/*.cpp"), STAND_INS / "Run.cpp"]
+    binaries = plugin / "Binaries/ThirdParty/topos_rt/Linux"
+    return engines.compiled(folder / "run", "c++20", sources, includes, binaries)
 
 
 @pytest.fixture(scope="module")
