@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.sdk import regions
+from tests.sdk.test_samples import EXAMPLE
 from topos_rt import HeadPipeline
 from topos_rt.head.mesh import HeadMesh
 
@@ -17,7 +18,7 @@ ENGINES = {"unity": regions.UNITY, "unreal": regions.UNREAL, "godot": regions.GO
 @pytest.fixture(scope="module")
 def mesh() -> HeadMesh:
     with HeadPipeline.open("mini", "onnxruntime", threads=1) as pipe:
-        return pipe("examples/hopper.jpg", seed=3, steps=4, texture="none")
+        return pipe(EXAMPLE, seed=3, steps=4, texture="none")
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -73,6 +73,7 @@ def test_previews_and_the_next_portrait(made: engines.Made) -> None:
     shown, _, _, weight = made.lines["shown"].split()
     assert int(shown) >= 3 and float(weight) == 25  # a preview now and then, and Mathf.PingPong's 0.25
     assert made.lines["again:"] == "0 shapes" and made.lines["destroyed"] == "1"
+    assert made.lines["failed"].startswith("TOPOS_E_IO pack nowhere/none.topos: ")  # in StreamingAssets
 
 
 def test_its_files_agree(package: Path) -> None:

@@ -36,8 +36,28 @@ static class Run
         Mesh mesh = head.GetComponent<SkinnedMeshRenderer>().sharedMesh;
         Console.WriteLine("again: {0} shapes", mesh.Shapes.Count);
         Call(head, "OnDestroy");
+        Console.WriteLine("failed " + Fail(scene.Portrait));
         Console.WriteLine("destroyed {0}", UnityEngine.Object.Destroyed);
         return 0;
+    }
+
+    // A pack that is none fails, and is tried again with the next portrait.
+    static string Fail(Texture2D portrait)
+    {
+        var head = new GameObject("failing").AddComponent<PortraitHead>();
+        head.Pack = "none.topos";
+        for (int attempt = 0; attempt < 2; ++attempt)
+        {
+            head.Make(portrait);
+            if (head.Failure != null) return "too early";
+            for (int frame = 0; head.Failure == null && frame < 60000; ++frame)
+            {
+                Call(head, "Update");
+                Thread.Sleep(1);
+            }
+        }
+        Call(head, "OnDestroy");
+        return head.Failure;
     }
 
     static void Write(SkinnedMeshRenderer renderer, string path)

@@ -1,4 +1,4 @@
-// A head as a mesh of Unity. Arrays are made once for all heads of a model: previews make no garbage.
+// A head as a mesh of Unity. Arrays are made once for all heads of a model, so that previews need none.
 using Topos.Native;
 using UnityEngine;
 
