@@ -42,12 +42,17 @@ def stand_in_headers(folder: Path, sources: list[Path], pattern: str, stand_in: 
             header.write_text(f'#include "{stand_in}"\n')
 
 
+def compile_cpp(standard: str, includes: list[Path], *words: object) -> None:
+    """Run the C++ compiler, without a warning."""
+    command = [needs.compiler(), f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    command += [*(f"-I{path}" for path in includes), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def compiled(program: Path, standard: str, sources: list[Path], includes: list[Path], library: Path) -> Path:
     """Compile C++ with the library in a folder, and return the program."""
-    words = [needs.compiler(), f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    words += [*(f"-I{path}" for path in includes), *map(str, sources), f"-L{library}", "-ltopos_rt"]
-    done = subprocess.run([*words, "-o", str(program)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    compile_cpp(standard, includes, *sources, f"-L{library}", "-ltopos_rt", "-o", program)
     return program
 
 

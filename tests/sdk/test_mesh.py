@@ -103,7 +103,7 @@ def test_poses(pair: Pair) -> None:
     assert rig is not None
     weights = np.zeros(len(rig.shape_names), np.float32)
     weights[rig.shape_names.index("jawOpen")], weights[rig.shape_names.index("eyeBlinkLeft")] = 0.7, 1.0
-    turns = np.tile(np.float32([0, 0, 0, 1]), (len(rig.joint_names), 1))
+    turns = np.tile(np.array([0, 0, 0, 1], np.float32), (len(rig.joint_names), 1))
     half = np.radians(20) / 2
     turns[rig.joint_names.index("head")] = [0, np.sin(half), 0, np.cos(half)]
     wanted = mesh.posed({"jawOpen": 0.7, "eyeBlinkLeft": 1.0}, degrees={"head": (0, 20, 0)})
@@ -217,7 +217,7 @@ def test_bad_streams_are_refused_and_nothing_is_written(pair: Pair) -> None:
     count = pair.counts().num_vertices
     room = np.full((count, 3), 7, np.float32)
     codes = capi.constants()
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"capacity": room.nbytes - 1}, "TOPOS_E_CAPACITY"),
         ({"offset": 1}, "TOPOS_E_CAPACITY"),
         ({"offset": 2**32 - 1}, "TOPOS_E_CAPACITY"),
@@ -239,14 +239,15 @@ def test_bad_streams_are_refused_and_nothing_is_written(pair: Pair) -> None:
             pair.write([stream])
         assert caught.value.status == codes[name], change
     good = pair.stream(1, 2, room)
-    for layout in (
+    layouts: list[dict[str, Any]] = [
         {"lod": 3},
         {"axes": 5},
         {"axes": -1},
         {"flags": 2},
         {"unit": -1.0},
         {"unit": float("nan")},
-    ):
+    ]
+    for layout in layouts:
         with pytest.raises(capi.CError):
             pair.write([good], capi.struct("layout", **layout))
     assert (room == 7).all()

@@ -25,21 +25,14 @@ def plugin(built: Path, ort: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return engines.assembled("unreal", built, tmp_path_factory.mktemp("unreal"), ORT=ort)
 
 
-def compile_plugin(plugin: Path, folder: Path) -> Path:
-    """Compile the module with a program that runs it, and return the program."""
+def headers(plugin: Path, folder: Path) -> list[Path]:
+    """Return the folders of the module's headers and of those that stand in for Unreal's."""
     source = plugin / "Source/ToposRt"
     own = "|".join(path.name for path in [*source.glob("Public/*.h"), Path("topos_rt.h")])
     files = [*source.rglob("*.h"), *source.rglob("*.cpp")]
     engines.stand_in_headers(folder, files, rf'#include "((?!(?:{own})").+)"', "Unreal.h")
-    includes = [
-        STAND_INS,
-        folder / "include",
-        source / "Public",
-        plugin / "Source/ThirdParty/topos_rt/include",
-    ]
-    sources = [*source.glob("Private/*.cpp"), STAND_INS / "Run.cpp"]
-    binaries = plugin / "Binaries/ThirdParty/topos_rt/Linux"
-    return engines.compiled(folder / "run", "c++20", sources, includes, binaries)
+    library = plugin / "Source/ThirdParty/topos_rt/include"
+    return [STAND_INS, folder / "include", source / "Public", library]
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +40,13 @@ def made(
     plugin: Path, packs: dict[str, tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> engines.Made:
     folder = tmp_path_factory.mktemp("run")
-    words = [compile_plugin(plugin, folder), packs["mini"][1], engines.portrait(folder / "portrait.ppm")]
+    sources = [*plugin.glob("Source/ToposRt/Private/*.cpp"), STAND_INS / "Run.cpp"]
+    binaries = plugin / "Binaries/ThirdParty/topos_rt/Linux"
+    program = engines.compiled(folder / "run", "c++20", sources, headers(plugin, folder), binaries)
+    words = [program, packs["mini"][1], engines.portrait(folder / "portrait.ppm")]
     done = subprocess.run(
         list(map(str, [*words, folder / "mesh"])), capture_output=True, text=True, check=False,
-        env={**os.environ, "LD_LIBRARY_PATH": str(plugin / "Binaries/ThirdParty/topos_rt/Linux")},
+        env={**os.environ, "LD_LIBRARY_PATH": str(binaries)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return engines.read(done.stdout, folder / "mesh")
@@ -79,6 +75,12 @@ def test_nodes_and_components(made: engines.Made) -> None:
     assert made.told["failure"][1].startswith("TOPOS_E_CANCELLED ")
     assert made.lines["again"] == "1 created 1"
     assert made.lines["many"] == "1 0"  # many shapes are one drawing, and an unknown one says so
+
+
+def test_the_module_compiles_for_windows(plugin: Path, tmp_path: Path) -> None:
+    module = plugin / "Source/ToposRt/Private/ToposRtModule.cpp"
+    words = ["-fsyntax-only", "-DPLATFORM_WINDOWS=1", module]
+    engines.compile_cpp("c++20", headers(plugin, tmp_path), *words)
 
 
 def test_the_rules_name_files_that_are_there(plugin: Path, tmp_path: Path) -> None:

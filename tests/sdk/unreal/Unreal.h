@@ -23,7 +23,9 @@ using TCHAR = char16_t;
 using ANSICHAR = char;
 
 #define TEXT(x) u##x
+#ifndef PLATFORM_WINDOWS
 #define PLATFORM_WINDOWS 0
+#endif
 #define INDEX_NONE (-1)
 #define TOPOSRT_API
 #define UCLASS(...)
@@ -234,7 +236,8 @@ class UProceduralMeshComponent : public UObject {
  public:
   void CreateMeshSection(int32 section, const TArray<FVector>& vertices, const TArray<int32>& triangles,
                          const TArray<FVector>& normals, const TArray<FVector2D>& uv0,
-                         const TArray<FColor>& colours, const TArray<FProcMeshTangent>& tangents, bool collision) {
+                         const TArray<FColor>& colours, const TArray<FProcMeshTangent>& tangents,
+                         bool collision) {
     (void)colours, (void)tangents;
     Kept = {vertices, normals, uv0, triangles};
     Bad = Bad || section != 0 || collision || normals.Num() != vertices.Num() || uv0.Num() != vertices.Num();
