@@ -12,6 +12,7 @@ from topos_rt.support.files import refuse_url
 STDIN = "-"
 STEM = "stdin"  # what files are called that are made of it
 _LABEL = "standard input"
+_LONGEST = 4096  # characters: no system has longer paths
 
 
 def label(image: str) -> str:
@@ -20,7 +21,12 @@ def label(image: str) -> str:
 
 
 def check_inputs(images: Sequence[str]) -> None:
-    """Check that standard input, if it is one of the pictures, can be read. Raises OptionError."""
+    """Check that all can be names, and that standard input, if it is one, can be read. Raises OptionError."""
+    for image in images:
+        if len(image) > _LONGEST:
+            got = f"{len(image):,} characters, {shortened(image, 40)}"
+            fix = "decode it, and name its file or pipe it in"
+            raise OptionError("a picture", got=got, expected="a path, or - for standard input", fix=fix)
     count = images.count(STDIN)
     if count > 1:
         got, expected = f"{STDIN} {count} times", f"{STDIN} once, since it can be read once"
