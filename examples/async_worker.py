@@ -26,7 +26,7 @@ async def glb_of(pipe: HeadPipeline, picture: bytes, places: asyncio.Semaphore, 
 
 
 async def main(pipe: HeadPipeline, out: Path, portraits: list[Path]) -> None:
-    places = asyncio.Semaphore(2)  # more at once would only take memory, since engines take turns
+    places = asyncio.Semaphore(2)  # more would take memory and gain little: engines take turns
     calls = [glb_of(pipe, portrait.read_bytes(), places, seconds=60) for portrait in portraits]
     for portrait, made in zip(portraits, await asyncio.gather(*calls, return_exceptions=True), strict=True):
         if isinstance(made, bytes):
