@@ -61,6 +61,7 @@ def test_type_checkers_know_the_names_of_the_tables(name: str) -> None:
 
 
 TYPO = """
+import io
 import numpy as np
 from topos_rt import HeadPipeline, generate
 
@@ -68,6 +69,10 @@ pipe = HeadPipeline.open("mini", {backend!r}, decoder={decoder!r}, precision={pr
 head = pipe("a.png", preset={preset!r}, solver={solver!r})
 heads = pipe("a.png", seed=range(3))
 generate("a.png", backend={backend!r}, preset={preset!r})
+with open("a.png", "rb") as file, open("b.png", "rb", buffering=0) as raw:
+    files = pipe([file, raw])
+    data: bytes = pipe(io.BytesIO(file.read())).to_bytes("glb") + pipe(raw).preview(size=64)
+    head.save(io.BytesIO(data), "glb", quantize=True)
 one: np.float32 = head.positions[0, 0]
 many: list[int] = [len(each.positions) for each in heads]
 """

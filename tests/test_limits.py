@@ -14,13 +14,14 @@ from topos_rt.flow import settings
 from topos_rt.formats.limits import LIMITS as READERS
 from topos_rt.head import topology
 from topos_rt.model import bundle
-from topos_rt.pictures import image
+from topos_rt.pictures import sources
 from topos_rt.scan import points
 from topos_rt.support import npyfile
 
 PAGE = (Path(__file__).parents[1] / "docs" / "limits.md").read_text()
 LIMITS = {
-    "a picture": [image.MAX_PIXELS, image.MIN_SIDE],
+    "a picture": [sources.MAX_PIXELS, sources.MIN_SIDE],
+    "an open file, or standard input, with a picture": [sources.MAX_BYTES],
     "a mesh file, and a character for `python -m export rig`": [READERS.file_bytes],
     "a mesh to retopologize or compare": [READERS.triangles],
     "a point cloud": [points.MIN_POINTS, READERS.points],

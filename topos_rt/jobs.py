@@ -13,10 +13,10 @@ from topos_rt.errors import OptionError
 from topos_rt.faces.face import Face
 from topos_rt.faces.portrait import FaceChoice
 from topos_rt.flow.settings import check_seed
+from topos_rt.pictures.sources import ImageSource, check_address
 from topos_rt.texture.stage import TextureChoice
 
 if TYPE_CHECKING:
-    from topos_rt.pictures.image import ImageSource
     from topos_rt.support.progress import Callback
 
 # The items are ImageSource, but type checkers do not take a list of paths for a list of ImageSource.
@@ -30,7 +30,7 @@ PrecisionName: TypeAlias = Literal["fp16", "fp32"]
 DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "numpy"]
 TextureName: TypeAlias = Literal["projected", "base", "official", "none"]
 TextureFormat: TypeAlias = Literal["jpeg", "png"]
-Job: TypeAlias = "tuple[ImageSource, list[int]]"  # one image with its seeds
+Job: TypeAlias = tuple[ImageSource, list[int]]  # one image with its seeds
 
 
 class Sampling(TypedDict, total=False):
@@ -107,8 +107,10 @@ def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], boo
 
     Several images take one seed for all or one each; one image takes any number of seeds.
 
-    Raises OptionError for a seed out of range or for lists of different lengths.
+    Raises OptionError for a seed out of range or for lists of different lengths, ImageError for a URL.
     """
+    for source in image if isinstance(image, list | tuple) else [image]:
+        check_address(source)
     several = isinstance(seed, Sequence) and not isinstance(seed, str | bytes)
     several = several or (isinstance(seed, np.ndarray) and seed.ndim > 0)
     seeds = [check_seed(k) for k in seed] if several else [check_seed(seed)]  # type: ignore[union-attr,arg-type]

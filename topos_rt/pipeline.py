@@ -40,7 +40,7 @@ from topos_rt.jobs import (
 )
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
-from topos_rt.pictures.image import MIN_SIDE, ImageSource
+from topos_rt.pictures.sources import MIN_SIDE, ImageSource
 from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
 from topos_rt.scan.points import MIN_POINTS
 from topos_rt.stages import Stages

@@ -23,7 +23,8 @@ from topos_rt.head.parts import parts_of
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place, place_rig
 from topos_rt.model.networks import Condition, Networks
-from topos_rt.pictures.image import ImageSource, describe, upright_picture
+from topos_rt.pictures.image import upright_picture
+from topos_rt.pictures.sources import ImageSource, describe
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity

@@ -19,7 +19,7 @@ from topos_rt.faces.networks import FaceNetworks
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks
-from topos_rt.pictures.image import ImageSource
+from topos_rt.pictures.sources import ImageSource
 from topos_rt.support.arrays import Array
 
 # These are the release's settings in few steps. With reuse = 2 the guided and the plain step take turns.

@@ -326,7 +326,8 @@ typedef struct topos_request {
     uint32_t steps;                       /* 1..1000 */
     topos_solver solver;
     uint32_t reuse;                       /* 1..1000 */
-    double guidance;                      /* w of (1 + w) v_cond - w v_uncond, 0..1000 */
+    double guidance;                      /* w of (1 + w) v_cond - w v_uncond, 0..1000; where
+                                             the model's own is 0, the first request with another loads a graph */
     double shift, temperature;            /* 0.001..1000, 0..2 */
     double interval[2];                   /* the times, 0..1, at which guidance acts */
     const double *times;                  /* [num_times] that fall from 1 to 0, in place of steps and shift */
@@ -393,14 +394,15 @@ TOPOS_API topos_status TOPOS_CALL topos_generate(
 
 typedef int32_t topos_axes;
 enum {
-    TOPOS_AXES_GLTF = 0,                  /* metres, right-handed, +Y up, facing +Z; v of UVs from the top; Godot */
-    TOPOS_AXES_UNITY = 1,                 /* metres, left-handed, +Y up, facing +Z; v from the bottom */
+    TOPOS_AXES_GLTF = 0,                  /* metres, right-handed, +Y up, facing +Z; v of UVs from the top */
+    TOPOS_AXES_UNITY = 1,                 /* metres, left-handed, +Y up, facing +Z; v from the bottom; clockwise */
     TOPOS_AXES_UNREAL = 2,                /* centimetres, left-handed, +Z up, facing +X; v from the top */
-    TOPOS_AXES_OPENGL = 3                 /* as glTF, v from the bottom */
+    TOPOS_AXES_OPENGL = 3,                /* as glTF, v from the bottom */
+    TOPOS_AXES_GODOT = 4                  /* as glTF; clockwise */
 };
 
-/* How meshes are written. The head's own left is +X in glTF, -X in Unity and -Y in Unreal. Front faces are
- * counter-clockwise in right-handed axes and clockwise in left-handed. */
+/* How meshes are written. The head's own left is +X in glTF, -X in Unity and -Y in Unreal. Front faces, as they are
+ * seen from outside, are counter-clockwise, but clockwise in the axes of Unity and Godot. */
 typedef struct topos_layout {
     uint32_t struct_size;
     topos_axes axes;

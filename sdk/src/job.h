@@ -68,16 +68,16 @@ class Job final : public Object {
   void tell();  // the progress callback
   void end(topos_status status, const char* message);
   void check_cancelled() const;
-  void run_bound(const Bound& bound) { bound.run(options_); }
+  void run_graph(Graph graph) { graphs_[graph]->run(options_); }
 
   Ref<Model> model_;
   Request request_;
   OrtRunOptions* options_ = nullptr;
   std::vector<std::unique_ptr<Tensor>> tensors_;
-  Tensor *pixels_, *tokens_, *estimate_, *keys_, *values_, *time_, *modulation_, *latent_, *guidance_, *velocity_,
-      *difference_, *decoded_latent_, *vertices_;
+  Tensor *pixels_, *tokens_, *estimate_, *keys_, *values_, *time_, *modulation_, *latent_, *velocity_,
+      *difference_ = nullptr, *decoded_latent_, *vertices_;
   std::vector<Tensor*> evidence_;
-  std::vector<Bound> graphs_;  // by Graph
+  std::array<std::optional<Bound>, kGraphs> graphs_;
   std::optional<Sampler> sampler_;
   Stage stage_ = Stage::kImage;
   size_t item_ = 0, looked_at_ = SIZE_MAX;

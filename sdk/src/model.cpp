@@ -1,7 +1,9 @@
 #include "model.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "fault.h"
 
@@ -116,10 +118,8 @@ Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topo
   }
   rig_ = data_.rig.joints > 0 && (options.flags & TOPOS_LOAD_NO_RIG) == 0;
   if (rig_ && data_.rig.head.rows > 0) fit_ = std::make_unique<RigFit>(binding_of(data_));
-  for (int graph = 0; graph < kGraphs; ++graph) {
-    engines_[static_cast<size_t>(graph)] =
-        std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(static_cast<Graph>(graph)), runtime_->threads(),
-                                 runtime_->spins());
+  for (const Graph graph : {kImageEncoder, kDitModulation, kDitContext, kDitStep, kVaeDecoder}) {
+    engines_[graph] = loaded(graph);
   }
   const int faces = data_.biometric() ? kFaceGraphs : kFaceIdentity;
   for (int graph = 0; graph < faces && (options.flags & TOPOS_LOAD_NO_FACES) == 0; ++graph) {
@@ -127,8 +127,11 @@ Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topo
         std::make_unique<Engine>(runtime_->ort(), host(), data_.face_graph(static_cast<FaceGraph>(graph)),
                                  runtime_->threads(), runtime_->spins());
   }
-  check_contracts();
+  for (const Graph graph : {kImageEncoder, kDitModulation, kDitContext, kDitStep, kVaeDecoder}) {
+    check_contract(engine(graph), graph);
+  }
   check_faces();
+  if (data_.number[kGuidance] > 0) guided_step();
   if ((options.flags & TOPOS_LOAD_WARM_UP) != 0) warm_up();
 }
 
@@ -138,52 +141,67 @@ void Model::destroy() {
   alive->host().give_back(this, sizeof(Model), alignof(Model));
 }
 
+std::unique_ptr<Engine> Model::loaded(Graph graph) const {
+  return std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(graph), runtime_->threads(), runtime_->spins());
+}
+
+const Engine& Model::guided_step() {
+  const std::lock_guard<std::mutex> lock(loading_);
+  std::unique_ptr<Engine>& held = engines_[kDitStepGuided];
+  if (held == nullptr) {
+    std::unique_ptr<Engine> made = loaded(kDitStepGuided);
+    check_contract(*made, kDitStepGuided);
+    held = std::move(made);
+  }
+  return *held;
+}
+
 // What topos_rt/model/contracts.py checks.
-void Model::check_contracts() const {
+void Model::check_contract(const Engine& of, Graph graph) const {
   const auto number = [this](Size which) { return static_cast<int64_t>(data_.size[which]); };
   const Shape latent = {1, number(kLatentTokens), number(kLatentChannels)};
   const Shape tokens = {1, number(kTokens), number(kTokenChannels)}, block = {-1, -1, number(kTokens), -1};
-  struct Wanted {
-    Graph graph;
-    bool input;
-    const char* name;
-    Shape shape;
-  };
-  std::vector<Wanted> table = {
-      {kImageEncoder, true, "pixels", {1, 3, number(kImageHeight), number(kImageWidth)}},
-      {kImageEncoder, false, "tokens", tokens},
-      {kDitContext, true, "tokens", tokens},
-      {kDitContext, false, "keys", block},
-      {kDitContext, false, "values", block},
-      {kDitModulation, true, "time", {1}},
-      {kDitModulation, false, "modulation", {-1, 6, -1}},
-      {kVaeDecoder, true, "latent", latent},
-      {kVaeDecoder, false, "vertices", {1, number(kVertices), 6}},
-      {kDitStepGuided, true, "guidance", {1}},
-      {kDitStepGuided, false, "difference", latent},
-  };
-  for (const Evidence* seen : data_.evidence) table.push_back({kImageEncoder, true, seen->name, seen->shape});
-  if (data_.estimates()) table.push_back({kImageEncoder, false, "estimate", latent});
-  for (const Graph step : {kDitStep, kDitStepGuided}) {
-    table.push_back({step, true, "latent", latent});
-    table.push_back({step, true, "modulation", engine(kDitModulation).output("modulation").shape});
-    table.push_back({step, true, "keys", engine(kDitContext).output("keys").shape});
-    table.push_back({step, true, "values", engine(kDitContext).output("values").shape});
-    table.push_back({step, false, "velocity", latent});
+  using Contract = std::vector<std::pair<const char*, Shape>>;
+  Contract inputs, outputs;
+  switch (graph) {
+    case kImageEncoder:
+      inputs = {{"pixels", {1, 3, number(kImageHeight), number(kImageWidth)}}};
+      for (const Evidence* seen : data_.evidence) inputs.push_back({seen->name, seen->shape});
+      outputs = {{"tokens", tokens}};
+      if (data_.estimates()) outputs.push_back({"estimate", latent});
+      break;
+    case kDitContext:
+      inputs = {{"tokens", tokens}};
+      outputs = {{"keys", block}, {"values", block}};
+      break;
+    case kDitModulation:
+      inputs = {{"time", {1}}};
+      outputs = {{"modulation", {-1, 6, -1}}};
+      break;
+    case kDitStep:
+    case kDitStepGuided:
+      inputs = {{"latent", latent},
+                {"modulation", engine(kDitModulation).output("modulation").shape},
+                {"keys", engine(kDitContext).output("keys").shape},
+                {"values", engine(kDitContext).output("values").shape}};
+      outputs = {{"velocity", latent}};
+      if (graph == kDitStep) break;
+      inputs.push_back({"guidance", {1}});
+      outputs.push_back({"difference", latent});
+      break;
+    case kVaeDecoder:
+      inputs = {{"latent", latent}};
+      outputs = {{"vertices", {1, number(kVertices), 6}}};
+      break;
+    default:
+      break;
   }
-  size_t counted[kGraphs] = {};
-  for (const Wanted& wanted : table) {
-    const Engine& of = engine(wanted.graph);
-    require_shape(of, wanted.input ? of.input(wanted.name) : of.output(wanted.name), wanted.shape);
-    ++counted[wanted.graph];
-  }
-  for (int graph = 0; graph < kGraphs; ++graph) {
-    const Engine& of = engine(static_cast<Graph>(graph));
-    const size_t found = of.inputs().size() + of.outputs().size();
-    if (found != counted[graph]) {
-      fail(TOPOS_E_PACK, "inputs and outputs of graph " + of.name(), std::to_string(found),
-           std::to_string(counted[graph]), "make the pack again with 'topos-rt pack'");
-    }
+  for (const auto& [name, shape] : inputs) require_shape(of, of.input(name), shape);
+  for (const auto& [name, shape] : outputs) require_shape(of, of.output(name), shape);
+  const size_t found = of.inputs().size() + of.outputs().size(), wanted = inputs.size() + outputs.size();
+  if (found != wanted) {
+    fail(TOPOS_E_PACK, "inputs and outputs of graph " + of.name(), std::to_string(found), std::to_string(wanted),
+         "make the pack again with 'topos-rt pack'");
   }
 }
 
@@ -212,10 +230,11 @@ void Model::check_faces() const {
 
 void Model::warm_up() const {
   std::vector<const Engine*> all;
-  for (const std::unique_ptr<Engine>& of : engines_) all.push_back(of.get());
-  for (const std::unique_ptr<Engine>& of : face_engines_) {
+  const auto add = [&all](const std::unique_ptr<Engine>& of) {
     if (of != nullptr) all.push_back(of.get());
-  }
+  };
+  std::for_each(engines_.begin(), engines_.end(), add);
+  std::for_each(face_engines_.begin(), face_engines_.end(), add);
   for (const Engine* of : all) {
     std::vector<std::unique_ptr<Tensor>> held;
     const auto tensors = [this, &held](const std::vector<TensorInfo>& infos) {

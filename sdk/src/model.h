@@ -1,4 +1,5 @@
-// A loaded engine pack: its data and its engines. Nothing of it changes once it is loaded.
+// A loaded engine pack: its data and its engines. Nothing of it changes once it is loaded, except that the guided
+// step is loaded when it is first asked for.
 #ifndef TOPOS_SDK_MODEL_H
 #define TOPOS_SDK_MODEL_H
 
@@ -58,7 +59,10 @@ class Model final : public Object {
   const ModelData& data() const { return data_; }
   // Null for one that was not loaded.
   const Engine* face_engine(FaceGraph which) const { return face_engines_[which].get(); }
-  const Engine& engine(Graph which) const { return *engines_[which]; }
+  const Engine& engine(Graph which) const { return *engines_[which]; }  // not for kDitStepGuided
+  // Loads the guided step where that was not done yet: it holds the weights of the plain one again, which models whose
+  // own guidance is zero would hold for nothing. Throws a Fault.
+  const Engine& guided_step();
   bool has_rig() const { return rig_; }
   const RigFit* fit() const { return fit_.get(); }  // null where rigs are not fitted
 
@@ -76,7 +80,8 @@ class Model final : public Object {
   Model(const Ref<Runtime>& runtime, const topos_source& source, const topos_load_options& options);
   ~Model() override = default;
   void destroy() override;
-  void check_contracts() const;
+  std::unique_ptr<Engine> loaded(Graph graph) const;
+  void check_contract(const Engine& of, Graph graph) const;
   void check_faces() const;
   void warm_up() const;
   void skip_given_up();
@@ -88,6 +93,7 @@ class Model final : public Object {
   std::array<std::unique_ptr<Engine>, kFaceGraphs> face_engines_;
   bool rig_ = false;
   std::unique_ptr<const RigFit> fit_;
+  std::mutex loading_;
   std::mutex mutex_;
   std::condition_variable turn_;
   uint64_t next_ticket_ = 0, serving_ = 0;

@@ -21,21 +21,19 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
     return tensors_.back().get();
   };
   const Engine &encoder = model->engine(kImageEncoder), &context = model->engine(kDitContext);
-  const Engine &guided = model->engine(kDitStepGuided), &decoder = model->engine(kVaeDecoder);
+  const Engine &modulation = model->engine(kDitModulation), &plain = model->engine(kDitStep),
+               &decoder = model->engine(kVaeDecoder);
   pixels_ = made(encoder.input("pixels"));
   tokens_ = made(encoder.output("tokens"));
   estimate_ = model->data().estimates() ? made(encoder.output("estimate")) : nullptr;
   keys_ = made(context.output("keys"));
   values_ = made(context.output("values"));
-  time_ = made(model->engine(kDitModulation).input("time"));
-  modulation_ = made(guided.input("modulation"));
-  latent_ = made(guided.input("latent"));
-  guidance_ = made(guided.input("guidance"));
-  velocity_ = made(guided.output("velocity"));
-  difference_ = made(guided.output("difference"));
+  time_ = made(modulation.input("time"));
+  modulation_ = made(plain.input("modulation"));
+  latent_ = made(plain.input("latent"));
+  velocity_ = made(plain.output("velocity"));
   decoded_latent_ = made(decoder.input("latent"));
   vertices_ = made(decoder.output("vertices"));
-  guidance_->data()[0] = static_cast<float>(request_.settings.sampler.guidance);
 
   std::vector<Named> seen = {{"pixels", pixels_}};
   for (const Evidence* evidence : model->data().evidence) {
@@ -43,19 +41,23 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
     seen.push_back({evidence->name, evidence_.back()});
   }
   std::vector<Named> step = {{"latent", latent_}, {"modulation", modulation_}, {"keys", keys_}, {"values", values_}};
-  std::vector<Named> step_guided = step;
-  step_guided.push_back({"guidance", guidance_});
-  const auto bind = [this](Graph graph, const std::vector<Named>& inputs, const std::vector<Named>& outputs) {
-    graphs_.emplace_back(model_->engine(graph), inputs, outputs);
-  };
+  const auto bind = [this](Graph graph, const Engine& engine, const std::vector<Named>& inputs,
+                           const std::vector<Named>& outputs) { graphs_[graph].emplace(engine, inputs, outputs); };
   std::vector<Named> encoded = {{"tokens", tokens_}};
   if (estimate_ != nullptr) encoded.push_back({"estimate", estimate_});
-  bind(kImageEncoder, seen, encoded);
-  bind(kDitModulation, {{"time", time_}}, {{"modulation", modulation_}});
-  bind(kDitContext, {{"tokens", tokens_}}, {{"keys", keys_}, {"values", values_}});
-  bind(kDitStep, step, {{"velocity", velocity_}});
-  bind(kDitStepGuided, step_guided, {{"velocity", velocity_}, {"difference", difference_}});
-  bind(kVaeDecoder, {{"latent", decoded_latent_}}, {{"vertices", vertices_}});
+  bind(kImageEncoder, encoder, seen, encoded);
+  bind(kDitModulation, modulation, {{"time", time_}}, {{"modulation", modulation_}});
+  bind(kDitContext, context, {{"tokens", tokens_}}, {{"keys", keys_}, {"values", values_}});
+  bind(kDitStep, plain, step, {{"velocity", velocity_}});
+  bind(kVaeDecoder, decoder, {{"latent", decoded_latent_}}, {{"vertices", vertices_}});
+  if (const double guidance = request_.settings.sampler.guidance; guidance > 0) {
+    const Engine& guided = model->guided_step();
+    Tensor* weight = made(guided.input("guidance"));
+    weight->data()[0] = static_cast<float>(guidance);
+    difference_ = made(guided.output("difference"));
+    step.push_back({"guidance", weight});
+    bind(kDitStepGuided, guided, step, {{"velocity", velocity_}, {"difference", difference_}});
+  }
   heads_.reserve(items());
   stage_ = request_.num_latents > 0 ? Stage::kDecoder : Stage::kImage;
   shown_stage_ = static_cast<uint32_t>(stage_);
@@ -78,10 +80,10 @@ void Job::work() {
       see();
       return enter(Stage::kEncoder);
     case Stage::kEncoder:
-      run_bound(graphs_[kImageEncoder]);
+      run_graph(kImageEncoder);
       return enter(Stage::kContext);
     case Stage::kContext:
-      run_bound(graphs_[kDitContext]);
+      run_graph(kDitContext);
       return begin_item();
     case Stage::kStep:
       return evaluate();
@@ -176,9 +178,9 @@ void Job::evaluate() {
   Sampler& sampler = *sampler_;
   const Evaluation wanted = sampler.wanted();
   time_->data()[0] = static_cast<float>(wanted.t);
-  run_bound(graphs_[kDitModulation]);
+  run_graph(kDitModulation);
   std::memcpy(latent_->data(), wanted.x, latent_->count() * sizeof(float));
-  run_bound(graphs_[wanted.guided ? kDitStepGuided : kDitStep]);
+  run_graph(wanted.guided ? kDitStepGuided : kDitStep);
   if (!sampler.give(velocity_->data(), wanted.guided ? difference_->data() : nullptr)) return;
   const auto done = static_cast<uint32_t>(sampler.step().index) + 1;
   shown_step_ = done;
@@ -204,7 +206,7 @@ std::vector<float> Job::latent_of(const float* state) const {
 
 Ref<Head> Job::decoded(const float* latent, bool preview) {
   std::memcpy(decoded_latent_->data(), latent, decoded_latent_->count() * sizeof(float));
-  run_bound(graphs_[kVaeDecoder]);
+  run_graph(kVaeDecoder);
   const float* vertices = vertices_->data();
   size_t bad = 0;
   for (size_t at = 0; at < vertices_->count(); ++at) bad += std::isfinite(vertices[at]) ? 0 : 1;

@@ -9,10 +9,11 @@ namespace topos {
 namespace {
 
 constexpr AxesFacts kAxes[] = {
-    {{0, 1, 2}, {1, 1, 1}, 1, false, false},
-    {{0, 1, 2}, {-1, 1, 1}, 1, true, true},
-    {{2, 0, 1}, {1, -1, 1}, 100, true, false},
-    {{0, 1, 2}, {1, 1, 1}, 1, false, true},
+    {{0, 1, 2}, {1, 1, 1}, 1, false, false, false},
+    {{0, 1, 2}, {-1, 1, 1}, 1, true, true, true},
+    {{2, 0, 1}, {1, -1, 1}, 100, true, false, false},
+    {{0, 1, 2}, {1, 1, 1}, 1, false, false, true},
+    {{0, 1, 2}, {1, 1, 1}, 1, false, true, false},
 };
 
 enum class Kind { kFloat, kHalf, kSigned, kUnsigned, kInteger };
@@ -197,7 +198,7 @@ void write_streams(const Surface& surface, const AxesFacts& axes, float unit, co
 
 void write_indices(const int32_t* triangles, size_t f, const AxesFacts& axes, Format format, void* out) {
   auto* to = static_cast<uint8_t*>(out);
-  const size_t second = axes.left_handed ? 2 : 1;
+  const size_t second = axes.clockwise ? 2 : 1;
   for (size_t i = 0; i < f; ++i) {
     const int32_t* ids = triangles + 3 * i;
     const size_t order[3] = {0, second, 3 - second};

@@ -9,7 +9,7 @@
 namespace topos {
 
 // The numbers of topos_rt.h, so that a struct of the caller's needs no translation.
-enum class Axes : int32_t { kGltf = 0, kUnity = 1, kUnreal = 2, kOpenGl = 3 };
+enum class Axes : int32_t { kGltf = 0, kUnity = 1, kUnreal = 2, kOpenGl = 3, kGodot = 4 };
 enum class Attribute : uint32_t { kPosition = 1, kNormal, kTangent, kTexcoord, kJoints, kWeights, kSource };
 enum class Format : uint32_t {
   kF32x2 = 1, kF32x3, kF32x4, kF16x2, kF16x4, kSnorm8x4, kSnorm16x4, kUnorm16x2, kUnorm8x4, kUnorm16x4, kU8x4, kU16x4,
@@ -21,7 +21,8 @@ struct AxesFacts {
   std::array<int, 3> from;
   std::array<float, 3> sign;
   float unit;             // units a metre
-  bool left_handed;       // front faces are clockwise, and the bitangents' signs turn
+  bool left_handed;       // the bitangents' signs turn
+  bool clockwise;         // front faces, as they are seen
   bool v_from_bottom;
 };
 
@@ -58,7 +59,7 @@ StreamError check_stream(const Stream& stream, const Surface& surface);
 // are interleaved those with the lower address come first. Memory is never read. unit: units a metre; 0: the axes'.
 void write_streams(const Surface& surface, const AxesFacts& axes, float unit, const Stream* streams, size_t count);
 
-// Writes triangles [f][3] of 16-bit or 32-bit indices, turned over for left-handed axes.
+// Writes triangles [f][3] of 16-bit or 32-bit indices, turned over where front faces are clockwise.
 void write_indices(const int32_t* triangles, size_t f, const AxesFacts& axes, Format format, void* out);
 
 size_t format_size(Format format);

@@ -88,7 +88,8 @@ def test_urls_are_named(
     ):
         assert main(words) == 2
         err = capsys.readouterr().err
-        assert f"{url}: got a URL; expected a file on this machine; fix: download it first" in err
+        assert f"{url}: got a URL; expected a file on this machine, since nothing is fetched" in err
+        assert "; fix: pass the path" in err or "; fix: download it first" in err
         assert err.count("\n") == 1
 
 

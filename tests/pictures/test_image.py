@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.sample_pictures import RGB, SIZE, encode, pixels, smooth
-from topos_rt.pictures.image import MIN_SIDE, upright_picture
+from topos_rt.pictures.image import upright_picture
+from topos_rt.pictures.sources import MIN_SIDE
 
 EXIF_ORIENTATION = 0x0112
 

@@ -18,7 +18,8 @@ from tests import needs
 from tests.sample_pictures import BAD_FILES, RGB, SIZE, animation, encode, pixels, smooth
 from topos_rt.errors import ImageError
 from topos_rt.pictures import image as image_module
-from topos_rt.pictures.image import MAX_PIXELS, check_image, load_image
+from topos_rt.pictures.image import check_image, load_image
+from topos_rt.pictures.sources import MAX_PIXELS
 
 REFERENCE = pixels(smooth())
 

@@ -19,7 +19,7 @@ from topos_rt.formats.seams import split_seams
 
 EXAMPLE = Path(__file__).parents[2] / "examples/astronaut.jpg"
 RIG_M = 1e-6  # the fit of the rig sums in another order than NumPy's BLAS
-AXES = {"gltf": 0, "unity": 1, "unreal": 2, "opengl": 3}
+AXES = {"gltf": 0, "unity": 1, "unreal": 2, "opengl": 3, "godot": 4}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def test_poses(pair: Pair) -> None:
     assert rig is not None
     weights = np.zeros(len(rig.shape_names), np.float32)
     weights[rig.shape_names.index("jawOpen")], weights[rig.shape_names.index("eyeBlinkLeft")] = 0.7, 1.0
-    turns = np.tile(np.float32([0, 0, 0, 1]), (len(rig.joint_names), 1))
+    turns = np.tile(np.array([0, 0, 0, 1], np.float32), (len(rig.joint_names), 1))
     half = np.radians(20) / 2
     turns[rig.joint_names.index("head")] = [0, np.sin(half), 0, np.cos(half)]
     wanted = mesh.posed({"jawOpen": 0.7, "eyeBlinkLeft": 1.0}, degrees={"head": (0, 20, 0)})
@@ -173,11 +173,14 @@ def test_axes_by_named_regions_and_joints(pair: Pair, axes: str) -> None:
     positions, normals = capi.vertices(pair.api, pair.model, pair.head, layout)
     indices = np.empty((len(pair.mesh.triangles), 3), np.uint32)
     pair.api.ok("write_indices", pair.model, layout, 14, indices, indices.nbytes)
-    up, ahead, left, unit = {
-        "gltf": ((0, 1, 0), (0, 0, 1), (1, 0, 0), 1),
-        "opengl": ((0, 1, 0), (0, 0, 1), (1, 0, 0), 1),
-        "unity": ((0, 1, 0), (0, 0, 1), (-1, 0, 0), 1),
-        "unreal": ((0, 0, 1), (1, 0, 0), (0, -1, 0), 100),
+    # The last is the side that a front face's cross product points to, by its formula: outwards where faces
+    # are counter-clockwise in right-handed axes or clockwise in left-handed, inwards in the other cases.
+    up, ahead, left, unit, outwards = {
+        "gltf": ((0, 1, 0), (0, 0, 1), (1, 0, 0), 1, 1),
+        "opengl": ((0, 1, 0), (0, 0, 1), (1, 0, 0), 1, 1),
+        "unity": ((0, 1, 0), (0, 0, 1), (-1, 0, 0), 1, 1),
+        "unreal": ((0, 0, 1), (1, 0, 0), (0, -1, 0), 100, -1),
+        "godot": ((0, 1, 0), (0, 0, 1), (1, 0, 0), 1, -1),
     }[axes]
     np.testing.assert_array_equal(region(pair, "lips"), pair.mesh.topology.regions["lips"])
     lips, brows = (positions[region(pair, name)].mean(0) for name in ("lips", "brows"))
@@ -189,8 +192,7 @@ def test_axes_by_named_regions_and_joints(pair: Pair, axes: str) -> None:
     near = np.argmin(np.linalg.norm(pair.mesh.positions - eye, axis=1))
     assert positions[near] @ left > 0.01 * unit
     a, b, c = np.moveaxis(positions[indices].astype(np.float64), 1, 0)
-    # In left-handed axes the same formula is a left-handed product: outwards means clockwise there.
-    faces = np.cross(b - a, c - a)
+    faces = np.cross(b - a, c - a) * outwards
     assert ((faces * normals[indices[:, 0]]).sum(1) > 0).mean() > 0.97
 
 
@@ -215,7 +217,7 @@ def test_bad_streams_are_refused_and_nothing_is_written(pair: Pair) -> None:
     count = pair.counts().num_vertices
     room = np.full((count, 3), 7, np.float32)
     codes = capi.constants()
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"capacity": room.nbytes - 1}, "TOPOS_E_CAPACITY"),
         ({"offset": 1}, "TOPOS_E_CAPACITY"),
         ({"offset": 2**32 - 1}, "TOPOS_E_CAPACITY"),
@@ -237,14 +239,15 @@ def test_bad_streams_are_refused_and_nothing_is_written(pair: Pair) -> None:
             pair.write([stream])
         assert caught.value.status == codes[name], change
     good = pair.stream(1, 2, room)
-    for layout in (
+    layouts: list[dict[str, Any]] = [
         {"lod": 3},
-        {"axes": 4},
+        {"axes": 5},
         {"axes": -1},
         {"flags": 2},
         {"unit": -1.0},
         {"unit": float("nan")},
-    ):
+    ]
+    for layout in layouts:
         with pytest.raises(capi.CError):
             pair.write([good], capi.struct("layout", **layout))
     assert (room == 7).all()

@@ -242,6 +242,20 @@ def test_graphs_that_are_damaged_or_of_another_model(
             from_memory(api, rt, packed(less))
 
 
+def test_the_guided_step_is_loaded_when_guidance_is_first_asked_for(api: capi.Api, rt: Handle) -> None:
+    """`mini` is not guided by itself, and the guided step would hold the weights of the plain one again."""
+    sound = contents(Bundle.open("mini"), FaceBundle.open())
+    damaged = packed(sound | {("graph", GRAPHS.index("dit_step_guided")): b"no graph"})
+    model = from_memory(api, rt, damaged)
+    pixels = capi.image(np.zeros((32, 32, 3), np.uint8))
+    (head,) = capi.generate(api, model, capi.request([pixels], [0], steps=1))
+    api.call("head_release", head)
+    for _ in range(2):
+        with pytest.raises(capi.CError, match=r"TOPOS_E_BACKEND|TOPOS_E_PACK"):
+            api.made("submit", model, capi.request([pixels], [0], steps=1, guidance=2.0))
+    api.call("model_release", model)
+
+
 def test_a_pack_of_a_later_version(api: capi.Api, rt: Handle, packs: Any) -> None:
     data = bytearray(packs["tiny"][1].read_bytes())
     struct.pack_into("<I", data, 8, VERSION + 1)

@@ -47,6 +47,7 @@ OPTIONAL = {
     "meshoptimizer": "gltf",
     "mapbox-earcut": "mesh",
     "matplotlib": "plot",
+    "trimesh": "trimesh",
 }
 # Errors that a native package may raise on import when it does not fit the machine or the other packages.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)

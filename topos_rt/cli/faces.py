@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
+from topos_rt.cli.inputs import check_inputs, label, read_input
 from topos_rt.cli.outputs import Item, is_pattern, names_directory, output_paths
 from topos_rt.engines import AUTO, BACKENDS
 from topos_rt.engines.contract import MAX_THREADS
@@ -36,7 +37,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `topos-rt faces`."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "images", metavar="PICTURE", nargs="+", help="a picture: PNG, JPEG, WebP, BMP, GIF or TIFF"
+        "images",
+        metavar="PICTURE",
+        nargs="+",
+        help="a picture: PNG, JPEG, WebP, BMP, GIF or TIFF; - for standard input",
     )
     parser.add_argument(
         "--draw", metavar="OUT", help="draw what was found; a file, directory or pattern with {stem}"
@@ -64,6 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Find the faces of each picture. One that fails does not stop the others."""
+    check_inputs(arguments.images)
     drawings = _drawings(arguments)
     console.report.update(pictures=[])
     codes = []
@@ -71,11 +76,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     with FaceFinder.open(arguments.backend, arguments.threads) as finder:
         for number, image in enumerate(arguments.images):
-            console.progress(number / len(arguments.images), image)
+            console.progress(number / len(arguments.images), label(image))
             try:
                 _one(finder, image, arguments.most, drawings.get(image), console)
             except ToposError as error:
-                console.error(error, image, image=image)
+                console.error(error, label(image), image=image)
                 codes.append(error.exit_code)
     return 1 if 1 in codes else max(codes, default=0)
 
@@ -95,7 +100,7 @@ def _drawings(arguments: argparse.Namespace) -> dict[str, Path]:
 def _one(finder: FaceFinder, image: str, most: int, drawing: Path | None, console: Console) -> None:
     from topos_rt.pictures.image import read_picture
 
-    picture = read_picture(image)
+    picture, called = read_picture(read_input(image)), label(image)
     faces = finder.find_in(picture, most)
     if drawing is not None:
         import io
@@ -115,9 +120,9 @@ def _one(finder: FaceFinder, image: str, most: int, drawing: Path | None, consol
         }
     )
     for number, face in enumerate(faces, 1):
-        console.say(one_line(f"{image}  {_line(number, face)}"))
+        console.say(one_line(f"{called}  {_line(number, face)}"))
         for warning in face.warnings:
-            console.note(one_line(f"{image}: warning: face {number}: {warning}"))
+            console.note(one_line(f"{called}: warning: face {number}: {warning}"))
     if drawing is not None:
         console.say(one_line(f"{drawing}  drawing"))
     if not faces:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
+from topos_rt.cli.inputs import check_inputs, label, read_input
 from topos_rt.cli.outputs import Item
 from topos_rt.cli.painting import OFFICIAL, add_painting_options, opened_painter, painting, told
 from topos_rt.cli.writing import (
@@ -23,7 +24,6 @@ from topos_rt.cli.writing import (
 from topos_rt.errors import FaceError, ImageError, InputError, OptionError, ToposError, one_line
 from topos_rt.faces.portrait import ALL
 from topos_rt.flow.settings import check_seed
-from topos_rt.support.files import refuse_url
 from topos_rt.texture.stage import OFFICIAL as OFFICIAL_KIND
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ examples:
   topos-rt generate portrait.jpg -o head.obj --preview head.png
   topos-rt generate *.jpg -o heads/ --seeds 1,2,3    writes heads/NAME_seed1.glb and so on
   topos-rt generate group.jpg --face all             writes group_face1.glb and so on
+  topos-rt generate - -o - < portrait.jpg > head.glb  reads standard input, writes standard output
 
 Heads are in metres, +Y up, facing +Z. Vertex i is the same point on every head.
 Exit codes: 0 done; 2 bad usage or input, reported in one line; 1 a failure of topos-rt itself.
@@ -70,14 +71,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `topos-rt generate`."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "images", metavar="IMAGE", nargs="+", help="a portrait: PNG, JPEG, WebP, BMP, GIF or TIFF"
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="a portrait: PNG, JPEG, WebP, BMP, GIF or TIFF; - for standard input",
     )
     parser.add_argument(
         "-o",
         dest="out",
         metavar="OUT",
         help="a file, a directory, a pattern with {stem}, {seed} and {face}, or - for standard output "
-        "(default: NAME.glb here)",
+        "(default: NAME.glb here; of standard input, stdin.glb)",
     )
     options.add_model_options(parser)
     options.add_face_options(parser)
@@ -96,14 +100,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         told(request.painting, console)
         if arguments.requirements:
             return 0
-    images, codes = _readable(arguments.images, console)
-    if images:
-        codes += _generate(arguments, request, images, console)
+    tasks, codes = _readable(arguments.images, console)
+    if tasks:
+        codes += _generate(arguments, request, tasks, console)
     return 1 if 1 in codes else max(codes, default=0)
 
 
 def _check(arguments: argparse.Namespace) -> _Request:
     """Check every option before anything heavy is loaded. Raises OptionError or OutputError."""
+    check_inputs(arguments.images)
     chosen = options.sampling(arguments) | options.seeing(arguments) | options.texturing(arguments)
     found = painting(arguments)
     if (found is not None) != (chosen["texture"] == OFFICIAL_KIND):
@@ -125,26 +130,26 @@ def _check(arguments: argparse.Namespace) -> _Request:
     return _Request(seeds, numbered, chosen, None if every else outputs, found)
 
 
-def _readable(images: Sequence[str], console: Console) -> tuple[list[str], list[int]]:
+def _readable(images: Sequence[str], console: Console) -> tuple[list[_Task], list[int]]:
     """Return the images with sound headers; report the others and return their exit codes."""
     from topos_rt.pictures.image import check_image
 
     good, codes = [], []
     for image in images:
         try:
-            refuse_url(image, f"cannot use {image}")
-            check_image(image)
-            good.append(image)
+            source = read_input(image)
+            check_image(source)
+            good.append(_Task(image, source))
         except InputError as error:
-            console.error(error, image, image=image)
+            console.error(error, label(image), image=image)
             codes.append(error.exit_code)
     return good, codes
 
 
 def _generate(
-    arguments: argparse.Namespace, request: _Request, images: Sequence[str], console: Console
+    arguments: argparse.Namespace, request: _Request, tasks: list[_Task], console: Console
 ) -> list[int]:
-    """Make and write the heads. Return the exit codes of failures."""
+    """Make and write the heads of each image. Return the exit codes of failures."""
     codes: list[int] = []
     with ExitStack() as stack, opened(arguments, console) as pipeline:
         check_outputs(pipeline.bundle, arguments)
@@ -152,9 +157,9 @@ def _generate(
             painter = opened_painter(request.painting)
             stack.callback(painter.close)
             pipeline.paint_with(painter)
-        tasks, outputs = [_Task(image) for image in images], request.outputs
+        outputs = request.outputs
         if outputs is None:
-            tasks, codes = _every_face(pipeline, images, console)
+            tasks, codes = _every_face(pipeline, tasks, console)
             items = [
                 Item(task.image, seed, request.numbered, task.face)
                 for task in tasks
@@ -169,33 +174,35 @@ def _generate(
 
 @dataclass(frozen=True)
 class _Task:
-    """One face to make heads of."""
+    """One image, or one face of it, to make heads of."""
 
-    image: str
+    image: str  # as the command line names it
+    source: str | bytes  # what it is read from
     face: int | None = None  # its number, from 1, where all faces were asked for
     found: Face | None = None
 
 
 def _every_face(
-    pipeline: HeadPipeline, images: Sequence[str], console: Console
+    pipeline: HeadPipeline, images: Sequence[_Task], console: Console
 ) -> tuple[list[_Task], list[int]]:
     """Return a task for each face, and the exit codes of the images in which none can be used."""
     tasks: list[_Task] = []
     codes = []
-    for image in images:
-        console.progress(0.0, f"{image}: looking for faces")
+    for given in images:
+        image, called = given.image, label(given.image)
+        console.progress(0.0, f"{called}: looking for faces")
         try:
-            faces = list(enumerate(pipeline.find_faces(image), 1))
+            faces = list(enumerate(pipeline.find_faces(given.source), 1))
             for number, face in faces:
                 if face.hidden:
-                    console.note(one_line(f"{image}: warning: face {number} is left out: {face.hidden}"))
-            usable = [_Task(image, number, face) for number, face in faces if not face.hidden]
+                    console.note(one_line(f"{called}: warning: face {number} is left out: {face.hidden}"))
+            usable = [_Task(image, given.source, number, face) for number, face in faces if not face.hidden]
             if not usable:
                 found = "only faces that look sideways" if faces else "no face"
                 raise FaceError("no face can be used", got=found, expected="a face that looks to the camera")
             tasks += usable
         except ImageError as error:
-            console.error(error, image, image=image)
+            console.error(error, called, image=image)
             codes.append(error.exit_code)
     return tasks, codes
 
@@ -212,7 +219,7 @@ def _run_one(
 
     share: the part of all work that is done, and that of this task.
     """
-    image, codes, left = task.image, [], list(request.seeds)
+    image, called, codes, left = task.image, label(task.image), [], list(request.seeds)
     given = request.options if task.found is None else request.options | {"face": task.found}
 
     def show(progress: Progress) -> None:
@@ -220,24 +227,25 @@ def _run_one(
         stage = _STAGES.get(progress.stage, progress.stage)
         counted = progress.stage in ("dit_step", "texture") and progress.steps > 0
         steps = f" {progress.step}/{progress.steps}" if counted else ""
-        console.progress(share[0] + share[1] * done / len(request.seeds), f"{image}: {stage}{steps}")
+        console.progress(share[0] + share[1] * done / len(request.seeds), f"{called}: {stage}{steps}")
 
     def failed(error: ToposError, seed: int) -> None:
-        source = f"{image}, seed {seed}" if len(request.seeds) > 1 else image
+        source = f"{called}, seed {seed}" if len(request.seeds) > 1 else called
         console.error(error, source, image=image, seed=seed)
         codes.append(error.exit_code)
 
     while left:
         try:
-            for head in pipeline.each(image, seed=list(left), callback=show, **given):
+            for head in pipeline.each(task.source, seed=list(left), callback=show, **given):
                 seed = left.pop(0)
                 try:
                     about = {"image": image, "seed": seed, "face": task.face}
-                    write_head(head, (image, seed, task.face), outputs, console, about)
+                    key = image, seed, task.face
+                    write_head(head, key, outputs, console, about, task.source)
                 except ToposError as error:
                     failed(error, seed)
         except ImageError as error:  # every other seed would fail in the same way
-            console.error(error, image, image=image)
+            console.error(error, called, image=image)
             return [*codes, error.exit_code]
         except ToposError as error:
             failed(error, left.pop(0))

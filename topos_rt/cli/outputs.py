@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from topos_rt.cli.inputs import STDIN, STEM, label
 from topos_rt.errors import OptionError
 from topos_rt.formats import EXPORTERS, format_of
 from topos_rt.support.files import check_writable
@@ -24,10 +25,15 @@ class Item:
     numbered: bool = False
     face: int | None = None  # the number of the face, from 1, where all of a picture were asked for
 
+    @property
+    def stem(self) -> str:
+        """What the names of its files begin with."""
+        return STEM if self.source == STDIN else Path(self.source).stem
+
     def file_name(self, suffix: str) -> str:
         """Return the default name: the input's with another suffix, the number of the face and the seed."""
         face = "" if self.face is None else f"_face{self.face}"
-        return f"{Path(self.source).stem}{face}{f'_seed{self.seed}' if self.numbered else ''}.{suffix}"
+        return f"{self.stem}{face}{f'_seed{self.seed}' if self.numbered else ''}.{suffix}"
 
 
 def choose_format(out: str | None, name: str | None, default: str, several: bool) -> str:
@@ -115,7 +121,7 @@ def is_pattern(out: str) -> bool:
 
 
 def _fill(pattern: str, item: Item) -> Path:
-    values = (Path(item.source).stem, str(item.seed), str(item.face or 1))
+    values = (item.stem, str(item.seed), str(item.face or 1))
     for field, value in zip(_FIELDS, values, strict=True):
         pattern = pattern.replace(field, value)
     return Path(pattern)
@@ -128,14 +134,14 @@ def _check_different(paths: Sequence[Path], items: Sequence[Item], flag: str) ->
         if other is not item:
             raise OptionError(
                 f"two heads would be written to {path}",
-                got=f"{other.source} (seed {other.seed}) and {item.source} (seed {item.seed})",
+                got=f"{label(other.source)} (seed {other.seed}) and {label(item.source)} (seed {item.seed})",
                 expected="a file for each",
                 fix=f"rename an input, or give {flag} a pattern with {{stem}} and {{seed}}",
             )
 
 
 def _check_no_input(paths: Iterable[Path], sources: Iterable[str], flag: str) -> None:
-    inputs = {os.path.realpath(source): source for source in sources}
+    inputs = {os.path.realpath(source): source for source in sources if source != STDIN}
     for path in paths:
         source = inputs.get(os.path.realpath(path))
         if source is not None:

@@ -117,11 +117,17 @@ def opened(arguments: argparse.Namespace, console: Console) -> Iterator[HeadPipe
 
 
 def write_head(
-    head: HeadMesh, key: Key, outputs: Outputs, console: Console, about: Mapping[str, Any]
+    head: HeadMesh,
+    key: Key,
+    outputs: Outputs,
+    console: Console,
+    about: Mapping[str, Any],
+    portrait: str | bytes | None = None,
 ) -> None:
     """Write a head and its preview, once both are encoded.
 
-    about: more keys of the head's entry in the JSON object.
+    about: more keys of the head's entry in the JSON object. portrait: the picture that the head was made of;
+    None is the file that `key` names.
     """
     path, preview = outputs.paths[key], outputs.previews.get(key)
     head = head.lod(outputs.lod)
@@ -137,7 +143,7 @@ def write_head(
         from topos_rt.pictures.preview import render_preview
 
         console.progress(1.0, f"drawing {preview}")
-        picture = render_preview(_upright(head), beside=_seen(head, key[0]))
+        picture = render_preview(_upright(head), beside=_seen(head, portrait or key[0]))
     if stdout:
         console.put(files[path])
     else:
@@ -170,7 +176,7 @@ def write_head(
         console.say(one_line(f"{preview}  preview"))
 
 
-def _seen(head: HeadMesh, source: str) -> np.ndarray | None:
+def _seen(head: HeadMesh, source: str | bytes) -> np.ndarray | None:
     """Return the part of the portrait that the model saw, with the landmarks drawn on it, if there is one."""
     crop = head.metadata.get("crop")
     if crop is None:

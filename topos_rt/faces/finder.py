@@ -21,7 +21,8 @@ from topos_rt.faces.networks import CUT, IDENTITY_CUT, FaceNetworks
 from topos_rt.faces.pose import angles, place, place_points
 from topos_rt.faces.warp import Square, cut, to_floats
 from topos_rt.model.evidence import BIOMETRIC
-from topos_rt.pictures.image import ImageSource, read_picture
+from topos_rt.pictures.image import read_picture
+from topos_rt.pictures.sources import ImageSource
 from topos_rt.support.closing import Closing
 
 MOST_FACES = 50

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from topos_rt.faces.warp import Square
-from topos_rt.pictures.image import MAX_PIXELS, MIN_SIDE, ImageSource, read_picture
+from topos_rt.pictures.image import read_picture
+from topos_rt.pictures.sources import MAX_PIXELS, MIN_SIDE, ImageSource
 
 _MARGIN = 3  # pixels: one more than `warp.cut` looks beyond its square
 

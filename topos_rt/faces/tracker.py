@@ -24,7 +24,7 @@ from topos_rt.faces.frames import Frame
 from topos_rt.faces.one_euro import OneEuro, Smoothing
 from topos_rt.faces.pose import Placement, place, rotation
 from topos_rt.faces.warp import Square
-from topos_rt.pictures.image import ImageSource
+from topos_rt.pictures.sources import ImageSource
 from topos_rt.support.closing import Closing
 
 EXPRESSIONS = NAMES[1:]

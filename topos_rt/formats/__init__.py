@@ -24,6 +24,7 @@ __all__ = [
     "COMPANIONS",
     "EXPORTERS",
     "ExportOptions",
+    "bytes_of",
     "files_of",
     "format_of",
     "read_head",
@@ -45,6 +46,7 @@ EXPORTERS: dict[str, Callable[[HeadMesh, ExportOptions], bytes]] = {
     "usd": write_usd,
     "usda": write_usda,
 }
+_NAMELESS = "head"  # a path whose suffix asks for no further file
 # Formats that put a part into a file beside it: head, options and the name without suffix -> files by name.
 # What EXPORTERS makes of such a format is one file with everything in it, for standard output.
 SEVERAL_FILES: dict[str, Callable[[HeadMesh, ExportOptions, str], dict[str, bytes]]] = {
@@ -67,6 +69,23 @@ def files_of(
         return {**beside, path: EXPORTERS[format](mesh, options)}
     files = SEVERAL_FILES[format](mesh, options, path.stem)
     return {path.with_name(name) if name != f"{path.stem}.{format}" else path: files[name] for name in files}
+
+
+def bytes_of(mesh: HeadMesh, format: str, options: ExportOptions) -> bytes:
+    """Return a head as the bytes of one file, which are those that it is saved in.
+
+    format: a key of EXPORTERS. glTF and .head come whole, without the files that they share numbers with.
+    Raises what the exporter raises, and OptionError for a head that takes several files in this format.
+    """
+    *beside, name = files = files_of(mesh, format, options, _NAMELESS)
+    if beside:
+        raise OptionError(
+            f"a .{format} as bytes",
+            got=f"a head with {', '.join(path.name for path in beside)} beside it",
+            expected="a format that is one file",
+            fix=f"take 'glb', save to a path (head.{format}), or leave out texture and parts",
+        )
+    return files[name]
 
 
 # Format -> what it needs beside its file, as file name -> bytes; only with `ExportOptions.beside`.

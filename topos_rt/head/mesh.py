@@ -6,40 +6,30 @@ Both are float32, metres, +Y up, facing +Z, right-handed, with counter-clockwise
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.head import outputs
 from topos_rt.head.normals import vertex_normals
-from topos_rt.head.parts import Parts
+from topos_rt.head.outputs import SaveOptions
+from topos_rt.head.parts import Parts, check_part_rig
 from topos_rt.head.rig import Rig, reduced_rig
 from topos_rt.head.texture import Texture
 from topos_rt.head.topology import Topology
 from topos_rt.support.arrays import Floats, Ints
-from topos_rt.support.checks import first, frozen, require, require_finite, require_shape
-from topos_rt.support.files import write_files
+from topos_rt.support.checks import first, frozen, plain_json, require, require_finite, require_shape
+from topos_rt.support.streams import Writable
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _UNIT_TOLERANCE = 1e-3
-
-
-class SaveOptions(TypedDict, total=False):
-    """What `HeadMesh.save` takes beside a path and a format; see there."""
-
-    units: str
-    up: str
-    rig: bool
-    skeleton: str
-    morphs: str | Sequence[str]
-    quantize: bool
-    parts: bool
+_SHOWN_PX = 320  # the height of the picture of a head in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,23 +86,10 @@ class HeadMesh:
             raise MeshInputError(
                 "the texture", got="a topology without UVs", expected="one that it can lie on"
             )
-        self._check_parts()
-        object.__setattr__(self, "metadata", _plain(self.metadata))
+        check_part_rig(self.parts, self.rig)
+        object.__setattr__(self, "metadata", plain_json(self.metadata, "metadata"))
         object.__setattr__(self, "expression", {name: float(w) for name, w in self.expression.items()})
         object.__setattr__(self, "timings", {name: float(seconds) for name, seconds in self.timings.items()})
-
-    def _check_parts(self) -> None:
-        if self.parts is None or self.rig is None:
-            return
-        own, rig = self.parts.rig, self.rig
-        if own is None or (own.joint_names, own.shape_names) != (rig.joint_names, rig.shape_names):
-            found = own and f"{len(own.joint_names)} joints, {len(own.shape_names)} blendshapes"
-            raise MeshInputError(
-                "the rig of the parts",
-                got=found or "none",
-                expected=f"{len(rig.joint_names)} and {len(rig.shape_names)} with the names of the head's",
-                fix="use topos_rt.head.parts.parts_of with the head's rig, or parts=None",
-            )
 
     def __repr__(self) -> str:
         rig = f"{len(self.rig.shape_names)} blendshapes" if self.rig else "no rig"
@@ -232,13 +209,14 @@ class HeadMesh:
         )
 
     def save(
-        self, path: str | PathLike[str], format: str | None = None, **options: Unpack[SaveOptions]
+        self, path: str | PathLike[str] | Writable, format: str | None = None, **options: Unpack[SaveOptions]
     ) -> None:
         """Write the head to a file, whole or not at all. Its pictures lie beside an OBJ or USD file.
 
         path: its suffix names the format unless `format` does ("glb", "gltf", "head", "obj", "ply", "usd",
         "usda"). A .gltf has its numbers in a .bin beside it, and a .head what it shares with other heads in a
-        .base; `load` reads it.
+        .base; `load` reads it. An open binary file takes what `to_bytes` returns; it needs a format, and is
+        neither flushed nor closed.
         units: "m" (the default) or "cm". up: "y" (facing +Z) or "z" (facing -Y). glTF takes only "m" and "y".
         rig: False leaves skeleton, skin and blendshapes out of the formats that have them (glTF, USD).
         skeleton: "full", or "compact" for the joints that hold vertices alone, below one root.
@@ -250,28 +228,43 @@ class HeadMesh:
         Raises OptionError for an unknown format or option, MissingExtraError where the format needs a package
         that is not installed, OutputError when the file cannot be written.
         """
-        from topos_rt.formats import ExportOptions, files_of, format_of
+        outputs.save(self, path, format, options)
 
-        export = ExportOptions(**options)
-        write_files(files_of(self, format_of(path, format), export, path))
+    def to_bytes(self, format: str, **options: Unpack[SaveOptions]) -> bytes:
+        """Return the head as the bytes of one file, those that `save` writes. Options are those of `save`.
+
+        format: "glb" and "ply" are always one file; "gltf" and "head" come whole, with what `save` puts
+        beside them inside; "obj", "usd" and "usda" are one file only without texture and parts.
+
+        Raises OptionError for an unknown format or option, and for a format that would take several files,
+        MissingExtraError where it needs a package that is not installed.
+        """
+        return outputs.to_bytes(self, format, options)
+
+    def preview(self, size: int = 640, beside: np.ndarray | None = None) -> bytes:
+        """Return front, three-quarter and profile views as the bytes of a PNG: `topos_rt.render_preview`.
+
+        size: height in pixels; the picture is 2.4 times as wide. beside: [size,width,3] uint8, a picture to
+        the left of the views. Raises OptionError for a size out of range, or a picture of another height.
+        """
+        return outputs.preview(self, size, beside)
+
+    def _repr_png_(self) -> bytes:
+        """Show the head where a notebook displays its value."""
+        return self.preview(_SHOWN_PX)
+
+    def to_trimesh(self) -> Any:
+        """Return a `trimesh.Trimesh`: metres, +Y up, with UVs, material and the pictures of the texture.
+
+        Vertices 0 .. V-1 are the head's, in order; copies along UV seams follow, as in a GLB. It is made with
+        `process=False`, since trimesh would merge and reorder them. Rig, teeth and lashes are left out, and
+        `metadata` is the head's.
+
+        Raises MissingExtraError where trimesh is not installed: pip install 'topos-rt[trimesh]'.
+        """
+        return outputs.to_trimesh(self)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> HeadMesh:
         """Read a .head file, see `topos_rt.formats.head_files.read_head`. Raises MeshInputError."""
-        from topos_rt.formats import read_head
-
-        return read_head(path)
-
-
-def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a deep copy with JSON types only; NumPy numbers become Python's."""
-    try:
-        text = json.dumps(dict(metadata), allow_nan=False, default=lambda value: value.item())
-    except (TypeError, ValueError, AttributeError) as error:
-        raise MeshInputError(
-            "metadata",
-            got=f"a value JSON cannot hold ({error})",
-            expected="strings, finite numbers, booleans, lists, dictionaries",
-        ) from error
-    result: dict[str, Any] = json.loads(text)
-    return result
+        return outputs.read(path)

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from topos_rt.errors import MeshInputError
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.part_kit import PIECES, PartKit
 from topos_rt.head.pose import posed_positions
@@ -159,3 +160,18 @@ def _skin(kit: PartKit, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
             joints[part], weights[part] = 0, 0
             joints[part, 0], weights[part, 0] = rig.joint_names.index(named[piece.joint]), 1
     return joints, weights
+
+
+def check_part_rig(parts: Parts | None, rig: Rig | None) -> None:
+    """Raise MeshInputError unless the parts of a head have the joints and blendshapes of its rig."""
+    if parts is None or rig is None:
+        return
+    own = parts.rig
+    if own is None or (own.joint_names, own.shape_names) != (rig.joint_names, rig.shape_names):
+        found = own and f"{len(own.joint_names)} joints, {len(own.shape_names)} blendshapes"
+        raise MeshInputError(
+            "the rig of the parts",
+            got=found or "none",
+            expected=f"{len(rig.joint_names)} and {len(rig.shape_names)} with the names of the head's",
+            fix="use topos_rt.head.parts.parts_of with the head's rig, or parts=None",
+        )

@@ -8,29 +8,21 @@ ImageNet's mean and deviation are applied inside the image encoder's graph.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from topos_rt.errors import ImageError
 from topos_rt.pictures.colour import orientation, to_srgb
+from topos_rt.pictures.sources import MAX_PIXELS, MIN_SIDE, READABLE, ImageSource, describe, open_source
 from topos_rt.support.pixels import DECODER_ERRORS
-
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
-
-MIN_SIDE = 16
-MAX_PIXELS = 64 * 2**20  # enough for a 64-megapixel camera; more is taken for a decompression bomb
 
 # Only formats that Pillow decodes itself: its EPS reader, for one, starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-_READABLE = "a PNG, JPEG, WebP, BMP, GIF or TIFF picture"
 _TIFF = (b"II*\0", b"MM\0*")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *_TIFF)
 
@@ -53,8 +45,9 @@ def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
     width).
 
     Args:
-        source: a path; the bytes of a file; a Pillow image; or an array [H,W,3] (RGB) or [H,W,4] (RGBA),
-            uint8 in 0..255, float32 or float64 in 0..1.
+        source: a path; the bytes of a file; an open binary file, which is read from where it stands to its
+            end; a Pillow image; or an array [H,W,3] (RGB) or [H,W,4] (RGBA), uint8 in 0..255, float32 or
+            float64 in 0..1.
         height, width: size of the result, pixels.
 
     Returns:
@@ -62,8 +55,8 @@ def load_image(source: ImageSource, height: int, width: int) -> np.ndarray:
 
     Raises:
         ImageError: the source is missing, empty, damaged, not a picture, animated, fully transparent, smaller
-            than 16 pixels on a side, larger than 64 megapixels (found before decoding), or an array of
-            another type, shape or range.
+            than 16 pixels on a side, larger than 64 megapixels (found before decoding), a file that cannot be
+            read or is larger than `MAX_BYTES`, a URL, or an array of another type, shape or range.
     """
     return pixels_of(upright_picture(source), height, width)
 
@@ -92,29 +85,18 @@ def upright_picture(source: ImageSource) -> Image.Image:
     with _quiet():
         if isinstance(source, Image.Image):
             return _decode(source, name)
-        with _open_file(source, name) as file, _open_image(file, name) as opened:
+        with open_source(source, name) as file, _open_image(file, name) as opened:
             return _decode(opened, name)
 
 
-def check_image(path: str | os.PathLike[str]) -> None:
-    """Check from its header alone that `load_image` would take the picture at `path`.
+def check_image(source: str | os.PathLike[str] | bytes) -> None:
+    """Check from its header alone that `load_image` would take the picture at a path, or of some bytes.
 
     Damage after the header goes unnoticed. Raises ImageError as `load_image` does.
     """
-    name = describe(path)
-    with _quiet(), _open_file(path, name) as file, _open_image(file, name) as opened:
+    name = describe(source)
+    with _quiet(), open_source(source, name) as file, _open_image(file, name) as opened:
         _check_header(opened, name)
-
-
-def describe(source: object) -> str:
-    """Return a short name for an image source, for messages and metadata: its path, or its kind of object."""
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    if isinstance(source, Image.Image):
-        return str(getattr(source, "filename", "")) or "(Pillow image)"
-    if isinstance(source, np.ndarray):
-        return "(array)"
-    return "(bytes)" if isinstance(source, bytes | bytearray | memoryview) else f"({type(source).__name__})"
 
 
 @contextlib.contextmanager
@@ -127,40 +109,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
-
-
-@contextlib.contextmanager
-def _open_file(source: object, name: str) -> Iterator[IO[bytes]]:
-    if isinstance(source, bytes | bytearray | memoryview):
-        if not len(source):
-            raise ImageError(f"cannot use the image {name}", got="no bytes", expected=_READABLE)
-        yield io.BytesIO(source)
-        return
-    if not isinstance(source, str | os.PathLike):
-        raise ImageError(
-            "cannot use the image",
-            got=f"an object of type {type(source).__name__}",
-            expected="a path, bytes, a Pillow image or a NumPy array",
-        )
-    path = Path(source)
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"cannot use the image {name}", got="a directory", expected="an image file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"cannot use the image {name}", got="a device or pipe", expected="an image file")
-        if status.st_size == 0:
-            raise ImageError(f"cannot use the image {name}", got="an empty file", expected=_READABLE)
-        file = path.open("rb")
-    except ImageError:  # it is a ValueError too
-        raise
-    except FileNotFoundError as error:
-        raise ImageError(f"cannot use the image {name}", got="no such file", fix="check the path") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte inside the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"cannot use the image {name}", got=reason, expected="a readable file") from error
-    with file:
-        yield file
 
 
 def _open_image(file: IO[bytes], name: str) -> Image.Image:
@@ -184,7 +132,7 @@ def _open_image(file: IO[bytes], name: str) -> Image.Image:
             raise ImageError(
                 f"cannot use the image {name}",
                 got="a file that is not a picture, or of a kind that is not read",
-                expected=_READABLE,
+                expected=READABLE,
                 fix="convert it to JPEG or PNG",
             ) from error
         raise _damaged(name, error) from error
@@ -369,6 +317,6 @@ def _damaged(name: str, error: BaseException) -> ImageError:
     return ImageError(
         f"cannot use the image {name}",
         got=f"a damaged or truncated file ({error})" if told else "a damaged or truncated file",
-        expected=_READABLE,
+        expected=READABLE,
         fix="save or download it again",
     )

@@ -39,6 +39,7 @@ EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
     "torch": "export",
     "torch_geometric": "baselines",
+    "trimesh": "trimesh",
     "yaml": "export",
 }
 

@@ -1,7 +1,9 @@
-"""Checks of arrays that come from outside. All raise MeshInputError with what, got and expected."""
+"""Checks of arrays and metadata from outside. All raise MeshInputError with what, got and expected."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -59,3 +61,17 @@ def require_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:
 def require_finite(array: np.ndarray, what: str) -> None:
     inside = np.abs(array) <= _FARTHEST  # false for NaN as well
     require(inside.all(), what, first(array, ~inside), f"finite numbers within {_FARTHEST:g}")
+
+
+def plain_json(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return a deep copy with JSON types only; NumPy numbers become Python's."""
+    try:
+        text = json.dumps(dict(values), allow_nan=False, default=lambda value: value.item())
+    except (TypeError, ValueError, AttributeError) as error:
+        raise MeshInputError(
+            what,
+            got=f"a value JSON cannot hold ({error})",
+            expected="strings, finite numbers, booleans, lists, dictionaries",
+        ) from error
+    result: dict[str, Any] = json.loads(text)
+    return result

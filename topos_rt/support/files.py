@@ -25,8 +25,15 @@ _FIXES = {
 }
 # File systems whose directories cannot be flushed say so with one of these.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
+# One slash is enough, for a Path has made one of two; C:/ is no scheme, which has two letters or more.
+_URL = re.compile(r"\s*(?:([a-z][a-z0-9+.-]{1,20}):/{1,2}([^/?#]*)|(data|blob):)", re.IGNORECASE)
+_LOCAL = "a file on this machine, since nothing is fetched from a network, for privacy and security"
+_URL_FIXES = {  # scheme -> what to do instead
+    "blob": "pass the bytes, which only the browser has",
+    "data": "pass the bytes: base64.b64decode(url.partition(',')[2])",
+    "file": "pass the path, without file://",
+}
 # Links here, such as /dev/stdout, are the system's: one that leads to a plain file must not be replaced.
-_URL = re.compile(r"[a-z][a-z0-9+.-]{1,10}://", re.IGNORECASE)
 _SYSTEM = ("/dev", "/dev/fd", "/proc", "/sys")
 
 
@@ -119,10 +126,27 @@ def _holds(path: Path, data: bytes) -> bool:
         return False  # writing it says what is wrong
 
 
-def refuse_url(source: str, what: str) -> None:
-    """Raise InputError for the address of something on a network, which nothing here fetches."""
-    if _URL.match(source) and not os.path.lexists(source):
-        raise InputError(what, got="a URL", expected="a file on this machine", fix="download it first")
+def refuse_url(source: str, what: str, kind: type[InputError] = InputError) -> None:
+    """Raise an error of class `kind` for the address of something on a network: nothing here fetches it."""
+    found = _address(source)
+    if found is not None:
+        scheme = (found[1] or found[3]).lower()
+        fix = _URL_FIXES.get(scheme, "download it first")
+        raise kind(what, got="a URL", expected=_LOCAL, fix=fix)
+
+
+def without_secrets(source: str) -> str:
+    """Return a path as it is, and of a URL scheme and host: the rest may hold keys, or be a whole picture."""
+    found = _address(source)
+    if found is None:
+        return source
+    return f"{found[1]}://{found[2].rpartition('@')[2]}/…" if found[1] else f"{found[3]}:…"
+
+
+def _address(source: str) -> re.Match[str] | None:
+    """Return what is found in the address of something on a network; None for a path."""
+    found = _URL.match(source)
+    return None if found is None or os.path.lexists(source) else found
 
 
 def read_json(path: Path, what: str, limit: int = 64 << 20) -> Any:

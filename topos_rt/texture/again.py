@@ -23,7 +23,8 @@ from topos_rt.head.parts import parts_of
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.frame import place_rig
-from topos_rt.pictures.image import ImageSource, describe, upright_picture
+from topos_rt.pictures.image import upright_picture
+from topos_rt.pictures.sources import ImageSource, describe
 from topos_rt.texture.stage import DEFAULT_SIZE, PROJECTED, TextureChoice, with_texture
 
 

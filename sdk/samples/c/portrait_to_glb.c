@@ -84,6 +84,7 @@ static topos_status wait_for(topos_job *job, topos_error *error)
             TOPOS_STRUCT(topos_head_info, info);
             if (topos_head_get_info(preview, &info) == TOPOS_OK) {
                 printf("after step %u: %.0f mm tall\n", step, 1000.0 * (info.bounds_max[1] - info.bounds_min[1]));
+                fflush(stdout);
             }
             topos_head_release(preview);
         }

@@ -1,0 +1,86 @@
+"""The Unity package compiles, and makes its mesh, on mono with stand-ins for UnityEngine's types.
+
+tests/sdk/unity/ has the stand-ins, written by hand; no Unity is here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.sdk import capi, engines, regions
+from tests.sdk.test_samples import mono
+
+STAND_INS = sorted((Path(__file__).parent / "unity").glob("*.cs"))
+
+
+@pytest.fixture(scope="module")
+def package(built: Path, ort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return engines.assembled("unity", built, tmp_path_factory.mktemp("unity"), ORT=ort)
+
+
+@pytest.fixture(scope="module")
+def made(
+    package: Path, packs: dict[str, tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> engines.Made:
+    folder = tmp_path_factory.mktemp("run")
+    program, out = folder / "Run.exe", folder / "mesh"
+    words = [*mono([*package.rglob("*.cs"), *STAND_INS], program), program, packs["mini"][1]]
+    words += [engines.portrait(folder / "portrait.ppm"), out]
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, check=False,
+        env={**os.environ, "LD_LIBRARY_PATH": str(package / "Runtime/Plugins/x86_64")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return engines.read(done.stdout, out)
+
+
+def test_the_mesh_is_the_librarys(made: engines.Made, api: capi.Api, models: Callable[[str], Any]) -> None:
+    engines.same_as_the_library(made, api, models, axes=1, unit=1.0)
+    assert made.uvs.min() >= 0 and made.uvs.max() <= 1
+
+
+def test_axes_and_handedness(made: engines.Made) -> None:
+    regions.check(regions.UNITY, made.positions, made.normals, made.triangles)
+
+
+def test_blendshapes_move_what_their_names_say(made: engines.Made) -> None:
+    regions.check_shapes(regions.UNITY, made.positions, made.shapes)
+
+
+def test_bones(made: engines.Made) -> None:
+    """Bind poses move joints back to the origin, the left eye's lies on the left, and weights are whole."""
+    joints = made.lines["joints"].split()
+    count, width = len(joints), len(made.positions)
+    binds, places, skin = np.split(made.rest, [3 * count, 6 * count])
+    np.testing.assert_allclose(binds, -places, rtol=0, atol=1e-6)
+    left = places.reshape(count, 3)[joints.index("eye_L")]
+    right = places.reshape(count, 3)[joints.index("eye_R")]
+    assert left[0] < -0.02 and right[0] > 0.02 and abs(left[1] - right[1]) < 0.01
+    held, weights = skin.reshape(width, 2).T
+    assert held.min() >= 0 and held.max() < count
+    np.testing.assert_allclose(weights, 1, atol=1e-5)
+
+
+def test_previews_and_the_next_portrait(made: engines.Made) -> None:
+    shown, _, _, weight = made.lines["shown"].split()
+    assert int(shown) >= 3 and float(weight) == 25  # a preview now and then, and Mathf.PingPong's 0.25
+    assert made.lines["again:"] == "0 shapes" and made.lines["destroyed"] == "1"
+    assert made.lines["failed"].startswith("TOPOS_E_IO pack nowhere/none.topos: ")  # in StreamingAssets
+
+
+def test_its_files_agree(package: Path) -> None:
+    manifest = json.loads((package / "package.json").read_text())
+    assert manifest["version"] == engines.version()
+    assert all((package / sample["path"]).is_dir() for sample in manifest["samples"])
+    assert json.loads((package / "Runtime/Topos.Rt.asmdef").read_text())["allowUnsafeCode"] is True
+    assert sorted(path.name for path in (package / "Runtime/Plugins/x86_64").iterdir()) == [
+        "libonnxruntime.so", "libtopos_rt.so",
+    ]  # fmt: skip
