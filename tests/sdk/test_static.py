@@ -29,12 +29,12 @@ def installed(built: Path, prefix: Path, *components: str) -> Path:
     return prefix
 
 
-def program(folder: Path, prefix: Path, target: str) -> Path:
+def program(folder: Path, prefix: Path, target: str, *options: str) -> Path:
     """Build the C sample with CMake and an installed library."""
     folder.mkdir()
     shutil.copy(SAMPLE, folder)
     (folder / "CMakeLists.txt").write_text(PROJECT.format(target=target))
-    run("cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={prefix}", *options)
     run("cmake", "--build", folder / "build")
     return folder / "build/user"
 
@@ -67,6 +67,17 @@ def test_find_package_finds_what_is_installed(
     static = "shared" not in components or target == "topos_rt_static"
     assert ("libtopos_rt.so.1" in needed(user)) is not static
     assert subprocess.run([user], capture_output=True).returncode == 2  # it says how it is used
+
+
+def test_what_the_static_library_links_is_not_needed_for_the_shared_one(built: Path, tmp_path: Path) -> None:
+    without = "-DCMAKE_DISABLE_FIND_PACKAGE_JPEG=ON"
+    prefix = installed(built, tmp_path / "both", "development", "shared", "static")
+    program(tmp_path / "shared", prefix, "topos_rt", without)
+    (config,) = prefix.rglob("topos_rt.pc")
+    if "-ljpeg" in config.read_text():
+        prefix = installed(built, tmp_path / "one", "development", "static")
+        with pytest.raises(AssertionError, match=r"threads and\s+libjpeg"):
+            program(tmp_path / "static", prefix, "topos_rt", without)
 
 
 def test_pkg_config_tells_what_to_link(built: Path, tmp_path: Path) -> None:
