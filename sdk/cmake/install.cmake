@@ -1,5 +1,5 @@
-# What `cmake --install` puts where, and how others find it. The components `development`, `shared` and `static` can be
-# installed one by one.
+# What `cmake --install` puts where, and how others find it. The components `development`, `shared` and
+# `static` can be installed one by one.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -21,9 +21,11 @@ install(FILES include/topos_rt.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONE
 configure_file(cmake/topos_rt-config.cmake.in topos_rt-config.cmake @ONLY)
 write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/topos_rt-config-version.cmake"
                                  VERSION ${TOPOS_RT_VERSION} COMPATIBILITY SameMajorVersion)
-install(FILES "${CMAKE_CURRENT_BINARY_DIR}/topos_rt-config.cmake" "${CMAKE_CURRENT_BINARY_DIR}/topos_rt-config-version.cmake"
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/topos_rt-config.cmake"
+              "${CMAKE_CURRENT_BINARY_DIR}/topos_rt-config-version.cmake"
         DESTINATION ${package} COMPONENT development)
 # The prefix is told from where the file lies, so that `--prefix` and moving it do no harm.
 file(RELATIVE_PATH to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/topos_rt.pc.in topos_rt.pc @ONLY)
-install(FILES "${CMAKE_CURRENT_BINARY_DIR}/topos_rt.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/topos_rt.pc"
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)

@@ -1,9 +1,10 @@
 # The static library: one archive, so that a program links one file.
 #
-# Where GNU's binutils are, its objects become a single one, in which only topos_* is global: a program may have a
-# `topos::Json` or another version of a template of ours, and neither meets the other. The price is that a linker takes
-# all of it or nothing. Groups of sections are dissolved before, since a linker that finds the same group in the program
-# would drop ours, and with it what our own code, now local, refers to. Elsewhere the C++ names stay visible to the linker.
+# Where GNU's binutils are, its objects become a single one, in which only topos_* is global: a program may
+# have a `topos::Json` or another version of a template of ours, and neither meets the other. The price is
+# that a linker takes all of it or nothing. Groups of sections are dissolved before, since a linker that finds
+# the same group in the program would drop ours, and with it what our own code, now local, refers to.
+# Elsewhere the C++ names stay visible to the linker.
 set(objects $<TARGET_OBJECTS:topos_core> $<TARGET_OBJECTS:topos_numerics>)
 if(WIN32)
   # Functions that are marked as exported would be exports of the program, too.
@@ -40,7 +41,7 @@ endif()
 target_compile_definitions(topos_rt_static INTERFACE TOPOS_RT_STATIC)
 target_include_directories(topos_rt_static INTERFACE $<BUILD_INTERFACE:${CMAKE_CURRENT_LIST_DIR}/../include>)
 
-# What the program links besides. The runtime of C++ is named, so that a program in C needs no compiler of C++.
+# What the program links besides. The runtime of C++ is named, so that a program in C needs no C++ compiler.
 set(TOPOS_STATIC_LIBRARIES ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
 if(CMAKE_C_IMPLICIT_LINK_LIBRARIES)
   list(REMOVE_ITEM TOPOS_STATIC_LIBRARIES ${CMAKE_C_IMPLICIT_LINK_LIBRARIES})
