@@ -39,6 +39,8 @@ else()
   # same for a[1] it makes a copy. test_rig.py sees that.
   target_compile_options(topos_numerics
     PUBLIC -ffp-contract=off $<$<CXX_COMPILER_ID:GNU>:-fno-tree-slp-vectorize>
+    # Symbols of GNU's unique kind can be neither made local (cmake/static.cmake) nor unloaded.
+    $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>
     PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
 endif()
 
@@ -50,7 +52,10 @@ if(JPEG_FOUND)
   check_cxx_symbol_exists(JCS_EXTENSIONS "cstdio;jpeglib.h" TOPOS_JPEG_IS_TURBO)
   unset(CMAKE_REQUIRED_INCLUDES)
 endif()
+set(TOPOS_HAS_JPEG FALSE)
+set(TOPOS_HAS_SPNG FALSE)
 if(JPEG_FOUND AND TOPOS_JPEG_IS_TURBO)
+  set(TOPOS_HAS_JPEG TRUE)
   target_sources(topos_numerics PRIVATE ${CMAKE_CURRENT_LIST_DIR}/src/jpeg.cpp)
   target_compile_definitions(topos_numerics PRIVATE TOPOS_WITH_JPEG)
   target_link_libraries(topos_numerics PRIVATE JPEG::JPEG)
@@ -58,6 +63,7 @@ endif()
 find_path(SPNG_INCLUDE_DIR spng.h)
 find_library(SPNG_LIBRARY spng)
 if(SPNG_INCLUDE_DIR AND SPNG_LIBRARY)
+  set(TOPOS_HAS_SPNG TRUE)
   target_sources(topos_numerics PRIVATE ${CMAKE_CURRENT_LIST_DIR}/src/png.cpp)
   target_compile_definitions(topos_numerics PRIVATE TOPOS_WITH_PNG)
   target_include_directories(topos_numerics SYSTEM PRIVATE ${SPNG_INCLUDE_DIR})

@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from tests import needs
 from tests.sdk import capi
@@ -136,3 +137,11 @@ def packs(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Packs:
     mini = Bundle.open("mini").path
     bundles = {"tiny": tiny_bundle, "seeing": seeing, "mini": mini}
     return {name: (path, write_pack(path, folder / f"{name}.topos")) for name, path in bundles.items()}
+
+
+@pytest.fixture
+def portrait(tmp_path: Path) -> Path:
+    """A portrait as a binary PPM, which every build reads."""
+    path = tmp_path / "portrait.ppm"
+    Image.open(ROOT / "examples/hopper.jpg").convert("RGB").save(path)
+    return path

@@ -25,18 +25,9 @@ from topos_rt import HeadPipeline
 from topos_rt.formats.glb import write_glb
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples/hopper.jpg"
 SAMPLES = ROOT / "sdk/samples"
 PYTHON = SAMPLES / "python/portrait_to_glb.py"
 LANGUAGES = ("c", "python", "csharp")
-
-
-@pytest.fixture
-def portrait(tmp_path: Path) -> Path:
-    """A portrait as a binary PPM, which every build reads."""
-    path = tmp_path / "portrait.ppm"
-    Image.open(EXAMPLE).convert("RGB").save(path)
-    return path
 
 
 class Program:

@@ -1,18 +1,17 @@
-"""The C library on other releases of ONNX Runtime: on each, the heads of Python on the same release."""
+"""The C library on releases of ONNX Runtime from PyPI and npm: on each, the heads of Python on PyPI's."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import needs
 from tests.sdk import capi
+from tests.sdk.releases import node_library, python_package
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "examples/astronaut.jpg"
@@ -43,25 +42,30 @@ print(hashlib.sha256(positions.tobytes() + normals.tobytes()).hexdigest())
 """
 
 
+def summed(side: str, place: Path, api: capi.Api, packs: Any) -> str:
+    words = [sys.executable, "-c", SCRIPT, side, place, api.path, packs["mini"][1], PICTURE]
+    environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.24.1", "1.27.0"])
 def test_heads_are_those_of_python_on_the_same_release(
     version: str, api: capi.Api, packs: Any, tmp_path: Path
 ) -> None:
-    folder = needs.packages(f"pip download --quiet --no-deps --only-binary :all: onnxruntime=={version}")
-    wheels = sorted(folder.glob(f"onnxruntime-{version}-*.whl"))
-    needs.machine(wheels, f"no wheel of onnxruntime {version}")
-    with zipfile.ZipFile(wheels[-1]) as wheel:
-        wheel.extractall(tmp_path)
-    (library,) = tmp_path.glob("onnxruntime/capi/libonnxruntime.so*")
+    library = python_package(version, tmp_path)
+    assert summed("c", library, api, packs) == summed("python", tmp_path, api, packs)
 
-    def summed(side: str, place: Path) -> str:
-        words = [sys.executable, "-c", SCRIPT, side, place, api.path, packs["mini"][1], PICTURE]
-        environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1"}
-        done = subprocess.run(
-            list(map(str, words)), cwd=ROOT, capture_output=True, text=True, env=environment
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    assert summed("c", library) == summed("python", tmp_path)
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["1.24.1", "1.30.0"])
+def test_heads_are_the_same_on_the_library_of_npm(
+    version: str, api: capi.Api, packs: Any, tmp_path: Path
+) -> None:
+    """Node's package has the library of the same release, built by others than PyPI's."""
+    theirs = python_package(version, tmp_path)
+    own = node_library(version, "linux/x64/libonnxruntime.so.1", tmp_path)
+    assert own.read_bytes() != theirs.read_bytes()
+    assert summed("c", own, api, packs) == summed("python", tmp_path, api, packs)

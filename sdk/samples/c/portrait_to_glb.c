@@ -93,6 +93,15 @@ static topos_status wait_for(topos_job *job, topos_error *error)
     return status;
 }
 
+/* Gives a file the name of another, which is there or not; 0 where that succeeds. */
+static int replace(const char *from, const char *to)
+{
+#ifdef _WIN32
+    remove(to); /* rename replaces no file there */
+#endif
+    return rename(from, to);
+}
+
 /* Submits the picture, waits, and writes the head beside its place, then renames it: no half file is ever seen. */
 static topos_status make(topos_model *model, const topos_image *image, uint64_t seed, const char *path, topos_error *error)
 {
@@ -100,6 +109,7 @@ static topos_status make(topos_model *model, const topos_image *image, uint64_t 
     topos_head *head = NULL;
     FILE *file;
     char *beside;
+    int closed;
     topos_status status;
     TOPOS_STRUCT(topos_request, request);
     request.images = image;
@@ -124,8 +134,11 @@ static topos_status make(topos_model *model, const topos_image *image, uint64_t 
         sprintf(error->message, "the output cannot be opened for writing");
     } else {
         status = topos_head_write_glb(head, 0, 0, write_part, file, error);
-        if (fclose(file) != 0 && status == TOPOS_OK) status = TOPOS_E_IO;
-        if (status == TOPOS_OK && rename(beside, path) != 0) status = TOPOS_E_IO;
+        closed = fclose(file) == 0;
+        if (status == TOPOS_OK && (!closed || replace(beside, path) != 0)) {
+            status = TOPOS_E_IO;
+            sprintf(error->message, "the output cannot be written");
+        }
         if (status != TOPOS_OK) remove(beside);
     }
     free(beside);
