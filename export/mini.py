@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="the same for the directions that a picture leaves open (default: 1)",
     )
+    parser.add_argument(
+        "--flow-share",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="how much of what the flow adds to the estimate counts, where it was trained little (default: 1)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Manifest:
@@ -95,7 +102,7 @@ def run(arguments: argparse.Namespace) -> Manifest:
             frame=FrameSpec("+y", "+z", run.radius_m),
             image_size=sizes.IMAGE_SIZE,
             points=sizes.POINTS,
-            residual_scale=run.residual_scale,
+            residual_scale=round(run.residual_scale * arguments.flow_share, 6),
             variation=Variation(run.variation, arguments.open_temperature),
         ),
         arguments.out,

@@ -36,7 +36,7 @@ class Budget:
     evaluate_every_s: float = 600.0
     log_every_steps: int = 50
     weight_decay: float = 0.01
-    ema_decay: float = 0.995  # decay of the averaged weights, which are evaluated and kept
+    ema_decay: float = 0.995  # decay of the averaged weights, which are evaluated and kept; less in the beginning
 
 
 def train(
@@ -98,8 +98,10 @@ def train(
                 continue
             for optimiser in optimisers:
                 optimiser.step()
+            # A young average must not hold on to the weights that training began with.
+            decay = min(budget.ema_decay, (1 + state["step"]) / (10 + state["step"]))
             for key, value in module.state_dict().items():
-                average[key].lerp_(value, 1 - budget.ema_decay)
+                average[key].lerp_(value, 1 - decay)
             state["step"] += 1
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
