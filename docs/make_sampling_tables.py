@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pages import ROOT, Tables, read, rewrite, table
+from pages import RESULTS, ROOT, Tables, read, rewrite, table
 
 from topos_rt.flow.settings import PRESETS
 
 PAGE = ROOT / "docs" / "sampling.md"
+_NOT_YET = "The weights that ship have not been measured yet."
+
+
+def _measured() -> bool:
+    return (RESULTS / "sampler_mini.json").exists()
 
 
 def _sampler() -> str:
+    if not _measured():
+        return _NOT_YET
     result = read("sampler_mini")
     rows = []
     for name in PRESETS:
@@ -45,6 +52,8 @@ def _extras(settings: Mapping[str, Any]) -> str:
 
 
 def _previews() -> str:
+    if not _measured():
+        return _NOT_YET
     shown = (1, 2, 4, 6, 8, 11)
     rows = []
     for name in ("balanced", "fast"):

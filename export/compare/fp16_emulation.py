@@ -54,10 +54,16 @@ def emulated_form(half: Path, target: Path) -> None:
     model = onnx.load(half, load_external_data=False)
     graph = model.graph
     narrow = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    # What a comparison says is cast to numbers, too, and has nothing to round.
+    exact = {v.name for v in inferred if v.type.tensor_type.elem_type == TensorProto.BOOL}
     nodes = [_split(), *(_widened(name) for name in narrow)]
     magnitudes: list[str] = []
     for node in graph.node:
         to = next((a.i for a in node.attribute if a.name == "to"), None)
+        if node.op_type == "Cast" and node.input[0] in exact:
+            nodes.append(_make("Cast", [*node.input], [*node.output], to=TensorProto.FLOAT))
+            continue
         if node.op_type == "Cast" and to == TensorProto.FLOAT16:
             nodes += _rounded(node.input[0], node.output[0])
             size, most = f"{node.output[0]}.abs", f"{node.output[0]}.max"

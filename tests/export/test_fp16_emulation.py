@@ -49,6 +49,19 @@ def test_a_product_of_rounded_operands_rounded_once_more(tmp_path: Path, spread:
     assert largest == max(np.abs(value).max() for value in feeds.values())
 
 
+def test_what_a_comparison_says_is_not_rounded(tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    feeds = {"a": np.array([[-1.0, 0.5, 2.0]], np.float32), "b": RNG.normal(0, 1, (3, 4)).astype(np.float32)}
+    feeds["zero"] = np.zeros((1, 3), np.float32)
+    nodes = [
+        make("Greater", ["a", "zero"], ["above"]),
+        make("Cast", ["above"], ["known"], to=TensorProto.FLOAT),
+        make("MatMul", ["known", "b"], ["y"]),
+    ]
+    got, _ = run(tmp_path, nodes, feeds, (1, 4))
+    assert np.allclose(got, narrow(feeds["b"])[1:].sum(0), atol=2e-3)
+
+
 def narrow(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float16).astype(np.float32)
 
