@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="S",
-        help="how much of what the flow adds to the estimate counts, where it was trained little (default: 1)",
+        help="how much of what the flow adds to the estimate counts (default: 1)",
     )
 
 
