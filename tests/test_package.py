@@ -214,7 +214,9 @@ def ci(tmp_path, *present):
     return done, lines
 
 
-TOOLS = ("nvcc", "cmake", "g++", "node", "npm", "chromium", "make", "apt-get")
+TOOLS = (
+    "nvcc", "cmake", "g++", "node", "npm", "chromium", "make", "apt-get", "abidiff", "mcs", "mono", "pkg-config",
+)  # fmt: skip
 
 
 def test_ci_installs_nothing_that_is_there(tmp_path):
