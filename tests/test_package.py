@@ -215,7 +215,8 @@ def ci(tmp_path, *present):
 
 
 TOOLS = (
-    "nvcc", "cmake", "g++", "node", "npm", "chromium", "make", "apt-get", "abidiff", "mcs", "mono", "pkg-config",
+    "nvcc", "cmake", "g++", "node", "npm", "chromium", "make", "apt-get", "abidiff", "mcs", "mono",
+    "pkg-config",
 )  # fmt: skip
 
 
