@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pages import RESULTS, ROOT, Tables, read, rewrite, table
+from pages import ROOT, Tables, measured, read, rewrite, table
 
 from topos_rt.flow.settings import PRESETS
 
@@ -13,12 +13,8 @@ PAGE = ROOT / "docs" / "sampling.md"
 _NOT_YET = "The weights that ship have not been measured yet."
 
 
-def _measured() -> bool:
-    return (RESULTS / "sampler_mini.json").exists()
-
-
 def _sampler() -> str:
-    if not _measured():
+    if not measured("sampler_mini"):
         return _NOT_YET
     result = read("sampler_mini")
     rows = []
@@ -52,7 +48,7 @@ def _extras(settings: Mapping[str, Any]) -> str:
 
 
 def _previews() -> str:
-    if not _measured():
+    if not measured("sampler_mini"):
         return _NOT_YET
     shown = (1, 2, 4, 6, 8, 11)
     rows = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pages import RESULTS, ROOT, Tables, read, rewrite, table
+from pages import ROOT, Tables, measured, read, rewrite, table
 
 PAGE = ROOT / "docs" / "training.md"
 _HEADS = {
@@ -102,7 +102,7 @@ def _stability() -> str:
 
 
 def _pull() -> str:
-    if not (RESULTS / "landmark_pull_mini.json").exists():
+    if not measured("landmark_pull_mini"):
         return "The weights that ship have no landmark response, so there is nothing to measure yet."
     result = read("landmark_pull_mini")
     photos = {row["weight"]: row for row in result.get("on_photographs", ())}

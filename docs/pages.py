@@ -55,6 +55,11 @@ def read(name: str) -> Any:
     return result
 
 
+def measured(name: str) -> bool:
+    """Return whether there is such a result for the weights that ship."""
+    return (RESULTS / f"{name}.json").exists()
+
+
 def fault(result: Any) -> str | None:
     """Return why a page may not quote a result, or None.
 

@@ -36,9 +36,7 @@ class Budget:
     evaluate_every_s: float = 600.0
     log_every_steps: int = 50
     weight_decay: float = 0.01
-    ema_decay: float = (
-        0.995  # decay of the averaged weights, which are evaluated and kept; less in the beginning
-    )
+    ema_decay: float = 0.995  # at most, of the averaged weights, which are evaluated and kept
 
 
 def train(

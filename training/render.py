@@ -25,9 +25,7 @@ from training.pictures.figure import Stage
 from training.pictures.picture import SIZE, Studio
 
 PEOPLE_PER_SHARD = 100
-PICTURES_PER_PERSON = (
-    1  # drawing a person costs little beside taking a picture, and people are what is learned
-)
+PICTURES_PER_PERSON = 1  # people are what is learned, and to draw one costs little beside a picture
 # Seeds of heads: no head of one split is ever drawn in the other, nor by `training.heads`.
 SEEDS = {"train": 4_000_001, "held_out": 9_000_001}
 WORN = ("beard", "spectacles", "sunglasses", *wear.HATS, *occluders.KINDS)

@@ -330,9 +330,10 @@ def main() -> None:
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets, flow.encoder)
     linear = LinearDecoder.open(args.out)
     estimates = prepare(flow, training, linear.basis)
-    judge = Judge(linear, torch.from_numpy(face_of(data)))
+    face = face_of(data)
+    judge = Judge(linear, torch.from_numpy(face))
     residuals = training.anchors[training.person] - flow.encoder.latents(estimates)
-    errors = EstimateErrors.of(residuals, open_nodes(model.hierarchy, config.NUM_LATENTS, face_of(data)))
+    errors = EstimateErrors.of(residuals, open_nodes(model.hierarchy, config.NUM_LATENTS, face))
     if rank() == 0:
         errors.save(args.out)
     scale = errors.residual_scale

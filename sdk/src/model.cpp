@@ -118,6 +118,7 @@ Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topo
   }
   rig_ = data_.rig.joints > 0 && (options.flags & TOPOS_LOAD_NO_RIG) == 0;
   if (rig_ && data_.rig.head.rows > 0) fit_ = std::make_unique<RigFit>(binding_of(data_));
+  // In this order: what a step takes is what the two before it give.
   for (const Graph graph : {kImageEncoder, kDitModulation, kDitContext, kDitStep, kVaeDecoder}) {
     engines_[graph] = loaded(graph);
   }
@@ -126,9 +127,6 @@ Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topo
     face_engines_[static_cast<size_t>(graph)] =
         std::make_unique<Engine>(runtime_->ort(), host(), data_.face_graph(static_cast<FaceGraph>(graph)),
                                  runtime_->threads(), runtime_->spins());
-  }
-  for (const Graph graph : {kImageEncoder, kDitModulation, kDitContext, kDitStep, kVaeDecoder}) {
-    check_contract(engine(graph), graph);
   }
   check_faces();
   if (data_.number[kGuidance] > 0) guided_step();
@@ -142,17 +140,16 @@ void Model::destroy() {
 }
 
 std::unique_ptr<Engine> Model::loaded(Graph graph) const {
-  return std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(graph), runtime_->threads(), runtime_->spins());
+  std::unique_ptr<Engine> made =
+      std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(graph), runtime_->threads(), runtime_->spins());
+  check_contract(*made, graph);
+  return made;
 }
 
 const Engine& Model::guided_step() {
   const std::lock_guard<std::mutex> lock(loading_);
   std::unique_ptr<Engine>& held = engines_[kDitStepGuided];
-  if (held == nullptr) {
-    std::unique_ptr<Engine> made = loaded(kDitStepGuided);
-    check_contract(*made, kDitStepGuided);
-    held = std::move(made);
-  }
+  if (held == nullptr) held = loaded(kDitStepGuided);
   return *held;
 }
 

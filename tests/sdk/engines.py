@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -85,6 +86,15 @@ class Made:
     def lines(self) -> dict[str, str]:
         """The only line of each first word, or the last."""
         return {word: rests[-1] for word, rests in self.told.items()}
+
+
+def ran(words: list[object], libraries: Path, folder: Path) -> Made:
+    """Run a sample with what it takes last, the picture and the file of its mesh, and read what it made."""
+    words = [*words, portrait(folder / "portrait.ppm"), folder / "mesh"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return read(done.stdout, folder / "mesh")
 
 
 def read(printed: str, path: Path) -> Made:

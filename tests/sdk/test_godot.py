@@ -6,9 +6,7 @@ tests/sdk/godot/ has the stand-ins, written by hand; no Godot and no godot-cpp a
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,13 +37,7 @@ def stored(
         folder / "run", "c++17", sources,
         [STAND_INS, folder / "include", extension / "src", extension / "include"], extension / "bin/linux",
     )  # fmt: skip
-    words = [program, packs["mini"][1], engines.portrait(folder / "portrait.ppm"), folder / "mesh"]
-    done = subprocess.run(
-        list(map(str, words)), capture_output=True, text=True, check=False,
-        env={**os.environ, "LD_LIBRARY_PATH": str(extension / "bin/linux")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return engines.read(done.stdout, folder / "mesh")
+    return engines.ran([program, packs["mini"][1]], extension / "bin/linux", folder)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ tests/sdk/unity/ has the stand-ins, written by hand; no Unity is here.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,15 +29,9 @@ def made(
     package: Path, packs: dict[str, tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> engines.Made:
     folder = tmp_path_factory.mktemp("run")
-    program, out = folder / "Run.exe", folder / "mesh"
+    program = folder / "Run.exe"
     words = [*mono([*package.rglob("*.cs"), *STAND_INS], program), program, packs["mini"][1]]
-    words += [engines.portrait(folder / "portrait.ppm"), out]
-    done = subprocess.run(
-        list(map(str, words)), capture_output=True, text=True, check=False,
-        env={**os.environ, "LD_LIBRARY_PATH": str(package / "Runtime/Plugins/x86_64")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return engines.read(done.stdout, out)
+    return engines.ran(words, package / "Runtime/Plugins/x86_64", folder)
 
 
 def test_the_mesh_is_the_librarys(made: engines.Made, api: capi.Api, models: Callable[[str], Any]) -> None:

@@ -6,7 +6,6 @@ tests/sdk/unreal/ has the stand-ins, written by hand; no Unreal is here.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -43,13 +42,7 @@ def made(
     sources = [*plugin.glob("Source/ToposRt/Private/*.cpp"), STAND_INS / "Run.cpp"]
     binaries = plugin / "Binaries/ThirdParty/topos_rt/Linux"
     program = engines.compiled(folder / "run", "c++20", sources, headers(plugin, folder), binaries)
-    words = [program, packs["mini"][1], engines.portrait(folder / "portrait.ppm")]
-    done = subprocess.run(
-        list(map(str, [*words, folder / "mesh"])), capture_output=True, text=True, check=False,
-        env={**os.environ, "LD_LIBRARY_PATH": str(binaries)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return engines.read(done.stdout, folder / "mesh")
+    return engines.ran([program, packs["mini"][1]], binaries, folder)
 
 
 def test_the_mesh_is_the_librarys(made: engines.Made, api: capi.Api, models: Callable[[str], Any]) -> None:
