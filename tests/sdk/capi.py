@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 HEADER = Path(__file__).parents[2] / "sdk/include/topos_rt.h"
+PORTRAIT = Path(__file__).parents[2] / "examples/hopper.jpg"
 _TYPES: dict[str, Any] = {
     "uint8_t": ctypes.c_uint8, "int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32,
     "uint64_t": ctypes.c_uint64, "float": ctypes.c_float, "double": ctypes.c_double, "char": ctypes.c_char,

@@ -143,5 +143,5 @@ def packs(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Packs:
 def portrait(tmp_path: Path) -> Path:
     """A portrait as a binary PPM, which every build reads."""
     path = tmp_path / "portrait.ppm"
-    Image.open(ROOT / "examples/hopper.jpg").convert("RGB").save(path)
+    Image.open(capi.PORTRAIT).convert("RGB").save(path)
     return path

@@ -16,7 +16,8 @@ from PIL import Image
 
 from tests import needs
 from tests.sdk import capi
-from tests.sdk.test_samples import EXAMPLE, SAMPLES
+from tests.sdk.capi import PORTRAIT
+from tests.sdk.test_samples import SAMPLES
 
 SEED = 3
 
@@ -66,7 +67,7 @@ def version() -> str:
 
 def portrait(path: Path) -> Path:
     """Write the picture that every engine is given, as a PPM."""
-    Image.open(EXAMPLE).convert("RGB").save(path)
+    Image.open(PORTRAIT).convert("RGB").save(path)
     return path
 
 
@@ -122,7 +123,7 @@ def same_as_the_library(
 ) -> None:
     """Assert that a sample's mesh is what the library writes for the same picture in an engine's axes."""
     model, _ = models("mini")
-    pixels = np.asarray(Image.open(EXAMPLE).convert("RGB"))
+    pixels = np.asarray(Image.open(PORTRAIT).convert("RGB"))
     (head,) = capi.generate(api, model, capi.request([capi.image(pixels)], [SEED], crop=capi.CROP_AUTO))
     layout = capi.struct("layout", axes=axes)
     positions, normals = capi.vertices(api, model, head, layout)

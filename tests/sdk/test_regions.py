@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.sdk import regions
-from tests.sdk.test_samples import EXAMPLE
+from tests.sdk.capi import PORTRAIT
 from topos_rt import HeadPipeline
 from topos_rt.head.mesh import HeadMesh
 
@@ -18,7 +18,7 @@ ENGINES = {"unity": regions.UNITY, "unreal": regions.UNREAL, "godot": regions.GO
 @pytest.fixture(scope="module")
 def mesh() -> HeadMesh:
     with HeadPipeline.open("mini", "onnxruntime", threads=1) as pipe:
-        return pipe(EXAMPLE, seed=3, steps=4, texture="none")
+        return pipe(PORTRAIT, seed=3, steps=4, texture="none")
 
 
 @pytest.mark.parametrize("name", ENGINES)
