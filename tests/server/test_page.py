@@ -60,8 +60,8 @@ def test_the_policy_lets_nothing_in_from_elsewhere(studio: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["../secret.txt", "%2e%2e/secret.txt", "..%2fsecret.txt", "assets/../../secret.txt", "/etc/passwd", "//etc/passwd",
-     "assets", "assets/", "link.txt", "index.html%00", "INDEX.HTML", "."],
+    ["../secret.txt", "%2e%2e/secret.txt", "..%2fsecret.txt", "assets/../../secret.txt", "/etc/passwd",
+     "//etc/passwd", "assets", "assets/", "link.txt", "index.html%00", "INDEX.HTML"],
 )  # fmt: skip
 def test_other_files_are_not_there(studio: TestClient, place: str) -> None:
     with studio as client:
