@@ -177,5 +177,5 @@ def log_to_stderr(quiet: bool) -> None:
 
 
 def _means_something(record: logging.LogRecord) -> bool:
-    """Return whether a line is news: uvicorn takes a WebSocket that was refused by an answer for a mistake."""
+    """Return whether a line is news: uvicorn takes a WebSocket that was refused for a mistake of ours."""
     return "without completing handshake" not in record.getMessage()
