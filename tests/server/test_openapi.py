@@ -12,6 +12,7 @@ from hypothesis.errors import Unsatisfiable
 
 from tests import needs
 
+needs.module("fastapi")
 needs.module("schemathesis")
 
 import requests
@@ -120,7 +121,7 @@ def made_up(pipe: HeadPipeline, portrait: bytes, examples: int) -> int:
 
 
 def test_requests_that_a_machine_makes_up(pipe: HeadPipeline, portrait: bytes) -> None:
-    assert made_up(pipe, portrait, 5) > 50
+    assert made_up(pipe, portrait, 3) > 30
 
 
 @pytest.mark.slow
