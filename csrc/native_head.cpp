@@ -51,7 +51,7 @@ class RigFitter {
         arrays_(py::make_tuple(shape_index, shape_delta, shape_offsets, head, joint_index, joint_weight, joint_offsets,
                                contact_pairs, contact_offsets, parts)) {
     const py::ssize_t shapes = shape_offsets.size() - 1;
-    require_rows(head, "head", -1, 3);
+    require_rows(head, "template", -1, 3);
     require_rows(parts, "parts", vertices_);
     require_rows(shape_index, "shape_index", -1);
     require_rows(shape_delta, "shape_delta", entries_, 3);
