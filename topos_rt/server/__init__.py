@@ -1,0 +1,1 @@
+"""The service over HTTP, the studio's page and batches on many machines."""
