@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 from typing import Any
 
 from topos_rt.errors import InputError, MissingExtraError, OptionError, ToposError, one_line, shortened
@@ -20,6 +21,7 @@ from topos_rt.server.batch_work import Maker, Setup, Task
 from topos_rt.support.closing import Closing
 
 AUTO = "auto"
+_ANSWERS_S = 10.0
 _MOST = 1024  # actors, where nobody says how many
 _WHY = 300  # characters of Ray's reasons
 
@@ -48,7 +50,7 @@ class Actors(Closing):
         Raises MissingExtraError; OptionError where there is no such cluster.
         """
         self._ray = library()
-        self._connect(address)
+        self._connect(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address)
         threads = setup.engines.get("threads") or 1
         setup = dataclasses.replace(setup, engines={**setup.engines, "threads": threads})
         self._given = setup, header
@@ -89,10 +91,11 @@ class Actors(Closing):
         if self._ray.is_initialized():
             raise InputError("Ray", got="a connection that is open", fix="call ray.shutdown() first")
         try:
+            _check_listened(address)
             self._ray.init(
                 address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
             )
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise OptionError(
                 f"--ray {shortened(address, 100)}",
                 got=shortened(one_line(str(error)), _WHY),
@@ -126,3 +129,14 @@ class Actors(Closing):
             self._ray.kill(self._actors.pop(number))
         self._hire()
         return Event(number, DIED, shortened(one_line(reason), _WHY))
+
+
+def _check_listened(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    if address == AUTO:  # Ray knows at once
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("no address of the form HOST:PORT")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_S):
+        pass
