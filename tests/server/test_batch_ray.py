@@ -80,6 +80,19 @@ def test_a_worker_killed_in_the_middle(batch: Batch) -> None:
     assert len({row["worker"] for row in rows}) >= 2
 
 
+def test_a_machine_that_is_lost(cluster: Any, batch: Batch) -> None:
+    third, lost = cluster.add_node(num_cpus=1, object_store_memory=100 << 20), []
+
+    def lose(summary: Summary) -> None:
+        if summary.ready >= 3 and summary.made >= 6 and not lost:
+            lost.append(third)
+            cluster.remove_node(third, allow_graceful=False)
+
+    summary = batch.run(lose)
+    assert lost and (summary.made, summary.failed) == (2 * COUNT, 0)
+    check_once(batch.setup.out, NAMES, (0, 1))
+
+
 def test_a_run_that_was_interrupted_goes_on(batch: Batch) -> None:
     def stop(summary: Summary) -> None:
         if summary.made >= 4:

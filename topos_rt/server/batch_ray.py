@@ -51,6 +51,13 @@ class Actors(Closing):
         """
         self._ray = library()
         self._connect(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address)
+        try:
+            self._start(setup, header, size)
+        except BaseException:
+            self._ray.shutdown()
+            raise
+
+    def _start(self, setup: Setup, header: str, size: int | None) -> None:
         threads = setup.engines.get("threads") or 1
         setup = dataclasses.replace(setup, engines={**setup.engines, "threads": threads})
         self._given = setup, header
