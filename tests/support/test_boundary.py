@@ -56,6 +56,7 @@ def test_the_extras_are_those_of_the_package() -> None:
         "fast_simplification": "fast-simplification",
         "onnx_ir": "onnx-ir",
         "pxr": "usd-core",
+        "ray": "ray[serve]",
         "skimage": "scikit-image",
         "tensorrt_rtx": "tensorrt-rtx",
         "yaml": "pyyaml",

@@ -48,6 +48,8 @@ OPTIONAL = {
     "mapbox-earcut": "mesh",
     "matplotlib": "plot",
     "trimesh": "trimesh",
+    "pyarrow": "batch",
+    "ray": "ray",
 }
 # Errors that a native package may raise on import when it does not fit the machine or the other packages.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)

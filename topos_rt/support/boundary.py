@@ -33,6 +33,8 @@ EXTRAS = {
     "onnxscript": "export",
     "polygraphy": "compare",
     "pxr": "usd",
+    "pyarrow": "batch",
+    "ray": "ray",
     "scipy": "mesh",
     "skimage": "training",
     "tensorrt": "tensorrt",
