@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tests.server.batch_pictures import WORDS, check_once, folder, picture, rows_of
 from topos_rt.cli import batch
 from topos_rt.cli.main import main
+from topos_rt.gpu import cuda
 from topos_rt.server import batch_ray, batch_run
 from topos_rt.server.batch_work import Setup
 
@@ -67,8 +69,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "an output that is a file": (["in", "-o", "in/00.png"], "cannot write"),
     "no input": (["-o", "out"], "the following arguments are required: INPUT"),
     "an input that is gone": (["gone", "-o", "out"], "the input gone: got nothing there"),
-    "a table without the column": (["t.parquet", "-o", "out"], "has no column 'image': got the columns photo, age"),
-    "a table with another column": (["t.parquet", "-o", "out", "--column", "age"], "the column 'age' of the table"),
+    "a table without the column": (["t.parquet", "-o", "out"], "got the columns photo, age"),
+    "a table with another column": (["t.parquet", "-o", "out", "--column", "age"], "the column 'age'"),
     "an unknown format": (["in", "-o", "out", "--format", "fbx"], "unknown output format: got 'fbx'"),
     "what a format does not have": (["in", "-o", "out", "--format", "obj", "--quantize"], "a quantized .obj"),
     "the same seed twice": (["in", "-o", "out", "--seeds", "1,1"], "--seeds: got the same seed twice"),
@@ -102,7 +104,9 @@ def test_an_extra_that_is_missing(command: Run, module: str, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, module, None)
     code, _, err = command("in", "-o", "out", "--ray", "auto")
     extra = {"pyarrow": "batch", "ray": "ray"}[module]
-    assert code == 2 and err[-1].endswith(f"needs an optional dependency; fix: pip install 'topos-rt[{extra}]'")
+    assert code == 2 and err[-1].endswith(
+        f"needs an optional dependency; fix: pip install 'topos-rt[{extra}]'"
+    )
 
 
 def test_what_reaches_the_workers(command: Run, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
@@ -124,6 +128,21 @@ def test_what_reaches_the_workers(command: Run, monkeypatch: pytest.MonkeyPatch,
     assert setup.engines == {"backend": "onnxruntime", "threads": 4, "precision": None}
     command("in", "-o", "out", "--threads", "3")
     assert seen[1][0].engines["threads"] == 3
+    command("in", "-o", "out")  # a worker for each core, so that each has one thread
+    assert seen[2][0].engines["threads"] == 1
+
+
+DEFAULTS = {("onnxruntime", True): 8, ("auto", False): 8, ("auto", True): 2, ("tensorrt-rtx", True): 2}
+
+
+@pytest.mark.parametrize(("backend", "driver"), DEFAULTS)
+def test_how_many_workers_there_are_by_default(
+    backend: str, driver: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "usable_cores", lambda: 8)
+    monkeypatch.setattr(cuda, "has_driver", lambda: driver)
+    given = argparse.Namespace(workers=None, backend=backend)
+    assert batch._workers(given) == DEFAULTS[backend, driver]
 
 
 def test_many_errors_are_told_up_to_a_number(
@@ -148,7 +167,9 @@ def test_progress_of_a_long_run_is_told_without_a_terminal(
     assert any(re.fullmatch(r"\d of 4 pictures, \d heads?(, [\d.]+ a second)?", line) for line in err)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "host:99999999", ":6379"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "host:99999999", ":6379"]
+)
 def test_no_cluster_is_told_at_once(command: Run, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Ray:
         """A Ray that must not be asked: it would try for minutes."""

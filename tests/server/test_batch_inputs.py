@@ -19,7 +19,9 @@ from topos_rt.server.batch_inputs import Picture, gather, unique_names
 PNG = b"\x89PNG and so on"
 
 
-def found(inputs: list[str | Path], out: str | Path = "out", column: str = "image") -> list[tuple[Picture, str]]:
+def found(
+    inputs: list[str | Path], out: str | Path = "out", column: str = "image"
+) -> list[tuple[Picture, str]]:
     pictures = gather([str(each) for each in inputs], Path(out), column)
     every = [picture for group in pictures for picture in group]
     assert len(every) == sum(map(len, pictures))
@@ -70,7 +72,9 @@ def test_a_picture_that_is_named_twice_is_made_once() -> None:
 
 def test_heads_among_the_pictures_are_left_out() -> None:
     picture(Path("in/heads/ann_seed0.png"))
-    assert names("in", out="in/heads") == names("in/**/*.[pwJ]*", out="in/heads") == names("in", out="in/heads/")
+    assert (
+        names("in", out="in/heads") == names("in/**/*.[pwJ]*", out="in/heads") == names("in", out="in/heads/")
+    )
     assert "heads/ann_seed0" in names("in")
 
 
@@ -96,10 +100,21 @@ def test_a_stamp_tells_a_changed_picture() -> None:
 
 
 def test_a_table_of_paths() -> None:
-    paths = ["in/ann.png", "in/b/ann.png", str(Path("other/ann.png").absolute()), "in/../other/ann.png", "gone.png"]
+    paths = [
+        "in/ann.png",
+        "in/b/ann.png",
+        str(Path("other/ann.png").absolute()),
+        "in/../other/ann.png",
+        "gone.png",
+    ]
     rows = found([table("t.parquet", path=paths)], column="path")
-    assert [name for _, name in rows] == ["in/ann", "in/b/ann", "ann", "gone"]  # the fourth is the third again
-    assert [picture.input for picture, _ in rows][0] == str(Path("in/ann.png").absolute())
+    assert [name for _, name in rows] == [
+        "in/ann",
+        "in/b/ann",
+        "ann",
+        "gone",
+    ]  # the fourth is the third again
+    assert rows[0][0].input == str(Path("in/ann.png").absolute())
     assert [bool(picture.stamp) for picture, _ in rows] == [True, True, True, False]
 
 
@@ -156,15 +171,17 @@ def test_a_picture_of_a_table_is_not_larger_than_any_picture(monkeypatch: pytest
 
 def test_a_row_group_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("topos_rt.server.batch_table._LARGEST_GROUP", 10_000)
-    with pytest.raises(InputError, match=r"row group 0 of the table .*; fix: write it with smaller row groups"):
+    with pytest.raises(
+        InputError, match=r"row group 0 of the table .*; fix: write it with smaller row groups"
+    ):
         found([table("t.parquet", image=[os.urandom(9000), os.urandom(9000)], other=["x" * 50_000] * 2)])
 
 
 BAD: dict[str, tuple[Callable[[], list[str]], type[ToposError], str]] = {
     "nothing there": (lambda: ["gone"], InputError, "the input gone: got nothing there"),
     "no such table": (lambda: ["gone.parquet"], InputError, "got No such file"),
-    "a pattern of nothing": (lambda: ["in/*.tga"], InputError, r"the pattern in/\*\.tga: got no file that fits"),
-    "an empty folder": (lambda: [made("empty")], InputError, "empty: got no picture; expected files that end in"),
+    "a pattern of nothing": (lambda: ["in/*.tga"], InputError, "got no file that fits"),
+    "an empty folder": (lambda: [made("empty")], InputError, "empty: got no picture; expected files"),
     "standard input": (lambda: ["-"], OptionError, "fix: for one picture, see topos-rt generate"),
     "no name": (lambda: [""], OptionError, "got no path"),
     "a URL": (lambda: ["s3://bucket/photos"], InputError, "got a URL"),
@@ -184,8 +201,8 @@ BAD: dict[str, tuple[Callable[[], list[str]], type[ToposError], str]] = {
         InputError,
         "got no rows",
     ),
-    "no table": (lambda: [written("t.parquet", b"PAR1 not really")], InputError, "expected a readable parquet file"),
-    "half a table": (lambda: [half(table("t.parquet", image=["a"] * 99))], InputError, "a readable parquet file"),
+    "no table": (lambda: [written("t.parquet", b"PAR1 not really")], InputError, "a readable parquet file"),
+    "half a table": (lambda: [half(table("t.parquet", image=["a"]))], InputError, "a readable parquet file"),
     "an empty table": (lambda: [written("t.parquet", b"")], InputError, "a readable parquet file"),
     "a folder called a table": (lambda: [made("t.parquet")], InputError, "got no picture"),
 }  # fmt: skip

@@ -96,7 +96,9 @@ def test_a_damaged_line_costs_its_own_heads_alone(out: Path, case: str) -> None:
 def test_other_settings_are_refused_and_named(out: Path) -> None:
     before = (out / JOURNAL).read_bytes()
     other = {**SETTINGS, "preset": "reference", "steps": 9}
-    with pytest.raises(OptionError, match=r"got preset 'reference', was 'fast'; steps 9, was None; .* --redo"):
+    with pytest.raises(
+        OptionError, match=r"got preset 'reference', was 'fast'; steps 9, was None; .* --redo"
+    ):
         Journal(out, other)
     assert (out / JOURNAL).read_bytes() == before
     with Journal(out, other, redo=True) as journal:
@@ -110,10 +112,14 @@ def test_redo_with_the_same_settings_keeps_what_is_done(out: Path) -> None:
         assert len(journal.done) == 4
 
 
-@pytest.mark.parametrize("data", [b"", b"{}\n", b"mine\n", json.dumps({"format": "topos_rt.batch/1"}).encode()])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}\n", b"mine\n", json.dumps({"format": "topos_rt.batch/1"}).encode()]
+)
 def test_what_is_no_journal_is_left_alone(tmp_path: Path, data: bytes) -> None:
     (tmp_path / JOURNAL).write_bytes(data)
-    with pytest.raises(InputError, match=r"batch\.jsonl: got something else; expected the journal of a batch"):
+    with pytest.raises(
+        InputError, match=r"batch\.jsonl: got something else; expected the journal of a batch"
+    ):
         Journal(tmp_path, SETTINGS)
     assert (tmp_path / JOURNAL).read_bytes() == data
 

@@ -79,7 +79,8 @@ def test_a_worker_tells_what_it_dies_of(
     setup = setup_of(tiny_bundle, tmp_path / "out")
     crew = Processes(setup, begun(setup), 1)
     try:
-        assert (first := event(crew)).kind == READY and first.value.backend == "onnxruntime"
+        first = event(crew)
+        assert first.kind == READY and first.value.backend == "onnxruntime"
         odd: Any = Task("odd", 5, "odd", (0,))  # type: ignore[arg-type]
         crew.give(first.worker, odd)
         assert event(crew).kind == MADE  # one row: it is no picture
@@ -160,9 +161,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
     check_once(out, [path.stem for path in sorted(pictures.iterdir())], (0, 1))
 
 
-def test_workers_end_with_their_leader(
-    command: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_workers_end_with_their_leader(command: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     folder(tmp_path / "in", 30)
     leader = command()
     journal = tmp_path / "out" / JOURNAL

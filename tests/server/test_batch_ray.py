@@ -131,5 +131,7 @@ def test_a_worker_that_refuses_says_why(batch: Batch, own_bundle: Path) -> None:
 def test_more_threads_than_the_cluster_has(batch: Batch) -> None:
     setup = setup_of(Path(batch.setup.model), batch.setup.out)
     setup.engines["threads"] = 64  # type: ignore[index]
-    with pytest.raises(OptionError, match="--threads: got 64; expected at most 2, the cores of the Ray cluster"):
+    with pytest.raises(
+        OptionError, match="--threads: got 64; expected at most 2, the cores of the Ray cluster"
+    ):
         Actors(setup, "", batch.address)

@@ -125,9 +125,8 @@ def test_a_worker_that_dies_costs_one_more_try(batch: Batch) -> None:
     assert batch.given() == {**dict.fromkeys(NAMES, 1), "02": 2}
     assert (summary.made, summary.failed, summary.deaths, summary.exit_code) == (5, 0, 1, 0)
     assert [row["attempts"] for row in rows_of(batch.out)] == [1, 1, 2, 1, 1]
-    assert batch.told == [
-        f"{batch.folder / '02.png'}: its worker died (its process was killed by SIGKILL); it is tried once more"
-    ]
+    reason = "its process was killed by SIGKILL"
+    assert batch.told == [f"{batch.folder / '02.png'}: its worker died ({reason}); it is tried once more"]
 
 
 def test_a_picture_that_kills_every_worker_costs_a_row(batch: Batch) -> None:
@@ -204,12 +203,16 @@ def test_a_worker_that_refuses_ends_the_batch(batch: Batch) -> None:
 def test_a_worker_knows_the_directory_and_the_model_of_its_batch(batch: Batch, own_bundle: Path) -> None:
     batch.run()
     header = batch.crews[0]._maker._header
-    with pytest.raises(InputError, match=r"seen from .*: got No such file or directory; .* shared file system"):
+    with pytest.raises(
+        InputError, match=r"seen from .*: got No such file or directory; .* shared file system"
+    ):
         Maker(dataclasses.replace(batch.setup, out=batch.out / "elsewhere"), header).open()
     with pytest.raises(InputError, match="got another directory"):
         Maker(batch.setup, header.replace("fast", "slow")).open()
     changed = dataclasses.replace(batch.setup, options={**WHOLE, "preset": "reference"})
-    with pytest.raises(InputError, match="expected the package and the model that the batch was started with"):
+    with pytest.raises(
+        InputError, match="expected the package and the model that the batch was started with"
+    ):
         Maker(changed, header).open()
 
 

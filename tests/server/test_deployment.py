@@ -39,8 +39,22 @@ def test_without_arguments() -> None:
 
 def test_arguments_as_text_and_as_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(deployment.KEY, "k" * 32)
-    words = {"cpus": "4", "gpus": "0.5", "results": "/heads", "workers": "3", "page": "true", "hosts": "a.org,b.org"}
-    values = {"cpus": 4, "gpus": 0.5, "results": "/heads", "workers": 3, "page": True, "hosts": ["a.org", "b.org"]}
+    words = {
+        "cpus": "4",
+        "gpus": "0.5",
+        "results": "/heads",
+        "workers": "3",
+        "page": "true",
+        "hosts": "a.org,b.org",
+    }
+    values = {
+        "cpus": 4,
+        "gpus": 0.5,
+        "results": "/heads",
+        "workers": 3,
+        "page": True,
+        "hosts": ["a.org", "b.org"],
+    }
     settings, scale = settled(words)
     assert settled(values) == (settings, scale)
     assert scale == Scale(1, 4, 4, 0.5) and settings.threads == 4 and settings.workers == 3 and settings.page

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.writing import triangle
+from topos_rt.engines import AUTO, BUILDERS
 from topos_rt.errors import OptionError, choose, one_line
 from topos_rt.flow.settings import check_seed
 from topos_rt.formats import EXPORTERS
+from topos_rt.gpu import cuda
 from topos_rt.support.machine import usable_cores
 from topos_rt.texture.stage import OFFICIAL
 
@@ -29,12 +31,13 @@ examples:
   topos-rt batch faces.parquet --column image -o heads/ a column of paths or of pictures
   topos-rt batch photos/ -o /shared/heads --ray auto    on the Ray cluster that runs here
 
-Run the same command again after an interruption, and only what is missing is made. OUT/results.parquet has a
-row for every head and every picture that could not be used; OUT/batch.jsonl is the journal that it is made from.
+Run the same command again after an interruption, and only what is missing is made. OUT/results.parquet has
+a row for every head and every picture that could not be used, made from the journal OUT/batch.jsonl.
 Exit codes: 0 done; 2 a picture that could not be used, or bad usage; 1 a failure of topos-rt itself.
 """
 
 MOST_WORKERS = 1024
+_GPU_WORKERS = 2  # on one GPU: one reads, fits and writes while the other computes
 _MOST_ERRORS = 100  # that are told one by one, here and in the JSON object; the results have all
 _LINE_S = 30.0  # between two lines of progress where stderr is no terminal
 
@@ -46,10 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="a folder, which is searched to any depth; a pattern in quotes; a picture; or a .parquet of paths or "
-        "pictures",
+        help="a folder, which is searched to any depth; a pattern in quotes; a picture; or a .parquet of paths "
+        "or pictures",
     )
-    parser.add_argument("-o", dest="out", metavar="OUT", required=True, help="the directory of heads and results")
+    parser.add_argument(
+        "-o", dest="out", metavar="OUT", required=True, help="the directory of heads and results"
+    )
     parser.add_argument(
         "--column", metavar="NAME", default="image", help="the column of a .parquet (default: image)"
     )
@@ -62,8 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         metavar="N",
         type=options.whole_within(1, MOST_WORKERS),
-        help="how many make heads at once, each with a model of its own (default: one for each usable core, or "
-        "for each GPU or core of the Ray cluster)",
+        help="how many make heads at once, each with a model of its own (default: one for each usable core, "
+        f"{_GPU_WORKERS} on a GPU; with --ray one for each GPU or core of the cluster)",
     )
     group.add_argument(
         "--ray",
@@ -109,7 +114,10 @@ def _checked(arguments: argparse.Namespace) -> tuple[Setup, tuple[int, ...]]:
     chosen = options.sampling(arguments) | options.seeing(arguments) | options.texturing(arguments)
     if chosen["texture"] == OFFICIAL:
         raise OptionError(
-            "--texture", got=OFFICIAL, expected="another texture", fix="use topos-rt generate for painted skin"
+            "--texture",
+            got=OFFICIAL,
+            expected="another texture",
+            fix="use topos-rt generate for painted skin",
         )
     given = arguments.seeds if arguments.seeds is not None else [arguments.seed or 0]
     seeds = tuple(check_seed(seed) for seed in given)
@@ -142,7 +150,11 @@ def _model(name: str) -> str:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
-    return int(arguments.workers or usable_cores())
+    """Return how many processes make heads on this machine."""
+    if arguments.workers is not None:
+        return int(arguments.workers)
+    on_gpu = arguments.backend in BUILDERS or (arguments.backend == AUTO and cuda.has_driver())
+    return min(_GPU_WORKERS, usable_cores()) if on_gpu else usable_cores()
 
 
 def _hired(arguments: argparse.Namespace, setup: Setup, header: str) -> Crew:

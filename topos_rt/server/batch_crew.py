@@ -1,7 +1,7 @@
 """The workers of a batch, as processes of this machine.
 
-Neither `ProcessPoolExecutor` nor `multiprocessing.Pool` is used: when one worker dies, the first fails all work
-of all others, and the second waits for ever.
+Neither `ProcessPoolExecutor` nor `multiprocessing.Pool` is used: when one worker dies, the first fails all
+work of all others, and the second waits for ever.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Crew(Protocol):
 
 
 class Processes(Closing):
-    """Workers in processes of their own, which are spawned, since forks of a program with threads may hang."""
+    """Workers in processes of their own, which are spawned, since forks of threads may hang."""
 
     kind = "processes"
 

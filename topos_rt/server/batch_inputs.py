@@ -1,4 +1,4 @@
-"""The pictures of a batch: those of folders, patterns, files, and tables of paths or of pictures themselves."""
+"""The pictures of a batch: those of folders, patterns, files, and tables of paths or of pictures."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def _folder(folder: str, out: Path, prefix: str) -> Files:
 
     def refuse(error: OSError) -> None:
         what = f"the folder {error.filename}"
-        raise InputError(what, got=error.strerror, expected="a readable folder", fix="chmod it, or leave it out")
+        raise InputError(
+            what, got=error.strerror, expected="a readable folder", fix="chmod it, or leave it out"
+        )
 
     found = []
     for place, folders, files in os.walk(folder, onerror=refuse):
@@ -138,7 +140,9 @@ def _folder(folder: str, out: Path, prefix: str) -> Files:
         )
         below = PurePath(place).relative_to(folder).as_posix()
         start = prefix if below == "." else f"{prefix}{below}/"
-        found += [(os.path.join(place, file), f"{start}{file}") for file in sorted(files) if _is_picture(file)]
+        found += [
+            (os.path.join(place, file), f"{start}{file}") for file in sorted(files) if _is_picture(file)
+        ]
     if not found:
         expected = f"files that end in {', '.join(SUFFIXES)}"
         raise InputError(f"the folder {folder}", got="no picture", expected=expected)

@@ -1,8 +1,8 @@
 """The journal of a batch: which heads are done, one line of JSON for each picture, written by one process.
 
-The first line holds the settings that all heads were made with. A line is added, and flushed to the disk, once
-the files that it names are there; so whatever is killed, a head without a line is one that is not done. Of
-several lines about one picture and seed the last counts.
+The first line holds the settings that all heads were made with. A line is added, and flushed to the disk,
+once the files that it names are there; so whatever is killed, a head without a line is one that is not done.
+Of several lines about one picture and seed the last counts.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Journal(Closing):
             raise output_error(self.path, error) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the row of every head, and of every picture that made none, of all runs: the latest of each."""
+        """Yield the latest row of every head, and of every picture that made none, of all runs."""
         with self.path.open("rb") as file:
             for start, line in _lines(file):
                 if line is None:
@@ -205,7 +205,9 @@ def _locked(directory: Path) -> Any:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise OutputError(
-            f"cannot write {directory}", got="another batch that is running there", fix="wait until it is done"
+            f"cannot write {directory}",
+            got="another batch that is running there",
+            fix="wait until it is done",
         ) from error
     except NotImplementedError:
         return None

@@ -1,10 +1,10 @@
 """The workers of a batch, as actors of a Ray cluster.
 
-These are plain actors, and not Ray Data's `map_batches`, since that cannot keep what a batch promises. It runs
-the whole block of an actor that died again, without limit by default, so that one picture which takes too much
-memory would end actor after actor; `max_errored_blocks` then drops good pictures with the bad one; and what an
-actor had done already is done twice. Here an actor has one picture at a time and is never restarted by Ray:
-its death is an event that the leader of the batch counts, as it does for processes of this machine.
+These are plain actors, and not Ray Data's `map_batches`, which cannot keep what a batch promises. When an
+actor dies, Ray Data runs its whole block again, without limit by default, so that one picture which takes too
+much memory would end actor after actor; `max_errored_blocks` then drops good pictures with the bad one; and
+what the actor had done already is done twice. Here an actor has one picture at a time and is never restarted
+by Ray: its death is an event that the leader of the batch counts, as it does for processes of this machine.
 """
 
 from __future__ import annotations

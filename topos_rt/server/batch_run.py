@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -177,7 +176,7 @@ class _Leader:
             self._telling.progress(self._summary)
 
     def _give(self) -> bool:
-        """Give a task to every idle worker. Return whether one is left over, or nobody is there to take one."""
+        """Give a task to every idle worker. Return whether a task is left that nobody is there to take."""
         while True:
             if not self._again:
                 following = next(self._tasks, None)

@@ -157,9 +157,7 @@ class Maker(Closing):
         if not usable:
             found = "only faces that look sideways" if faces else "no face"
             raise FaceError("no face can be used", got=found, expected="a face that looks to the camera")
-        return [
-            row for number, face in usable for row in self._heads(task, given | {"face": face}, number)
-        ]
+        return [row for number, face in usable for row in self._heads(task, given | {"face": face}, number)]
 
     def _heads(self, task: Task, given: Mapping[str, Any], face: int | None) -> list[Row]:
         """Make and write the heads of a face. face: its number, from 1, where all were asked for."""
@@ -244,9 +242,7 @@ def _facts(head: HeadMesh, options: Mapping[str, Any]) -> Row:
     facts: Row = {
         "backend": head.metadata.get("backend"),
         "warnings": list(head.metadata.get("warnings", ())),
-        "timings": {
-            stage: round(seconds, 4) for stage, seconds in head.timings.items() if stage != "total"
-        },
+        "timings": {stage: round(seconds, 4) for stage, seconds in head.timings.items() if stage != "total"},
     }
     if seen is None:
         return facts

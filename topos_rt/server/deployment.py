@@ -3,8 +3,8 @@
     serve run topos_rt.server.deployment:app
     serve run topos_rt.server.deployment:app model=mini results=/shared/heads max_replicas=8 cpus=2
 
-Arguments are the fields of `topos_rt.server.settings.Settings` and those of `Scale`; the API key comes from the
-environment variable TOPOS_RT_API_KEY, since everybody on a machine can read the arguments of a command.
+Arguments are the fields of `topos_rt.server.settings.Settings` and those of `Scale`; the API key comes from
+the environment variable TOPOS_RT_API_KEY, since everybody on a machine can read the arguments of a command.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _MOST_CORES = 1024
 class Scale:
     """How many replicas there may be, and what each takes of a machine. Raises OptionError.
 
-    Replicas are added while more requests than `Settings.workers` are under way in each, and removed when there
-    are fewer. max_replicas: None is 1 where heads are kept in memory, which no other replica sees, else 4.
-    cpus: cores, and threads, of a replica. gpus: of a replica; a part of one can be shared.
+    Replicas are added while more requests than `Settings.workers` are under way in each, and removed when
+    there are fewer. max_replicas: None is 1 where heads are kept in memory, which no other replica sees,
+    else 4. cpus: cores, and threads, of a replica. gpus: of a replica; a part of one can be shared.
     """
 
     min_replicas: int = 1
@@ -99,7 +99,9 @@ def settled(arguments: Mapping[str, Any]) -> tuple[Settings, Scale]:
         if name not in kinds:
             known = ", ".join(sorted(kinds))
             raise OptionError(
-                f"unknown argument {shortened(name, 40)!r}", expected=f"one of: {known}", fix=did_you_mean(name, kinds)
+                f"unknown argument {shortened(name, 40)!r}",
+                expected=f"one of: {known}",
+                fix=did_you_mean(name, kinds),
             )
         given[name] = _read(name, value, kinds[name])
     of_scale = {field.name for field in dataclasses.fields(Scale)}
