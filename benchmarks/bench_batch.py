@@ -3,13 +3,15 @@
     python -m benchmarks.bench_batch --json FILE [--pictures 24] [--rounds 3] [--preset fast]
 
 The pictures are copies of those in examples/. `seconds` is a whole run, with the start of its workers, each
-of which loads a model; `heads_per_second` counts from the time at which all workers are ready. Every round of
-a case begins with an empty directory.
+of which loads a model; `heads_per_second` counts from the time at which every worker has made its first head,
+which takes longer than the others. `cpu_seconds` is what the workers of a whole run took of the processors,
+which hardly depends on what else the machine does. Every round of a case begins with an empty directory.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import statistics
 import tempfile
@@ -80,14 +82,15 @@ def _timed(pictures: Path, out: Path, workers: int, threads: int, preset: str) -
     """Run a batch, and return its seconds and its heads a second."""
     engines = {"backend": "onnxruntime", "threads": threads, "precision": None}
     setup = Setup(out, engines=engines, options={"preset": preset})
-    ready: list[tuple[float, int]] = []  # when all workers were, and what was made by then
+    seen: set[str] = set()  # workers that have made a head
+    warm: list[tuple[float, int]] = []  # when all had, and how many heads there were then
 
     def progress(summary: Summary) -> None:
-        if summary.ready == workers and not ready:
-            ready.append((time.perf_counter(), summary.made))
+        if len(seen) == workers and not warm:
+            warm.append((time.perf_counter(), summary.made))
 
-    telling = Telling(lambda row: None, progress, print)
-    started = time.perf_counter()
+    telling = Telling(lambda row: seen.add(row["worker"]), progress, print)
+    started, spent = time.perf_counter(), _spent()
     summary = run(
         setup,
         gather([str(pictures)], out, "image"),
@@ -96,12 +99,19 @@ def _timed(pictures: Path, out: Path, workers: int, threads: int, preset: str) -
         telling,
     )
     ended = time.perf_counter()
-    assert summary.exit_code == 0 and ready, summary
-    since, before = ready[0]
+    assert summary.exit_code == 0 and warm, summary
+    since, before = warm[0]
     return {
         "seconds": round(ended - started, 2),
+        "cpu_seconds": round(_spent() - spent, 2),
         "heads_per_second": round((summary.made - before) / (ended - since), 4),
     }
+
+
+def _spent() -> float:
+    """Return the seconds of processors that all child processes took that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _summed(found: list[dict[str, float]]) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def _summed(found: list[dict[str, float]]) -> dict[str, Any]:
             "median": statistics.median(each[name] for each in found),
             "all": [each[name] for each in found],
         }
-        for name in ("seconds", "heads_per_second")
+        for name in ("seconds", "cpu_seconds", "heads_per_second")
     }
 
 

@@ -20,10 +20,16 @@ def _speed() -> str:
     result = read(RESULT)
     machine = result["machine"]
     rows = [
-        [name, f"{case['heads_per_second']['median']:.2f}", f"{case['seconds']['median']:.0f}"]
+        [
+            name,
+            f"{case['heads_per_second']['median']:.2f}",
+            f"{case['seconds']['median']:.0f}",
+            f"{case['cpu_seconds']['median']:.0f}",
+        ]
         for name, case in result["cases"].items()
     ]
-    head = ["`mini`", "heads a second", f"seconds for {result['pictures']} heads, with the start"]
+    count = result["pictures"]
+    head = ["`mini`", "heads a second, warm", f"seconds for {count} heads, with the start", "of processors"]
     return (
         f"{table(head, rows)}\n\nMedians of {result['rounds']} runs in turns, preset `{result['preset']}`, "
         f"on {machine['cores']} cores of a shared machine whose load average was "

@@ -49,8 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="a folder, which is searched to any depth; a pattern in quotes; a picture; or a .parquet of paths "
-        "or pictures",
+        help="a folder, which is searched to any depth; a pattern in quotes; a picture; or a .parquet of "
+        "paths or pictures",
     )
     parser.add_argument(
         "-o", dest="out", metavar="OUT", required=True, help="the directory of heads and results"
@@ -73,7 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ray",
         metavar="auto|ADDRESS",
-        help="work on a Ray cluster: the one that runs here (RAY_ADDRESS), or one at HOST:PORT or ray://HOST:PORT",
+        help="work on a Ray cluster: the one that runs here (RAY_ADDRESS), or one at HOST:PORT or "
+        "ray://HOST:PORT",
     )
     options.add_model_options(parser)
     options.add_face_options(parser)
