@@ -78,7 +78,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no workers": (["in", "-o", "out", "--workers", "0"], "expected a whole number from 1 to 1,024"),
     "painted skin": (["in", "-o", "out", "--texture", "official"], "fix: use topos-rt generate"),
     "an unknown level of detail": (["in", "-o", "out", "--lod", "9"], "unknown level of detail: got '9'"),
-    "heads among the pictures": (["in", "-o", "in"], "-o: got "),
+    "heads among the pictures": (["in", "-o", "."], "-o: got "),
     "an unknown blendshape": (["in", "-o", "out", "--morphs", "smile"], "smile"),
 }  # fmt: skip
 

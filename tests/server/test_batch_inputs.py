@@ -185,7 +185,9 @@ BAD: dict[str, tuple[Callable[[], list[str]], type[ToposError], str]] = {
     "standard input": (lambda: ["-"], OptionError, "fix: for one picture, see topos-rt generate"),
     "no name": (lambda: [""], OptionError, "got no path"),
     "a URL": (lambda: ["s3://bucket/photos"], InputError, "got a URL"),
-    "heads into the pictures": (lambda: ["in", "out"], OptionError, r"-o: got .*out, which is an input"),
+    "heads into the pictures": (lambda: ["in", "out"], OptionError, r"-o: got out, in which the input .*/out lies"),
+    "pictures among heads": (lambda: ["in", "out/a.png"], OptionError, "expected no input in it"),
+    "a pattern among heads": (lambda: ["out/*.png"], OptionError, "expected no input in it"),
     "no column": (
         lambda: [table("t.parquet", images=["a"], label=[1])],
         OptionError,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.server.batch_pictures import WHOLE, check_once, files_of, folder, picture, rows_of, setup_of
 from topos_rt.errors import BackendError, InputError, OptionError
@@ -269,3 +271,36 @@ def test_an_option_that_only_the_model_knows_is_refused_before_the_work(batch: B
     with pytest.raises(OptionError):
         batch.run(setup=dataclasses.replace(batch.setup, lod=3))
     assert not batch.out.exists()
+
+
+def test_all_faces_of_a_picture(tiny_bundle: Path, tmp_path: Path) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    with Image.open(examples / "hopper.jpg") as left, Image.open(examples / "astronaut.jpg") as right:
+        pair = Image.new("RGB", (660, 330), (100, 100, 100))
+        pair.paste(left, (0, 0))
+        pair.paste(right, (400, 50))
+    (tmp_path / "in").mkdir()
+    pair.save(tmp_path / "in" / "pair.png")
+    shutil.copy(examples / "hopper.jpg", tmp_path / "in")
+    picture(tmp_path / "in" / "nobody.png")
+    setup = dataclasses.replace(
+        setup_of(tiny_bundle, tmp_path / "out"), options={"preset": "fast", "face": "all"}
+    )
+    telling = Telling(lambda row: None, lambda summary: None, lambda text: None)
+
+    def summary(seeds: tuple[int, ...]) -> Summary:
+        return run(setup, gather([str(tmp_path / "in")], setup.out, "image"), seeds, Scripted, telling)
+
+    found = summary((0, 1))
+    assert (found.made, found.failed, found.exit_code) == (6, 1, 2)
+    names = [f"{name}_face{face}" for name, face in (("hopper", 1), ("pair", 1), ("pair", 2))]
+    assert files_of(setup.out) == sorted(f"{name}_seed{seed}.glb" for name in names for seed in (0, 1))
+    rows = rows_of(setup.out)
+    assert [(Path(row["input"]).stem, row["face"], row["seed"]) for row in rows] == [
+        ("hopper", 1, 0), ("hopper", 1, 1), ("nobody", None, None),
+        ("pair", 1, 0), ("pair", 2, 0), ("pair", 1, 1), ("pair", 2, 1),
+    ]  # fmt: skip
+    assert rows[2]["error_type"] == "FaceError" and rows[2]["seconds"] > 0
+    assert all(row["score"] > 0.5 and len(row["box"]) == 4 for row in rows if row["seed"] is not None)
+    (setup.out / "pair_face2_seed1.glb").unlink()
+    assert (found := summary((0, 1))).skipped == 3 and found.made == 2  # both faces of that seed

@@ -103,7 +103,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     started = time.perf_counter()
     telling = batch_run.Telling(told.row, told.progress, console.note)
-    summary = batch_run.run(setup, pictures, seeds, hire, telling, arguments.redo)
+    try:
+        summary = batch_run.run(setup, pictures, seeds, hire, telling, arguments.redo)
+    except (KeyboardInterrupt, SystemExit):
+        console.note("stopped; the same command goes on from here")
+        raise
     _report(summary, time.perf_counter() - started, crews[0] if crews else None, console)
     return summary.exit_code
 

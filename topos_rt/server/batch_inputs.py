@@ -108,6 +108,8 @@ def _of_input(given: str, out: Path, column: str, several: bool) -> Pictures:
     if given in ("", STDIN) or "\0" in given:
         raise OptionError(what, got="no path", expected=_KINDS, fix="for one picture, see topos-rt generate")
     path = os.path.abspath(given)
+    if _lies_in(path, out):
+        raise _among(path, out)
     if os.path.isdir(path):
         return _folder(path, out, f"{os.path.basename(path)}/" if several else "")
     if not os.path.lexists(path) and glob.has_magic(given):
@@ -122,11 +124,6 @@ def _of_input(given: str, out: Path, column: str, several: bool) -> Pictures:
 
 
 def _folder(folder: str, out: Path, prefix: str) -> Files:
-    if os.path.realpath(folder) == os.path.realpath(out):
-        raise OptionError(
-            "-o", got=f"{folder}, which is an input", expected="another directory", fix=f"-o {folder}-heads"
-        )
-
     def refuse(error: OSError) -> None:
         what = f"the folder {error.filename}"
         raise InputError(
@@ -136,7 +133,7 @@ def _folder(folder: str, out: Path, prefix: str) -> Files:
     found = []
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(
-            each for each in folders if each[0] != "." and not _is(os.path.join(place, each), out)
+            each for each in folders if each[0] != "." and not _lies_in(os.path.join(place, each), out)
         )
         below = PurePath(place).relative_to(folder).as_posix()
         start = prefix if below == "." else f"{prefix}{below}/"
@@ -153,9 +150,11 @@ def _matches(pattern: str, out: Path) -> Files:
     parts = PurePath(os.path.abspath(pattern)).parts
     fixed = itertools.takewhile(lambda part: not glob.has_magic(part), parts)
     start = os.path.join(*fixed)
-    ours = os.path.join(os.path.realpath(out), "")
     paths = [os.path.abspath(path) for path in sorted(glob.glob(pattern, recursive=True))]
-    files = [path for path in paths if os.path.isfile(path) and not os.path.realpath(path).startswith(ours)]
+    paths = [path for path in paths if os.path.isfile(path)]
+    files = [path for path in paths if not _lies_in(path, out)]
+    if paths and not files:
+        raise _among(paths[0], out)
     if not files:
         raise InputError(f"the pattern {pattern}", got="no file that fits it", expected="one or more")
     return Files([(path, PurePath(path).relative_to(start).as_posix()) for path in files])
@@ -165,5 +164,11 @@ def _is_picture(name: str) -> bool:
     return name[0] != "." and name.lower().endswith(SUFFIXES)
 
 
-def _is(path: str, directory: Path) -> bool:
-    return os.path.realpath(path) == os.path.realpath(directory)
+def _lies_in(path: str, directory: Path) -> bool:
+    return PurePath(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
+
+
+def _among(path: str, out: Path) -> OptionError:
+    """Return the error for heads that would lie among the pictures that they are made from."""
+    fix = "-o heads, or another directory of its own"
+    return OptionError("-o", got=f"{out}, in which the input {path} lies", expected="no input in it", fix=fix)

@@ -138,9 +138,10 @@ class Maker(Closing):
         started = time.perf_counter()
         try:
             rows = self._rows(task)
-        except InputError as error:  # the picture's; every other seed would fail in the same way
-            rows = [failed(task, error, seconds=time.perf_counter() - started)]
-        return [row | {"worker": self._place} for row in rows]
+        except InputError as error:
+            rows = [failed(task, error)]
+        late = {"seconds": round(time.perf_counter() - started, 4)}  # of what was not made
+        return [late | row | {"worker": self._place} for row in rows]
 
     def close(self) -> None:
         """Unload the model."""
@@ -168,8 +169,8 @@ class Maker(Closing):
             try:
                 for head in self._pipeline.each(task.source, seed=list(left), **given):
                     rows.append(self._written(task, head, left.pop(0), face))
-            except InputError:
-                raise
+            except InputError as error:  # the picture's; every other seed would fail in the same way
+                return [*rows, failed(task, error, None, face)]
             except ToposError as error:  # an engine's; the next seed may do better
                 rows.append(failed(task, error, left.pop(0), face))
         return rows
@@ -219,11 +220,9 @@ def check_wanted(setup: Setup, bundle: Bundle) -> None:
         with_morphs(bundle.rig, setup.export.morphs)
 
 
-def failed(
-    task: Task, error: ToposError, seed: int | None = None, face: int | None = None, seconds: float = 0.0
-) -> Row:
+def failed(task: Task, error: ToposError, seed: int | None = None, face: int | None = None) -> Row:
     """Return the row of a head that was not made or, without a seed, of a picture that made none."""
-    return _row(task, seed, face) | {"seconds": round(seconds, 4)} | _fault(error)
+    return _row(task, seed, face) | _fault(error)
 
 
 def _row(task: Task, seed: int | None, face: int | None) -> Row:
