@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import pytest
 
 from tests.server.batch_pictures import picture
 from topos_rt.errors import ImageError, InputError, OptionError, ToposError
+from topos_rt.server import batch_reader
 from topos_rt.server.batch_inputs import Picture, gather, unique_names
 
+TABLES_OF_NO_USE = sorted((Path(__file__).parent / "tables").iterdir())
 PNG = b"\x89PNG and so on"
 
 
@@ -141,7 +144,7 @@ def test_cells_that_are_no_pictures_cost_a_row_each() -> None:
     faults = [str(picture.fault) for picture, _ in rows]
     assert [fault.partition("; ")[0] for fault in faults[:2]] == [
         f"{Path('t.parquet').absolute()}#0: got nothing",
-        f"{Path('t.parquet').absolute()}#1: got no text",
+        f"{Path('t.parquet').absolute()}#1: got nothing",
     ]
     assert "got a URL" in faults[2] and "NUL" in faults[3] and faults[4] == "None"
     assert all(isinstance(picture.fault, ImageError) for picture, _ in rows[:4])
@@ -164,17 +167,52 @@ def found_loosely(path: str) -> list[tuple[Picture, str]]:
 
 
 def test_a_picture_of_a_table_is_not_larger_than_any_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("topos_rt.server.batch_table.MAX_BYTES", 10)
-    (row, _), *_ = found([table("t.parquet", image=[b"x" * 11])])
-    assert row.source == b"" and "got 11 bytes; expected at most 10" in str(row.fault)
+    monkeypatch.setattr(batch_reader, "MAX_BYTES", 10)
+    path = table("t.parquet", image=[b"x" * 10, b"x" * 11])
+    ((good, large),) = batch_reader._cells(batch_reader.library(), path, "image")
+    assert good == b"x" * 10 and "got 11 bytes; expected at most 10" in str(large)
 
 
 def test_a_row_group_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("topos_rt.server.batch_table._LARGEST_GROUP", 10_000)
-    with pytest.raises(
-        InputError, match=r"row group 0 of the table .*; fix: write it with smaller row groups"
-    ):
-        found([table("t.parquet", image=[os.urandom(9000), os.urandom(9000)], other=["x" * 50_000] * 2)])
+    monkeypatch.setattr(batch_reader, "_LARGEST_GROUP", 10_000)
+    path = table("t.parquet", image=[os.urandom(9000), os.urandom(9000)], other=["x" * 50_000, "y"])
+    with pytest.raises(InputError, match=r"row group 0 of .*; fix: write it with smaller row groups"):
+        list(batch_reader._count(batch_reader.library(), path, "image"))
+    assert list(batch_reader._count(batch_reader.library(), table("t.parquet", image=["a"]), "image")) == [1]
+
+
+def test_a_reader_that_dies_costs_the_rest_of_its_table() -> None:
+    rows = [os.urandom(100_000) for _ in range(64)]
+    paths = [table(name, image=rows) for name in ("a.parquet", "b.parquet")]
+    pictures = gather(paths, Path("out"), "image")
+    first = []
+    for each in pictures[0]:
+        first.append(each)
+        for process in multiprocessing.active_children():
+            if process.name == "topos-rt-tables":
+                process.kill()
+    assert 1 < len(first) < 64 and all(each.fault is None for each in first[:-1])
+    assert "got damage that ended its reader; expected a readable parquet file" in str(first[-1].fault)
+    assert [each.source for each in pictures[1]] == rows  # another one reads on
+
+
+@pytest.mark.parametrize("path", TABLES_OF_NO_USE, ids=lambda path: path.name)
+def test_tables_that_ended_pyarrow(path: Path) -> None:
+    """Whatever becomes of them, this process goes on, and says which table it was."""
+    try:
+        rows = [each for group in gather([str(path)], Path("out"), "image") for each in group]
+    except InputError as error:
+        assert path.name in str(error)
+    else:
+        assert rows[-1].fault is not None
+
+
+def test_a_pattern_of_tables() -> None:
+    for name in ("s/00.parquet", "s/01.parquet"):
+        Path("s").mkdir(exist_ok=True)
+        table(name, image=[PNG, PNG])
+    Path("s/x.png").write_bytes(PNG)
+    assert names("s/*") == ["x", "00/000000", "00/000001", "01/000000", "01/000001"]
 
 
 BAD: dict[str, tuple[Callable[[], list[str]], type[ToposError], str]] = {
@@ -185,7 +223,7 @@ BAD: dict[str, tuple[Callable[[], list[str]], type[ToposError], str]] = {
     "standard input": (lambda: ["-"], OptionError, "fix: for one picture, see topos-rt generate"),
     "no name": (lambda: [""], OptionError, "got no path"),
     "a URL": (lambda: ["s3://bucket/photos"], InputError, "got a URL"),
-    "heads into the pictures": (lambda: ["in", "out"], OptionError, r"-o: got out, in which the input .*/out lies"),
+    "heads into the pictures": (lambda: ["in", "out"], OptionError, "-o: got out, in which the input"),
     "pictures among heads": (lambda: ["in", "out/a.png"], OptionError, "expected no input in it"),
     "a pattern among heads": (lambda: ["out/*.png"], OptionError, "expected no input in it"),
     "no column": (

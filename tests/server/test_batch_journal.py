@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from topos_rt.errors import InputError, OptionError, OutputError
-from topos_rt.server.batch_journal import JOURNAL, Journal
+from topos_rt.server.batch_journal import JOURNAL, Journal, _sum_of
 
 SETTINGS = {"model": "tiny", "preset": "fast", "interval": [0, 1]}
 
@@ -73,22 +73,28 @@ def test_wherever_it_is_cut_off_it_tells_of_whole_lines_only(out: Path) -> None:
         assert made(out)["/c", 0] and len(made(out)) == count + 1
 
 
-DAMAGE: dict[str, bytes] = {
+LINE = {"input": "/z", "name": "z", "stamp": "1", "seeds": [0], "rows": []}
+DAMAGE: dict[str, bytes | dict[str, Any]] = {
     "no JSON": b"\x00\xff not JSON",
     "a list": b"[1]",
-    "no rows": b'{"input": "/z", "name": "z", "stamp": "1", "seeds": [0]}',
-    "seeds of text": b'{"input": "/z", "name": "z", "stamp": "1", "seeds": ["0"], "rows": []}',
-    "a row of no sense": b'{"input": "/z", "name": "z", "stamp": "1", "seeds": [0], "rows": [{"seed": 0}]}',
-    "files of no sense": b'{"input": "/z", "name": "z", "stamp": "1", "seeds": [0], "rows": '
-    b'[{"seed": 0, "exit_code": 0, "files": [{}]}]}',
     "much too deep": b"[" * 100_000,
+    "no checksum": json.dumps(LINE).encode(),
+    "another digit": json.dumps(LINE | {"crc32": "00000000"}).encode(),
+    "no rows": {name: value for name, value in LINE.items() if name != "rows"},
+    "seeds of text": LINE | {"seeds": ["0"]},
+    "a row of no sense": LINE | {"rows": [{"seed": 0}]},
+    "a row without a seed": LINE | {"rows": [{"exit_code": 0}]},
+    "files of no sense": LINE | {"rows": [{"seed": 0, "exit_code": 0, "files": [{}]}]},
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_a_damaged_line_costs_its_own_heads_alone(out: Path, case: str) -> None:
+    line = DAMAGE[case]
+    if isinstance(line, dict):
+        line = json.dumps(line | {"crc32": _sum_of(line)}).encode()
     lines = (out / JOURNAL).read_bytes().splitlines()
-    (out / JOURNAL).write_bytes(b"\n".join([*lines[:2], DAMAGE[case], *lines[2:], b""]))
+    (out / JOURNAL).write_bytes(b"\n".join([*lines[:2], line, *lines[2:], b""]))
     with Journal(out, SETTINGS) as journal:
         assert journal.damaged == 1 and len(journal.done) == 4 and len(list(journal.rows())) == 3
 

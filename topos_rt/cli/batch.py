@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Make what is missing. A picture that cannot be used does not stop the others."""
     from topos_rt.server import batch_run
     from topos_rt.server.batch_inputs import gather
-    from topos_rt.server.batch_table import library
+    from topos_rt.server.batch_reader import library
 
     setup, seeds = _checked(arguments)
     library()  # the results need it: better to be told before the work than after it

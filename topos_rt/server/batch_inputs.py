@@ -12,6 +12,7 @@ from typing import Protocol
 
 from topos_rt.errors import InputError, OptionError, ToposError, shortened
 from topos_rt.metrics.pictures import SUFFIXES
+from topos_rt.server.batch_reader import Reader
 from topos_rt.support.files import refuse_url
 
 TABLE = ".parquet"
@@ -63,7 +64,9 @@ def gather(inputs: Sequence[str], out: Path, column: str) -> list[Pictures]:
         OptionError: a table has no such column, or the heads would lie among the pictures of an input.
         MissingExtraError: a table, and pyarrow is not installed.
     """
-    return [_of_input(given, out, column, several=len(inputs) > 1) for given in inputs]
+    tables = _Tables(column, Reader())
+    several = len(inputs) > 1
+    return [group for given in inputs for group in _of_input(given, out, tables, several)]
 
 
 def of_file(path: str, name: str) -> Picture:
@@ -102,7 +105,20 @@ def _candidates(name: str) -> Iterator[str]:
     yield from (f"{name}_{number}" for number in itertools.count(2))
 
 
-def _of_input(given: str, out: Path, column: str, several: bool) -> Pictures:
+@dataclass(frozen=True)
+class _Tables:
+    """How tables are read."""
+
+    column: str
+    reader: Reader
+
+    def open(self, path: str, name: str) -> Pictures:
+        from topos_rt.server.batch_table import Table
+
+        return Table.open(path, self.column, name, self.reader)
+
+
+def _of_input(given: str, out: Path, tables: _Tables, several: bool) -> list[Pictures]:
     what = f"the input {shortened(given)}"
     refuse_url(given, f"cannot use {what}")
     if given in ("", STDIN) or "\0" in given:
@@ -111,16 +127,14 @@ def _of_input(given: str, out: Path, column: str, several: bool) -> Pictures:
     if _lies_in(path, out):
         raise _among(path, out)
     if os.path.isdir(path):
-        return _folder(path, out, f"{os.path.basename(path)}/" if several else "")
+        return [_folder(path, out, f"{os.path.basename(path)}/" if several else "")]
     if not os.path.lexists(path) and glob.has_magic(given):
-        return _matches(given, out)
-    if path.lower().endswith(TABLE):
-        from topos_rt.server.batch_table import Table
-
-        return Table.open(path, column)
+        return _matches(given, out, tables)
+    if _is_table(path):
+        return [tables.open(path, PurePath(path).stem)]
     if not os.path.exists(path):
         raise InputError(what, got="nothing there", expected=_KINDS, fix="check the path")
-    return Files([(path, os.path.basename(path))])
+    return [Files([(path, os.path.basename(path))])]
 
 
 def _folder(folder: str, out: Path, prefix: str) -> Files:
@@ -146,7 +160,7 @@ def _folder(folder: str, out: Path, prefix: str) -> Files:
     return Files(found)
 
 
-def _matches(pattern: str, out: Path) -> Files:
+def _matches(pattern: str, out: Path, tables: _Tables) -> list[Pictures]:
     parts = PurePath(os.path.abspath(pattern)).parts
     fixed = itertools.takewhile(lambda part: not glob.has_magic(part), parts)
     start = os.path.join(*fixed)
@@ -157,7 +171,16 @@ def _matches(pattern: str, out: Path) -> Files:
         raise _among(paths[0], out)
     if not files:
         raise InputError(f"the pattern {pattern}", got="no file that fits it", expected="one or more")
-    return Files([(path, PurePath(path).relative_to(start).as_posix()) for path in files])
+    named = [(path, PurePath(path).relative_to(start).as_posix()) for path in files]
+    pictures = [each for each in named if not _is_table(each[0])]
+    found: list[Pictures] = [
+        tables.open(path, name[: -len(TABLE)]) for path, name in named if _is_table(path)
+    ]
+    return [Files(pictures), *found] if pictures else found
+
+
+def _is_table(path: str) -> bool:
+    return path.lower().endswith(TABLE)
 
 
 def _is_picture(name: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from topos_rt.support.files import make_directories, output_error, write_atomic
 
 JOURNAL, LOCK = "batch.jsonl", ".batch.lock"
 FORMAT = "topos_rt.batch/1"
+_SUM = "crc32"  # the last key of a line
 _LONGEST = 64 << 20  # bytes of a line: more than the rows of a picture with many faces and seeds take
 _REDO = "name another directory with -o, or make all heads again with --redo"
 
@@ -76,7 +78,7 @@ class Journal(Closing):
         line = {"input": task_input, "name": name, "stamp": stamp, "seeds": seeds, "rows": rows}
         start = self._file.tell()
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(json.dumps(line | {_SUM: _sum_of(line)}).encode() + b"\n")
         except OSError as error:
             raise output_error(self.path, error) from error
         self._note(line, start)
@@ -163,6 +165,11 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
         raise InputError(f"{name}", got="a line without end", expected="a journal", fix=_REDO)
 
 
+def _sum_of(line: Mapping[str, Any]) -> str:
+    """Return what tells a line that was damaged on the disk: its CRC-32, as hexadecimal digits."""
+    return f"{zlib.crc32(json.dumps(line).encode()):08x}"
+
+
 def _parsed(data: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(data)
@@ -174,6 +181,8 @@ def _parsed(data: bytes) -> dict[str, Any] | None:
 def _checked(line: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return a line if it is one of ours, whose rows can be used as they are."""
     if line is None or not all(isinstance(line.get(key), str) for key in ("input", "name", "stamp")):
+        return None
+    if line.pop(_SUM, None) != _sum_of(line):
         return None
     seeds, rows = line.get("seeds"), line.get("rows")
     good = isinstance(seeds, list) and all(type(seed) is int for seed in seeds) and isinstance(rows, list)

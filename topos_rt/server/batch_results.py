@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from topos_rt.server.batch_journal import Journal
-from topos_rt.server.batch_table import library
+from topos_rt.server.batch_reader import library
 from topos_rt.support.files import write_atomic
 
 RESULTS = "results.parquet"
