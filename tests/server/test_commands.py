@@ -59,11 +59,6 @@ def test_a_service_from_start_to_end(tiny_bundle: Path, tmp_path: Path) -> None:
     with started(*words) as (process, address, lines):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address) and "warning" not in "".join(lines)
         port = address.rpartition(":")[2]
-        again = subprocess.run(
-            [sys.executable, "-m", "topos_rt", "studio", "--port", port], capture_output=True, text=True,
-            check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert again.returncode == 2 and again.stderr.count("\n") == 1  # also where the page is not built
         other = subprocess.run(
             [sys.executable, "-m", "topos_rt", "serve", "--port", port], capture_output=True, text=True,
             check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -87,7 +82,7 @@ def test_two_studios_on_one_port(
 ) -> None:
     (tmp_path / "index.html").write_text("")
     monkeypatch.setattr(page, "FOLDER", tmp_path)
-    monkeypatch.setattr(page, "is_built", lambda: True)
+    monkeypatch.setattr(page, "is_built", lambda folder: True)
     with run.listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         code, line = told(capsys, "studio", "--port", port, "--no-browser")
@@ -97,7 +92,7 @@ def test_two_studios_on_one_port(
 def test_a_page_that_is_not_built(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(page, "is_built", lambda: False)
+    monkeypatch.setattr(page, "is_built", lambda folder: False)
     code, line = told(capsys, "studio")
     assert code == 2 and "npm run build" in line
 
@@ -139,8 +134,8 @@ def test_wrong_options(case: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"", "an empty file"), (b"\n", "an empty file"), (b"\xff", "no ASCII"), (b"a" * 5000, "more than 4,096 bytes"),
-     (b"short", "got 5 characters"), (b"two words of a key\nin two lines of it", "printable ASCII")],
+    [(b"", "an empty file"), (b"\n", "an empty file"), (b"\xff", "no ASCII"), (b"short", "got 5 characters"),
+     (b"a" * 5000, "more than 4,096 bytes"), (b"a key of two words\nin two lines", "printable ASCII")],
 )  # fmt: skip
 def test_wrong_key_files(
     data: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

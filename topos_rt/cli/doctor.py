@@ -50,6 +50,8 @@ OPTIONAL = {
     "trimesh": "trimesh",
     "pyarrow": "batch",
     "ray": "ray",
+    "fastapi": "serve",
+    "uvicorn": "serve",
 }
 # Errors that a native package may raise on import when it does not fit the machine or the other packages.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)

@@ -23,6 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_address(parser, 0)
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.set_defaults(quiet=True)
     add_service_options(parser)
     options.add_model_options(parser)
 
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from topos_rt.server.run import open_browser
     except ModuleNotFoundError as error:
         raise MissingExtraError.needs(f"topos-rt studio: the module {error.name}", "serve") from error
-    if not page.is_built():
+    if not page.is_built(page.FOLDER):
         raise InputError(
             "the studio's page",
             got="a copy of topos_rt in which it is not built",

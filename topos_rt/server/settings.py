@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from topos_rt.errors import OptionError
 
 MIB = 2**20
+LOG = __name__.rpartition(".")[0]  # the name of the service's logger
+ACCESS_LOG = "topos_rt.access"
 MOST_HEADS = 16  # of one request
 MOST_PORT = 65_535
 _LEAST_KEY = 16  # characters of an API key
@@ -46,7 +48,7 @@ class Settings:
     keep_s: float = 3600.0
     kept_bytes: int = 512 * MIB
     results: Path | None = None
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     hosts: Collection[str] = ()
     origins: Collection[str] = ()
     mirrors: int = 4
