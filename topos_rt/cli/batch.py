@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from topos_rt.cli import options
 from topos_rt.cli.console import Console
 from topos_rt.cli.writing import triangle
-from topos_rt.engines import AUTO, BUILDERS
 from topos_rt.errors import OptionError, choose, one_line
 from topos_rt.flow.settings import check_seed
 from topos_rt.formats import EXPORTERS
@@ -26,14 +25,15 @@ if TYPE_CHECKING:
 
 EPILOG = """
 examples:
-  topos-rt batch photos/ -o heads/                    every picture below photos/, as heads/NAME_seed0.glb
+  topos-rt batch photos/ -o heads/                      writes heads/NAME_seed0.glb and so on
   topos-rt batch 'photos/**/*.jpg' -o heads/ --seeds 0,1,2
   topos-rt batch faces.parquet --column image -o heads/ a column of paths or of pictures
   topos-rt batch photos/ -o /shared/heads --ray auto    on the Ray cluster that runs here
 
-Run the same command again after an interruption, and only what is missing is made. OUT/results.parquet has
-a row for every head and every picture that could not be used, made from the journal OUT/batch.jsonl.
-Exit codes: 0 done; 2 a picture that could not be used, or bad usage; 1 a failure of topos-rt itself.
+Run the same command again after an interruption, and only what is missing is made.
+OUT/results.parquet has a row for every head and every picture that could not be used; it is made
+from the journal, OUT/batch.jsonl.
+Exit codes: 0 done; 2 a picture that could not be used, or bad usage; 1 a failure of topos-rt.
 """
 
 MOST_WORKERS = 1024
@@ -158,7 +158,9 @@ def _workers(arguments: argparse.Namespace) -> int:
     """Return how many processes make heads on this machine."""
     if arguments.workers is not None:
         return int(arguments.workers)
-    on_gpu = arguments.backend in BUILDERS or (arguments.backend == AUTO and cuda.has_driver())
+    from topos_rt.server.batch_work import wants_gpu
+
+    on_gpu = wants_gpu(arguments.backend) and cuda.has_driver()
     return min(_GPU_WORKERS, usable_cores()) if on_gpu else usable_cores()
 
 

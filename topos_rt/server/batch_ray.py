@@ -17,7 +17,7 @@ from typing import Any
 
 from topos_rt.errors import InputError, MissingExtraError, OptionError, ToposError, one_line, shortened
 from topos_rt.server.batch_crew import DIED, MADE, READY, REFUSED, Event
-from topos_rt.server.batch_work import Maker, Setup, Task
+from topos_rt.server.batch_work import Maker, Setup, Task, wants_gpu
 from topos_rt.support.closing import Closing
 
 AUTO = "auto"
@@ -62,7 +62,7 @@ class Actors(Closing):
         setup = dataclasses.replace(setup, engines={**setup.engines, "threads": threads})
         self._given = setup, header
         resources = self._ray.cluster_resources()
-        gpus = 0 if setup.engines.get("backend") == "onnxruntime" else int(resources.get("GPU", 0))
+        gpus = int(resources.get("GPU", 0)) if wants_gpu(setup.engines.get("backend")) else 0
         cores = int(resources.get("CPU", 1))
         self._needs = {"num_cpus": threads, "num_gpus": 1 if gpus else 0}
         most = gpus or cores // threads

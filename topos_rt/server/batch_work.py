@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topos_rt import __version__
+from topos_rt.engines import AUTO, backend
 from topos_rt.errors import FaceError, InputError, OutputError, ToposError
 from topos_rt.faces.portrait import ALL
 from topos_rt.formats import ExportOptions, files_of
@@ -206,6 +207,11 @@ class Maker(Closing):
 def head_name(name: str, seed: int, face: int | None = None) -> str:
     """Return the path of a head below the output directory, without suffix."""
     return f"{name}{'' if face is None else f'_face{face}'}_seed{seed}"
+
+
+def wants_gpu(name: str | None) -> bool:
+    """Whether a backend runs on a GPU, or would take one that is there. Raises OptionError."""
+    return name is None or name == AUTO or backend(name).on_device
 
 
 def digest_of(bundle: Bundle) -> str:
