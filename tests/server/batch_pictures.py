@@ -10,11 +10,30 @@ import numpy as np
 import pyarrow.parquet
 from PIL import Image
 
+from topos_rt.server.batch_crew import READY, Event
 from topos_rt.server.batch_work import Setup
 
 # Nobody is to be seen on noise, so pictures are taken whole.
 WHOLE: dict[str, Any] = {"preset": "fast", "face": "largest", "crop": "none", "face_check": False}
 WORDS = ["--backend", "onnxruntime", "--preset", "fast", "--crop", "none", "--no-face-check"]
+
+
+class Together:
+    """Mixed into a crew: nobody gets work before all workers are ready, so that none is left without any."""
+
+    size: int
+    _early: list[Event] | None = None
+    _given_out = False
+
+    def wait(self, seconds: float) -> list[Event]:
+        events: list[Event] = super().wait(seconds)  # type: ignore[misc]
+        if self._given_out:
+            return events
+        self._early = [*(self._early or ()), *events]
+        if sum(event.kind == READY for event in self._early) < self.size:
+            return []
+        self._given_out = True
+        return self._early
 
 
 def picture(path: Path, seed: int = 0) -> Path:

@@ -18,7 +18,7 @@ import pyarrow as arrow
 import pyarrow.parquet
 import pytest
 
-from tests.server.batch_pictures import WORDS, check_once, files_of, folder, rows_of, setup_of
+from tests.server.batch_pictures import WORDS, Together, check_once, files_of, folder, rows_of, setup_of
 from topos_rt.errors import BundleError
 from topos_rt.model.bundle import Bundle
 from topos_rt.server.batch_crew import DIED, MADE, READY, REFUSED, Event, Processes
@@ -35,6 +35,10 @@ def workers() -> list[BaseProcess]:
     return [process for process in multiprocessing.active_children() if process.name.startswith("topos-rt-")]
 
 
+class TogetherProcesses(Together, Processes):
+    pass
+
+
 def test_a_worker_that_is_killed_in_the_middle(tiny_bundle: Path, tmp_path: Path) -> None:
     pictures = folder(tmp_path / "in", 8)
     setup, killed, told = setup_of(tiny_bundle, tmp_path / "out"), [], []
@@ -46,14 +50,12 @@ def test_a_worker_that_is_killed_in_the_middle(tiny_bundle: Path, tmp_path: Path
             os.kill(victim.pid, signal.SIGKILL)
 
     telling = Telling(lambda row: None, kill, told.append)
-    crews: list[Processes] = []
 
-    def hire(setup: Setup, header: str) -> Processes:
-        crews.append(Processes(setup, header, 2))
-        return crews[0]
+    def hire(setup: Setup, header: str) -> TogetherProcesses:
+        return TogetherProcesses(setup, header, 2)
 
     summary = run(setup, gather([str(pictures)], setup.out, "image"), (0, 1), hire, telling)
-    assert len(killed) == 1 and (summary.made, summary.failed) == (16, 0)
+    assert len(killed) == summary.deaths == 1 and (summary.made, summary.failed) == (16, 0)
     check_once(setup.out, [f"{number:02d}" for number in range(8)], (0, 1))
     assert not workers()
     assert all("SIGKILL, which is what a system does that runs out of memory" in note for note in told)
@@ -140,33 +142,34 @@ SIGNALS = [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pyt
 def test_a_run_that_is_killed_goes_on_where_it_was(
     command: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
 ) -> None:
-    pictures, out = folder(tmp_path / "in", 12), tmp_path / "out"
-    first = command("--seeds", "0,1")
+    count, words = 20, ["--seeds", "0,1", "--steps", "300"]  # slow enough not to be done before the signal
+    pictures, out = folder(tmp_path / "in", count), tmp_path / "out"
+    first = command(*words)
     until(lambda: (out / JOURNAL).is_file() and (out / JOURNAL).read_bytes().count(b"\n") > 3)
     first.send_signal(number)
     _, told = first.communicate(timeout=_ENDS_WITHIN_S)
     assert first.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number], told
     assert "Traceback" not in told
     done = len((out / JOURNAL).read_bytes().splitlines()) - 1
-    assert 3 <= done < 12
+    assert 3 <= done < count
     if number != signal.SIGKILL:  # the results are written on the way out
         assert len(rows_of(out)) == 2 * done
     pyarrow.parquet.read_schema(out / "results.parquet")  # whatever is there is whole
-    second = command("--seeds", "0,1", "--json")
+    second = command(*words, "--json")
     report, told = second.communicate(timeout=_ENDS_WITHIN_S)
     assert second.returncode == 0, told
     result = json.loads(report)
     assert result["skipped"] in (2 * done, 2 * done - 2)  # a torn last line is made again
-    assert result["made"] == 24 - result["skipped"] and result["workers"] == 2
+    assert result["made"] == 2 * count - result["skipped"] and result["workers"] == 2
     check_once(out, [path.stem for path in sorted(pictures.iterdir())], (0, 1))
 
 
 def test_workers_end_with_their_leader(command: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     folder(tmp_path / "in", 30)
-    leader = command()
+    leader = command("--steps", "300")
     journal = tmp_path / "out" / JOURNAL
     until(lambda: journal.is_file() and journal.read_bytes().count(b"\n") > 2)
-    lines = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
+    lines = [json.loads(line) for line in journal.read_bytes().split(b"\n")[1:-1]]
     pids = {int(row["worker"].rpartition(":")[2]) for line in lines for row in line["rows"]}
     leader.kill()
     leader.communicate(timeout=_ENDS_WITHIN_S)  # which also waits for those who hold its pipes: the workers
