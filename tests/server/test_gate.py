@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests import needs
+
+needs.module("fastapi")
+
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -88,6 +93,13 @@ def test_websockets_of_other_sites(opens: Opens, headers: dict[str, str], allowe
         pass
     answer: Any = caught.value
     assert answer.status_code == 403 and answer.json()["type"] == "urn:topos-rt:foreign-page"
+
+
+def test_a_websocket_that_leads_nowhere(client: TestClient) -> None:
+    with pytest.raises(Exception) as caught, client.websocket_connect(f"{WS}/v1/nope"):
+        pass
+    answer: Any = caught.value
+    refused(answer, 404, "not-found")
 
 
 def test_a_browser_may_ask_whether_its_page_may(opens: Opens) -> None:
