@@ -12,7 +12,8 @@ RESULT = "batch_mini"
 
 def _columns() -> str:
     return table(
-        ["column", "type", "holds"], [[f"`{name}`", kind, told] for name, (kind, told) in COLUMNS.items()]
+        ["column", "type", "holds"],
+        [[f"`{name}`", f"`{kind}`", told] for name, (kind, told) in COLUMNS.items()],
     )
 
 

@@ -24,7 +24,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "preview": ("string", "its drawing, with `--previews`"),
     "score": ("float64", "how certain the face is, 0 to 1"),
     "box": ("list<float64>", "the face in the upright picture: x, y, width and height in pixels"),
-    "yaw": ("float64", "degrees; positive looks to the left of the picture"),
+    "yaw": ("float64", "degrees; positive turns the face to the right of the picture"),
     "pitch": ("float64", "degrees"),
     "roll": ("float64", "degrees"),
     "warnings": ("list<string>", "what may spoil the head, such as a small face"),
