@@ -10,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import needs
+
+needs.module("pyarrow")
+
 import pyarrow as arrow
 import pyarrow.parquet
 import pytest

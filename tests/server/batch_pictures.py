@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import needs
+
+needs.module("pyarrow")
+
 import numpy as np
 import pyarrow.parquet
 from PIL import Image

@@ -14,6 +14,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tests import needs
+
+needs.module("pyarrow")
+
 import pyarrow as arrow
 import pyarrow.parquet
 import pytest

@@ -6,6 +6,10 @@ import io
 from pathlib import Path
 from typing import Any
 
+from tests import needs
+
+needs.module("pyarrow")
+
 import pyarrow as arrow
 import pyarrow.parquet
 import pytest
