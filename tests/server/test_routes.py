@@ -25,7 +25,7 @@ from tests.server.conftest import BASE, Opens
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.pipeline import HeadPipeline
-from topos_rt.scan.fit import DEFAULT_PASSES
+from topos_rt.scan.settings import DEFAULT_PASSES
 from topos_rt.server.files import KINDS
 
 GLB = {"Accept": "model/gltf-binary"}
