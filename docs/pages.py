@@ -19,6 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 Tables = Mapping[str, Callable[[], str]]
 # Result -> what measures it anew, {} being its file: all that depend on `mini`, to be run for new weights.
 COMMANDS = {
+    "batch_mini": "python -m benchmarks.bench_batch --json {}",
     "compare_mini_cpu": "python -m export compare mini --json {}",
     **{
         f"cpu_mini_{preset}": f"topos-rt bench examples/astronaut.jpg --preset {preset} -o {{}}"

@@ -79,6 +79,8 @@ OPTIONAL = {
     "matplotlib",
     "meshoptimizer",
     "pxr",
+    "pyarrow",
+    "ray",
     "scipy",
     "tensorrt",
     "tensorrt_rtx",
@@ -193,7 +195,7 @@ def test_the_hard_dependencies_are_those_of_the_cpu_path():
 def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
-    users = {"tensorrt-rtx", "tensorrt", "usd", "gltf", "mesh", "plot", "trimesh", "serve"}
+    users = {"tensorrt-rtx", "tensorrt", "usd", "gltf", "mesh", "plot", "trimesh", "serve", "batch", "ray"}
     makers = {"export", "compare", "face", "texture", "training", "baselines", "fuzz", "test"}
     assert set(EXTRAS) == users | makers
 

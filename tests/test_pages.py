@@ -9,6 +9,7 @@ from typing import Any
 
 import make_architecture
 import make_backend_tables
+import make_batch_tables
 import make_face_fit_tables
 import make_face_tables
 import make_file_tables
@@ -33,7 +34,8 @@ from tests.benchmarks.command_lines import parsed
 from topos_rt.formats.limits import Limits
 
 SCRIPTS = [
-    make_architecture, make_backend_tables, make_face_fit_tables, make_face_tables, make_file_tables,
+    make_architecture, make_backend_tables, make_batch_tables, make_face_fit_tables, make_face_tables,
+    make_file_tables,
     make_kernel_tables, make_official_texture_tables, make_output_tables, make_picture_tables,
     make_pack_tables, make_retopology_tables, make_rig_tables, make_rooms, make_sampling_tables,
     make_serve_tables, make_tables, make_tracking_tables, make_training_tables,

@@ -12,10 +12,12 @@ import importlib.util
 import io
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,61 @@ def _manifest(path: Path) -> None:
     from topos_rt.model.manifest import Manifest
 
     Manifest.from_json(path.read_bytes()).to_json()
+
+
+def _batch_journal(path: Path) -> None:
+    from topos_rt.server.batch_journal import JOURNAL, Journal
+    from topos_rt.server.batch_results import parquet_of
+
+    folder = path.with_suffix(".out")
+    folder.mkdir()
+    shutil.copy(path, folder / JOURNAL)
+    with Journal(folder, {}) as journal:
+        parquet_of(journal.rows())
+        damaged = journal.damaged
+    with Journal(folder, {}) as again:  # what was cut off is gone for good
+        assert again.damaged == damaged
+    if damaged:
+        raise InputError(f"{damaged} lines")
+
+
+def _journals() -> list[bytes]:
+    from topos_rt.server.batch_journal import Journal
+
+    row = {"input": "/a", "seed": 0, "exit_code": 0, "files": ["a_seed0.glb"], "timings": {"face": 0.25}}
+    row |= {"warnings": [], "box": [1.0, 2.0, 3.0, 4.0], "finished": "2026-01-02T03:04:05Z", "error": None}
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder), {}) as journal:
+        journal.add("/a", "a", "1-2", (0, 1), [row, row | {"seed": 1}])
+        journal.add("/b", "b", "", (0,), [{"input": "/b", "seed": None, "exit_code": 2}])
+        journal.flush()
+        return [journal.path.read_bytes()]
+
+
+@cache
+def _reader() -> Any:
+    from topos_rt.server.batch_reader import Reader
+
+    return Reader()
+
+
+def _table(path: Path) -> None:
+    from topos_rt.server.batch_table import Table
+
+    for picture in Table.open(str(path), "image", "t", _reader()):
+        if picture.fault is not None:
+            raise picture.fault
+
+
+def _tables() -> list[bytes]:
+    import pyarrow
+    import pyarrow.parquet
+
+    made = []
+    for cells in (["a.png", "b.png"], [b"x" * 50, b"yy"] * 5, [{"bytes": b"abc", "path": "x"}]):
+        file = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table({"image": cells}), file, row_group_size=4)
+        made.append(file.getvalue())
+    return made
 
 
 def _texture_manifest(path: Path) -> None:
@@ -511,6 +568,8 @@ TARGETS: dict[str, Target] = {
     "config": Target(_config, ".yaml", _yaml),
     "measurement": Target(_measurement, ".json", _results),
     "sidecar": Target(_sidecar, ".json", _sidecars),
+    "batch_journal": Target(_batch_journal, ".jsonl", _journals),
+    "table": Target(_table, ".parquet", _tables),
     "glb": Target(_mesh, ".glb", _glbs),
     "gltf": Target(_mesh, ".gltf", _gltfs),
     "head": Target(

@@ -24,6 +24,7 @@ NEEDS = {
     "yaml": ("config",),
     "scipy": ("glb", "gltf", "obj", "ply", "stl", "off", "cloud", "character"),
     "models": ("character",),
+    "pyarrow": ("batch_journal", "table"),
 }
 # Targets whose seeds are not all sound files: two of the configurations are not.
 PARTLY = ("config",)

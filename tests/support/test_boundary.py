@@ -58,6 +58,7 @@ def test_the_extras_are_those_of_the_package() -> None:
         "prometheus_client": "prometheus-client",
         "pxr": "usd-core",
         "python_multipart": "python-multipart",
+        "ray": "ray[serve]",
         "skimage": "scikit-image",
         "tensorrt_rtx": "tensorrt-rtx",
         "yaml": "pyyaml",

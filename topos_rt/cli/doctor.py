@@ -48,6 +48,8 @@ OPTIONAL = {
     "mapbox-earcut": "mesh",
     "matplotlib": "plot",
     "trimesh": "trimesh",
+    "pyarrow": "batch",
+    "ray": "ray",
     "fastapi": "serve",
     "uvicorn": "serve",
 }

@@ -34,6 +34,7 @@ PROGRAM = "topos-rt"
 # Name -> its module under topos_rt.cli, and what the command does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("generate", "turn portraits into 3D heads"),
+    "batch": ("batch", "turn folders and tables of portraits into heads, on all cores or a Ray cluster"),
     "texture": ("texture", "texture a head that was made before, or paint its colour map"),
     "faces": ("faces", "find the faces of pictures, with landmarks, pose and expression"),
     "retopologize": ("retopologize", "convert scans or meshes of heads to the model's topology"),

@@ -63,7 +63,7 @@ def settled_outputs(arguments: argparse.Namespace, items: Sequence[Item]) -> Out
     if arguments.out == STDOUT and arguments.json:
         raise OptionError("--json", got="-o -: both print to standard output", fix="drop one")
     export = options.exporting(arguments)
-    EXPORTERS[name](_triangle(), export)
+    EXPORTERS[name](triangle(), export)
     paths = output_paths(arguments.out, items, name, "-o")
     previews = []
     if arguments.preview is not None:
@@ -210,7 +210,7 @@ def _check_preview(preview: str, several: bool) -> None:
         raise OptionError("--preview", got=repr(preview), expected="a name that ends in .png, or a directory")
 
 
-def _triangle() -> HeadMesh:
+def triangle() -> HeadMesh:
     """Return the smallest mesh, on which an exporter refuses bad options before the work, not after it."""
     corners = np.eye(3, dtype=np.float32)
     topology = Topology(3, np.array([3], np.uint8), np.arange(3, dtype=np.int32))
