@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retopologize": ("retopologize", "convert scans or meshes of heads to the model's topology"),
     "eval": ("eval", "measure how far one surface is from another"),
     "metrics": ("metrics", "measure how alike two pictures, or two folders of pictures, are"),
+    "serve": ("serve", "serve heads over HTTP"),
+    "studio": ("studio", "make heads in the browser, on this machine"),
     "build": ("build", "build a model's TensorRT engines ahead of time"),
     "pack": ("pack", "turn a model into the one file that the C library loads"),
     "bench": ("bench", "measure speed on this machine, cold and warm, and compare results"),

@@ -1,0 +1,64 @@
+"""The studio's page: files that Vite built, served under a policy that lets them load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from topos_rt.server.problems import Problem
+
+FOLDER = Path(__file__).parent / "page"
+INDEX = "index.html"
+# The page shows pictures and worlds that it makes itself (blob:), and talks to its own service alone. Styles
+# are set from scripts, which is what 'unsafe-inline' of style-src is for; WebAssembly decoders need theirs.
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' blob: data:",
+        "media-src 'self' blob:",
+        "font-src 'self'",
+        "connect-src 'self' blob: data:",
+        "worker-src 'self' blob:",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_HASHED = "assets/"  # Vite puts the hash of their contents into these names
+_TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".svg": "image/svg+xml"}
+
+
+def is_built(folder: Path = FOLDER) -> bool:
+    """Return whether there is a page to serve."""
+    return (folder / INDEX).is_file()
+
+
+def page_router(folder: Path = FOLDER) -> APIRouter:
+    """Return the routes of the page. The files are listed once: a path that a client names is never opened."""
+    router = APIRouter(include_in_schema=False)
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+    @router.get("/{name:path}")
+    async def page(request: Request, name: str) -> Response:
+        path = files.get(name or INDEX)
+        if path is None:
+            raise Problem("not-found", "this address")
+        kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kept = "public, max-age=31536000, immutable" if name.startswith(_HASHED) else "no-cache"
+        return Response(path.read_bytes(), media_type=kind, headers={**HEADERS, "Cache-Control": kept})
+
+    return router
