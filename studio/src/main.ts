@@ -62,7 +62,7 @@ async function useCamera(): Promise<void> {
     await openCamera(video);
     video.hidden = false;
     by("frame").classList.add("filled");
-    by("camera").textContent = "Take the picture";
+    by("camera").textContent = "Take picture";
   } catch (error) {
     showError(error);
   }
@@ -71,7 +71,7 @@ async function useCamera(): Promise<void> {
 function closePortrait(): void {
   closeCamera(video);
   video.hidden = true;
-  by("camera").textContent = "Use the camera";
+  by("camera").textContent = "Use camera";
 }
 
 function setLight(degrees: number): void {

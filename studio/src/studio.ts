@@ -70,6 +70,7 @@ export class Studio {
     this.surface = await surfaceOf(topology);
     say("");
     this.offerMake();
+    if (this.picture) void this.make(); // it came before the model
   }
 
   use(picture: Blob): void {
@@ -83,7 +84,7 @@ export class Studio {
   /** Make heads of the picture, one for each seed, in place of those on the stage. */
   async make(): Promise<void> {
     const { picture, surface } = this;
-    if (!picture || !surface) return;
+    if (!picture || !surface) return; // `start` goes on
     this.job?.abort();
     const job = new AbortController();
     this.job = job;
@@ -244,7 +245,7 @@ export class Studio {
     if (head) facts.push(`first seen after ${seconds(preview ?? head)}, done after ${seconds(head)}`);
     say(facts.join(" · "));
     const warning = active?.info?.warnings[0];
-    if (warning) by("faces-note").textContent = `Careful: ${warning}.`;
+    if (warning) this.source.warn(warning);
   }
 
   private offerMake(): void {

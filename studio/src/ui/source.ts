@@ -37,7 +37,7 @@ export class Source {
       rect.classList.toggle("unusable", !usable(face));
       this.marks.append(rect);
     });
-    const radius = (found.faces[chosen]?.box[2] ?? 0) / 190;
+    const radius = (found.faces[chosen]?.box[2] ?? 0) / 140;
     for (const [x, y] of found.faces[chosen]?.landmarks ?? []) this.marks.append(shape("circle", { cx: x, cy: y, r: radius }));
     if (found.faces.length > 1) {
       this.buttons.replaceChildren(...found.faces.map((_, number) => make(
@@ -48,6 +48,11 @@ export class Source {
     }
     by("faces-note").textContent = this.note();
     this.place();
+  }
+
+  /** Tell of what may spoil the head, beside what was found. */
+  warn(warning: string): void {
+    by("faces-note").textContent = `${this.found ? this.note() : ""} Careful: ${warning}.`.trim();
   }
 
   clear(): void {
@@ -61,8 +66,8 @@ export class Source {
     const { faces } = this.found!;
     const warning = faces[this.chosen]?.warnings[0];
     if (faces.length === 0) return "No face was found.";
-    if (warning) return `Careful: ${warning}.`;
-    return faces.length === 1 ? "One face was found." : `${faces.length} faces were found. Click the one to take.`;
+    const found = faces.length === 1 ? "One face was found." : `${faces.length} faces were found. Click the one to take.`;
+    return warning ? `${found} Careful: ${warning}.` : found;
   }
 
   // The picture is fitted into its frame, so the buttons over faces have to be laid out by hand.

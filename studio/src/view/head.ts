@@ -17,7 +17,7 @@ const NECK_SHARE = 0.4; // of a turn; the head's own joint takes the rest
 const clay = new MeshStandardMaterial({
   color: 0xc9c2ba, roughness: 0.72, polygonOffset: true, polygonOffsetFactor: 1, polygonOffsetUnits: 1,
 });
-const lines = new MeshBasicMaterial({ color: 0x2b5d73, wireframe: true, transparent: true, opacity: 0.55 });
+const lines = new MeshBasicMaterial({ color: 0x2b5d73, wireframe: true, transparent: true, opacity: 0.42 });
 
 export class HeadView {
   readonly root = new Group();

@@ -6,7 +6,7 @@ import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import type { HeadView } from "./head";
 
 const FOV = 22; // degrees: a portrait lens
-const MARGIN = 1.18;
+const MARGIN = 1.08;
 const MOST_PIXELS = 2; // for each of the screen's; more costs much and shows little
 const TURN_STEP = 0.14, ZOOM_STEP = 1.12; // a key's
 
