@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def run_service(
     settings: Settings, arguments: argparse.Namespace, console: Console, ready: Any = None
 ) -> int:
-    """Listen, tell where, and serve until a signal comes. ready: gets the address once the model is loaded."""
+    """Listen, say where, and serve until a signal comes. ready: gets the address once the model is loaded."""
     if arguments.json:
         raise OptionError("--json", got="a command that does not end by itself", fix="leave it out")
     try:

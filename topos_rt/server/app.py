@@ -61,7 +61,9 @@ def create_app(settings: Settings | None = None, pipeline: HeadPipeline | None =
         app.add_api_route("/", _index, include_in_schema=False)
     for kind in (Problem, ToposError, MemoryError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer)
+    app.add_middleware(Gate, service=service)
     if service.settings.origins:
+        # Outside of the gate, since a browser asks whether it may ask without the key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(service.settings.origins),
@@ -69,7 +71,6 @@ def create_app(settings: Settings | None = None, pipeline: HeadPipeline | None =
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
             expose_headers=["Location", "Retry-After", "X-Request-ID"],
         )
-    app.add_middleware(Gate, service=service)
     _complete(app)
     return app
 

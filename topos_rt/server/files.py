@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from topos_rt.errors import MeshInputError, OptionError
 from topos_rt.formats import EXPORTERS, files_of
@@ -14,7 +16,9 @@ from topos_rt.formats.options import ExportOptions
 from topos_rt.formats.textures import encoded
 from topos_rt.head.mesh import HeadMesh
 
+PREVIEW_PX = 320  # the height of a preview: larger ones take seconds
 _ZIP = "application/zip"
+_MOST_TEXT = 2000
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of members, so that a head gives the same bytes
 
 
@@ -58,7 +62,7 @@ def _textures(head: HeadMesh, options: ExportOptions) -> bytes:
 
 
 def _picture(head: HeadMesh, options: ExportOptions) -> bytes:
-    return head.preview()
+    return head.preview(PREVIEW_PX)
 
 
 # The end of a link -> how the file is made. The order is that of the links of a head.
@@ -74,37 +78,62 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def written(head: HeadMesh, kind: str, lod: int, expression: dict[str, float] | None, options: Any) -> bytes:
+class FileOptions(BaseModel):
+    """How a file is written: the query of its address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lod: int = Field(0, ge=0, le=9, description="level of detail; 0 is the whole head")
+    expression: str = Field(
+        "neutral", max_length=_MOST_TEXT, description="photograph, or NAME:WEIGHT,…: posed, and without rig"
+    )
+    morphs: str = Field("all", max_length=_MOST_TEXT, description="as --morphs of topos-rt generate")
+    units: str = Field("m", max_length=2, description="m or cm")
+    up: str = Field("y", max_length=1, description="y or z")
+    rig: bool = True
+    parts: bool = Field(True, description="teeth and lashes")
+    quantize: bool = False
+
+    def export(self) -> ExportOptions:
+        names = ("units", "up", "rig", "morphs", "quantize", "parts")
+        return ExportOptions(**{name: getattr(self, name) for name in names})
+
+
+AS_MADE = FileOptions.model_validate({})
+
+
+def written(head: HeadMesh, kind: str, options: FileOptions) -> bytes:
     """Return a head as a file: at a level of detail and, with an expression, posed and without a rig.
 
     Raises OptionError for a level or blendshape that it does not have, MissingExtraError for a format whose
     package is not installed.
     """
-    export = ExportOptions(**options)
+    export = options.export()
+    expression = expression_of(options.expression, head)
     if expression is not None:
         head = head.posed(expression)
-    head = head.lod(lod)
+    head = head.lod(options.lod)
+    if not options.parts:
+        head = dataclasses.replace(head, parts=None)
     return KINDS[kind].write(head, export)
 
 
-def links_of(name: str, head: HeadMesh) -> dict[str, str]:
-    """Return where each file of a kept head is."""
-    return {
-        kind: f"/v1/heads/{name}.{kind}" for kind in KINDS if kind != "textures" or head.texture is not None
-    }
+def kinds_of(head: HeadMesh) -> list[str]:
+    """Return the kinds of files that there are of a head."""
+    return [kind for kind in KINDS if kind != "textures" or head.texture is not None]
 
 
-def expression_of(text: str | None, head: HeadMesh) -> dict[str, float] | None:
-    """Return what "photograph" or "jawOpen:0.5,…" stands for; None and "neutral" are no expression.
+def expression_of(text: str, head: HeadMesh) -> dict[str, float] | None:
+    """Return what "photograph" or "jawOpen:0.5,…" stands for; "neutral" is none.
 
     Raises OptionError.
     """
-    if text in (None, "", "neutral"):
+    if text in ("", "neutral"):
         return None
     if text == "photograph":
         return dict(head.expression)
     weights: dict[str, float] = {}
-    for part in str(text).split(","):
+    for part in text.split(","):
         shape, _, number = part.partition(":")
         try:
             weights[shape.strip()] = float(number)

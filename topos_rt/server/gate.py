@@ -24,6 +24,7 @@ _PROTOCOL = (
 _UNSEEN = "(none)"  # the route of a request that fits none
 _OVERHEAD = 65_536  # bytes of a body beside its file: the fields and their borders
 _BASE64 = 4 / 3
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WS"}
 
 
 class Gate:
@@ -68,17 +69,16 @@ class Gate:
             )
         origin = headers.get("origin")
         own = headers.get("sec-fetch-site") in (None, "same-origin", "none")
-        if origin is None and not own and scope["method"] not in ("GET", "HEAD"):
-            raise Problem("foreign-page", "the page that asks", got="one of another site")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            if origin not in settings.origins:
-                raise Problem(
-                    "foreign-page",
-                    "the page that asks",
-                    got=repr(origin)[:80],
-                    expected="one that this service served",
-                    fix="topos-rt serve --allow-origin ORIGIN, where the page is yours",
-                )
+        reads = scope.get("method") in ("GET", "HEAD")  # a link to the page is no harm
+        foreign = not own and not reads if origin is None else _netloc(origin) != host.lower()
+        if foreign and origin not in settings.origins:
+            raise Problem(
+                "foreign-page",
+                "the page that asks",
+                got="one of another site" if origin is None else repr(origin)[:80],
+                expected="one that this service served",
+                fix="topos-rt serve --allow-origin ORIGIN, where the page is yours",
+            )
         key = settings.api_key
         if (
             key is not None
@@ -97,9 +97,10 @@ class Gate:
         # The template and not the path, which may hold the id of a head, or anything else.
         route = getattr(scope.get("route"), "path", _UNSEEN)
         method = scope.get("method", "WS")
+        method = method if method in _METHODS else "(other)"  # clients may make up as many as they like
         seconds = time.perf_counter() - seen.started
         metrics = self._service.metrics
-        metrics.requests.labels(route, method if route != _UNSEEN else "", str(seen.status or 499)).inc()
+        metrics.requests.labels(route, method, str(seen.status or 499)).inc()
         if scope["type"] == "http":
             metrics.seconds.labels(route).observe(seconds)
         access.info(
@@ -215,6 +216,14 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -
 
 def _headers(scope: Scope) -> Mapping[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _netloc(origin: str) -> str:
+    """Return host and port of an origin, lower case, or "" for one that has none, such as null."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _called(host: str, names: object) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import APIRouter, WebSocket
@@ -66,6 +66,22 @@ async def _conversation(socket: WebSocket, route: str) -> AsyncIterator[Service]
         gauge.dec()
 
 
+@contextlib.asynccontextmanager
+async def _counted(service: Service, what: str) -> AsyncIterator[None]:
+    """Count an open WebSocket. Raises Problem where there are too many: each may hold a picture."""
+    settings = service.settings
+    most = settings.mirrors if what == "mirrors" else settings.workers + settings.queue
+    now = getattr(service, what)
+    if now >= most:
+        fix = "try again later"
+        raise Problem("busy", what, got=f"{now} that are open", expected=f"at most {most}", fix=fix)
+    setattr(service, what, now + 1)
+    try:
+        yield
+    finally:
+        setattr(service, what, getattr(service, what) - 1)
+
+
 async def _close(socket: WebSocket, code: int) -> None:
     if socket.application_state is WebSocketState.CONNECTED:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
@@ -73,7 +89,7 @@ async def _close(socket: WebSocket, code: int) -> None:
 
 
 async def _receive(socket: WebSocket, key: str, what: str, most: int, seconds: float) -> Any:
-    """Return the next message of a kind. Raises Problem for one of another, WebSocketDisconnect at the end."""
+    """Return the next message of a kind. Raises Problem for another one, WebSocketDisconnect at the end."""
     try:
         message = await asyncio.wait_for(socket.receive(), seconds)
     except asyncio.TimeoutError:
@@ -117,7 +133,7 @@ _FIRST = '{"options": {…}, "seeds": [0]}'
 
 
 class _Mailbox:
-    """Messages from a worker's thread to the loop, in order. Previews that nobody could read yet are dropped."""
+    """Messages from a worker's thread to the loop, in order. Previews that wait too long are dropped."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -153,16 +169,16 @@ class _Mailbox:
 @router.websocket("/v1/heads/stream")
 async def stream(socket: WebSocket) -> None:
     """Make heads of a picture and show them after every step; docs/serve.md has the messages."""
-    async with _conversation(socket, "/v1/heads/stream") as service:
+    async with _conversation(socket, "/v1/heads/stream") as service, _counted(service, "streams"):
         service.desk.admit()
-        job = service.job()
         wishes = _wishes(await _receive(socket, "text", "the first message", _MOST_TEXT, _OPENING_S))
         most = service.settings.max_upload
         picture = await _receive(socket, "bytes", "the picture", most, _OPENING_S)
         await asyncio.to_thread(making.check_picture, picture)
+        job = service.job()
         await _tell(socket, "queued", ahead=service.desk.waiting + service.desk.running)
         box, pipeline = _Mailbox(), service.pipeline
-        told = {
+        told: dict[str, Callable[..., None]] = {
             "faces": lambda entry, chosen: box.put({"event": "faces", **entry, "chosen": chosen}),
             "preview": lambda head, step, steps, seed: box.put(
                 {"event": "preview", "step": step, "steps": steps, "seed": seed}, head

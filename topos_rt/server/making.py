@@ -6,20 +6,21 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from topos_rt.errors import OptionError, ScanWarning
+from topos_rt.errors import MeshInputError, OptionError, ScanWarning
 from topos_rt.faces.face import Face
-from topos_rt.faces.portrait import ALL
+from topos_rt.faces.portrait import ALL, LARGEST
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.topology import Topology
-from topos_rt.pictures.image import check_image, read_picture
+from topos_rt.pictures.image import check_image, read_picture, upright_picture
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.scan.read import read_scan
-from topos_rt.server.schemas import Options, ScanOptions
+from topos_rt.server.problems import Problem
+from topos_rt.server.schemas import Options, ScanFormat, ScanOptions
 from topos_rt.server.settings import MOST_HEADS
 from topos_rt.server.uploads import Upload
 from topos_rt.server.work import Job
@@ -52,7 +53,17 @@ def heads_of(pipeline: HeadPipeline, picture: bytes, options: Options, job: Job)
         count = len(pipeline.find_faces(picture)) * len(options.seeds)
         if count > MOST_HEADS:
             raise OptionError("heads of one request", got=count, expected=f"at most {MOST_HEADS}")
+    elif isinstance(options.face, int):
+        call["face"] = chosen(pipeline.find_faces(picture), options.face)
     return list(pipeline.each(picture, seed=options.seeds, callback=job.check, **call))
+
+
+def chosen(faces: list[Face], number: int) -> Face:
+    """Return a face by its number, from 0, as clients count them. Raises Problem where there is none."""
+    if number < len(faces):
+        return faces[number]
+    expected = f"0 to {len(faces) - 1}" if faces else "a picture with a face"
+    raise Problem("no-face", f"face {number}", got=f"a picture with {len(faces)} faces", expected=expected)
 
 
 def check_picture(picture: bytes) -> None:
@@ -69,18 +80,20 @@ def stream_of(
     and the number of steps, "head" a finished head.
     """
     call = options.call()
-    opened = read_picture(picture)
+    opened = upright_picture(picture)
     if options.face_check or options.crop == "auto":
         job.require()
         found = pipeline.find_faces(opened)
-        chosen = None
-        if found:
-            chosen = 0 if options.face == "largest" else int(options.face)
-            chosen = chosen if chosen < len(found) else None
-        entry = {"width": opened.width, "height": opened.height, "faces": [face_entry(f) for f in found]}
-        told["faces"](entry, chosen)
-        if chosen is not None and not found[chosen].hidden:
-            call["face"] = found[chosen]  # it is not looked for again
+        entry = {
+            "width": opened.width,
+            "height": opened.height,
+            "faces": [face_entry(face) for face in found],
+        }
+        number = 0 if options.face == LARGEST else int(options.face)
+        boxed = options.face == LARGEST and isinstance(options.crop, list)  # the largest in that box
+        told["faces"](entry, number if number < len(found) and not boxed else None)
+        if not boxed and (found or options.face != LARGEST):
+            call["face"] = chosen(found, number)  # it is not looked for again
     for seed in options.seeds:
         steps = 0
 
@@ -103,10 +116,17 @@ def scan_of(pipeline: HeadPipeline, scan: Upload, options: ScanOptions, job: Job
     The readers take paths: the scan lies in a directory of its own meanwhile, under a name of ours.
     """
     suffix = options.format or scan.suffix
+    if suffix not in get_args(ScanFormat):
+        expected = f"one of: {', '.join(get_args(ScanFormat))}"
+        raise Problem("bad-input", "the scan's format", got=repr(suffix), expected=expected, fix="set format")
     with tempfile.TemporaryDirectory(prefix="topos-rt-scan-") as folder:
-        path = Path(folder) / f"scan.{suffix if suffix.isalnum() else ''}".rstrip(".")
+        path = Path(folder) / f"scan.{suffix}"
         path.write_bytes(scan.data)
-        read = read_scan(path, units=options.units)
+        try:
+            read = read_scan(path, units=options.units)
+        except MeshInputError as error:  # which names the file that nobody knows of
+            what = error.what.replace(str(path), "the scan")
+            raise MeshInputError(what, got=error.got, expected=error.expected, fix=error.fix) from error
     job.require()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScanWarning)
@@ -130,7 +150,7 @@ def topology_bytes(topology: Topology) -> bytes:
 
     Every array is of 4-byte numbers, little endian:
     source [W] uint32: the topology's vertex that each drawn vertex stands for; source[:V] counts up.
-    triangles [F,3] uint32: of drawn vertices, counter-clockwise from outside. uvs [W,2] float32, origin bottom
+    triangles [F,3] uint32: drawn vertices, counter-clockwise from outside. uvs [W,2] float32, origin bottom
     left; [0,2] without. edges [E,2] uint32: the polygons' sides as topology vertices, for a wireframe.
     region.NAME [n] uint32: topology vertices.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -43,16 +44,17 @@ class Metrics:
         )
         self.frames = Counter("topos_rt_mirror_frames", "Frames that were followed", registry=registry)
         self.sockets = Gauge("topos_rt_websockets", "Open WebSockets", ["route"], registry=registry)
-        gauges = {
+        kept = service.kept_now
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "topos_rt_ready": ("Whether the model is loaded", lambda: service.ready),
             "topos_rt_queue_waiting": ("Requests that wait for a worker", lambda: service.desk.waiting),
             "topos_rt_queue_running": ("Requests at work", lambda: service.desk.running),
             "topos_rt_upload_bytes": ("Bytes of bodies that are held", lambda: service.uploads),
-            "topos_rt_kept_heads": ("Heads that can be fetched", lambda: service.kept and service.kept.count),
-            "topos_rt_kept_bytes": ("Bytes that they take", lambda: service.kept and service.kept.size),
+            "topos_rt_kept_heads": ("Heads that can be fetched", lambda: kept()[0]),
+            "topos_rt_kept_bytes": ("Bytes that they take", lambda: kept()[1]),
         }
         for name, (about, value) in gauges.items():
-            Gauge(name, about, registry=registry).set_function(lambda value=value: float(value() or 0))
+            Gauge(name, about, registry=registry).set_function(value)
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -1,4 +1,4 @@
-"""The studio's page: files that Vite built, served under a policy that lets them load nothing from elsewhere."""
+"""The studio's page: files that Vite built, under a policy that lets them load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def is_built(folder: Path = FOLDER) -> bool:
 
 
 def page_router(folder: Path = FOLDER) -> APIRouter:
-    """Return the routes of the page. The files are listed once: a path that a client names is never opened."""
+    """Return the routes of the page. Its files are listed once: no path of a client's is opened."""
     router = APIRouter(include_in_schema=False)
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 

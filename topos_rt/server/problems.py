@@ -102,5 +102,6 @@ def problem_of(error: BaseException) -> Problem:
         return Problem("no-memory", "there is not enough memory", fix="send a smaller picture, or try again")
     for kind, slug in _SLUGS:
         if isinstance(error, kind) and isinstance(error, ToposError):
-            return Problem(slug, error.what, got=error.got, expected=error.expected, fix=error.fix)
+            what = error.what.removesuffix(" (bytes)").removesuffix(" (Pillow image)")
+            return Problem(slug, what, got=error.got, expected=error.expected, fix=error.fix)
     return Problem("failure", "an unexpected failure", fix="see the service's log")

@@ -1,4 +1,4 @@
-"""The heads that a service keeps for a while, so that their files can be fetched."""
+"""The heads that a service keeps for a while, so that their files can be fetched: in memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,29 +17,21 @@ from topos_rt.head.mesh import HeadMesh
 from topos_rt.server.problems import Problem
 
 ID = re.compile(r"[0-9a-f]{32}")
-_MOST_FORGOTTEN = 10_000  # ids that are remembered as gone
+_MOST_REMEMBERED = 10_000  # ids that are known to be gone
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A head, what its client was told of it, and when it goes."""
+    """A head that can be fetched."""
 
-    head: HeadMesh
-    about: dict[str, Any]
-    expires: float  # time.time()
-    size: int = field(default=0)
+    about: dict[str, Any]  # what its client was told of it
+    expires: float  # Unix time
+    head: Callable[[], HeadMesh]
+    glb: Callable[[], bytes] | None = None  # the file, where it was made already
 
 
 class Results(Protocol):
-    """The interface of a store. Its methods may be called from any thread."""
-
-    def put(self, head: HeadMesh, about: dict[str, Any]) -> str: ...
-
-    def get(self, name: str) -> Kept: ...
-
-    def drop(self, name: str) -> None: ...
-
-    def sweep(self) -> None: ...
+    """The interface of a store. Its methods may be called from any thread, and raise Problem."""
 
     @property
     def count(self) -> int: ...
@@ -47,13 +39,22 @@ class Results(Protocol):
     @property
     def size(self) -> int: ...
 
+    def put(self, head: HeadMesh, about: dict[str, Any]) -> tuple[str, float]:
+        """Keep a head; return its id, and the Unix time from which it is gone."""
+
+    def get(self, name: str) -> Kept: ...
+
+    def drop(self, name: str) -> None: ...
+
+    def sweep(self) -> None: ...
+
 
 def new_id() -> str:
     """Return a name that nobody can guess: who knows it may fetch the head."""
     return secrets.token_hex(16)
 
 
-def unknown(name: str) -> Problem:
+def unknown() -> Problem:
     return Problem(
         "not-found", "this head", got="an id that is not known", expected="one that a POST returned"
     )
@@ -63,15 +64,33 @@ def gone() -> Problem:
     return Problem("gone", "this head", got="one that is kept no longer", fix="make it again")
 
 
+class Remembered:
+    """The ids that are gone, as far back as they are remembered."""
+
+    def __init__(self) -> None:
+        self._names: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, name: str) -> None:
+        self._names[name] = None
+        if len(self._names) > _MOST_REMEMBERED:
+            self._names.popitem(last=False)
+
+    def problem(self, name: str) -> Problem:
+        return gone() if name in self._names else unknown()
+
+
 class InMemory:
-    """Keeps heads in memory: the oldest go when they are too many, each goes when its time has come."""
+    """Keeps heads in memory: each goes when its time has come, the oldest when they are too large together.
+
+    The newest stays in any case. What all heads of a model share, `shared`, is not counted.
+    """
 
     def __init__(self, keep_s: float, most_bytes: int, shared: object = None) -> None:
         self._keep_s = keep_s
         self._most = most_bytes
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.RLock()
+        self._kept: OrderedDict[str, tuple[Kept, int]] = OrderedDict()
+        self._gone = Remembered()
         self._size = 0
         self._shared = {id(array) for array in arrays_of(shared)}
 
@@ -83,49 +102,38 @@ class InMemory:
     def size(self) -> int:
         return self._size
 
-    def put(self, head: HeadMesh, about: dict[str, Any]) -> str:
-        """Keep a head and return its id."""
-        name = new_id()
+    def put(self, head: HeadMesh, about: dict[str, Any]) -> tuple[str, float]:
+        name, expires = new_id(), time.time() + self._keep_s
         size = sum(array.nbytes for array in arrays_of(head) if id(array) not in self._shared)
         with self._lock:
-            self._kept[name] = Kept(head, about, time.time() + self._keep_s, size)
+            self._kept[name] = Kept(about, expires, lambda: head), size
             self._size += size
-            # The newest stays, whatever its size: its client has just been promised it.
             while self._size > self._most and len(self._kept) > 1:
                 self._forget(next(iter(self._kept)))
-        return name
+        return name, expires
 
     def get(self, name: str) -> Kept:
-        """Return what was kept. Raises Problem for an id that is unknown, or known no longer."""
         with self._lock:
-            kept = self._kept.get(name)
-            if kept is not None and kept.expires > time.time():
-                return kept
-            if kept is not None:
+            if name in self._kept and self._kept[name][0].expires <= time.time():
                 self._forget(name)
-            raise gone() if name in self._gone else unknown(name)
+            if name not in self._kept:
+                raise self._gone.problem(name)
+            return self._kept[name][0]
 
     def drop(self, name: str) -> None:
-        """Keep a head no longer. Raises as `get` does."""
-        self.get(name)
         with self._lock:
+            self.get(name)
             self._forget(name)
 
     def sweep(self) -> None:
-        """Let go of every head whose time has come."""
         with self._lock:
             now = time.time()
-            for name in [name for name, kept in self._kept.items() if kept.expires <= now]:
+            for name in [name for name, (kept, _) in self._kept.items() if kept.expires <= now]:
                 self._forget(name)
 
     def _forget(self, name: str) -> None:
-        kept = self._kept.pop(name, None)
-        if kept is None:
-            return
-        self._size -= kept.size
-        self._gone[name] = None
-        if len(self._gone) > _MOST_FORGOTTEN:
-            self._gone.popitem(last=False)
+        self._size -= self._kept.pop(name)[1]
+        self._gone.add(name)
 
 
 def arrays_of(value: object, seen: set[int] | None = None) -> Iterator[np.ndarray]:
@@ -135,13 +143,9 @@ def arrays_of(value: object, seen: set[int] | None = None) -> Iterator[np.ndarra
         return
     seen.add(id(value))
     if isinstance(value, np.ndarray):
-        base = value.base
-        yield base if isinstance(base, np.ndarray) else value
+        yield value
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from arrays_of(item, seen)
-    elif isinstance(value, dict):
-        for item in value.values():
             yield from arrays_of(item, seen)
     elif is_dataclass(value) and not isinstance(value, type):
         for each in fields(value):

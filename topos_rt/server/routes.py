@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -14,18 +15,20 @@ from topos_rt import __version__
 from topos_rt.flow.settings import PRESETS
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.server import making, schemas
-from topos_rt.server.files import KINDS, expression_of, links_of, written
+from topos_rt.server.files import AS_MADE, KINDS, FileOptions, kinds_of, written
 from topos_rt.server.metrics import MEDIA_TYPE
 from topos_rt.server.openapi import GLB, body_of, problems, raw
 from topos_rt.server.problems import Problem
-from topos_rt.server.results import ID, unknown
+from topos_rt.server.results import ID, Kept, unknown
 from topos_rt.server.service import Service
 from topos_rt.server.uploads import read_upload
 from topos_rt.server.work import Job, first_of
 
 T = TypeVar("T")
 router = APIRouter()
-_Id = Annotated[str, Path(pattern=f"^{ID.pattern}$", description="of an answer to POST /v1/heads")]
+_Id = Annotated[str, Path(description="of an answer to POST /v1/heads")]
+_Kind = Annotated[str, Path(description=f"one of: {', '.join(KINDS)}")]
+_MOST_ACCEPTED = 20
 
 
 def service_of(request: Request) -> Service:
@@ -48,7 +51,7 @@ async def work(request: Request, job: Job, task: Callable[[], T]) -> T:
 
 
 def entry_of(service: Service, head: HeadMesh, kind: str) -> dict[str, Any]:
-    """Keep a head, count it, and return what its client is told."""
+    """Keep a head, count it, and return what its client is told; for a worker's thread."""
     about: dict[str, Any] = {
         "seed": head.metadata.get("seed"),
         "face": None if head.face is None else head.face.facts(),
@@ -57,34 +60,65 @@ def entry_of(service: Service, head: HeadMesh, kind: str) -> dict[str, Any]:
         "warnings": list(head.metadata.get("warnings", ())),
         "timings": {stage: round(seconds, 4) for stage, seconds in head.timings.items()},
         "metadata": dict(head.metadata),
+        "kinds": kinds_of(head),
     }
-    name = service.results.put(head, about)
+    name, expires = service.results.put(head, about)
+    count(service, head, kind)
+    return told(name, about, expires)
+
+
+def told(name: str, about: dict[str, Any], expires: float) -> dict[str, Any]:
+    """Return what a client is told of a kept head."""
+    links = {kind: f"/v1/heads/{name}.{kind}" for kind in about["kinds"]}
+    facts = {key: value for key, value in about.items() if key != "kinds"}
+    return {"id": name, **facts, "links": links, "expires": round(expires, 1)}
+
+
+def count(service: Service, head: HeadMesh, kind: str) -> None:
     service.metrics.heads.labels(kind).inc()
     for stage, seconds in head.timings.items():
         service.metrics.stages.labels(stage).observe(seconds)
-    expires = service.results.get(name).expires
-    return {"id": name, **about, "links": links_of(name, head), "expires": round(expires, 1)}
 
 
 def wants_glb(request: Request) -> bool:
-    """Return whether the client takes the GLB itself rather than JSON. Raises Problem where it takes neither."""
-    accepted = [
-        part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")
-    ]
-    for given in accepted:
-        if given == GLB:
+    """Return whether the client prefers the GLB itself to JSON. Raises Problem where it takes neither."""
+    given = request.headers.get("accept") or "*/*"
+    wishes = sorted((_weighed(part) for part in given.split(",")[:_MOST_ACCEPTED]), key=lambda it: -it[1])
+    for kind, weight in wishes:
+        if weight > 0 and kind in (GLB, "model/*"):
             return True
-        if given in ("*/*", "application/*", "application/json", ""):
+        if weight > 0 and kind in ("*/*", "application/*", "application/json"):
             return False
-    raise Problem(
-        "not-acceptable", "Accept", got=repr(", ".join(accepted))[:80], expected=f"application/json or {GLB}"
-    )
+    raise Problem("not-acceptable", "Accept", got=repr(given)[:80], expected=f"application/json or {GLB}")
 
 
-def answer(service: Service, heads: list[HeadMesh], kind: str) -> Response:
-    entries = [entry_of(service, head, kind) for head in heads]
-    location = {"Location": f"/v1/heads/{entries[0]['id']}"} if entries else {}
-    return JSONResponse({"heads": entries}, 201, headers=location)
+def _weighed(part: str) -> tuple[str, float]:
+    """Return a type of an Accept header and its weight; one that cannot be read is 1."""
+    kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for name, _, value in (parameter.partition("=") for parameter in parameters):
+        if name.strip() == "q":
+            with contextlib.suppress(ValueError):
+                return kind, float(value)
+    return kind, 1.0
+
+
+async def made(request: Request, job: Job, kind: str, task: Callable[[], list[HeadMesh]]) -> Response:
+    """Let a worker make heads, and answer with the entries of all or, if the client prefers it, one's GLB."""
+    service = service_of(request)
+    as_glb = wants_glb(request)
+
+    def whole() -> list[dict[str, Any]] | bytes:
+        heads = task()
+        job.require()  # what nobody waits for is not kept
+        if not as_glb:
+            return [entry_of(service, head, kind) for head in heads]
+        count(service, heads[0], kind)
+        return written(heads[0], "glb", AS_MADE)
+
+    done = await work(request, job, whole)
+    if isinstance(done, bytes):
+        return Response(done, media_type=GLB)
+    return JSONResponse({"heads": done}, 201, headers={"Location": f"/v1/heads/{done[0]['id']}"})
 
 
 @router.get("/v1/models", responses=problems(503))
@@ -137,10 +171,10 @@ async def topology(request: Request, name: str) -> Response:
 )
 async def faces(request: Request) -> JSONResponse:
     """Find the faces of a picture. Where there is nobody, the list is empty."""
-    service, job = open_desk(request)
+    service = open_desk(request)
     upload, _ = await read_upload(request, "image", schemas.NoOptions)
     await asyncio.to_thread(making.check_picture, upload.data)
-    pipeline = service.pipeline
+    pipeline, job = service.pipeline, service.job()
     return JSONResponse(await work(request, job, lambda: making.faces_of(pipeline, upload.data, job)))
 
 
@@ -157,23 +191,14 @@ async def faces(request: Request) -> JSONResponse:
 )
 async def heads(request: Request) -> Response:
     """Make heads of a picture. `Accept: model/gltf-binary` gets the file of the one head itself."""
-    service, job = open_desk(request)
+    service = open_desk(request)
     as_glb = wants_glb(request)
     upload, options = await read_upload(request, "image", schemas.Options)
     if as_glb and (len(options.seeds) > 1 or options.face == "all"):
         raise Problem("bad-request", f"several heads as {GLB}", expected="one seed and one face, or JSON")
     await asyncio.to_thread(making.check_picture, upload.data)
-    pipeline = service.pipeline
-
-    def task() -> tuple[list[HeadMesh], bytes]:
-        made = making.heads_of(pipeline, upload.data, options, job)
-        return made, written(made[0], "glb", 0, None, {}) if as_glb else b""
-
-    made, glb = await work(request, job, task)
-    if not as_glb:
-        return answer(service, made, "portrait")
-    service.metrics.heads.labels("portrait").inc()
-    return Response(glb, media_type=GLB)
+    pipeline, job = service.pipeline, service.job()
+    return await made(request, job, "portrait", lambda: making.heads_of(pipeline, upload.data, options, job))
 
 
 @router.post(
@@ -189,86 +214,66 @@ async def heads(request: Request) -> Response:
 )
 async def retopologize(request: Request) -> Response:
     """Lay the model's topology over a scan, with the answers of POST /v1/heads."""
-    service, job = open_desk(request)
-    as_glb = wants_glb(request)
+    service = open_desk(request)
+    wants_glb(request)
     upload, options = await read_upload(request, "scan", schemas.ScanOptions)
-    pipeline = service.pipeline
-
-    def task() -> tuple[HeadMesh, bytes]:
-        made = making.scan_of(pipeline, upload, options, job)
-        return made, written(made, "glb", 0, None, {}) if as_glb else b""
-
-    made, glb = await work(request, job, task)
-    if not as_glb:
-        return answer(service, [made], "scan")
-    service.metrics.heads.labels("scan").inc()
-    return Response(glb, media_type=GLB)
+    pipeline, job = service.pipeline, service.job()
+    return await made(request, job, "scan", lambda: [making.scan_of(pipeline, upload, options, job)])
 
 
 @router.get(
     "/v1/heads/{name}.{kind}",
     response_class=Response,
     responses={
-        200: raw(*dict.fromkeys(k.media_type for k in KINDS.values())),
+        200: raw(*dict.fromkeys(kind.media_type for kind in KINDS.values())),
         **problems(400, 404, 410, 429, 501, 503, 504),
     },
 )
 async def head_file(
-    request: Request,
-    name: str,
-    kind: str,
-    lod: Annotated[int, Query(ge=0, le=9, description="level of detail; 0 is the whole head")] = 0,
-    morphs: Annotated[str, Query(max_length=2000, description="as --morphs of topos-rt generate")] = "all",
-    expression: Annotated[
-        str | None,
-        Query(max_length=2000, description="photograph, neutral or NAME:WEIGHT,…: posed, without rig"),
-    ] = None,
-    units: Annotated[str, Query(max_length=2)] = "m",
-    up: Annotated[str, Query(max_length=1)] = "y",
-    rig: bool = True,
-    parts: bool = True,
-    quantize: bool = False,
+    request: Request, name: _Id, kind: _Kind, options: Annotated[FileOptions, Query()]
 ) -> Response:
     """A file of a kept head."""
     service = service_of(request)
-    if not ID.fullmatch(name):
-        raise unknown(name)
+    kept = found(service, name)
     if kind not in KINDS:
-        raise Problem(
-            "not-found", "this kind of file", got=repr(kind)[:40], expected=f"one of: {', '.join(KINDS)}"
-        )
-    head = service.results.get(name).head
-    weights = expression_of(expression, head)
-    options = {"morphs": morphs, "units": units, "up": up, "rig": rig, "parts": parts, "quantize": quantize}
-    job = service.job()
-    data = await work(request, job, lambda: written(head, kind, lod, weights, options))
-    shown = KINDS[kind]
+        expected = f"one of: {', '.join(KINDS)}"
+        raise Problem("not-found", "this kind of file", got=repr(kind)[:40], expected=expected)
+
+    def task() -> bytes:
+        if kind == "glb" and options == AS_MADE and kept.glb is not None:
+            return kept.glb()
+        return written(kept.head(), kind, options)
+
+    data = await work(request, service.job(), task)
     headers = {
-        "Content-Disposition": f'attachment; filename="head.{shown.suffix}"',
+        "Content-Disposition": f'attachment; filename="head.{KINDS[kind].suffix}"',
         "Cache-Control": "private, no-store",
     }
-    return Response(data, media_type=shown.media_type, headers=headers)
+    return Response(data, media_type=KINDS[kind].media_type, headers=headers)
 
 
-@router.get("/v1/heads/{name}", responses=problems(404, 410, 503))
-async def head(request: Request, name: str) -> schemas.Head:
+@router.get("/v1/heads/{name}", responses=problems(404, 410, 503), response_model=schemas.Head)
+async def head(request: Request, name: _Id) -> JSONResponse:
     """What POST /v1/heads told of a head."""
-    service = service_of(request)
-    if not ID.fullmatch(name):
-        raise unknown(name)
-    kept = service.results.get(name)
-    return schemas.Head(
-        id=name, **kept.about, links=links_of(name, kept.head), expires=round(kept.expires, 1)
-    )
+    kept = found(service_of(request), name)
+    return JSONResponse(told(name, kept.about, kept.expires))
 
 
 @router.delete("/v1/heads/{name}", status_code=204, responses=problems(404, 410, 503))
-async def drop(request: Request, name: str) -> Response:
+async def drop(request: Request, name: _Id) -> Response:
     """Keep a head no longer."""
-    if not ID.fullmatch(name):
-        raise unknown(name)
-    service_of(request).results.drop(name)
+    service = service_of(request)
+    found(service, name)
+    await asyncio.to_thread(service.results.drop, name)
     return Response(status_code=204)
+
+
+def found(service: Service, name: str) -> Kept:
+    """Return a kept head. Raises Problem for a name that is no id, before it gets anywhere near a path."""
+    results = service.results
+    if not ID.fullmatch(name):
+        raise unknown()
+    return results.get(name)
 
 
 @router.get("/healthz")
@@ -291,9 +296,9 @@ async def metrics(request: Request) -> Response:
     return Response(service_of(request).metrics.exposition(), media_type=MEDIA_TYPE)
 
 
-def open_desk(request: Request) -> tuple[Service, Job]:
-    """Return the service and a job, before a body is read. Raises Problem where neither would be of use."""
+def open_desk(request: Request) -> Service:
+    """Return the service, before a body is read. Raises Problem where that would be of no use."""
     service = service_of(request)
     service.require_open()
     service.desk.admit()
-    return service, service.job()
+    return service

@@ -19,11 +19,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from topos_rt.errors import InputError, ToposError
+from topos_rt.server.protocol import Guarded
 from topos_rt.server.service import Service
 
 _HEADER_BYTES = 16_384
 _KEEP_ALIVE_S = 10
 _BACKLOG = 256
+_OWN_FILES = 128  # that the service itself may have open
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -75,7 +77,7 @@ class _Server(uvicorn.Server):
         self._service = service
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -98,9 +100,10 @@ def serve(app: FastAPI, listening: socket.socket, started: Callable[[], None] | 
     started: called once the model is ready.
     """
     service: Service = app.state.service
+    protocol = type("Limited", (Guarded,), {"most": connections(service.settings.connections)})
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=protocol,
         ws="websockets-sansio",
         ws_max_size=service.settings.max_upload,
         ws_per_message_deflate=False,
@@ -113,7 +116,7 @@ def serve(app: FastAPI, listening: socket.socket, started: Callable[[], None] | 
         timeout_graceful_shutdown=max(1, round(service.settings.drain_s)),
         backlog=_BACKLOG,
     )
-    server = _Server(config, service)
+    app.state.server = server = _Server(config, service)
 
     async def run() -> None:
         watching = asyncio.create_task(_watch(service, server, started))
@@ -136,6 +139,16 @@ async def _watch(service: Service, server: _Server, started: Callable[[], None] 
         server.should_exit = True
     elif started is not None:
         await asyncio.to_thread(started)
+
+
+def connections(wished: int) -> int:
+    """Return how many connections there may be at once: no more than the system lets a process open."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
+        return wished
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(2, min(wished, allowed - _OWN_FILES))
 
 
 def open_browser(address: str) -> None:

@@ -15,7 +15,7 @@ from topos_rt.flow.settings import (
     MAX_TEMPERATURE,
     SEED_END,
 )
-from topos_rt.jobs import PresetName, SolverName, TextureFormat, TextureName
+from topos_rt.jobs import PresetName, SolverName, TextureFormat
 from topos_rt.scan.fit import DEFAULT_PASSES
 from topos_rt.server.settings import MOST_HEADS
 
@@ -42,6 +42,10 @@ def _crop(value: Any) -> Any:
 
 Seed = Annotated[int, Field(ge=0, lt=SEED_END)]
 _Pixel = Annotated[int, Field(ge=0, le=10**6)]
+
+
+# Not .gltf, which names other files.
+ScanFormat = Literal["obj", "glb", "off", "ply", "stl", "npz"]
 
 
 class _Strict(BaseModel):
@@ -84,7 +88,9 @@ class Options(_Strict):
         "auto", description="x, y, width and height in the upright picture; auto; or none: the whole picture"
     )
     face_check: bool = Field(True, description="false takes pictures without a face, too")
-    texture: TextureName | None = Field(None, description="what the skin shows; null: the photograph")
+    texture: Literal["projected", "base", "none"] | None = Field(
+        None, description="what the skin shows; null: the photograph"
+    )
     texture_size: Literal[512, 1024, 2048] = Field(1024, description="pixels along a side")
     texture_format: TextureFormat = "jpeg"
 
@@ -101,9 +107,7 @@ class Options(_Strict):
 class ScanOptions(_Strict):
     """How a head is laid over a scan."""
 
-    format: Literal["obj", "glb", "off", "ply", "stl", "npz"] | None = Field(
-        None, description="what the scan is; null: as its file name says"
-    )
+    format: ScanFormat | None = Field(None, description="what the scan is; null: as its file name says")
     units: Literal["m", "cm", "mm"] = "m"
     align: bool = Field(False, description="find the orientation first")
     passes: int = Field(DEFAULT_PASSES, ge=1, le=_MOST_PASSES)

@@ -8,19 +8,19 @@ import threading
 import time
 from typing import Any
 
-from topos_rt.engines.contract import MAX_THREADS
 from topos_rt.errors import ToposError
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.server.metrics import Metrics
 from topos_rt.server.problems import Problem
 from topos_rt.server.results import InMemory, Results
+from topos_rt.server.results_folder import InFolder
 from topos_rt.server.settings import Settings
 from topos_rt.server.work import Desk, Job
 
 log = logging.getLogger("topos_rt.server")
 _SWEEP_S = 5.0
-__all__ = ["MAX_THREADS", "Service"]
+_END_S = 10.0  # in which threads that were told to stop have to end
 
 
 class Service:
@@ -32,15 +32,15 @@ class Service:
         self.failure: BaseException | None = None  # why the model could not be loaded
         self.draining = False
         self.uploads = 0  # bytes of bodies that are held now
-        self.mirrors = 0
+        self.mirrors = 0  # faces that are followed now
+        self.streams = 0  # open WebSockets of heads that grow
         self._given = pipeline
         self._pipeline: HeadPipeline | None = None
         self._finder: FaceFinder | None = None
         self._finder_lock = threading.Lock()
         self._results: Results | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.desk: Desk
-        self.failed = asyncio.Event()
+        self.desk = Desk(self.settings.workers, self.settings.queue)
 
     @property
     def ready(self) -> bool:
@@ -59,9 +59,9 @@ class Service:
         assert self._results is not None
         return self._results
 
-    @property
-    def kept(self) -> Results | None:
-        return self._results
+    def kept_now(self) -> tuple[int, int]:
+        """Return the number of kept heads and their bytes."""
+        return (0, 0) if self._results is None else (self._results.count, self._results.size)
 
     def require_ready(self) -> None:
         """Raise Problem before the model is loaded, and where it could not be."""
@@ -94,7 +94,6 @@ class Service:
 
     async def start(self) -> None:
         """Make the workers, and load the model in the background."""
-        self.desk = Desk(self.settings.workers, self.settings.queue)
         if self._given is not None:
             self._take(self._given)
         else:
@@ -104,13 +103,11 @@ class Service:
     async def _load(self) -> None:
         started = time.perf_counter()
         try:
-            pipeline = await asyncio.to_thread(self._open)
+            await asyncio.to_thread(lambda: self._take(self._open()))
         except (ToposError, OSError, MemoryError) as error:
             log.error("cannot load the model: %s", error)
             self.failure = error
-            self.failed.set()
             return
-        self._take(pipeline)
         log.info("model %s is ready after %.1f s", self.settings.model, time.perf_counter() - started)
 
     def _open(self) -> HeadPipeline:
@@ -127,14 +124,21 @@ class Service:
     def _take(self, pipeline: HeadPipeline) -> None:
         self._pipeline = pipeline
         settings, bundle = self.settings, pipeline.bundle
-        shared = (bundle.topology, bundle.rig, bundle.parts)
-        self._results = InMemory(settings.keep_s, settings.kept_bytes, shared)
+        if settings.results is not None:
+            self._results = InFolder(settings.results, settings.keep_s, settings.kept_bytes)
+        else:
+            shared = (bundle.topology, bundle.rig, bundle.parts)
+            self._results = InMemory(settings.keep_s, settings.kept_bytes, shared)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(min(_SWEEP_S, self.settings.keep_s))
-            if self._results is not None:
+            if self._results is None:
+                continue
+            try:
                 await asyncio.to_thread(self._results.sweep)
+            except OSError as error:  # of a directory that has gone: heads are lost, but the service goes on
+                log.error("cannot look through the kept heads: %s", error)
 
     async def close(self) -> None:
         """Stop the work and free the model."""
@@ -142,7 +146,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.desk.close(self.settings.drain_s)
+        await self.desk.close(_END_S)
         if self._pipeline is not None and self._given is None:
             self._pipeline.close()
         if self._finder is not None:

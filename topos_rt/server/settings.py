@@ -21,9 +21,9 @@ class Settings:
 
     model, backend, threads, precision: those of `HeadPipeline.open`.
     workers: how many heads are worked on at once. queue: how many more requests may wait for a worker.
-    deadline_s: seconds from a request's arrival to its answer. body_s: seconds in which its body has to come.
+    body_s: seconds in which a body has to come. deadline_s: seconds from a whole request to its answer.
     max_upload: bytes of a picture or scan. held_uploads: bytes of all bodies at once.
-    keep_s: seconds for which a head can be fetched. kept_bytes: what kept heads may take; the oldest go first.
+    keep_s: seconds for which a head can be fetched. kept_bytes: what kept heads may take; then the oldest go.
     results: the directory that keeps heads, so that they outlive the process; None keeps them in memory.
     api_key: what clients have to show; None asks for nothing.
     hosts: names by which the service is called beside its addresses and localhost; "*" allows all.
@@ -40,7 +40,7 @@ class Settings:
     workers: int = 2
     queue: int = 16
     deadline_s: float = 60.0
-    body_s: float = 30.0
+    body_s: float = 60.0
     max_upload: int = 32 * MIB
     held_uploads: int = 256 * MIB
     keep_s: float = 3600.0

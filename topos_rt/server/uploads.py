@@ -1,4 +1,4 @@
-"""Bodies of requests: read within limits of size and time, from forms or from JSON. No name of a file is used."""
+"""Bodies of requests, from forms or from JSON. Nothing is stored on a disk, and no name of a file is used."""
 
 from __future__ import annotations
 
