@@ -41,6 +41,7 @@ def _crop(value: Any) -> Any:
 
 
 Seed = Annotated[int, Field(ge=0, lt=SEED_END)]
+_Number = Annotated[int, Field(ge=0, lt=10**6)]
 _Pixel = Annotated[int, Field(ge=0, le=10**6)]
 
 
@@ -81,7 +82,7 @@ class Options(_Strict):
     seeds: Annotated[list[Seed], BeforeValidator(_listed)] = Field(
         [0], min_length=1, max_length=MOST_HEADS, description="one head is made for each"
     )
-    face: Annotated[int | Literal["largest", "all"], BeforeValidator(_face)] = Field(
+    face: Annotated[_Number | Literal["largest", "all"], BeforeValidator(_face)] = Field(
         "largest", description="which face: its number in /v1/faces, from 0, the largest, or all"
     )
     crop: Annotated[Literal["auto", "none"] | list[_Pixel], BeforeValidator(_crop)] = Field(
