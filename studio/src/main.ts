@@ -13,7 +13,10 @@ import { Stage } from "./view/stage";
 type Mode = "portrait" | "mirror" | "scan";
 const MODES: Mode[] = ["portrait", "mirror", "scan"];
 const LOOKS: (Look | "uv")[] = ["skin", "clay", "wire", "uv"];
-const LOOK_WORDS = ["skin", "clay", "wires", "skin laid flat"];
+const TURNS: Record<string, [right: number, up: number]> = {
+  ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
+};
+const LIGHT_STEP = 15; // degrees
 
 function openStage(): Stage | null {
   try {
@@ -136,16 +139,17 @@ startKeys([
   { keys: ["m"], what: "start and stop the mirror", run: () => { setMode("mirror"); mirror.toggle(); } },
   { keys: ["n"], what: "neutral face", run: () => studio.expression.set({}) },
   { keys: ["p"], what: "as in the photograph", run: () => studio.expression.set(studio.active?.info?.expression ?? {}) },
-  ...LOOKS.map((look, number) => ({ keys: [String(number + 1)], what: LOOK_WORDS[number]!, run: () => studio.setLook(look) })),
-  { keys: ["ArrowLeft"], what: "turn the head", run: () => stage?.turn(-1, 0) },
-  { keys: ["ArrowRight"], what: "turn the head", run: () => stage?.turn(1, 0) },
-  { keys: ["ArrowUp"], what: "tilt the head", run: () => stage?.turn(0, 1) },
-  { keys: ["ArrowDown"], what: "tilt the head", run: () => stage?.turn(0, -1) },
-  { keys: ["+", "="], what: "nearer", run: () => stage?.zoom(1) },
-  { keys: ["-"], what: "further away", run: () => stage?.zoom(-1) },
+  {
+    keys: LOOKS.map((_, number) => String(number + 1)), what: "skin, clay, wires, and the skin laid flat",
+    run: (key) => studio.setLook(LOOKS[Number(key) - 1]!),
+  },
+  { keys: Object.keys(TURNS), what: "turn the head", run: (key) => stage?.turn(...TURNS[key]!) },
+  { keys: ["+", "-"], what: "nearer, further away", run: (key) => stage?.zoom(key === "+" ? 1 : -1) },
   { keys: ["0"], what: "look from the front", run: () => stage?.home() },
-  { keys: ["["], what: "turn the light", run: () => setLight(Number(by<HTMLInputElement>("light").value) - 15) },
-  { keys: ["]"], what: "turn the light", run: () => setLight(Number(by<HTMLInputElement>("light").value) + 15) },
+  {
+    keys: ["[", "]"], what: "turn the light",
+    run: (key) => setLight(Number(by<HTMLInputElement>("light").value) + (key === "]" ? LIGHT_STEP : -LIGHT_STEP)),
+  },
   { keys: ["d"], what: "dark or light", run: () => by("theme").click() },
   { keys: ["Escape"], what: "stop, close a message", run: () => { studio.cancel(); hideError(); } },
   { keys: ["?"], what: "this list", run: () => by<HTMLDialogElement>("keys").showModal() },

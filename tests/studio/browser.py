@@ -17,11 +17,18 @@ from urllib.request import urlopen
 from websockets.sync.client import ClientConnection, connect
 
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-    "--disable-extensions", "--mute-audio", "--remote-debugging-port=0", "--hide-scrollbars",
+    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio",
+    "--disable-background-networking", "--disable-extensions", "--remote-debugging-port=0",
+    "--hide-scrollbars",
 )  # fmt: skip
 SOFTWARE_3D = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 NO_3D = ("--disable-gpu", "--disable-3d-apis")
+_BOX = """(() => {
+    const element = document.querySelector(%s);
+    element.scrollIntoView({block: "nearest"});
+    const {x, y, width, height} = element.getBoundingClientRect();
+    return [x, y, width, height];
+})()"""
 _START_S = 60.0
 _POLL_S = 0.05
 
@@ -41,7 +48,9 @@ class Page:
     def __init__(self, line: ClientConnection) -> None:
         self._line = line
         self._numbers = itertools.count(1)
-        self.complaints: list[str] = []  # errors of the page's scripts, and requests that were refused by its policy
+        self.complaints: list[
+            str
+        ] = []  # errors of the page's scripts, and requests that were refused by its policy
         self.requested: list[str] = []  # every address that was asked for
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
@@ -84,7 +93,9 @@ class Page:
         ends = time.monotonic() + seconds
         while not (value := self.do(expression)):
             if time.monotonic() > ends:
-                raise RuntimeError(f"not within {seconds:.0f} s: {expression}; the page complains: {self.complaints}")
+                raise RuntimeError(
+                    f"not within {seconds:.0f} s: {expression}; the page complains: {self.complaints}"
+                )
             time.sleep(_POLL_S)
         return value
 
@@ -94,12 +105,15 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click the middle of an element with the mouse."""
-        x, y = self.do(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'nearest'}});"
-            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
-        )
+        x, y, width, height = self.box(selector)
+        x, y = x + width / 2, y + height / 2
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def box(self, selector: str) -> tuple[float, float, float, float]:
+        """Scroll to an element; return its x, y, width and height."""
+        left, top, width, height = self.do(_BOX % json.dumps(selector))
+        return left, top, width, height
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         for kind, (x, y) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
@@ -119,7 +133,11 @@ class Page:
 
     def resize(self, width: int, height: int, phone: bool = False) -> None:
         self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
         )
 
     def scheme(self, name: str) -> None:

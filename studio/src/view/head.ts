@@ -145,16 +145,16 @@ export class HeadView {
     return moving;
   }
 
-  /** Where a vertex of the skin is now, with shapes and joints, metres: for tests and the curious. */
+  /** Where a vertex of the skin is now, with shapes and joints, in the head's metres: for tests and the curious. */
   vertex(index: number): [number, number, number] {
-    const skin = this.skin;
+    const { skin } = this;
     if (!skin) return [NaN, NaN, NaN];
     this.root.updateWorldMatrix(true, true);
-    if (skin instanceof SkinnedMesh) skin.skeleton.update();
-    const point = skin.getVertexPosition(index, new Vector3());
-    return skin.localToWorld(point).toArray();
+    const point = skin.localToWorld(skin.getVertexPosition(index, new Vector3()));
+    return this.root.worldToLocal(point).toArray();
   }
 
+  /** The weights of the shapes as they are drawn now. */
   influences(): Record<string, number> {
     const { morphTargetDictionary: names, morphTargetInfluences: values } = this.skin ?? {};
     return Object.fromEntries(Object.entries(names ?? {}).map(([name, at]) => [name, values?.[at] ?? 0]));

@@ -1,0 +1,420 @@
+"""The studio's page in Chromium, with the service behind it: what people do, and what can go wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import needs
+from tests.formats.three_js import JS
+from tests.formats.three_js import browser as chromium
+
+needs.module("fastapi")
+needs.module("websockets")
+
+import topos_rt
+from tests.studio.browser import NO_3D, SOFTWARE_3D, Page, browser, fake_camera
+from tests.studio.servers import studio
+from topos_rt.server import page as built
+
+ROOT = Path(__file__).parents[2]
+PORTRAIT = ROOT / "examples" / "astronaut.jpg"
+STUDIO = "window.studio.studio"
+HEAD = f"{STUDIO}.heads[0]"
+CHECKED = range(0, 4538, 61)  # vertices that are compared
+TOLERANCE = 2e-5  # metres; a GLB's shapes are float32, and the page adds them up in another order
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    needs.tool("the studio's page", built.is_built(), "make page")
+    return needs.tool("Chromium", chromium(), "install it, or name it in TOPOS_RT_CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def address(program: str) -> Iterator[str]:
+    with studio() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def frame() -> bytes:
+    """What the camera shows, a JPEG."""
+    picture = Image.open(PORTRAIT).convert("RGB").resize((480, 480))
+    wide = Image.new("RGB", (640, 480), (120, 110, 100))
+    wide.paste(picture, (80, 0))
+    file = io.BytesIO()
+    wide.save(file, "jpeg", quality=92)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def opened(
+    program: str, address: str, frame: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    video = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
+    video.write_bytes(frame * 4)
+    with browser(program, *SOFTWARE_3D, *fake_camera(video)) as page:
+        page.resize(1100, 760)
+        page.open(address)
+        page.wait(f"{STUDIO}.surface")
+        page.do("document.querySelector('#preset').value = 'fast'")
+        yield page
+
+
+@pytest.fixture
+def page(opened: Page) -> Iterator[Page]:
+    """The page, without complaints before and after a test."""
+    opened.do("document.querySelector('#tab-portrait').click()")
+    opened.complaints.clear()
+    yield opened
+    assert opened.complaints == []
+
+
+@pytest.fixture
+def portrait(page: Page) -> Page:
+    """The page with the head of the portrait, neutral, in all detail and seen from the front."""
+    if not page.do(f"{HEAD} && {HEAD} === window.ofPortrait"):
+        use(page, PORTRAIT)
+        page.do(f"window.ofPortrait = {HEAD}; undefined")
+    page.do(f"{STUDIO}.expression.set({{}}, true); {STUDIO}.stage.home()")
+    return page
+
+
+def use(page: Page, *files: Path) -> None:
+    """Choose a picture and wait for its heads."""
+    page.do(f"{STUDIO}.times = {{}}")
+    page.upload("#file-picture", *files)
+    page.wait(f"{STUDIO}.times.head")
+
+
+def slide(page: Page, shape: str, weight: float) -> None:
+    page.do(
+        f"(() => {{ const e = document.querySelector('#shape-{shape}'); e.value = {weight};"
+        " e.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+def vertices(page: Page) -> np.ndarray:
+    """Return the checked vertices of the skin as the page draws them, [n,3] metres."""
+    page.wait(f"!{HEAD}.tick(performance.now())")
+    return np.array(page.do(f"{json.dumps(list(CHECKED))}.map(number => {HEAD}.vertex(number))"))
+
+
+@pytest.fixture(scope="module")
+def same_head() -> topos_rt.HeadMesh:
+    """The head that the page has, made without it."""
+    return topos_rt.generate(PORTRAIT, seed=0, preset="fast")
+
+
+def text(page: Page, selector: str) -> str:
+    return str(page.do(f"document.querySelector({json.dumps(selector)}).textContent.trim()"))
+
+
+def test_a_portrait_becomes_a_head_from_the_first_step_on(page: Page, same_head: topos_rt.HeadMesh) -> None:
+    page.do(
+        "const status = document.querySelector('#status'); window.steps = [];"
+        "new MutationObserver(() => window.steps.push(status.textContent)).observe(status, {childList: true})"
+    )
+    use(page, PORTRAIT)
+    times = page.do(f"{STUDIO}.times")
+    assert 0 < times["preview"] < times["head"]
+    seen = [line for line in page.do("window.steps") if line.startswith("Step")]
+    assert len(seen) >= 2 and seen[0] == "Step 1 of 8"
+    assert page.do("document.querySelectorAll('#marks rect.chosen').length") == 1
+    assert page.do("document.querySelectorAll('#marks circle').length") == 478
+    assert set(page.do(f"{HEAD}.shapeNames")) == set(same_head.rig.shape_names)  # type: ignore[union-attr]
+    assert page.do(f"Boolean({HEAD}.picture)"), "the skin has a texture"
+    np.testing.assert_allclose(vertices(page), same_head.positions[CHECKED], atol=TOLERANCE)
+
+
+def test_the_estimates_are_lit_by_normals_of_their_own(portrait: Page, same_head: topos_rt.HeadMesh) -> None:
+    positions = same_head.positions.ravel().tolist()
+    normals = np.array(
+        portrait.do(f"""(() => {{
+        const {{surface}} = {STUDIO}, head = new {HEAD}.constructor(9, true);
+        head.grow(new Float32Array({json.dumps(positions)}), surface, 0);
+        return [...head.root.children[0].geometry.getAttribute('normal').array]; }})()""")
+    ).reshape(-1, 3)
+    apart = np.degrees(np.arccos(np.clip((normals * same_head.normals).sum(1), -1, 1)))
+    assert np.median(apart) < 0.1 and apart.max() < 1
+
+
+def test_sliders_move_the_right_vertices(portrait: Page, same_head: topos_rt.HeadMesh) -> None:
+    slide(portrait, "jawOpen", 0.8)
+    slide(portrait, "mouthSmileLeft", 0.5)  # and the right one with it
+    posed = same_head.posed({"jawOpen": 0.8, "mouthSmileLeft": 0.5, "mouthSmileRight": 0.5})
+    moved = np.abs(posed.positions - same_head.positions)[CHECKED].max()
+    assert moved > 0.005
+    np.testing.assert_allclose(vertices(portrait), posed.positions[CHECKED], atol=TOLERANCE)
+
+
+def test_a_slider_answers_to_keys_and_the_other_side_may_rest(portrait: Page) -> None:
+    portrait.do(
+        "document.querySelector('#both').checked = false;"
+        " document.querySelector('#shape-eyeBlinkLeft').focus()"
+    )
+    for _ in range(3):
+        portrait.key("ArrowRight")
+    portrait.do("document.querySelector('#both').checked = true")
+    weights = portrait.do(f"{HEAD}.influences()")
+    assert weights["eyeBlinkLeft"] == pytest.approx(0.03) and weights["eyeBlinkRight"] == 0
+
+
+def test_ready_expressions_and_that_of_the_photograph(portrait: Page, same_head: topos_rt.HeadMesh) -> None:
+    portrait.click("#presets button:nth-child(3)")  # surprise
+    portrait.wait(f"{HEAD}.influences().jawOpen === 0.5")
+    portrait.click("#presets .photograph")
+    portrait.wait(f"!{HEAD}.tick(performance.now())")
+    weights = portrait.do(f"{HEAD}.influences()")
+    for name, weight in same_head.expression.items():
+        assert weights[name] == pytest.approx(weight, abs=0.006), name  # sliders have steps of 0.01
+    portrait.key("n")
+    portrait.wait(f"{HEAD}.influences().mouthSmileLeft === 0")
+
+
+def test_the_mouse_the_keys_and_the_light(portrait: Page) -> None:
+    where = f"{STUDIO}.stage.camera.position.toArray()"
+    front = portrait.do(where)
+    x, y, width, height = portrait.box("#view")
+    middle = (x + width / 2, y + height / 2)
+    portrait.drag(middle, (middle[0] + 120, middle[1]))
+    portrait.wait(f"Math.abs({where}[0]) > 0.1")
+    portrait.do("document.querySelector('#view').focus()")
+    portrait.key("0")
+    portrait.wait(f"Math.abs({where}[0]) < 1e-3")
+    portrait.key("ArrowLeft")
+    portrait.wait(f"Math.abs({where}[0]) > 0.05")
+    portrait.key("0")
+    np.testing.assert_allclose(portrait.do(where), front, atol=1e-4)
+    portrait.key("]")
+    assert portrait.do(f"{STUDIO}.stage.lamps.rotation.y") == pytest.approx(np.radians(15))
+    portrait.key("[")
+
+
+def test_looks_and_levels_of_detail(portrait: Page, same_head: topos_rt.HeadMesh) -> None:
+    drawn = portrait.do(f"{HEAD}.triangles")
+    portrait.key("3")
+    assert portrait.do(f"{HEAD}.wires[0].visible")
+    portrait.key("4")
+    colours = portrait.do(
+        "[...document.querySelector('#uv').getContext('2d').getImageData(0, 0, 200, 200).data]"
+    )
+    assert not portrait.do("document.querySelector('#flat').hidden") and len(set(colours)) > 20
+    portrait.key("1")
+    assert portrait.do("document.querySelector('#flat').hidden")
+    for level in (1, 0):
+        portrait.do(
+            f"(() => {{ const e = document.querySelector('#lod'); e.value = {level};"
+            " e.dispatchEvent(new Event('change')); })()"
+        )
+        portrait.wait(f"{HEAD}.level === {level}")
+        removed = len(same_head.triangles) - len(same_head.lod(level).triangles)
+        assert portrait.do(f"{HEAD}.triangles") == drawn - removed
+
+
+def test_a_download_is_a_valid_glb(portrait: Page, tmp_path: Path) -> None:
+    node = needs.node_package("gltf-validator")
+    portrait.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    portrait.click("#downloads a")
+    file = tmp_path / "head0.glb"
+    ends = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    done = subprocess.run(
+        [node, str(JS / "validate.js"), str(file)], capture_output=True, text=True, check=True
+    )
+    (report,) = json.loads(done.stdout)
+    assert report["issues"]["numErrors"] == 0
+    assert report["info"]["totalVertexCount"] > 4538 and report["info"]["maxUVs"] == 1
+    assert {link.rsplit(".", 1)[1] for link in portrait.do(f"Object.values({HEAD}.info.links)")} >= {
+        "glb",
+        "usd",
+        "obj",
+    }
+
+
+def test_seeds_stand_side_by_side(page: Page) -> None:
+    page.do("document.querySelector('#seeds').value = '2'")
+    use(page, PORTRAIT)
+    page.do("document.querySelector('#seeds').value = '1'")
+    assert page.do(f"{STUDIO}.heads.map(head => head.seed)") == [0, 1]
+    assert page.do(f"{STUDIO}.heads.every(head => head.ready)")
+    assert page.do(f"{STUDIO}.stage.grid") == {"columns": 2, "rows": 1}
+    page.click("#cells button:nth-child(2)")
+    assert page.do("document.querySelector('#downloads a').download") == "head1.glb"
+    one, other = (np.array(page.do(f"{STUDIO}.heads[{number}].vertex(100)")) for number in (0, 1))
+    assert np.abs(one - other).max() > 1e-6
+
+
+def test_one_of_several_faces_is_chosen(page: Page, tmp_path: Path) -> None:
+    left, right = (Image.open(ROOT / "examples" / name).convert("RGB").resize((300, 300)) for name in FACES)
+    both = Image.new("RGB", (600, 300))
+    both.paste(left, (0, 0))
+    both.paste(right, (300, 0))
+    both.save(tmp_path / "both.png")
+    use(page, tmp_path / "both.png")
+    assert page.do("document.querySelectorAll('#face-buttons button').length") == 2
+    chosen = page.do("document.querySelector('#marks rect.chosen').x.baseVal.value")
+    page.do(f"{STUDIO}.times = {{}}")
+    page.click("#face-buttons button[aria-pressed=false]")
+    page.wait(f"{STUDIO}.times.head")
+    other = page.do("document.querySelector('#marks rect.chosen').x.baseVal.value")
+    assert (chosen < 300) != (other < 300)
+
+
+FACES = ("astronaut.jpg", "hopper.jpg")
+
+
+def test_the_mirror_moves_the_jaw_and_turns_the_head(portrait: Page, frame: bytes) -> None:
+    with topos_rt.FaceTracker.open(threads=1) as tracker:
+        seen = tracker.track(np.asarray(Image.open(io.BytesIO(frame))), 0.0)
+    assert seen is not None and seen.expression["mouthSmileLeft"] > 0.5 and seen.expression["jawOpen"] > 0.05
+    rest = vertices(portrait)
+    portrait.click("#tab-mirror")
+    portrait.click("#mirror")
+    portrait.wait("window.studio.mirror.measured.answers >= 4")
+    weights = portrait.do(f"{HEAD}.influences()")
+    # The camera's own scaling and JPEG lie between: 0.1 is what they are worth.
+    assert weights["jawOpen"] == pytest.approx(seen.expression["jawOpen"], abs=0.1)
+    assert weights["mouthSmileRight"] == pytest.approx(seen.expression["mouthSmileLeft"], abs=0.1)
+    assert np.abs(vertices(portrait) - rest).max() > 0.003
+    portrait.wait("Number(document.querySelector('#rate').textContent) > 0 || null")
+    assert float(text(portrait, "#latency")) > 0
+    portrait.click("#mirror")
+    portrait.wait(f"{HEAD}.influences().mouthSmileLeft === 0")
+    assert not portrait.do("document.querySelector('#video').srcObject"), "the camera is off again"
+
+
+def test_a_turn_before_the_mirror_is_a_turn_of_the_head(portrait: Page) -> None:
+    rest = vertices(portrait)
+    portrait.do(f"{STUDIO}.act({{}}, true, {{yaw: 30, pitch: 0, roll: 0}})")
+    turned = vertices(portrait)
+    front = np.argmax(rest[:, 2])  # the tip of the nose, or near it
+    assert turned[front, 0] - rest[front, 0] > 0.02, (
+        "a positive yaw turns the face to the right of the picture"
+    )
+    portrait.do(f"{STUDIO}.rest()")
+    np.testing.assert_allclose(vertices(portrait), rest, atol=TOLERANCE)
+
+
+def test_the_camera_takes_the_picture(page: Page) -> None:
+    page.click("#camera")
+    page.wait("document.querySelector('#video').videoWidth")
+    page.do(f"{STUDIO}.times = {{}}")
+    page.click("#camera")
+    page.wait(f"{STUDIO}.times.head")
+    assert text(page, "#faces-note").startswith("One face was found.")
+    assert not page.do("document.querySelector('#video').srcObject")
+
+
+def test_a_scan_gets_the_topology(page: Page, same_head: topos_rt.HeadMesh, tmp_path: Path) -> None:
+    same_head.save(tmp_path / "scan.ply")
+    page.do(f"{STUDIO}.heads[0]?.clear()")
+    page.upload("#file-scan", tmp_path / "scan.ply")
+    page.wait(f"{HEAD}?.info?.seed === null && {HEAD}.ready")
+    assert page.do("document.body.dataset.mode") == "scan"
+    assert np.abs(vertices(page) - same_head.positions[CHECKED]).mean() < 0.004
+    assert len(page.do(f"{HEAD}.shapeNames")) == 52
+
+
+def test_a_picture_of_nobody_says_what_to_do(page: Page, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), (90, 120, 90)).save(tmp_path / "nobody.png")
+    page.upload("#file-picture", tmp_path / "nobody.png")
+    page.wait("!document.querySelector('#alert').hidden")
+    assert text(page, "#alert-title") == "No face that can be used"
+    assert "no face was found" in text(page, "#alert-detail") and "se another picture" in text(
+        page, "#alert-fix"
+    )
+    page.key("Escape")
+    assert page.do("document.querySelector('#alert').hidden")
+
+
+def test_what_is_no_picture_is_refused(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "words.png").write_text("these are words")
+    page.upload("#file-picture", tmp_path / "words.png")
+    page.wait("!document.querySelector('#alert').hidden")
+    assert "cannot" in text(page, "#alert-detail").lower()
+    page.click("#alert-close")
+    page.complaints.clear()
+
+
+OUTSIDE = """(width => [...document.querySelectorAll("button, select, input, a, output")].filter(element => {
+    const box = element.getBoundingClientRect();
+    return box.width && (box.right > width + 1 || box.left < -1);
+}).map(element => element.outerHTML))"""
+
+
+@pytest.mark.parametrize("size", [(390, 844), (320, 568), (844, 390)], ids=["phone", "small", "on its side"])
+def test_a_phone_scrolls_down_alone(portrait: Page, size: tuple[int, int]) -> None:
+    portrait.resize(*size, phone=True)
+    for sheet in ("expression", "files", "source"):
+        portrait.do(f"document.querySelector('.sheets [data-sheet={sheet}]').click()")
+        assert portrait.do("document.documentElement.scrollWidth") <= size[0]
+        wide = portrait.do(f"{OUTSIDE}({size[0]})")
+        assert wide == []
+    assert portrait.do("document.querySelector('#canvas').clientHeight") > 120
+    portrait.resize(1100, 760)
+
+
+def test_every_control_has_a_name(portrait: Page) -> None:
+    nodes = portrait.send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "slider", "checkbox", "combobox", "tab", "radio", "link"}
+    controls = [node for node in nodes if node.get("role", {}).get("value") in roles]
+    assert len(controls) > 70
+    assert [node for node in controls if not node.get("name", {}).get("value")] == []
+
+
+def test_dark_and_light(portrait: Page) -> None:
+    grounds = []
+    for scheme in ("dark", "light"):
+        portrait.scheme(scheme)
+        portrait.wait(f"document.documentElement.dataset.theme === '{scheme}'")
+        grounds.append(portrait.do("getComputedStyle(document.body).backgroundColor"))
+    assert grounds[0] != grounds[1]
+
+
+def test_nothing_is_asked_of_anybody_else(portrait: Page, address: str) -> None:
+    elsewhere = [
+        asked
+        for asked in portrait.requested
+        if not asked.removeprefix("blob:").startswith((address, "data:"))
+    ]
+    assert portrait.requested and elsewhere == []
+
+
+def test_without_a_camera_and_without_webgl(program: str, address: str) -> None:
+    with browser(program, *NO_3D, "--use-fake-ui-for-media-stream") as page:
+        page.open(address)
+        page.wait(f"{STUDIO}.surface")
+        assert text(page, "#blocked").startswith("WebGL is missing") and "hardware acceleration" in text(
+            page, "#blocked"
+        )
+        page.do("document.querySelector('#preset').value = 'fast'")
+        use(page, PORTRAIT)  # heads can be made all the same
+        assert page.do("document.querySelector('#downloads a').getAttribute('href') !== null")
+        page.click("#tab-mirror")
+        page.click("#mirror")
+        page.wait("!document.querySelector('#alert').hidden")
+        assert (
+            text(page, "#alert-title") == "No camera was found"
+            and "connect one" in text(page, "#alert-fix").lower()
+        )
+
+
+def test_a_clone_without_a_page_says_how_to_build_it(monkeypatch: Any, capsys: Any) -> None:
+    from topos_rt.cli.main import main
+
+    monkeypatch.setattr(built, "is_built", lambda: False)
+    assert main(["studio", "--no-browser"]) == 2
+    told = capsys.readouterr().err
+    assert "npm ci && npm run build" in told and told.count("\n") == 1
