@@ -72,7 +72,7 @@ def typed(kind: str, content: bytes) -> dict[str, Any]:
 
 
 PART = '--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
-X = {"image": b"x"}
+X, MANY = {"image": b"x"}, [f"field{k}" for k in range(80)]
 BODIES: dict[str, tuple[dict[str, Any], int, str, str]] = {
     "nothing": ({}, 415, "wrong-type", "no Content-Type"),
     "a form of another kind": ({"data": {"image": "x"}}, 415, "wrong-type", "x-www-form-urlencoded"),
@@ -84,7 +84,7 @@ BODIES: dict[str, tuple[dict[str, Any], int, str, str]] = {
     "another field": ({"files": {"picture": b"x"}}, 400, "bad-request", "no such field"),
     "text for a file": ({"files": {"image": (None, "x")}}, 400, "bad-request", "text without a file name"),
     "two files": ({"files": [("image", b"x"), ("image", b"y")]}, 400, "bad-request", "Too many files"),
-    "too many fields": ({"files": X, "data": {f"f{k}": "" for k in range(80)}}, 400, "bad-request", "Too many"),
+    "too many fields": ({"files": X, "data": dict.fromkeys(MANY, "")}, 400, "bad-request", "Too many"),
     "a long field": ({"files": X, "data": {"preset": "x" * 9000}}, 400, "bad-request", "maximum"),
     "an empty file": ({"files": {"image": b""}}, 400, "bad-input", "no bytes"),
     "no picture": ({"files": {"image": b"hello"}}, 400, "bad-input", "not a picture"),
@@ -120,13 +120,12 @@ def test_a_face_that_is_not_there(client: TestClient, portrait: bytes) -> None:
 
 def bomb(side: int) -> bytes:
     """A PNG of a few kilobytes that stands for side x side pixels, of one bit each."""
-    row = bytes(1 + (side + 7) // 8)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    packed = zlib.compress(row * 100, 9)  # the rest is missing, which nobody gets to see
+    packed = zlib.compress(bytes(100_000), 9)  # the rest is missing, which nobody gets to see
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
@@ -250,7 +249,7 @@ def test_a_failure_tells_nothing_of_the_inside(
     monkeypatch.setattr(making, "heads_of", fail)
     answer = client.post("/v1/heads", files={"image": portrait})
     refused(answer, 500, "failure", "an unexpected failure")
-    assert "secret" not in answer.text and "the secret of the inside" in caplog.text
+    assert "secret" not in answer.text
     monkeypatch.setattr(making, "heads_of", lambda *_: (_ for _ in ()).throw(MemoryError()))
     refused(client.post("/v1/heads", files={"image": portrait}), 503, "no-memory", "not enough memory")
 

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from topos_rt import __version__
 from topos_rt.errors import ToposError
@@ -43,7 +44,7 @@ def create_app(settings: Settings | None = None, pipeline: HeadPipeline | None =
         finally:
             await service.close()
 
-    app = FastAPI(
+    app = _App(
         title="topos_rt",
         version=__version__,
         summary="One portrait in, one animatable 3D head with a fixed topology out.",
@@ -61,9 +62,7 @@ def create_app(settings: Settings | None = None, pipeline: HeadPipeline | None =
         app.add_api_route("/", _index, include_in_schema=False)
     for kind in (Problem, ToposError, MemoryError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer)
-    app.add_middleware(Gate, service=service)
     if service.settings.origins:
-        # Outside of the gate, since a browser asks whether it may ask without the key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(service.settings.origins),
@@ -75,6 +74,13 @@ def create_app(settings: Settings | None = None, pipeline: HeadPipeline | None =
     return app
 
 
+class _App(FastAPI):
+    """With the gate outside of everything, so that it sees every answer."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Gate(super().build_middleware_stack(), self.state.service)
+
+
 async def _index(request: Request) -> JSONResponse:
     names = ("/v1/models", "/v1/faces", "/v1/heads", "/v1/retopologize", "/openapi.json", "/healthz")
     return JSONResponse({"service": "topos_rt", "version": __version__, "routes": list(names)})
@@ -83,7 +89,7 @@ async def _index(request: Request) -> JSONResponse:
 async def _answer(request: Request, error: Exception) -> Response:
     problem = _told(error)
     request.app.state.service.metrics.problems.labels(problem.slug).inc()
-    if problem.slug == "failure":
+    if isinstance(error, ToposError | MemoryError) and problem.status == 500:  # uvicorn logs others itself
         log.error("a request failed", exc_info=error)
     return Response(problem.to_bytes(), problem.status, problem.headers, MEDIA_TYPE)
 

@@ -8,7 +8,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,6 +50,7 @@ class Gate:
         except Problem as problem:
             if seen.status:
                 raise
+            self._service.metrics.problems.labels(problem.slug).inc()
             await refuse(scope, receive, seen.send, problem)
         finally:
             body.release()
@@ -80,11 +81,9 @@ class Gate:
                 fix="topos-rt serve --allow-origin ORIGIN, where the page is yours",
             )
         key = settings.api_key
-        if (
-            key is not None
-            and scope["path"] not in _OPEN
-            and not secrets.compare_digest(_shown(headers), key.encode())
-        ):
+        # A browser that asks whether its page may ask shows no key yet.
+        free = scope["path"] in _OPEN or scope.get("method") == "OPTIONS"
+        if key is not None and not free and not secrets.compare_digest(_shown(headers), key.encode()):
             raise Problem(
                 "no-key",
                 "the API key",
@@ -226,20 +225,20 @@ def _netloc(origin: str) -> str:
         return ""
 
 
-def _called(host: str, names: object) -> bool:
+def _called(host: str, names: Collection[str]) -> bool:
     """Return whether a Host header is one of ours.
 
     Whoever makes a browser believe that a name of theirs is this machine's (DNS rebinding) shows that name.
     Addresses cannot be made up in this way.
     """
+    allowed = {name.lower() for name in names}
+    if "*" in allowed:
+        return True
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    allowed = {str(each).lower() for each in names}  # type: ignore[attr-defined]
-    if "*" in allowed or name in allowed:
+    if name == "localhost" or name.endswith(".localhost") or name in allowed:
         return True
     try:
         ipaddress.ip_address(name)

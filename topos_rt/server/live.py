@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -23,6 +23,8 @@ from topos_rt.server.uploads import validated
 from topos_rt.server.work import first_of
 
 router = APIRouter()
+_PROTOCOL = "topos-rt"
+_Talk: TypeAlias = Callable[[WebSocket, Service], Awaitable[None]]
 _OPENING_S = 30.0  # in which a client has to say what it wants
 _IDLE_S = 60.0  # without a frame, after which a mirror is closed
 _MOST_UNSENT = 2  # previews that wait for a slow client; older ones are dropped
@@ -42,16 +44,16 @@ async def _tell(socket: WebSocket, event: str, **facts: Any) -> None:
     await socket.send_text(json.dumps({"event": event, **facts}, allow_nan=False))
 
 
-@contextlib.asynccontextmanager
-async def _conversation(socket: WebSocket, route: str) -> AsyncIterator[Service]:
-    """Accept a WebSocket, count it, and end it with one message where something is wrong."""
+async def _converse(socket: WebSocket, route: str, talk: _Talk) -> None:
+    """Accept a WebSocket, count it, let it `talk`, and end it with one message where something is wrong."""
     service = _service(socket)
-    await socket.accept()
+    # A browser that offers protocols gives up where none is chosen; the other one that it offers is its key.
+    await socket.accept(_PROTOCOL if _PROTOCOL in socket.scope.get("subprotocols", ()) else None)
     gauge = service.metrics.sockets.labels(route)
     gauge.inc()
     try:
         service.require_open()
-        yield service
+        await talk(socket, service)
         await _close(socket, 1000)
     except WebSocketDisconnect:
         pass
@@ -169,7 +171,11 @@ class _Mailbox:
 @router.websocket("/v1/heads/stream")
 async def stream(socket: WebSocket) -> None:
     """Make heads of a picture and show them after every step; docs/serve.md has the messages."""
-    async with _conversation(socket, "/v1/heads/stream") as service, _counted(service, "streams"):
+    await _converse(socket, "/v1/heads/stream", _stream)
+
+
+async def _stream(socket: WebSocket, service: Service) -> None:
+    async with _counted(service, "streams"):
         service.desk.admit()
         wishes = _wishes(await _receive(socket, "text", "the first message", _MOST_TEXT, _OPENING_S))
         most = service.settings.max_upload
@@ -225,16 +231,12 @@ async def _cancelled(socket: WebSocket) -> None:
 @router.websocket("/v1/track")
 async def track(socket: WebSocket) -> None:
     """Follow the largest face of a video, frame by frame; docs/serve.md has the messages."""
-    async with _conversation(socket, "/v1/track") as service:
-        if service.mirrors >= service.settings.mirrors:
-            raise Problem(
-                "busy", "mirrors", got=f"{service.mirrors} that are open", fix="close another first"
-            )
-        service.mirrors += 1
-        try:
-            await _mirror(socket, service)
-        finally:
-            service.mirrors -= 1
+    await _converse(socket, "/v1/track", _track)
+
+
+async def _track(socket: WebSocket, service: Service) -> None:
+    async with _counted(service, "mirrors"):
+        await _mirror(socket, service)
 
 
 async def _mirror(socket: WebSocket, service: Service) -> None:
