@@ -20,7 +20,11 @@ const LIGHT_STEP = 15; // degrees
 
 function openStage(): Stage | null {
   try {
-    return new Stage(by("view"), by<HTMLCanvasElement>("canvas"), () => blockStage(
+    const { style } = by("cells");
+    return new Stage(by("view"), by<HTMLCanvasElement>("canvas"), (columns, rows) => {
+      style.setProperty("--columns", String(columns));
+      style.setProperty("--rows", String(rows));
+    }, () => blockStage(
       "The graphics card was lost", "The browser took WebGL away from this page. Reload the page to get it back."));
   } catch {
     blockStage("WebGL is missing", "This browser cannot draw in 3D here. Turn on hardware acceleration in its settings, or"

@@ -131,14 +131,10 @@ class Page:
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in files])
 
-    def resize(self, width: int, height: int, phone: bool = False) -> None:
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=2 if phone else 1,
-            mobile=phone,
-        )
+    def resize(self, width: int, height: int, scale: float = 1, phone: bool = False) -> None:
+        """Give the page a size in CSS pixels, each of scale x scale of the screen's."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale}
+        self.send("Emulation.setDeviceMetricsOverride", **size, mobile=phone)
 
     def scheme(self, name: str) -> None:
         """Let the system be "dark" or "light"."""

@@ -6,8 +6,8 @@ import { showError } from "./messages";
 // Link -> the words on the button, the end of the file's name, and what is in it.
 const FILES: [link: string, title: string, ending: string, about: string][] = [
   ["glb", "GLB", ".glb", "with skin, sliders and skeleton, for engines and browsers"],
-  ["usd", "USD", ".usd", "with skin, sliders and skeleton"],
-  ["obj", "OBJ", "-obj.zip", "the mesh and its texture, zipped"],
+  ["usd", "USD", "-usd.zip", "with skin, sliders and skeleton, zipped with its textures"],
+  ["obj", "OBJ", "-obj.zip", "the mesh, zipped with its materials and textures"],
   ["ply", "PLY", ".ply", "the mesh alone"],
   ["textures", "Textures", "-textures.zip", "the pictures of the skin, zipped"],
   ["png", "Picture", ".png", "views of the head"],

@@ -23,7 +23,10 @@ export class Stage {
   private homeDistance = 1;
 
   /** Raises an Error where there is no WebGL. */
-  constructor(private readonly place: HTMLElement, canvas: HTMLCanvasElement, private readonly onLost: () => void) {
+  constructor(
+    private readonly place: HTMLElement, canvas: HTMLCanvasElement,
+    private readonly onGrid: (columns: number, rows: number) => void, private readonly onLost: () => void,
+  ) {
     this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true, powerPreference: "high-performance" });
     this.renderer.toneMapping = ACESFilmicToneMapping;
     this.renderer.setScissorTest(true);
@@ -58,14 +61,15 @@ export class Stage {
   /** Look from the front, at a distance from which the whole head is seen. */
   home(): void {
     this.fit();
+    this.halt();
     this.camera.position.set(0, 0, this.homeDistance);
-    this.controls.target.set(0, 0, 0);
     this.controls.update();
     this.draw();
   }
 
   /** Turn by steps of a key, to the right and up. */
   turn(right: number, up: number): void {
+    this.halt();
     const offset = this.camera.position.clone();
     offset.applyAxisAngle(new Vector3(0, 1, 0), -right * TURN_STEP);
     const side = new Vector3(0, 1, 0).cross(offset).normalize();
@@ -98,6 +102,14 @@ export class Stage {
     });
   }
 
+  // Ends what a turn of the mouse has left to go on.
+  private halt(): void {
+    const { enableDamping } = this.controls;
+    this.controls.enableDamping = false;
+    this.controls.update();
+    this.controls.enableDamping = enableDamping;
+  }
+
   private light(): void {
     const lamp = (colour: number, strength: number, x: number, y: number, z: number): void => {
       const light = new DirectionalLight(colour, strength);
@@ -120,8 +132,7 @@ export class Stage {
     this.columns = 1;
     for (let columns = 2; columns <= count; columns++) if (fits(columns) > fits(this.columns)) this.columns = columns;
     this.rows = Math.ceil(count / this.columns);
-    this.place.style.setProperty("--columns", String(this.columns));
-    this.place.style.setProperty("--rows", String(this.rows));
+    this.onGrid(this.columns, this.rows);
     this.renderer.setPixelRatio(Math.min(MOST_PIXELS, devicePixelRatio));
     this.renderer.setSize(width, height, false);
     this.fit();

@@ -1,0 +1,172 @@
+"""Time the studio as a person sees it: a head's first estimate on the page, and the mirror's updates.
+
+    python -m benchmarks.bench_studio --json FILE [--rounds 20] [--seconds 20]
+
+The page runs in a headless Chromium, whose 3D is drawn by the processor (SwiftShader), beside the service:
+both share this machine's cores, so a person with a graphics card sees more. The same is therefore measured
+without a browser, too: over the WebSockets alone, with the mirror's frames sent one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from websockets.sync.client import connect
+
+from benchmarks.report import report
+from tests.studio.browser import SOFTWARE_3D, Page, browser, fake_camera
+from tests.studio.servers import studio
+from topos_rt.bench.machine import facts, load_average
+from topos_rt.bench.stats import summary
+from topos_rt.bench.work import model_facts
+from topos_rt.errors import InputError, OptionError
+from topos_rt.model.bundle import Bundle
+
+PORTRAIT = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
+PRESET = "fast"
+FRAME = (384, 288)  # pixels: what the page sends
+_WARM_UP = 2  # rounds, and seconds of the mirror
+_POLL_S = 0.01
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print and write the JSON. Return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=20, help="heads (default: 20)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the mirror (default: 20)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args(argv)
+    return report(lambda: measure(arguments.rounds, arguments.seconds), arguments.json)
+
+
+def measure(rounds: int, seconds: float) -> dict[str, Any]:
+    """Return the JSON object. Raises OptionError, InputError where there is no Chromium."""
+    if not 1 <= rounds <= 1000 or not 1 <= seconds <= 3600:
+        raise OptionError(
+            "--rounds, --seconds", got=f"{rounds}, {seconds}", expected="1 to 1000, and 1 to 3600"
+        )
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        raise InputError("Chromium", got="nothing on the PATH", fix="install chromium")
+    load = load_average()
+    with studio() as address, tempfile.TemporaryDirectory() as folder:
+        service = {"head": _streamed(address, rounds), "mirror": _tracked(address, seconds)}
+        video = Path(folder, "camera.mjpeg")
+        video.write_bytes(_frame((640, 480)) * 4)
+        with browser(program, *SOFTWARE_3D, *fake_camera(video)) as page:
+            page.resize(1280, 800)
+            page.open(address)
+            page.wait("window.studio.studio.surface")
+            seen = {"head": _grown(page, rounds), "mirror": _mirrored(page, seconds)}
+    result = {
+        "format": "topos_rt.studio",
+        "version": 1,
+        "model": model_facts(Bundle.open("mini")),
+        "preset": PRESET,
+        "machine": facts() | {"load_average_before": load, "load_average_after": load_average()},
+        "service": service,
+        "page": seen,
+    }
+    for name in ("service", "page"):
+        head, mirror = result[name]["head"], result[name]["mirror"]
+        first, done, late = (row["p50"] for row in (head["first_ms"], head["done_ms"], mirror["delay_ms"]))
+        print(f"{name:<8} first estimate after {first:.0f} ms, head after {done:.0f} ms (p50)")
+        print(f"{'':<8} mirror {mirror['per_second']:.1f} a second, {late:.0f} ms late")
+    return result
+
+
+def _frame(size: tuple[int, int]) -> bytes:
+    """Return the portrait in a wide frame, a JPEG."""
+    width, height = size
+    wide = Image.new("RGB", size, (120, 110, 100))
+    wide.paste(Image.open(PORTRAIT).convert("RGB").resize((height, height)), ((width - height) // 2, 0))
+    file = io.BytesIO()
+    wide.save(file, "jpeg", quality=85)
+    return file.getvalue()
+
+
+def _streamed(address: str, rounds: int) -> dict[str, Any]:
+    """Time heads over the WebSocket, from the connection to the first estimate and to the head."""
+    first, done, picture = [], [], PORTRAIT.read_bytes()
+    for turn in range(rounds + _WARM_UP):
+        began = time.perf_counter()
+        with connect(f"{address.replace('http', 'ws', 1)}/v1/heads/stream", max_size=None) as line:
+            line.send(json.dumps({"options": {"preset": PRESET}, "seeds": [0]}))
+            line.send(picture)
+            seen, event = 0.0, ""
+            while True:
+                message = line.recv(timeout=120)
+                if isinstance(message, str):
+                    event = json.loads(message)["event"]
+                elif event == "preview":
+                    seen = seen or time.perf_counter() - began
+                elif event == "head":
+                    break
+        if turn >= _WARM_UP:
+            first.append(1e3 * seen)
+            done.append(1e3 * (time.perf_counter() - began))
+    return {"first_ms": summary(first), "done_ms": summary(done)}
+
+
+def _tracked(address: str, seconds: float) -> dict[str, Any]:
+    """Follow one face over the WebSocket, one frame at a time, without pauses."""
+    frame, delays, server = _frame(FRAME), [], []
+    with connect(f"{address.replace('http', 'ws', 1)}/v1/track") as line:
+        began = time.perf_counter()
+        while (sent := time.perf_counter()) - began < seconds + _WARM_UP:
+            line.send(frame)
+            told = json.loads(line.recv(timeout=60))
+            if sent - began > _WARM_UP:
+                delays.append(1e3 * (time.perf_counter() - sent))
+                server.append(told["ms"])
+    return {
+        "per_second": len(delays) / seconds, "delay_ms": summary(delays), "server_ms": summary(server),
+    }  # fmt: skip
+
+
+def _grown(page: Page, rounds: int) -> dict[str, Any]:
+    """Time heads on the page, from the choice of the picture on."""
+    page.do(f"document.querySelector('#preset').value = '{PRESET}'")
+    times = []
+    for turn in range(rounds + _WARM_UP):
+        page.do("window.studio.studio.times = {}")
+        page.upload("#file-picture", PORTRAIT)
+        page.wait("window.studio.studio.times.head")
+        if turn >= _WARM_UP:
+            times.append(page.do("window.studio.studio.times"))
+    return {
+        "first_ms": summary([each["preview"] for each in times]),
+        "done_ms": summary([each["head"] for each in times]),
+    }
+
+
+def _mirrored(page: Page, seconds: float) -> dict[str, Any]:
+    """Let a camera drive the head that is on the page."""
+    page.do("document.querySelector('#tab-mirror').click(); document.querySelector('#mirror').click()")
+    page.wait("window.studio.mirror.measured.answers")
+    time.sleep(_WARM_UP)
+    before, began = page.do("window.studio.mirror.measured"), time.perf_counter()
+    seen = [before]
+    while time.perf_counter() - began < seconds:
+        now = page.do("window.studio.mirror.measured")
+        if now["answers"] != seen[-1]["answers"]:
+            seen.append(now)
+        time.sleep(_POLL_S)
+    spent = time.perf_counter() - began
+    return {
+        "per_second": (seen[-1]["answers"] - before["answers"]) / spent,
+        "delay_ms": summary([each["latency"] for each in seen]),
+        "server_ms": summary([each["server"] for each in seen]),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
