@@ -41,15 +41,15 @@ const video = by<HTMLVideoElement>("video");
 function setMode(mode: Mode): void {
   if (document.body.dataset.mode === mode) return;
   mirror.close();
-  closePortrait();
   document.body.dataset.mode = mode;
+  closePortrait();
   for (const tab of document.querySelectorAll<HTMLElement>("[role=tab]")) {
     const on = tab.dataset.mode === mode;
     tab.setAttribute("aria-selected", String(on));
     tab.tabIndex = on ? 0 : -1;
   }
   by("source").setAttribute("aria-labelledby", `tab-${mode}`);
-  by("frame").classList.toggle("filled", mode === "portrait" && !by("picture").hidden);
+  if (mode !== "portrait") by("frame").classList.remove("filled");
   document.querySelector<HTMLElement>(".sheets [data-sheet=source]")!.textContent = SHEETS[mode];
   hideError();
 }
@@ -79,6 +79,14 @@ function closePortrait(): void {
   closeCamera(video);
   video.hidden = true;
   by("camera").textContent = "Use camera";
+  if (document.body.dataset.mode === "portrait") by("frame").classList.toggle("filled", !by("picture").hidden);
+}
+
+function stop(): void {
+  studio.cancel();
+  mirror.close();
+  closePortrait();
+  hideError();
 }
 
 function setLight(degrees: number): void {
@@ -155,7 +163,7 @@ startKeys([
     run: (key) => setLight(Number(by<HTMLInputElement>("light").value) + (key === "]" ? LIGHT_STEP : -LIGHT_STEP)),
   },
   { keys: ["d"], what: "dark or light", run: () => by("theme").click() },
-  { keys: ["Escape"], what: "stop, close a message", run: () => { studio.cancel(); hideError(); } },
+  { keys: ["Escape"], what: "stop, close the camera or a message", run: stop },
   { keys: ["?"], what: "this list", run: () => by<HTMLDialogElement>("keys").showModal() },
 ]);
 

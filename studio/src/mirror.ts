@@ -14,6 +14,7 @@ export class Mirror {
   readonly measured = { latency: 0, rate: 0, server: 0, answers: 0 };
   private readonly video = by<HTMLVideoElement>("video");
   private readonly line: Line;
+  private on = false;
   private slidersAt = 0;
   private rest: Record<string, number> = {}; // the scores of a neutral face
   private resting: { until: number; sums: Record<string, number>; count: number } | null = null;
@@ -28,12 +29,8 @@ export class Mirror {
     by("mirror").addEventListener("click", () => this.toggle());
   }
 
-  get running(): boolean {
-    return this.line.open;
-  }
-
   toggle(): void {
-    if (this.video.srcObject) this.close();
+    if (this.on) this.close();
     else void this.start();
   }
 
@@ -52,7 +49,7 @@ export class Mirror {
   }
 
   close(): void {
-    if (!this.video.srcObject) return;
+    if (!this.on) return;
     this.line.stop();
     closeCamera(this.video);
     this.show(false);
@@ -60,6 +57,7 @@ export class Mirror {
   }
 
   private show(on: boolean): void {
+    this.on = on;
     this.video.hidden = !on;
     by("frame").classList.toggle("filled", on);
     by("mirror").textContent = on ? "Stop the mirror" : "Start the mirror";

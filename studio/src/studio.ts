@@ -113,7 +113,7 @@ export class Studio {
           this.times.preview ??= performance.now() - began;
           this.stage?.draw();
           progress((number + step / (steps + 1)) / count);
-          say(`${count > 1 ? `Seed ${seed}, step` : "Step"} ${step} of ${steps}`);
+          say(`${count > 1 ? `Seed ${seed}, step` : "Step"} ${step} of ${steps}`, false);
         },
         head: (info) => {
           if (this.heads !== heads) this.enter(heads);

@@ -25,10 +25,6 @@ export class Line {
     private readonly ended: (failure: Failure | null) => void,
   ) {}
 
-  get open(): boolean {
-    return this.socket !== null;
-  }
-
   start(): void {
     const socket = new WebSocket(socketAddress("v1/track"));
     this.socket = socket;

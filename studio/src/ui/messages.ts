@@ -16,8 +16,10 @@ export function hideError(): void {
   by("alert").hidden = true;
 }
 
-export function say(text: string): void {
+/** Tell the state of the work; aloud, to screen readers, too. */
+export function say(text: string, aloud = true): void {
   by("status").textContent = text;
+  if (aloud) by("aloud").textContent = text;
 }
 
 /** Show how much is done, 0 to 1; null hides the bar. */
