@@ -76,6 +76,7 @@ export class Studio {
   use(picture: Blob): void {
     this.picture = picture;
     this.face = "largest";
+    this.expression.set({}); // the one of another face would tell nothing of this one
     this.source.show(picture);
     by("frame").classList.add("filled");
     void this.make();

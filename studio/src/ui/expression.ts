@@ -84,9 +84,9 @@ export class Expression {
   }
 
   private write({ row, input, output }: Slider, weight: number): void {
-    input.value = String(weight);
-    output.textContent = weight === 0 ? "0" : Number(weight).toFixed(2);
-    row.classList.toggle("set", weight > 0);
+    input.value = String(weight); // which rounds it
+    output.textContent = Number(input.value) ? Number(input.value).toFixed(2) : "0";
+    row.classList.toggle("set", Number(input.value) > 0);
   }
 
   private counted(): void {

@@ -144,9 +144,9 @@ export class Stage {
     const { clientWidth: width, clientHeight: height } = this.place;
     const aspect = width / this.columns / Math.max(1, height / this.rows) || 1;
     const tall = Math.max(0.2, ...this.heads.map((head) => head.size.y));
-    const wide = Math.max(0.2, ...this.heads.map((head) => Math.hypot(head.size.x, head.size.z) * 0.82));
+    const wide = Math.max(0.2, ...this.heads.map((head) => Math.max(head.size.x, head.size.z)));
     const half = Math.tan((FOV / 2) * (Math.PI / 180));
-    const distance = (MARGIN * Math.max(tall, wide / aspect)) / 2 / half + wide / 2;
+    const distance = (MARGIN * Math.max(tall, wide / aspect)) / 2 / half + wide / 4; // the face is nearer than the middle
     this.camera.aspect = aspect;
     this.camera.updateProjectionMatrix();
     this.camera.position.multiplyScalar(distance / this.homeDistance);
