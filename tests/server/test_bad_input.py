@@ -193,18 +193,17 @@ PLACES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("end", ["", ".glb", ".json", ".head"])
 @pytest.mark.parametrize("folder", [False, True])
-def test_names_of_heads_are_no_paths(
-    opens: Opens, tmp_path: Path, place: str, end: str, folder: bool
-) -> None:
+def test_names_of_heads_are_no_paths(opens: Opens, tmp_path: Path, folder: bool) -> None:
     client = opens(results=tmp_path / "kept") if folder else opens()
     (tmp_path / "x").write_text("{}")
-    for method in ("GET", "DELETE"):
-        answer = client.request(method, f"/v1/heads/{place}{end}")
-        assert answer.status_code in (404, 405), answer.text
-        assert answer.headers["content-type"] == MEDIA_TYPE
+    for place in PLACES:
+        for end in ("", ".glb", ".json", ".head"):
+            for method in ("GET", "DELETE"):
+                answer = client.request(method, f"/v1/heads/{place}{end}")
+                assert answer.status_code in (404, 405), answer.text
+                assert answer.headers["content-type"] == MEDIA_TYPE
+    assert (tmp_path / "x").read_text() == "{}"
 
 
 def test_what_is_no_id_of_a_head(client: TestClient) -> None:
@@ -241,7 +240,7 @@ def test_addresses_methods_and_types(client: TestClient) -> None:
 
 
 def test_a_failure_tells_nothing_of_the_inside(
-    client: TestClient, portrait: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: TestClient, portrait: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("the secret of the inside")

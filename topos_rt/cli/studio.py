@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from topos_rt.server.run import open_browser
     except ModuleNotFoundError as error:
         raise MissingExtraError.needs(f"topos-rt studio: the module {error.name}", "serve") from error
-    if not page.is_built():
+    if not page.is_built(page.FOLDER):
         raise InputError(
             "the studio's page",
             got="a copy of topos_rt in which it is not built",

@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, pipeline: HeadPipeline | None =
     app.include_router(routes.router)
     app.include_router(live.router)
     if service.settings.page:
-        app.include_router(page.page_router())
+        app.include_router(page.page_router(page.FOLDER))
     else:
         app.add_api_route("/", _index, include_in_schema=False)
     for kind in (Problem, ToposError, MemoryError, RequestValidationError, HTTPException, Exception):

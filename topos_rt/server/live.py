@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from topos_rt.errors import ToposError
 from topos_rt.faces.tracker import FaceTracker, TrackedFace
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.visemes import ARKIT
 from topos_rt.server import making, schemas
 from topos_rt.server.problems import Problem, problem_of
 from topos_rt.server.routes import entry_of
@@ -290,7 +291,9 @@ def _seen(face: TrackedFace | None) -> dict[str, Any]:
     x, y, width, height = face.raw.box
     return {
         "faces": 1,
-        "expression": {name: round(weight, 4) for name, weight in face.expression.items()},
+        # The tracker does not see the tongue.
+        "expression": dict.fromkeys(ARKIT, 0.0)
+        | {name: round(weight, 4) for name, weight in face.expression.items()},
         "pose": [round(face.yaw, 2), round(face.pitch, 2), round(face.roll, 2)],
         "box": [round(x, 1), round(y, 1), round(width, 1), round(height, 1)],
     }

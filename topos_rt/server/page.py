@@ -42,15 +42,19 @@ _HASHED = "assets/"  # Vite puts the hash of their contents into these names
 _TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".svg": "image/svg+xml"}
 
 
-def is_built(folder: Path = FOLDER) -> bool:
+def is_built(folder: Path) -> bool:
     """Return whether there is a page to serve."""
     return (folder / INDEX).is_file()
 
 
-def page_router(folder: Path = FOLDER) -> APIRouter:
+def _is_own(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def page_router(folder: Path) -> APIRouter:
     """Return the routes of the page. Its files are listed once: no path of a client's is opened."""
     router = APIRouter(include_in_schema=False)
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if _is_own(path)}
 
     @router.get("/{name:path}")
     async def page(request: Request, name: str) -> Response:

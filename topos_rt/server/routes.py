@@ -26,8 +26,11 @@ from topos_rt.server.work import Job, first_of
 
 T = TypeVar("T")
 router = APIRouter()
-_Id = Annotated[str, Path(description="of an answer to POST /v1/heads")]
-_Kind = Annotated[str, Path(description=f"one of: {', '.join(KINDS)}")]
+# Told and not checked, since whatever else is no place here.
+_Id = Annotated[
+    str, Path(description="of an answer to POST /v1/heads", json_schema_extra={"pattern": f"^{ID.pattern}$"})
+]
+_Kind = Annotated[str, Path(description="the kind of file", json_schema_extra={"enum": list(KINDS)})]
 _MOST_ACCEPTED = 20
 
 

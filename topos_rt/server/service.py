@@ -104,11 +104,16 @@ class Service:
         started = time.perf_counter()
         try:
             await asyncio.to_thread(lambda: self._take(self._open()))
+            await asyncio.to_thread(self._warm_mirrors)
         except (ToposError, OSError, MemoryError) as error:
             log.error("cannot load the model: %s", error)
             self.failure = error
             return
         log.info("model %s is ready after %.1f s", self.settings.model, time.perf_counter() - started)
+
+    def _warm_mirrors(self) -> None:
+        if self.settings.page and self.settings.mirrors:
+            self.finder.warm_up()
 
     def _open(self) -> HeadPipeline:
         own: dict[str, Any] = {"precision": self.settings.precision}
