@@ -6,7 +6,7 @@ import { Line, type Tracked } from "./track";
 import { by } from "./ui/dom";
 import { hideError, showError } from "./ui/messages";
 
-const SLIDERS_MS = 120; // between two updates of the sliders, which nobody reads faster
+const SLIDERS_MS = 250; // between two updates of the sliders, which nobody reads faster
 const NEUTRAL_MS = 1000; // for which a face is looked at that is said to be neutral
 
 export class Mirror {

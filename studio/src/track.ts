@@ -11,10 +11,12 @@ type Message = ({ event: "frame" } & Tracked) | ({ event: "error"; frame?: numbe
 
 const WIDTH = 384; // pixels of a frame that is sent: the tracker looks at 256 of the face
 const QUALITY = 0.8;
+const POLL_MS = 4;
 
 export class Line {
   private socket: WebSocket | null = null;
   private readonly canvas = document.createElement("canvas");
+  private shown = -1; // the time in the video of the frame that was sent last
   private sent = 0;
   private readonly times: number[] = [];
 
@@ -51,24 +53,25 @@ export class Line {
     if (socket) this.ended(null);
   }
 
-  // One frame is under way at a time: what waits in a queue is late before it is seen. A video that has no new frame yet is
-  // waited for.
+  // One frame is under way at a time: what waits in a queue is late before it is seen. The frame that the video shows now is sent
+  // at once, however slowly the page is drawn; one that was sent before is waited out.
   private next(): void {
-    const socket = this.socket;
-    if (!socket) return;
-    const send = (): void => {
-      const { videoWidth, videoHeight } = this.video;
-      if (this.socket !== socket || socket.readyState !== WebSocket.OPEN) return;
-      this.canvas.width = WIDTH;
-      this.canvas.height = Math.round((WIDTH * videoHeight) / videoWidth) || WIDTH;
-      this.canvas.getContext("2d")?.drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
-      this.sent = performance.now();
-      this.canvas.toBlob((blob) => {
-        if (blob && this.socket === socket && socket.readyState === WebSocket.OPEN) socket.send(blob);
-      }, "image/jpeg", QUALITY);
-    };
-    if ("requestVideoFrameCallback" in this.video) this.video.requestVideoFrameCallback(send);
-    else requestAnimationFrame(send);
+    if (this.video.currentTime !== this.shown) this.send();
+    else setTimeout(() => this.next(), POLL_MS);
+  }
+
+  private send(): void {
+    const { socket } = this;
+    const { videoWidth, videoHeight, currentTime } = this.video;
+    if (socket?.readyState !== WebSocket.OPEN) return;
+    this.shown = currentTime;
+    this.canvas.width = WIDTH;
+    this.canvas.height = Math.round((WIDTH * videoHeight) / videoWidth) || WIDTH;
+    this.sent = performance.now();
+    this.canvas.getContext("2d", { willReadFrequently: true })?.drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
+    // toBlob waits for the page to be idle, for up to a second.
+    const [, base64 = ""] = this.canvas.toDataURL("image/jpeg", QUALITY).split(",");
+    socket.send(Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)));
   }
 
   private rate(): number {

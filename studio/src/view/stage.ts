@@ -4,10 +4,12 @@ import {
 } from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import type { HeadView } from "./head";
+import { Pace } from "./pace";
 
 const FOV = 22; // degrees: a portrait lens
 const MARGIN = 1.08;
 const MOST_PIXELS = 2; // for each of the screen's; more costs much and shows little
+const LEAST_PIXELS = 0.5;
 const TURN_STEP = 0.14, ZOOM_STEP = 1.12; // a key's
 
 export class Stage {
@@ -16,8 +18,12 @@ export class Stage {
   private readonly camera = new PerspectiveCamera(FOV, 1, 0.02, 10);
   private readonly controls: OrbitControls;
   private readonly lamps = new Group();
+  /** Pictures that were drawn so far. */
+  drawn = 0;
   private heads: HeadView[] = [];
-  private frame = 0;
+  private readonly pace: Pace;
+  private pixels = Math.min(MOST_PIXELS, devicePixelRatio);
+  private asked = false;
   private columns = 1;
   private rows = 1;
   private homeDistance = 1;
@@ -30,6 +36,7 @@ export class Stage {
     this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true, powerPreference: "high-performance" });
     this.renderer.toneMapping = ACESFilmicToneMapping;
     this.renderer.setScissorTest(true);
+    this.pace = new Pace(this.renderer.getContext() as WebGL2RenderingContext, () => this.coarsen());
     this.light();
     this.controls = new OrbitControls(this.camera, place);
     this.controls.enablePan = false;
@@ -96,10 +103,12 @@ export class Stage {
 
   /** Draw when the screen is next drawn. */
   draw(): void {
-    this.frame ||= requestAnimationFrame((now) => {
-      this.frame = 0;
+    if (this.asked) return;
+    this.asked = true;
+    this.pace.whenFree(() => requestAnimationFrame((now) => {
+      this.asked = false;
       this.render(now);
-    });
+    }));
   }
 
   // Ends what a turn of the mouse has left to go on.
@@ -133,7 +142,7 @@ export class Stage {
     for (let columns = 2; columns <= count; columns++) if (fits(columns) > fits(this.columns)) this.columns = columns;
     this.rows = Math.ceil(count / this.columns);
     this.onGrid(this.columns, this.rows);
-    this.renderer.setPixelRatio(Math.min(MOST_PIXELS, devicePixelRatio));
+    this.renderer.setPixelRatio(this.pixels);
     this.renderer.setSize(width, height, false);
     this.fit();
     this.render(performance.now());
@@ -156,6 +165,7 @@ export class Stage {
   }
 
   private render(now: number): void {
+    this.drawn++;
     let moving = this.controls.update();
     for (const head of this.heads) moving = head.tick(now) || moving;
     const { clientWidth: width, clientHeight: height } = this.place;
@@ -171,6 +181,14 @@ export class Stage {
       head.root.position.copy(head.centre).applyQuaternion(head.root.quaternion).negate();
       this.renderer.render(this.scene, this.camera);
     });
+    if (this.heads.some((head) => head.ready)) this.pace.measure();
     if (moving) this.draw();
+  }
+
+  // A graphics card that is too slow for so many pixels gets fewer.
+  private coarsen(): void {
+    if (this.pixels <= LEAST_PIXELS) return;
+    this.pixels = Math.max(LEAST_PIXELS, this.pixels * 0.7);
+    this.resize();
   }
 }
