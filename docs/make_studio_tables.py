@@ -6,14 +6,18 @@ from pages import ROOT, Tables, read, rewrite, table
 
 PAGE = ROOT / "docs" / "studio.md"
 RESULT = "studio_mini"
-_WAYS = {"service": "over the WebSockets, without a browser", "page": "on the page, drawn by the processor"}
+_WAYS = {
+    "service": "the WebSockets, without a browser",
+    "page without 3D": "the page, where nothing is drawn in 3D",
+    "page": "the page, drawn in 3D by the processor",
+}
 
 
 def _studio() -> str:
     result = read(RESULT)
     rows = []
     for way, told in _WAYS.items():
-        head, mirror = result[way]["head"], result[way]["mirror"]
+        head, mirror = result["ways"][way]["head"], result["ways"][way]["mirror"]
         spans = [head["first_ms"], head["done_ms"], mirror["delay_ms"]]
         first, done, late = (f"{span['p50']:.0f} / {span['p99']:.0f}" for span in spans)
         rows.append([told, first, done, f"{mirror['per_second']:.1f}", late])

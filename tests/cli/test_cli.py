@@ -143,13 +143,13 @@ def test_bad_images(refused, case):
     [
         (
             [],
-            "no command: expected one of: generate, texture, faces, retopologize, eval, metrics, build,"
-            " pack, bench, info, doctor",
+            "no command: expected one of: generate, texture, faces, retopologize, eval, metrics, serve,"
+            " studio, build, pack, bench, info, doctor",
         ),
         (
             ["genrate"],
             "unknown command: got 'genrate'; expected one of: generate, texture, faces, retopologize, eval,"
-            " metrics, build, pack, bench, info, doctor; fix: did you",
+            " metrics, serve, studio, build, pack, bench, info, doctor; fix: did you",
         ),
         (["--fast"], "unrecognized arguments: --fast"),
         (["info", "nowhere"], "no such model: got 'nowhere'"),

@@ -48,6 +48,8 @@ OPTIONAL = {
     "mapbox-earcut": "mesh",
     "matplotlib": "plot",
     "trimesh": "trimesh",
+    "fastapi": "serve",
+    "uvicorn": "serve",
 }
 # Errors that a native package may raise on import when it does not fit the machine or the other packages.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError, SystemError, TypeError, ValueError)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EPILOG = """
 examples:
   topos-rt serve                                       http://127.0.0.1:8000, for this machine alone
-  curl -F image=@portrait.jpg -H 'Accept: model/gltf-binary' http://127.0.0.1:8000/v1/heads -o head.glb
+  curl -F image=@face.jpg -H 'Accept: model/gltf-binary' localhost:8000/v1/heads -o head.glb
   topos-rt serve --host 0.0.0.0 --api-key-file key --allow-host heads.example
 
 docs/serve.md has every route and limit. SIGTERM lets running work end, and stops the service.

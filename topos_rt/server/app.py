@@ -22,10 +22,10 @@ from topos_rt.server.gate import Gate
 from topos_rt.server.problems import MEDIA_TYPE, Problem, problem_of
 from topos_rt.server.schemas import ProblemBody
 from topos_rt.server.service import Service
-from topos_rt.server.settings import Settings
+from topos_rt.server.settings import LOG, Settings
 from topos_rt.server.uploads import invalid
 
-log = logging.getLogger("topos_rt.server")
+log = logging.getLogger(LOG)
 
 
 def create_app(settings: Settings | None = None, pipeline: HeadPipeline | None = None) -> FastAPI:

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from topos_rt.server.problems import MEDIA_TYPE, Problem
 from topos_rt.server.service import Service
+from topos_rt.server.settings import ACCESS_LOG
 
-access = logging.getLogger("topos_rt.access")
+access = logging.getLogger(ACCESS_LOG)
 _OPEN = {"/healthz", "/readyz"}  # those who watch a service have no key
 _PROTOCOL = (
     "bearer."  # what a browser, which can set no header, puts before the key in a WebSocket's protocol

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from topos_rt.errors import InputError, ToposError
 from topos_rt.server.protocol import Guarded
 from topos_rt.server.service import Service
+from topos_rt.server.settings import ACCESS_LOG, LOG
 
 _HEADER_BYTES = 16_384
 _KEEP_ALIVE_S = 10
@@ -164,9 +165,9 @@ def log_to_stderr(quiet: bool) -> None:
     plain = logging.StreamHandler()
     plain.setFormatter(logging.Formatter("%(message)s"))
     for name, own, level in (
-        ("topos_rt.server", handler, logging.INFO),
+        (LOG, handler, logging.INFO),
         ("uvicorn.error", handler, logging.WARNING),
-        ("topos_rt.access", plain, logging.WARNING if quiet else logging.INFO),
+        (ACCESS_LOG, plain, logging.WARNING if quiet else logging.INFO),
     ):
         logger = logging.getLogger(name)
         logger.handlers[:] = [own]

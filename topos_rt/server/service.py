@@ -15,10 +15,10 @@ from topos_rt.server.metrics import Metrics
 from topos_rt.server.problems import Problem
 from topos_rt.server.results import InMemory, Results
 from topos_rt.server.results_folder import InFolder
-from topos_rt.server.settings import Settings
+from topos_rt.server.settings import LOG, Settings
 from topos_rt.server.work import Desk, Job
 
-log = logging.getLogger("topos_rt.server")
+log = logging.getLogger(LOG)
 _SWEEP_S = 5.0
 _END_S = 10.0  # in which threads that were told to stop have to end
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from topos_rt.errors import OptionError
 
 MIB = 2**20
+LOG = __name__.rpartition(".")[0]  # the name of the service's logger
+ACCESS_LOG = "topos_rt.access"
 MOST_HEADS = 16  # of one request
 MOST_PORT = 65_535
 _LEAST_KEY = 16  # characters of an API key
