@@ -4,7 +4,7 @@
 
 A machine without a graphics card draws the page's 3D with its processor (SwiftShader), which then has little
 time left for heads. So three ways are measured: the WebSockets alone, without a browser, the mirror's frames
-sent one at a time; the page in a headless Chromium that has no WebGL, where nothing is drawn; and the page with
+sent one at a time; the page in a headless Chromium without WebGL, where nothing is drawn; and the page with
 its 3D drawn by the processor. A graphics card brings people near the second.
 """
 
