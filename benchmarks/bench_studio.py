@@ -36,6 +36,9 @@ PRESET = "fast"
 PAGES = {"page without 3D": NO_3D, "page": SOFTWARE_3D}
 FRAME = (384, 288)  # pixels: what the page sends
 _WARM_UP = 2  # rounds, and seconds of the mirror
+_MOST_S = 300.0
+_DONE = """window.studio.studio.times.head ? "done" : !document.querySelector("#alert").hidden
+    && document.querySelector("#alert").textContent.trim()"""
 # Keeps what every answer took, in the page: to ask for it meanwhile would take time from what is measured.
 _SAMPLE = """window.samples = [];
 {
@@ -150,7 +153,9 @@ def _grown(page: Page, rounds: int) -> dict[str, Any]:
     for turn in range(rounds + _WARM_UP):
         page.do("window.studio.studio.times = {}")
         page.upload("#file-picture", PORTRAIT)
-        page.wait("window.studio.studio.times.head")
+        found = page.wait(_DONE, seconds=_MOST_S)
+        if found != "done":
+            raise InputError("a head on the page", got=found)
         if turn >= _WARM_UP:
             times.append(page.do("window.studio.studio.times"))
     return {

@@ -185,7 +185,7 @@ export class Studio {
 
   setLook(look: Look | "uv"): void {
     this.look = look;
-    choose(document.querySelectorAll<HTMLElement>("[data-look]"), "aria-checked", (button) => button.dataset.look === look);
+    choose(document.querySelectorAll<HTMLElement>("[data-look]"), "aria-pressed", (button) => button.dataset.look === look);
     const flat = look === "uv" && this.active?.skin;
     by("flat").hidden = !flat;
     if (flat) drawUvs(by<HTMLCanvasElement>("uv"), this.active!, isDark());

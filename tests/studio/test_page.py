@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -251,6 +252,24 @@ def test_a_download_is_a_valid_glb(portrait: Page, tmp_path: Path) -> None:
     }
 
 
+GIVEN = """(async (kind, picture) => {
+    const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0)), data = new DataTransfer();
+    data.items.add(new File([bytes], "portrait.jpg", {type: "image/jpeg"}));
+    document.body.dispatchEvent(kind === "paste"
+        ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
+        : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+})"""
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_a_picture_is_dropped_or_pasted(page: Page, kind: str) -> None:
+    page.do(f"{STUDIO}.times = {{}}; document.querySelector('#tab-scan').click()")
+    page.do(f"{GIVEN}({kind!r}, {base64.b64encode(PORTRAIT.read_bytes()).decode()!r})")
+    assert page.do("document.body.dataset.mode") == "portrait", "pictures belong there"
+    page.wait(f"{STUDIO}.times.head")
+    assert page.do(f"{HEAD}.ready") and text(page, "#faces-note").startswith("One face was found.")
+
+
 def test_seeds_stand_side_by_side(page: Page) -> None:
     page.do("document.querySelector('#seeds').value = '2'")
     use(page, PORTRAIT)
@@ -359,6 +378,18 @@ def test_what_is_no_picture_is_refused(page: Page, tmp_path: Path) -> None:
     page.complaints.clear()
 
 
+def test_a_service_that_is_gone(portrait: Page) -> None:
+    online = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    portrait.send("Network.emulateNetworkConditions", **online | {"offline": True})
+    portrait.click("#downloads a")
+    portrait.wait("!document.querySelector('#alert').hidden")
+    portrait.send("Network.emulateNetworkConditions", **online)
+    assert text(portrait, "#alert-title") == "The studio does not answer"
+    assert "still runs in its terminal" in text(portrait, "#alert-fix")
+    portrait.key("Escape")
+    portrait.complaints.clear()
+
+
 OUTSIDE = """(width => [...document.querySelectorAll("button, select, input, a, output")].filter(element => {
     const box = element.getBoundingClientRect();
     return box.width && (box.right > width + 1 || box.left < -1);
@@ -379,7 +410,7 @@ def test_a_phone_scrolls_down_alone(portrait: Page, size: tuple[int, int]) -> No
 
 def test_every_control_has_a_name(portrait: Page) -> None:
     nodes = portrait.send("Accessibility.getFullAXTree")["nodes"]
-    roles = {"button", "slider", "checkbox", "combobox", "tab", "radio", "link"}
+    roles = {"button", "slider", "checkbox", "combobox", "tab", "link"}
     controls = [node for node in nodes if node.get("role", {}).get("value") in roles]
     assert len(controls) > 70
     assert [node for node in controls if not node.get("name", {}).get("value")] == []
