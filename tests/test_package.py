@@ -88,7 +88,15 @@ OPTIONAL = {
 # them, and says what to install.
 SERVER = ROOT / "topos_rt" / "server"
 SERVER_LIGHT = {SERVER / "__init__.py", SERVER / "settings.py", SERVER / "problems.py"}
-SERVER_DEPENDENCIES = {"fastapi", "h11", "prometheus_client", "pydantic", "starlette", "uvicorn"}
+SERVER_DEPENDENCIES = {
+    "fastapi",
+    "h11",
+    "prometheus_client",
+    "pydantic",
+    "python_multipart",
+    "starlette",
+    "uvicorn",
+}
 
 
 def serves(path):

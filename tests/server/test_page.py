@@ -13,6 +13,8 @@ from tests.server.test_bad_input import refused
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.server import Settings, create_app, page
 
+SOCKETS = (BASE.replace("http", "ws"), BASE.replace("http", "wss"))
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -53,7 +55,7 @@ def test_the_policy_lets_nothing_in_from_elsewhere(studio: TestClient) -> None:
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'" and rules["frame-ancestors"] == "'none'"
     for name, sources in rules.items():
-        assert set(sources.split()) <= {"'none'", "'self'", "blob:", "data:", "'wasm-unsafe-eval'",
+        assert set(sources.split()) <= {"'none'", "'self'", "blob:", "data:", "'wasm-unsafe-eval'", *SOCKETS,
                                         "'unsafe-inline'"}, name  # fmt: skip
     assert "'unsafe-inline'" not in rules["script-src"] and "data:" not in rules["script-src"]
 
@@ -66,6 +68,13 @@ def test_the_policy_lets_nothing_in_from_elsewhere(studio: TestClient) -> None:
 def test_other_files_are_not_there(studio: TestClient, place: str) -> None:
     with studio as client:
         refused(client.get(f"/{place}"), 404, "not-found")
+
+
+def test_a_host_that_would_change_the_policy(folder: Path, pipe: HeadPipeline) -> None:
+    app = create_app(Settings(page=True, hosts=["*"]), pipe)
+    with TestClient(app, base_url=BASE) as client:
+        policy = client.get("/", headers={"Host": "x; script-src *"}).headers["content-security-policy"]
+    assert "*" not in policy and policy.count("script-src") == 1
 
 
 def test_a_page_that_is_not_built(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-origin", metavar="ORIGIN", action="append", default=[], help="a web page that may use it"
     )
+    parser.add_argument("--quiet", action="store_true", help="log no requests")
     add_service_options(parser)
     options.add_model_options(parser)
 
@@ -82,7 +83,6 @@ def add_service_options(parser: argparse.ArgumentParser) -> None:
     whole("--keep", int(plain.keep_s), 1, 31_536_000, "seconds for which a head can be fetched")
     whole("--keep-mib", plain.kept_bytes // MIB, 0, 2**20, "MiB of kept heads; then the oldest go")
     whole("--drain", int(plain.drain_s), 0, 3600, "seconds that running work has when the service stops")
-    group.add_argument("--quiet", action="store_true", help="log no requests")
 
 
 def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:

@@ -23,6 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_address(parser, 0)
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.set_defaults(quiet=True)
     add_service_options(parser)
     options.add_model_options(parser)
 

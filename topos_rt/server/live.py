@@ -20,6 +20,7 @@ from topos_rt.server import making, schemas
 from topos_rt.server.problems import Problem, problem_of
 from topos_rt.server.routes import entry_of
 from topos_rt.server.service import Service
+from topos_rt.server.settings import MIB
 from topos_rt.server.uploads import validated
 from topos_rt.server.work import first_of
 
@@ -28,6 +29,7 @@ _PROTOCOL = "topos-rt"
 _Talk: TypeAlias = Callable[[WebSocket, Service], Awaitable[None]]
 _OPENING_S = 30.0  # in which a client has to say what it wants
 _IDLE_S = 60.0  # without a frame, after which a mirror is closed
+_MOST_FRAME = 8 * MIB
 _MOST_UNSENT = 2  # previews that wait for a slow client; older ones are dropped
 _CLOSED = {  # status of a problem -> code of the WebSocket's end
     503: 1013,
@@ -244,7 +246,7 @@ async def _mirror(socket: WebSocket, service: Service) -> None:
     tracker = FaceTracker(await asyncio.to_thread(lambda: service.finder))
     newest: list[tuple[int, bytes]] = []
     news = asyncio.Event()
-    most = service.settings.max_upload
+    most, loop = min(service.settings.max_upload, _MOST_FRAME), asyncio.get_running_loop()
 
     async def receive() -> None:
         number = 0
@@ -261,7 +263,7 @@ async def _mirror(socket: WebSocket, service: Service) -> None:
             number, frame = newest.pop()
             started = time.perf_counter()
             try:
-                seen = await asyncio.to_thread(_follow, tracker, frame)
+                seen = await loop.run_in_executor(service.mirror_threads, _follow, tracker, frame)
             except ToposError as error:
                 await _tell(socket, "error", frame=number, **problem_of(error).to_json())
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -145,6 +146,7 @@ def picture_of(frame: bytes) -> np.ndarray:
     return np.asarray(read_picture(frame))
 
 
+@lru_cache(maxsize=2)
 def topology_bytes(topology: Topology) -> bytes:
     """Return what a page needs to draw heads from their positions alone, as a safetensors file.
 

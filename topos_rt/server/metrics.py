@@ -49,6 +49,7 @@ class Metrics:
             "topos_rt_ready": ("Whether the model is loaded", lambda: service.ready),
             "topos_rt_queue_waiting": ("Requests that wait for a worker", lambda: service.desk.waiting),
             "topos_rt_queue_running": ("Requests at work", lambda: service.desk.running),
+            "topos_rt_files_waiting": ("Files that wait to be written", lambda: service.files.waiting),
             "topos_rt_upload_bytes": ("Bytes of bodies that are held", lambda: service.uploads),
             "topos_rt_kept_heads": ("Heads that can be fetched", lambda: kept()[0]),
             "topos_rt_kept_bytes": ("Bytes that they take", lambda: kept()[1]),

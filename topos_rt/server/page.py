@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -14,7 +15,7 @@ FOLDER = Path(__file__).parent / "page"
 INDEX = "index.html"
 # The page shows pictures and worlds that it makes itself (blob:), and talks to its own service alone. Styles
 # are set from scripts, which is what 'unsafe-inline' of style-src is for; WebAssembly decoders need theirs.
-POLICY = "; ".join(
+_POLICY = "; ".join(
     [
         "default-src 'none'",
         "script-src 'self' 'wasm-unsafe-eval'",
@@ -22,7 +23,7 @@ POLICY = "; ".join(
         "img-src 'self' blob: data:",
         "media-src 'self' blob:",
         "font-src 'self'",
-        "connect-src 'self' blob: data:",
+        "connect-src 'self' {sockets} blob: data:",
         "worker-src 'self' blob:",
         "manifest-src 'self'",
         "base-uri 'none'",
@@ -30,14 +31,14 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
+_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _HASHED = "assets/"  # Vite puts the hash of their contents into these names
 _TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".svg": "image/svg+xml"}
 
@@ -49,6 +50,13 @@ def is_built(folder: Path) -> bool:
 
 def _is_own(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
+
+
+def _headers(request: Request, kept: str) -> dict[str, str]:
+    # Not every browser takes a WebSocket of the same host for 'self'. The gate has checked the name.
+    host = request.headers.get("host", "")
+    sockets = f"ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    return {**_HEADERS, "Content-Security-Policy": _POLICY.format(sockets=sockets), "Cache-Control": kept}
 
 
 def page_router(folder: Path) -> APIRouter:
@@ -63,6 +71,6 @@ def page_router(folder: Path) -> APIRouter:
             raise Problem("not-found", "this address")
         kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         kept = "public, max-age=31536000, immutable" if name.startswith(_HASHED) else "no-cache"
-        return Response(path.read_bytes(), media_type=kind, headers={**HEADERS, "Cache-Control": kept})
+        return Response(path.read_bytes(), media_type=kind, headers=_headers(request, kept))
 
     return router

@@ -22,7 +22,7 @@ from topos_rt.server.problems import Problem
 from topos_rt.server.results import ID, Kept, unknown
 from topos_rt.server.service import Service
 from topos_rt.server.uploads import read_upload
-from topos_rt.server.work import Job, first_of
+from topos_rt.server.work import Desk, Job, first_of
 
 T = TypeVar("T")
 router = APIRouter()
@@ -39,15 +39,14 @@ def service_of(request: Request) -> Service:
     return service
 
 
-async def work(request: Request, job: Job, task: Callable[[], T]) -> T:
+async def work(request: Request, desk: Desk, job: Job, task: Callable[[], T]) -> T:
     """Run a task in a worker, unless the client leaves first: then it is told to stop."""
-    service = service_of(request)
 
     async def left() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    done = await first_of(asyncio.create_task(service.desk.run(job, task)), asyncio.create_task(left()))
+    done = await first_of(asyncio.create_task(desk.run(job, task)), asyncio.create_task(left()))
     if done is None:
         raise Problem("deadline", "the client has gone")  # which nobody reads
     return done
@@ -118,7 +117,7 @@ async def made(request: Request, job: Job, kind: str, task: Callable[[], list[He
         count(service, heads[0], kind)
         return written(heads[0], "glb", AS_MADE)
 
-    done = await work(request, job, whole)
+    done = await work(request, service.desk, job, whole)
     if isinstance(done, bytes):
         return Response(done, media_type=GLB)
     return JSONResponse({"heads": done}, 201, headers={"Location": f"/v1/heads/{done[0]['id']}"})
@@ -178,7 +177,9 @@ async def faces(request: Request) -> JSONResponse:
     upload, _ = await read_upload(request, "image", schemas.NoOptions)
     await asyncio.to_thread(making.check_picture, upload.data)
     pipeline, job = service.pipeline, service.job()
-    return JSONResponse(await work(request, job, lambda: making.faces_of(pipeline, upload.data, job)))
+    return JSONResponse(
+        await work(request, service.desk, job, lambda: making.faces_of(pipeline, upload.data, job))
+    )
 
 
 @router.post(
@@ -247,7 +248,7 @@ async def head_file(
             return kept.glb()
         return written(kept.head(), kind, options)
 
-    data = await work(request, service.job(), task)
+    data = await work(request, service.files, service.job(), task)
     headers = {
         "Content-Disposition": f'attachment; filename="head.{KINDS[kind].suffix}"',
         "Cache-Control": "private, no-store",

@@ -165,7 +165,7 @@ def log_to_stderr(quiet: bool) -> None:
     plain = logging.StreamHandler()
     plain.setFormatter(logging.Formatter("%(message)s"))
     for name, own, level in (
-        (LOG, handler, logging.INFO),
+        (LOG, handler, logging.WARNING),
         ("uvicorn.error", handler, logging.WARNING),
         (ACCESS_LOG, plain, logging.WARNING if quiet else logging.INFO),
     ):

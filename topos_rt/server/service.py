@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from topos_rt.errors import ToposError
@@ -41,6 +42,9 @@ class Service:
         self._results: Results | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.desk = Desk(self.settings.workers, self.settings.queue)
+        # Files have a thread of their own: whoever fetches a head does not wait until others have theirs.
+        self.files = Desk(1, self.settings.queue)
+        self.mirror_threads = ThreadPoolExecutor(max(1, self.settings.mirrors), "topos-rt-mirror")
 
     @property
     def ready(self) -> bool:
@@ -151,7 +155,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.desk.close(_END_S)
+        await asyncio.gather(self.desk.close(_END_S), self.files.close(_END_S))
+        self.mirror_threads.shutdown(cancel_futures=True)
         if self._pipeline is not None and self._given is None:
             self._pipeline.close()
         if self._finder is not None:

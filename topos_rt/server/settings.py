@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from topos_rt.errors import OptionError
@@ -48,7 +48,7 @@ class Settings:
     keep_s: float = 3600.0
     kept_bytes: int = 512 * MIB
     results: Path | None = None
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     hosts: Collection[str] = ()
     origins: Collection[str] = ()
     mirrors: int = 4

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -92,10 +93,8 @@ async def _read_form(request: Request, field: str) -> tuple[Upload, dict[str, An
     parser.spool_max_size = 2**62  # the body is limited, and a picture of a face belongs on no disk
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        raise Problem(
-            "bad-request", "the form", got=error.message, expected="whole multipart/form-data"
-        ) from None
+    except (MultiPartException, FormParserError) as error:
+        raise Problem("bad-request", "the form", got=error, expected="whole multipart/form-data") from None
     async with _closing(form):
         file = form.get(field)
         if not parser.ended:
