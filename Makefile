@@ -5,6 +5,7 @@ PORTRAIT ?= examples/astronaut.jpg
 BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
+GPU      := $(shell nvidia-smi -L 2>/dev/null | head -1)
 CODE     := topos_rt models export training benchmarks
 
 # The studio's page, which the server serves from inside the package.
@@ -78,8 +79,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) | $(BIN)/python
-	@echo "installing topos-rt into $(VENV)"
-	$(PIP) -e .
+	@echo "installing topos-rt into $(VENV)$(if $(GPU),, without its CUDA kernels: no NVIDIA GPU was found)"
+	$(PIP) -e . -C cmake.define.TOPOS_KERNELS=$(if $(GPU),ON,OFF)
 	@touch $@
 
 $(VENV)/.serve: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) | $(BIN)/python
@@ -88,7 +89,7 @@ $(VENV)/.serve: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.test: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) | $(BIN)/python
-	@echo "installing topos-rt and its test extras into $(VENV)"
+	@echo "installing topos-rt and its test extras into $(VENV); the CUDA kernels take some minutes to compile"
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.runtime
 

@@ -22,9 +22,9 @@ def _sampler() -> str:
         warm = read(f"cpu_mini_{name}")["stages"]
         rows.append([f"`{name}`", *_row(result["presets"][name]), f"{warm['dit_step']['p50']:.0f}"])
     for name in ("balanced", "fast"):
-        rows.append(
-            [f"what the rule for `{name}` picks on these weights", *_row(result["by_rule"][name]), ""]
-        )
+        picked = result["by_rule"].get(name)
+        found = ["none that was measured", *[""] * 4] if picked is None else _row(picked)
+        rows.append([f"what the rule for `{name}` picks on these weights", *found, ""])
     head = ["preset", "solver", "network evaluations", "mean, mm", "p99", "max", "sampling on CPU, ms"]
     return table(head, rows)
 

@@ -27,7 +27,7 @@ OPTIONAL = {
     "topos_rt/cli/doctor.py",
     "topos_rt/engines/tensorrt/backend.py",
     "topos_rt/gpu/ops.py",
-    "topos_rt/gpu/texture_ops.py",
+    "topos_rt/support/native.py",
 }
 
 

@@ -311,7 +311,7 @@ def test_a_compiler_adds_the_passes_for_the_cpu_and_nothing_else(wheel, tmp_path
         assert set(pure.namelist()) <= set(archive.namelist())
         archive.extractall(tmp_path / "site")
     code = (
-        "from topos_rt.gpu.texture_ops import native\n"
+        "from topos_rt.support.native import native\n"
         "from topos_rt.gpu import texture_ops\n"
         "print(native().__name__, texture_ops.__file__)"
     )

@@ -2,7 +2,8 @@
 
 The record of the generated heads is older than the rooms of `topos_rt/`: the code before that move wrote it.
 Retopologized heads were recorded again when points came to be chosen by where they lie, and GLBs when names
-of joints lost their dots. Parts came later: without them, files are those of the record.
+of joints lost their dots and when rigs came to be fitted by compiled code. Parts came later: without them,
+files are those of the record.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pytest
 from tests import needs, same_heads
 from topos_rt import HeadMesh, HeadPipeline
 from topos_rt.formats import EXPORTERS, ExportOptions
+from topos_rt.support.native import native
 
 # Metres: how far a vertex may be from the record. Another processor rounds otherwise, and so do kernels of
 # old versions of onnxruntime: 1.19 moves the worst vertex of a guided head by 1.6e-4, of a scan's by 4.7e-4.
@@ -58,7 +60,8 @@ def test_the_vertices_are_those_of_the_record(
 
 
 def test_the_bytes_are_those_of_the_record(recorded: dict[str, Any], made: dict[str, dict[str, Any]]) -> None:
-    same = same_heads.arithmetic() == recorded["arithmetic"]
+    # Fits of rigs are rounded otherwise where they are not compiled, by less than a micrometre.
+    same = native() is not None and same_heads.arithmetic() == recorded["arithmetic"]
     needs.machine(same, "sums are rounded otherwise here than where the heads were recorded")
     for name, head in made.items():
         assert head["sha256"] == recorded["heads"][name]["sha256"], name

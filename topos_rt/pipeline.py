@@ -41,8 +41,7 @@ from topos_rt.jobs import (
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
 from topos_rt.pictures.sources import MIN_SIDE, ImageSource
-from topos_rt.scan.fit import DEFAULT_PASSES, Fit, check_passes
-from topos_rt.scan.points import MIN_POINTS
+from topos_rt.scan.settings import DEFAULT_PASSES, MIN_POINTS, check_passes
 from topos_rt.stages import Stages
 from topos_rt.support.closing import Closing
 from topos_rt.support.progress import Callback, Progress, Tracker
@@ -286,6 +285,8 @@ class HeadPipeline(Closing):
         Warns:
             ScanWarning: without align, the scan would fit a head much better if it were turned.
         """
+        from topos_rt.scan.fit import Fit  # few processes need it, and to load it takes time
+
         tracker, passes = Tracker(callback), check_passes(passes)
         seed = None if seed is None else check_seed(seed)
         fit = Fit(self.bundle, self._networks, tracker)

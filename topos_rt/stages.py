@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,10 +28,10 @@ from topos_rt.pictures.sources import ImageSource, describe
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity
-from topos_rt.texture.official.dress import check_layout, dressed
-from topos_rt.texture.official.painter import Painter
-from topos_rt.texture.official.painter import portrait as painted_portrait
 from topos_rt.texture.stage import OFFICIAL, TextureChoice, with_texture
+
+if TYPE_CHECKING:  # few processes paint, and to load what does takes time
+    from topos_rt.texture.official.painter import Painter
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,8 @@ class Stages:
                 expected="one that has a painter",
                 fix="pipe.paint_with(topos_rt.open_painter(DIR)), or --official DIR on the command line",
             )
+        from topos_rt.texture.official.dress import check_layout
+
         check_layout(self.bundle.topology, self.painter.layout, f"the model {self.bundle.manifest.name}")
 
     def _sittings(self, portraits: list[Portrait], texture: TextureChoice) -> list[Sitting]:
@@ -201,6 +203,8 @@ class Stages:
         if choice.kind != OFFICIAL:
             return with_texture(head, sitting.portrait, self.bundle, choice)
         assert self.painter is not None  # the pipeline has checked it
+        from topos_rt.texture.official.dress import dressed
+        from topos_rt.texture.official.painter import portrait as painted_portrait
 
         def report(stage: str, done: int, count: int) -> None:
             tracker.part("texture", done, count)

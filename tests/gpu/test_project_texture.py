@@ -26,8 +26,23 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     path = tmp_path_factory.mktemp("native") / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     includes = [f"-I{sysconfig.get_path('include')}", f"-I{pybind11.get_include()}"]
-    flags = ["-std=c++17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", *includes]
-    words = [needs.compiler(), *flags, str(host_gpu.CSRC / "native.cpp"), "-o", str(path), "-lpthread"]
+    sources = [host_gpu.CSRC / name for name in ("native.cpp", "native_head.cpp")]
+    numerics = host_gpu.CSRC.parent / "sdk" / "src"
+    sources += [
+        numerics / f"{name}.cpp" for name in ("linear", "morphs", "normals", "rig", "rig_frames", "rotation")
+    ]
+    flags = [
+        "-std=c++17",
+        "-O2",
+        "-fPIC",
+        "-shared",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        *includes,
+        f"-I{numerics}",
+    ]
+    words = [needs.compiler(), *flags, *map(str, sources), "-o", str(path), "-lpthread"]
     subprocess.run(words, check=True)
     return _load(path)
 

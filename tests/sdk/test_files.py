@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import needs
 from tests.sample_pictures import smooth
 from tests.sdk import capi
 from tests.sdk.capi import Handle
 from topos_rt import HeadMesh
 from topos_rt.formats import ExportOptions
 from topos_rt.formats.glb import write_glb
+from topos_rt.support.native import native
 
 WRITE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64)
 NO_RIG, NO_PARTS = 1, 2
-RIG_M = 1e-6
 
 
 def written(api: capi.Api, head: Handle, lod: int = 0, flags: int = 0) -> bytes:
@@ -43,11 +44,6 @@ def both(
     return model, head, mesh
 
 
-def contents(glb: bytes) -> tuple[Any, bytes]:
-    size = int.from_bytes(glb[12:16], "little")
-    return json.loads(glb[20 : 20 + size]), glb[28 + size :]
-
-
 @pytest.mark.parametrize("name", ["tiny", "seeing"])
 @pytest.mark.parametrize(
     "given",
@@ -69,26 +65,16 @@ def test_a_rig_that_is_not_fitted_gives_the_same_bytes(
 
 
 def test_the_bundled_model(api: capi.Api, models: Any) -> None:
+    needs.tool("topos_rt._native", native(), "install topos_rt where there is a C++ compiler")
     _, head, mesh = both(api, models, "mini", smooth(100, 80), seed=5, steps=3)
     for level in range(3):
         at_level = mesh.lod(level)
         for flags, options in (
             (NO_RIG | NO_PARTS, ExportOptions(rig=False, parts=False)),
             (NO_RIG, ExportOptions(rig=False)),
+            (0, ExportOptions()),
         ):
             assert written(api, head, level, flags) == write_glb(at_level, options)
-        made, wanted = written(api, head, level), write_glb(at_level)
-        (tree, data), (own_tree, own_data) = contents(made), contents(wanted)
-        assert len(made) > 1_000_000 // (level + 1) and abs(len(made) - len(wanted)) < 4096
-        assert [node["name"] for node in tree["nodes"]] == [node["name"] for node in own_tree["nodes"]]
-        assert tree["asset"] == own_tree["asset"] and tree["meshes"] == own_tree["meshes"]
-        if len(data) == len(own_data):  # not where a shape's last offset is still or moves, by a micrometre
-            made_floats, floats = (np.frombuffer(part, "<f4") for part in (data, own_data))
-            with np.errstate(invalid="ignore"):  # some of them are indices
-                moved = np.abs(np.nan_to_num(made_floats - floats))
-            assert (
-                np.percentile(moved, 90) < RIG_M and moved.max() < 3e-3
-            )  # normals of tiny triangles turn more
     api.call("head_release", head)
 
 

@@ -20,8 +20,8 @@ from topos_rt.cli.writing import (
 )
 from topos_rt.errors import ScanWarning, ToposError, choose, one_line
 from topos_rt.flow.settings import check_seed
-from topos_rt.scan.fit import DEFAULT_PASSES, check_passes
 from topos_rt.scan.read import INPUT_UNITS, SUFFIXES, Scan, read_scan
+from topos_rt.scan.settings import DEFAULT_PASSES, check_passes
 from topos_rt.support.files import refuse_url
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from topos_rt.errors import BundleError
@@ -31,6 +31,8 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 _FIXED = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _DEEPEST = 100  # as protobuf's own readers
 _LOCATION = b"location"
+_ANY = range(1, 1 << 29)  # every number that a field may have
+_MORE = 0x80  # the bit of a varint's bytes that says that another follows
 
 
 def locations(data: bytes) -> set[str]:
@@ -39,7 +41,7 @@ def locations(data: bytes) -> set[str]:
     Raises ValueError for anything but a sound ONNX file, and for a reference in any form but the plain one: a
     key, once, and a value, once. Such a file could mean one thing here and another to an inference library.
     """
-    entries = [dict(entry) for entry in _entries(memoryview(data), "Model", 0)]
+    entries = [dict(entry) for entry in _entries(data, "Model", 0)]
     found = [entry[_VALUE] for entry in entries if entry[_KEY] == _LOCATION]
     if data.count(_LOCATION) != len(found):
         raise ValueError("references in another form")
@@ -73,43 +75,47 @@ def _refused(path: Path, got: object) -> BundleError:
     )
 
 
-def _entries(data: memoryview, message: str, depth: int) -> Iterator[list[tuple[int, bytes]]]:
+def _entries(data: bytes, message: str, depth: int) -> Iterator[list[tuple[int, bytes]]]:
     """Yield the fields of each entry of external data below a message."""
     if depth > _DEEPEST:
         raise ValueError("messages nested too deep")
     if message == "Entry":
-        fields = [(number, bytes(value)) for number, kind, value in _fields(data) if kind == _LENGTH]
+        fields = list(_contents(data, _ANY))
         if sorted(number for number, _ in fields) != [_KEY, _VALUE]:
             raise ValueError("references in another form")
         yield fields
         return
     known = _FIELDS[message]
-    for number, kind, value in _fields(data):
-        if kind == _LENGTH and number in known:
-            yield from _entries(value, known[number], depth + 1)
+    for number, value in _contents(data, known):
+        yield from _entries(value, known[number], depth + 1)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield number, wire type and, for those with a length, the content of each field of a message."""
+def _contents(data: bytes, wanted: Container[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of the fields of a message that have a length and a wanted number.
+
+    Nearly all tags and lengths are single bytes, which are read here, since a process waits for this.
+    """
     at, end = 0, len(data)
     while at < end:
-        tag, at = _varint(data, at)
+        tag, at = (data[at], at + 1) if data[at] < _MORE else _varint(data, at)
         number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            start, at = at, _varint(data, at)[1]
-        elif kind in _FIXED:
-            start, at = at, at + _FIXED[kind]
-        elif kind == _LENGTH:
-            length, start = _varint(data, at)
+        start = at
+        if kind == _LENGTH:
+            length, start = (data[at], at + 1) if at < end and data[at] < _MORE else _varint(data, at)
             at = start + length
+        elif kind == _VARINT:
+            at = _varint(data, at)[1]
+        elif kind in _FIXED:
+            at += _FIXED[kind]
         else:
             raise ValueError("no ONNX file")
         if at > end or number == 0:
             raise ValueError("no ONNX file")
-        yield number, kind, data[start:at]
+        if kind == _LENGTH and number in wanted:
+            yield number, data[start:at]
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Return the number at a place, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
@@ -118,6 +124,6 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < _MORE:
             return value, at
     raise ValueError("no ONNX file")

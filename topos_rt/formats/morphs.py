@@ -10,6 +10,7 @@ import numpy as np
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig
+from topos_rt.support.native import native
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +34,26 @@ def surface_morphs(positions: np.ndarray, triangles: np.ndarray, rig: Rig) -> It
     Only the normals of moved vertices change. Those of the ring around them would turn a little as well, but
     are left as they are, so that offsets and normals belong to the same vertices.
     """
-    rest = vertex_normals(positions, triangles)
-    a, b, c = np.ascontiguousarray(triangles.T)
-    local = np.zeros(rig.num_vertices, np.int64)
+    compiled = native()
+    if compiled is not None and positions.dtype == np.float32:
+        surface = {"positions": np.ascontiguousarray(positions), "triangles": np.ascontiguousarray(triangles)}
+        shapes = {"index": rig.shape_index, "delta": rig.shape_delta, "offsets": rig.shape_offsets}
+        normals = compiled.morph_normals(**surface, **shapes)
+    else:
+        normals = _normals(positions, triangles, rig)
     for number, name in enumerate(rig.shape_names):
         part = slice(*rig.shape_offsets[number : number + 2])
-        ids, offsets = rig.shape_index[part], rig.shape_delta[part]
+        yield Morph(name, rig.shape_index[part], rig.shape_delta[part], normals[part])
+
+
+def _normals(positions: np.ndarray, triangles: np.ndarray, rig: Rig) -> np.ndarray:
+    """Return what the shapes add to normals [K,3] float32; the compiled pass gives the same bits."""
+    rest = vertex_normals(positions, triangles)
+    a, b, c = np.ascontiguousarray(triangles.T)
+    local, out = np.zeros(rig.num_vertices, np.int64), np.empty_like(rig.shape_delta)
+    for number in range(len(rig.shape_names)):
+        part = slice(*rig.shape_offsets[number : number + 2])
+        ids = rig.shape_index[part]
         moved = np.zeros(rig.num_vertices, bool)
         moved[ids] = True
         # only the triangles that a shape touches: 52 times the whole head would be slow
@@ -47,6 +62,6 @@ def surface_morphs(positions: np.ndarray, triangles: np.ndarray, rig: Rig) -> It
         around = np.flatnonzero(moved)
         local[around] = np.arange(len(around))
         posed = positions[around]
-        posed[local[ids]] += offsets
-        normals = vertex_normals(posed, local[touched])
-        yield Morph(name, ids, offsets, normals[local[ids]] - rest[ids])
+        posed[local[ids]] += rig.shape_delta[part]
+        out[part] = vertex_normals(posed, local[touched])[local[ids]] - rest[ids]
+    return out

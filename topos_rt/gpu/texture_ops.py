@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from topos_rt.gpu.checks import addresses, check, check_out, device_of_all
 from topos_rt.gpu.tables import AnyArray
 from topos_rt.gpu.texture_reference import FinishTexture
 from topos_rt.support.machine import usable_cores
+from topos_rt.support.native import native
 
 _F32, _I32, _U8 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.uint8)
 _MOST = 1 << 31
@@ -160,14 +159,6 @@ def box_means(values: np.ndarray, radii: Sequence[int]) -> np.ndarray:
     shape = {"height": high, "width": wide, "channels": out.size // (high * wide)}
     compiled.box_means(values=out.ctypes.data, wide=out.dtype != _F32, **shape, radii=list(radii))
     return out
-
-
-def native() -> Any | None:
-    """Return the compiled passes for the CPU, or None where they were not built: the twins then do it."""
-    try:
-        return import_module("topos_rt._native")
-    except ImportError:
-        return None
 
 
 def _addresses_here(**arrays: np.ndarray) -> dict[str, int]:

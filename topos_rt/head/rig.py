@@ -32,7 +32,7 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "shape_delta": np.float32,
     "shape_offsets": np.int32,
 }
-_BINDING_ARRAYS: dict[str, type[np.generic]] = {
+BINDING_ARRAYS: dict[str, type[np.generic]] = {
     "template": np.float32,
     "joint_index": np.int32,
     "joint_weight": np.float32,
@@ -66,7 +66,7 @@ class Binding:
     parts: np.ndarray  # [V] uint8; 0: skin; k > 0: part k, which moves as one piece (eyeballs, tongue, teeth)
 
     def __post_init__(self) -> None:
-        for name, dtype in _BINDING_ARRAYS.items():
+        for name, dtype in BINDING_ARRAYS.items():
             object.__setattr__(self, name, frozen(getattr(self, name), dtype, f"rig {name}"))
         vertices = len(self.template)
         require_shape(self.template, (vertices, 3), "rig template")
@@ -176,7 +176,7 @@ class Rig:
         """Return the arrays of a file, by name."""
         tensors = {name: getattr(self, name) for name in _ARRAYS}
         if self.binding is not None:
-            tensors |= {_BINDING + name: getattr(self.binding, name) for name in _BINDING_ARRAYS}
+            tensors |= {_BINDING + name: getattr(self.binding, name) for name in BINDING_ARRAYS}
         return tensors
 
     def names(self) -> dict[str, Sequence[str]]:
@@ -204,7 +204,7 @@ class Rig:
             arrays = {name: tensors[name] for name in _ARRAYS}
             binding = None
             if any(name.startswith(_BINDING) for name in tensors):
-                binding = Binding(**{name: tensors[_BINDING + name] for name in _BINDING_ARRAYS})
+                binding = Binding(**{name: tensors[_BINDING + name] for name in BINDING_ARRAYS})
             parts: dict[str, Any] = {"binding": binding, **arrays}
             return cls(joint_names=names["joints"], shape_names=names["shapes"], **parts)
         except (KeyError, TypeError) as error:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from topos_rt.errors import MeshInputError
-from topos_rt.head.rig import Rig
+from topos_rt.head.rig import BINDING_ARRAYS, Binding, Rig
 from topos_rt.support.arrays import product
+from topos_rt.support.native import native
 from topos_rt.support.similarity import sphere_frame
 
 # Fractions of the template's radius; on `mini` they are 12 mm and 11 mm.
@@ -48,6 +50,26 @@ def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
         )
     if binding is None:
         return rig
+    fitter = _compiled(rig) if positions.dtype == np.float32 else None
+    if fitter is not None:
+        joints, delta = fitter.fit(np.ascontiguousarray(positions))
+    else:
+        joints, delta = _fitted(rig, binding, positions)
+    return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None, source=rig)
+
+
+@lru_cache(maxsize=4)
+def _compiled(rig: Rig) -> Any | None:
+    """Return the C library's fit of a rig, with all that is the same for every head, where it was built."""
+    compiled, binding = native(), rig.binding
+    if compiled is None or binding is None:
+        return None
+    shapes = {name: getattr(rig, name) for name in ("shape_index", "shape_delta", "shape_offsets")}
+    return compiled.RigFitter(**shapes, **{name: getattr(binding, name) for name in BINDING_ARRAYS})
+
+
+def _fitted(rig: Rig, binding: Binding, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return joints [J,3] and offsets [K,3]. The compiled fit sums in float64 where this has float32."""
     centre = positions.mean(0, dtype=np.float64)  # float32 would lose the shape of a head far from the origin
     head = (positions - centre).astype(np.float32)
     ready = _prepared(rig)
@@ -58,8 +80,7 @@ def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
         delta[piece.entries] = piece.moved(head, frames)
     for meeting in ready.meetings:
         delta[meeting.entries] += meeting.missing(head, at_vertices, delta[meeting.entries])
-    joints = binding.joints(head) + centre
-    return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None, source=rig)
+    return binding.joints(head) + centre, delta
 
 
 class _Warp:

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from topos_rt.model.manifest import GRAPHS
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 from topos_rt.support.forks import in_forked_child, leak
+from topos_rt.support.machine import usable_cores
 
 if TYPE_CHECKING:
     from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
@@ -113,7 +115,8 @@ class Networks(Closing):
         with ExitStack() as held, ExitStack() as stack:
             workspace = held.enter_context(chosen.workspace())
             options = dataclasses.replace(options, workspace=workspace)
-            engines = {graph: wrap(graph, stack.enter_context(load(graph))) for graph in GRAPHS}
+            cores = 1 if chosen.on_device else options.threads or usable_cores()
+            engines = {graph: wrap(graph, engine) for graph, engine in _loaded(load, stack, cores).items()}
             networks = cls(bundle, engines)
             stack.pop_all()
             networks._held = held.pop_all()
@@ -300,6 +303,21 @@ class Networks(Closing):
 
 
 _living = in_forked_child(Networks.forget)
+
+
+def _loaded(load: Callable[[str], Engine], stack: ExitStack, cores: int) -> dict[str, Engine]:
+    """Return the engine of every graph; what was loaded is closed with the stack, also where one fails.
+
+    cores: how many to load at once. A session keeps one core busy while it is made.
+    """
+    if cores == 1:
+        return {graph: stack.enter_context(load(graph)) for graph in GRAPHS}
+    with ThreadPoolExecutor(min(cores, len(GRAPHS))) as pool:
+        futures = {graph: pool.submit(load, graph) for graph in GRAPHS}
+    for future in futures.values():
+        if future.exception() is None:
+            stack.enter_context(future.result())
+    return {graph: future.result() for graph, future in futures.items()}
 
 
 def _with_own_decoder(

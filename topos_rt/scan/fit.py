@@ -10,12 +10,11 @@ that are far from the head are left out.
 
 from __future__ import annotations
 
-import operator
 from functools import lru_cache
 
 import numpy as np
 
-from topos_rt.errors import MeshInputError, OptionError
+from topos_rt.errors import MeshInputError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import Networks
 from topos_rt.scan.alignment import Target, align, register, residual
@@ -28,7 +27,6 @@ from topos_rt.support.progress import Tracker
 from topos_rt.support.similarity import Similarity, sphere_frame
 from topos_rt.support.spatial_hash import ranks, thinned
 
-DEFAULT_PASSES, MAX_PASSES = 3, 20
 DRAWS = 4  # sets of points whose latents are averaged
 _NEAR = 0.058  # of the radius, about 8 mm: the largest distance between scan and head
 _NEIGHBOURS = 4
@@ -109,17 +107,6 @@ class Fit:
     def _decode(self, latent: Array) -> Surface:
         with self._tracker.stage("vae_decoder"):
             return Surface(self._networks.decode_head(latent), self._bundle.topology.triangles)
-
-
-def check_passes(passes: int) -> int:
-    """Return `passes` as an int. Raises OptionError for anything but a whole number from 1 to 20."""
-    try:
-        number = operator.index(passes)
-    except TypeError:
-        number = 0
-    if not 1 <= number <= MAX_PASSES:
-        raise OptionError("passes", got=repr(passes)[:40], expected=f"a whole number from 1 to {MAX_PASSES}")
-    return number
 
 
 @lru_cache(maxsize=4)

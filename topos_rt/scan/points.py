@@ -6,11 +6,11 @@ import numpy as np
 
 from topos_rt.errors import MeshInputError
 from topos_rt.head.normals import unit_vectors
+from topos_rt.scan.settings import MIN_POINTS
 from topos_rt.scan.surface import estimate_normals
 from topos_rt.support.similarity import Similarity, sphere_frame
 from topos_rt.support.spatial_hash import ranks
 
-MIN_POINTS = 16
 _FARTHEST = 1e5  # metres
 
 

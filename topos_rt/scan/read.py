@@ -23,7 +23,7 @@ from topos_rt.formats.cloud_reader import CloudFile
 from topos_rt.formats.limits import LIMITS, Limits
 from topos_rt.formats.ply_header import read_ply_header
 from topos_rt.head.normals import unit_vectors
-from topos_rt.scan.points import MIN_POINTS
+from topos_rt.scan.settings import MIN_POINTS
 from topos_rt.scan.surface import Surface, estimate_normals, filled_normals
 
 SUFFIXES = (*meshfile.SUFFIXES, ".npz")

@@ -1,0 +1,139 @@
+// The C library's numbers of a head for Python: fits of rigs, and normals of blendshapes. topos_rt/head/rig_fit.py and
+// topos_rt/formats/morphs.py call them, and have twins in NumPy for installations without this module.
+#include "native_head.h"
+
+#include <pybind11/numpy.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "morphs.h"
+#include "rig.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+// An array as it is: another type or layout would be a copy, and is an error of ours.
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+template <class T>
+void require_rows(const Array<T>& array, const char* name, py::ssize_t rows, py::ssize_t columns = 0) {
+  const bool fits = columns ? array.ndim() == 2 && array.shape(1) == columns : array.ndim() == 1;
+  if (!fits || (rows >= 0 && array.shape(0) != rows)) throw std::invalid_argument(std::string(name) + " has another shape");
+}
+
+// Indices are checked here as well, since a wrong one would be read from anywhere.
+void require_below(const Array<int32_t>& ids, py::ssize_t count, const char* name) {
+  for (py::ssize_t i = 0; i < ids.size(); ++i) {
+    if (ids.data()[i] < 0 || ids.data()[i] >= count) throw std::invalid_argument(std::string(name) + " are out of range");
+  }
+}
+
+void require_offsets(const Array<int32_t>& offsets, py::ssize_t parts, py::ssize_t count, const char* name) {
+  require_rows(offsets, name, parts < 0 ? -1 : parts + 1);
+  const int32_t* value = offsets.data();
+  const py::ssize_t last = offsets.size() - 1;
+  bool fits = last >= 0 && value[0] == 0 && value[last] == count;
+  for (py::ssize_t i = 0; fits && i < last; ++i) fits = value[i] <= value[i + 1];
+  if (!fits) throw std::invalid_argument(std::string(name) + " do not rise from 0 to the number of rows");
+}
+
+class RigFitter {
+ public:
+  RigFitter(Array<int32_t> shape_index, Array<float> shape_delta, Array<int32_t> shape_offsets, Array<float> head,
+         Array<int32_t> joint_index, Array<float> joint_weight, Array<int32_t> joint_offsets,
+         Array<int32_t> contact_pairs, Array<int32_t> contact_offsets, Array<uint8_t> parts)
+      : vertices_(head.shape(0)), joints_(joint_offsets.size() - 1), entries_(shape_index.size()),
+        arrays_(py::make_tuple(shape_index, shape_delta, shape_offsets, head, joint_index, joint_weight, joint_offsets,
+                               contact_pairs, contact_offsets, parts)) {
+    const py::ssize_t shapes = shape_offsets.size() - 1;
+    require_rows(head, "template", -1, 3);
+    require_rows(parts, "parts", vertices_);
+    require_rows(shape_index, "shape_index", -1);
+    require_rows(shape_delta, "shape_delta", entries_, 3);
+    require_offsets(shape_offsets, -1, entries_, "shape_offsets");
+    require_below(shape_index, vertices_, "shape_index");
+    require_rows(joint_weight, "joint_weight", joint_index.size());
+    require_offsets(joint_offsets, -1, joint_index.size(), "joint_offsets");
+    require_below(joint_index, vertices_, "joint_index");
+    require_rows(contact_pairs, "contact_pairs", -1, 2);
+    require_offsets(contact_offsets, shapes, contact_pairs.shape(0), "contact_offsets");
+    require_below(contact_pairs, vertices_, "contact_pairs");
+    topos::RigData rig;
+    rig.vertices = static_cast<size_t>(vertices_);
+    rig.joints = static_cast<size_t>(joints_);
+    rig.shapes = static_cast<size_t>(shapes);
+    rig.shape_index = shape_index.data();
+    rig.shape_delta = shape_delta.data();
+    rig.shape_offsets = shape_offsets.data();
+    rig.head = head.data();
+    rig.joint_index = joint_index.data();
+    rig.joint_weight = joint_weight.data();
+    rig.joint_offsets = joint_offsets.data();
+    rig.contact_pairs = contact_pairs.data();
+    rig.contact_offsets = contact_offsets.data();
+    rig.parts = parts.data();
+    const py::gil_scoped_release release;
+    fit_ = std::make_unique<const topos::RigFit>(rig);
+  }
+
+  py::tuple fit(const Array<float>& positions) const {
+    require_rows(positions, "positions", vertices_, 3);
+    Array<float> joints({joints_, py::ssize_t{3}}), delta({entries_, py::ssize_t{3}});
+    float *joints_out = joints.mutable_data(), *delta_out = delta.mutable_data();
+    {
+      const py::gil_scoped_release release;
+      fit_->fit(positions.data(), joints_out, delta_out);
+    }
+    return py::make_tuple(joints, delta);
+  }
+
+ private:
+  py::ssize_t vertices_, joints_, entries_;
+  py::tuple arrays_;  // the fit reads them
+  std::unique_ptr<const topos::RigFit> fit_;
+};
+
+Array<float> morph_normals(const Array<float>& positions, const Array<int32_t>& triangles, const Array<int32_t>& index,
+                           const Array<float>& delta, const Array<int32_t>& offsets) {
+  const py::ssize_t vertices = positions.shape(0);
+  require_rows(positions, "positions", -1, 3);
+  require_rows(triangles, "triangles", -1, 3);
+  require_below(triangles, vertices, "triangles");
+  require_rows(index, "index", -1);
+  require_below(index, vertices, "index");
+  require_rows(delta, "delta", index.size(), 3);
+  require_offsets(offsets, -1, index.size(), "offsets");
+  Array<float> made({index.size(), py::ssize_t{3}});
+  float* out = made.mutable_data();
+  const py::gil_scoped_release release;
+  const topos::Shapes shapes{static_cast<size_t>(offsets.size() - 1), index.data(), delta.data(), offsets.data()};
+  const topos::MorphNormals normals(positions.data(), static_cast<size_t>(vertices), triangles.data(),
+                                    static_cast<size_t>(triangles.shape(0)));
+  for (size_t shape = 0; shape < shapes.count; ++shape) normals.changes(shapes, shape, out + 3 * shapes.begin(shape));
+  return made;
+}
+
+}  // namespace
+
+namespace topos {
+
+void define_head(py::module_& m) {
+  py::class_<RigFitter>(m, "RigFitter")
+      .def(py::init<Array<int32_t>, Array<float>, Array<int32_t>, Array<float>, Array<int32_t>, Array<float>,
+                    Array<int32_t>, Array<int32_t>, Array<int32_t>, Array<uint8_t>>(),
+           py::kw_only(), py::arg("shape_index").noconvert(), py::arg("shape_delta").noconvert(),
+           py::arg("shape_offsets").noconvert(), py::arg("template").noconvert(), py::arg("joint_index").noconvert(),
+           py::arg("joint_weight").noconvert(), py::arg("joint_offsets").noconvert(),
+           py::arg("contact_pairs").noconvert(), py::arg("contact_offsets").noconvert(), py::arg("parts").noconvert())
+      .def("fit", &RigFitter::fit, py::arg("positions").noconvert());
+  m.def("morph_normals", &morph_normals, py::kw_only(), py::arg("positions").noconvert(),
+        py::arg("triangles").noconvert(), py::arg("index").noconvert(), py::arg("delta").noconvert(),
+        py::arg("offsets").noconvert());
+}
+
+}  // namespace topos

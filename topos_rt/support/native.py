@@ -1,0 +1,14 @@
+"""The compiled passes for the CPU, where they were built."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+def native() -> Any | None:
+    """Return `topos_rt._native`, or None where it was not built: twins in NumPy then do its work."""
+    try:
+        return import_module("topos_rt._native")
+    except ImportError:
+        return None
