@@ -73,7 +73,8 @@ lowest:
 	.ci/lowest $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) build dist out tests/js/node_modules studio/node_modules $(dir $(PAGE)) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist out tests/js/node_modules studio/node_modules $(dir $(PAGE)) \
+	    .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -85,7 +86,7 @@ $(VENV)/.runtime: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/
 
 $(VENV)/.serve: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) | $(BIN)/python
 	@echo "installing topos-rt and its service into $(VENV)"
-	$(PIP) -e '.[serve]'
+	$(PIP) -e '.[serve]' -C cmake.define.TOPOS_KERNELS=$(if $(GPU),ON,OFF)
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.test: pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*) | $(BIN)/python
