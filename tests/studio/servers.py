@@ -19,7 +19,7 @@ _POLL_S = 0.1
 @contextlib.contextmanager
 def studio(*options: str) -> Iterator[str]:
     """Run `topos-rt studio` at a free port until the model is ready, and yield its address."""
-    words = [sys.executable, "-m", "topos_rt", "studio", "--port", "0", "--no-browser", "--quiet", *options]
+    words = [sys.executable, "-m", "topos_rt", "studio", "--port", "0", "--no-browser", *options]
     running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert running.stdout is not None
     told: list[str] = []

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +39,7 @@ TOLERANCE = 2e-5  # metres; a GLB's shapes are float32, and the page adds them u
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    needs.tool("the studio's page", built.is_built(), "make page")
+    needs.tool("the studio's page", built.is_built(built.FOLDER), "make page")
     return needs.tool("Chromium", chromium(), "install it, or name it in TOPOS_RT_CHROMIUM")
 
 
@@ -451,12 +450,3 @@ def test_without_a_camera_and_without_webgl(program: str, address: str) -> None:
             text(page, "#alert-title") == "No camera was found"
             and "connect one" in text(page, "#alert-fix").lower()
         )
-
-
-def test_a_clone_without_a_page_says_how_to_build_it(monkeypatch: Any, capsys: Any) -> None:
-    from topos_rt.cli.main import main
-
-    monkeypatch.setattr(built, "is_built", lambda: False)
-    assert main(["studio", "--no-browser"]) == 2
-    told = capsys.readouterr().err
-    assert "npm ci && npm run build" in told and told.count("\n") == 1

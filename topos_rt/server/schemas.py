@@ -16,7 +16,7 @@ from topos_rt.flow.settings import (
     SEED_END,
 )
 from topos_rt.jobs import PresetName, SolverName, TextureFormat
-from topos_rt.scan.fit import DEFAULT_PASSES
+from topos_rt.scan.settings import DEFAULT_PASSES
 from topos_rt.server.settings import MOST_HEADS
 
 _MOST_PASSES = 8
