@@ -115,7 +115,7 @@ def test_nobody_in_the_picture(client: TestClient, nobody: bytes) -> None:
 
 def test_a_face_that_is_not_there(client: TestClient, portrait: bytes) -> None:
     answer = client.post("/v1/heads", files={"image": portrait}, data={"face": "1"})
-    refused(answer, 422, "no-face", "face 1: got a picture with 1 faces; expected 0 to 0")
+    refused(answer, 422, "no-face", "face 1: got a picture with 1 face; expected 0, counted")
 
 
 def bomb(side: int) -> bytes:

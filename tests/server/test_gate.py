@@ -90,6 +90,13 @@ def test_websockets_of_other_sites(opens: Opens, headers: dict[str, str], allowe
     assert answer.status_code == 403 and answer.json()["type"] == "urn:topos-rt:foreign-page"
 
 
+def test_a_websocket_that_leads_nowhere(client: TestClient) -> None:
+    with pytest.raises(Exception) as caught, client.websocket_connect(f"{WS}/v1/nope"):
+        pass
+    answer: Any = caught.value
+    refused(answer, 404, "not-found")
+
+
 def test_a_browser_may_ask_whether_its_page_may(opens: Opens) -> None:
     client = opens(origins=["https://app.example"], api_key=KEY)
     asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}

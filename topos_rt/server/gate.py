@@ -52,7 +52,7 @@ class Gate:
             if seen.status:
                 raise
             self._service.metrics.problems.labels(problem.slug).inc()
-            await refuse(scope, receive, seen.send, problem)
+            await refuse(scope, seen.send, problem)
         finally:
             body.release()
             self._note(scope, seen, body)
@@ -127,6 +127,7 @@ class _Seen:
         self.started = time.perf_counter()
         self.status = 0
         self.bytes = 0
+        self._scope = scope
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -137,8 +138,10 @@ class _Seen:
             message = {**message, "headers": [*message.get("headers", ()), *extra]}
         elif kind == "websocket.accept":
             self.status = 101
-        elif kind == "websocket.close" and not self.status:
-            self.status = 403
+        elif kind == "websocket.close" and not self.status:  # which is all that Starlette says of no route
+            self.status = 404
+            await refuse(self._scope, self.send, Problem("not-found", "this address, for a WebSocket"))
+            return
         self.bytes += len(message.get("body") or message.get("bytes") or message.get("text") or b"")
         await self._send(message)
 
@@ -199,7 +202,7 @@ class _Body:
         return Problem("too-large", "the body", got=got, expected=most, fix="send a smaller picture")
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
+async def refuse(scope: Scope, send: Send, problem: Problem) -> None:
     """Answer a request, or the opening of a WebSocket, with a problem."""
     data = problem.to_bytes()
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(data)), **problem.headers}

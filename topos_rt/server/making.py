@@ -63,8 +63,10 @@ def chosen(faces: list[Face], number: int) -> Face:
     """Return a face by its number, from 0, as clients count them. Raises Problem where there is none."""
     if number < len(faces):
         return faces[number]
-    expected = f"0 to {len(faces) - 1}" if faces else "a picture with a face"
-    raise Problem("no-face", f"face {number}", got=f"a picture with {len(faces)} faces", expected=expected)
+    count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
+    last = f" to {len(faces) - 1}" if len(faces) > 1 else ""
+    expected = f"0{last}, counted from the largest" if faces else "a picture with a face"
+    raise Problem("no-face", f"face {number}", got=f"a picture with {count}", expected=expected)
 
 
 def check_picture(picture: bytes) -> None:

@@ -173,3 +173,9 @@ def log_to_stderr(quiet: bool) -> None:
         logger.handlers[:] = [own]
         logger.setLevel(level)
         logger.propagate = False
+    logging.getLogger("uvicorn.error").addFilter(_means_something)
+
+
+def _means_something(record: logging.LogRecord) -> bool:
+    """Return whether a line is news: uvicorn takes a WebSocket that was refused by an answer for a mistake."""
+    return "without completing handshake" not in record.getMessage()
