@@ -209,6 +209,18 @@ def test_the_mouse_the_keys_and_the_light(portrait: Page) -> None:
     portrait.key("[")
 
 
+def test_nothing_jumps_while_a_head_is_made(page: Page) -> None:
+    page.do(
+        "window.shifts = []; new PerformanceObserver(list => window.shifts.push(...list.getEntries()"
+        ".map(shift => shift.value))).observe({type: 'layout-shift', buffered: false})"
+    )
+    use(page, PORTRAIT)
+    page.upload("#file-picture", ROOT / "pyproject.toml")  # an error is told above the head
+    page.wait("!document.querySelector('#alert').hidden")
+    page.key("Escape")
+    assert sum(page.do("window.shifts")) < 0.002  # the share of the window that moved; 0.1 is called good
+
+
 def test_looks_and_levels_of_detail(portrait: Page, same_head: topos_rt.HeadMesh) -> None:
     drawn = portrait.do(f"{HEAD}.triangles")
     portrait.key("3")
