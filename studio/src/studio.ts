@@ -94,6 +94,7 @@ export class Studio {
     const options = {
       preset: by<HTMLSelectElement>("preset").value, face: this.face,
       texture: by<HTMLInputElement>("texture").checked ? null : "none",
+      face_check: by<HTMLInputElement>("face-check").checked,
     };
     const heads = seeds.map((seed) => new HeadView(seed, this.still));
     const loading: Promise<void>[] = [];

@@ -376,8 +376,13 @@ def test_a_picture_of_nobody_says_what_to_do(page: Page, tmp_path: Path) -> None
     assert "no face was found" in text(page, "#alert-detail") and "se another picture" in text(
         page, "#alert-fix"
     )
+    assert "face check" in text(page, "#alert-fix") and "--" not in text(page, "#alert-fix")
     page.key("Escape")
     assert page.do("document.querySelector('#alert').hidden")
+    page.do("document.querySelector('#face-check').checked = false")
+    use(page, tmp_path / "nobody.png")
+    page.do("document.querySelector('#face-check').checked = true")
+    assert page.do(f"{HEAD}.ready")
 
 
 def test_what_is_no_picture_is_refused(page: Page, tmp_path: Path) -> None:

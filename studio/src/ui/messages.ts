@@ -2,13 +2,15 @@
 import { Failure } from "../api";
 import { by } from "./dom";
 
+const OPTIONS = / \([^)]*(--|=)[^)]*\)/g; // what a fix calls them on the command line and in Python
+
 export function showError(error: unknown): void {
   if (error instanceof DOMException && error.name === "AbortError") return;
   const problem = error instanceof Failure ? error.problem : { title: "Something went wrong", detail: String(error) };
   const detail = problem.detail && problem.detail !== problem.title ? withoutFix(problem.detail, problem.fix) : "";
   by("alert-title").textContent = problem.title;
   by("alert-detail").textContent = sentence(detail);
-  by("alert-fix").textContent = sentence(problem.fix ?? "");
+  by("alert-fix").textContent = sentence((problem.fix ?? "").replace(OPTIONS, ""));
   by("alert").hidden = false;
 }
 
