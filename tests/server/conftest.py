@@ -5,19 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from PIL import Image
 
-from tests import needs
-
-needs.module("fastapi")
-
-from starlette.testclient import TestClient
-
 from topos_rt.pipeline import HeadPipeline
-from topos_rt.server import Settings, create_app
+
+if TYPE_CHECKING:  # the test files ask whether it is installed
+    from starlette.testclient import TestClient
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BASE = "http://127.0.0.1:8000"
@@ -56,12 +52,16 @@ def pipe(tiny_bundle: Path) -> Iterator[HeadPipeline]:
         yield opened
 
 
-Opens = Callable[..., TestClient]
+Opens: TypeAlias = "Callable[..., TestClient]"
 
 
 @pytest.fixture
 def opens(pipe: HeadPipeline) -> Iterator[Opens]:
     """Start a service with some settings, and return a client of it."""
+    from starlette.testclient import TestClient
+
+    from topos_rt.server import Settings, create_app
+
     clients: list[TestClient] = []
 
     def start(**settings: Any) -> TestClient:

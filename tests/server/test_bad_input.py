@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests import needs
+
+needs.module("fastapi")
+
 from starlette.testclient import TestClient
 
 from tests.server.conftest import Opens, png

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
+
+needs.module("fastapi")
+
 from topos_rt.cli import serve
 from topos_rt.cli.main import main
 from topos_rt.server import page, run

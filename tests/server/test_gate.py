@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests import needs
+
+needs.module("fastapi")
+
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 

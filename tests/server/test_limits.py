@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
+
+needs.module("fastapi")
+
 from topos_rt.pictures.sources import MAX_PIXELS
 from topos_rt.server import Settings, live, protocol, run
 from topos_rt.server.problems import PROBLEMS

@@ -10,6 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests import needs
+
+needs.module("fastapi")
+
 from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 

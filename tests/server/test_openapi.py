@@ -6,11 +6,17 @@ import contextlib
 from typing import Any
 
 import pytest
-import requests
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
+
+from tests import needs
+
+needs.module("fastapi")
+needs.module("schemathesis")
+
+import requests
+import schemathesis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -115,7 +121,7 @@ def made_up(pipe: HeadPipeline, portrait: bytes, examples: int) -> int:
 
 
 def test_requests_that_a_machine_makes_up(pipe: HeadPipeline, portrait: bytes) -> None:
-    assert made_up(pipe, portrait, 5) > 50
+    assert made_up(pipe, portrait, 3) > 30
 
 
 @pytest.mark.slow

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
+from tests import needs
+
+needs.module("fastapi")
+
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 

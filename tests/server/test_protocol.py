@@ -11,6 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import needs
+
+needs.module("fastapi")
+
 from tests.server.live_server import Running, heard, running
 from tests.server.test_bad_input import KEYS
 from tests.server.test_work import Blocked, until

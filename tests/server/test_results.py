@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import needs
+
+needs.module("fastapi")
+
 from topos_rt import HeadMesh, HeadPipeline, OutputError
 from topos_rt.server import results, results_folder
 from topos_rt.server.problems import Problem

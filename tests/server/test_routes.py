@@ -14,6 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load
+
+from tests import needs
+
+needs.module("fastapi")
+
 from starlette.testclient import TestClient
 
 from tests.server.conftest import BASE, Opens

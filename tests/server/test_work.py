@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+from tests import needs
+
+needs.module("fastapi")
+
 from starlette.testclient import TestClient
 
 from tests.server.conftest import Opens

@@ -147,9 +147,8 @@ def run_service(
     except ModuleNotFoundError as error:
         raise MissingExtraError.needs(f"the service: the module {error.name}", "serve") from error
     listening: socket.socket = running.listen(arguments.host, arguments.port)
-    with listening:
+    with listening, running.logging_to_stderr(arguments.quiet):
         address = running.address_of(listening)
-        running.log_to_stderr(arguments.quiet)
         if not running.is_local(listening):
             told = (
                 "asks for no API key" if settings.api_key is None else "sends keys and pictures unencrypted"

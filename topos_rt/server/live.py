@@ -22,7 +22,7 @@ from topos_rt.server.routes import entry_of
 from topos_rt.server.service import Service
 from topos_rt.server.settings import MIB
 from topos_rt.server.uploads import validated
-from topos_rt.server.work import first_of
+from topos_rt.server.work import ended, first_of
 
 router = APIRouter()
 _PROTOCOL = "topos-rt"
@@ -211,9 +211,7 @@ async def _stream(socket: WebSocket, service: Service) -> None:
                         await socket.send_bytes(making.positions_bytes(head))
                 await making_task
             finally:
-                making_task.cancel()
-                with contextlib.suppress(BaseException):
-                    await making_task
+                await ended(making_task)
             return True
 
         await first_of(asyncio.create_task(work()), asyncio.create_task(_cancelled(socket)))
@@ -276,11 +274,9 @@ async def _mirror(socket: WebSocket, service: Service) -> None:
         await asyncio.wait({receiving, answering}, return_when=asyncio.FIRST_COMPLETED)
         for task in (receiving, answering):
             if task.done():
-                await task
+                task.result()
     finally:
-        for task in (receiving, answering):
-            task.cancel()
-        await asyncio.gather(receiving, answering, return_exceptions=True)
+        await ended(receiving, answering)
 
 
 def _follow(tracker: FaceTracker, frame: bytes) -> TrackedFace | None:

@@ -158,24 +158,33 @@ def open_browser(address: str) -> None:
         webbrowser.open(address)
 
 
-def log_to_stderr(quiet: bool) -> None:
+@contextlib.contextmanager
+def logging_to_stderr(quiet: bool) -> Iterator[None]:
     """Let the service's log go to standard error: one line of JSON for each request, unless quiet."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    plain = logging.StreamHandler()
+    dated, plain = logging.StreamHandler(), logging.StreamHandler()
+    dated.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     plain.setFormatter(logging.Formatter("%(message)s"))
-    for name, own, level in (
-        (LOG, handler, logging.WARNING),
-        ("uvicorn.error", handler, logging.WARNING),
-        (ACCESS_LOG, plain, logging.WARNING if quiet else logging.INFO),
-    ):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [own]
-        logger.setLevel(level)
-        logger.propagate = False
-    logging.getLogger("uvicorn.error").addFilter(_means_something)
+    dated.addFilter(_means_something)
+    wanted = {
+        LOG: (dated, logging.WARNING),
+        "uvicorn.error": (dated, logging.WARNING),
+        ACCESS_LOG: (plain, logging.WARNING if quiet else logging.INFO),
+    }
+    loggers = {name: logging.getLogger(name) for name in wanted}
+    before = {name: (logger.level, logger.propagate) for name, logger in loggers.items()}
+    for name, (handler, level) in wanted.items():
+        loggers[name].addHandler(handler)
+        loggers[name].setLevel(level)
+        loggers[name].propagate = False
+    try:
+        yield
+    finally:
+        for name, (handler, _) in wanted.items():
+            loggers[name].removeHandler(handler)
+            level, loggers[name].propagate = before[name]
+            loggers[name].setLevel(level)
 
 
 def _means_something(record: logging.LogRecord) -> bool:
-    """Return whether a line is news: uvicorn takes a WebSocket that was refused by an answer for a mistake."""
+    """Return whether a line is news: uvicorn takes a WebSocket that was refused for a mistake of ours."""
     return "without completing handshake" not in record.getMessage()

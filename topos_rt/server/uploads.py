@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -95,33 +95,25 @@ async def _read_form(request: Request, field: str) -> tuple[Upload, dict[str, An
         form = await parser.parse()
     except (MultiPartException, FormParserError) as error:
         raise Problem("bad-request", "the form", got=error, expected="whole multipart/form-data") from None
-    async with _closing(form):
-        file = form.get(field)
-        if not parser.ended:
-            raise Problem(
-                "bad-request", "the form", got="one that ends early", expected="whole multipart/form-data"
-            )
-        if not isinstance(file, UploadFile):
-            got = "text without a file name" if isinstance(file, str) else "no such field"
-            raise Problem("bad-request", f"the field {field}", got=got, expected=f"a file: -F {field}=@FILE")
-        upload = Upload(await file.read(), _suffix(file.filename))
-        options: dict[str, Any] = {}
-        for name in form:
-            values = form.getlist(name)
-            if name != field:
-                options[name] = values[0] if len(values) == 1 else values
-    return upload, options
+    try:
+        return await _picked(form, field, parser.ended)
+    finally:
+        await form.close()
 
 
-class _closing:
-    def __init__(self, form: Any) -> None:
-        self._form = form
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._form.close()
+async def _picked(form: FormData, field: str, ended: bool) -> tuple[Upload, dict[str, Any]]:
+    """Return the file of a form, and its other fields as they are: text, or a list where one is repeated."""
+    file = form.get(field)
+    if not ended:
+        raise Problem(
+            "bad-request", "the form", got="one that ends early", expected="whole multipart/form-data"
+        )
+    if not isinstance(file, UploadFile):
+        got = "text without a file name" if isinstance(file, str) else "no such field"
+        raise Problem("bad-request", f"the field {field}", got=got, expected=f"a file: -F {field}=@FILE")
+    others = {name: form.getlist(name) for name in form if name != field}
+    options = {name: values[0] if len(values) == 1 else values for name, values in others.items()}
+    return Upload(await file.read(), _suffix(file.filename)), options
 
 
 async def _chunks(request: Request) -> AsyncGenerator[bytes, None]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from topos_rt.errors import Cancelled
 from topos_rt.server.problems import Problem
@@ -138,10 +137,16 @@ async def first_of(work: asyncio.Task[T], left: asyncio.Task[None]) -> T | None:
     """Return what `work` returns, or None where the client left first; the other task is cancelled."""
     try:
         await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-        return await work if work.done() else None
+        return work.result() if work.done() else None
     finally:
-        for task in (work, left):
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+        await ended(work, left)
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended. What they raise is passed over."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # which asyncio would complain of otherwise
