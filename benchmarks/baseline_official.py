@@ -25,7 +25,7 @@ from benchmarks.official_loop import MODES, Official, in_mode
 from benchmarks.report import report
 from export import random
 from export.generated import generate
-from topos_rt.bench.machine import facts, gpu_state, load_average
+from topos_rt.bench.machine import gpu_state, load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
 from topos_rt.errors import BackendError, OptionError, choose, one_line
 from topos_rt.flow.sampling import noise
@@ -109,7 +109,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": _versions(),
-        "machine": facts() | {"load_average_before": load},
+        "machine": {"load_average_before": load},
         "gpu": gpu_state() if device.type == "cuda" else None,
         "ours": about,
         "modes": found,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import platform
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.report import write_result
 from export import random
 from export.generated import generate
 from export.onnx.files import write_graphs
@@ -32,7 +32,6 @@ from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import OnnxRuntimeEngine, load, probe
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import time_grid
-from topos_rt.support.files import write_atomic
 
 GUIDANCE = 3.0
 Loop = Callable[[], np.ndarray]
@@ -59,7 +58,7 @@ def main() -> None:
         f"   largest difference {result['largest_difference']:.1e}"
     )
     if arguments.json:
-        write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+        write_result(arguments.json, result)
 
 
 def _loops(folder: Path, steps: int, options: EngineOptions) -> tuple[dict[str, Loop], int]:

@@ -19,9 +19,10 @@ import numpy as np
 
 from benchmarks import face_pictures
 from benchmarks.face_pictures import Labelled
+from benchmarks.report import write_result
 from export.landmarks.command import mean_head
 from topos_rt import __version__
-from topos_rt.bench.machine import facts, load_average
+from topos_rt.bench.machine import load_average
 from topos_rt.bench.work import model_facts
 from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.expression import NAMES
@@ -30,7 +31,6 @@ from topos_rt.faces.fit import HeadFit, HeadFitter
 from topos_rt.faces.pose import angles, place
 from topos_rt.head.rig_fit import fit_rig
 from topos_rt.model.bundle import Bundle
-from topos_rt.support.files import write_atomic
 
 SEED = 555_000
 RESULT = Path(__file__).parent / "results" / "face_fit_mini.json"
@@ -131,7 +131,6 @@ def main() -> None:
     result: dict[str, Any] = {
         "topos_rt": __version__,
         "model": model_facts(bundle),
-        "machine": facts(),
         "load_average": load_average(),
         "sets": {},
     }
@@ -139,7 +138,7 @@ def main() -> None:
         result["sets"]["drawings"] = measure(bundle, face_pictures.draw(bundle, args.pictures, SEED, finder))
         if args.shards:
             result["sets"]["renders"] = measure(bundle, face_pictures.read(args.shards, finder))
-    write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode())
+    write_result(args.json, result)
     for name, found in result["sets"].items():
         print(name, json.dumps(found["poses"]), found["residual_percent"], found["fit_ms"])
 

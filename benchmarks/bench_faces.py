@@ -17,7 +17,6 @@ from PIL import Image, ImageEnhance
 
 from benchmarks.report import report
 from topos_rt import __version__
-from topos_rt.bench.machine import facts as machine_facts
 from topos_rt.faces.detection import detections, searches
 from topos_rt.faces.finder import FaceFinder, square_around
 from topos_rt.pictures.image import read_picture
@@ -101,7 +100,6 @@ def measure(runs: int, threads: int | None) -> dict[str, Any]:
         return {
             "topos_rt": __version__,
             "model": None,
-            "machine": machine_facts(),
             "threads": threads,
             "runs": runs,
             "picture": f"{SIDE} x {SIDE} pixels, one face",

@@ -168,9 +168,9 @@ def main(words: list[str] | None = None) -> None:
     if arguments.child:
         print(json.dumps(child(arguments.cases)))
         return
+    from benchmarks.report import write_result
     from topos_rt import Bundle, __version__
     from topos_rt.bench.work import model_facts
-    from topos_rt.support.files import write_atomic
 
     now = measured(arguments.cases, ROOT)
     result = {"topos_rt": __version__, "model": model_facts(Bundle.open("mini")), "now": now}
@@ -179,7 +179,7 @@ def main(words: list[str] | None = None) -> None:
     text = json.dumps(result, indent=1, ensure_ascii=False)
     print(text)
     if arguments.json is not None:
-        write_atomic(arguments.json, f"{text}\n".encode())
+        write_result(arguments.json, result)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import report
-from topos_rt.bench.machine import facts, gpu_state
+from topos_rt.bench.machine import gpu_state
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
 from topos_rt.bench.work import model_facts
 from topos_rt.errors import BackendError, BundleError, OptionError
@@ -89,7 +89,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         **what,
         "settings": sampling,
         "rounds": arguments.rounds,
-        "machine": facts(),
         "gpu": gpu_state(),
         "ms": {name: summary(values) for name, values in samples.items()},
         "first_ms": first,

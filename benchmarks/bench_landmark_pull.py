@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import write_result
 from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.cli.options import numbers
@@ -26,7 +26,7 @@ from topos_rt.errors import OptionError
 from topos_rt.faces.pull import checked_response
 from topos_rt.scan.face_region import FaceRegion, face_region
 from topos_rt.scan.fit import mean_head
-from topos_rt.support.files import check_writable, write_atomic
+from topos_rt.support.files import check_writable
 from training import likeness
 from training.photographs import Photograph, distances, photographs, reprojection, same_person
 from training.sitters import Sitter, sit
@@ -133,7 +133,6 @@ def main() -> None:
         mean, rows = on_renders(pipe, sitters.found, region, args.weights, args.seed)
         result: dict[str, Any] = {
             "topos_rt": __version__,
-            "machine": platform.machine(),
             "model": model_facts(pipe.bundle),
             "response": pipe.bundle.manifest.files[str(pipe.bundle.manifest.landmark_response)].sha256,
             "directions": len(response.directions),
@@ -152,7 +151,7 @@ def main() -> None:
                 ],
             }
         result["cpu_seconds"] = round(time.process_time() - started)
-    write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+    write_result(args.json, result)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import write_result
 from topos_rt import Bundle, __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.scan.metrics import compare
 from topos_rt.scan.surface import Surface
-from topos_rt.support.files import write_atomic
 from training.heads import EVALUATION_SEED, HeadModel
 
 SAMPLES = 10_000
@@ -63,7 +63,7 @@ def main() -> None:
         "triangles": len(bundle.topology.triangles),
         "levels": measure(bundle, heads),
     }
-    write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+    write_result(args.json, result)
     print(json.dumps(result["levels"], indent=2))
 
 

@@ -26,7 +26,7 @@ from export.onnx.flops import count
 from export.onnx.graphs import OnnxGraph
 from export.texture.graphs import assigned, blank
 from models.qwen_image import ABSENT, QwenImageConfig, Section
-from topos_rt.bench.machine import facts, load_average
+from topos_rt.bench.machine import load_average
 
 CONFIG = QwenImageConfig(num_layers=1, zero_cond_t=True)
 BLOCKS = 60
@@ -79,7 +79,6 @@ def measure(side: int = SIDE, config: QwenImageConfig = CONFIG) -> dict[str, Any
             "export_seconds": BLOCKS * export["seconds"],
             "build_seconds": BLOCKS * found["plan"]["seconds"],
         },
-        "machine": facts(),
         "load": [load, load_average()],
     }
 

@@ -13,19 +13,18 @@ to find typos. The extra `export` is needed in any case.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.op_floors import Ceilings, decoder_floors
+from benchmarks.report import write_result
 from export import random
 from export.generated import generate
 from export.onnx.decoder_tensors import decoder_tensors
 from models import TOPOSVAE
 from topos_rt.model.decoder_steps import DecoderSteps, make_steps
-from topos_rt.support.files import write_atomic
 
 H200 = Ceilings(790.0, 4.3)  # a BF16 GEMM and a copy, measured; FP16 multiplies at the same rate
 OPS = ("graph_conv", "flow_step", "decoder")
@@ -94,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _write(path: Path | None, result: dict[str, Any]) -> None:
     if path:
-        write_atomic(path, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+        write_result(path, result)
 
 
 def decoder_of(preset: str) -> tuple[TOPOSVAE, DecoderSteps]:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import write_result
 from topos_rt import Bundle, HeadMesh, __version__
 from topos_rt.formats.gltf_numbers import Quantized
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig_fit import fit_rig
-from topos_rt.support.files import write_atomic
 
 # Name -> suffix, and arguments of `HeadMesh.save`.
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -83,7 +83,7 @@ def main(words: list[str] | None = None) -> None:
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.json is not None:
-        write_atomic(arguments.json, f"{text}\n".encode())
+        write_result(arguments.json, result)
 
 
 if __name__ == "__main__":

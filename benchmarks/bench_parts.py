@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import write_result
 from benchmarks.texture_truth import mean_head
 from export.parts.binding import nearest_frames
 from export.parts.command import truth_of
@@ -27,7 +28,6 @@ from topos_rt.formats import EXPORTERS, ExportOptions
 from topos_rt.head.part_kit import PIECES
 from topos_rt.head.parts import parts_of
 from topos_rt.model.bundle import Bundle
-from topos_rt.support.files import write_atomic
 from topos_rt.support.machine import usable_cores
 from topos_rt.texture.plan import plan_of
 from topos_rt.texture.stage import BASE, TextureChoice, base_texture
@@ -119,7 +119,7 @@ def main() -> None:
     }
     text = json.dumps(found, indent=1)
     if arguments.json is not None:
-        write_atomic(arguments.json, (text + "\n").encode())
+        write_result(arguments.json, found)
     print(text)
 
 

@@ -10,7 +10,6 @@ held-out renders; drawing them needs the extra `training`.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_sampler import held_out_portraits, summary
+from benchmarks.report import write_result
 from export.compare.fp16_emulation import Emulated, emulated_form
 from topos_rt import Bundle, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
@@ -27,7 +27,6 @@ from topos_rt.engines.onnxruntime import load
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.networks import Networks
-from topos_rt.support.files import write_atomic
 
 STAGES = {
     "image_encoder": ("image_encoder",),
@@ -76,7 +75,7 @@ def main() -> None:
         "largest_magnitude": {graph: engine.largest for graph, engine in emulated.items()},
     }
     print(f"largest magnitude cast to FP16: {max(result['largest_magnitude'].values()):.0f} of 65504")
-    write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+    write_result(arguments.json, result)
 
 
 def _load_emulated(bundle: Bundle, folder: Path, options: EngineOptions) -> dict[str, Emulated]:

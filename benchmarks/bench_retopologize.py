@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import write_result
 from benchmarks.scans import KINDS, TrueHead, outside
 from topos_rt import HeadMesh, HeadPipeline, __version__
 from topos_rt.bench.work import model_facts
@@ -28,7 +28,6 @@ from topos_rt.scan.points import boxed
 from topos_rt.scan.read import Scan, read_scan
 from topos_rt.scan.surface import Surface
 from topos_rt.scan.visible import outer_triangles
-from topos_rt.support.files import write_atomic
 from topos_rt.support.similarity import fit_similarity
 from training.heads import EVALUATION_SEED, HeadModel
 
@@ -178,7 +177,6 @@ def main() -> None:
         result: dict[str, Any] = {
             "topos_rt": __version__,
             "backend": pipe.backend,
-            "machine": platform.machine(),
             "model": model_facts(pipe.bundle),
             "heads": len(heads),
             "samples": SAMPLES,
@@ -191,7 +189,7 @@ def main() -> None:
     final = f"{PASSES[-1]} passes"
     worst = max(kind[final]["surface_mm"] for kind in result["kinds"].values())
     result |= {"worst_kind_mm": worst, "target_met": worst <= TARGET_MM}
-    write_atomic(args.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+    write_result(args.json, result)
     print(f"worst kind {worst:.2f} mm, {time.perf_counter() - started:.0f} s")
 
 

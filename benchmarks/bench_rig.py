@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import write_result
 from topos_rt import __version__
 from topos_rt.bench.work import model_facts
 from topos_rt.head.normals import vertex_normals
 from topos_rt.head.rig import Rig
 from topos_rt.head.rig_fit import fit_rig
 from topos_rt.model.bundle import Bundle
-from topos_rt.support.files import write_atomic
 from training.defects import Defects
 from training.heads import HeadModel, normalise
 
@@ -209,9 +208,9 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = Bundle.open("mini")
     assert bundle.rig is not None
-    about = {"topos_rt": __version__, "machine": platform.machine(), "model": model_facts(bundle)}
+    about = {"topos_rt": __version__, "model": model_facts(bundle)}
     result = measure(HeadModel.load(), bundle.rig, bundle.manifest.frame.radius_m, arguments.heads)
-    write_atomic(arguments.json, (json.dumps(about | result, indent=2) + "\n").encode(), parents=True)
+    write_result(arguments.json, about | result)
     print(json.dumps(result, indent=2))
 
 

@@ -15,8 +15,6 @@ import argparse
 import dataclasses
 import io
 import itertools
-import json
-import platform
 import time
 from collections.abc import Sequence
 from multiprocessing import Pool
@@ -25,8 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.report import write_result
 from benchmarks.time_grids import best_grids
-from topos_rt import Bundle, HeadPipeline, __version__
+from topos_rt import Bundle, HeadPipeline
 from topos_rt.bench.work import model_facts
 from topos_rt.faces.portrait import WHOLE, FaceChoice
 from topos_rt.flow.counting import network_evaluations
@@ -34,7 +33,6 @@ from topos_rt.flow.sampling import clean_estimate, guided, sample
 from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS, Step
 from topos_rt.model.networks import Condition
-from topos_rt.support.files import write_atomic
 from topos_rt.support.progress import Tracker
 from topos_rt.texture.stage import TextureChoice
 
@@ -100,7 +98,6 @@ def main() -> None:
         "truth": f"{TRUTH_STEPS} Euler steps, full guidance, FP32",
         "guidance": GUIDANCE,
         "temperature": 1.0,
-        "machine": {"system": platform.platform(), "topos_rt": __version__},
         "minutes": round((time.perf_counter() - start) / 60, 1),
         "presets": own,
         "by_rule": _presets(rows),
@@ -108,7 +105,7 @@ def main() -> None:
         "measured": rows,
         "screened": rough,
     }
-    write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+    write_result(arguments.json, result)
     for row in sorted(rows, key=lambda row: row["evaluations"]):
         print(_line(row))
     for title, presets in (("", own), ("by rule: ", result["by_rule"])):

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import report
-from topos_rt.bench.machine import facts, load_average
+from topos_rt.bench.machine import load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
 from topos_rt.bench.work import model_facts
 from topos_rt.errors import OptionError
@@ -94,7 +94,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "version": 1,
         "model": model_facts(Bundle.open("mini")),
         "commits": {key: _commit(root) for key, root in roots.items()},
-        "machine": facts() | {"load_average_before": load},
+        "machine": {"load_average_before": load},
         "ms": rows,
         "imports_ms": imports,
     }

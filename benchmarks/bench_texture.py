@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from topos_rt.pictures.preview import render_preview
 from topos_rt.pipeline import HeadPipeline
 from topos_rt.support.files import write_atomic
 from topos_rt.support.machine import usable_cores
+from topos_rt.support.native import native
 from topos_rt.texture.plan import plan_of
 from topos_rt.texture.spectacles import LIKELY, probability
 from topos_rt.texture.stage import TextureChoice, with_texture
@@ -134,14 +136,11 @@ def times(bundle: Bundle) -> dict[str, Any]:
     )
     choice = TextureChoice("projected", 1024)
     found: dict[str, Any] = {}
-    compiled = texture_ops.native()
+    compiled = native()
     for name in ("native", "numpy"):
         if name == "native" and compiled is None:
             continue
-        own = texture_ops.native
-        if name == "numpy":
-            texture_ops.native = lambda: None
-        try:
+        with patch.object(texture_ops, "native", lambda name=name: compiled if name == "native" else None):
             with_texture(sample.head, sample.portrait, bundle, choice)
             clock, processor = [], []
             for _ in range(_RUNS):
@@ -149,8 +148,6 @@ def times(bundle: Bundle) -> dict[str, Any]:
                 with_texture(sample.head, sample.portrait, bundle, choice)
                 clock.append(time.perf_counter() - began[0])
                 processor.append(time.process_time() - began[1])
-        finally:
-            texture_ops.native = own
         found[name] = {
             "clock_median": round(1000 * float(np.median(clock)), 1),
             "clock_best": round(1000 * min(clock), 1),

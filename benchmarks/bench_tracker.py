@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.face_video import FPS, SIDE, Actor, Moment, acted, mean_head, motion
+from benchmarks.report import write_result
 from topos_rt import __version__
-from topos_rt.bench.machine import facts, load_average
+from topos_rt.bench.machine import load_average
 from topos_rt.faces.tracker import EXPRESSIONS, FaceTracker
-from topos_rt.support.files import write_atomic
 
 RESULT = Path(__file__).parent / "results" / "tracker_cpu.json"
 SKINS = ("young_caucasian_male2", "middleage_asian_female")
@@ -287,13 +287,13 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     skins = [arguments.skins / f"{name}.png" for name in SKINS] if arguments.skins else []
-    about = {"topos_rt": __version__, "model": None, "machine": facts()}
+    about = {"topos_rt": __version__, "model": None}
     if arguments.speed:
         actor = Actor(mean_head(), skins[-1] if skins else None)
         result = json.loads(arguments.json.read_text()) | about | {"speed": speed(actor)}
     else:
         result = about | measure(skins, arguments.seconds)
-    write_atomic(arguments.json, (json.dumps(result, indent=2) + "\n").encode(), parents=True)
+    write_result(arguments.json, result)
     print(json.dumps({key: result[key] for key in ("speed", "rest", "delay", "pose", "looks")}, indent=2))
 
 

@@ -43,7 +43,7 @@ def measure(directory: Path) -> dict[str, Any]:
     return {
         "topos_rt": __version__,
         "model": None,
-        "machine": machine.facts() | {"load_average": machine.load_average()},
+        "machine": {"load_average": machine.load_average()},
         "runs": RUNS,
         "files": rows,
     }

@@ -103,7 +103,7 @@ def measure(heads: int, model: str) -> dict[str, Any]:
     return {
         "topos_rt": __version__,
         "model": model_facts(bundle),
-        "machine": machine.facts() | {"load_average": machine.load_average()},
+        "machine": {"load_average": machine.load_average()},
         "heads": heads,
         "limit": LIMIT,
         "worst_growth": worst,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import topos_rt
-from topos_rt.support.files import write_atomic
+from benchmarks.report import write_result
 
 PACKAGE = Path(topos_rt.__file__).parent
 SHARED = {"support", "errors.py"}
@@ -85,8 +84,7 @@ def main(words: list[str] | None = None) -> None:
         print(f"{name}: {row['files']} files, {row['file_changes']} changes", end="; ")
         print(f"{row['rooms']} rooms, {row['room_changes']} changes")
     if arguments.json is not None:
-        result = {"model": None, **found}  # the way is the same for all weights
-        write_atomic(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), parents=True)
+        write_result(arguments.json, {"model": None, **found})  # the way is the same for all weights
 
 
 if __name__ == "__main__":

@@ -84,6 +84,12 @@ def test_what_a_page_may_not_quote(case: str) -> None:
     assert found is None if message is None else found is not None and found.startswith(message)
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_no_result_is_of_older_weights(path: Path) -> None:
+    """Those of other weights are in `benchmarks/results/earlier`."""
+    assert fault(json.loads(path.read_text())) is None
+
+
 def test_a_stale_result_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "RESULTS", tmp_path)
     (tmp_path / "lods_mini.json").write_text(json.dumps({"model": OLD}))

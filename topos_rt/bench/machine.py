@@ -20,6 +20,9 @@ PACKAGES = ("numpy", "onnxruntime", "pillow", "tensorrt-rtx", "tensorrt", "cuda-
 # Variables that change what is measured.
 FLAGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
          "CUDA_MODULE_LOADING", "CUDA_LAUNCH_BLOCKING", "CUDA_CACHE_DISABLE")  # fmt: skip
+# As Linux calls them: what networks and passes on the CPU are compiled for. The last two are ARM's.
+INSTRUCTION_SETS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16",
+                    "amx_bf16", "amx_int8", "asimd", "sve")  # fmt: skip
 # nvidia-smi's name -> ours; all values are numbers except those in _TEXTS.
 _GPU = {
     "name": "name", "driver_version": "driver", "pstate": "pstate", "clocks.sm": "sm_mhz",
@@ -41,6 +44,8 @@ def facts() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": _cpu(),
+        "cpu_family": _cpu_family(),
+        "instruction_sets": _instruction_sets(),
         "cores": usable_cores(),
         "memory_bytes": _memory_bytes(),
         "topos_rt": __version__,
@@ -118,6 +123,23 @@ def _number(text: str) -> float | None:
 def _cpu() -> str:
     match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def _cpu_family() -> str:
+    """Return what tells processors of one name apart, such as "GenuineIntel 6-143"; "" where unknown."""
+    text = _read("/proc/cpuinfo")
+    found = [
+        re.search(rf"^{key}\s*:\s*(\S+)$", text, re.MULTILINE) for key in ("vendor_id", "cpu family", "model")
+    ]
+    vendor, family, model = (match[1] if match else "" for match in found)
+    return f"{vendor} {family}-{model}" if vendor else ""
+
+
+def _instruction_sets() -> list[str]:
+    """Return those of INSTRUCTION_SETS that the processor has; on systems other than Linux none is known."""
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    has = set(match[1].split()) if match else set()
+    return [name for name in INSTRUCTION_SETS if name in has]
 
 
 def _memory_bytes() -> int | None:
