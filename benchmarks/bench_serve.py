@@ -26,8 +26,9 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from benchmarks.report import report
-from topos_rt import __version__
-from topos_rt.bench.machine import facts, load_average
+from topos_rt import Bundle, __version__
+from topos_rt.bench.machine import load_average
+from topos_rt.bench.work import model_facts
 from topos_rt.errors import BackendError
 
 RESULT = Path(__file__).parent / "results" / "serve.json"
@@ -198,8 +199,8 @@ def measure(minutes: float, clients: int, model: str, note: str) -> dict[str, An
         load = loaded(process, port, clients, 60 * minutes)
     return {
         "topos_rt": __version__,
-        "model": model,
-        "machine": facts() | {"load_average": load_average()},
+        "model": model_facts(Bundle.open(model)),
+        "machine": {"load_average": load_average()},
         "note": note,
         "preset": "fast",
         "kept_mib": KEPT_MIB,

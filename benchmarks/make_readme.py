@@ -42,6 +42,7 @@ SCRIPTS = {
     "python -m benchmarks.bench_outputs": "the files of one head: their sizes, and by how much they are off",
     "python -m benchmarks.bench_files": "what becomes of the files of bug reports, before and now",
     "python -m benchmarks.soak": "thousands of heads: what memory, descriptors and bytes do (`make soak`)",
+    "python -m benchmarks.bench_serve": "the service under load: latencies, errors and memory",
     "python -m benchmarks.bench_write": "what it costs that a file survives a power loss",
 }
 _STAGES = ("image_encoder", "sampling", "vae_decoder", "head")
