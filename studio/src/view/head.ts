@@ -149,7 +149,7 @@ export class HeadView {
   vertex(index: number): [number, number, number] {
     const { skin } = this;
     if (!skin) return [NaN, NaN, NaN];
-    this.root.updateWorldMatrix(true, true);
+    this.root.updateMatrixWorld(true); // which skinned meshes need, too
     const point = skin.localToWorld(skin.getVertexPosition(index, new Vector3()));
     return this.root.worldToLocal(point).toArray();
   }
