@@ -25,7 +25,7 @@ from tests.server.conftest import BASE, Opens
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.mesh import HeadMesh
 from topos_rt.pipeline import HeadPipeline
-from topos_rt.scan.fit import DEFAULT_PASSES
+from topos_rt.scan.settings import DEFAULT_PASSES
 from topos_rt.server.files import KINDS
 
 GLB = {"Accept": "model/gltf-binary"}
@@ -177,12 +177,21 @@ def test_a_scan_gets_the_topology(client: TestClient, pipe: HeadPipeline) -> Non
     )
     assert answer.status_code == 201, answer.text
     (entry,) = answer.json()["heads"]
+    assert entry["warnings"] == []
     assert entry["metadata"]["passes"] == 1 != DEFAULT_PASSES and entry["face"] is None
     data = client.get(entry["links"]["glb"]).content
     glb = client.post(
         "/v1/retopologize", files={"scan": file.getvalue()}, data={"passes": 1, "format": "npz"}, headers=GLB
     )
     assert glb.content == data
+
+
+def test_what_is_strange_about_a_scan_is_told(client: TestClient) -> None:
+    points, file = np.float32(100 * _ball()), io.BytesIO()
+    np.savez(file, points=points, normals=points)
+    form = {"passes": 1, "format": "npz"}
+    (entry,) = client.post("/v1/retopologize", files={"scan": file.getvalue()}, data=form).json()["heads"]
+    assert len(entry["warnings"]) == 1 and entry["warnings"][0].startswith("20 m across in units of m")
 
 
 def _ball() -> np.ndarray:

@@ -113,8 +113,12 @@ def stream_of(
                 told["preview"](head, step, steps, seed)
 
 
-def scan_of(pipeline: HeadPipeline, scan: Upload, options: ScanOptions, job: Job) -> HeadMesh:
+def scan_of(
+    pipeline: HeadPipeline, scan: Upload, options: ScanOptions, job: Job, notes: list[str]
+) -> HeadMesh:
     """Return the model's topology laid over a scan. Raises what `read_scan` and `retopologize` raise.
+
+    notes: gets what the reader has to say of the scan.
 
     The readers take paths: the scan lies in a directory of its own meanwhile, under a name of ours.
     """
@@ -130,6 +134,7 @@ def scan_of(pipeline: HeadPipeline, scan: Upload, options: ScanOptions, job: Job
         except MeshInputError as error:  # which names the file that nobody knows of
             what = error.what.replace(str(path), "the scan")
             raise MeshInputError(what, got=error.got, expected=error.expected, fix=error.fix) from error
+    notes += [*read.warnings, *read.notes]
     job.require()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScanWarning)

@@ -52,7 +52,8 @@ class InFolder:
 
     @property
     def size(self) -> int:
-        return sum(size for _, size in self._sizes.values())
+        with self._lock:
+            return sum(size for _, size in self._sizes.values())
 
     def put(self, head: HeadMesh, about: dict[str, Any]) -> tuple[str, float]:
         name, expires = new_id(), time.time() + self._keep_s

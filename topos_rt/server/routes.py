@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -52,14 +53,14 @@ async def work(request: Request, desk: Desk, job: Job, task: Callable[[], T]) ->
     return done
 
 
-def entry_of(service: Service, head: HeadMesh, kind: str) -> dict[str, Any]:
+def entry_of(service: Service, head: HeadMesh, kind: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Keep a head, count it, and return what its client is told; for a worker's thread."""
     about: dict[str, Any] = {
         "seed": head.metadata.get("seed"),
         "face": None if head.face is None else head.face.facts(),
         "expression": {name: round(weight, 4) for name, weight in head.expression.items()},
         "vertices": len(head.positions),
-        "warnings": list(head.metadata.get("warnings", ())),
+        "warnings": [*head.metadata.get("warnings", ()), *notes],
         "timings": {stage: round(seconds, 4) for stage, seconds in head.timings.items()},
         "metadata": dict(head.metadata),
         "kinds": kinds_of(head),
@@ -104,7 +105,9 @@ def _weighed(part: str) -> tuple[str, float]:
     return kind, 1.0
 
 
-async def made(request: Request, job: Job, kind: str, task: Callable[[], list[HeadMesh]]) -> Response:
+async def made(
+    request: Request, job: Job, kind: str, task: Callable[[], list[HeadMesh]], notes: Sequence[str] = ()
+) -> Response:
     """Let a worker make heads, and answer with the entries of all or, if the client prefers it, one's GLB."""
     service = service_of(request)
     as_glb = wants_glb(request)
@@ -113,7 +116,7 @@ async def made(request: Request, job: Job, kind: str, task: Callable[[], list[He
         heads = task()
         job.require()  # what nobody waits for is not kept
         if not as_glb:
-            return [entry_of(service, head, kind) for head in heads]
+            return [entry_of(service, head, kind, notes) for head in heads]
         count(service, heads[0], kind)
         return written(heads[0], "glb", AS_MADE)
 
@@ -222,7 +225,9 @@ async def retopologize(request: Request) -> Response:
     wants_glb(request)
     upload, options = await read_upload(request, "scan", schemas.ScanOptions)
     pipeline, job = service.pipeline, service.job()
-    return await made(request, job, "scan", lambda: [making.scan_of(pipeline, upload, options, job)])
+    notes: list[str] = []
+    task = partial(making.scan_of, pipeline, upload, options, job, notes)
+    return await made(request, job, "scan", lambda: [task()], notes)
 
 
 @router.get(
