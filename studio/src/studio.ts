@@ -15,6 +15,7 @@ import type { Stage } from "./view/stage";
 import type { Surface } from "./view/surface";
 import { drawUvs } from "./view/uv";
 
+const SCANNED = "The head has the model’s topology, sliders and UVs, and the scan’s place and size.";
 const AT_REST: Pose = { yaw: 0, pitch: 0, roll: 0 };
 
 export class Studio {
@@ -126,6 +127,8 @@ export class Studio {
       await Promise.all(loading);
       this.times.head = performance.now() - began;
       this.told();
+      const [warning] = this.active?.info?.warnings ?? [];
+      if (warning) this.source.warn(warning);
     } catch (error) {
       if (this.job === job) say("");
       showError(error);
@@ -143,6 +146,7 @@ export class Studio {
     this.job?.abort();
     const job = new AbortController();
     this.job = job;
+    this.times = {};
     hideError();
     progress(0.3);
     say(`Laying a head over ${file.name} …`);
@@ -155,6 +159,7 @@ export class Studio {
       head.info = info;
       this.enter([head]);
       this.told();
+      by("scan-note").textContent = info.warnings.length ? `Careful: ${info.warnings.join("; ")}.` : SCANNED;
     } catch (error) {
       say("");
       showError(error);
@@ -162,6 +167,7 @@ export class Studio {
       if (this.job === job) {
         this.job = null;
         progress(null);
+        this.offerMake();
       }
     }
   }
@@ -246,8 +252,6 @@ export class Studio {
     const facts = [`${Math.round(active?.triangles ?? 0).toLocaleString("en")} triangles`];
     if (head) facts.push(`first seen after ${seconds(preview ?? head)}, done after ${seconds(head)}`);
     say(facts.join(" · "));
-    const warning = active?.info?.warnings[0];
-    if (warning) this.source.warn(warning);
   }
 
   private offerMake(): void {
