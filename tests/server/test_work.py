@@ -170,6 +170,22 @@ def test_a_client_that_leaves_the_queue_takes_no_place() -> None:
     asyncio.run(run())
 
 
+def test_as_many_are_taken_at_once_as_there_are_places() -> None:
+    async def run() -> None:
+        desk, blocked = Desk(2, 3), Blocked()
+        jobs = [Job(60) for _ in range(6)]
+        tasks = [asyncio.create_task(desk.run(job, lambda job=job: blocked(job))) for job in jobs]  # type: ignore[misc]
+        await asyncio.sleep(0)
+        assert (desk.running, desk.waiting) == (2, 3)
+        await asyncio.sleep(0.01)
+        blocked.free.set()
+        told = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(each, Problem) for each in told] == [False] * 5 + [True]
+        await desk.close(5)
+
+    asyncio.run(run())
+
+
 def test_work_that_fails_frees_its_place() -> None:
     async def run() -> None:
         desk = Desk(1, 0)

@@ -81,13 +81,10 @@ class Desk:
         caller is cancelled, the job is told to stop. A thread counts as taken until its work has ended.
         """
         self.admit()
-        self.waiting += 1
-        try:
-            await asyncio.wait_for(self._places.acquire(), job.left)
-        except asyncio.TimeoutError:
-            raise _late("waiting for a worker") from None
-        finally:
-            self.waiting -= 1
+        if self._places.locked():
+            await self._wait(job)
+        else:
+            await self._places.acquire()  # at once, so that nobody counts as waiting who does not wait
         self.running += 1
         self._jobs.add(job)
         started = time.monotonic()
@@ -109,6 +106,15 @@ class Desk:
             raise _late("at work") from None
         finally:
             job.stop()
+
+    async def _wait(self, job: Job) -> None:
+        self.waiting += 1
+        try:
+            await asyncio.wait_for(self._places.acquire(), job.left)
+        except asyncio.TimeoutError:
+            raise _late("waiting for a worker") from None
+        finally:
+            self.waiting -= 1
 
     def stop(self) -> None:
         """Tell every job to stop."""
