@@ -40,6 +40,7 @@ COMMANDS = {
     "sampler_mini": "python -m benchmarks.bench_sampler --shards SHARDS --images 16 --json {}",
     "serve": "python -m benchmarks.bench_serve --minutes 10 --json {}",
     "soak": "python -m benchmarks.soak --json {}",
+    "studio_mini": "python -m benchmarks.bench_studio --json {}",
     "texture_mini": "python -m benchmarks.bench_texture --embedder MODELS.tgz --shards HELD_OUT -o {}",
     "startup_cpu": "python -m benchmarks.bench_startup --against CHECKOUT --json {}",
 }

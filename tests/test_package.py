@@ -212,6 +212,7 @@ def test_torch_is_held_by_the_constraints():
     assert "-c constraints.txt" in (ROOT / "Makefile").read_text()
 
 
+PAGE = "topos_rt/server/page"
 CI = ROOT / ".ci" / "run"
 
 
@@ -344,6 +345,27 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(wheel):
     assert "topos_rt/py.typed" in inside
     assert {name.rpartition("/")[2] for name in names - inside} >= {"LICENSE", "NOTICE", "entry_points.txt"}
     assert "License-Expression: MIT" in metadata
+
+
+def test_the_wheel_holds_the_page_with_what_it_loads_and_its_licences(wheel):
+    needs.tool("the studio's page", (ROOT / PAGE / "index.html").is_file(), "make page")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        index = archive.read(f"{PAGE}/index.html").decode()
+        licences = archive.read(f"{PAGE}/LICENSES.md").decode()
+    loaded = set(re.findall(r'(?:src|href)="([^"]+)"', index))
+    assert {path.removeprefix("./") for path in loaded} >= {"icon.svg"} and len(loaded) >= 3
+    assert {f"{PAGE}/{path.removeprefix('./')}" for path in loaded} <= names
+    assert "three - 0.187.0 (MIT)" in licences and "Permission is hereby granted" in licences
+    assert not any("node_modules" in name or name.startswith("studio/") for name in names)
+
+
+def test_the_page_and_the_tests_use_the_same_three_js():
+    versions = [
+        json.loads((ROOT / folder / "package.json").read_text())["dependencies"]["three"]
+        for folder in ("studio", "tests/js")
+    ]
+    assert versions[0] == versions[1] == "0.187.0"
 
 
 def test_the_wheel_runs_from_where_it_is_installed(wheel, tmp_path):
