@@ -195,9 +195,9 @@ def test_the_hard_dependencies_are_those_of_the_cpu_path():
 def test_the_doctor_knows_the_extras():
     for distribution, extra in doctor.OPTIONAL.items():
         assert distribution in requirement_names(EXTRAS[extra])
-    users = {"tensorrt-rtx", "tensorrt", "usd", "gltf", "mesh", "plot", "trimesh", "serve", "batch", "ray"}
+    users = {"tensorrt-rtx", "tensorrt", "usd", "gltf", "mesh", "plot", "trimesh", "serve", "studio", "batch"}
     makers = {"export", "compare", "face", "texture", "training", "baselines", "fuzz", "test"}
-    assert set(EXTRAS) == users | makers
+    assert set(EXTRAS) == users | {"ray"} | makers
 
 
 def test_every_extra_named_in_a_message_exists():
