@@ -1,5 +1,5 @@
-// The texture passes on the CPU, row after row: for Python's extension (native.cpp) and for the C library (sdk/src/texture_passes.cpp),
-// whose textures therefore have the same bits.
+// The texture passes on the CPU, row after row: for Python's extension (native.cpp) and for the C library
+// (sdk/src/texture_passes.cpp), whose textures therefore have the same bits.
 #pragma once
 
 #include <algorithm>
@@ -9,14 +9,15 @@
 #include "texture.h"
 
 // Where the compiler can, a function is built for wider vectors, too, and the processor decides when the module is loaded.
-// AVX2 alone brings no fused products, so the bits are the same.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+// AVX2 alone brings no fused products, so the bits are the same. Who includes this may define TOPOS_WIDE as nothing.
+#if !defined(TOPOS_WIDE) && defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define TOPOS_WIDE __attribute__((target_clones("avx2", "default")))
-#else
+#elif !defined(TOPOS_WIDE)
 #define TOPOS_WIDE
 #endif
 
 namespace topos {
+namespace {  // who includes this has its own
 
 // What rows of a texture share: where its columns and those of the window lie among their cells.
 struct Columns {
@@ -29,13 +30,13 @@ struct Columns {
 };
 
 // Cells [count] between two rows of them.
-TOPOS_WIDE inline void between_rows(const float* cells, Between at, int count, float* out) {
+TOPOS_WIDE void between_rows(const float* cells, Between at, int count, float* out) {
   const float *upper = cells + static_cast<int64_t>(at.low) * count, *lower = cells + static_cast<int64_t>(at.high) * count;
   for (int k = 0; k < count; ++k) out[k] = upper[k] + (lower[k] - upper[k]) * at.share;
 }
 
 // What take_photograph does, for a row at once; whole: [3 * width] log colours, which it changes.
-TOPOS_WIDE inline void photograph_row(const FinishTexture& args, const Columns& columns, int row, float* whole) {
+TOPOS_WIDE void photograph_row(const FinishTexture& args, const Columns& columns, int row, float* whole) {
   const int width = args.width, count = 5 * (width / args.step);
   std::vector<float> cells(static_cast<size_t>(count)), own(static_cast<size_t>(width) * 5);  // colour, weight, face
   between_rows(args.window_cells, between(row, args.step, args.height / args.step), count, cells.data());
@@ -64,7 +65,7 @@ TOPOS_WIDE inline void photograph_row(const FinishTexture& args, const Columns& 
 }
 
 // What make_texel does for FinishTexture, for a row at once, in loops that compilers vectorise.
-TOPOS_WIDE inline void finish_row(const FinishTexture& args, const Columns& columns, int y) {
+TOPOS_WIDE void finish_row(const FinishTexture& args, const Columns& columns, int y) {
   const int side = args.side, count = 4 * (side / args.step);
   const int64_t first = static_cast<int64_t>(y) * side;
   std::vector<float> cells(static_cast<size_t>(count)), whole(static_cast<size_t>(side) * 3);
@@ -118,4 +119,5 @@ void box_means(T* values, int64_t height, int64_t width, int64_t channels, const
   }
 }
 
+}  // namespace
 }  // namespace topos
