@@ -19,6 +19,7 @@ set(TOPOS_NUMERICS_SOURCES
   noise.cpp
   normals.cpp
   parts.cpp
+  picture_files.cpp
   raster.cpp
   resample.cpp
   rig.cpp

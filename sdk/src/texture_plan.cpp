@@ -15,27 +15,6 @@ constexpr float kEdge = 0.02F;        // of the area of the face, at which the w
 constexpr uint64_t kGrainSeed = 7;
 constexpr double kGrain = 0.22;
 
-// Rows and columns of cells around an area; columns that the mirror exchanges are paired.
-Window cells_around(const Grid& area, double mirror) {
-  Window made = {area.height, 0, area.width, 0};
-  for (int y = 0; y < area.height; ++y) {
-    for (int x = 0; x < area.width; ++x) {
-      if (!(*area.at(y, x) > kEdge)) continue;
-      made.top = std::min(made.top, y);
-      made.bottom = std::max(made.bottom, y + 1);
-      made.left = std::min(made.left, x);
-      made.right = std::max(made.right, x + 1);
-    }
-  }
-  if (made.bottom == 0) return {0, 1, 0, 1};
-  if (mirror != 0) {
-    const int both = static_cast<int>(std::nearbyint(mirror * kAtlasSide));
-    made.left = std::max({std::min(made.left, both - made.right), both - kAtlasSide, 0});
-    made.right = both - made.left;
-  }
-  return made;
-}
-
 std::vector<Vec3> on_screen(const Atlas& atlas, int side, const Window& window) {
   std::vector<Vec3> made;
   const auto wide = static_cast<float>(side);
@@ -122,13 +101,35 @@ Grid grain_of(int side) {
 
 }  // namespace
 
+// Columns that the mirror exchanges are paired.
+Window face_cells(const Atlas& atlas) {
+  const Grid area = atlas.area(kFaceArea);
+  Window made = {kAtlasSide, 0, kAtlasSide, 0};
+  for (int y = 0; y < kAtlasSide; ++y) {
+    for (int x = 0; x < kAtlasSide; ++x) {
+      if (!(*area.at(y, x) > kEdge)) continue;
+      made.top = std::min(made.top, y);
+      made.bottom = std::max(made.bottom, y + 1);
+      made.left = std::min(made.left, x);
+      made.right = std::max(made.right, x + 1);
+    }
+  }
+  if (made.bottom == 0) return {};
+  if (atlas.mirror != 0) {
+    const int both = static_cast<int>(std::nearbyint(atlas.mirror * kAtlasSide));
+    made.left = std::max({std::min(made.left, both - made.right), both - kAtlasSide, 0});
+    made.right = both - made.left;
+  }
+  return made;
+}
+
 float TexturePlan::toned(uint8_t part) {
   return part == kEyesPart ? 0.0F : part == kTonguePart ? 0.2F : part == kMouthPart ? 0.35F : 1.0F;
 }
 
 TexturePlan::TexturePlan(const Atlas& atlas, int size) : side(size), step(size / kAtlasSide), mirrors(atlas.mirror > 0) {
   const Grid face = atlas.area(kFaceArea), detail = atlas.area(kDetailArea);
-  cells = cells_around(face, atlas.mirror);
+  cells = face_cells(atlas);
   window = {cells.top * step, cells.bottom * step, cells.left * step, cells.right * step};
   base = base_of(atlas, side);
   skin = grown(part_of(detail, cells), step);

@@ -7,6 +7,9 @@
 
 namespace topos {
 
+// The rows and columns of cells around the area of the face; none where that is empty.
+Window face_cells(const Atlas& atlas);
+
 struct TexturePlan {
   // side: texels along a side, a multiple of kAtlasSide.
   TexturePlan(const Atlas& atlas, int side);
