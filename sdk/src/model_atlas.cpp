@@ -53,6 +53,7 @@ void ModelData::read_atlas() {
   const auto warp_vertices = pack.exactly<int32_t>(Kind::kAtlasWarpVertices, warp.rows, 1);
   const auto warp_landmarks = pack.exactly<int32_t>(Kind::kAtlasWarpLandmarks, warp.columns, 1);
   require_below(of_copies, 0, kAtlasParts, "mesh_parts");
+  if (sides.rows == 0) wrong("atlas_sides", "none", "those of the polygons");
   require_below(sides, 0, size[kVertices], "atlas_sides");
   require_within(landmark_uvs, "atlas_landmark_uvs");
   require_below(warp_vertices, 0, size[kVertices], "atlas_warp_vertices");

@@ -251,8 +251,14 @@ def test_an_atlas_that_does_not_fit(api: capi.Api, rt: Handle) -> None:
         ("atlas_sides", 0, struct.pack("<i", -1)), ("atlas_landmark_uvs", 0, struct.pack("<f", -0.1)),
         ("atlas_warp", 0, b"\x00\x7c"), ("atlas_warp_vertices", 0, struct.pack("<i", 4538)),
         ("atlas_warp_landmarks", 0, struct.pack("<i", 468)), ("mesh_vertices", atlas, struct.pack("<I", 4537)),
-        ("numbers", 0, struct.pack("<11d", *[1e-3] * 3, 1, *[0] * 5, 2.5, 1)),
     ]  # fmt: skip
+    _, offset, _ = rows["numbers", 0]
+    mirror = offset + 8 * NUMBERS.index("atlas mirror")
+    for bad in (-0.1, 2.1, float("nan"), 1e-9):  # the last leaves no columns to the window
+        data = bytearray(sound)
+        struct.pack_into("<d", data, mirror, bad)
+        with pytest.raises(capi.CError, match="TOPOS_E_PACK.*atlas"):
+            requirements(api, rt, bytes(data))
     for name, index, value in values:
         data = bytearray(sound)
         _, offset, _ = rows[name, index]
