@@ -186,7 +186,7 @@ namespace Topos
         /// <summary>Starts a head of a picture, whose pixels are copied, and returns at once.</summary>
         public ToposJob Submit(
             Picture picture, ulong seed = 0, uint previewEvery = 0, uint preset = 0,
-            Texture texture = Texture.None, uint textureSize = 0)
+            TextureKind texture = TextureKind.None, uint textureSize = 0)
         {
             var error = new Error { StructSize = (uint)sizeof(Error) };
             fixed (byte* pixels = picture.Data)
@@ -321,7 +321,7 @@ namespace Topos
             }
         }
 
-        /// <summary>Texture.None: the head has none.</summary>
+        /// <summary>Its kind is None where the head has none.</summary>
         public TextureInfo Texture
         {
             get

@@ -15,7 +15,7 @@ namespace Topos.Native
 
     public enum PixelFormat { Encoded = 0, Rgb8 = 1, Rgba8 = 2, Bgra8 = 3, R8 = 4 }
     public enum Crop : uint { Auto = 0, None = 1, Box = 2 }
-    public enum Texture { None = 0, Auto = 1, Projected = 2, Base = 3 }
+    public enum TextureKind { None = 0, Auto = 1, Projected = 2, Base = 3 }
     public enum Map : uint { Albedo = 1, Orm = 2, Normal = 3, Confidence = 4 }
     public enum Solver { Euler = 0, Heun = 1, Ab2 = 2, Ab3 = 3, Dpmpp2M = 4, UniPc = 5 }
     public enum Axes { Gltf = 0, Unity = 1, Unreal = 2, OpenGl = 3, Godot = 4 }
@@ -171,7 +171,7 @@ namespace Topos.Native
         public fixed int CropBox[4];
         public float* Latents;
         public ulong NumLatents;
-        public Texture Texture;
+        public TextureKind Texture;
         public uint TextureSize;
     }
 
@@ -236,7 +236,7 @@ namespace Topos.Native
     public struct TextureInfo
     {
         public uint StructSize;
-        public Texture Texture;
+        public TextureKind Texture;
         public uint AlbedoSize, OrmSize, NormalSize, ConfidenceSize;
         public float Seen, Mirrored;
         public uint Turned, Spectacles;
