@@ -111,8 +111,8 @@ TOPOS_API const char *TOPOS_CALL topos_version_string(void);
 
 /* ----------------------------------------------------------------------------------------------- runtime -- */
 
-/* Handles, jobs, heads and tables of a model are allocated here; ONNX Runtime and what lives for less than a stage,
- * such as a picture that is being resized, use the heap. size > 0; alignment is a power of two; alloc may return
+/* Handles, jobs, heads and tables of a model are allocated here; ONNX Runtime, the tables of textures and what lives for
+ * less than a stage, such as a picture that is being resized, use the heap. size > 0; alignment is a power of two; alloc may return
  * NULL. Any thread. */
 typedef struct topos_allocator {
     uint32_t struct_size;
