@@ -250,28 +250,31 @@ def test_an_atlas_that_does_not_fit(api: capi.Api, rt: Handle) -> None:
         ("mesh_uvs", atlas, struct.pack("<f", float("nan"))), ("atlas_sides", 0, struct.pack("<i", 4538)),
         ("atlas_sides", 0, struct.pack("<i", -1)), ("atlas_landmark_uvs", 0, struct.pack("<f", -0.1)),
         ("atlas_warp", 0, b"\x00\x7c"), ("atlas_warp_vertices", 0, struct.pack("<i", 4538)),
-        ("atlas_warp_landmarks", 0, struct.pack("<i", 468)), ("mesh_vertices", atlas, struct.pack("<I", 4537)),
+        ("atlas_warp_landmarks", 0, struct.pack("<i", 468)),
+        ("mesh_vertices", atlas, struct.pack("<I", 4537)),
     ]  # fmt: skip
     _, offset, _ = rows["numbers", 0]
     mirror = offset + 8 * NUMBERS.index("atlas mirror")
     for bad in (-0.1, 2.1, float("nan"), 1e-9):  # the last leaves no columns to the window
         data = bytearray(sound)
         struct.pack_into("<d", data, mirror, bad)
-        with pytest.raises(capi.CError, match="TOPOS_E_PACK.*atlas"):
+        with pytest.raises(capi.CError, match=r"TOPOS_E_PACK.*atlas"):
             requirements(api, rt, bytes(data))
     for name, index, value in values:
         data = bytearray(sound)
         _, offset, _ = rows[name, index]
         data[offset : offset + len(value)] = value
-        with pytest.raises(capi.CError, match="TOPOS_E_PACK|TOPOS_E_UNSUPPORTED"):
+        with pytest.raises(capi.CError, match=r"TOPOS_E_PACK|TOPOS_E_UNSUPPORTED"):
             requirements(api, rt, bytes(data))
     _, offset, _ = rows["atlas_masks", 0]
     empty = bytearray(sound)
     empty[offset : offset + 256 * 256] = bytes(256 * 256)
-    with pytest.raises(capi.CError, match="TOPOS_E_PACK.*face"):
+    with pytest.raises(capi.CError, match=r"TOPOS_E_PACK.*face"):
         requirements(api, rt, bytes(empty))
     made = contents(Bundle.open("mini"), FaceBundle.open())
-    small = {key: b"x" if key[0] in ("graph", "weights", "face_graph") else value for key, value in made.items()}
+    small = {
+        key: b"x" if key[0] in ("graph", "weights", "face_graph") else value for key, value in made.items()
+    }
     for missing in ("mesh_parts", "atlas_sides", "atlas_landmark_uvs", "atlas_masks", "atlas_warp_vertices"):
         less = {key: value for key, value in small.items() if key[0] != missing}
         with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
@@ -284,13 +287,15 @@ def test_an_atlas_that_does_not_fit(api: capi.Api, rt: Handle) -> None:
         with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
             requirements(api, rt, packed(small | {key: value}))
     levels = {key: value for key, value in small.items() if key[1] < ATLAS_MESH + 2 or key[0] == "graph"}
-    with pytest.raises(capi.CError, match="TOPOS_E_PACK.*atlas"):
+    with pytest.raises(capi.CError, match=r"TOPOS_E_PACK.*atlas"):
         requirements(api, rt, packed(levels))
 
 
 def test_hostile_atlases_are_refused_or_used(api: capi.Api, rt: Handle) -> None:
     draw, whole = random.Random(2), without_networks()
-    chosen = [at for name, at in rows_of(whole).items() if name[0].startswith("atlas") or name[1] >= ATLAS_MESH]
+    chosen = [
+        at for name, at in rows_of(whole).items() if name[0].startswith("atlas") or name[1] >= ATLAS_MESH
+    ]
     outcomes = {"taken": 0, "refused": 0}
     for number in range(200):
         data = bytearray(whole)

@@ -96,7 +96,9 @@ def test_a_portrait_becomes_a_glb(
     own, theirs = map(positions, files)
     assert own.shape == theirs.shape and np.abs(own - theirs).max() <= 1e-5
     skin, wanted = map(albedo, files)
-    assert skin.shape == wanted.shape == (1024, 1024, 3) and np.abs(skin - wanted).mean() < 2  # PNG without JPEG
+    assert (
+        skin.shape == wanted.shape == (1024, 1024, 3) and np.abs(skin - wanted).mean() < 2
+    )  # PNG without JPEG
     assert [path.name for path in tmp_path.glob("head*")] == ["head.glb"]
 
 

@@ -1,7 +1,7 @@
 """Textures of the C library against the Python package's: in the caller's memory, and in files.
 
-The same head, fitted in the same way, has the texture of Python to the bit, which tests/sdk/numerics/test_texture.py
-holds. Here the heads are fitted by either side, to within a micrometre: see SHARE.
+The same head, fitted in the same way, has the texture of Python to the bit (numerics/test_texture.py).
+Here the heads are fitted by either side, to within a micrometre: see SHARE.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MAPS = ("albedo", "orm", "normal", "confidence")
 NONE, AUTO, PROJECTED, BASE = range(4)
 NO_TEXTURE, PNG = 4, 8
 RGB8, RGBA8, BGRA8, R8 = 1, 2, 3, 4
-# Of a texture's bytes, those that may differ, by one step of 255. A fit that is off by 1e-5 moves places by some
-# 1e-4 pixels, so that now and then a colour is rounded otherwise; 4e-5 were measured.
+# Of a texture's bytes, those that may differ, by one step of 255. A fit that is off by 1e-5 moves places by
+# some 1e-4 pixels, so that now and then a colour is rounded otherwise; 4e-5 were measured.
 SHARE = 2e-4
 
 
@@ -163,7 +163,7 @@ def test_pictures_that_cannot_be_projected(models: Any, api: capi.Api) -> None:
     with pytest.raises(capi.CError, match="TOPOS_E_ARGUMENT"):
         capi.generate(api, model, capi.request([], [], latents=latents, texture=PROJECTED))
     for bad in ({"texture": 4}, {"texture": -1}, {"texture": AUTO, "texture_size": 1000}):
-        with pytest.raises(capi.CError, match="TOPOS_E_ARGUMENT.*texture"):
+        with pytest.raises(capi.CError, match=r"TOPOS_E_ARGUMENT.*texture"):
             one(api, model, nobody, **bad)
 
 
@@ -182,7 +182,7 @@ def test_models_without_an_atlas(models: Any, api: capi.Api) -> None:
     image = capi.image(smooth(20, 20))
     given: dict[str, Any] = {"crop": capi.CROP_NONE, "flags": NO_FACE_CHECK, "steps": 1}
     for texture in (PROJECTED, BASE):
-        with pytest.raises(capi.CError, match="TOPOS_E_UNSUPPORTED.*atlas"):
+        with pytest.raises(capi.CError, match=r"TOPOS_E_UNSUPPORTED.*atlas"):
             one(api, model, image, texture=texture, **given)
     head = one(api, model, image, texture=AUTO, **given)
     info = info_of(api, head)
@@ -210,12 +210,8 @@ def test_previews_and_steps(models: Any, api: capi.Api) -> None:
     """Previews have no texture; a manual job makes it in slices of its own, after all else."""
     model, _ = models("mini")
     image = capi.image(pixels_of("astronaut.jpg"))
-    job = Handle(
-        api.made(
-            "submit", model,
-            capi.request([image], steps=2, flags=1, crop=CROP_AUTO, texture=AUTO, texture_size=512, preview_every=1),
-        )
-    )  # fmt: skip
+    given = {"crop": CROP_AUTO, "texture": AUTO, "texture_size": 512, "preview_every": 1}
+    job = Handle(api.made("submit", model, capi.request([image], steps=2, flags=1, **given)))
     stages = []
     while api.call("job_step", job) == capi.PENDING:
         stages.append(api.told_status("job_poll", "progress", job).stage.decode())
@@ -244,7 +240,9 @@ def test_formats_strides_and_rows_from_below(pair: Any, api: capi.Api) -> None:
                                  capacity=len(memory) - 3)  # fmt: skip
             api.ok("head_write_texture", head, texels)
             assert (memory[-3:] == 0xAB).all()
-            full = np.concatenate([memory[:-3], np.full(row - width * side, 0xAB, np.uint8)]).reshape(side, row)
+            full = np.concatenate([memory[:-3], np.full(row - width * side, 0xAB, np.uint8)]).reshape(
+                side, row
+            )
             assert (full[:, width * side :] == 0xAB).all()
             made = full[:, : width * side].reshape(side, side, width)
             np.testing.assert_array_equal(made[..., : len(order)], rows[..., order])
@@ -295,10 +293,13 @@ def test_what_is_refused_writes_nothing(pair: Any, api: capi.Api) -> None:
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_files(level: int, pair: Any, api: capi.Api) -> None:
-    """The bytes of Python's, with pictures as JPEG where the library has libjpeg-turbo; PNG has their pixels."""
+    """The bytes of Python's; JPEG where the library has libjpeg-turbo, and PNG by its pixels."""
     _, head, mesh = pair
     at_level = mesh.lod(level)
-    for flags, options in ((NO_RIG, ExportOptions(rig=False)), (NO_RIG | NO_PARTS, ExportOptions(rig=False, parts=False))):
+    for flags, options in (
+        (NO_RIG, ExportOptions(rig=False)),
+        (NO_RIG | NO_PARTS, ExportOptions(rig=False, parts=False)),
+    ):
         same_file(written(api, head, level, flags), write_glb(at_level, options))
         lossless = dataclasses.replace(at_level, texture=dataclasses.replace(mesh.texture, format="png"))
         same_file(written(api, head, level, flags | PNG), write_glb(lossless, options))

@@ -36,7 +36,9 @@ def made(
 
 
 def test_the_mesh_is_the_librarys(made: engines.Made, api: capi.Api, models: Callable[[str], Any]) -> None:
-    engines.same_as_the_library(made, api, models, axes=1, unit=1.0, flags=capi.constants()["TOPOS_LAYOUT_ATLAS"])
+    engines.same_as_the_library(
+        made, api, models, axes=1, unit=1.0, flags=capi.constants()["TOPOS_LAYOUT_ATLAS"]
+    )
     assert made.uvs.min() >= 0 and made.uvs.max() <= 1
 
 
@@ -69,7 +71,9 @@ def test_the_skin(made: engines.Made, api: capi.Api, models: Callable[[str], Any
     wanted = capi.request([capi.image(pixels)], [engines.SEED], crop=capi.CROP_AUTO, texture=1)
     (head,) = capi.generate(api, model, wanted)
     own = np.empty((1024, 1024, 4), np.uint8)
-    texels = capi.struct("texels", map=1, format=2, row_stride=-4096, data=own.ctypes.data, capacity=own.nbytes)
+    texels = capi.struct(
+        "texels", map=1, format=2, row_stride=-4096, data=own.ctypes.data, capacity=own.nbytes
+    )
     api.ok("head_write_texture", head, texels)
     api.call("head_release", head)
     skin = np.fromfile(f"{made.path}.skin", np.uint8).reshape(own.shape)

@@ -1,7 +1,7 @@
 """Small pictures of weights and colours: blurring, scaling and filling them.
 
-Sums run in a fixed order, so that a result does not depend on the number of threads. The C library has twins of this
-room that give the same bits, so that what NumPy computes in single precision in ways of its own is avoided.
+Sums run in a fixed order, so that a result does not depend on the number of threads. The C library has twins
+of this room that give the same bits, so functions that NumPy approximates in single precision are avoided.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def mean_of_channels(values: np.ndarray) -> np.ndarray:
 
 
 def logs(values: np.ndarray) -> np.ndarray:
-    """Return the logarithms of values float32: those of float64, rounded, for NumPy's own are off by some units."""
+    """Return the logarithms of values float32, as float64 has them: NumPy's own are off by some units."""
     found: np.ndarray = np.log(values.astype(np.float64)).astype(np.float32)
     return found
 

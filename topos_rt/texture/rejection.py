@@ -164,8 +164,7 @@ def _gap(landmarks: np.ndarray) -> float:
 
 
 def _in_mouth(landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return which places [n,2] lie between the lips, 0 or 1: those to whose right their rim is crossed an odd
-    number of times.."""
+    """Return which places [n,2] lie between the lips, 0 or 1, by the even-odd rule."""
     around = landmarks[list(_INNER_LIPS), :2].astype(np.float64)
     x, y = places.astype(np.float64).T
     inside = np.zeros(len(places), bool)

@@ -73,7 +73,9 @@ def test_tables_and_the_base_material(lib: ctypes.CDLL, side: int) -> None:
         for which, name in enumerate(TABLES):
             want = own_table(own, name)
             np.testing.assert_array_equal(made.table(which, want.dtype), want.reshape(-1), err_msg=name)
-        np.testing.assert_array_equal(made.table(len(TABLES), np.float32), spectacles.zone(atlas()).reshape(-1))
+        np.testing.assert_array_equal(
+            made.table(len(TABLES), np.float32), spectacles.zone(atlas()).reshape(-1)
+        )
         maps, facts, notes = made.nothing()
         texture = base_texture(own, atlas(), TextureChoice(BASE, side))
         assert facts == texture.metadata and not notes

@@ -75,7 +75,9 @@ class Prepared:
         """Return the same of a head that was fitted to a portrait."""
         face, camera, at = portrait.face, head.pose, bundle().landmarks
         assert face is not None and isinstance(camera, Camera) and at is not None
-        shown = head.posed(head.expression) if head.rig is not None and any(head.expression.values()) else head
+        shown = (
+            head.posed(head.expression) if head.rig is not None and any(head.expression.values()) else head
+        )
         numbers = np.concatenate([camera.turn.ravel(), camera.shift, [camera.focal], camera.centre])
         landmarks = np.ascontiguousarray(face.landmarks, np.float32)
         on_head = addresses([at.vertices, at.weights, at.noise, at.mirrored, at.irises])
