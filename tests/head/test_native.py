@@ -14,6 +14,7 @@ from tests.meshes import ball, ball_rig, bundled_head
 from topos_rt.errors import InputError
 from topos_rt.faces import fit
 from topos_rt.faces.camera import Camera
+from topos_rt.faces.expression import NAMES
 from topos_rt.faces.fit import fit_head
 from topos_rt.faces.pose import rotation
 from topos_rt.formats import morphs
@@ -134,10 +135,11 @@ def test_fits_to_faces(
     ):
         face[first : first + 5, :2] = middle
     given = (head.positions, head.rig if rigged else None, landmarks, face, (640, 480), focal)
-    made = fit_head(*given, {"jawOpen": 0.4, "eyeBlinkLeft": 0.7})
+    scores = dict(zip(NAMES[1:], np.random.default_rng(5).random(51).tolist(), strict=True))
+    made = fit_head(*given, scores)
     with monkeypatch.context() as patch:
         patch.setattr(fit, "native", lambda: None)
-        want = fit_head(*given, {"jawOpen": 0.4, "eyeBlinkLeft": 0.7})
+        want = fit_head(*given, scores)
     assert want.pose.turn.tobytes() != made.pose.turn.tobytes()  # two ways to compute it
     np.testing.assert_allclose(made.pose.turn, want.pose.turn, atol=1e-5)
     np.testing.assert_allclose(made.pose.shift, want.pose.shift, atol=1e-5)

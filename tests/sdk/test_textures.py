@@ -1,7 +1,7 @@
 """Textures of the C library against the Python package's: in the caller's memory, and in files.
 
-Where Python's passes for the CPU are built, both have the same bytes. Without them the same fitted head still has
-(numerics/test_texture.py), but fits differ in the last digits: see SHARE.
+Where Python's passes for the CPU are built, both have the same bytes. Without them the same fitted head still
+has (numerics/test_texture.py), but fits differ in the last digits: see SHARE.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from tests.sample_pictures import smooth
 from tests.sdk import capi
 from tests.sdk.capi import CROP_AUTO, NO_FACE_CHECK, Handle
-from tests.sdk.test_files import NO_PARTS, NO_RIG, contents, written
+from tests.sdk.test_files import NO_PARTS, NO_RIG, written
 from topos_rt import FaceError, HeadMesh
 from topos_rt.formats import ExportOptions
 from topos_rt.formats.glb import write_glb
@@ -33,9 +33,9 @@ MAPS = ("albedo", "orm", "normal", "confidence")
 NONE, AUTO, PROJECTED, BASE = range(4)
 NO_TEXTURE, PNG = 4, 8
 RGB8, RGBA8, BGRA8, R8 = 1, 2, 3, 4
-# Of a texture's bytes, those that may differ, by one step of 255, where fits of faces are NumPy's. One that is
-# off by 1e-5 moves places by some 1e-4 pixels, so that now and then a colour is rounded otherwise; 4e-5 were
-# measured.
+# Of a texture's bytes, those that may differ, by one step of 255, where fits of faces are NumPy's. One that
+# is off by 1e-5 moves places by some 1e-4 pixels, so that now and then a colour is rounded otherwise: 4e-5
+# were measured.
 SHARE = 0.0 if native() is not None else 2e-4
 
 
@@ -64,6 +64,11 @@ def maps_of(api: capi.Api, head: Handle) -> dict[str, np.ndarray]:
 def one(api: capi.Api, model: Handle, image: Any, seed: int = 0, **given: Any) -> Handle:
     (head,) = capi.generate(api, model, capi.request([image], [seed], **{"crop": CROP_AUTO, **given}))
     return head
+
+
+def contents(glb: bytes) -> tuple[Any, bytes]:
+    size = int.from_bytes(glb[12:16], "little")
+    return json.loads(glb[20 : 20 + size]), glb[28 + size :]
 
 
 def alike(api: capi.Api, head: Handle, mesh: HeadMesh) -> dict[str, np.ndarray]:

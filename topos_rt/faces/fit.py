@@ -232,7 +232,8 @@ def _compiled(
     """Return the C library's fit; None where it was not built, or for what `HeadFitter` refuses."""
     compiled, points = native(), np.asarray(landmarks)
     single = points.dtype == np.float32 and positions.dtype == np.float32
-    if compiled is None or not single or points.shape != (478, 3):
+    scored = not scores or all(name in scores for name in NAMES[1:])  # as a network gives them
+    if compiled is None or not single or points.shape != (478, 3) or not scored:
         return None
     shapes: tuple[np.ndarray, ...] = (
         np.zeros(0, np.int32),
@@ -249,7 +250,7 @@ def _compiled(
         landmarks=np.ascontiguousarray(points),
         size=size,
         focal=0.0 if focal is None else _positive(focal),
-        scores=np.array([0, *(scores.get(name, 0) for name in NAMES[1:])] if scores else [], np.float32),
+        scores=np.array([0, *(scores[name] for name in NAMES[1:])] if scores else [], np.float32),
     )
     if said:
         return None
