@@ -27,8 +27,8 @@
  *             Nothing runs in DllMain or in static constructors; the library may be unloaded once every handle
  *             is released.
  * Numbers     Mesh data: float32; frame and units are those of topos_layout. The same pack, seed, settings,
- *             ONNX Runtime build, number of threads and CPU give the same bytes as the Python package, but that a
- *             fitted rig is the same to within a micrometre.
+ *             ONNX Runtime build, number of threads and CPU give the same bytes as the Python package, textures
+ *             included. Where that was installed without a C++ compiler, rigs and fits to faces are rounded otherwise.
  * Floats      The caller's FPU state is left as it was.
  * Targets     64-bit only; sizes and offsets of all structs are the same on every one of them (sdk/tests/abi.c).
  */
@@ -377,7 +377,8 @@ TOPOS_API topos_status TOPOS_CALL topos_submit(
     topos_model *model, const topos_request *request, topos_job **out, topos_error *error);
 
 /* For a manual job: does one network evaluation's worth of work, or less, on this thread and returns TOPOS_PENDING,
- * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations. */
+ * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations; so are the tables of a texture's
+ * size, once, and a texture, of 0.1 s each for 1024. */
 TOPOS_API topos_status TOPOS_CALL topos_job_step(topos_job *job);
 
 /* TOPOS_PENDING, TOPOS_OK (every head is there) or the error that ended it. Never blocks. out may be NULL. */
@@ -596,8 +597,8 @@ enum {
     TOPOS_EXPORT_PNG = 8u                 /* colours without loss, in larger files; else JPEG, where the library was
                                              built with libjpeg-turbo */
 };
-/* glTF 2.0, binary: the bytes of the Python package's `HeadMesh.lod(lod).save("head.glb")`, but that a fitted rig may
- * differ by a micrometre, and that PNG files are compressed otherwise. */
+/* glTF 2.0, binary: the bytes of the Python package's `HeadMesh.lod(lod).save("head.glb")`, but that PNG files
+ * are compressed otherwise. */
 TOPOS_API topos_status TOPOS_CALL topos_head_write_glb(
     topos_head *head, uint32_t lod, uint32_t flags, topos_write_callback write, void *user, topos_error *error);
 

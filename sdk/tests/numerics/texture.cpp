@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "picture_files.h"
 #include "raster.h"
 #include "shims.h"
 #include "spectacles_weights.h"
@@ -162,3 +163,13 @@ SHIM void rasterize(const double* screen, uint64_t count, const int32_t* triangl
 
 SHIM const float* spectacles_weights() { return topos::kSpectaclesWeights; }
 SHIM float spectacles_bias() { return topos::kSpectaclesBias; }
+
+// which: 0 PNG, 1 PNG without compression, 2 JPEG. Returns the size of the file, which is written where `out` is given.
+SHIM uint64_t picture_file(int64_t which, const uint8_t* pixels, uint64_t side, uint8_t* out) {
+  const int wide = static_cast<int>(side);
+  const std::string file = which == 0   ? topos::png_file(pixels, wide)
+                           : which == 1 ? topos::plain_png(pixels, wide)
+                                        : topos::jpeg_file(pixels, wide);
+  if (out != nullptr) std::copy(file.begin(), file.end(), out);
+  return file.size();
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from tests import needs
 from tests.part_heads import plain
+from tests.sample_pictures import smooth
 from tests.sdk.numerics.calls import call
 from tests.sdk.numerics.textures import MAPS, TABLES, Prepared, prepared
 from tests.texture.portraits import atlas, bundle, painted, plan, sample, with_picture
@@ -233,6 +235,31 @@ def test_triangles(lib: ctypes.CDLL, seed: int, cull: bool, spread: float) -> No
     want, own = rasterize(screen, triangles, high, wide, cull)
     np.testing.assert_array_equal(ids, want)
     np.testing.assert_array_equal(weights, own)
+
+
+@pytest.mark.parametrize("side", [4, 200, 256])
+def test_picture_files(lib: ctypes.CDLL, side: int) -> None:
+    """PNG has the pixels, with and without libspng; JPEG has the bytes of Pillow where it is read alike."""
+    pixels = smooth(side, side)
+
+    def file(which: int) -> bytes:
+        out = np.empty(
+            call(lib, "picture_file", which, pixels, side, None, returns=ctypes.c_uint64), np.uint8
+        )
+        call(lib, "picture_file", which, pixels, side, out, returns=ctypes.c_uint64)
+        return out.tobytes()
+
+    for which in (0, 1):
+        with Image.open(io.BytesIO(file(which))) as opened:
+            opened.load()  # checks the sums
+            assert opened.format == "PNG" and opened.mode == "RGB"
+            np.testing.assert_array_equal(np.asarray(opened), pixels)
+    if call(lib, "decodes_jpeg", returns=ctypes.c_int32):
+        want = io.BytesIO()
+        Image.fromarray(pixels).save(want, "JPEG", quality=92, subsampling=0, optimize=True)
+        assert file(2) == want.getvalue()
+    else:
+        assert file(2) == b""
 
 
 def test_the_weights_of_spectacles(lib: ctypes.CDLL) -> None:
