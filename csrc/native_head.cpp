@@ -1,13 +1,21 @@
-// The C library's numbers of a head for Python: fits of rigs, and normals of blendshapes. topos_rt/head/rig_fit.py and
-// topos_rt/formats/morphs.py call them, and have twins in NumPy for installations without this module.
+// The C library's numbers of a head for Python: fits of rigs, normals of blendshapes, and fits to faces.
+// topos_rt/head/rig_fit.py, formats/morphs.py and faces/fit.py call them, and have twins in NumPy for installations without
+// this module.
 #include "native_head.h"
 
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
+#include <array>
+#include <cmath>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
+#include "head_fit.h"
 #include "morphs.h"
 #include "rig.h"
 
@@ -118,6 +126,61 @@ Array<float> morph_normals(const Array<float>& positions, const Array<int32_t>& 
   return made;
 }
 
+using Ids = Array<int32_t>;
+
+// Returns what was wrong with the landmarks, or ""; turn, shift, focal length, centre and residual; and the weights, NaN
+// where the rig has no such shape. map: vertices, weights, noise, mirrored and irises. shapes: index, delta and offsets,
+// and the rig's number of each of ARKit's shapes.
+py::tuple fit_face(const Array<float>& positions, const std::tuple<Ids, Array<float>, Array<float>, Ids, Ids>& map,
+                   const std::tuple<Ids, Array<float>, Ids, Ids>& shapes, const Array<float>& landmarks,
+                   std::optional<std::array<int, 2>> size, double focal, const Array<float>& scores) {
+  constexpr py::ssize_t kSkin = 468, kAll = 478, kShapes = topos::kArkitShapes;
+  const auto& [vertices, weights, noise, mirrored, irises] = map;
+  const auto& [index, delta, offsets, ids] = shapes;
+  const py::ssize_t count = positions.shape(0);
+  require_rows(positions, "positions", -1, 3);
+  require_rows(vertices, "map's vertices", kSkin, 3);
+  require_rows(weights, "map's weights", kSkin, 3);
+  require_rows(noise, "map's noise", kSkin);
+  require_rows(mirrored, "map's mirrored", kSkin);
+  require_rows(irises, "map's irises", irises.size() ? 2 : 0);
+  require_below(vertices, count, "map's vertices");
+  require_below(mirrored, kSkin, "map's mirrored");
+  require_below(irises, count, "map's irises");
+  require_rows(index, "index", -1);
+  require_below(index, count, "index");
+  require_rows(delta, "delta", index.size(), 3);
+  require_offsets(offsets, -1, index.size(), "offsets");
+  require_rows(ids, "ids", kShapes);
+  require_rows(landmarks, "landmarks", kAll, 3);
+  require_rows(scores, "scores", scores.size() ? kShapes : 0);
+  std::array<int, topos::kArkitShapes> numbers;
+  for (py::ssize_t i = 0; i < kShapes; ++i) {
+    numbers[static_cast<size_t>(i)] = ids.data()[i];
+    if (ids.data()[i] >= offsets.size() - 1) throw std::invalid_argument("ids are out of range");
+  }
+  const topos::LandmarkMap at = {vertices.data(), weights.data(), noise.data(), mirrored.data(),
+                                 irises.size() ? irises.data() : nullptr};
+  const topos::Shapes own = {static_cast<size_t>(offsets.size() - 1), index.data(), delta.data(), offsets.data()};
+  std::array<double, topos::kArkitShapes> found;
+  found.fill(std::nan(""));
+  topos::HeadFit fit;
+  std::string said;
+  {
+    const py::gil_scoped_release release;
+    const topos::HeadFitter fitter(positions.data(), at, own, numbers);
+    said = fitter.fit(landmarks.data(), size ? size->data() : nullptr, focal, scores.size() ? scores.data() : nullptr, &fit);
+    for (size_t i = 0; i < fit.weights.size(); ++i) found[fitter.names()[i]] = fit.weights[i];
+  }
+  std::array<double, 16> camera = {};
+  std::copy(fit.camera.turn.begin(), fit.camera.turn.end(), camera.begin());
+  std::copy(fit.camera.shift.begin(), fit.camera.shift.end(), camera.begin() + 9);
+  camera[12] = fit.camera.focal;
+  std::copy(fit.camera.centre.begin(), fit.camera.centre.end(), camera.begin() + 13);
+  camera[15] = fit.residual;
+  return py::make_tuple(said, camera, found);
+}
+
 }  // namespace
 
 namespace topos {
@@ -134,6 +197,8 @@ void define_head(py::module_& m) {
   m.def("morph_normals", &morph_normals, py::kw_only(), py::arg("positions").noconvert(),
         py::arg("triangles").noconvert(), py::arg("index").noconvert(), py::arg("delta").noconvert(),
         py::arg("offsets").noconvert());
+  m.def("fit_face", &fit_face, py::kw_only(), "positions"_a, "map"_a, "shapes"_a, "landmarks"_a, "size"_a, "focal"_a,
+        "scores"_a);
 }
 
 }  // namespace topos

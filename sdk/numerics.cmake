@@ -1,5 +1,6 @@
 # topos_numerics: the numbers of a head in C++17, twins of the Python code. It needs neither ONNX Runtime nor Python.
 set(TOPOS_NUMERICS_SOURCES
+  colour.cpp
   decode.cpp
   detection.cpp
   face.cpp
@@ -8,6 +9,7 @@ set(TOPOS_NUMERICS_SOURCES
   glb.cpp
   glb_buffer.cpp
   glb_materials.cpp
+  grids.cpp
   head_fit.cpp
   head_problem.cpp
   image.cpp
@@ -17,17 +19,31 @@ set(TOPOS_NUMERICS_SOURCES
   noise.cpp
   normals.cpp
   parts.cpp
+  picture_files.cpp
+  raster.cpp
   resample.cpp
   rig.cpp
   rig_frames.cpp
   rotation.cpp
   solvers.cpp
   streams.cpp
+  texture.cpp
+  texture_blend.cpp
+  texture_colours.cpp
+  texture_light.cpp
+  texture_look.cpp
+  texture_material.cpp
+  texture_passes.cpp
+  texture_plan.cpp
+  texture_reject.cpp
+  texture_spectacles.cpp
   warp.cpp
 )
 list(TRANSFORM TOPOS_NUMERICS_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)
 add_library(topos_numerics STATIC ${TOPOS_NUMERICS_SOURCES})
 target_include_directories(topos_numerics PUBLIC ${CMAKE_CURRENT_LIST_DIR}/src)
+# The passes over texels are those of the Python package.
+target_include_directories(topos_numerics SYSTEM PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../csrc)
 target_compile_features(topos_numerics PUBLIC cxx_std_17)
 set_target_properties(topos_numerics PROPERTIES
   POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)

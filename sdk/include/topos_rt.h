@@ -27,8 +27,8 @@
  *             Nothing runs in DllMain or in static constructors; the library may be unloaded once every handle
  *             is released.
  * Numbers     Mesh data: float32; frame and units are those of topos_layout. The same pack, seed, settings,
- *             ONNX Runtime build, number of threads and CPU give the same bytes as the Python package, but that a
- *             fitted rig is the same to within a micrometre.
+ *             ONNX Runtime build, number of threads and CPU give the same bytes as the Python package, textures
+ *             included. Where that was installed without a C++ compiler, rigs and fits to faces are rounded otherwise.
  * Floats      The caller's FPU state is left as it was.
  * Targets     64-bit only; sizes and offsets of all structs are the same on every one of them (sdk/tests/abi.c).
  */
@@ -111,8 +111,8 @@ TOPOS_API const char *TOPOS_CALL topos_version_string(void);
 
 /* ----------------------------------------------------------------------------------------------- runtime -- */
 
-/* Handles, jobs, heads and tables of a model are allocated here; ONNX Runtime and what lives for less than a stage,
- * such as a picture that is being resized, use the heap. size > 0; alignment is a power of two; alloc may return
+/* Handles, jobs, heads and tables of a model are allocated here; ONNX Runtime, the tables of textures and what lives for
+ * less than a stage, such as a picture that is being resized, use the heap. size > 0; alignment is a power of two; alloc may return
  * NULL. Any thread. */
 typedef struct topos_allocator {
     uint32_t struct_size;
@@ -255,7 +255,8 @@ enum {
     TOPOS_FEATURE_RIG = 1u,
     TOPOS_FEATURE_UVS = 2u,
     TOPOS_FEATURE_EVIDENCE = 4u,          /* the model takes more of a face than its pixels */
-    TOPOS_FEATURE_BIOMETRIC = 8u          /* of that, what people can be told apart by */
+    TOPOS_FEATURE_BIOMETRIC = 8u,         /* of that, what people can be told apart by */
+    TOPOS_FEATURE_TEXTURE = 16u           /* heads can have textures */
 };
 
 TOPOS_API topos_status TOPOS_CALL topos_model_get_info(topos_model *model, topos_model_info *out);
@@ -275,7 +276,8 @@ typedef int32_t topos_pixel_format;
 enum {
     TOPOS_PIXELS_ENCODED = 0,             /* the bytes of a PNG or JPEG file, where this build reads it; its orientation
                                              is applied, a colour profile is not: give pixels in sRGB then */
-    TOPOS_PIXELS_RGB8 = 1, TOPOS_PIXELS_RGBA8 = 2, TOPOS_PIXELS_BGRA8 = 3 /* sRGB, rows from the top */
+    TOPOS_PIXELS_RGB8 = 1, TOPOS_PIXELS_RGBA8 = 2, TOPOS_PIXELS_BGRA8 = 3, /* sRGB, rows from the top */
+    TOPOS_PIXELS_R8 = 4                   /* of topos_texels alone */
 };
 
 /* At least 16 x 16 pixels, at most 64 megapixels. Alpha is straight, and what is transparent is black. */
@@ -309,11 +311,21 @@ typedef struct topos_progress {
     uint32_t item, items;                 /* which head of the request */
     uint32_t reserved;
     const char *stage;                    /* "image", "face", "evidence", "image_encoder", "dit_context", "dit_step",
-                                             "vae_decoder", "rig", "fit" or "done"; as long as the library is loaded */
+                                             "vae_decoder", "rig", "fit", "texture" or "done"; as long as the library is loaded */
 } topos_progress;
 
 /* The thread that does the work, before each stage and after each step. Other than 0 cancels. */
 typedef int32_t (TOPOS_CALL *topos_progress_callback)(void *user, const topos_progress *progress);
+
+typedef int32_t topos_texture;
+enum {
+    TOPOS_TEXTURE_NONE = 0,
+    TOPOS_TEXTURE_AUTO = 1,               /* PROJECTED where a face was seen, else BASE */
+    TOPOS_TEXTURE_PROJECTED = 2,          /* the skin of the picture without its light, and the base material where the
+                                             picture shows nothing; TOPOS_E_IMAGE for a picture without a face, or one
+                                             that looks too far sideways */
+    TOPOS_TEXTURE_BASE = 3                /* the base material of every head */
+};
 
 typedef struct topos_request {
     uint32_t struct_size;
@@ -342,6 +354,8 @@ typedef struct topos_request {
     /* A latent of topos_head_get_latent to decode instead of images and seeds: [num_latents][tokens*channels]. */
     const float *latents;
     uint64_t num_latents;
+    topos_texture texture;                /* what heads get: TOPOS_TEXTURE_* */
+    uint32_t texture_size;                /* texels along a side: 512, 1024 or 2048; 0: 1024 */
 } topos_request;
 
 enum {
@@ -363,7 +377,8 @@ TOPOS_API topos_status TOPOS_CALL topos_submit(
     topos_model *model, const topos_request *request, topos_job **out, topos_error *error);
 
 /* For a manual job: does one network evaluation's worth of work, or less, on this thread and returns TOPOS_PENDING,
- * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations. */
+ * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations; so are the tables of a texture's
+ * size, once, and a texture, of 0.1 s each for 1024. */
 TOPOS_API topos_status TOPOS_CALL topos_job_step(topos_job *job);
 
 /* TOPOS_PENDING, TOPOS_OK (every head is there) or the error that ended it. Never blocks. out may be NULL. */
@@ -412,7 +427,10 @@ typedef struct topos_layout {
     uint32_t reserved;
 } topos_layout;
 
-enum { TOPOS_LAYOUT_TOPOLOGY_ORDER = 1u };/* V vertices without UVs instead of W with seams split */
+enum {
+    TOPOS_LAYOUT_TOPOLOGY_ORDER = 1u,     /* V vertices without UVs instead of W with seams split */
+    TOPOS_LAYOUT_ATLAS = 2u               /* the UVs of textures: W, the indices and the copies are others then */
+};
 
 typedef struct topos_mesh_counts {
     uint32_t struct_size;
@@ -428,6 +446,8 @@ TOPOS_API topos_status TOPOS_CALL topos_model_counts(
 typedef uint32_t topos_attribute;
 enum {
     TOPOS_POSITION = 1, TOPOS_NORMAL = 2,
+    TOPOS_TANGENT = 3,                    /* where u rises; w * cross(normal, tangent) goes up in the picture, as +Y of
+                                             TOPOS_MAP_NORMAL does */
     TOPOS_TEXCOORD = 4, TOPOS_JOINTS = 5, TOPOS_WEIGHTS = 6, /* of the model: the same for every head */
     TOPOS_SOURCE_VERTEX = 7               /* which topology vertex each is; of the model */
 };
@@ -526,14 +546,59 @@ TOPOS_API topos_status TOPOS_CALL topos_head_get_latent(topos_head *head, float 
 TOPOS_API topos_status TOPOS_CALL topos_head_from_positions(
     topos_model *model, const float *positions, const float *normals, topos_head **out, topos_error *error);
 
+/* ----------------------------------------------------------------------------------------------- textures -- */
+
+/* Textures lie on the UVs of TOPOS_LAYOUT_ATLAS. Square pictures, whose first row is at the top. */
+typedef uint32_t topos_map;
+enum {
+    TOPOS_MAP_ALBEDO = 1,                 /* sRGB: the colour under white light */
+    TOPOS_MAP_ORM = 2,                    /* linear: occlusion, roughness, metalness */
+    TOPOS_MAP_NORMAL = 3,                 /* linear: normals in tangent space, +Y up in the picture */
+    TOPOS_MAP_CONFIDENCE = 4              /* 255: seen in the picture, about 128: mirrored, 0: made up; one channel */
+};
+
+typedef struct topos_texture_info {
+    uint32_t struct_size;
+    topos_texture texture;                /* PROJECTED, BASE, or NONE: all else is zero */
+    uint32_t albedo_size, orm_size, normal_size, confidence_size; /* pixels along a side */
+    float seen, mirrored;                 /* shares of the face */
+    uint32_t turned;                      /* 1: the face was turned by more than 45 degrees */
+    uint32_t spectacles;                  /* 1: spectacles were taken off */
+} topos_texture_info;
+
+TOPOS_API topos_status TOPOS_CALL topos_head_get_texture(topos_head *head, topos_texture_info *out);
+
+/* One map in the caller's memory. */
+typedef struct topos_texels {
+    uint32_t struct_size;
+    topos_map map;
+    topos_pixel_format format;            /* RGB8, RGBA8 or BGRA8, with alpha 255; R8: the first channel alone */
+    int32_t row_stride;                   /* bytes; 0: rows lie close; negative: data is the last row */
+    uint32_t flags;                       /* TOPOS_TEXELS_* */
+    uint32_t reserved;
+    void *data;
+    uint64_t capacity;                    /* bytes behind data */
+} topos_texels;
+
+enum { TOPOS_TEXELS_GREEN_DOWN = 1u };    /* +Y of normals down in the picture, for engines whose bitangents do */
+
+/* TOPOS_E_UNSUPPORTED for a head without a texture. */
+TOPOS_API topos_status TOPOS_CALL topos_head_write_texture(
+    topos_head *head, const topos_texels *out, topos_error *error);
+
+/* -------------------------------------------------------------------------------------------------- files -- */
+
 /* Receives a file's bytes in order, on the calling thread; other than 0 stops with TOPOS_E_IO. */
 typedef int32_t (TOPOS_CALL *topos_write_callback)(void *user, const void *data, uint64_t size);
 enum {
     TOPOS_EXPORT_NO_RIG = 1u,             /* without skeleton, skin and blendshapes */
-    TOPOS_EXPORT_NO_PARTS = 2u            /* without teeth and lashes, in one material */
+    TOPOS_EXPORT_NO_PARTS = 2u,           /* without teeth and lashes, in one material */
+    TOPOS_EXPORT_NO_TEXTURE = 4u,         /* as a head without a texture */
+    TOPOS_EXPORT_PNG = 8u                 /* colours without loss, in larger files; else JPEG, where the library was
+                                             built with libjpeg-turbo */
 };
-/* glTF 2.0, binary: the bytes of the Python package's `HeadMesh.lod(lod).save("head.glb")`, but that a fitted rig may
- * differ by a micrometre. */
+/* glTF 2.0, binary: the bytes of the Python package's `HeadMesh.lod(lod).save("head.glb")`, but that PNG files
+ * are compressed otherwise. */
 TOPOS_API topos_status TOPOS_CALL topos_head_write_glb(
     topos_head *head, uint32_t lod, uint32_t flags, topos_write_callback write, void *user, topos_error *error);
 

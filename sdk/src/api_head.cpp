@@ -9,6 +9,12 @@
 
 using namespace topos;
 
+namespace {
+
+constexpr uint32_t kExports = TOPOS_EXPORT_NO_RIG | TOPOS_EXPORT_NO_PARTS | TOPOS_EXPORT_NO_TEXTURE | TOPOS_EXPORT_PNG;
+
+}  // namespace
+
 extern "C" {
 
 void topos_head_retain(topos_head* head) { retain(head); }
@@ -121,7 +127,7 @@ topos_status topos_head_write_glb(topos_head* head, uint32_t lod, uint32_t flags
   return guarded(error, [=] {
     const Head& of = needed(head, "head");
     if (write == nullptr) fail(TOPOS_E_ARGUMENT, "write", "NULL", "a callback");
-    if ((flags & ~uint32_t{TOPOS_EXPORT_NO_RIG | TOPOS_EXPORT_NO_PARTS}) != 0) {
+    if ((flags & ~kExports) != 0) {
       fail(TOPOS_E_ARGUMENT, "flags", std::to_string(flags), "bits of TOPOS_EXPORT_*");
     }
     if (lod >= of.model().data().meshes.size()) {

@@ -1,4 +1,5 @@
 // Functions of the border: requests, jobs and heads.
+#include <cstddef>
 #include <cstring>
 
 #include "handles.h"
@@ -9,7 +10,7 @@ using namespace topos;
 namespace {
 
 // What the request of an older header has at least.
-constexpr size_t kFirstRequest = sizeof(topos_request);
+constexpr size_t kFirstRequest = offsetof(topos_request, texture);
 
 }  // namespace
 

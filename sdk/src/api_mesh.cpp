@@ -1,4 +1,5 @@
 // Functions of the border: meshes in the caller's memory.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <vector>
@@ -40,6 +41,21 @@ struct Pose {
     vertex_normals(wide.data(), data.vertices(), corners.data(), corners.size() / 3, normals.data());
   }
 };
+
+// Of the copies of a level's vertices, [W][4] in glTF's axes, as its file has them.
+std::vector<float> tangents_of(const MeshData& mesh, const Surface& surface) {
+  std::vector<float> positions, normals, uvs, made(4 * mesh.source.rows);
+  for (size_t at = 0; at < mesh.source.rows; ++at) {
+    const auto row = 3 * static_cast<size_t>(mesh.source[at]);
+    positions.insert(positions.end(), surface.positions + row, surface.positions + row + 3);
+    normals.insert(normals.end(), surface.normals + row, surface.normals + row + 3);
+    uvs.push_back(mesh.uvs[2 * at]);
+    uvs.push_back(1 - mesh.uvs[2 * at + 1]);
+  }
+  tangents(positions.data(), normals.data(), uvs.data(), mesh.source.rows, mesh.triangles.data, mesh.triangles.rows,
+           made.data());
+  return made;
+}
 
 }  // namespace
 
@@ -84,12 +100,20 @@ topos_status topos_write_vertices(topos_model* model, topos_head* head, const to
       surface.normals = pose->normals.data();
     }
     if (!how.in_order && how.mesh->uvs.rows > 0) surface.uvs = how.mesh->uvs.data;
+    // Tangents can be written; they are made once a stream wants them.
+    std::vector<float> made(1);
+    if (surface.uvs != nullptr && surface.positions != nullptr) surface.tangents = made.data();
     if (of.has_rig()) {
       surface.joints = of.data().rig.skin_joints.data;
       surface.weights = of.data().rig.skin_weights.data;
       surface.num_joints = of.data().rig.joints;
     }
     const std::vector<Stream> checked = checked_streams(streams, num_streams, surface);
+    const auto is_tangent = [](const Stream& stream) { return stream.attribute == Attribute::kTangent; };
+    if (std::any_of(checked.begin(), checked.end(), is_tangent)) {
+      made = tangents_of(*how.mesh, surface);
+      surface.tangents = made.data();
+    }
     write_streams(surface, *how.axes, how.unit, checked.data(), checked.size());
     return TOPOS_OK;
   });

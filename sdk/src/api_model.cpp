@@ -30,6 +30,7 @@ uint32_t features_of(const Model& model) {
   const ModelData& data = model.data();
   uint32_t found = model.has_rig() ? uint32_t{TOPOS_FEATURE_RIG} : 0U;
   if (data.meshes[0].uvs.rows > 0) found |= TOPOS_FEATURE_UVS;
+  if (data.textured()) found |= TOPOS_FEATURE_TEXTURE;
   for (const Evidence* seen : data.evidence) {
     found |= TOPOS_FEATURE_EVIDENCE | (seen->biometric ? uint32_t{TOPOS_FEATURE_BIOMETRIC} : 0U);
   }

@@ -35,14 +35,18 @@ constexpr uint32_t kMostStreams = 64;
 
 Chosen chosen(const Model& model, const topos_layout* given) {
   const topos_layout layout = taken_or_default(given, "topos_layout");
-  const std::vector<MeshData>& meshes = model.data().meshes;
+  const bool on_atlas = (layout.flags & TOPOS_LAYOUT_ATLAS) != 0;
+  if (on_atlas && !model.data().textured()) {
+    fail(TOPOS_E_UNSUPPORTED, "TOPOS_LAYOUT_ATLAS", "a model without an atlas", "a pack that has one");
+  }
+  const std::vector<MeshData>& meshes = on_atlas ? model.data().atlas_meshes : model.data().meshes;
   Chosen made{};
   made.axes = axes_facts(static_cast<Axes>(layout.axes));
   if (made.axes == nullptr) fail(TOPOS_E_ARGUMENT, "axes", std::to_string(layout.axes), "one of TOPOS_AXES_*");
   if (layout.lod >= meshes.size()) {
     fail(TOPOS_E_ARGUMENT, "level of detail", std::to_string(layout.lod), "0 to " + std::to_string(meshes.size() - 1));
   }
-  if ((layout.flags & ~uint32_t{TOPOS_LAYOUT_TOPOLOGY_ORDER}) != 0) {
+  if ((layout.flags & ~uint32_t{TOPOS_LAYOUT_TOPOLOGY_ORDER | TOPOS_LAYOUT_ATLAS}) != 0) {
     fail(TOPOS_E_ARGUMENT, "topos_layout.flags", std::to_string(layout.flags), "bits of TOPOS_LAYOUT_*");
   }
   if (!(layout.unit >= 0 && layout.unit <= 1e6F)) {

@@ -53,6 +53,28 @@ Skin Head::skin() const {
   return {rig.joints, rig.parents.data, joints_.data(), rig.skin_joints.data, rig.skin_weights.data};
 }
 
+Head::Dress::Dress(Host& host)
+    : albedo(HostAllocator<uint8_t>(host)),
+      orm(HostAllocator<uint8_t>(host)),
+      relief(HostAllocator<uint8_t>(host)),
+      confidence(HostAllocator<uint8_t>(host)) {}
+
+void Head::dress(const TextureMaps& maps) {
+  Dress made(model_->host());
+  made.projected = maps.projected;
+  made.turned = maps.turned;
+  made.spectacles = maps.spectacles;
+  made.side = maps.side;
+  made.relief_side = maps.relief_side;
+  made.seen = maps.seen;
+  made.mirrored = maps.mirrored;
+  made.albedo.assign(maps.albedo.begin(), maps.albedo.end());
+  made.orm.assign(maps.orm.begin(), maps.orm.end());
+  made.relief.assign(maps.relief.begin(), maps.relief.end());
+  made.confidence.assign(maps.confidence.begin(), maps.confidence.end());
+  texture = std::move(made);
+}
+
 void Head::destroy() {
   const Ref<Model> alive = model_;
   this->~Head();

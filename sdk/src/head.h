@@ -8,6 +8,7 @@
 #include "face.h"
 #include "model.h"
 #include "morphs.h"
+#include "texture.h"
 
 namespace topos {
 
@@ -40,6 +41,18 @@ class Head final : public Object {
     std::vector<float> weights;  // of the model's shapes
   };
   Seen seen;
+
+  // The texture; before anybody else has the head.
+  void dress(const TextureMaps& maps);
+  struct Dress {
+    explicit Dress(Host& host);
+
+    bool projected = false, turned = false, spectacles = false;
+    int side = 0, relief_side = 0;
+    double seen = 0, mirrored = 0;
+    HostVector<uint8_t> albedo, orm, relief, confidence;
+  };
+  std::optional<Dress> texture;
 
   uint64_t seed = 0;
   bool preview = false;

@@ -5,6 +5,7 @@
 
 #include "glb.h"
 #include "json.h"
+#include "picture_files.h"
 
 namespace topos {
 namespace {
@@ -43,6 +44,19 @@ Gathered gathered_of(const float* positions, const float* normals, size_t count,
   return made;
 }
 
+constexpr const char* kMaps[] = {"albedo", "orm", "normal"};
+
+// The maps as files. Normals are never JPEG, whose blocks would show in the light.
+std::vector<std::string> files_of(const Head::Dress& texture, bool lossy) {
+  const auto file = [lossy](const HostVector<uint8_t>& pixels, int side) {
+    return lossy ? jpeg_file(pixels.data(), side) : png_file(pixels.data(), side);
+  };
+  return {file(texture.albedo, texture.side), file(texture.orm, kAtlasSide),
+          png_file(texture.relief.data(), texture.relief_side)};
+}
+
+const char* mime_of(const std::string& file) { return file.compare(1, 3, "PNG") == 0 ? "image/png" : "image/jpeg"; }
+
 // The members of metadata that Python adds for a level of detail.
 std::string at_level(const std::string& metadata, uint32_t lod) {
   if (lod == 0) return metadata;
@@ -54,7 +68,8 @@ std::string at_level(const std::string& metadata, uint32_t lod) {
 
 std::string glb_of_head(const Head& head, uint32_t lod, uint32_t flags) {
   const ModelData& data = head.model().data();
-  const MeshData& mesh = data.meshes[lod];
+  const bool textured = head.texture && (flags & TOPOS_EXPORT_NO_TEXTURE) == 0;
+  const MeshData& mesh = textured ? data.atlas_meshes[lod] : data.meshes[lod];
   GlbScene scene;
   scene.has_rig = head.has_rig() && (flags & TOPOS_EXPORT_NO_RIG) == 0;
   scene.has_parts = data.has_parts && (flags & TOPOS_EXPORT_NO_PARTS) == 0;
@@ -90,6 +105,12 @@ std::string glb_of_head(const Head& head, uint32_t lod, uint32_t flags) {
   scene.skeleton.positions = skin.positions;
   for (size_t shape = 0; shape < shapes.count; ++shape) {
     scene.shape_names.push_back(data.pack.string(Kind::kShapeNames, shape));
+  }
+
+  std::vector<std::string> files;
+  if (textured) {
+    files = files_of(*head.texture, (flags & TOPOS_EXPORT_PNG) == 0 && encodes_jpeg());
+    for (size_t at = 0; at < files.size(); ++at) scene.texture.push_back({kMaps[at], mime_of(files[at]), files[at]});
   }
 
   Parts parts;

@@ -10,7 +10,7 @@
 namespace topos {
 
 const char* const kStageNames[kStages] = {"image", "face", "evidence", "image_encoder", "dit_context",
-                                          "dit_step", "vae_decoder", "rig", "fit", "done"};
+                                          "dit_step", "vae_decoder", "rig", "fit", "texture", "done"};
 
 Ref<Job> Job::submit(const Ref<Model>& model, const topos_request& request) {
   model->runtime().check_process();

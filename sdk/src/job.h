@@ -17,7 +17,7 @@
 
 namespace topos {
 
-enum class Stage { kImage, kFace, kEvidence, kEncoder, kContext, kStep, kDecoder, kRig, kFit, kDone };
+enum class Stage { kImage, kFace, kEvidence, kEncoder, kContext, kStep, kDecoder, kRig, kFit, kTexture, kDone };
 inline constexpr size_t kStages = static_cast<size_t>(Stage::kDone) + 1;
 extern const char* const kStageNames[kStages];
 
@@ -59,6 +59,9 @@ class Job final : public Object {
   void see();
   bool fittable() const;
   void fit();
+  void after_rig();
+  void dress();
+  std::string undressable() const;
   void evaluate();
   std::vector<float> latent_of(const float* state) const;
   Ref<Head> decoded(const float* latent, bool preview);
@@ -85,7 +88,8 @@ class Job final : public Object {
   Picture picture_;  // upright; moved into the portrait once a face was looked for
   Portrait portrait_;
   std::vector<std::string> warnings_;  // of this item
-  std::string fit_facts_;
+  std::string fit_facts_, texture_facts_;
+  std::shared_ptr<const TexturePlan> plan_;
   std::array<double, kStages> seconds_{};
 
   std::atomic<uint32_t> shown_step_{0}, shown_item_{0}, shown_stage_{0};

@@ -1,18 +1,22 @@
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 
 // jpeglib.h needs what stdio declares.
 #include <jerror.h>
 #include <jpeglib.h>
 
 #include "decode_formats.h"
+#include "picture_files.h"
 
 namespace topos {
 namespace {
 
 constexpr int kApp1 = JPEG_APP0 + 1, kApp2 = JPEG_APP0 + 2;
 constexpr unsigned kWholeMarker = 0xFFFF;
+constexpr int kQuality = 92;
 constexpr char kExif[] = "Exif\0", kXmp[] = "http://ns.adobe.com/xap/1.0/", kIcc[] = "ICC_PROFILE";
 
 // libjpeg leaves a function in which it failed by a jump, which passes no destructor: the functions that call it own
@@ -52,6 +56,30 @@ bool read_rows(jpeg_decompress_struct& info, Errors& errors, uint8_t* out) {
   }
   jpeg_finish_decompress(&info);
   return !errors.ended;
+}
+
+// out: the file, which libjpeg allocates. pixels: [side][side][3].
+bool write_rows(jpeg_compress_struct& info, Errors& errors, const uint8_t* pixels, int side, unsigned char** out,
+                unsigned long* size) {
+  if (setjmp(errors.back) != 0) return false;
+  jpeg_create_compress(&info);
+  jpeg_mem_dest(&info, out, size);
+  info.image_width = static_cast<JDIMENSION>(side);
+  info.image_height = static_cast<JDIMENSION>(side);
+  info.input_components = 3;
+  info.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&info);
+  jpeg_set_quality(&info, kQuality, TRUE);
+  info.optimize_coding = TRUE;
+  for (int c = 0; c < info.num_components; ++c) info.comp_info[c].h_samp_factor = info.comp_info[c].v_samp_factor = 1;
+  jpeg_start_compress(&info, TRUE);
+  while (info.next_scanline < info.image_height) {
+    // libjpeg only reads what its old interface does not call const.
+    JSAMPROW rows[] = {const_cast<JSAMPROW>(pixels + 3 * static_cast<size_t>(side) * info.next_scanline)};
+    jpeg_write_scanlines(&info, rows, 1);
+  }
+  jpeg_finish_compress(&info);
+  return true;
 }
 
 template <size_t N>
@@ -107,6 +135,21 @@ Decoded decode_jpeg(const uint8_t* bytes, size_t size, RawImage* out) {
   const Decoded read = decode(info, errors, bytes, size, out);
   jpeg_destroy_decompress(&info);
   return read;
+}
+
+std::string encode_jpeg(const uint8_t* pixels, int side) {
+  Errors errors = {};
+  jpeg_compress_struct info = {};
+  info.err = jpeg_std_error(&errors.base);
+  errors.base.error_exit = leave;
+  errors.base.emit_message = note;
+  errors.base.output_message = say_nothing;
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  const bool written = write_rows(info, errors, pixels, side, &bytes, &size);
+  jpeg_destroy_compress(&info);
+  const std::unique_ptr<unsigned char, void (*)(void*)> file(bytes, std::free);
+  return written ? std::string(reinterpret_cast<const char*>(bytes), size) : "";
 }
 
 }  // namespace topos

@@ -153,6 +153,12 @@ const Engine& Model::guided_step() {
   return *held;
 }
 
+std::shared_ptr<const TexturePlan> Model::texture_plan(int side) {
+  const std::lock_guard<std::mutex> lock(planning_);
+  if (plan_ == nullptr || plan_->side != side) plan_ = std::make_shared<const TexturePlan>(data_.atlas, side);
+  return plan_;
+}
+
 // What topos_rt/model/contracts.py checks.
 void Model::check_contract(const Engine& of, Graph graph) const {
   const auto number = [this](Size which) { return static_cast<int64_t>(data_.size[which]); };

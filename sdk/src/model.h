@@ -15,6 +15,7 @@
 #include "model_data.h"
 #include "rig.h"
 #include "runtime.h"
+#include "texture_plan.h"
 
 namespace topos {
 
@@ -63,6 +64,8 @@ class Model final : public Object {
   // Loads the guided step where that was not done yet: it holds the weights of the plain one again, which models whose
   // own guidance is zero would hold for nothing. Throws a Fault.
   const Engine& guided_step();
+  // The tables of a size of texture, which are made when they are first asked for; those of the last size are kept.
+  std::shared_ptr<const TexturePlan> texture_plan(int side);
   bool has_rig() const { return rig_; }
   const RigFit* fit() const { return fit_.get(); }  // null where rigs are not fitted
 
@@ -93,7 +96,8 @@ class Model final : public Object {
   std::array<std::unique_ptr<Engine>, kFaceGraphs> face_engines_;
   bool rig_ = false;
   std::unique_ptr<const RigFit> fit_;
-  std::mutex loading_;
+  std::shared_ptr<const TexturePlan> plan_;
+  std::mutex loading_, planning_;
   std::mutex mutex_;
   std::condition_variable turn_;
   uint64_t next_ticket_ = 0, serving_ = 0;

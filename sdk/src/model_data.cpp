@@ -31,6 +31,7 @@ ModelData::ModelData(const Pack& from) : pack(from) {
   read_regions();
   read_parts();
   read_faces();
+  read_atlas();
 }
 
 void ModelData::read_settings() {
@@ -94,8 +95,10 @@ void ModelData::read_presets() {
   }
 }
 
-void ModelData::read_meshes() {
-  for (uint16_t level = 0; level < kAtlasMesh && pack.has(Kind::kMeshVertices, level); ++level) {
+std::vector<MeshData> ModelData::levels_from(uint16_t first) const {
+  std::vector<MeshData> levels;
+  const int end = first + kAtlasMesh;
+  for (uint16_t level = first; level < end && pack.has(Kind::kMeshVertices, level); ++level) {
     MeshData mesh;
     mesh.vertices = *pack.exactly<uint32_t>(Kind::kMeshVertices, 1, 1, level).data;
     mesh.source = pack.rows<int32_t>(Kind::kMeshSource, 1, level);
@@ -121,8 +124,13 @@ void ModelData::read_meshes() {
       const auto copy = static_cast<size_t>(mesh.triangles[at]);
       mesh.corners.push_back(own[static_cast<size_t>(mesh.source[copy])]);
     }
-    meshes.push_back(std::move(mesh));
+    levels.push_back(std::move(mesh));
   }
+  return levels;
+}
+
+void ModelData::read_meshes() {
+  meshes = levels_from(0);
   if (meshes.empty() || meshes[0].vertices != size[kVertices]) wrong("meshes", "none of all vertices", "one");
 }
 

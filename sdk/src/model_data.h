@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "atlas.h"
 #include "engine.h"
 #include "head_fit.h"
 #include "pack.h"
@@ -57,7 +58,8 @@ struct ModelData {
   const uint8_t* topology_id = nullptr;
   std::vector<const char*> about, preset_names;
   std::vector<PackPreset> presets;
-  std::vector<MeshData> meshes;
+  std::vector<MeshData> meshes, atlas_meshes;  // the latter: levels with the UVs of textures
+  Atlas atlas;  // without vertices: heads have no textures
   PackRig rig;
   bool has_parts = false;
   PartKit parts;
@@ -76,12 +78,15 @@ struct ModelData {
   bool estimates() const { return !std::isnan(number[kResidualScale]); }
   EngineSource graph(Graph which) const;
   EngineSource face_graph(FaceGraph which) const;
+  bool textured() const { return atlas.vertices > 0; }
   bool biometric() const;  // whether it takes what people can be told apart by
 
  private:
   void read_settings();
   void read_presets();
   void read_meshes();
+  std::vector<MeshData> levels_from(uint16_t first) const;
+  void read_atlas();
   void read_rig();
   void read_binding();
   void read_regions();

@@ -1,11 +1,13 @@
 #include <spng.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string_view>
 
 #include "decode_formats.h"
+#include "picture_files.h"
 
 namespace topos {
 namespace {
@@ -83,6 +85,25 @@ Decoded decode_png(const uint8_t* bytes, size_t size, RawImage* out) {
   const int failed = spng_decode_image(context.get(), out->pixels.data(), out->pixels.size(), SPNG_FMT_RGBA8,
                                        SPNG_DECODE_TRNS);
   return failed != 0 ? Decoded::kDamaged : Decoded::kYes;
+}
+
+std::string encode_png(const uint8_t* pixels, int side) {
+  const Context context(spng_ctx_new(SPNG_CTX_ENCODER));
+  spng_ihdr header = {};
+  header.width = static_cast<uint32_t>(side);
+  header.height = static_cast<uint32_t>(side);
+  header.color_type = SPNG_COLOR_TYPE_TRUECOLOR;
+  header.bit_depth = 8;
+  const size_t size = 3 * static_cast<size_t>(side) * static_cast<size_t>(side);
+  if (context == nullptr || spng_set_option(context.get(), SPNG_ENCODE_TO_BUFFER, 1) != 0 ||
+      spng_set_ihdr(context.get(), &header) != 0 ||
+      spng_encode_image(context.get(), pixels, size, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE) != 0) {
+    return "";
+  }
+  int failed = 0;
+  size_t length = 0;
+  const std::unique_ptr<void, void (*)(void*)> file(spng_get_png_buffer(context.get(), &length, &failed), std::free);
+  return file == nullptr || failed != 0 ? "" : std::string(static_cast<const char*>(file.get()), length);
 }
 
 }  // namespace topos

@@ -1,12 +1,15 @@
 #include "request.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <utility>
 
 #include "decode.h"
 #include "fault.h"
 #include "structs.h"
+#include "texture.h"
 
 namespace topos {
 namespace {
@@ -47,6 +50,27 @@ FaceChoice chosen_face(const topos_request& request) {
   }
   choice.box = {box[0], box[1], box[0] + box[2], box[1] + box[3]};
   return choice;
+}
+
+constexpr uint32_t kUsualTexture = 1024;
+
+// Checks what texture a request asks for, and returns its side.
+int chosen_texture(const topos_request& request, const ModelData& model) {
+  if (request.texture < TOPOS_TEXTURE_NONE || request.texture > TOPOS_TEXTURE_BASE) {
+    fail(TOPOS_E_ARGUMENT, "texture", std::to_string(request.texture), "one of TOPOS_TEXTURE_*");
+  }
+  const uint32_t side = request.texture_size == 0 ? kUsualTexture : request.texture_size;
+  if (std::find(std::begin(kTextureSides), std::end(kTextureSides), static_cast<int>(side)) == std::end(kTextureSides)) {
+    fail(TOPOS_E_ARGUMENT, "texture_size", std::to_string(request.texture_size), "0, 512, 1024 or 2048");
+  }
+  if (request.texture > TOPOS_TEXTURE_AUTO && !model.textured()) {
+    fail(TOPOS_E_UNSUPPORTED, "a texture", "a model without an atlas", "a pack that has one",
+         "make it from a bundle with an atlas, or ask for TOPOS_TEXTURE_AUTO or _NONE");
+  }
+  if (request.texture == TOPOS_TEXTURE_PROJECTED && request.num_latents > 0) {
+    fail(TOPOS_E_ARGUMENT, "texture", "TOPOS_TEXTURE_PROJECTED for latents", "pictures, or TOPOS_TEXTURE_BASE");
+  }
+  return static_cast<int>(side);
 }
 
 Picture decoded_file(const HostVector<uint8_t>& bytes, const Host& host) {
@@ -136,6 +160,8 @@ Request::Request(Host& host, const topos_request& request, const ModelData& mode
   flags = request.flags;
   preview_every = request.preview_every;
   choice = chosen_face(request);
+  texture_side = chosen_texture(request, model);
+  texture = model.textured() ? request.texture : topos_texture{TOPOS_TEXTURE_NONE};
   progress = request.progress;
   progress_user = request.progress_user;
   if (request.num_latents > 0) {

@@ -34,6 +34,8 @@ struct Request {
   size_t num_latents = 0;
   uint32_t flags = 0, preview_every = 0;
   FaceChoice choice;
+  topos_texture texture = TOPOS_TEXTURE_NONE;
+  int texture_side = 0;
   topos_progress_callback progress = nullptr;
   void* progress_user = nullptr;
 

@@ -92,15 +92,17 @@ void Job::work() {
                   ? decoded(request_.latents.data() + item_ * model_->data().latent(), false)
                   : decoded(latent_of(sampler_->state()).data(), false);
       if (!model_->has_rig() || (request_.flags & TOPOS_REQUEST_NO_RIG) != 0) {
-        return fittable() ? enter(Stage::kFit) : finish_item();
+        return after_rig();
       }
       return enter(Stage::kRig);
     case Stage::kRig:
       made_->fit_rig();
-      return fittable() ? enter(Stage::kFit) : finish_item();
+      return after_rig();
     case Stage::kFit:
       fit();
-      return finish_item();
+      return request_.texture != TOPOS_TEXTURE_NONE ? enter(Stage::kTexture) : finish_item();
+    case Stage::kTexture:
+      return dress();
     case Stage::kDone:
       return;
   }
@@ -126,6 +128,11 @@ void Job::show() {
   FaceNetworks& networks = faces_ ? static_cast<FaceNetworks&>(*faces_) : none;
   portrait_ = portrait_of(std::move(picture_), request_.choice, data.canonical, networks);
   picture_ = Picture();
+  const std::string reason = request_.texture == TOPOS_TEXTURE_PROJECTED ? undressable() : "";
+  if (!reason.empty()) {
+    fail(TOPOS_E_IMAGE, "texture TOPOS_TEXTURE_PROJECTED", reason, "a face that looks to the camera",
+         "use another picture, or TOPOS_TEXTURE_AUTO or _BASE");
+  }
   const std::vector<float> pixels =
       portrait_.pixels(static_cast<int>(data.size[kImageHeight]), static_cast<int>(data.size[kImageWidth]));
   std::memcpy(pixels_->data(), pixels.data(), pixels_->count() * sizeof(float));
@@ -254,16 +261,18 @@ void Job::fit() {
 
 std::string Job::metadata(const Head& head) const {
   const ModelData& data = model_->data();
-  if (request_.num_latents > 0) return origin_of(data) + "}";
+  const std::string texture = head.preview ? "" : texture_facts_;
+  if (request_.num_latents > 0) return origin_of(data) + texture + "}";
   const std::string text = about_sampling(data, request_.settings) + "," + portrait_.facts(warnings_);
   const std::string seed = ",\"seed\":" + std::to_string(request_.seed_of(item_));
-  return text + seed + (head.preview ? ",\"preview_step\":" + std::to_string(head.step) : fit_facts_) + "}";
+  return text + seed + (head.preview ? ",\"preview_step\":" + std::to_string(head.step) : fit_facts_) + texture + "}";
 }
 
 void Job::finish_item() {
   made_->metadata = metadata(*made_);
   warnings_.clear();
   fit_facts_.clear();
+  texture_facts_.clear();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     heads_.push_back(std::move(made_));

@@ -27,12 +27,15 @@ static void layouts(void)
     CHECK(sizeof(topos_model_info) == 96);
     CHECK(sizeof(topos_image) == 40);
     CHECK(sizeof(topos_progress) == 32);
-    CHECK(sizeof(topos_request) == 168);
+    CHECK(sizeof(topos_request) == 176);
     CHECK(sizeof(topos_layout) == 24);
     CHECK(sizeof(topos_mesh_counts) == 24);
     CHECK(sizeof(topos_stream) == 40);
     CHECK(sizeof(topos_head_info) == 88);
     CHECK(sizeof(topos_face) == 344);
+    CHECK(sizeof(topos_texture_info) == 40);
+    CHECK(sizeof(topos_texels) == 40);
+    CHECK(offsetof(topos_request, texture) == 168);
     CHECK(offsetof(topos_request, guidance) == 48);
     CHECK(offsetof(topos_request, progress) == 112);
     CHECK(offsetof(topos_stream, data) == 24);
@@ -88,6 +91,8 @@ static void null_everywhere(void)
     CHECK(topos_head_get_expression(NULL, NULL, 0) == TOPOS_E_ARGUMENT);
     CHECK(topos_head_from_positions(NULL, NULL, NULL, &head, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_head_write_glb(NULL, 0, 0, NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
+    CHECK(topos_head_get_texture(NULL, NULL) == TOPOS_E_ARGUMENT);
+    CHECK(topos_head_write_texture(NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
     topos_runtime_retain(NULL), topos_model_retain(NULL), topos_head_retain(NULL);
     topos_runtime_release(NULL), topos_model_release(NULL), topos_head_release(NULL);
     topos_job_release(NULL), topos_job_cancel(NULL);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -28,9 +29,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     includes = [f"-I{sysconfig.get_path('include')}", f"-I{pybind11.get_include()}"]
     sources = [host_gpu.CSRC / name for name in ("native.cpp", "native_head.cpp")]
     numerics = host_gpu.CSRC.parent / "sdk" / "src"
-    sources += [
-        numerics / f"{name}.cpp" for name in ("linear", "morphs", "normals", "rig", "rig_frames", "rotation")
-    ]
+    listed = re.search(r"set\(head_sources ([^)]*)\)", (host_gpu.CSRC.parent / "CMakeLists.txt").read_text())
+    assert listed is not None
+    sources += [numerics / name for name in listed[1].split()]
     flags = [
         "-std=c++17",
         "-O2",

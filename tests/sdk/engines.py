@@ -82,6 +82,7 @@ class Made:
     triangles: np.ndarray  # [F,3]
     shapes: dict[str, tuple[np.ndarray, np.ndarray]]  # offsets of positions and normals, [W,3] each
     rest: np.ndarray  # what an engine adds, float32
+    path: Path  # the file of the mesh
 
     @property
     def lines(self) -> dict[str, str]:
@@ -114,18 +115,18 @@ def read(printed: str, path: Path) -> Made:
     return Made(
         told, places.view("<f4").reshape(w, 3), normals.view("<f4").reshape(w, 3),
         uvs.view("<f4").reshape(w, 2), triangles.reshape(-1, 3),
-        {name: (one[0], one[1]) for name, one in zip(names, by_shape, strict=True)}, rest.view("<f4"),
+        {name: (one[0], one[1]) for name, one in zip(names, by_shape, strict=True)}, rest.view("<f4"), path,
     )  # fmt: skip
 
 
 def same_as_the_library(
-    made: Made, api: capi.Api, models: Callable[[str], Any], axes: int, unit: float
+    made: Made, api: capi.Api, models: Callable[[str], Any], axes: int, unit: float, flags: int = 0
 ) -> None:
     """Assert that a sample's mesh is what the library writes for the same picture in an engine's axes."""
     model, _ = models("mini")
     pixels = np.asarray(Image.open(PORTRAIT).convert("RGB"))
     (head,) = capi.generate(api, model, capi.request([capi.image(pixels)], [SEED], crop=capi.CROP_AUTO))
-    layout = capi.struct("layout", axes=axes)
+    layout = capi.struct("layout", axes=axes, flags=flags)
     positions, normals = capi.vertices(api, model, head, layout)
     np.testing.assert_allclose(made.positions, positions, rtol=0, atol=1e-5 * unit)
     np.testing.assert_allclose(made.normals, normals, rtol=0, atol=2e-2)

@@ -50,7 +50,8 @@ def enumerations() -> Iterator[dict[str, int]]:
 PREFIXES = {
     "Status": "E?", "PixelFormat": "PIXELS", "Crop": "CROP", "Solver": "SOLVER", "Axes": "AXES",
     "SourceFlags": "SOURCE", "LoadFlags": "LOAD", "RequestFlags": "REQUEST", "LayoutFlags": "LAYOUT",
-    "ExportFlags": "EXPORT", "Settings": "SET",
+    "ExportFlags": "EXPORT", "Settings": "SET", "TextureKind": "TEXTURE", "Map": "MAP",
+    "TexelsFlags": "TEXELS", "FeatureFlags": "FEATURE",
 }  # fmt: skip
 
 

@@ -243,7 +243,7 @@ def test_bad_streams_are_refused_and_nothing_is_written(pair: Pair) -> None:
         {"lod": 3},
         {"axes": 5},
         {"axes": -1},
-        {"flags": 2},
+        {"flags": 4},
         {"unit": -1.0},
         {"unit": float("nan")},
     ]

@@ -224,6 +224,93 @@ def test_hostile_packs_are_refused_or_used_but_never_crash(api: capi.Api, rt: Ha
     assert min(outcomes.values()) > 50, outcomes
 
 
+def without_networks() -> bytearray:
+    """Return the pack of `mini` without its networks, which `requirements` does not read."""
+    made = contents(Bundle.open("mini"), FaceBundle.open())
+    networks = ("graph", "graph_fp16", "weights", "face_graph")
+    return bytearray(packed({key: b"x" if key[0] in networks else value for key, value in made.items()}))
+
+
+def rows_of(data: bytes) -> dict[tuple[str, int], tuple[int, int, int]]:
+    """Return where the row, the section and its end are, by names and indices."""
+    names, found = {kind.number: name for name, kind in KINDS.items()}, {}
+    for row in range(1, 1 + struct.unpack_from("<I", data, 12)[0]):
+        kind, index, _, _, offset, size = struct.unpack_from("<HHHHQQ", data, 64 * row)
+        found[names[kind], index] = 64 * row, offset, size
+    return found
+
+
+def test_an_atlas_that_does_not_fit(api: capi.Api, rt: Handle) -> None:
+    sound = without_networks()
+    rows = rows_of(sound)
+    requirements(api, rt, bytes(sound))
+    atlas = ATLAS_MESH
+    values: list[tuple[str, int, bytes]] = [
+        ("mesh_parts", atlas, b"\x06"), ("mesh_uvs", atlas, struct.pack("<f", 1.1)),
+        ("mesh_uvs", atlas, struct.pack("<f", float("nan"))), ("atlas_sides", 0, struct.pack("<i", 4538)),
+        ("atlas_sides", 0, struct.pack("<i", -1)), ("atlas_landmark_uvs", 0, struct.pack("<f", -0.1)),
+        ("atlas_warp", 0, b"\x00\x7c"), ("atlas_warp_vertices", 0, struct.pack("<i", 4538)),
+        ("atlas_warp_landmarks", 0, struct.pack("<i", 468)),
+        ("mesh_vertices", atlas, struct.pack("<I", 4537)),
+    ]  # fmt: skip
+    _, offset, _ = rows["numbers", 0]
+    mirror = offset + 8 * NUMBERS.index("atlas mirror")
+    for bad in (-0.1, 2.1, float("nan"), 1e-9):  # the last leaves no columns to the window
+        data = bytearray(sound)
+        struct.pack_into("<d", data, mirror, bad)
+        with pytest.raises(capi.CError, match=r"TOPOS_E_PACK.*atlas"):
+            requirements(api, rt, bytes(data))
+    for name, index, value in values:
+        data = bytearray(sound)
+        _, offset, _ = rows[name, index]
+        data[offset : offset + len(value)] = value
+        with pytest.raises(capi.CError, match=r"TOPOS_E_PACK|TOPOS_E_UNSUPPORTED"):
+            requirements(api, rt, bytes(data))
+    _, offset, _ = rows["atlas_masks", 0]
+    empty = bytearray(sound)
+    empty[offset : offset + 256 * 256] = bytes(256 * 256)
+    with pytest.raises(capi.CError, match=r"TOPOS_E_PACK.*face"):
+        requirements(api, rt, bytes(empty))
+    made = contents(Bundle.open("mini"), FaceBundle.open())
+    small = {
+        key: b"x" if key[0] in ("graph", "weights", "face_graph") else value for key, value in made.items()
+    }
+    for missing in ("mesh_parts", "atlas_sides", "atlas_landmark_uvs", "atlas_masks", "atlas_warp_vertices"):
+        less = {key: value for key, value in small.items() if key[0] != missing}
+        with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
+            requirements(api, rt, packed(less))
+    for key, value in (
+        (("atlas_base", 0), made["atlas_base", 0][:-1]),
+        (("atlas_base", 0), made["atlas_base", 0][: 128 * 128]),
+        (("atlas_masks", 0), made["atlas_masks", 0][:7]),
+    ):
+        with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
+            requirements(api, rt, packed(small | {key: value}))
+    levels = {key: value for key, value in small.items() if key[1] < ATLAS_MESH + 2 or key[0] == "graph"}
+    with pytest.raises(capi.CError, match=r"TOPOS_E_PACK.*atlas"):
+        requirements(api, rt, packed(levels))
+
+
+def test_hostile_atlases_are_refused_or_used(api: capi.Api, rt: Handle) -> None:
+    draw, whole = random.Random(2), without_networks()
+    chosen = [
+        at for name, at in rows_of(whole).items() if name[0].startswith("atlas") or name[1] >= ATLAS_MESH
+    ]
+    outcomes = {"taken": 0, "refused": 0}
+    for number in range(200):
+        data = bytearray(whole)
+        row, offset, size = draw.choice(chosen)
+        at = row + draw.randrange(32) if number % 2 else offset + draw.randrange(size)
+        data[at : at + 4] = draw.choice((b"\xff" * 4, bytes(4), draw.randbytes(4)))
+        try:
+            requirements(api, rt, resealed(data))
+            outcomes["taken"] += 1
+        except capi.CError as error:
+            assert error.name in ("TOPOS_E_PACK", "TOPOS_E_UNSUPPORTED"), error
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 20, outcomes
+
+
 def test_graphs_that_are_damaged_or_of_another_model(
     api: capi.Api, rt: Handle, packs: Any, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import pty
 import re
@@ -73,6 +74,13 @@ def positions(glb: bytes) -> np.ndarray:
     return read(document, binary, document["meshes"][0]["primitives"][0]["attributes"]["POSITION"])
 
 
+def albedo(glb: bytes) -> np.ndarray:
+    document, binary = parse(glb)
+    view = document["bufferViews"][document["images"][0]["bufferView"]]
+    file = binary[view["byteOffset"] :][: view["byteLength"]]
+    return np.asarray(Image.open(io.BytesIO(file))).astype(int)
+
+
 def test_a_portrait_becomes_a_glb(
     program: Program, ort: Path, packs: dict[str, tuple[Path, Path]], portrait: Path, tmp_path: Path
 ) -> None:
@@ -83,9 +91,14 @@ def test_a_portrait_becomes_a_glb(
     assert done.stdout.splitlines()[-1] == str(out)
     assert re.search(r"^after step 4: 2\d\d mm tall$", done.stdout, re.MULTILINE), done.stdout
     with HeadPipeline.open("mini", "onnxruntime") as pipe:
-        head = pipe(np.asarray(Image.open(portrait)), seed=7, texture="none")
-    own, theirs = map(positions, (out.read_bytes(), write_glb(head)))
+        head = pipe(np.asarray(Image.open(portrait)), seed=7)
+    files = out.read_bytes(), write_glb(head)
+    own, theirs = map(positions, files)
     assert own.shape == theirs.shape and np.abs(own - theirs).max() <= 1e-5
+    skin, wanted = map(albedo, files)
+    assert (
+        skin.shape == wanted.shape == (1024, 1024, 3) and np.abs(skin - wanted).mean() < 2
+    )  # PNG without JPEG
     assert [path.name for path in tmp_path.glob("head*")] == ["head.glb"]
 
 

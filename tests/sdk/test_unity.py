@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.sdk import capi, engines, regions
 from tests.sdk.test_samples import mono
@@ -35,7 +36,9 @@ def made(
 
 
 def test_the_mesh_is_the_librarys(made: engines.Made, api: capi.Api, models: Callable[[str], Any]) -> None:
-    engines.same_as_the_library(made, api, models, axes=1, unit=1.0)
+    engines.same_as_the_library(
+        made, api, models, axes=1, unit=1.0, flags=capi.constants()["TOPOS_LAYOUT_ATLAS"]
+    )
     assert made.uvs.min() >= 0 and made.uvs.max() <= 1
 
 
@@ -51,7 +54,7 @@ def test_bones(made: engines.Made) -> None:
     """Bind poses move joints back to the origin, the left eye's lies on the left, and weights are whole."""
     joints = made.lines["joints"].split()
     count, width = len(joints), len(made.positions)
-    binds, places, skin = np.split(made.rest, [3 * count, 6 * count])
+    binds, places, skin, _ = np.split(made.rest, [3 * count, 6 * count, 6 * count + 2 * width])
     np.testing.assert_allclose(binds, -places, rtol=0, atol=1e-6)
     left = places.reshape(count, 3)[joints.index("eye_L")]
     right = places.reshape(count, 3)[joints.index("eye_R")]
@@ -61,10 +64,30 @@ def test_bones(made: engines.Made) -> None:
     np.testing.assert_allclose(weights, 1, atol=1e-5)
 
 
+def test_the_skin(made: engines.Made, api: capi.Api, models: Callable[[str], Any]) -> None:
+    """Rows go from the bottom up, colours are sRGB and normals are not, and tangents lie in the surface."""
+    model, _ = models("mini")
+    pixels = np.asarray(Image.open(engines.PORTRAIT).convert("RGB"))
+    wanted = capi.request([capi.image(pixels)], [engines.SEED], crop=capi.CROP_AUTO, texture=1)
+    (head,) = capi.generate(api, model, wanted)
+    own = np.empty((1024, 1024, 4), np.uint8)
+    texels = capi.struct(
+        "texels", map=1, format=2, row_stride=-4096, data=own.ctypes.data, capacity=own.nbytes
+    )
+    api.ok("head_write_texture", head, texels)
+    api.call("head_release", head)
+    skin = np.fromfile(f"{made.path}.skin", np.uint8).reshape(own.shape)
+    assert np.abs(skin.astype(int) - own).max() <= 1 and own[..., :3].std() > 20
+    assert made.lines["skin"] == "1024 False True True"
+    tangents = made.rest[-4 * len(made.positions) :].reshape(-1, 4)
+    np.testing.assert_allclose(np.linalg.norm(tangents[:, :3], axis=1), 1, atol=1e-5)
+    assert np.abs((tangents[:, :3] * made.normals).sum(1)).max() < 1e-4 and set(tangents[:, 3]) <= {-1, 1}
+
+
 def test_previews_and_the_next_portrait(made: engines.Made) -> None:
     shown, _, _, weight = made.lines["shown"].split()
     assert int(shown) >= 3 and float(weight) == 25  # a preview now and then, and Mathf.PingPong's 0.25
-    assert made.lines["again:"] == "0 shapes" and made.lines["destroyed"] == "1"
+    assert made.lines["again:"] == "0 shapes" and made.lines["destroyed"] == "3"  # a mesh, and two pictures
     assert made.lines["failed"].startswith("TOPOS_E_IO pack nowhere/none.topos: ")  # in StreamingAssets
 
 

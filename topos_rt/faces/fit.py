@@ -20,6 +20,7 @@ from topos_rt.faces.expression import NAMES
 from topos_rt.faces.fit_problem import DISTANCE_M, Problem, Shape, State, within
 from topos_rt.head.landmark_map import COUNT, IRISES, LandmarkMap
 from topos_rt.head.rig import Rig
+from topos_rt.support.native import native
 
 ARKIT = (*NAMES[1:], "tongueOut")  # all 52; no landmark shows the tongue
 _OUTER_EYES = (33, 263)
@@ -90,14 +91,7 @@ class HeadFitter:
         positions: [V,3] its neutral vertices, metres. rig: fitted to it, as that of a `HeadMesh`; None fits
         the camera alone. landmarks: of its topology. Raises MeshInputError where they do not fit together.
         """
-        vertices = (len(positions), landmarks.num_vertices, rig.num_vertices if rig else len(positions))
-        if len(set(vertices)) != 1:
-            raise MeshInputError(
-                "head, landmark map and rig",
-                got=f"{vertices[0]}, {vertices[1]} and {vertices[2]} vertices",
-                expected="those of one topology",
-                fix="fit the full head, not a level of detail, with its bundle's map",
-            )
+        _check_topology(positions, rig, landmarks)
         self.names = tuple(name for name in ARKIT if rig is not None and name in rig.shape_names)
         rest = _at_landmarks(positions.astype(np.float64), landmarks)
         self._middle = rest.mean(0)
@@ -217,8 +211,64 @@ def fit_head(
     focal: float | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> HeadFit:
-    """Fit camera and expression of one head to one face: see `HeadFitter`."""
-    return HeadFitter(positions, rig, landmark_map).fit(landmarks, size, focal, scores)
+    """Fit camera and expression of one head to one face: see `HeadFitter`.
+
+    Where the passes for the CPU are built, this is the C library's fit: the same search, rounded otherwise.
+    """
+    _check_topology(positions, rig, landmark_map)
+    found = _compiled(positions, rig, landmark_map, landmarks, size, focal, scores)
+    return found or HeadFitter(positions, rig, landmark_map).fit(landmarks, size, focal, scores)
+
+
+def _compiled(
+    positions: np.ndarray,
+    rig: Rig | None,
+    at: LandmarkMap,
+    landmarks: np.ndarray,
+    size: tuple[int, int] | None,
+    focal: float | None,
+    scores: Mapping[str, float] | None,
+) -> HeadFit | None:
+    """Return the C library's fit; None where it was not built, or for what `HeadFitter` refuses."""
+    compiled, points = native(), np.asarray(landmarks)
+    single = points.dtype == np.float32 and positions.dtype == np.float32
+    scored = not scores or all(name in scores for name in NAMES[1:])  # as a network gives them
+    if compiled is None or not single or points.shape != (478, 3) or not scored:
+        return None
+    shapes: tuple[np.ndarray, ...] = (
+        np.zeros(0, np.int32),
+        np.zeros((0, 3), np.float32),
+        np.zeros(1, np.int32),
+    )
+    names = () if rig is None else rig.shape_names
+    if rig is not None:
+        shapes = rig.shape_index, rig.shape_delta, rig.shape_offsets
+    said, camera, weights = compiled.fit_face(
+        positions=np.ascontiguousarray(positions),
+        map=(at.vertices, at.weights, at.noise, at.mirrored, at.irises),
+        shapes=(*shapes, np.array([names.index(name) if name in names else -1 for name in ARKIT], np.int32)),
+        landmarks=np.ascontiguousarray(points),
+        size=size,
+        focal=0.0 if focal is None else _positive(focal),
+        scores=np.array([0, *(scores[name] for name in NAMES[1:])] if scores else [], np.float32),
+    )
+    if said:
+        return None
+    numbers = np.array(camera)
+    pose = Camera(numbers[:9].reshape(3, 3), numbers[9:12], camera[12], (camera[13], camera[14]))
+    expression = {name: weight for name, weight in zip(ARKIT, weights, strict=True) if name in names}
+    return HeadFit(pose, expression, camera[15])
+
+
+def _check_topology(positions: np.ndarray, rig: Rig | None, landmarks: LandmarkMap) -> None:
+    vertices = (len(positions), landmarks.num_vertices, rig.num_vertices if rig else len(positions))
+    if len(set(vertices)) != 1:
+        raise MeshInputError(
+            "head, landmark map and rig",
+            got=f"{vertices[0]}, {vertices[1]} and {vertices[2]} vertices",
+            expected="those of one topology",
+            fix="fit the full head, not a level of detail, with its bundle's map",
+        )
 
 
 def _at_landmarks(values: np.ndarray, landmarks: LandmarkMap) -> np.ndarray:

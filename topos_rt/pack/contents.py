@@ -37,7 +37,7 @@ def contents(bundle: Bundle, faces: FaceBundle) -> Contents:
     Raises BundleError for a bundle that a pack cannot hold.
     """
     made = _settings(bundle, faces) | _graphs(bundle) | _meshes(bundle) | _rig(bundle) | _parts(bundle.parts)
-    made |= _atlas(bundle.atlas) | _landmarks(bundle) | _faces(bundle, faces)
+    made |= _atlas(bundle.topology, bundle.atlas) | _landmarks(bundle) | _faces(bundle, faces)
     shared = {key: value for key, value in made.items() if key[0] in _SHARED}
     made["topology_id", 0] = _digest(shared)
     return made
@@ -177,12 +177,20 @@ def _parts(kit: PartKit | None) -> Contents:
     return made | {("part_picture", 0): kit.picture.tobytes(), ("part_motion_shapes", 0): kit.motion_shapes}
 
 
-def _atlas(atlas: Atlas | None) -> Contents:
+def _atlas(topology: Topology, atlas: Atlas | None) -> Contents:
     if atlas is None:
         return {}
+    own = laid(topology, atlas)
+    split = split_seams(own)
+    parts = np.zeros(len(split.source), np.uint8)
+    parts[split.triangles] = atlas.parts[own.triangle_uvs]
+    edges = topology.edges
     names = ("uvs", "parts", "landmark_uvs", "masks", "warp", "warp_vertices", "warp_landmarks")
     made: Contents = {(f"atlas_{name}", 0): getattr(atlas, name) for name in names}
-    return made | {("atlas_albedo", 0): atlas.albedo.tobytes()}
+    made["mesh_parts", ATLAS_MESH] = parts
+    made["atlas_base", 0] = np.ascontiguousarray(atlas.base.reshape(-1, 3))
+    made["atlas_sides", 0] = edges[edges[:, 0] < edges[:, 1]].astype(np.int32)
+    return made
 
 
 def _landmarks(bundle: Bundle) -> Contents:

@@ -60,8 +60,10 @@ def _with_mouth(field: np.ndarray, plan: Plan, atlas: Atlas) -> np.ndarray:
     """Return the field with the mouth and the tongue following the lips, and the eyes as they are."""
     lips = atlas.mask("lips")
     change = np.zeros(3, np.float32)
-    if lips.sum() > _LIPS_ENOUGH:
-        change = np.clip((field * lips[..., None]).sum((0, 1)) / lips.sum(), -_MOST_MOUTH, _MOST_MOUTH)
+    area = float(lips.sum(dtype=np.float64))
+    if area > _LIPS_ENOUGH:
+        mean = (field * lips[..., None]).sum((0, 1), dtype=np.float64) / area
+        change = np.clip(mean, -_MOST_MOUTH, _MOST_MOUTH).astype(np.float32)
     out = field.copy()
     for name, share in (("eyes", 0.0), ("mouth", _MOUTH), ("tongue", _TONGUE)):
         out[plan.parts == PARTS.index(name)] = share * change
@@ -102,7 +104,7 @@ def _field(
         known = plan.mirrored(ratio) / np.maximum(plan.mirrored(weight), 1e-5)[..., None]
         values = ratio + known * half[..., None]
     values = values / np.maximum(total, 1e-5)[..., None]
-    trust = total**1.5
+    trust = total * np.sqrt(total)
     pull = _PULL + _PULL_OUTSIDE * np.clip(1 - 1.5 * face, 0, 1) * (1 - np.clip(3 * total, 0, 1))
     everywhere = np.full((MASK_SIDE, MASK_SIDE), _PULL + _PULL_OUTSIDE, np.float32)
     whole = np.zeros((MASK_SIDE, MASK_SIDE, 3), np.float32)

@@ -48,10 +48,11 @@ def look(head: HeadMesh, landmarks: np.ndarray, points: LandmarkMap, atlas: Atla
     camera, positions = head.pose, shown.positions.astype(np.float64)
     places = camera.project(positions)
     turned = positions @ camera.turn.T + camera.shift
-    normals = shown.normals @ camera.turn.T.astype(np.float32)
+    normals = (shown.normals.astype(np.float64) @ camera.turn.T).astype(np.float32)
     away = camera.project(points.points(positions))
     shifts = landmarks[:COUNT, :2] - away
-    unit = float(np.linalg.norm(np.subtract(*landmarks[list(_OUTER_EYES), :2])))
+    left, right = landmarks[list(_OUTER_EYES), :2].astype(np.float64)
+    unit = float(np.linalg.norm(left - right))
     reach = np.linalg.norm(shifts, axis=1, keepdims=True)
     shifts *= np.minimum(1, _FARTHEST * max(unit, 1) / np.maximum(reach, 1e-9))
     moved = places.copy()

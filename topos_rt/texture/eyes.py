@@ -41,7 +41,8 @@ def iris_colour(pixels: np.ndarray, landmarks: np.ndarray, exposure: np.ndarray)
             found.append(np.median(pixels[y[ring], x[ring]], axis=0))
     if not found:
         return None
-    log = np.log(np.maximum(np.mean(found, axis=0), DARKEST)) - exposure + _IN_SHADE
+    mean = np.mean(found, axis=0).astype(np.float64)
+    log = np.log(np.maximum(mean, DARKEST)) - exposure + _IN_SHADE
     colour = np.exp(log)
     luminance = float(WEIGHTS @ colour)
     scaled: np.ndarray = colour * np.clip(luminance, _LOWEST, _HIGHEST) / max(luminance, 1e-6)
@@ -51,10 +52,12 @@ def iris_colour(pixels: np.ndarray, landmarks: np.ndarray, exposure: np.ndarray)
 def paint_irises(albedo: np.ndarray, plan: Plan, colour: np.ndarray) -> None:
     """Paint the irises of an albedo [S,S,3] uint8, in place."""
     eyes = plan.base.reshape(-1, 3)[plan.eyes]
-    luminance = eyes @ WEIGHTS.astype(np.float32)
+    red, green, blue = WEIGHTS.astype(np.float32)
+    luminance = eyes[:, 0] * red + eyes[:, 1] * green + eyes[:, 2] * blue
     iris = np.flatnonzero((luminance < _DARK) & (luminance > _BLACK))
     if not len(iris):
         return
-    tinted = colour * (luminance[iris] / luminance[iris].mean())[:, None]
+    mean = np.float32(luminance[iris].mean(dtype=np.float64))
+    tinted = colour * (luminance[iris] / mean)[:, None]
     mixed = eyes[iris] + np.float32(_STRENGTH) * (tinted - eyes[iris])
     albedo.reshape(-1, 3)[plan.eyes[iris]] = to_srgb_bytes(mixed)

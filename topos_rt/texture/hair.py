@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from topos_rt.flow.sampling import noise
 from topos_rt.gpu.texture_reference import DARKEST
 from topos_rt.head.atlas import Atlas
 from topos_rt.texture.camera import Seen
@@ -17,8 +18,9 @@ RED_GREEN, GREEN_BLUE = (0.05, 0.75), (0.05, 0.95)  # logs of ratios that hair h
 _LIKE_SKIN = 0.30  # log units: hair that differs by less from the skin is none
 _STRANGE = 0.25  # log units beyond those bounds: no hair but a hat
 _LEAST = 24  # vertices of the scalp that must be seen
+_DARKER = 0.4  # of their colours: the share that is darker than the hair's
 _COVER = 0.80
-_GRAIN = 0.22
+_GRAIN, _GRAIN_SEED = 0.22, 7
 
 
 def seen_colour(
@@ -36,8 +38,9 @@ def seen_colour(
         return None
     colours = pixels[y[rows].astype(int), x[rows].astype(int)]
     # Highlights and gaps that show the background are brighter than most of the hair.
-    median: np.ndarray = np.percentile(colours, 40, axis=0)
-    return median
+    number = int(_DARKER * (len(rows) - 1))
+    found: np.ndarray = np.partition(colours, number, axis=0)[number]
+    return found
 
 
 def hair_colour(seen: np.ndarray | None, exposure: np.ndarray, skin: np.ndarray) -> np.ndarray | None:
@@ -48,7 +51,7 @@ def hair_colour(seen: np.ndarray | None, exposure: np.ndarray, skin: np.ndarray)
     """
     if seen is None:
         return np.array(DEFAULT, np.float32)
-    log = np.log(np.maximum(seen, DARKEST)) - exposure
+    log = np.log(np.maximum(seen.astype(np.float64), DARKEST)) - exposure
     if np.abs(log - skin).max() < _LIKE_SKIN:
         return None
     ratios = np.array([log[0] - log[1], log[1] - log[2]])
@@ -72,9 +75,8 @@ def cover(atlas: Atlas) -> np.ndarray:
 @lru_cache(maxsize=2)
 def grain(side: int) -> np.ndarray:
     """Return what the colour of short hairs is multiplied with, [side,side] float32 around one."""
-    rng = np.random.default_rng(7)
-    fine = rng.standard_normal((side, side)).astype(np.float32)
+    fine = noise(_GRAIN_SEED, (side, side))
     hairs = fine + np.roll(fine, 1, 0) + np.roll(fine, 2, 0) + 0.5 * np.roll(fine, 3, 0)
-    made: np.ndarray = 1 + np.float32(_GRAIN) * hairs / np.float32(hairs.std())
+    made: np.ndarray = 1 + np.float32(_GRAIN) * hairs / np.float32(hairs.std(dtype=np.float64))
     made.setflags(write=False)
     return made

@@ -6,7 +6,7 @@ import numpy as np
 
 from topos_rt.head.atlas import Atlas
 from topos_rt.pictures.colour import LINEAR
-from topos_rt.texture.grids import blurred, grown, shrunk
+from topos_rt.texture.grids import blurred, grown, logs, shrunk
 from topos_rt.texture.plan import Plan
 
 SIDE = 512  # of the pictures, at most
@@ -16,7 +16,7 @@ _MOUTH_LIGHT = 0.55  # occlusion inside the mouth
 _RELIEF = 0.9  # slope for one log unit of luminance from texel to texel
 _STEEPEST = 0.5
 FLAT = (128, 128, 255)
-_LOG = np.log(np.maximum(LINEAR, 1e-3))
+_LOG = logs(np.maximum(LINEAR, 1e-3))
 
 
 def orm(plan: Plan, atlas: Atlas) -> np.ndarray:

@@ -12,7 +12,7 @@ from topos_rt.head.atlas import MASK_SIDE, PARTS, Atlas, laid
 from topos_rt.head.topology import Topology
 from topos_rt.pictures.colour import LINEAR
 from topos_rt.pictures.raster import rasterize
-from topos_rt.texture.grids import depth_inside, grown, shrunk
+from topos_rt.texture.grids import depth_inside, grown, logs, shrunk
 
 _TONED = {"eyes": 0.0, "tongue": 0.2, "mouth": 0.35}
 _SAMPLES, _PLAIN = (
@@ -89,7 +89,7 @@ def plan_of(topology: Topology, atlas: Atlas, side: int) -> Plan:
         np.ascontiguousarray(topology.triangles[np.where(covered, triangle, 0).reshape(-1)], np.int32),
         np.ascontiguousarray(np.where(covered[..., None], weights, 0).reshape(-1, 3), np.float32),
         base,
-        np.log(np.maximum(base[window].reshape(-1, 3), DARKEST)),
+        logs(np.maximum(base[window].reshape(-1, 3), DARKEST)),
         depth_inside(face > 0.5) / np.float32(MASK_SIDE),
         np.ascontiguousarray(skin),
         covered,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from topos_rt.head.atlas import MASK_SIDE, Atlas
 from topos_rt.texture.grids import blurred, largest_piece, mean_of_channels
@@ -165,17 +164,11 @@ def _gap(landmarks: np.ndarray) -> float:
 
 
 def _in_mouth(landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return which places [n,2] lie between the lips, 0 to 1."""
-    around = landmarks[list(_INNER_LIPS), :2]
-    low = around.min(0) - 2
-    scale = 96 / max(float(np.ptp(around, axis=0).max()), 1.0)
-    wide, high = (int(v) + 4 for v in (np.ptp(around, axis=0) + 4) * scale)
-    size = wide, high
-    mask = Image.new("L", size)
-    ImageDraw.Draw(mask).polygon([tuple(point) for point in (around - low) * scale], fill=255)
-    inside = np.asarray(mask) > 0
-    x, y = ((places - low) * scale).T
-    within = (x >= 0) & (y >= 0) & (x < size[0]) & (y < size[1])
-    found = np.zeros(len(places), np.float32)
-    found[within] = inside[y[within].astype(int), x[within].astype(int)]
-    return found
+    """Return which places [n,2] lie between the lips, 0 or 1, by the even-odd rule."""
+    around = landmarks[list(_INNER_LIPS), :2].astype(np.float64)
+    x, y = places.astype(np.float64).T
+    inside = np.zeros(len(places), bool)
+    for (ax, ay), (bx, by) in zip(around, np.roll(around, -1, 0), strict=True):
+        if ay != by:
+            inside ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) * ((bx - ax) / (by - ay)))
+    return inside.astype(np.float32)

@@ -32,6 +32,7 @@ KINDS = {
 DEFAULT_SIZE = 1024
 # Below this size of a face in pixels, the noise and blocks of JPEG look like relief.
 _RELIEF_PX = 300
+_SEEN, _MIRRORED = 0.6, 0.2  # confidence above which a cell counts as seen, and as mirrored
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,17 @@ def _texture(plan: Plan, atlas: Atlas, made: Projection, face: Face, choice: Tex
     about: dict[str, Any] = {
         "kind": PROJECTED,
         "size": choice.size,
-        "seen": round(float((area * (confidence > 0.6)).sum() / area.sum()), 3),
-        "mirrored": round(float((area * (confidence > 0.2) * (confidence <= 0.6)).sum() / area.sum()), 3),
+        "seen": _share(area, confidence > _SEEN),
+        "mirrored": _share(area, (confidence > _MIRRORED) & (confidence <= _SEEN)),
         "turned": abs(face.yaw) > TURNED_DEGREES,
         **made.facts,
     }
     sure = (np.clip(confidence, 0, 1) * 255 + 0.5).astype(np.uint8)
     return Texture(made.albedo, orm(plan, atlas), relief, sure, about, choice.format)
+
+
+def _share(area: np.ndarray, inside: np.ndarray) -> float:
+    return round(float((area * inside).sum(dtype=np.float64) / area.sum(dtype=np.float64)), 3)
 
 
 def _dressed(head: HeadMesh, bundle: Bundle, texture: Texture, told: list[str]) -> HeadMesh:

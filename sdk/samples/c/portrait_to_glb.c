@@ -117,6 +117,7 @@ static topos_status make(topos_model *model, const topos_image *image, uint64_t 
     request.seeds = &seed;
     request.num_seeds = 1;
     request.preview_every = 4;
+    request.texture = TOPOS_TEXTURE_AUTO; /* the skin of the picture */
     status = topos_submit(model, &request, &job, error);
     if (status == TOPOS_OK) status = wait_for(job, error);
     if (status == TOPOS_OK) status = topos_job_take_head(job, 0, &head);

@@ -31,7 +31,7 @@ static class PortraitToGlb
             ulong seed = words.Length > 4 ? ulong.Parse(words[4]) : 0;
             using (var runtime = new ToposRuntime(words.Length > 3 ? words[3] : null))
             using (var model = new ToposModel(runtime, words[0]))
-            using (ToposJob job = model.Submit(picture, seed, previewEvery: 4))
+            using (ToposJob job = model.Submit(picture, seed, previewEvery: 4, texture: TextureKind.Auto))
             using (ToposHead head = WaitFor(job))
             {
                 Save(head, words[2]);

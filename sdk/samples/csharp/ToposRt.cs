@@ -184,7 +184,9 @@ namespace Topos
         }
 
         /// <summary>Starts a head of a picture, whose pixels are copied, and returns at once.</summary>
-        public ToposJob Submit(Picture picture, ulong seed = 0, uint previewEvery = 0, uint preset = 0)
+        public ToposJob Submit(
+            Picture picture, ulong seed = 0, uint previewEvery = 0, uint preset = 0,
+            TextureKind texture = TextureKind.None, uint textureSize = 0)
         {
             var error = new Error { StructSize = (uint)sizeof(Error) };
             fixed (byte* pixels = picture.Data)
@@ -201,6 +203,8 @@ namespace Topos
                 request.NumSeeds = 1;
                 request.PreviewEvery = previewEvery;
                 request.Preset = preset;
+                request.Texture = texture;
+                request.TextureSize = textureSize;
                 JobHandle job;
                 ToposException.Check(topos_submit(Handle, &request, out job, &error), &error);
                 return new ToposJob(job);
@@ -314,6 +318,34 @@ namespace Topos
             {
                 first.Free();
                 second.Free();
+            }
+        }
+
+        /// <summary>Its kind is None where the head has none.</summary>
+        public TextureInfo Texture
+        {
+            get
+            {
+                var info = new TextureInfo { StructSize = (uint)sizeof(TextureInfo) };
+                ToposException.Check(topos_head_get_texture(Handle, &info), null);
+                return info;
+            }
+        }
+
+        /// <summary>Writes a map of the texture into your array.</summary>
+        /// <param name="rowStride">Bytes; 0: rows lie close; negative: from the bottom up.</param>
+        public void WriteTexture(
+            Map map, PixelFormat format, byte[] into, int rowStride = 0, TexelsFlags flags = TexelsFlags.None)
+        {
+            var error = new Error { StructSize = (uint)sizeof(Error) };
+            fixed (byte* data = into)
+            {
+                var texels = new Texels { StructSize = (uint)sizeof(Texels), Map = map, Format = format };
+                texels.RowStride = rowStride;
+                texels.Flags = flags;
+                texels.Data = data;
+                texels.Capacity = (ulong)into.Length;
+                ToposException.Check(topos_head_write_texture(Handle, &texels, &error), &error);
             }
         }
 

@@ -115,6 +115,10 @@ namespace Topos.Native
         public static extern Status topos_head_from_positions(
             ModelHandle model, float* positions, float* normals, out HeadHandle made, Error* error);
         [DllImport(Library, CallingConvention = C)]
+        public static extern Status topos_head_get_texture(HeadHandle head, TextureInfo* info);
+        [DllImport(Library, CallingConvention = C)]
+        public static extern Status topos_head_write_texture(HeadHandle head, Texels* texels, Error* error);
+        [DllImport(Library, CallingConvention = C)]
         public static extern Status topos_head_write_glb(
             HeadHandle head, uint lod, ExportFlags flags, WriteCallback write, IntPtr user, Error* error);
     }

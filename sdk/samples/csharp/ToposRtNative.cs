@@ -13,13 +13,15 @@ namespace Topos.Native
         Internal = -13
     }
 
-    public enum PixelFormat { Encoded = 0, Rgb8 = 1, Rgba8 = 2, Bgra8 = 3 }
+    public enum PixelFormat { Encoded = 0, Rgb8 = 1, Rgba8 = 2, Bgra8 = 3, R8 = 4 }
     public enum Crop : uint { Auto = 0, None = 1, Box = 2 }
+    public enum TextureKind { None = 0, Auto = 1, Projected = 2, Base = 3 }
+    public enum Map : uint { Albedo = 1, Orm = 2, Normal = 3, Confidence = 4 }
     public enum Solver { Euler = 0, Heun = 1, Ab2 = 2, Ab3 = 3, Dpmpp2M = 4, UniPc = 5 }
     public enum Axes { Gltf = 0, Unity = 1, Unreal = 2, OpenGl = 3, Godot = 4 }
     public enum VertexAttribute : uint
     {
-        Position = 1, Normal = 2, TexCoord = 4, Joints = 5, Weights = 6, SourceVertex = 7
+        Position = 1, Normal = 2, Tangent = 3, TexCoord = 4, Joints = 5, Weights = 6, SourceVertex = 7
     }
 
     public enum Format : uint
@@ -31,8 +33,14 @@ namespace Topos.Native
     [Flags] public enum SourceFlags : uint { None = 0, Verify = 1 }
     [Flags] public enum LoadFlags : uint { None = 0, WarmUp = 1, NoRig = 2, NoFaces = 4 }
     [Flags] public enum RequestFlags : uint { None = 0, Manual = 1, NoRig = 2, NoFaceCheck = 4 }
-    [Flags] public enum LayoutFlags : uint { None = 0, TopologyOrder = 1 }
-    [Flags] public enum ExportFlags : uint { None = 0, NoRig = 1, NoParts = 2 }
+    [Flags] public enum LayoutFlags : uint { None = 0, TopologyOrder = 1, Atlas = 2 }
+    [Flags] public enum ExportFlags : uint { None = 0, NoRig = 1, NoParts = 2, NoTexture = 4, Png = 8 }
+    [Flags] public enum TexelsFlags : uint { None = 0, GreenDown = 1 }
+    [Flags] public enum FeatureFlags : uint
+    {
+        None = 0, Rig = 1, Uvs = 2, Evidence = 4, Biometric = 8, Texture = 16
+    }
+
     [Flags] public enum Settings : uint
     {
         None = 0, Steps = 1, Solver = 2, Guidance = 4, Shift = 8, Temperature = 16, Interval = 32, Reuse = 64,
@@ -116,7 +124,9 @@ namespace Topos.Native
         public IntPtr Name, WeightsLicence;
         public fixed byte TopologyId[32];
         public uint NumVertices, NumLods, NumShapes, NumJoints, LatentTokens, LatentChannels;
-        public uint ImageWidth, ImageHeight, Features, NumPresets;
+        public uint ImageWidth, ImageHeight;
+        public FeatureFlags Features;
+        public uint NumPresets;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -161,6 +171,8 @@ namespace Topos.Native
         public fixed int CropBox[4];
         public float* Latents;
         public ulong NumLatents;
+        public TextureKind Texture;
+        public uint TextureSize;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -218,6 +230,29 @@ namespace Topos.Native
         public float Focal;
         public fixed float Centre[2];
         public uint Reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    public struct TextureInfo
+    {
+        public uint StructSize;
+        public TextureKind Texture;
+        public uint AlbedoSize, OrmSize, NormalSize, ConfidenceSize;
+        public float Seen, Mirrored;
+        public uint Turned, Spectacles;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    public unsafe struct Texels
+    {
+        public uint StructSize;
+        public Map Map;
+        public PixelFormat Format;
+        public int RowStride;
+        public TexelsFlags Flags;
+        public uint Reserved;
+        public void* Data;
+        public ulong Capacity;
     }
 
     /// <summary>Handles, which are released when they are disposed of or collected, in any order.</summary>

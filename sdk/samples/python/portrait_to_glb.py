@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 OK, PENDING, IMAGE, IO, ABI = 0, 1, -2, -4, 1
 ENCODED, RGB8 = 0, 1
+TEXTURE_AUTO = 1  # the skin of the picture
 
 
 class Struct(ctypes.Structure):
@@ -62,7 +63,8 @@ class Request(Struct):
         ("temperature", c_double), ("interval", c_double * 2), ("times", POINTER(c_double)),
         ("num_times", c_uint32), ("flags", c_uint32), ("preview_every", c_uint32), ("progress", Pointer),
         ("progress_user", Pointer), ("face", c_uint32), ("crop", c_uint32), ("crop_box", c_int32 * 4),
-        ("latents", POINTER(c_float)), ("num_latents", c_uint64),
+        ("latents", POINTER(c_float)), ("num_latents", c_uint64), ("texture", c_int32),
+        ("texture_size", c_uint32),
     )  # fmt: skip
 
 
@@ -185,6 +187,7 @@ def write_glb(lib: Library, head: Pointer, file: BinaryIO) -> None:
 def make(lib: Library, model: Pointer, image: Image, seed: int, path: str) -> None:
     """Make a head, and write it beside its place, then rename it: no half file is ever seen."""
     request = Request(images=ctypes.pointer(image), num_images=1, num_seeds=1, preview_every=4)
+    request.texture = TEXTURE_AUTO
     request.seeds = ctypes.pointer(c_uint64(seed))
     job, head = lib.made("submit", model, byref(request)), Pointer()
     try:

@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from tests import needs
+from topos_rt.faces import fit
 from topos_rt.formats import morphs
 from topos_rt.head import rig_fit
 
@@ -23,6 +24,7 @@ SOURCE = Path(__file__).parents[3] / "sdk/tests/numerics"
 def numpy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig_fit, "_compiled", lambda rig: None)
     monkeypatch.setattr(morphs, "native", lambda: None)
+    monkeypatch.setattr(fit, "native", lambda: None)
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,10 @@ static class Run
         Console.WriteLine("shown {0} times, jawOpen {1}", mesh.Changes - 1, renderer.Weights[open]);
         Console.WriteLine("shapes " + string.Join(" ", mesh.Shapes.Select(each => each.Name)));
         Console.WriteLine("joints " + string.Join(" ", renderer.bones.Select(each => each.gameObject.name)));
+        var skin = (Texture2D)renderer.sharedMaterial.mainTexture;
+        var relief = (Texture2D)renderer.sharedMaterial.Textures["_BumpMap"];
+        File.WriteAllBytes(path + ".skin", skin.Data);
+        Console.WriteLine("skin {0} {1} {2} {3}", skin.width, skin.Linear, relief.Linear, relief.Applied);
         using (var file = new BinaryWriter(File.Create(path)))
         {
             foreach (int count in new[] { mesh.Vertices.Length, mesh.Triangles.Length, mesh.Shapes.Count,
@@ -81,6 +85,10 @@ static class Run
             {
                 file.Write((float)each.boneIndex0);
                 file.Write(each.weight0 + each.weight1 + each.weight2 + each.weight3);
+            }
+            foreach (Vector4 each in mesh.Tangents)
+            {
+                foreach (float value in new[] { each.x, each.y, each.z, each.w }) file.Write(value);
             }
         }
     }

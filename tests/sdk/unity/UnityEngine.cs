@@ -80,6 +80,8 @@ namespace UnityEngine
         public static Vector3 operator -(Vector3 a) { return new Vector3(-a.x, -a.y, -a.z); }
     }
 
+    public struct Vector4 { public float x, y, z, w; }
+
     public struct Matrix4x4
     {
         public float m03, m13, m23; // the last column; the others are the identity's here
@@ -111,6 +113,7 @@ namespace UnityEngine
 
         public Vector3[] Vertices = new Vector3[0], Normals;
         public Vector2[] Uvs;
+        public Vector4[] Tangents;
         public int[] Triangles;
         public int Changes;
         public readonly List<Shape> Shapes = new List<Shape>();
@@ -124,6 +127,7 @@ namespace UnityEngine
         public void RecalculateBounds() { }
         public void SetVertices(Vector3[] inVertices) { Vertices = (Vector3[])inVertices.Clone(); ++Changes; }
         public void SetNormals(Vector3[] inNormals) { Normals = Fitting(inNormals); }
+        public void SetTangents(Vector4[] inTangents) { Tangents = Fitting(inTangents); }
         public void SetUVs(int channel, Vector2[] uvs) { Uvs = Fitting(uvs); }
         public void SetTriangles(int[] triangles, int submesh)
         {
@@ -155,7 +159,11 @@ namespace UnityEngine
         }
     }
 
-    public class Renderer : Component { public Material sharedMaterial { get; set; } }
+    public class Renderer : Component
+    {
+        public Material sharedMaterial { get; set; }
+        public Material material { get { return sharedMaterial = sharedMaterial ?? new Material(null); } }
+    }
 
     public sealed class SkinnedMeshRenderer : Renderer
     {
@@ -166,17 +174,38 @@ namespace UnityEngine
         public void SetBlendShapeWeight(int index, float value) { Weights[index] = value; }
     }
 
-    public sealed class Texture2D : Object
+    public class Texture : Object { }
+    public enum TextureFormat { RGBA32 = 4 }
+    public sealed class Texture2D : Texture
     {
         public int width { get; private set; }
         public int height { get; private set; }
         public Color32[] Pixels; // from the bottom row up
+        public byte[] Data;
+        public readonly bool Linear;
+        public bool Applied;
         public Texture2D(int width, int height) { this.width = width; this.height = height; }
+        public Texture2D(int width, int height, TextureFormat format, bool mipChain, bool linear)
+            : this(width, height) { Linear = linear; }
+        public void SetPixelData<T>(T[] data, int mipLevel, int sourceDataStartIndex = 0) where T : struct
+        {
+            if (data.Length != 4 * width * height || mipLevel != 0) throw new ArgumentException("data");
+            Data = (byte[])(object)data.Clone();
+        }
+        public void Apply(bool updateMipmaps) { Applied = updateMipmaps; }
         public Color32[] GetPixels32() { return (Color32[])Pixels.Clone(); }
     }
 
     public sealed class Shader : Object { public static Shader Find(string name) { return new Shader(); } }
-    public sealed class Material : Object { public Material(Shader shader) { } }
+    public sealed class Material : Object
+    {
+        public readonly Dictionary<string, Texture> Textures = new Dictionary<string, Texture>();
+        public readonly List<string> Keywords = new List<string>();
+        public Material(Shader shader) { }
+        public Texture mainTexture { get; set; }
+        public void SetTexture(string name, Texture value) { Textures[name] = value; }
+        public void EnableKeyword(string keyword) { Keywords.Add(keyword); }
+    }
     public sealed class Camera : Behaviour { public float nearClipPlane { get; set; } }
     public enum LightType { Spot, Directional, Point }
     public sealed class Light : Behaviour { public LightType type { get; set; } }

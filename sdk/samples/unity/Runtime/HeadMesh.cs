@@ -12,6 +12,8 @@ namespace Topos.Unity
         readonly Layout layout;
         readonly SkinnedMeshRenderer renderer;
         readonly uint shapes;
+        readonly bool textured;
+        readonly Vector4[] tangents;
         readonly Vector3[] positions, normals, offsets, turns;
         readonly float[] translations;
         readonly int[] parents;
@@ -21,12 +23,15 @@ namespace Topos.Unity
         {
             this.model = model;
             this.renderer = renderer;
+            textured = (model.Info.Features & FeatureFlags.Texture) != 0;
             layout = new Layout { StructSize = (uint)sizeof(Layout), Axes = Axes.Unity, Lod = lod };
+            if (textured) layout.Flags = LayoutFlags.Atlas; // the UVs of textures
             MeshCounts counts = model.Counts(layout);
             shapes = counts.NumShapes;
             positions = new Vector3[counts.NumVertices];
             normals = new Vector3[counts.NumVertices];
             offsets = new Vector3[counts.NumVertices];
+            tangents = new Vector4[counts.NumVertices];
             turns = new Vector3[counts.NumVertices];
             translations = new float[3 * counts.NumJoints];
             parents = new int[counts.NumJoints];
@@ -47,6 +52,11 @@ namespace Topos.Unity
             model.Write(head, layout, VertexAttribute.Normal, Format.F32x3, normals);
             Mesh.SetVertices(positions);
             Mesh.SetNormals(normals);
+            if (textured)
+            {
+                model.Write(head, layout, VertexAttribute.Tangent, Format.F32x4, tangents);
+                Mesh.SetTangents(tangents);
+            }
             Mesh.RecalculateBounds();
             renderer.localBounds = Mesh.bounds;
         }

@@ -20,6 +20,8 @@ namespace Topos.Unity
         public int Seed;
         [Tooltip("Shows an estimate after every so many steps; 0: never.")]
         public int PreviewEvery = 1;
+        [Tooltip("Texels along a side of the skin: 512, 1024 or 2048; 0: the material stays as it is.")]
+        public int TextureSize = 1024;
 
         /// <summary>Whether the last head is there, with its blendshapes.</summary>
         public bool Done { get; private set; }
@@ -31,6 +33,7 @@ namespace Topos.Unity
         ToposModel model;
         ToposJob job;
         HeadMesh head;
+        HeadSkin skin;
         Picture picture;
         bool asked;
 
@@ -96,7 +99,9 @@ namespace Topos.Unity
             {
                 asked = false;
                 head.ClearRig();
-                job = model.Submit(picture, (ulong)Seed, (uint)PreviewEvery);
+                TextureKind texture = TextureSize > 0 ? TextureKind.Auto : TextureKind.None;
+                job = model.Submit(
+                    picture, (ulong)Seed, (uint)PreviewEvery, 0, texture, (uint)TextureSize);
             }
             if (job == null) return;
             uint step;
@@ -106,6 +111,7 @@ namespace Topos.Unity
                 if (made != null) head.Show(made);
                 if (!done) return;
                 head.AddRig(made);
+                Dress(made);
             }
             job.Dispose();
             job = null;
@@ -113,9 +119,18 @@ namespace Topos.Unity
             if (Finished != null) Finished(this);
         }
 
+        void Dress(ToposHead made)
+        {
+            HeadSkin last = skin;
+            skin = HeadSkin.Of(made);
+            if (skin != null) skin.Show(GetComponent<SkinnedMeshRenderer>().material); // of this head alone
+            if (last != null) last.Destroy();
+        }
+
         void OnDestroy()
         {
             Cancel();
+            if (skin != null) skin.Destroy();
             if (head != null) Destroy(head.Mesh);
             if (model != null) model.Dispose();
             else if (loading != null) loading.ContinueWith(late => late.Result.Dispose(),
