@@ -152,10 +152,18 @@ typedef struct topos_runtime_options {
      * Never the one in the system's directories. 1.23 (API 23) or later is needed. */
     const void *ort_api_base;
     const char *ort_library;
+    /* A folder that may be written, for graphs as they were optimised for this machine: the second load of a pack is
+     * several times faster, and weights are then pages of its files, not memory of the process. NULL: nothing is
+     * written to disk. Entries are named by what they were made of and are never removed: clear it when you like. */
+    const char *cache_dir;
+    /* The library of ONNX Runtime's plug-in provider for TensorRT-RTX, for TOPOS_BACKEND_TENSORRT_RTX; a full path.
+     * NULL: that backend is not there. Experimental: no GPU has run it yet. */
+    const char *rtx_library;
 } topos_runtime_options;
 
 enum {
-    TOPOS_RUNTIME_SPIN = 1u               /* idle threads spin: lower latency, a core each; off: games need cores */
+    TOPOS_RUNTIME_SPIN = 1u,              /* idle threads spin: lower latency, a core each; off: games need cores */
+    TOPOS_RUNTIME_FAKE = 2u               /* loads no ONNX Runtime; models have TOPOS_BACKEND_FAKE */
 };
 
 TOPOS_API topos_status TOPOS_CALL topos_runtime_create(
@@ -165,8 +173,12 @@ TOPOS_API void TOPOS_CALL topos_runtime_release(topos_runtime *runtime); /* NULL
 
 typedef int32_t topos_backend;
 enum {
-    TOPOS_BACKEND_AUTO = 0,               /* the fastest that works; topos_model_info.backend says which */
-    TOPOS_BACKEND_CPU = 1
+    TOPOS_BACKEND_AUTO = 0,               /* what the runtime is for: the CPU, or FAKE */
+    TOPOS_BACKEND_CPU = 1,
+    TOPOS_BACKEND_TENSORRT_RTX = 2,       /* experimental: topos_runtime_options.rtx_library; GeForce RTX 30 and later */
+    TOPOS_BACKEND_CUDA = 3,               /* experimental: the CUDA provider of an ONNX Runtime that has one */
+    TOPOS_BACKEND_FAKE = 100              /* no network is run: the template head, which differs a little from latent to
+                                             latent, and a face in the middle of every picture; for tests */
 };
 
 typedef struct topos_runtime_info {

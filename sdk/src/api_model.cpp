@@ -8,9 +8,9 @@ namespace {
 
 topos_load_options checked(const topos_load_options* given) {
   const topos_load_options options = taken_or_default(given, "topos_load_options");
-  if (options.backend != TOPOS_BACKEND_AUTO && options.backend != TOPOS_BACKEND_CPU) {
-    fail(TOPOS_E_UNSUPPORTED, "topos_load_options.backend", std::to_string(options.backend),
-         "TOPOS_BACKEND_AUTO or TOPOS_BACKEND_CPU");
+  const bool known = options.backend >= TOPOS_BACKEND_AUTO && options.backend <= TOPOS_BACKEND_CUDA;
+  if (!known && options.backend != TOPOS_BACKEND_FAKE) {
+    fail(TOPOS_E_UNSUPPORTED, "topos_load_options.backend", std::to_string(options.backend), "one of TOPOS_BACKEND_*");
   }
   if ((options.flags & ~uint32_t{TOPOS_LOAD_WARM_UP | TOPOS_LOAD_NO_RIG | TOPOS_LOAD_NO_FACES}) != 0) {
     fail(TOPOS_E_ARGUMENT, "topos_load_options.flags", std::to_string(options.flags), "bits of TOPOS_LOAD_*");
@@ -45,11 +45,11 @@ topos_status topos_get_requirements(topos_runtime* runtime, const topos_source* 
   return guarded(error, [=] {
     Runtime& of = needed(runtime, "runtime");
     topos_source from = checked(source);
-    checked(options);
+    const topos_backend backend = backend_of(of, checked(options).backend);
     from.release = nullptr;  // the caller keeps its memory
     const PackMemory memory(of.host(), from);
     const ModelData data{Pack(memory.data(), memory.size())};
-    give(out, requirements_of(data, memory), "topos_requirements");
+    give(out, requirements_of(data, memory, backend), "topos_requirements");
     return TOPOS_OK;
   });
 }
@@ -74,7 +74,7 @@ topos_status topos_model_get_info(topos_model* model, topos_model_info* out) {
     const Model& of = needed(model, "model");
     const ModelData& data = of.data();
     topos_model_info info{};
-    info.backend = TOPOS_BACKEND_CPU;
+    info.backend = of.backend();
     info.name = data.about[kName];
     info.weights_licence = data.about[kLicence];
     std::memcpy(info.topology_id, data.topology_id, sizeof info.topology_id);

@@ -46,7 +46,7 @@ class Job final : public Object {
  private:
   friend Job* made_in<Job>(Host&, const Ref<Model>&, const topos_request&);
   Job(const Ref<Model>& model, const topos_request& request);
-  ~Job() override;
+  ~Job() override = default;
   void destroy() override;
   static void background(void* job);
 
@@ -68,11 +68,11 @@ class Job final : public Object {
   void tell();  // the progress callback
   void end(topos_status status, const char* message);
   void check_cancelled() const;
-  void run_graph(Graph graph) { graphs_[graph]->run(options_); }
+  void run_graph(Graph graph) { graphs_[graph]->run(&stop_); }
 
   Ref<Model> model_;
   Request request_;
-  OrtRunOptions* options_ = nullptr;
+  Stop stop_;
   std::vector<std::unique_ptr<Tensor>> tensors_;
   Tensor *pixels_, *tokens_, *estimate_, *keys_, *values_, *time_, *modulation_, *latent_, *velocity_,
       *difference_ = nullptr, *decoded_latent_, *vertices_;

@@ -139,10 +139,10 @@ EngineSource ModelData::graph(Graph which) const {
   const int32_t weights = files.row(which)[0];
   EngineSource source;
   source.name = kGraphNames[which];
-  source.graph = pack.file(Kind::kGraph, static_cast<uint16_t>(which));
+  source.graph = pack.hashed_file(Kind::kGraph, static_cast<uint16_t>(which));
   if (weights >= 0 && weights < 0xffff) {
     source.location = location == nullptr ? "" : location;
-    source.weights = pack.file(Kind::kWeights, static_cast<uint16_t>(weights));
+    source.weights = pack.hashed_file(Kind::kWeights, static_cast<uint16_t>(weights));
   }
   return source;
 }

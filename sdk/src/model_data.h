@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "engine.h"
+#include "engine_source.h"
 #include "head_fit.h"
 #include "pack.h"
 #include "parts.h"
@@ -15,7 +15,7 @@ namespace topos {
 // What an image encoder may take besides the pixels: the table of topos_rt/model/evidence.py.
 struct Evidence {
   const char* name;
-  Shape shape;
+  std::vector<int64_t> shape;
   bool biometric;
 };
 const std::vector<Evidence>& evidence_table();

@@ -14,10 +14,9 @@
 namespace topos {
 
 Job::Job(const Ref<Model>& model, const topos_request& request)
-    : model_(model), request_(model->host(), request, model->data()) {
-  const Ort& ort = runtime().ort();
-  const auto made = [this, &ort](const TensorInfo& info) {
-    tensors_.push_back(std::make_unique<Tensor>(ort, model_->host(), info.shape));
+    : model_(model), request_(model->host(), request, model->data()), stop_(runtime().ort()) {
+  const auto made = [this](const TensorInfo& info) {
+    tensors_.push_back(std::make_unique<Tensor>(runtime().ort(), model_->host(), info.shape));
     return tensors_.back().get();
   };
   const Engine &encoder = model->engine(kImageEncoder), &context = model->engine(kDitContext);
@@ -61,13 +60,7 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
   heads_.reserve(items());
   stage_ = request_.num_latents > 0 ? Stage::kDecoder : Stage::kImage;
   shown_stage_ = static_cast<uint32_t>(stage_);
-  ort.check(ort.api().CreateRunOptions(&options_), "the options of a run");
-  try {
-    if (request_.num_latents == 0 && request_.choice.looks()) faces_.emplace(*model_, options_);
-  } catch (...) {
-    ort.api().ReleaseRunOptions(options_);
-    throw;
-  }
+  if (request_.num_latents == 0 && request_.choice.looks()) faces_.emplace(*model_, &stop_);
 }
 
 void Job::work() {

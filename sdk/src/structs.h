@@ -26,8 +26,8 @@ Struct taken(const Struct* given, const char* name, size_t first = sizeof(Struct
 
 // As `taken`, but NULL means every default.
 template <class Struct>
-Struct taken_or_default(const Struct* given, const char* name) {
-  return given == nullptr ? Struct{} : taken(given, name);
+Struct taken_or_default(const Struct* given, const char* name, size_t first = sizeof(Struct)) {
+  return given == nullptr ? Struct{} : taken(given, name, first);
 }
 
 // Writes a result into the caller's struct, whose struct_size stays.

@@ -19,7 +19,7 @@ static void layouts(void)
     CHECK(sizeof(topos_error) == 512);
     CHECK(sizeof(topos_allocator) == 32);
     CHECK(sizeof(topos_threads) == 32);
-    CHECK(sizeof(topos_runtime_options) == 64);
+    CHECK(sizeof(topos_runtime_options) == 80);
     CHECK(sizeof(topos_runtime_info) == 48);
     CHECK(sizeof(topos_source) == 64);
     CHECK(sizeof(topos_load_options) == 24);
