@@ -24,7 +24,8 @@ float scattered(double key, size_t at) {
 
 }  // namespace
 
-FakeEngine::FakeEngine(const ModelData& data, Graph graph) : Engine("fake"), data_(data), decodes_(graph == kVaeDecoder) {
+FakeEngine::FakeEngine(const ModelData& data, Graph graph)
+    : Engine("fake"), data_(data), decodes_(graph == kVaeDecoder) {
   const auto number = [&data](Size which) { return static_cast<int64_t>(data.size[which]); };
   const Shape latent = {1, number(kLatentTokens), number(kLatentChannels)};
   const Shape tokens = {1, number(kTokens), number(kTokenChannels)}, block = {1, 1, number(kTokens), kWidth};
@@ -147,8 +148,8 @@ void FakeEngine::fill_landmarks(const Named& output) const {
     const float* place = data_.canonical.positions + 3 * from;
     const double sides[3] = {1, -1, -1};
     for (size_t axis = 0; axis < 3; ++axis) {
-      const double middle = axis == 2 ? 0 : kLandmarkCut / 2.0;
-      tensor.data()[3 * at + axis] = static_cast<float>(middle + sides[axis] * kPixelsPerCm * static_cast<double>(place[axis]));
+      const double middle = axis == 2 ? 0 : kLandmarkCut / 2.0, from_middle = sides[axis] * kPixelsPerCm;
+      tensor.data()[3 * at + axis] = static_cast<float>(middle + from_middle * static_cast<double>(place[axis]));
     }
   }
 }

@@ -153,7 +153,8 @@ void Model::destroy() {
 
 std::unique_ptr<Engine> Model::loaded(Graph graph) const {
   if (backend_ == TOPOS_BACKEND_FAKE) return std::make_unique<FakeEngine>(data_, graph);
-  auto made = std::make_unique<OrtEngine>(runtime_->sessions(), data_.graph(graph), backend_);
+  const bool half = backend_ == TOPOS_BACKEND_TENSORRT_RTX;
+  auto made = std::make_unique<OrtEngine>(runtime_->sessions(), data_.graph(graph, half), backend_);
   check_contract(*made, graph);
   return made;
 }

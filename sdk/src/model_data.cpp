@@ -133,13 +133,14 @@ void ModelData::read_regions() {
   require_below(region_vertices, 0, size[kVertices], "region_vertices");
 }
 
-EngineSource ModelData::graph(Graph which) const {
+EngineSource ModelData::graph(Graph which, bool half) const {
+  half = half && pack.has(Kind::kGraphFp16, static_cast<uint16_t>(which));
   const auto files = pack.exactly<int32_t>(Kind::kGraphWeights, kGraphs, 2);
-  const char* location = pack.string(Kind::kGraphLocations, which);
-  const int32_t weights = files.row(which)[0];
+  const char* location = pack.string(half ? Kind::kGraphFp16Locations : Kind::kGraphLocations, which);
+  const int32_t weights = files.row(which)[half ? 1 : 0];
   EngineSource source;
   source.name = kGraphNames[which];
-  source.graph = pack.hashed_file(Kind::kGraph, static_cast<uint16_t>(which));
+  source.graph = pack.hashed_file(half ? Kind::kGraphFp16 : Kind::kGraph, static_cast<uint16_t>(which));
   if (weights >= 0 && weights < 0xffff) {
     source.location = location == nullptr ? "" : location;
     source.weights = pack.hashed_file(Kind::kWeights, static_cast<uint16_t>(weights));

@@ -74,7 +74,7 @@ struct ModelData {
   size_t vertices() const { return size[kVertices]; }
   // Whether the image encoder estimates the latent, and the flow makes what is missing, over kResidualScale.
   bool estimates() const { return !std::isnan(number[kResidualScale]); }
-  EngineSource graph(Graph which) const;
+  EngineSource graph(Graph which, bool half = false) const;  // half: with FP16 operands, where the pack has that
   EngineSource face_graph(FaceGraph which) const;
   bool biometric() const;  // whether it takes what people can be told apart by
 

@@ -1,6 +1,7 @@
 #include "ort_engine.h"
 
 #include "fault.h"
+#include "providers.h"
 #include "session_cache.h"
 
 namespace topos {
@@ -47,8 +48,16 @@ class SessionOptions {
 
   void check(OrtStatus* status) const { ort_.check(status, "the options of a session"); }
   void set(const char* key, const char* value) { check(api_.AddSessionConfigEntry(options, key, value)); }
-  // Writes the graph as it was optimised, and the weights as its operators take them, into a folder.
-  void save_to(const std::filesystem::path& folder) {
+  // Writes what was compiled for the backend into a folder; for the CPU the graph as it was optimised, and the weights
+  // as its operators take them.
+  void save_to(const std::filesystem::path& folder, topos_backend backend) {
+    if (backend != TOPOS_BACKEND_CPU) {
+      set("ep.context_enable", "1");
+      set("ep.context_embed_mode", "1");
+      set("ep.context_file_path", (folder / kCachedGraph).u8string().c_str());
+      set("ep.context_model_external_initializers_file_name", kCachedWeights);
+      return;
+    }
     check(api_.SetOptimizedModelFilePath(options, (folder / kCachedGraph).c_str()));
     set("session.optimized_model_external_initializers_file_name", kCachedWeights);
     set("session.optimized_model_external_initializers_min_size_in_bytes", "512");
@@ -87,17 +96,21 @@ OrtSession* from_pack(const SessionSettings& settings, const EngineSource& sourc
 
 // The session of a graph that is in the cache, or comes into it now; null where the cache cannot be used, which costs
 // time and memory, but is no reason to do without a model.
-OrtSession* from_cache(const SessionSettings& settings, const EngineSource& source) {
+OrtSession* from_cache(const SessionSettings& settings, const EngineSource& source, topos_backend backend) {
   const Ort& ort = settings.ort;
   try {
-    const SessionCache cache(settings.cache_dir, ort, source);
-    const auto path = cache.graph(source, [&](const std::filesystem::path& folder) {
-      SessionOptions session(settings);
-      session.save_to(folder);
-      ort.api().ReleaseSession(from_pack(settings, source, session));
-    });
     SessionOptions session(settings);
-    session.check(ort.api().SetSessionGraphOptimizationLevel(session.options, ORT_DISABLE_ALL));
+    const std::string maker = use_backend(ort, backend, settings.rtx_library, session.options);
+    const SessionCache cache(settings.cache_dir, ort, maker, source);
+    const auto path = cache.graph(source, [&](const std::filesystem::path& folder) {
+      SessionOptions saving(settings);
+      use_backend(ort, backend, settings.rtx_library, saving.options);
+      saving.save_to(folder, backend);
+      ort.api().ReleaseSession(from_pack(settings, source, saving));
+    });
+    if (backend == TOPOS_BACKEND_CPU) {
+      session.check(ort.api().SetSessionGraphOptimizationLevel(session.options, ORT_DISABLE_ALL));
+    }
     OrtSession* made = nullptr;
     try {
       ort.check(ort.api().CreateSession(ort.env(), path.c_str(), session.options, &made), source.name.c_str());
@@ -107,7 +120,7 @@ OrtSession* from_cache(const SessionSettings& settings, const EngineSource& sour
     }
     return made;
   } catch (const Fault& fault) {
-    if (fault.status == TOPOS_E_PACK) throw;
+    if (fault.status == TOPOS_E_PACK || fault.status == TOPOS_E_UNAVAILABLE) throw;
     settings.host.log(TOPOS_LOG_WARNING, "the cache is not used for " + source.name + ": " + fault.message);
     return nullptr;
   }
@@ -117,9 +130,10 @@ OrtSession* from_cache(const SessionSettings& settings, const EngineSource& sour
 
 OrtEngine::OrtEngine(const SessionSettings& settings, const EngineSource& source, topos_backend backend)
     : Engine(source.name), ort_(settings.ort) {
-  if (backend == TOPOS_BACKEND_CPU && settings.cache_dir != nullptr) session_ = from_cache(settings, source);
+  if (settings.cache_dir != nullptr) session_ = from_cache(settings, source, backend);
   if (session_ == nullptr) {
     SessionOptions session(settings);
+    use_backend(ort_, backend, settings.rtx_library, session.options);
     session_ = from_pack(settings, source, session);
   }
   try {

@@ -13,7 +13,8 @@ struct SessionSettings {
   const Host& host;
   uint32_t threads;
   bool spins;
-  const char* cache_dir;  // where optimised graphs are kept, see session_cache.h; null: nowhere
+  const char* cache_dir;    // where graphs are kept as they were optimised, see session_cache.h; null: nowhere
+  const char* rtx_library;  // null: none
 };
 
 class OrtEngine final : public Engine {

@@ -20,12 +20,14 @@ Runtime::Runtime(std::unique_ptr<Host> host, const topos_runtime_options& option
                ? nullptr
                : std::make_unique<const Ort>(options.ort_api_base, options.ort_library)),
       cache_dir_(options.cache_dir == nullptr ? "" : options.cache_dir),
+      rtx_library_(options.rtx_library == nullptr ? "" : options.rtx_library),
       threads_(options.num_threads),
       spins_((options.flags & TOPOS_RUNTIME_SPIN) != 0),
       process_(process_number()) {}
 
 SessionSettings Runtime::sessions() const {
-  return {*ort_, *host_, threads_, spins_, cache_dir_.empty() ? nullptr : cache_dir_.c_str()};
+  return {*ort_, *host_, threads_, spins_, cache_dir_.empty() ? nullptr : cache_dir_.c_str(),
+          rtx_library_.empty() ? nullptr : rtx_library_.c_str()};
 }
 
 void Runtime::destroy() { delete this; }

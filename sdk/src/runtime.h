@@ -109,7 +109,7 @@ class Runtime final : public Object {
 
   std::unique_ptr<Host> host_;
   std::unique_ptr<const Ort> ort_;
-  std::string cache_dir_;
+  std::string cache_dir_, rtx_library_;
   uint32_t threads_;
   bool spins_;
   int64_t process_;

@@ -51,13 +51,13 @@ std::string read(const fs::path& path) {
 
 // What sizes.txt of a folder says: the sizes of both files, and the SHA-256 of the smaller one.
 std::string sizes_of(const fs::path& folder) {
-  std::error_code error;
-  const uintmax_t weights = fs::file_size(folder / kCachedWeights, error);
+  std::error_code missing;
+  const uintmax_t weights = fs::file_size(folder / kCachedWeights, missing);
   const std::string graph = read(folder / kCachedGraph);
-  if (error || graph.empty()) return "";
+  if (graph.empty()) return "";
   Sha256 hash;
   hash.add(graph.data(), graph.size());
-  return std::to_string(weights) + " " + std::to_string(graph.size()) + " " + hex(hash.finish()) + "\n";
+  return std::to_string(missing ? 0 : weights) + " " + std::to_string(graph.size()) + " " + hex(hash.finish()) + "\n";
 }
 
 // Puts a file on the disk, so that its pages can be dropped.
@@ -81,7 +81,7 @@ void write(const fs::path& path, const std::string& text) {
 
 }  // namespace
 
-SessionCache::SessionCache(const char* dir, const Ort& ort, const EngineSource& source) {
+SessionCache::SessionCache(const char* dir, const Ort& ort, const std::string& maker, const EngineSource& source) {
   const std::string cpu = cpu_kind();
   const fs::path base = fs::u8path(dir);
   if (cpu.empty()) unusable(base, "a CPU whose kind cannot be told");
@@ -89,6 +89,7 @@ SessionCache::SessionCache(const char* dir, const Ort& ort, const EngineSource& 
   const auto add = [&hash](const char* text) { hash.add(text, std::strlen(text) + 1); };
   add(kFormat);
   add(ort.version());
+  add(maker.c_str());
   add(ort.api().GetBuildInfoString());
   hash.add(cpu.data(), cpu.size());
   hash.add(source.graph.sha256, 32);
