@@ -231,8 +231,10 @@ typedef struct topos_requirements {
     uint32_t struct_size;
     topos_backend backend;                /* what AUTO would take */
     uint64_t host_mapped;                 /* of the pack's file; the system may drop and share these pages */
-    uint64_t host_private;                /* an estimate: weights unpacked for the CPU, arenas, sessions */
+    uint64_t host_private;                /* weights unpacked for the CPU, sessions; less with a cache_dir */
     uint64_t host_per_job;                /* an estimate, for each job in flight */
+    uint32_t estimated;                   /* 0: the pack says what was measured; 1: all of it is estimated */
+    uint32_t reserved;
 } topos_requirements;
 
 /* Loads nothing and needs no device. options may be NULL. */
@@ -273,6 +275,9 @@ enum {
 TOPOS_API topos_status TOPOS_CALL topos_model_get_info(topos_model *model, topos_model_info *out);
 /* "reference", "balanced" ..., the number of topos_request.preset less one; NULL past the end. */
 TOPOS_API const char *TOPOS_CALL topos_model_preset_name(topos_model *model, uint32_t preset);
+/* The licences of what is in the pack, and of this library: SPDX's name, "MIT", and the whole text, which products that
+ * ship the pack show where they show licences. text may be NULL. NULL past the end. */
+TOPOS_API const char *TOPOS_CALL topos_model_licence(topos_model *model, uint32_t licence, const char **text);
 /* ARKit's names, "jawOpen"; NULL past the end. */
 TOPOS_API const char *TOPOS_CALL topos_model_shape_name(topos_model *model, uint32_t shape);
 /* parent: -1 for a root; parents come before their children. NULL past the end. */

@@ -6,6 +6,8 @@ using namespace topos;
 
 namespace {
 
+constexpr size_t kFirstRequirements = offsetof(topos_requirements, estimated);
+
 topos_load_options checked(const topos_load_options* given) {
   const topos_load_options options = taken_or_default(given, "topos_load_options");
   const bool known = options.backend >= TOPOS_BACKEND_AUTO && options.backend <= TOPOS_BACKEND_CUDA;
@@ -49,7 +51,7 @@ topos_status topos_get_requirements(topos_runtime* runtime, const topos_source* 
     from.release = nullptr;  // the caller keeps its memory
     const PackMemory memory(of.host(), from);
     const ModelData data{Pack(memory.data(), memory.size())};
-    give(out, requirements_of(data, memory, backend), "topos_requirements");
+    give(out, requirements_of(of, data, memory, backend), "topos_requirements", kFirstRequirements);
     return TOPOS_OK;
   });
 }
@@ -95,6 +97,14 @@ topos_status topos_model_get_info(topos_model* model, topos_model_info* out) {
 
 const char* topos_model_preset_name(topos_model* model, uint32_t preset) {
   return model == nullptr ? nullptr : object(model)->data().pack.string(Kind::kPresetNames, preset);
+}
+
+const char* topos_model_licence(topos_model* model, uint32_t licence, const char** text) {
+  if (model == nullptr) return nullptr;
+  const Pack& pack = object(model)->data().pack;
+  const char* name = pack.string(Kind::kLicenceNames, licence);
+  if (name != nullptr && text != nullptr) *text = pack.string(Kind::kLicenceTexts, licence);
+  return name;
 }
 
 const char* topos_model_shape_name(topos_model* model, uint32_t shape) {

@@ -12,9 +12,9 @@
 namespace topos {
 namespace {
 
-// What ONNX Runtime takes for a byte of weights, for each engine, and for its environment: with these, `mini` comes to
-// the 150 MB that were measured after some heads, arenas included (1.32 on Linux).
-constexpr uint64_t kPerWeight = 4, kPerEngine = 4U << 20, kEnvironment = 24U << 20;
+// An estimate of what ONNX Runtime takes for a byte of weights, for each engine, and for its environment and runs, where
+// nobody measured it.
+constexpr uint64_t kPerWeight = 2, kPerEngine = 4U << 20, kEnvironment = 32U << 20;
 
 bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % kPackAlign == 0; }
 
@@ -95,7 +95,8 @@ topos_backend backend_of(const Runtime& runtime, topos_backend wanted) {
   return wanted;
 }
 
-topos_requirements requirements_of(const ModelData& data, const PackMemory& memory, topos_backend backend) {
+topos_requirements requirements_of(const Runtime& runtime, const ModelData& data, const PackMemory& memory,
+                                   topos_backend backend) {
   topos_requirements needs{};
   needs.struct_size = sizeof needs;
   needs.backend = backend;
@@ -109,10 +110,16 @@ topos_requirements requirements_of(const ModelData& data, const PackMemory& memo
   }
   for (int graph = 0; graph < kGraphs; ++graph) weights += data.graph(static_cast<Graph>(graph)).graph.size;
   needs.host_private = weights * kPerWeight + (kGraphs + kFaceGraphs) * kPerEngine + kEnvironment;
-  if (!memory.mapped()) needs.host_private += memory.size();
   const uint64_t pixels = 3ULL * data.size[kImageHeight] * data.size[kImageWidth];
   const uint64_t tokens = uint64_t{data.size[kTokens]} * data.size[kTokenChannels];
   needs.host_per_job = 4 * (pixels + 17 * tokens + 20 * data.latent() + 12 * data.vertices());
+  needs.estimated = data.memory.rows == 0 || backend != TOPOS_BACKEND_CPU ? 1 : 0;
+  if (needs.estimated == 0) {
+    const bool cached = runtime.ort() != nullptr && runtime.sessions().cache_dir != nullptr;
+    needs.host_private = static_cast<uint64_t>(data.memory[cached ? kPrivateCached : kPrivate]);
+    needs.host_per_job = std::max(needs.host_per_job, static_cast<uint64_t>(data.memory[kPerJob]));
+  }
+  if (!memory.mapped()) needs.host_private += memory.size();
   return needs;
 }
 
@@ -123,7 +130,7 @@ Ref<Model> Model::load(const Ref<Runtime>& runtime, const topos_source& source, 
 Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topos_load_options& options)
     : runtime_(runtime), memory_(runtime->host(), source), data_(opened(memory_, source)),
       backend_(backend_of(*runtime, options.backend)) {
-  const topos_requirements needs = requirements_of(data_, memory_, backend_);
+  const topos_requirements needs = requirements_of(*runtime, data_, memory_, backend_);
   const uint64_t total = needs.host_private + needs.host_per_job;
   if (options.host_budget != 0 && total > options.host_budget) {
     fail(TOPOS_E_MEMORY, "memory of the model", std::to_string(options.host_budget) + " bytes",

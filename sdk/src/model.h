@@ -50,7 +50,8 @@ class PackMemory {
 // The backend of a model of this runtime. Throws a Fault for one that the runtime is not for.
 topos_backend backend_of(const Runtime& runtime, topos_backend wanted);
 
-topos_requirements requirements_of(const ModelData& data, const PackMemory& memory, topos_backend backend);
+topos_requirements requirements_of(const Runtime& runtime, const ModelData& data, const PackMemory& memory,
+                                   topos_backend backend);
 
 class Model final : public Object {
  public:

@@ -9,6 +9,7 @@ namespace topos {
 namespace {
 
 constexpr uint32_t kMostVertices = 1U << 24, kLargest = 1U << 20;
+constexpr double kMostMemory = 1e12;  // bytes
 constexpr int64_t kSurfaces = 3;
 constexpr const char* kGraphNames[kGraphs] = {"image_encoder", "dit_modulation", "dit_context",
                                               "dit_step", "dit_step_guided", "vae_decoder"};
@@ -70,6 +71,13 @@ void ModelData::read_settings() {
   within(kTemperature, 0, 2);
   within(kRadius, 1e-9, 1e6);
   if (estimates()) within(kResidualScale, 1e-30, 1e3);
+  memory = pack.rows<double>(Kind::kMemory, kMeasuredCount);
+  for (size_t at = 0; at < memory.count(); ++at) {
+    if (!(memory[at] >= 0 && memory[at] <= kMostMemory)) wrong("memory", "a number out of range", "0 to 1e12 bytes");
+  }
+  if (pack.strings(Kind::kLicenceNames) != pack.strings(Kind::kLicenceTexts)) {
+    wrong("licences", "other names than texts", "a text for each");
+  }
   variation = pack.rows<float>(Kind::kVariation, 0);
   if (variation.rows > 0) {
     within(kOpenTemperature, 0, 2);

@@ -64,6 +64,7 @@ struct ModelData {
   PartJoints part_joints;
   std::vector<int32_t> motion_shapes;
   Rows<float> variation;  // directions of the latent
+  Rows<double> memory;  // measured; no rows where nobody did
   Rows<int32_t> region_offsets, region_vertices;
   CanonicalFace canonical;
   LandmarkMap landmarks;  // without vertices: no face can be fitted

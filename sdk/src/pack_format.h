@@ -41,6 +41,9 @@ enum class Kind : uint16_t {
   kPresetCounts = 8,
   kPresetNumbers = 9,
   kVariation = 10,
+  kMemory = 11,
+  kLicenceNames = 12,
+  kLicenceTexts = 13,
   kGraph = 20,
   kGraphFp16 = 21,
   kGraphLocations = 22,
@@ -107,6 +110,7 @@ enum Number {
   kSigmaMin, kGuidance, kTemperature, kRadius, kOpenTemperature, kSideCm, kMiddleX, kMiddleY, kMiddleZ, kMirror,
   kResidualScale, kNumbersCount
 };
+enum Measured { kPrivate, kPrivateCached, kPerJob, kMeasuredCount };  // columns of kMemory
 enum FaceGraph { kFaceDetector, kFaceLandmarks, kFaceExpression, kFaceIdentity, kFaceGraphs };
 enum Graph { kImageEncoder, kDitModulation, kDitContext, kDitStep, kDitStepGuided, kVaeDecoder, kGraphs };
 

@@ -32,8 +32,8 @@ Struct taken_or_default(const Struct* given, const char* name, size_t first = si
 
 // Writes a result into the caller's struct, whose struct_size stays.
 template <class Struct>
-void give(Struct* out, const Struct& value, const char* name) {
-  taken(out, name);
+void give(Struct* out, const Struct& value, const char* name, size_t first = sizeof(Struct)) {
+  taken(out, name, first);
   const uint32_t size = out->struct_size;
   std::memcpy(out, &value, std::min<size_t>(size, sizeof(Struct)));
   out->struct_size = size;
