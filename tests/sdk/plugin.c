@@ -2,6 +2,7 @@
  * -DDEVICES=0: as where there is no GPU. */
 #include <onnxruntime_c_api.h>
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,22 @@ static OrtStatus *supported(OrtEpFactory *of, const OrtHardwareDevice *const *de
     *found = status == NULL;
     return status;
 }
+
+static OrtStatus *allocator(OrtEpFactory *of, const OrtMemoryInfo *info, const OrtKeyValuePairs *options,
+                            OrtAllocator **out)
+{
+    (void)of, (void)info, (void)options;
+    *out = NULL;
+    return NULL;
+}
+static void release_allocator(OrtEpFactory *of, OrtAllocator *it) { (void)of, (void)it; }
+static OrtStatus *data_transfer(OrtEpFactory *of, OrtDataTransferImpl **out)
+{
+    (void)of;
+    *out = NULL;
+    return NULL;
+}
+static bool stream_aware(const OrtEpFactory *of) { (void)of; return false; }
 
 static const char *ep_name(const OrtEp *of) { (void)of; return "NvTensorRTRTXExecutionProvider"; }
 static OrtStatus *capability(OrtEp *of, const OrtGraph *graph, OrtEpGraphSupportInfo *info)
@@ -67,6 +84,10 @@ OrtStatus *CreateEpFactories(const char *registered, const OrtApiBase *base, con
     factory.GetVendorId = vendor_id;
     factory.GetSupportedDevices = supported;
     factory.CreateEp = create;
+    factory.CreateAllocator = allocator;
+    factory.ReleaseAllocator = release_allocator;
+    factory.CreateDataTransfer = data_transfer;
+    factory.IsStreamAware = stream_aware;
     factory.ReleaseEp = release;
     out[0] = &factory;
     *count = 1;
