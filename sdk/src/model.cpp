@@ -109,7 +109,7 @@ topos_requirements requirements_of(const Runtime& runtime, const ModelData& data
     if (data.pack.has(Kind::kFaceGraph, index)) weights += data.face_graph(static_cast<FaceGraph>(index)).graph.size;
   }
   for (int graph = 0; graph < kGraphs; ++graph) weights += data.graph(static_cast<Graph>(graph)).graph.size;
-  needs.host_private = weights * kPerWeight + (kGraphs + kFaceGraphs) * kPerEngine + kEnvironment;
+  needs.host_private = weights * kPerWeight + (uint64_t{kGraphs} + kFaceGraphs) * kPerEngine + kEnvironment;
   const uint64_t pixels = 3ULL * data.size[kImageHeight] * data.size[kImageWidth];
   const uint64_t tokens = uint64_t{data.size[kTokens]} * data.size[kTokenChannels];
   needs.host_per_job = 4 * (pixels + 17 * tokens + 20 * data.latent() + 12 * data.vertices());

@@ -50,9 +50,7 @@ def plugins(tmp_path_factory: pytest.TempPathFactory, api: capi.Api, rt: capi.Ha
     for devices in (0, 1):
         made[devices] = folder / f"libplugin{devices}.so"
         words = ["-x", "c", "-shared", "-fPIC", f"-DDEVICES={devices}", f"-DNUMBER={number}"]
-        subprocess.run(
-            [needs.compiler(), *words, "-I", headers(), PLUGIN, "-o", made[devices]], check=True
-        )
+        subprocess.run([needs.compiler(), *words, "-I", headers(), PLUGIN, "-o", made[devices]], check=True)
     return made
 
 
@@ -68,7 +66,9 @@ def test_tensorrt_rtx_without_its_provider(
     }[kind]  # fmt: skip
     options = {} if path is None else {"rtx_library": path.encode()}
     with capi.runtime(api, ort, **options) as rt:
-        with pytest.raises(capi.CError, match=r"rtx_library.*fix: load the model with TOPOS_BACKEND_CPU") as caught:
+        with pytest.raises(
+            capi.CError, match=r"rtx_library.*fix: load the model with TOPOS_BACKEND_CPU"
+        ) as caught:
             capi.load(api, rt, packs["tiny"][1], backend=RTX)
         assert caught.value.name == "TOPOS_E_UNAVAILABLE" and "\n" not in caught.value.message
         api.call("model_release", capi.load(api, rt, packs["tiny"][1]))  # nothing is left behind

@@ -59,9 +59,7 @@ def test_guidance_and_latents(api: capi.Api, model: Handle) -> None:
     (head,) = capi.generate(api, model, capi.request([image], [1], steps=3, guidance=2.0))
     latents = capi.latent(api, model, head)[None]
     (again,) = capi.generate(api, model, capi.request([], [], latents=np.ascontiguousarray(latents)))
-    assert (
-        capi.vertices(api, model, head)[0].tobytes() == capi.vertices(api, model, again)[0].tobytes()
-    )
+    assert capi.vertices(api, model, head)[0].tobytes() == capi.vertices(api, model, again)[0].tobytes()
     for made in (head, again):
         api.call("head_release", made)
 

@@ -108,7 +108,9 @@ def _pack(pack: Pack, with_licences: bool, console: Console) -> int:
         "image": f"{sizes['image width']} x {sizes['image height']} pixels",
         "evidence": f"{', '.join(seen)} of the face" if seen else "the pixels alone",
         "latent": f"{sizes['latent tokens']} tokens of {sizes['latent channels']}",
-        "memory": _MEMORY.format(*map(_size, memory.values())) if memory else "not measured for these networks",
+        "memory": _MEMORY.format(*map(_size, memory.values()))
+        if memory
+        else "not measured for these networks",
         "licence texts": f"{', '.join(licences) or 'none'} ('--licences' prints them)",
         "size": f"{_size(pack.size)} in {len(pack.sections)} sections, all verified",
     }
