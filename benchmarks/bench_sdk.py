@@ -4,10 +4,10 @@
     python -m benchmarks.bench_sdk build/sdk/libtopos_rt.so --json FILE [--rounds 5] [--record]
 
 Every round is a fresh process with two threads: one loads the pack of `mini` without a cache of optimised
-graphs, one with an empty cache, and one with what that left. Memory is what /proc/self/smaps_rollup counts more
-than before the runtime was made: `private` are pages that only this process has and that no file holds
-(Private_Dirty), `mapped` those of files (Private_Clean), which the system drops when it needs memory. --record
-writes the memory into topos_rt/pack/memory.json, from where `topos-rt pack` takes it.
+graphs, one with an empty cache, and one with what that left. Memory is what /proc/self/smaps_rollup counts
+more than before the runtime was made: `private` are pages that only this process has and that no file holds
+(Private_Dirty), `mapped` those of files (Private_Clean), which the system drops when it needs memory. With
+--record it is written into topos_rt/pack/memory.json, from where `topos-rt pack` takes it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ def _facts() -> str:
         f"`mini`, {result['threads']} threads, the quickest of {kind['load_s']['n']} processes and "
         f"{kind['head_s']['n']} heads: the machine was busy with other work (load average "
         f"{machine['load_average_before']:.0f} on {machine['cores']} cores). The library has "
-        f"{result['library_bytes'] / 1e6:.1f} MB, and the folder of the cache {result['cache_bytes'] / 1e6:.0f} MB."
+        f"{result['library_bytes'] / 1e6:.1f} MB, and the folder of the cache "
+        f"{result['cache_bytes'] / 1e6:.0f} MB."
     )
 
 

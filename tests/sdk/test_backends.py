@@ -1,4 +1,4 @@
-"""Backends of the C library that need a GPU: refused where there is none, and what a plug-in provider is given."""
+"""Backends of the C library that need a GPU: refused where there is none; a plug-in provider of our own."""
 
 from __future__ import annotations
 

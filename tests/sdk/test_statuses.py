@@ -28,6 +28,7 @@ class World:
     rt: Handle
     model: Handle
     pack: Path
+    mini: Path
     bundle: Path
     folder: Path
 
@@ -96,8 +97,12 @@ def _backend(w: World) -> None:
 
 
 def _numeric(w: World) -> None:
-    latents = np.full((1, 6, 3), 3e38, np.float32)
-    capi.generate(w.api, w.model, capi.request([], [], latents=latents))
+    latents = np.full((1, 167, 6), 3e38, np.float32)
+    model = capi.load(w.api, w.rt, w.mini)
+    try:
+        capi.generate(w.api, model, capi.request([], [], latents=latents))
+    finally:
+        w.api.call("model_release", model)
 
 
 def _image(w: World) -> None:
@@ -137,7 +142,7 @@ def test_each_is_reached(name: str, api: capi.Api, rt: Handle, packs: Any, tmp_p
     bundle, pack = packs["tiny"]
     model = capi.load(api, rt, pack)
     try:
-        REACHED[name](World(api, rt, model, pack, bundle, tmp_path))
+        REACHED[name](World(api, rt, model, pack, packs["mini"][1], bundle, tmp_path))
         found = "TOPOS_OK"
     except capi.CError as error:
         found = error.name
@@ -147,7 +152,7 @@ def test_each_is_reached(name: str, api: capi.Api, rt: Handle, packs: Any, tmp_p
 
 
 def test_an_allocator_that_throws_is_an_internal_error_and_loses_nothing(built: Path, packs: Any) -> None:
-    """The program runs the fake backend with an allocator that refuses, or throws at, every allocation in turn."""
+    """Its allocator refuses, or throws at, every allocation in turn."""
     words = [built / "sdk/tests/exercise", packs["tiny"][1]]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=os.environ)
     assert (done.stdout, done.stderr, done.returncode) == ("0 failures\n", "", 0)

@@ -98,8 +98,8 @@ def _pack(pack: Pack, with_licences: bool, console: Console) -> int:
     measured = ("memory", 0) in pack.sections
     memory = dict(zip(MEMORY, pack.array("memory")[0].tolist(), strict=True)) if measured else None
     console.report.update(
-        memory=memory, licences=licences, path=str(pack.path), verified=True, bytes=pack.size, about=about, topology_id=topology, evidence=seen,
-        sizes={name: sizes[name] for name in SIZES[:7]}, sections=bytes_of,
+        path=str(pack.path), verified=True, bytes=pack.size, about=about, topology_id=topology, evidence=seen,
+        sizes={name: sizes[name] for name in SIZES[:7]}, sections=bytes_of, memory=memory, licences=licences,
     )  # fmt: skip
     rows = {name: text for name, text in about.items() if text}
     rows |= {

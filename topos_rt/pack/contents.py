@@ -46,7 +46,7 @@ def contents(bundle: Bundle, faces: FaceBundle) -> Contents:
 
 
 def _shown(made: Contents) -> Contents:
-    """Return what a product shows of a pack, or asks of it before it loads it: licences, and measured memory."""
+    """Return what a product shows of a pack, or asks of it before loading: licences and measured memory."""
     about = made["about", 0]
     assert isinstance(about, tuple)
     texts = licences(about)

@@ -72,7 +72,7 @@ KINDS: Mapping[str, Kind] = {
     "preset_numbers": Kind(9, "f64", 5, "guidance, shift, interval (2), temperature; NaN: the model's"),
     "variation": Kind(10, "f32", ANY, "directions of the flattened latent that pictures leave open"),
     "memory": Kind(11, "f64", len(MEMORY), "measured, one row, bytes: " + "; ".join(MEMORY)),
-    "licence_names": Kind(12, TEXT, 1, "SPDX's names of the licences of what is in the pack and of the C library"),
+    "licence_names": Kind(12, TEXT, 1, "SPDX's names of all licences of the pack, and of the C library"),
     "licence_texts": Kind(13, TEXT, 1, "their texts"),
     "graph": Kind(20, BYTES, 1, "an ONNX graph in FP32; the index is that of GRAPHS"),
     "graph_fp16": Kind(21, BYTES, 1, "the same with FP16 operands"),
