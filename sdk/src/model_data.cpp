@@ -8,6 +8,7 @@
 namespace topos {
 namespace {
 
+constexpr uint64_t kMostNumbers = 1U << 24;  // of a tensor that an image, its tokens or a latent are
 constexpr uint32_t kMostVertices = 1U << 24, kLargest = 1U << 20;
 constexpr double kMostMemory = 1e12;  // bytes
 constexpr int64_t kSurfaces = 3;
@@ -49,6 +50,12 @@ void ModelData::read_settings() {
   topology_id = pack.exactly<uint8_t>(Kind::kTopologyId, 1, 32).data;
   for (int at = kImageHeight; at <= kLatentChannels; ++at) {
     if (size[at] == 0 || size[at] > kLargest) wrong("sizes", std::to_string(size[at]), "1 to 2^20");
+  }
+  const uint64_t products[] = {uint64_t{3} * size[kImageHeight] * size[kImageWidth],
+                               uint64_t{size[kTokens]} * size[kTokenChannels],
+                               uint64_t{size[kLatentTokens]} * size[kLatentChannels]};
+  for (const uint64_t count : products) {
+    if (count > kMostNumbers) wrong("sizes", "a tensor of " + std::to_string(count) + " numbers", "up to 2^24");
   }
   if (size[kVertices] == 0 || size[kVertices] > kMostVertices) {
     wrong("vertices", std::to_string(size[kVertices]), "1 to 2^24");
