@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,21 @@ def test_tensorrt_rtx_without_a_device(
         for _ in range(2):
             with pytest.raises(capi.CError, match="TOPOS_E_UNAVAILABLE"):
                 capi.load(api, rt, packs["tiny"][1], backend=RTX)
+
+
+@pytest.mark.slow
+def test_nvidias_own_provider_without_a_driver(api: capi.Api, ort: Path, packs: Any, tmp_path: Path) -> None:
+    needs.machine(ctypes.util.find_library("cuda") is None, "this machine has a driver")
+    name = "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0"
+    archives = needs.packages(f"pip download --quiet --no-deps --only-binary :all: {name}")
+    (archive,) = archives.glob("onnxruntime_ep_nv_tensorrt_rtx_cu13-0.5.0-*.whl")
+    with zipfile.ZipFile(archive) as wheel:
+        (member,) = (member for member in wheel.namelist() if "libonnxruntime_providers" in member)
+        library = wheel.extract(member, tmp_path)
+    with capi.runtime(api, ort, rtx_library=library.encode()) as rt:
+        with pytest.raises(capi.CError, match=r"TOPOS_E_UNAVAILABLE.*lib\w+\.so"):
+            capi.load(api, rt, packs["tiny"][1], backend=RTX)
+        api.call("model_release", capi.load(api, rt, packs["tiny"][1]))
 
 
 @pytest.mark.parametrize("cached", [False, True])
