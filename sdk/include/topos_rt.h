@@ -380,7 +380,8 @@ TOPOS_API topos_status TOPOS_CALL topos_submit(
     topos_model *model, const topos_request *request, topos_job **out, topos_error *error);
 
 /* For a manual job: does one network evaluation's worth of work, or less, on this thread and returns TOPOS_PENDING,
- * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations. */
+ * or TOPOS_OK once all is done. Looking for a face takes a step for each look, of which one at a face that was found has
+ * three evaluations of small networks. */
 TOPOS_API topos_status TOPOS_CALL topos_job_step(topos_job *job);
 
 /* TOPOS_PENDING, TOPOS_OK (every head is there) or the error that ended it. Never blocks. out may be NULL. */

@@ -82,6 +82,7 @@ class Job final : public Object {
   Stage stage_ = Stage::kImage;
   size_t item_ = 0, looked_at_ = SIZE_MAX;
   std::optional<FaceEngines> faces_;
+  std::optional<FaceSearch> search_;  // while it lasts
   Picture picture_;  // upright; moved into the portrait once a face was looked for
   Portrait portrait_;
   std::vector<std::string> warnings_;  // of this item

@@ -108,16 +108,15 @@ void Job::look() {
   show();
 }
 
-// Looks for the face, where it is wanted, and fills the pixels with what the model sees.
+// Looks for the face a little further, where it is wanted, and in the end fills the pixels with what the model sees.
 void Job::show() {
-  struct None final : FaceNetworks {
-    bool detect(const std::vector<float>&, std::vector<float>&, std::vector<float>&) override { return false; }
-    bool landmarks(const std::vector<float>&, std::vector<float>&, float&) override { return false; }
-    bool expression(const std::vector<float>&, std::vector<float>&) override { return false; }
-  } none;
   const ModelData& data = model_->data();
-  FaceNetworks& networks = faces_ ? static_cast<FaceNetworks&>(*faces_) : none;
-  portrait_ = portrait_of(std::move(picture_), request_.choice, data.canonical, networks);
+  if (faces_) {
+    if (!search_) search_.emplace(search_of(picture_, request_.choice, data.canonical));
+    if (search_->step(*faces_)) return;
+  }
+  portrait_ = portrait_of(std::move(picture_), request_.choice, search_ ? search_->take() : std::vector<Face>());
+  search_.reset();
   picture_ = Picture();
   const std::vector<float> pixels =
       portrait_.pixels(static_cast<int>(data.size[kImageHeight]), static_cast<int>(data.size[kImageWidth]));
