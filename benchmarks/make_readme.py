@@ -25,6 +25,7 @@ SCRIPTS = {
     "topos-rt bench": "the pipeline, cold and warm: its stages, roofline and memory; compares two results",
     "python -m benchmarks.baseline_official": "the official algorithm in PyTorch, in turns with ours",
     "python -m benchmarks.bench_startup": "how long Python, the command line and `generate` take to start",
+    "python -m benchmarks.bench_sdk": "the C library: loading, memory, a head, steps, polling, cancelling",
     "python -m benchmarks.gpu_run": "everything that needs a GPU, with time limits; `--rehearse` on a CPU",
     "python -m benchmarks.stage_errors": "a backend's engines against onnxruntime in FP32, stage by stage",
     "python -m benchmarks.bench_dit_step": "a step without what never changes, against the plain one",

@@ -39,6 +39,7 @@ COMMANDS = {
     "rig_mini": "python -m benchmarks.bench_rig --json {}",
     "sampler_mini": "python -m benchmarks.bench_sampler --shards SHARDS --images 16 --json {}",
     "serve": "python -m benchmarks.bench_serve --minutes 10 --json {}",
+    "sdk": "python -m benchmarks.bench_sdk build/sdk/libtopos_rt.so --record --json {}",
     "soak": "python -m benchmarks.soak --json {}",
     "studio_mini": "python -m benchmarks.bench_studio --json {}",
     "texture_mini": "python -m benchmarks.bench_texture --embedder MODELS.tgz --shards HELD_OUT -o {}",

@@ -22,6 +22,7 @@ import make_retopology_tables
 import make_rig_tables
 import make_rooms
 import make_sampling_tables
+import make_sdk_tables
 import make_serve_tables
 import make_studio_tables
 import make_tables
@@ -39,7 +40,8 @@ SCRIPTS = [
     make_file_tables,
     make_kernel_tables, make_official_texture_tables, make_output_tables, make_picture_tables,
     make_pack_tables, make_retopology_tables, make_rig_tables, make_rooms, make_sampling_tables,
-    make_serve_tables, make_studio_tables, make_tables, make_tracking_tables, make_training_tables,
+    make_sdk_tables, make_serve_tables, make_studio_tables, make_tables, make_tracking_tables,
+    make_training_tables,
 ]  # fmt: skip
 
 

@@ -152,10 +152,18 @@ typedef struct topos_runtime_options {
      * Never the one in the system's directories. 1.23 (API 23) or later is needed. */
     const void *ort_api_base;
     const char *ort_library;
+    /* A folder that may be written, for graphs as they were optimised for this machine: the second load of a pack is
+     * several times faster, and weights are then pages of its files, not memory of the process. NULL: nothing is
+     * written to disk. Entries are named by what they were made of and are never removed: clear it when you like. */
+    const char *cache_dir;
+    /* The library of ONNX Runtime's plug-in provider for TensorRT-RTX, for TOPOS_BACKEND_TENSORRT_RTX; a full path.
+     * NULL: that backend is not there. Experimental: no GPU has run it yet. */
+    const char *rtx_library;
 } topos_runtime_options;
 
 enum {
-    TOPOS_RUNTIME_SPIN = 1u               /* idle threads spin: lower latency, a core each; off: games need cores */
+    TOPOS_RUNTIME_SPIN = 1u,              /* idle threads spin: lower latency, a core each; off: games need cores */
+    TOPOS_RUNTIME_FAKE = 2u               /* loads no ONNX Runtime; models have TOPOS_BACKEND_FAKE */
 };
 
 TOPOS_API topos_status TOPOS_CALL topos_runtime_create(
@@ -165,8 +173,12 @@ TOPOS_API void TOPOS_CALL topos_runtime_release(topos_runtime *runtime); /* NULL
 
 typedef int32_t topos_backend;
 enum {
-    TOPOS_BACKEND_AUTO = 0,               /* the fastest that works; topos_model_info.backend says which */
-    TOPOS_BACKEND_CPU = 1
+    TOPOS_BACKEND_AUTO = 0,               /* what the runtime is for: the CPU, or FAKE */
+    TOPOS_BACKEND_CPU = 1,
+    TOPOS_BACKEND_TENSORRT_RTX = 2,       /* experimental: topos_runtime_options.rtx_library; GeForce RTX 30 and later */
+    TOPOS_BACKEND_CUDA = 3,               /* experimental: the CUDA provider of an ONNX Runtime that has one */
+    TOPOS_BACKEND_FAKE = 100              /* no network is run: the template head, which differs a little from latent to
+                                             latent, and a face in the middle of every picture; for tests */
 };
 
 typedef struct topos_runtime_info {
@@ -219,8 +231,10 @@ typedef struct topos_requirements {
     uint32_t struct_size;
     topos_backend backend;                /* what AUTO would take */
     uint64_t host_mapped;                 /* of the pack's file; the system may drop and share these pages */
-    uint64_t host_private;                /* an estimate: weights unpacked for the CPU, arenas, sessions */
+    uint64_t host_private;                /* weights unpacked for the CPU, sessions; less with a cache_dir */
     uint64_t host_per_job;                /* an estimate, for each job in flight */
+    uint32_t estimated;                   /* 0: the pack says what was measured; 1: all of it is estimated */
+    uint32_t reserved;
 } topos_requirements;
 
 /* Loads nothing and needs no device. options may be NULL. */
@@ -262,6 +276,9 @@ enum {
 TOPOS_API topos_status TOPOS_CALL topos_model_get_info(topos_model *model, topos_model_info *out);
 /* "reference", "balanced" ..., the number of topos_request.preset less one; NULL past the end. */
 TOPOS_API const char *TOPOS_CALL topos_model_preset_name(topos_model *model, uint32_t preset);
+/* The licences of what is in the pack, and of this library: SPDX's name, "MIT", and the whole text, which products that
+ * ship the pack show where they show licences. text may be NULL. NULL past the end. */
+TOPOS_API const char *TOPOS_CALL topos_model_licence(topos_model *model, uint32_t licence, const char **text);
 /* ARKit's names, "jawOpen"; NULL past the end. */
 TOPOS_API const char *TOPOS_CALL topos_model_shape_name(topos_model *model, uint32_t shape);
 /* parent: -1 for a root; parents come before their children. NULL past the end. */
@@ -377,8 +394,9 @@ TOPOS_API topos_status TOPOS_CALL topos_submit(
     topos_model *model, const topos_request *request, topos_job **out, topos_error *error);
 
 /* For a manual job: does one network evaluation's worth of work, or less, on this thread and returns TOPOS_PENDING,
- * or TOPOS_OK once all is done. Looking for a face is one step too, of some evaluations; so are the tables of a texture's
- * size, once, and a texture, of 0.1 s each for 1024. */
+ * or TOPOS_OK once all is done. Looking for a face takes a step for each look, of which one at a face that was found has
+ * three evaluations of small networks. The tables of a texture's size, once, and a texture take a step each, of 0.1 s for
+ * 1024. */
 TOPOS_API topos_status TOPOS_CALL topos_job_step(topos_job *job);
 
 /* TOPOS_PENDING, TOPOS_OK (every head is there) or the error that ended it. Never blocks. out may be NULL. */

@@ -6,11 +6,13 @@ using namespace topos;
 
 namespace {
 
+constexpr size_t kFirstRequirements = offsetof(topos_requirements, estimated);
+
 topos_load_options checked(const topos_load_options* given) {
   const topos_load_options options = taken_or_default(given, "topos_load_options");
-  if (options.backend != TOPOS_BACKEND_AUTO && options.backend != TOPOS_BACKEND_CPU) {
-    fail(TOPOS_E_UNSUPPORTED, "topos_load_options.backend", std::to_string(options.backend),
-         "TOPOS_BACKEND_AUTO or TOPOS_BACKEND_CPU");
+  const bool known = options.backend >= TOPOS_BACKEND_AUTO && options.backend <= TOPOS_BACKEND_CUDA;
+  if (!known && options.backend != TOPOS_BACKEND_FAKE) {
+    fail(TOPOS_E_UNSUPPORTED, "topos_load_options.backend", std::to_string(options.backend), "one of TOPOS_BACKEND_*");
   }
   if ((options.flags & ~uint32_t{TOPOS_LOAD_WARM_UP | TOPOS_LOAD_NO_RIG | TOPOS_LOAD_NO_FACES}) != 0) {
     fail(TOPOS_E_ARGUMENT, "topos_load_options.flags", std::to_string(options.flags), "bits of TOPOS_LOAD_*");
@@ -46,11 +48,11 @@ topos_status topos_get_requirements(topos_runtime* runtime, const topos_source* 
   return guarded(error, [=] {
     Runtime& of = needed(runtime, "runtime");
     topos_source from = checked(source);
-    checked(options);
+    const topos_backend backend = backend_of(of, checked(options).backend);
     from.release = nullptr;  // the caller keeps its memory
     const PackMemory memory(of.host(), from);
     const ModelData data{Pack(memory.data(), memory.size())};
-    give(out, requirements_of(data, memory), "topos_requirements");
+    give(out, requirements_of(of, data, memory, backend), "topos_requirements", kFirstRequirements);
     return TOPOS_OK;
   });
 }
@@ -75,7 +77,7 @@ topos_status topos_model_get_info(topos_model* model, topos_model_info* out) {
     const Model& of = needed(model, "model");
     const ModelData& data = of.data();
     topos_model_info info{};
-    info.backend = TOPOS_BACKEND_CPU;
+    info.backend = of.backend();
     info.name = data.about[kName];
     info.weights_licence = data.about[kLicence];
     std::memcpy(info.topology_id, data.topology_id, sizeof info.topology_id);
@@ -96,6 +98,14 @@ topos_status topos_model_get_info(topos_model* model, topos_model_info* out) {
 
 const char* topos_model_preset_name(topos_model* model, uint32_t preset) {
   return model == nullptr ? nullptr : object(model)->data().pack.string(Kind::kPresetNames, preset);
+}
+
+const char* topos_model_licence(topos_model* model, uint32_t licence, const char** text) {
+  if (model == nullptr) return nullptr;
+  const Pack& pack = object(model)->data().pack;
+  const char* name = pack.string(Kind::kLicenceNames, licence);
+  if (name != nullptr && text != nullptr) *text = pack.string(Kind::kLicenceTexts, licence);
+  return name;
 }
 
 const char* topos_model_shape_name(topos_model* model, uint32_t shape) {

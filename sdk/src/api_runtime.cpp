@@ -14,6 +14,7 @@ using namespace topos;
 namespace {
 
 constexpr uint32_t kMostThreads = 256, kUsualThreads = 8;
+constexpr size_t kFirstOptions = offsetof(topos_runtime_options, cache_dir);
 
 uint32_t usable_cores() {
 #ifdef __linux__
@@ -25,11 +26,11 @@ uint32_t usable_cores() {
 }
 
 topos_runtime_options checked(const topos_runtime_options* given, topos_allocator* allocator, topos_threads* threads) {
-  topos_runtime_options options = taken_or_default(given, "topos_runtime_options");
+  topos_runtime_options options = taken_or_default(given, "topos_runtime_options", kFirstOptions);
   if (options.log_level < TOPOS_LOG_DEBUG || options.log_level > TOPOS_LOG_OFF) {
     fail(TOPOS_E_ARGUMENT, "log_level", std::to_string(options.log_level), "one of TOPOS_LOG_*");
   }
-  if ((options.flags & ~uint32_t{TOPOS_RUNTIME_SPIN}) != 0) {
+  if ((options.flags & ~uint32_t{TOPOS_RUNTIME_SPIN | TOPOS_RUNTIME_FAKE}) != 0) {
     fail(TOPOS_E_ARGUMENT, "topos_runtime_options.flags", std::to_string(options.flags), "bits of TOPOS_RUNTIME_*");
   }
   if (options.num_threads > kMostThreads) {
@@ -89,9 +90,10 @@ topos_status topos_runtime_get_info(topos_runtime* runtime, topos_runtime_info* 
     Runtime& of = needed(runtime, "runtime");
     topos_runtime_info info{};
     info.num_threads = of.threads();
-    info.ort_api = of.ort().number();
-    info.ort_version = of.ort().version();
-    info.ort_library = of.ort().path();
+    const Ort* ort = of.ort();
+    info.ort_api = ort == nullptr ? 0 : ort->number();
+    info.ort_version = ort == nullptr ? "" : ort->version();
+    info.ort_library = ort == nullptr ? "" : ort->path();
     info.host_bytes = of.host().bytes();
     info.host_bytes_peak = of.host().peak();
     give(out, info, "topos_runtime_info");

@@ -1,15 +1,15 @@
-// One ONNX graph, loaded and ready to run, and the tensors that it reads and writes.
+// A network, loaded and ready to run, and the tensors that it reads and writes.
 #ifndef TOPOS_SDK_ENGINE_H
 #define TOPOS_SDK_ENGINE_H
 
+#include <atomic>
 #include <cstdint>
-#include <initializer_list>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ort.h"
-#include "pack.h"
 
 namespace topos {
 
@@ -25,7 +25,8 @@ struct TensorInfo {
 // Float32 numbers in the host's memory, as ONNX Runtime takes them.
 class Tensor {
  public:
-  Tensor(const Ort& ort, Host& host, const Shape& shape);
+  // ort: null where no ONNX Runtime is there.
+  Tensor(const Ort* ort, Host& host, const Shape& shape);
   ~Tensor();
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
@@ -36,23 +37,32 @@ class Tensor {
   OrtValue* value() const { return value_; }
 
  private:
-  const Ort& ort_;
+  const Ort* ort_;
   HostVector<float> numbers_;
   OrtValue* value_ = nullptr;
 };
 
-struct EngineSource {
-  std::string name;  // for messages
-  Rows<uint8_t> graph;
-  std::string location;  // what the graph calls its file of weights; "" where they are inside
-  Rows<uint8_t> weights;
+// Ends the runs of a job before they are done, from any thread.
+class Stop {
+ public:
+  explicit Stop(const Ort* ort);
+  ~Stop();
+  Stop(const Stop&) = delete;
+  Stop& operator=(const Stop&) = delete;
+
+  void now();
+  const OrtRunOptions* options() const { return options_; }
+
+ private:
+  const Ort* ort_;
+  OrtRunOptions* options_ = nullptr;
 };
+
+class Bound;
 
 class Engine {
  public:
-  // Throws a Fault for a graph that cannot be loaded or has tensors other than float32 of fixed shape.
-  Engine(const Ort& ort, const Host& host, const EngineSource& source, uint32_t threads, bool spin);
-  ~Engine();
+  virtual ~Engine() = default;
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -61,33 +71,38 @@ class Engine {
   const std::vector<TensorInfo>& outputs() const { return outputs_; }
   const TensorInfo& input(const char* name) const { return find(inputs_, name, "input"); }
   const TensorInfo& output(const char* name) const { return find(outputs_, name, "output"); }
-  const Ort& ort() const { return ort_; }
-  OrtSession* session() const { return session_; }
+  // stop may be null. Throws a Fault where it fails, or was told to stop.
+  virtual void run(const Bound& bound, const Stop* stop) const = 0;
+
+ protected:
+  explicit Engine(std::string name) : name_(std::move(name)) {}
+
+  std::string name_;
+  std::vector<TensorInfo> inputs_, outputs_;
 
  private:
-  void describe();
   const TensorInfo& find(const std::vector<TensorInfo>& in, const char* name, const char* kind) const;
-
-  const Ort& ort_;
-  std::string name_;
-  OrtSession* session_ = nullptr;
-  std::vector<TensorInfo> inputs_, outputs_;
 };
 
-using Named = std::pair<const char*, const Tensor*>;
+using Named = std::pair<const char*, Tensor*>;
 
 // An engine with a tensor for each input and output. To run it allocates nothing of ours.
 class Bound {
  public:
   Bound(const Engine& engine, const std::vector<Named>& inputs, const std::vector<Named>& outputs);
-  // Throws a Fault where the engine fails, or was told by the options to end.
-  void run(const OrtRunOptions* options) const;
+
+  void run(const Stop* stop) const { engine_.run(*this, stop); }
+  const std::vector<Named>& inputs() const { return inputs_; }
+  const std::vector<Named>& outputs() const { return outputs_; }
+
+  // The same, as ONNX Runtime takes them.
+  std::vector<const char*> input_names, output_names;
+  std::vector<const OrtValue*> input_values;
+  std::vector<OrtValue*> output_values;
 
  private:
   const Engine& engine_;
-  std::vector<const char*> input_names_, output_names_;
-  std::vector<const OrtValue*> inputs_;
-  std::vector<OrtValue*> outputs_;
+  std::vector<Named> inputs_, outputs_;
 };
 
 }  // namespace topos

@@ -26,7 +26,7 @@ void copy_out(const Tensor& tensor, std::vector<float>& out) { out.assign(tensor
 
 }  // namespace
 
-FaceEngines::FaceEngines(const Model& model, const OrtRunOptions* options) : options_(options) {
+FaceEngines::FaceEngines(const Model& model, const Stop* stop) : stop_(stop) {
   for (int graph = 0; graph < kFaceGraphs; ++graph) {
     const Engine* engine = model.face_engine(static_cast<FaceGraph>(graph));
     if (engine == nullptr) {
@@ -36,10 +36,11 @@ FaceEngines::FaceEngines(const Model& model, const OrtRunOptions* options) : opt
     }
     const Ends& ends = ends_of(graph);
     Host& host = model.host();
-    inputs_[graph] = std::make_unique<Tensor>(engine->ort(), host, engine->input(ends.input).shape);
+    const Ort* ort = model.runtime().ort();
+    inputs_[graph] = std::make_unique<Tensor>(ort, host, engine->input(ends.input).shape);
     std::vector<Named> outputs;
     for (const char* name : ends.outputs) {
-      outputs_[graph].push_back(std::make_unique<Tensor>(engine->ort(), host, engine->output(name).shape));
+      outputs_[graph].push_back(std::make_unique<Tensor>(ort, host, engine->output(name).shape));
       outputs.push_back({name, outputs_[graph].back().get()});
     }
     graphs_[graph].emplace(*engine, std::vector<Named>{{ends.input, inputs_[graph].get()}}, outputs);
@@ -52,7 +53,7 @@ void FaceEngines::run(FaceGraph graph, const std::vector<float>& input) {
          std::to_string(inputs_[graph]->count()));
   }
   std::copy(input.begin(), input.end(), inputs_[graph]->data());
-  graphs_[graph]->run(options_);
+  graphs_[graph]->run(stop_);
 }
 
 bool FaceEngines::detect(const std::vector<float>& pixels, std::vector<float>& boxes, std::vector<float>& scores) {

@@ -13,7 +13,7 @@ namespace topos {
 class FaceEngines final : public FaceNetworks {
  public:
   // Takes the tensors of a run. Throws a Fault where the model was loaded without faces.
-  FaceEngines(const Model& model, const OrtRunOptions* options);
+  FaceEngines(const Model& model, const Stop* stop);
 
   bool detect(const std::vector<float>& pixels, std::vector<float>& boxes, std::vector<float>& scores) override;
   bool landmarks(const std::vector<float>& pixels, std::vector<float>& points, float& logit) override;
@@ -27,7 +27,7 @@ class FaceEngines final : public FaceNetworks {
  private:
   void run(FaceGraph graph, const std::vector<float>& input);
 
-  const OrtRunOptions* options_;
+  const Stop* stop_;
   std::unique_ptr<Tensor> inputs_[kFaceGraphs];
   std::vector<std::unique_ptr<Tensor>> outputs_[kFaceGraphs];
   std::optional<Bound> graphs_[kFaceGraphs];

@@ -1,6 +1,7 @@
 #include "finder.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace topos {
 namespace {
@@ -10,56 +11,79 @@ constexpr double kLarge = 0.1;   // whoever fills so much of the picture is its 
 constexpr double kMargin = 1.5;  // of the cut around a face, as the landmark network was trained
 constexpr int kPasses = 2;       // the second sees the face where the first found it
 
-enum class Outcome { kFound, kNone, kFailed };
+}  // namespace
 
-class Search {
- public:
-  Search(const Picture& picture, const CanonicalFace& canonical, FaceNetworks& networks)
-      : picture_(picture), canonical_(canonical), networks_(networks) {}
-
-  bool detections(const std::vector<Square>& squares, std::vector<Detection>& found);
-  // The face in a square, if the landmark network sees one.
-  Outcome refine(Square square, Face& face);
-  // The face of a sure detection in which no landmarks are found because it looks sideways.
-  Outcome profile(const Detection& detection, Face& face) const;
-
- private:
-  const Picture& picture_;
-  const CanonicalFace& canonical_;
-  FaceNetworks& networks_;
-};
-
-bool Search::detections(const std::vector<Square>& squares, std::vector<Detection>& found) {
-  std::vector<Detection> all;
-  for (const Square& square : squares) {
-    std::vector<float> pixels = to_floats(cut(picture_, square, kDetectorSide)), boxes, scores;
-    for (float& value : pixels) value = value * 2 - 1;
-    if (!networks_.detect(pixels, boxes, scores)) return false;
-    const std::vector<Detection> own = decoded(boxes.data(), scores.data(), square);
-    all.insert(all.end(), own.begin(), own.end());
-  }
-  found = merged(std::move(all));
-  return true;
+FaceSearch::FaceSearch(Picture picture, const CanonicalFace& canonical, size_t most)
+    : picture_(std::move(picture)), canonical_(canonical), most_(most) {
+  next_turn();
 }
 
-Outcome Search::refine(Square square, Face& face) {
+bool FaceSearch::step(FaceNetworks& networks) {
+  if (squares_.empty()) return false;
+  if (next_square_ < squares_.size()) return detect(networks);
+  return judge(networks);
+}
+
+// Looks into the next square of this turn.
+bool FaceSearch::detect(FaceNetworks& networks) {
+  const Square& square = squares_[next_square_++];
+  std::vector<float> pixels = to_floats(cut(picture_, square, kDetectorSide)), boxes, scores;
+  for (float& value : pixels) value = value * 2 - 1;
+  if (!networks.detect(pixels, boxes, scores)) {
+    failed_ = true;
+    return false;
+  }
+  const std::vector<Detection> own = decoded(boxes.data(), scores.data(), square);
+  seen_.insert(seen_.end(), own.begin(), own.end());
+  if (next_square_ < squares_.size()) return true;
+  found_ = merged(std::move(seen_));
+  return found_.empty() ? next_turn() : true;
+}
+
+// Looks at the next detection of this turn.
+bool FaceSearch::judge(FaceNetworks& networks) {
+  const Detection& detection = found_[next_found_++];
+  std::vector<Sides> known;
+  for (const Face& face : faces_) known.push_back(face.sides());
+  if (faces_.size() < most_ && !overlaps(detection.box, known)) {
+    Face face;
+    Outcome outcome = refine(networks, detection.square(kMargin), face);
+    if (outcome == Outcome::kNone) outcome = profile(detection, face);
+    failed_ = outcome == Outcome::kFailed;
+    if (failed_) return false;
+    if (outcome == Outcome::kFound) faces_.push_back(std::move(face));
+  }
+  return next_found_ < found_.size() ? true : next_turn();
+}
+
+bool FaceSearch::next_turn() {
+  const double large = kLarge * std::max(picture_.width, picture_.height);
+  const bool done = std::any_of(faces_.begin(), faces_.end(), [large](const Face& face) { return face.size() >= large; });
+  squares_ = done ? std::vector<Square>() : search_turn(picture_.width, picture_.height, ++turn_);
+  seen_.clear();
+  found_.clear();
+  next_square_ = next_found_ = 0;
+  return !squares_.empty();
+}
+
+FaceSearch::Outcome FaceSearch::refine(FaceNetworks& networks, Square square, Face& face) const {
   std::vector<float> landmarks, scores;
   double confidence = 0;
   for (int pass = 0; pass < kPasses; ++pass) {
     std::vector<float> points;
     float logit = 0;
-    if (!networks_.landmarks(to_floats(cut(picture_, square, kLandmarkCut)), points, logit)) return Outcome::kFailed;
+    if (!networks.landmarks(to_floats(cut(picture_, square, kLandmarkCut)), points, logit)) return Outcome::kFailed;
     confidence = sigmoid(static_cast<double>(logit));
     if (confidence < kPresent) return Outcome::kNone;
     landmarks = landmarks_in(points.data(), square);
     square = square_around(landmarks);
   }
-  if (!networks_.expression(expression_points(landmarks), scores)) return Outcome::kFailed;
+  if (!networks.expression(expression_points(landmarks), scores)) return Outcome::kFailed;
   face = face_of(std::move(landmarks), std::move(scores), confidence, picture_.width, picture_.height, canonical_);
   return Outcome::kFound;
 }
 
-Outcome Search::profile(const Detection& detection, Face& face) const {
+FaceSearch::Outcome FaceSearch::profile(const Detection& detection, Face& face) const {
   face = Face();
   face.placement = placement_of(detection.points, canonical_);
   face.angles = angles_of(face.placement.turn);
@@ -71,30 +95,18 @@ Outcome Search::profile(const Detection& detection, Face& face) const {
   return Outcome::kFound;
 }
 
-}  // namespace
+std::vector<Face> FaceSearch::take() {
+  std::stable_sort(faces_.begin(), faces_.end(), [](const Face& a, const Face& b) { return a.size() > b.size(); });
+  return std::move(faces_);
+}
 
 bool find_faces(const Picture& picture, const CanonicalFace& canonical, FaceNetworks& networks, size_t most,
                 std::vector<Face>& faces) {
-  Search search(picture, canonical, networks);
-  const double large = kLarge * std::max(picture.width, picture.height);
-  for (int turn = 0;; ++turn) {
-    const std::vector<Square> squares = search_turn(picture.width, picture.height, turn);
-    if (squares.empty()) break;
-    std::vector<Detection> found;
-    if (!search.detections(squares, found)) return false;
-    for (const Detection& detection : found) {
-      std::vector<Sides> known;
-      for (const Face& face : faces) known.push_back(face.sides());
-      if (faces.size() >= most || overlaps(detection.box, known)) continue;
-      Face face;
-      Outcome outcome = search.refine(detection.square(kMargin), face);
-      if (outcome == Outcome::kNone) outcome = search.profile(detection, face);
-      if (outcome == Outcome::kFailed) return false;
-      if (outcome == Outcome::kFound) faces.push_back(std::move(face));
-    }
-    if (std::any_of(faces.begin(), faces.end(), [large](const Face& face) { return face.size() >= large; })) break;
+  FaceSearch search(picture, canonical, most);
+  while (search.step(networks)) {
   }
-  std::stable_sort(faces.begin(), faces.end(), [](const Face& a, const Face& b) { return a.size() > b.size(); });
+  if (search.failed()) return false;
+  faces = search.take();
   return true;
 }
 

@@ -21,6 +21,40 @@ class FaceNetworks {
 
 inline constexpr size_t kMostFaces = 50;
 
+// The search for the faces of a picture, in steps of which each runs the detector once, or what looks at one face.
+class FaceSearch {
+ public:
+  // picture: upright, RGB. At most `most` faces are found.
+  FaceSearch(Picture picture, const CanonicalFace& canonical, size_t most);
+
+  // Returns whether more is left. It ends where a network did not run.
+  bool step(FaceNetworks& networks);
+  bool failed() const { return failed_; }
+  // Once it has ended: the largest first.
+  std::vector<Face> take();
+
+ private:
+  enum class Outcome { kFound, kNone, kFailed };
+
+  bool detect(FaceNetworks& networks);
+  bool judge(FaceNetworks& networks);
+  // The face in a square, if the landmark network sees one.
+  Outcome refine(FaceNetworks& networks, Square square, Face& face) const;
+  // The face of a sure detection in which no landmarks are found because it looks sideways.
+  Outcome profile(const Detection& detection, Face& face) const;
+  bool next_turn();
+
+  Picture picture_;
+  CanonicalFace canonical_;
+  size_t most_;
+  int turn_ = -1;
+  std::vector<Square> squares_;          // of this turn; those before next_square_ are done
+  std::vector<Detection> seen_, found_;  // in them; once all are done, one of each face
+  size_t next_square_ = 0, next_found_ = 0;
+  std::vector<Face> faces_;
+  bool failed_ = false;
+};
+
 // Appends the faces of an upright RGB picture, the largest first, at most `most`. Returns whether the networks ran.
 bool find_faces(const Picture& picture, const CanonicalFace& canonical, FaceNetworks& networks, size_t most,
                 std::vector<Face>& faces);

@@ -132,9 +132,7 @@ topos_status Job::wait(uint32_t milliseconds) {
 
 void Job::cancel() {
   cancelled_ = true;
-  const Ort& ort = runtime().ort();
-  OrtStatus* status = ort.api().RunOptionsSetTerminate(options_);
-  if (status != nullptr) ort.api().ReleaseStatus(status);
+  stop_.now();
   model_->wake();
 }
 
@@ -172,8 +170,6 @@ const char* Job::timing(uint32_t index, double* seconds) {
   }
   return nullptr;
 }
-
-Job::~Job() { runtime().ort().api().ReleaseRunOptions(options_); }
 
 void Job::destroy() {
   const Ref<Model> alive = model_;

@@ -46,7 +46,7 @@ class Job final : public Object {
  private:
   friend Job* made_in<Job>(Host&, const Ref<Model>&, const topos_request&);
   Job(const Ref<Model>& model, const topos_request& request);
-  ~Job() override;
+  ~Job() override = default;
   void destroy() override;
   static void background(void* job);
 
@@ -71,11 +71,11 @@ class Job final : public Object {
   void tell();  // the progress callback
   void end(topos_status status, const char* message);
   void check_cancelled() const;
-  void run_graph(Graph graph) { graphs_[graph]->run(options_); }
+  void run_graph(Graph graph) { graphs_[graph]->run(&stop_); }
 
   Ref<Model> model_;
   Request request_;
-  OrtRunOptions* options_ = nullptr;
+  Stop stop_;
   std::vector<std::unique_ptr<Tensor>> tensors_;
   Tensor *pixels_, *tokens_, *estimate_, *keys_, *values_, *time_, *modulation_, *latent_, *velocity_,
       *difference_ = nullptr, *decoded_latent_, *vertices_;
@@ -85,6 +85,7 @@ class Job final : public Object {
   Stage stage_ = Stage::kImage;
   size_t item_ = 0, looked_at_ = SIZE_MAX;
   std::optional<FaceEngines> faces_;
+  std::optional<FaceSearch> search_;  // while it lasts
   Picture picture_;  // upright; moved into the portrait once a face was looked for
   Portrait portrait_;
   std::vector<std::string> warnings_;  // of this item

@@ -5,14 +5,16 @@
 #include <string>
 #include <utility>
 
+#include "cpu.h"
+#include "fake.h"
 #include "fault.h"
 
 namespace topos {
 namespace {
 
-// What ONNX Runtime takes for a byte of weights, for each engine, and for its environment: with these, `mini` comes to
-// the 150 MB that were measured after some heads, arenas included (1.32 on Linux).
-constexpr uint64_t kPerWeight = 4, kPerEngine = 4U << 20, kEnvironment = 24U << 20;
+// An estimate of what ONNX Runtime takes for a byte of weights, for each engine, and for its environment and runs, where
+// nobody measured it.
+constexpr uint64_t kPerWeight = 2, kPerEngine = 4U << 20, kEnvironment = 32U << 20;
 
 bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % kPackAlign == 0; }
 
@@ -83,24 +85,41 @@ PackMemory::PackMemory(Host& host, const topos_source& source) : release_{source
   }
 }
 
-topos_requirements requirements_of(const ModelData& data, const PackMemory& memory) {
+topos_backend backend_of(const Runtime& runtime, topos_backend wanted) {
+  const bool fake = runtime.ort() == nullptr;
+  if (wanted == TOPOS_BACKEND_AUTO) return fake ? TOPOS_BACKEND_FAKE : TOPOS_BACKEND_CPU;
+  if (fake && wanted != TOPOS_BACKEND_FAKE) {
+    fail(TOPOS_E_UNAVAILABLE, "topos_load_options.backend", "a runtime without ONNX Runtime", "TOPOS_BACKEND_FAKE",
+         "create the runtime without TOPOS_RUNTIME_FAKE");
+  }
+  return wanted;
+}
+
+topos_requirements requirements_of(const Runtime& runtime, const ModelData& data, const PackMemory& memory,
+                                   topos_backend backend) {
   topos_requirements needs{};
   needs.struct_size = sizeof needs;
-  needs.backend = TOPOS_BACKEND_CPU;
+  needs.backend = backend;
   needs.host_mapped = memory.mapped() ? memory.size() : 0;
   uint64_t weights = 0;
   for (uint16_t index = 0; data.pack.has(Kind::kWeights, index); ++index) {
     weights += data.pack.file(Kind::kWeights, index).rows;
   }
   for (uint16_t index = 0; index < kFaceGraphs; ++index) {
-    if (data.pack.has(Kind::kFaceGraph, index)) weights += data.face_graph(static_cast<FaceGraph>(index)).graph.rows;
+    if (data.pack.has(Kind::kFaceGraph, index)) weights += data.face_graph(static_cast<FaceGraph>(index)).graph.size;
   }
-  for (int graph = 0; graph < kGraphs; ++graph) weights += data.graph(static_cast<Graph>(graph)).graph.rows;
-  needs.host_private = weights * kPerWeight + (kGraphs + kFaceGraphs) * kPerEngine + kEnvironment;
-  if (!memory.mapped()) needs.host_private += memory.size();
+  for (int graph = 0; graph < kGraphs; ++graph) weights += data.graph(static_cast<Graph>(graph)).graph.size;
+  needs.host_private = weights * kPerWeight + (uint64_t{kGraphs} + kFaceGraphs) * kPerEngine + kEnvironment;
   const uint64_t pixels = 3ULL * data.size[kImageHeight] * data.size[kImageWidth];
   const uint64_t tokens = uint64_t{data.size[kTokens]} * data.size[kTokenChannels];
   needs.host_per_job = 4 * (pixels + 17 * tokens + 20 * data.latent() + 12 * data.vertices());
+  needs.estimated = data.memory.rows == 0 || backend != TOPOS_BACKEND_CPU ? 1 : 0;
+  if (needs.estimated == 0) {
+    const bool cached = runtime.ort() != nullptr && runtime.sessions().cache_dir != nullptr;
+    needs.host_private = static_cast<uint64_t>(data.memory[cached ? kPrivateCached : kPrivate]);
+    needs.host_per_job = std::max(needs.host_per_job, static_cast<uint64_t>(data.memory[kPerJob]));
+  }
+  if (!memory.mapped()) needs.host_private += memory.size();
   return needs;
 }
 
@@ -109,8 +128,9 @@ Ref<Model> Model::load(const Ref<Runtime>& runtime, const topos_source& source, 
 }
 
 Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topos_load_options& options)
-    : runtime_(runtime), memory_(runtime->host(), source), data_(opened(memory_, source)) {
-  const topos_requirements needs = requirements_of(data_, memory_);
+    : runtime_(runtime), memory_(runtime->host(), source), data_(opened(memory_, source)),
+      backend_(backend_of(*runtime, options.backend)) {
+  const topos_requirements needs = requirements_of(*runtime, data_, memory_, backend_);
   const uint64_t total = needs.host_private + needs.host_per_job;
   if (options.host_budget != 0 && total > options.host_budget) {
     fail(TOPOS_E_MEMORY, "memory of the model", std::to_string(options.host_budget) + " bytes",
@@ -124,13 +144,12 @@ Model::Model(const Ref<Runtime>& runtime, const topos_source& source, const topo
   }
   const int faces = data_.biometric() ? kFaceGraphs : kFaceIdentity;
   for (int graph = 0; graph < faces && (options.flags & TOPOS_LOAD_NO_FACES) == 0; ++graph) {
-    face_engines_[static_cast<size_t>(graph)] =
-        std::make_unique<Engine>(runtime_->ort(), host(), data_.face_graph(static_cast<FaceGraph>(graph)),
-                                 runtime_->threads(), runtime_->spins());
+    face_engines_[static_cast<size_t>(graph)] = loaded(static_cast<FaceGraph>(graph));
   }
   check_faces();
   if (data_.number[kGuidance] > 0) guided_step();
   if ((options.flags & TOPOS_LOAD_WARM_UP) != 0) warm_up();
+  trim_heap();  // loading frees several times what it keeps
 }
 
 void Model::destroy() {
@@ -140,10 +159,16 @@ void Model::destroy() {
 }
 
 std::unique_ptr<Engine> Model::loaded(Graph graph) const {
-  std::unique_ptr<Engine> made =
-      std::make_unique<Engine>(runtime_->ort(), host(), data_.graph(graph), runtime_->threads(), runtime_->spins());
+  if (backend_ == TOPOS_BACKEND_FAKE) return std::make_unique<FakeEngine>(data_, graph);
+  const bool half = backend_ == TOPOS_BACKEND_TENSORRT_RTX;
+  auto made = std::make_unique<OrtEngine>(runtime_->sessions(), data_.graph(graph, half), backend_);
   check_contract(*made, graph);
   return made;
+}
+
+std::unique_ptr<Engine> Model::loaded(FaceGraph graph) const {
+  if (backend_ == TOPOS_BACKEND_FAKE) return std::make_unique<FakeEngine>(data_, graph);
+  return std::make_unique<OrtEngine>(runtime_->sessions(), data_.face_graph(graph), TOPOS_BACKEND_CPU);
 }
 
 const Engine& Model::guided_step() {

@@ -48,7 +48,11 @@ class PackMemory {
   uint64_t size_ = 0;
 };
 
-topos_requirements requirements_of(const ModelData& data, const PackMemory& memory);
+// The backend of a model of this runtime. Throws a Fault for one that the runtime is not for.
+topos_backend backend_of(const Runtime& runtime, topos_backend wanted);
+
+topos_requirements requirements_of(const Runtime& runtime, const ModelData& data, const PackMemory& memory,
+                                   topos_backend backend);
 
 class Model final : public Object {
  public:
@@ -58,6 +62,7 @@ class Model final : public Object {
   Runtime& runtime() const { return *runtime_; }
   Host& host() const { return runtime_->host(); }
   const ModelData& data() const { return data_; }
+  topos_backend backend() const { return backend_; }
   // Null for one that was not loaded.
   const Engine* face_engine(FaceGraph which) const { return face_engines_[which].get(); }
   const Engine& engine(Graph which) const { return *engines_[which]; }  // not for kDitStepGuided
@@ -84,6 +89,7 @@ class Model final : public Object {
   ~Model() override = default;
   void destroy() override;
   std::unique_ptr<Engine> loaded(Graph graph) const;
+  std::unique_ptr<Engine> loaded(FaceGraph graph) const;
   void check_contract(const Engine& of, Graph graph) const;
   void check_faces() const;
   void warm_up() const;
@@ -92,6 +98,7 @@ class Model final : public Object {
   Ref<Runtime> runtime_;
   PackMemory memory_;
   ModelData data_;
+  topos_backend backend_;
   std::array<std::unique_ptr<Engine>, kGraphs> engines_;
   std::array<std::unique_ptr<Engine>, kFaceGraphs> face_engines_;
   bool rig_ = false;

@@ -8,7 +8,9 @@
 namespace topos {
 namespace {
 
+constexpr uint64_t kMostNumbers = 1U << 24;  // of a tensor that an image, its tokens or a latent are
 constexpr uint32_t kMostVertices = 1U << 24, kLargest = 1U << 20;
+constexpr double kMostMemory = 1e12;  // bytes
 constexpr int64_t kSurfaces = 3;
 constexpr const char* kGraphNames[kGraphs] = {"image_encoder", "dit_modulation", "dit_context",
                                               "dit_step", "dit_step_guided", "vae_decoder"};
@@ -50,6 +52,12 @@ void ModelData::read_settings() {
   for (int at = kImageHeight; at <= kLatentChannels; ++at) {
     if (size[at] == 0 || size[at] > kLargest) wrong("sizes", std::to_string(size[at]), "1 to 2^20");
   }
+  const uint64_t products[] = {uint64_t{3} * size[kImageHeight] * size[kImageWidth],
+                               uint64_t{size[kTokens]} * size[kTokenChannels],
+                               uint64_t{size[kLatentTokens]} * size[kLatentChannels]};
+  for (const uint64_t count : products) {
+    if (count > kMostNumbers) wrong("sizes", "a tensor of " + std::to_string(count) + " numbers", "up to 2^24");
+  }
   if (size[kVertices] == 0 || size[kVertices] > kMostVertices) {
     wrong("vertices", std::to_string(size[kVertices]), "1 to 2^24");
   }
@@ -71,6 +79,13 @@ void ModelData::read_settings() {
   within(kTemperature, 0, 2);
   within(kRadius, 1e-9, 1e6);
   if (estimates()) within(kResidualScale, 1e-30, 1e3);
+  memory = pack.rows<double>(Kind::kMemory, kMeasuredCount);
+  for (size_t at = 0; at < memory.count(); ++at) {
+    if (!(memory[at] >= 0 && memory[at] <= kMostMemory)) wrong("memory", "a number out of range", "0 to 1e12 bytes");
+  }
+  if (pack.strings(Kind::kLicenceNames) != pack.strings(Kind::kLicenceTexts)) {
+    wrong("licences", "other names than texts", "a text for each");
+  }
   variation = pack.rows<float>(Kind::kVariation, 0);
   if (variation.rows > 0) {
     within(kOpenTemperature, 0, 2);
@@ -141,16 +156,17 @@ void ModelData::read_regions() {
   require_below(region_vertices, 0, size[kVertices], "region_vertices");
 }
 
-EngineSource ModelData::graph(Graph which) const {
+EngineSource ModelData::graph(Graph which, bool half) const {
+  half = half && pack.has(Kind::kGraphFp16, static_cast<uint16_t>(which));
   const auto files = pack.exactly<int32_t>(Kind::kGraphWeights, kGraphs, 2);
-  const char* location = pack.string(Kind::kGraphLocations, which);
-  const int32_t weights = files.row(which)[0];
+  const char* location = pack.string(half ? Kind::kGraphFp16Locations : Kind::kGraphLocations, which);
+  const int32_t weights = files.row(which)[half ? 1 : 0];
   EngineSource source;
   source.name = kGraphNames[which];
-  source.graph = pack.file(Kind::kGraph, static_cast<uint16_t>(which));
+  source.graph = pack.hashed_file(half ? Kind::kGraphFp16 : Kind::kGraph, static_cast<uint16_t>(which));
   if (weights >= 0 && weights < 0xffff) {
     source.location = location == nullptr ? "" : location;
-    source.weights = pack.file(Kind::kWeights, static_cast<uint16_t>(weights));
+    source.weights = pack.hashed_file(Kind::kWeights, static_cast<uint16_t>(weights));
   }
   return source;
 }

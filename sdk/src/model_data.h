@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "atlas.h"
-#include "engine.h"
+#include "engine_source.h"
 #include "head_fit.h"
 #include "pack.h"
 #include "parts.h"
@@ -16,7 +16,7 @@ namespace topos {
 // What an image encoder may take besides the pixels: the table of topos_rt/model/evidence.py.
 struct Evidence {
   const char* name;
-  Shape shape;
+  std::vector<int64_t> shape;
   bool biometric;
 };
 const std::vector<Evidence>& evidence_table();
@@ -66,6 +66,7 @@ struct ModelData {
   PartJoints part_joints;
   std::vector<int32_t> motion_shapes;
   Rows<float> variation;  // directions of the latent
+  Rows<double> memory;  // measured; no rows where nobody did
   Rows<int32_t> region_offsets, region_vertices;
   CanonicalFace canonical;
   LandmarkMap landmarks;  // without vertices: no face can be fitted
@@ -76,7 +77,7 @@ struct ModelData {
   size_t vertices() const { return size[kVertices]; }
   // Whether the image encoder estimates the latent, and the flow makes what is missing, over kResidualScale.
   bool estimates() const { return !std::isnan(number[kResidualScale]); }
-  EngineSource graph(Graph which) const;
+  EngineSource graph(Graph which, bool half = false) const;  // half: with FP16 operands, where the pack has that
   EngineSource face_graph(FaceGraph which) const;
   bool textured() const { return atlas.vertices > 0; }
   bool biometric() const;  // whether it takes what people can be told apart by

@@ -63,7 +63,7 @@ EngineSource ModelData::face_graph(FaceGraph which) const {
                                                       "face_identity"};
   EngineSource source;
   source.name = kNames[which];
-  source.graph = pack.file(Kind::kFaceGraph, static_cast<uint16_t>(which));
+  source.graph = pack.hashed_file(Kind::kFaceGraph, static_cast<uint16_t>(which));
   return source;
 }
 

@@ -19,7 +19,7 @@ class Ort {
   Ort& operator=(const Ort&) = delete;
 
   const OrtApi& api() const { return *api_; }
-  const OrtEnv* env() const { return env_; }
+  OrtEnv* env() const { return env_; }
   const OrtMemoryInfo* memory() const { return memory_; }
   uint32_t number() const { return number_; }
   const char* version() const { return version_.c_str(); }

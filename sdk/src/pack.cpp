@@ -140,6 +140,17 @@ Rows<uint8_t> Pack::file(Kind kind, uint16_t index) const {
   return {data_ + row->offset, static_cast<size_t>(row->size), 1};
 }
 
+bool PackFile::sound() const {
+  Sha256 hash;
+  hash.add(data, size);
+  return equal(hash.finish(), sha256);
+}
+
+PackFile Pack::hashed_file(Kind kind, uint16_t index) const {
+  const Rows<uint8_t> found = file(kind, index);
+  return {found.data, found.rows, find(kind, index)->sha256};
+}
+
 size_t Pack::strings(Kind kind) const {
   const PackRow* row = checked(kind, 0, PackType::kText, 1);
   return row == nullptr ? 0 : row->rows;

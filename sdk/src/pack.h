@@ -22,6 +22,15 @@ struct Rows {
   const T* row(size_t at) const { return data + at * columns; }
 };
 
+// A file within a pack, and the SHA-256 [32] that the table gives for it, which loading does not check.
+struct PackFile {
+  const uint8_t* data = nullptr;
+  size_t size = 0;
+  const uint8_t* sha256 = nullptr;
+
+  bool sound() const;  // whether its bytes have that hash
+};
+
 struct Half {
   uint16_t bits;
 };
@@ -54,6 +63,7 @@ class Pack {
   }
   // A file within the pack; it must be there.
   Rows<uint8_t> file(Kind kind, uint16_t index = 0) const;
+  PackFile hashed_file(Kind kind, uint16_t index = 0) const;
   // Strings, each ended by a zero byte: their number, and the text of one.
   size_t strings(Kind kind) const;
   const char* string(Kind kind, size_t at) const;  // nullptr past the end

@@ -41,8 +41,13 @@ enum class Kind : uint16_t {
   kPresetCounts = 8,
   kPresetNumbers = 9,
   kVariation = 10,
+  kMemory = 11,
+  kLicenceNames = 12,
+  kLicenceTexts = 13,
   kGraph = 20,
+  kGraphFp16 = 21,
   kGraphLocations = 22,
+  kGraphFp16Locations = 23,
   kGraphWeights = 24,
   kWeights = 25,
   kMeshVertices = 30,
@@ -113,6 +118,7 @@ enum Number {
   kSigmaMin, kGuidance, kTemperature, kRadius, kOpenTemperature, kSideCm, kMiddleX, kMiddleY, kMiddleZ, kMirror,
   kResidualScale, kNumbersCount
 };
+enum Measured { kPrivate, kPrivateCached, kPerJob, kMeasuredCount };  // columns of kMemory
 enum FaceGraph { kFaceDetector, kFaceLandmarks, kFaceExpression, kFaceIdentity, kFaceGraphs };
 enum Graph { kImageEncoder, kDitModulation, kDitContext, kDitStep, kDitStepGuided, kVaeDecoder, kGraphs };
 

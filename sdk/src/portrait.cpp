@@ -29,17 +29,11 @@ void take_without_face(const FaceChoice& choice, Portrait* portrait) {
   portrait->square = middle_square(portrait->box);
 }
 
-std::vector<Face> look(const Picture& picture, const FaceChoice& choice, const CanonicalFace& canonical,
-                       FaceNetworks& networks) {
-  std::vector<Face> faces;
-  if (choice.crop != Crop::kBox) {
-    find_faces(on_black(picture), canonical, networks, kMostFaces, faces);
-    return faces;
-  }
-  std::vector<Face> inside;
-  find_faces(on_black(cropped(picture, choice.box)), canonical, networks, kMostFaces, inside);
-  for (const Face& face : inside) faces.push_back(face.moved(choice.box.left, choice.box.top));
-  return faces;
+void check_box(const Picture& picture, const FaceChoice& choice) {
+  if (choice.crop != Crop::kBox || (choice.box.right <= picture.width && choice.box.bottom <= picture.height)) return;
+  fail(TOPOS_E_ARGUMENT, "crop_box", "x to " + std::to_string(choice.box.right) + ", y to " +
+       std::to_string(choice.box.bottom), "a box inside the upright picture of " + std::to_string(picture.width) + " x " +
+       std::to_string(picture.height) + " pixels");
 }
 
 std::string counted(size_t count) { return std::to_string(count) + (count == 1 ? " face" : " faces"); }
@@ -82,20 +76,24 @@ std::string Portrait::facts(const std::vector<std::string>& more) const {
   return strings(json, all).str().substr(1);
 }
 
-Portrait portrait_of(Picture picture, const FaceChoice& choice, const CanonicalFace& canonical, FaceNetworks& networks) {
+FaceSearch search_of(const Picture& picture, const FaceChoice& choice, const CanonicalFace& canonical) {
+  check_box(picture, choice);
+  const bool part = choice.crop == Crop::kBox;
+  return FaceSearch(part ? on_black(cropped(picture, choice.box)) : on_black(picture), canonical, kMostFaces);
+}
+
+Portrait portrait_of(Picture picture, const FaceChoice& choice, std::vector<Face> faces) {
   Portrait portrait;
   portrait.picture = std::move(picture);
   const Picture& shown = portrait.picture;
-  if (choice.crop == Crop::kBox && (choice.box.right > shown.width || choice.box.bottom > shown.height)) {
-    fail(TOPOS_E_ARGUMENT, "crop_box", "x to " + std::to_string(choice.box.right) + ", y to " +
-         std::to_string(choice.box.bottom), "a box inside the upright picture of " + std::to_string(shown.width) + " x " +
-         std::to_string(shown.height) + " pixels");
-  }
+  check_box(shown, choice);
   if (!choice.looks()) {
     take_without_face(choice, &portrait);
     return portrait;
   }
-  std::vector<Face> faces = look(shown, choice, canonical, networks);
+  if (choice.crop == Crop::kBox) {
+    for (Face& face : faces) face = face.moved(choice.box.left, choice.box.top);
+  }
   if (faces.empty()) {
     if (choice.check) {
       fail(TOPOS_E_IMAGE, "an image", "a picture in which no face was found", "a portrait of a person",

@@ -39,9 +39,12 @@ struct Portrait {
   std::string facts(const std::vector<std::string>& more) const;
 };
 
-// Throws a Fault where there is no face, it looks too far sideways, or the crop is not inside the picture. networks:
-// only used where faces are looked for.
-Portrait portrait_of(Picture picture, const FaceChoice& choice, const CanonicalFace& canonical, FaceNetworks& networks);
+// The search for the faces of an upright picture that a choice looks for. Throws a Fault where the crop is not inside it.
+FaceSearch search_of(const Picture& picture, const FaceChoice& choice, const CanonicalFace& canonical);
+
+// faces: what that search found. Throws a Fault where there is no face, it looks too far sideways, or the crop is not
+// inside the picture.
+Portrait portrait_of(Picture picture, const FaceChoice& choice, std::vector<Face> faces);
 
 }  // namespace topos
 

@@ -1,25 +1,9 @@
 #include "runtime.h"
 
+#include "cpu.h"
 #include "fault.h"
 
-#ifdef _WIN32
-#include <process.h>
-#else
-#include <unistd.h>
-#endif
-
 namespace topos {
-namespace {
-
-int64_t this_process() {
-#ifdef _WIN32
-  return _getpid();
-#else
-  return getpid();
-#endif
-}
-
-}  // namespace
 
 void Object::release() {
   if (--references_ == 0) destroy();
@@ -32,15 +16,24 @@ Ref<Runtime> Runtime::make(const topos_runtime_options& options) {
 
 Runtime::Runtime(std::unique_ptr<Host> host, const topos_runtime_options& options)
     : host_(std::move(host)),
-      ort_(options.ort_api_base, options.ort_library),
+      ort_((options.flags & TOPOS_RUNTIME_FAKE) != 0
+               ? nullptr
+               : std::make_unique<const Ort>(options.ort_api_base, options.ort_library)),
+      cache_dir_(options.cache_dir == nullptr ? "" : options.cache_dir),
+      rtx_library_(options.rtx_library == nullptr ? "" : options.rtx_library),
       threads_(options.num_threads),
       spins_((options.flags & TOPOS_RUNTIME_SPIN) != 0),
-      process_(this_process()) {}
+      process_(process_number()) {}
+
+SessionSettings Runtime::sessions() const {
+  return {*ort_, *host_, threads_, spins_, cache_dir_.empty() ? nullptr : cache_dir_.c_str(),
+          rtx_library_.empty() ? nullptr : rtx_library_.c_str()};
+}
 
 void Runtime::destroy() { delete this; }
 
 void Runtime::check_process() const {
-  if (this_process() != process_) {
+  if (process_number() != process_) {
     fail(TOPOS_E_STATE, "this process", "one that was forked after the runtime was made", "the process that made it",
          "create a runtime in the child");
   }

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "host.h"
-#include "ort.h"
+#include "ort_engine.h"
 
 namespace topos {
 
@@ -75,9 +75,10 @@ class Runtime final : public Object {
   static Ref<Runtime> make(const topos_runtime_options& options);
 
   Host& host() { return *host_; }
-  const Ort& ort() const { return ort_; }
+  const Ort* ort() const { return ort_.get(); }  // null for a runtime of the fake backend
   uint32_t threads() const { return threads_; }
-  bool spins() const { return spins_; }
+  // Only with an ONNX Runtime.
+  SessionSettings sessions() const;
 
   // Whether this process is the one that made the runtime; a forked one has none of its threads.
   void check_process() const;
@@ -107,7 +108,8 @@ class Runtime final : public Object {
   void join(bool all);
 
   std::unique_ptr<Host> host_;
-  Ort ort_;
+  std::unique_ptr<const Ort> ort_;
+  std::string cache_dir_, rtx_library_;
   uint32_t threads_;
   bool spins_;
   int64_t process_;

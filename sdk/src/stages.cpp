@@ -14,10 +14,9 @@
 namespace topos {
 
 Job::Job(const Ref<Model>& model, const topos_request& request)
-    : model_(model), request_(model->host(), request, model->data()) {
-  const Ort& ort = runtime().ort();
-  const auto made = [this, &ort](const TensorInfo& info) {
-    tensors_.push_back(std::make_unique<Tensor>(ort, model_->host(), info.shape));
+    : model_(model), request_(model->host(), request, model->data()), stop_(runtime().ort()) {
+  const auto made = [this](const TensorInfo& info) {
+    tensors_.push_back(std::make_unique<Tensor>(runtime().ort(), model_->host(), info.shape));
     return tensors_.back().get();
   };
   const Engine &encoder = model->engine(kImageEncoder), &context = model->engine(kDitContext);
@@ -61,13 +60,7 @@ Job::Job(const Ref<Model>& model, const topos_request& request)
   heads_.reserve(items());
   stage_ = request_.num_latents > 0 ? Stage::kDecoder : Stage::kImage;
   shown_stage_ = static_cast<uint32_t>(stage_);
-  ort.check(ort.api().CreateRunOptions(&options_), "the options of a run");
-  try {
-    if (request_.num_latents == 0 && request_.choice.looks()) faces_.emplace(*model_, options_);
-  } catch (...) {
-    ort.api().ReleaseRunOptions(options_);
-    throw;
-  }
+  if (request_.num_latents == 0 && request_.choice.looks()) faces_.emplace(*model_, &stop_);
 }
 
 void Job::work() {
@@ -117,16 +110,15 @@ void Job::look() {
   show();
 }
 
-// Looks for the face, where it is wanted, and fills the pixels with what the model sees.
+// Looks for the face a little further, where it is wanted, and in the end fills the pixels with what the model sees.
 void Job::show() {
-  struct None final : FaceNetworks {
-    bool detect(const std::vector<float>&, std::vector<float>&, std::vector<float>&) override { return false; }
-    bool landmarks(const std::vector<float>&, std::vector<float>&, float&) override { return false; }
-    bool expression(const std::vector<float>&, std::vector<float>&) override { return false; }
-  } none;
   const ModelData& data = model_->data();
-  FaceNetworks& networks = faces_ ? static_cast<FaceNetworks&>(*faces_) : none;
-  portrait_ = portrait_of(std::move(picture_), request_.choice, data.canonical, networks);
+  if (faces_) {
+    if (!search_) search_.emplace(search_of(picture_, request_.choice, data.canonical));
+    if (search_->step(*faces_)) return;
+  }
+  portrait_ = portrait_of(std::move(picture_), request_.choice, search_ ? search_->take() : std::vector<Face>());
+  search_.reset();
   picture_ = Picture();
   const std::string reason = request_.texture == TOPOS_TEXTURE_PROJECTED ? undressable() : "";
   if (!reason.empty()) {

@@ -26,14 +26,14 @@ Struct taken(const Struct* given, const char* name, size_t first = sizeof(Struct
 
 // As `taken`, but NULL means every default.
 template <class Struct>
-Struct taken_or_default(const Struct* given, const char* name) {
-  return given == nullptr ? Struct{} : taken(given, name);
+Struct taken_or_default(const Struct* given, const char* name, size_t first = sizeof(Struct)) {
+  return given == nullptr ? Struct{} : taken(given, name, first);
 }
 
 // Writes a result into the caller's struct, whose struct_size stays.
 template <class Struct>
-void give(Struct* out, const Struct& value, const char* name) {
-  taken(out, name);
+void give(Struct* out, const Struct& value, const char* name, size_t first = sizeof(Struct)) {
+  taken(out, name, first);
   const uint32_t size = out->struct_size;
   std::memcpy(out, &value, std::min<size_t>(size, sizeof(Struct)));
   out->struct_size = size;

@@ -19,11 +19,11 @@ static void layouts(void)
     CHECK(sizeof(topos_error) == 512);
     CHECK(sizeof(topos_allocator) == 32);
     CHECK(sizeof(topos_threads) == 32);
-    CHECK(sizeof(topos_runtime_options) == 64);
+    CHECK(sizeof(topos_runtime_options) == 80);
     CHECK(sizeof(topos_runtime_info) == 48);
     CHECK(sizeof(topos_source) == 64);
     CHECK(sizeof(topos_load_options) == 24);
-    CHECK(sizeof(topos_requirements) == 32);
+    CHECK(sizeof(topos_requirements) == 40);
     CHECK(sizeof(topos_model_info) == 96);
     CHECK(sizeof(topos_image) == 40);
     CHECK(sizeof(topos_progress) == 32);
@@ -69,6 +69,7 @@ static void null_everywhere(void)
     CHECK(topos_model_load(NULL, NULL, NULL, &model, NULL) == TOPOS_E_ARGUMENT && model == NULL);
     CHECK(topos_model_get_info(NULL, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_model_preset_name(NULL, 0) == NULL && topos_model_shape_name(NULL, 0) == NULL);
+    CHECK(topos_model_licence(NULL, 0, NULL) == NULL);
     CHECK(topos_model_joint(NULL, 0, NULL) == NULL && topos_model_region(NULL, 0, NULL, NULL) == NULL);
     CHECK(topos_submit(NULL, NULL, NULL, NULL) == TOPOS_E_ARGUMENT);
     CHECK(topos_submit(NULL, NULL, &job, NULL) == TOPOS_E_ARGUMENT && job == NULL);

@@ -21,6 +21,7 @@ from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
 from topos_rt.pack.container import Pack, packed
 from topos_rt.pack.contents import contents
+from topos_rt.pack.licences import licences
 from topos_rt.pack.sections import ABOUT, ATLAS_MESH, GRAPHS, NUMBERS, SIZES
 
 
@@ -65,6 +66,32 @@ def test_graphs_and_weights_are_those_of_the_bundle_and_weights_are_stored_once(
     # the identity network tells people apart, and this model takes it
     assert [index for name, index in mini.sections if name == "face_graph"] == [0, 1, 2, 3]
     assert mini.file("face_graph", 1) == faces.graph("face_landmarks").read_bytes()
+
+
+def test_licences_are_those_that_its_lines_name_with_their_whole_texts(mini: Pack) -> None:
+    texts = dict(zip(mini.strings("licence_names"), mini.strings("licence_texts"), strict=True))
+    assert list(texts) == ["Apache-2.0", "CC0-1.0", "MIT"]
+    assert "http://www.apache.org/licenses/" in texts["Apache-2.0"] and len(texts["Apache-2.0"]) > 10_000
+    assert "Statement of Purpose" in texts["CC0-1.0"] and len(texts["CC0-1.0"]) > 6_000
+    assert texts["MIT"] == (Path(__file__).parents[2] / "LICENSE").read_text()
+    assert list(licences(["a licence of ours"])) == ["MIT"]  # the C library's own
+
+
+def test_the_memory_of_the_model_that_ships_was_measured(mini: Pack, tiny_bundle: Path) -> None:
+    private, cached, of_a_job = mini.array("memory")[0]
+    assert 1e6 < of_a_job < cached < 80e6 < private < 200e6
+    assert ("memory", 0) not in contents(Bundle.open(tiny_bundle), FaceBundle.open())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_info_shows_memory_and_licences(whole: bool, mini: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(mini.path), *(["--licences"] if whole else [])]) == 0
+    out = capsys.readouterr().out
+    assert "with a cache of optimised graphs" in out and "Apache-2.0, CC0-1.0, MIT" in out
+    assert ("Statement of Purpose" in out) == whole
+    assert main(["info", str(mini.path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["memory"]["private"] > 80e6 and report["licences"]["MIT"].startswith("MIT License")
 
 
 def test_meshes_of_all_levels_with_both_sets_of_uvs(mini: Pack) -> None:

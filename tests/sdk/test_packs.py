@@ -25,6 +25,7 @@ from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
 from topos_rt.pack.container import MAGIC, VERSION, packed
 from topos_rt.pack.contents import contents
+from topos_rt.pack.licences import licences
 from topos_rt.pack.sections import ABOUT, ATLAS_MESH, GRAPHS, KINDS, NUMBERS, SIZES, TYPES
 
 SOURCES = Path(__file__).parents[2] / "sdk/src"
@@ -88,6 +89,11 @@ def test_what_it_says_of_a_model(api: capi.Api, rt: Handle, packs: Any) -> None:
         assert api.call("model_joint", model, number, ctypes.byref(parent)).decode() == name
         assert parent.value == bundle.rig.joint_parents[number]
     assert api.call("model_joint", model, 64, None) is None
+    texts, text = {}, ctypes.c_char_p()
+    while licence := api.call("model_licence", model, len(texts), ctypes.byref(text)):
+        assert text.value is not None
+        texts[licence.decode()] = text.value.decode()
+    assert texts == licences(["Apache-2.0", "CC0"]) and api.call("model_licence", model, 0, None)
     presets = [api.call("model_preset_name", model, number) for number in range(info.num_presets)]
     assert presets == [name.encode() for name in PRESETS]
     api.call("model_release", model)
@@ -154,7 +160,7 @@ def test_budgets(api: capi.Api, rt: Handle, packs: Any) -> None:
         from_memory(api, rt, data, host_budget=total - 1)
     api.call("model_release", from_memory(api, rt, data, host_budget=total))
     with pytest.raises(capi.CError, match="TOPOS_E_UNSUPPORTED"):
-        from_memory(api, rt, data, backend=2)
+        from_memory(api, rt, data, backend=4)
     warm = from_memory(api, rt, data, 0)
     api.call("model_release", warm)
 
@@ -327,6 +333,17 @@ def test_graphs_that_are_damaged_or_of_another_model(
         less = {key: value for key, value in sound.items() if key[0] != missing}
         with pytest.raises(capi.CError, match="TOPOS_E_PACK"):
             from_memory(api, rt, packed(less))
+
+
+@pytest.mark.parametrize(("at", "value"), [(0, 2**20), (2, 2**20), (5, 2**20), (6, 2**24 + 1), (1, 0)])
+def test_sizes_that_would_take_all_memory(at: int, value: int, api: capi.Api, rt: Handle, packs: Any) -> None:
+    """A fuzzer found that an image may not be 2^20 pixels wide and high: each side alone is in range."""
+    sound = contents(Bundle.open(packs["tiny"][0]), FaceBundle.open())
+    sizes = np.array(sound["sizes", 0])
+    sizes[0, [at, at ^ 1] if value == 2**20 else at] = value
+    with pytest.raises(capi.CError, match=r"sizes|vertices") as caught:
+        from_memory(api, rt, packed(sound | {("sizes", 0): sizes}), backend=100)
+    assert caught.value.name == "TOPOS_E_PACK"
 
 
 def test_the_guided_step_is_loaded_when_guidance_is_first_asked_for(api: capi.Api, rt: Handle) -> None:

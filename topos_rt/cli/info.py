@@ -10,8 +10,9 @@ from topos_rt.cli.console import Console
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
 from topos_rt.pack.container import Pack
-from topos_rt.pack.sections import ABOUT, SIZES
+from topos_rt.pack.sections import ABOUT, MEMORY, SIZES
 
+_MEMORY = "{} of a process after a head, {} with a cache of optimised graphs; {} for each job"
 _NO_PARTS = "none ('python -m export parts' makes them for MakeHuman's head)"
 _NO_ATLAS = "none, for the model has no atlas ('python -m export atlas' makes one)"
 
@@ -25,12 +26,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="mini",
         help="a bundle's directory, an engine pack of 'topos-rt pack', or the bundled model",
     )
+    parser.add_argument(
+        "--licences", action="store_true", help="print the texts of the licences in an engine pack, too"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Open and verify the bundle or pack, then print what it holds."""
     if Path(arguments.model).is_file():
-        return _pack(Pack.open(arguments.model), console)
+        return _pack(Pack.open(arguments.model), arguments.licences, console)
     bundle = Bundle.open(arguments.model)
     manifest, topology, rig = bundle.manifest, bundle.topology, bundle.rig
     joints, shapes = (len(rig.joint_names), len(rig.shape_names)) if rig else (0, 0)
@@ -82,7 +86,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _pack(pack: Pack, console: Console) -> int:
+def _pack(pack: Pack, with_licences: bool, console: Console) -> int:
     about = dict(zip(ABOUT, pack.strings("about"), strict=True))
     sizes = dict(zip(SIZES, pack.array("sizes")[0].tolist(), strict=True))
     seen = [name for number, name in enumerate(EVIDENCE) if sizes[SIZES[7]] >> number & 1]
@@ -90,9 +94,12 @@ def _pack(pack: Pack, console: Console) -> int:
     for (name, _), section in pack.sections.items():
         bytes_of[name] = bytes_of.get(name, 0) + section.size
     topology = bytes(pack.array("topology_id")[0]).hex()
+    licences = dict(zip(_strings(pack, "licence_names"), _strings(pack, "licence_texts"), strict=True))
+    measured = ("memory", 0) in pack.sections
+    memory = dict(zip(MEMORY, pack.array("memory")[0].tolist(), strict=True)) if measured else None
     console.report.update(
         path=str(pack.path), verified=True, bytes=pack.size, about=about, topology_id=topology, evidence=seen,
-        sizes={name: sizes[name] for name in SIZES[:7]}, sections=bytes_of,
+        sizes={name: sizes[name] for name in SIZES[:7]}, sections=bytes_of, memory=memory, licences=licences,
     )  # fmt: skip
     rows = {name: text for name, text in about.items() if text}
     rows |= {
@@ -101,13 +108,23 @@ def _pack(pack: Pack, console: Console) -> int:
         "image": f"{sizes['image width']} x {sizes['image height']} pixels",
         "evidence": f"{', '.join(seen)} of the face" if seen else "the pixels alone",
         "latent": f"{sizes['latent tokens']} tokens of {sizes['latent channels']}",
+        "memory": _MEMORY.format(*map(_size, memory.values()))
+        if memory
+        else "not measured for these networks",
+        "licence texts": f"{', '.join(licences) or 'none'} ('--licences' prints them)",
         "size": f"{_size(pack.size)} in {len(pack.sections)} sections, all verified",
     }
     rows |= {f"  {name}": _size(size) for name, size in bytes_of.items() if size >= 1e5}
     width = max(map(len, rows))
     for name, value in rows.items():
         console.say(f"{name.ljust(width)}  {value}")
+    for name, text in licences.items() if with_licences else ():
+        console.say(f"\n{name}\n\n{text}")
     return 0
+
+
+def _strings(pack: Pack, name: str) -> tuple[str, ...]:
+    return pack.strings(name) if (name, 0) in pack.sections else ()
 
 
 def _variation(bundle: Bundle) -> str:

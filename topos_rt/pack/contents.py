@@ -24,6 +24,8 @@ from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
 from topos_rt.pack.container import Key, Value, in_order
+from topos_rt.pack.licences import licences
+from topos_rt.pack.memory import measured_memory
 from topos_rt.pack.sections import ATLAS_MESH, GRAPHS, KINDS, TYPES
 from topos_rt.support.strictjson import AGAIN
 
@@ -40,7 +42,17 @@ def contents(bundle: Bundle, faces: FaceBundle) -> Contents:
     made |= _atlas(bundle.topology, bundle.atlas) | _landmarks(bundle) | _faces(bundle, faces)
     shared = {key: value for key, value in made.items() if key[0] in _SHARED}
     made["topology_id", 0] = _digest(shared)
-    return made
+    return made | _shown(made)
+
+
+def _shown(made: Contents) -> Contents:
+    """Return what a product shows of a pack, or asks of it before loading: licences and measured memory."""
+    about = made["about", 0]
+    assert isinstance(about, tuple)
+    texts = licences(about)
+    shown: Contents = {("licence_names", 0): tuple(texts), ("licence_texts", 0): tuple(texts.values())}
+    memory = measured_memory(made)
+    return shown if memory is None else shown | {("memory", 0): memory}
 
 
 # What heads with equal topology ids have in common, apart from shape and texture.

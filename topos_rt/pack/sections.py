@@ -52,6 +52,9 @@ NUMBERS = ("sigma_min", "guidance", "temperature", "radius, metres",
            "open temperature; NaN without variation",
            "side of a portrait, centimetres", "its middle, x", "y", "z", "atlas mirror",
            "residual scale; NaN where the image encoder gives no estimate")  # fmt: skip
+# Bytes: of the process's own memory after a warm head, without and with a cache of optimised graphs, and of a
+# job in flight.
+MEMORY = ("private", "private with a cache", "of a job")
 # The ONNX graphs in the order of their sections' indices; the encoder of points stays in Python.
 GRAPHS = ("image_encoder", "dit_modulation", "dit_context", "dit_step", "dit_step_guided", "vae_decoder")
 # Meshes: index = level of detail + ATLAS_MESH where the UVs are the atlas's, which textured heads have.
@@ -68,6 +71,9 @@ KINDS: Mapping[str, Kind] = {
     "preset_counts": Kind(8, "u32", 3, "of each preset: steps, solver, reuse"),
     "preset_numbers": Kind(9, "f64", 5, "guidance, shift, interval (2), temperature; NaN: the model's"),
     "variation": Kind(10, "f32", ANY, "directions of the flattened latent that pictures leave open"),
+    "memory": Kind(11, "f64", len(MEMORY), "measured, one row, bytes: " + "; ".join(MEMORY)),
+    "licence_names": Kind(12, TEXT, 1, "SPDX's names of all licences of the pack, and of the C library"),
+    "licence_texts": Kind(13, TEXT, 1, "their texts"),
     "graph": Kind(20, BYTES, 1, "an ONNX graph in FP32; the index is that of GRAPHS"),
     "graph_fp16": Kind(21, BYTES, 1, "the same with FP16 operands"),
     "graph_locations": Kind(22, TEXT, 1, "the name that each graph has for its file of weights, or nothing"),

@@ -43,6 +43,8 @@ namespace Topos.Native
         [DllImport(Library, CallingConvention = C)]
         public static extern IntPtr topos_model_preset_name(ModelHandle model, uint preset);
         [DllImport(Library, CallingConvention = C)]
+        public static extern IntPtr topos_model_licence(ModelHandle model, uint licence, out IntPtr text);
+        [DllImport(Library, CallingConvention = C)]
         public static extern IntPtr topos_model_shape_name(ModelHandle model, uint shape);
         [DllImport(Library, CallingConvention = C)]
         public static extern IntPtr topos_model_joint(ModelHandle model, uint joint, out int parent);

@@ -76,7 +76,7 @@ namespace Topos.Native
         public int LogLevel;
         public IntPtr Log, LogUser, Allocator, Threads;
         public uint NumThreads, Flags;
-        public IntPtr OrtApiBase, OrtLibrary;
+        public IntPtr OrtApiBase, OrtLibrary, CacheDir, RtxLibrary;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -114,6 +114,7 @@ namespace Topos.Native
         public uint StructSize;
         public int Backend;
         public ulong HostMapped, HostPrivate, HostPerJob;
+        public uint Estimated, Reserved;
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -36,7 +36,8 @@ class RuntimeOptions(Struct):
     _fields_ = (
         ("struct_size", c_uint32), ("log_level", c_int32), ("log", Pointer), ("log_user", Pointer),
         ("allocator", Pointer), ("threads", Pointer), ("num_threads", c_uint32), ("flags", c_uint32),
-        ("ort_api_base", Pointer), ("ort_library", c_char_p),
+        ("ort_api_base", Pointer), ("ort_library", c_char_p), ("cache_dir", c_char_p),
+        ("rtx_library", c_char_p),
     )  # fmt: skip
 
 
