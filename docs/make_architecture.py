@@ -29,6 +29,7 @@ from topos_rt.formats import EXPORTERS
 from topos_rt.model import contracts as model_contracts
 from topos_rt.model.networks import Networks
 from topos_rt.support.progress import Tracker
+from topos_rt.texture import hair
 
 T = TypeVar("T")
 
@@ -112,6 +113,7 @@ class Watch:
 def watched() -> Watch:
     """Return the record of two heads from a picture and two from a scan, the second with `align`."""
     watch, bundle = Watch(), Bundle.open("mini")
+    hair.grain.cache_clear()  # what is made once per process is part of the way
     networks = Networks.open(bundle, "onnxruntime", EngineOptions(), decoder="engine", wrap=watch.engine)
     with HeadPipeline(bundle, networks) as pipe, patch.object(pipeline, "Tracker", watch.tracker):
         sys.setprofile(watch.profile)

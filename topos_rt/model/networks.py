@@ -312,8 +312,11 @@ def _loaded(load: Callable[[str], Engine], stack: ExitStack, cores: int) -> dict
     """
     if cores == 1:
         return {graph: stack.enter_context(load(graph)) for graph in GRAPHS}
-    with ThreadPoolExecutor(min(cores, len(GRAPHS))) as pool:
-        futures = {graph: pool.submit(load, graph) for graph in GRAPHS}
+    try:
+        with ThreadPoolExecutor(min(cores, len(GRAPHS))) as pool:
+            futures = {graph: pool.submit(load, graph) for graph in GRAPHS}
+    except RuntimeError:  # no further thread may start: the engines say so, if they need more than one
+        return _loaded(load, stack, 1)
     for future in futures.values():
         if future.exception() is None:
             stack.enter_context(future.result())
