@@ -121,6 +121,14 @@ Decoded decode(jpeg_decompress_struct& info, Errors& errors, const uint8_t* byte
   return Decoded::kYes;
 }
 
+jpeg_error_mgr* handlers(Errors& errors) {
+  jpeg_std_error(&errors.base);
+  errors.base.error_exit = leave;
+  errors.base.emit_message = note;
+  errors.base.output_message = say_nothing;
+  return &errors.base;
+}
+
 }  // namespace
 
 bool decodes_jpeg() { return true; }
@@ -128,10 +136,7 @@ bool decodes_jpeg() { return true; }
 Decoded decode_jpeg(const uint8_t* bytes, size_t size, RawImage* out) {
   Errors errors = {};
   jpeg_decompress_struct info = {};
-  info.err = jpeg_std_error(&errors.base);
-  errors.base.error_exit = leave;
-  errors.base.emit_message = note;
-  errors.base.output_message = say_nothing;
+  info.err = handlers(errors);
   const Decoded read = decode(info, errors, bytes, size, out);
   jpeg_destroy_decompress(&info);
   return read;
@@ -140,10 +145,7 @@ Decoded decode_jpeg(const uint8_t* bytes, size_t size, RawImage* out) {
 std::string encode_jpeg(const uint8_t* pixels, int side) {
   Errors errors = {};
   jpeg_compress_struct info = {};
-  info.err = jpeg_std_error(&errors.base);
-  errors.base.error_exit = leave;
-  errors.base.emit_message = note;
-  errors.base.output_message = say_nothing;
+  info.err = handlers(errors);
   unsigned char* bytes = nullptr;
   unsigned long size = 0;
   const bool written = write_rows(info, errors, pixels, side, &bytes, &size);

@@ -133,12 +133,15 @@ export class Studio {
       if (this.job === job) say("");
       showError(error);
     } finally {
-      if (this.job === job) {
-        this.job = null;
-        progress(null);
-        this.offerMake();
-      }
+      this.ended(job);
     }
+  }
+
+  private ended(job: AbortController): void {
+    if (this.job !== job) return;
+    this.job = null;
+    progress(null);
+    this.offerMake();
   }
 
   /** Lay the model's topology over a scan. */
@@ -164,11 +167,7 @@ export class Studio {
       say("");
       showError(error);
     } finally {
-      if (this.job === job) {
-        this.job = null;
-        progress(null);
-        this.offerMake();
-      }
+      this.ended(job);
     }
   }
 
