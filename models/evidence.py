@@ -2,8 +2,9 @@
 
 A picture alone tells little cranium from hair, and a network that was trained on renders reads photographs
 badly. What the face stage's networks saw, which were trained on millions of photographs, carries over: where
-landmarks lie, the pose, the expression, an embedding of the person (MICA, arXiv 2204.06607) and the map from
-which that is made. A linear estimate of the head, by ridge regression on all of it, comes as tokens too.
+landmarks lie, the pose, the expression, and a map of features of the aligned face by a network that learned to
+tell people apart, and then the shapes of heads (as MICA's did, arXiv 2204.06607). A linear estimate of the head
+from all of it comes as tokens too.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.face_trunk import FEATURES, FaceTrunk
 from models.image_encoder import ImageEncoder, TransformerBlock
 from topos_rt.model.evidence import EVIDENCE
 
-NAMES = tuple(EVIDENCE)
-SHAPES = {name: shape[1:] for name, shape in EVIDENCE.items()}  # without the batch
+NAMES = ("landmarks", "pose", "expression", "aligned")
+# Of what `Seen` holds, without the batch.
+SHAPES = {name: EVIDENCE[name][1:] for name in NAMES[:3]} | {"features": FEATURES}
 
 
 class Seen(NamedTuple):
-    """What the face stage saw in pictures: float32, a batch of each of NAMES; zero where nothing was seen."""
+    """What was seen of faces: float32, a batch of each of SHAPES; zero where nothing was seen."""
 
     landmarks: Tensor
     pose: Tensor
     expression: Tensor
-    identity: Tensor
-    features: Tensor
+    features: Tensor  # what `FaceTrunk` makes of the aligned cut
 
 
 class Scaled(NamedTuple):
@@ -37,7 +39,6 @@ class Scaled(NamedTuple):
 
     landmarks: Tensor  # [B,L] coordinates on the landmarks' principal directions
     manner: Tensor  # [B,54] pose and expression
-    identity: Tensor  # [B,128]
     features: Tensor  # [B,128,8,8]
 
 
@@ -46,7 +47,6 @@ class EvidenceScales(nn.Module):
 
     landmark_mean: Tensor  # [1434]
     landmark_basis: Tensor  # [L,1434]
-    identity_mean: Tensor  # [128]
     feature_mean: Tensor  # [128,1,1]
     feature_scale: Tensor  # [128,1,1]
 
@@ -54,30 +54,26 @@ class EvidenceScales(nn.Module):
         super().__init__()
         self.register_buffer("landmark_mean", torch.zeros(1434))
         self.register_buffer("landmark_basis", torch.zeros(landmark_components, 1434))
-        self.register_buffer("identity_mean", torch.zeros(128))
         self.register_buffer("feature_mean", torch.zeros(128, 1, 1))
         self.register_buffer("feature_scale", torch.ones(128, 1, 1))
 
-    def forward(
-        self, landmarks: Tensor, pose: Tensor, expression: Tensor, identity: Tensor, features: Tensor
-    ) -> Scaled:
+    def forward(self, landmarks: Tensor, pose: Tensor, expression: Tensor, features: Tensor) -> Scaled:
         return Scaled(
             (landmarks.flatten(1) - self.landmark_mean) @ self.landmark_basis.T,
             torch.cat([pose, expression], 1),
-            10 * (identity - self.identity_mean),
             (features - self.feature_mean) / self.feature_scale,
         )
 
 
 class LinearEstimate(nn.Module):
-    """Estimates a head [B,E] linearly. `training.evidence.fit_estimate` fits it; nothing trains it."""
+    """Estimates a head [B,E] linearly. `training.evidence.fit` fits it, `training.tune_encoder` trains it."""
 
     bias: Tensor  # [E]
     landmark_share: Tensor  # [L], of each coordinate in the landmarks' deviation
 
     def __init__(self, landmark_components: int, image_channels: int, estimate: int) -> None:
         super().__init__()
-        regressors = landmark_components + 5 + 52 + 128 + 8192 + 2 * image_channels
+        regressors = landmark_components + 5 + 52 + 8192 + 2 * image_channels
         self.weight = nn.Parameter(torch.zeros(estimate, regressors), requires_grad=False)
         self.register_buffer("bias", torch.zeros(estimate))
         self.register_buffer("landmark_share", torch.zeros(landmark_components))
@@ -94,7 +90,6 @@ class LinearEstimate(nn.Module):
             3 * scaled.landmarks * self.landmark_share,
             yaw, pitch, yaw * yaw, yaw * pitch, pitch * pitch,
             0.7 * expression,
-            0.22 * scaled.identity,
             scaled.features.flatten(1) / 90,
             0.15 * summary,
             0.3 * patches,
@@ -130,14 +125,15 @@ class EvidenceEncoder(nn.Module):
         """encoder: gives the image's tokens; estimate: the number of values of the linear estimate.
 
         latent: the shape [N,D] of the latent.
-        tokens: how many tokens each of "landmarks", "manner" (pose and expression), "identity" and "estimate"
-        get; the map of features has one for each of its 64 places.
+        tokens: how many tokens each of "landmarks", "manner" (pose and expression) and "estimate" get; the
+        map of features has one for each of its 64 places.
         """
         super().__init__()
         self.encoder = encoder
+        self.trunk = FaceTrunk()
         self.counts = dict(tokens)
         manner = SHAPES["pose"][0] + SHAPES["expression"][0]
-        sizes = {"landmarks": landmark_components, "manner": manner, "identity": 128, "estimate": estimate}
+        sizes = {"landmarks": landmark_components, "manner": manner, "estimate": estimate}
         self.evidence_scales = EvidenceScales(landmark_components)
         self.evidence_estimate = LinearEstimate(landmark_components, encoder.pos_embed.shape[-1], estimate)
         self.latent = latent
@@ -151,19 +147,25 @@ class EvidenceEncoder(nn.Module):
         self.missing = nn.Parameter(torch.zeros(2 + len(sizes), channels))
         self.blocks = nn.ModuleList(TransformerBlock(channels, num_heads, 4 * channels) for _ in range(depth))
 
-    def forward(self, pixels: Tensor, *seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens [B,T,C] and latents [B,N,D] of pixels, RGB in 0..1, and evidence in NAMES's order."""
-        image, found = self.encoder(pixels), Seen(*seen)
+    def forward(
+        self, pixels: Tensor, landmarks: Tensor, pose: Tensor, expression: Tensor, aligned: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return tokens [B,T,C] and latents [B,N,D] of pixels, RGB in 0..1, and evidence.
+
+        aligned: [B,150,150,3] RGB in 0..1.
+        """
+        features = self.trunk(aligned.permute(0, 3, 1, 2)) * _known(aligned)[:, None, None, None]
+        image, found = self.encoder(pixels), Seen(landmarks, pose, expression, features)
         estimate = self.estimate(image, found)
         return self.fuse(image, found, estimate), self.latents(estimate)
 
     def estimate(self, image: Tensor, seen: Seen) -> Tensor:
         """Return the linear estimate [B,E] from the image's tokens [B,T,C] and evidence.
 
-        It is zero where landmarks, identity or features are.
+        It is zero where landmarks or features are.
         """
-        estimate: Tensor = self.evidence_estimate(*self._pooled(image), self.evidence_scales(*seen))
-        known = _known(seen.landmarks) * _known(seen.identity) * _known(seen.features)
+        estimate: Tensor = self.evidence_estimate(*self.pooled(image), self.evidence_scales(*seen))
+        known = _known(seen.landmarks) * _known(seen.features)
         return estimate * known[:, None]
 
     def latents(self, estimate: Tensor) -> Tensor:
@@ -172,7 +174,7 @@ class EvidenceEncoder(nn.Module):
 
     def regressors(self, image: Tensor, seen: Seen) -> Tensor:
         """Return what the estimate is linear in, [B,R]."""
-        return self.evidence_estimate.regressors(*self._pooled(image), self.evidence_scales(*seen))
+        return self.evidence_estimate.regressors(*self.pooled(image), self.evidence_scales(*seen))
 
     def fuse(self, image: Tensor, seen: Seen, estimate: Tensor) -> Tensor:
         """Return the condition tokens from the image's tokens [B,T,C], evidence and an estimate [B,E].
@@ -183,7 +185,6 @@ class EvidenceEncoder(nn.Module):
         groups = {
             "landmarks": (scaled.landmarks, shown.landmarks),
             "manner": (scaled.manner, shown.expression),
-            "identity": (scaled.identity, shown.identity),
             "estimate": (estimate, _known(estimate)),
         }
         parts = [self._or_missing(image, _known(image), -2)]
@@ -197,7 +198,8 @@ class EvidenceEncoder(nn.Module):
             x = block(x)
         return F.layer_norm(x, x.shape[-1:])
 
-    def _pooled(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def pooled(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first token [B,C] of an image's tokens [B,T,C], and the mean [B,C] of its patches."""
         return image[:, 0], image[:, -(self.encoder.grid**2) :].mean(1)
 
     def _or_missing(self, tokens: Tensor, known: Tensor, kind: int) -> Tensor:

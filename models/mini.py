@@ -20,7 +20,7 @@ IMAGE_ENCODER: dict[str, Any] = {
 }  # fmt: skip
 EVIDENCE: dict[str, Any] = {
     "channels": 192, "depth": 2, "num_heads": 6, "landmark_components": 64, "estimate": 160,
-    "tokens": {"landmarks": 6, "manner": 2, "identity": 4, "estimate": 8},
+    "tokens": {"landmarks": 6, "manner": 2, "estimate": 8},
     "latent": (NUM_LATENTS, 6),
 }  # fmt: skip
 DIT: dict[str, Any] = {

@@ -30,12 +30,10 @@ SETS: dict[str, tuple[str, ...]] = {
     "image": ("image",),
     "landmarks, pose": ("landmarks", "pose"),
     "landmarks, pose, expression": ("landmarks", "pose", "expression"),
-    "identity": ("identity",),
     "features": ("features",),
-    "landmarks, pose, expression, identity": ("landmarks", "pose", "expression", "identity"),
-    "all but the image": ("landmarks", "pose", "expression", "identity", "features"),
-    "all but the features": ("landmarks", "pose", "expression", "identity", "image"),
-    "all": ("landmarks", "pose", "expression", "identity", "features", "image"),
+    "all but the image": ("landmarks", "pose", "expression", "features"),
+    "all but the features": ("landmarks", "pose", "expression", "image"),
+    "all": ("landmarks", "pose", "expression", "features", "image"),
 }
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training pictures, for the curve of all that is known
 
@@ -44,7 +42,7 @@ def columns(flow: FlowModel) -> dict[str, Tensor]:
     """Return the columns of each part in the order of `EvidenceEncoder.regressors`."""
     sizes = {
         "landmarks": len(flow.encoder.evidence_scales.landmark_basis), "pose": 5, "expression": 52,
-        "identity": 128, "features": 8192, "image": 2 * flow.encoder.encoder.pos_embed.shape[-1],
+        "features": 8192, "image": 2 * flow.encoder.encoder.pos_embed.shape[-1],
     }  # fmt: skip
     ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
     return {n: torch.arange(end - size, end) for (n, size), end in zip(sizes.items(), ends, strict=True)}
@@ -52,10 +50,10 @@ def columns(flow: FlowModel) -> dict[str, Tensor]:
 
 def measure(flow: FlowModel, training: Data, held_out: Data, judge: Judge) -> dict[str, Any]:
     """Return the errors of every set, and of all by the number of pictures."""
-    x = regressors(flow.encoder, training.image, training.evidence.seen)
+    x = regressors(flow.encoder, training.image, training.seen)
     y = training.anchors.flatten(1) @ flow.lesson.components.T
     y = y[training.person]
-    asked = regressors(flow.encoder, held_out.image, held_out.evidence.seen)
+    asked = regressors(flow.encoder, held_out.image, held_out.seen)
     person, parts = held_out.person, columns(flow)
     truth, radii = held_out.positions[person], held_out.radii[person]
 

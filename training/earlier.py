@@ -9,6 +9,7 @@ It writes `encoder.pt`, `dit.pt` and `vae.pt`, as training writes its own. A bun
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from models import ImageEncoder, TOPOSDiT
+from models import EvidenceEncoder, ImageEncoder, TOPOSDiT
 from models import mini as config
 from models.dit import position_table
+from models.face_trunk import recognition_weights
+from topos_rt.faces.bundle import FaceBundle
 from training.heads import HeadModel
+from training.linear_decoder import LinearDecoder
 from training.train_vae import build
 from training.vae_data import VAEData
 
@@ -79,19 +83,21 @@ class Graph:
         )
 
 
-def image_encoder(bundle: Path) -> dict[str, Tensor]:
-    """Return the state of the image encoder."""
-    graph = Graph(bundle / "image_encoder.onnx", "image_encoder.encoder.")
-    known = graph.named | {k.removeprefix("image_encoder.encoder."): w for k, w in graph.linears().items()}
-    state = ImageEncoder(**config.IMAGE_ENCODER).state_dict()
-    for name in state:
-        if name in known:
-            state[name] = known[name]
+def encoder(bundle: Path) -> dict[str, Tensor]:
+    """Return the state of the encoder of evidence. What the bundle does not have keeps its first weights."""
+    graph = Graph(bundle / "image_encoder.onnx", "image_encoder.")
+    known = graph.named | {k.removeprefix("image_encoder."): w for k, w in graph.linears().items()}
     # The class and register tokens are stored once for each crop.
-    state["cls_token"], state["register_tokens"] = (
-        graph.constants["expand"][:1],
-        graph.constants["expand_1"][:1],
-    )
+    known["encoder.cls_token"] = graph.constants["expand"][:1]
+    known["encoder.register_tokens"] = graph.constants["expand_1"][:1]
+    network = EvidenceEncoder(ImageEncoder(**config.IMAGE_ENCODER), **config.EVIDENCE)
+    network.trunk.load_state_dict(recognition_weights(FaceBundle.open().graph("face_identity")))
+    state = network.state_dict()
+    for name, values in state.items():
+        if name in known and known[name].shape == values.shape:
+            state[name] = known[name]
+        else:
+            print(f"{name} is not in the bundle")
     return state
 
 
@@ -162,15 +168,22 @@ def vae(bundle: Path) -> dict[str, Tensor]:
     return {k: known[k] if k in known and known[k].shape == v.shape else v for k, v in state.items()}
 
 
+def linear_decoder(state: Mapping[str, Tensor]) -> LinearDecoder:
+    """Return the linear part of a VAE by its state."""
+    return LinearDecoder(state["latent_basis"], state["linear_vertices"], state["output_mean"][:, :3])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    encoder = {f"encoder.{name}": value for name, value in image_encoder(args.bundle).items()}
-    for name, state in (("encoder", encoder), ("dit", dit(args.bundle)), ("vae", vae(args.bundle))):
+    whole = {f"encoder.{name}": value for name, value in encoder(args.bundle).items()}
+    states = {"encoder": whole, "dit": dit(args.bundle), "vae": vae(args.bundle)}
+    for name, state in states.items():
         torch.save({"average": state}, args.out / f"{name}.pt")
+    linear_decoder(states["vae"]).save(args.out)
 
 
 if __name__ == "__main__":

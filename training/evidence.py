@@ -7,7 +7,8 @@ writes a file beside each shard of `training.render`, with a row for each pictur
     picture     [n] int32, the picture's row in its shard
     person      [n] int32, the person's row in the shard's heads
     crop        [n,128,128,3] uint8, what the image encoder takes
-    landmarks … [n,…] as in `topos_rt.faces.evidence`; the map of features float16, the others float32
+    aligned     [n,150,150,3] uint8, what `models.face_trunk` takes
+    landmarks … [n,…] float32, as in `topos_rt.faces.evidence`, and the pose and expression
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ from torch import Tensor
 
 from models import mini as config
 from models.evidence import NAMES, EvidenceEncoder, Seen
+from models.face_trunk import FaceTrunk
 from topos_rt.faces.evidence import evidence
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, portraits
 from topos_rt.support.files import write_atomic
 from training.heads import normalise
+from training.lessons import ShapeLesson
 from training.loop import gathered, processes, rank
 from training.pictures import shards
 
-FOLDS = 5
 RIDGE = 2.0
 _finder: FaceFinder | None = None  # one per worker process
 
@@ -44,8 +46,11 @@ _finder: FaceFinder | None = None  # one per worker process
 class Evidence:
     """The evidence of all pictures of a folder, and the heads of their people."""
 
-    seen: Seen  # [n,…]
+    landmarks: Tensor  # [n,478,3]
+    pose: Tensor  # [n,2]
+    expression: Tensor  # [n,52]
     crops: np.ndarray  # [n,128,128,3] uint8
+    aligned: np.ndarray  # [n,150,150,3] uint8
     person: np.ndarray  # [n] rows of `heads`
     heads: np.ndarray  # [m,V,3] float32, metres
     missed: int  # pictures in which no face was found
@@ -65,10 +70,10 @@ class Evidence:
             missed += len(shard.person) - len(rows["person"][-1])
             heads.append(shard.neutral_heads())
             people += len(heads[-1])
-        parts = [torch.from_numpy(np.concatenate(rows[name])) for name in NAMES]
         return cls(
-            Seen(*parts),
+            *(torch.from_numpy(np.concatenate(rows[name])) for name in NAMES[:3]),
             np.concatenate(rows["crop"]),
+            np.concatenate(rows["aligned"]),
             np.concatenate(rows["person"]),
             np.concatenate(heads),
             missed,
@@ -78,6 +83,20 @@ class Evidence:
         """Return the heads [m,V,3] in the networks' frame, and their radii [m] in metres."""
         positions, radii = normalise(self.heads)
         return torch.from_numpy(positions), torch.from_numpy(radii)
+
+
+@torch.no_grad()
+def seen_by(trunk: FaceTrunk, evidence: Evidence) -> Seen:
+    """Return what is seen of all pictures, the features [n,128,8,8] float16 by a trunk."""
+    parts = torch.from_numpy(evidence.aligned).tensor_split(processes())
+    made = [trunk(pixels_of(chunk)).half() for chunk in parts[rank()].split(64)]
+    features = gathered(torch.cat(made), [len(part) for part in parts])
+    return Seen(evidence.landmarks, evidence.pose, evidence.expression, features)
+
+
+def pixels_of(pictures: Tensor) -> Tensor:
+    """Return pictures [B,H,W,3] uint8 as [B,3,H,W] in 0..1."""
+    return pictures.permute(0, 3, 1, 2).float() / 255
 
 
 def rows_of(seen: Seen, ids: Tensor | slice) -> Seen:
@@ -92,9 +111,7 @@ def image_tokens(encoder: EvidenceEncoder, crops: np.ndarray) -> Tensor:
     Processes that train together compute a part each.
     """
     parts = torch.from_numpy(crops).tensor_split(processes())
-    made = [
-        encoder.encoder(chunk.permute(0, 3, 1, 2).float() / 255).half() for chunk in parts[rank()].split(64)
-    ]
+    made = [encoder.encoder(pixels_of(chunk)).half() for chunk in parts[rank()].split(64)]
     return gathered(torch.cat(made), [len(part) for part in parts])
 
 
@@ -108,7 +125,6 @@ def fit_scales(encoder: EvidenceEncoder, seen: Seen) -> None:
     deviation = values / len(flat) ** 0.5
     scales.landmark_basis.copy_((basis / deviation).T)
     encoder.evidence_estimate.landmark_share.copy_(deviation / deviation.norm())
-    scales.identity_mean.copy_(seen.identity.mean(0))
     some = seen.features[:: max(1, len(flat) // 2000)].float()
     scales.feature_mean.copy_(some.mean((0, 2, 3))[:, None, None])
     scales.feature_scale.copy_(some.std((0, 2, 3))[:, None, None] + 1e-6)
@@ -117,8 +133,11 @@ def fit_scales(encoder: EvidenceEncoder, seen: Seen) -> None:
 @torch.no_grad()
 def regressors(encoder: EvidenceEncoder, tokens: Tensor, seen: Seen) -> Tensor:
     """Return what estimates are linear in, [n,R], for image tokens [n,T,C] and evidence."""
-    rows = (slice(i, i + 512) for i in range(0, len(tokens), 512))
-    return torch.cat([encoder.regressors(tokens[some].float(), rows_of(seen, some)) for some in rows])
+    weights = encoder.evidence_estimate.weight
+    made = torch.empty(len(tokens), weights.shape[1])
+    for some in (slice(i, i + 512) for i in range(0, len(tokens), 512)):
+        made[some] = encoder.regressors(tokens[some].float(), rows_of(seen, some))
+    return made
 
 
 def ridge(gram: Tensor, cross: Tensor) -> Tensor:
@@ -129,29 +148,26 @@ def ridge(gram: Tensor, cross: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_estimate(
-    encoder: EvidenceEncoder, tokens: Tensor, seen: Seen, person: Tensor, targets: Tensor
+def fit(
+    encoder: EvidenceEncoder, image: Tensor, seen: Seen, person: Tensor, anchors: Tensor, basis: Tensor
 ) -> Tensor:
-    """Fit the linear estimate by ridge regression to targets [n,E].
+    """Fit what evidence is scaled by, the directions of the estimate, and the linear estimate, by ridge regression.
 
-    Returns the estimates [n,E] of the training pictures themselves, each by a regression that has not seen
-    its person: a network that learned from estimates of known people would trust them too much.
+    image: [n,T,C] the image's tokens of pictures; person: [n] whose they are; anchors: [m,N,6] of the people's
+    heads; basis: [K,N*6] of the linear decoder. Returns the people's codes [m,E], which estimates estimate.
     """
-    x = regressors(encoder, tokens, seen)
-    x_mean, y_mean = x.mean(0), targets.mean(0)
-    x, y = x - x_mean, targets - y_mean
-    fold = person % FOLDS
-    parts = [(x[fold == f].T @ x[fold == f], x[fold == f].T @ y[fold == f]) for f in range(FOLDS)]
-    gram, cross = (torch.stack(sums).sum(0) for sums in zip(*parts, strict=True))
-
-    estimates = torch.empty_like(y)
-    for f in range(FOLDS):
-        weights = ridge(gram - parts[f][0], cross - parts[f][1])
-        estimates[fold == f] = x[fold == f] @ weights
-    weights = ridge(gram, cross)
+    lesson = ShapeLesson(1, *encoder.evidence_latents.shape)
+    lesson.fit(anchors, basis)
+    encoder.evidence_latents.copy_(lesson.deviation[:, None] * lesson.components)
+    codes = anchors.flatten(1) @ lesson.components.T / lesson.deviation
+    fit_scales(encoder, seen)
+    x, y = regressors(encoder, image, seen), codes[person]
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    x -= x_mean
+    weights = ridge(x.T @ x, x.T @ (y - y_mean))
     encoder.evidence_estimate.weight.data.copy_(weights.T)
     encoder.evidence_estimate.bias.copy_(y_mean - x_mean @ weights)
-    return estimates + y_mean
+    return codes
 
 
 def see(path: Path) -> dict[str, np.ndarray]:
@@ -172,7 +188,7 @@ def see(path: Path) -> dict[str, np.ndarray]:
         for name in NAMES:
             rows[name].append(found[name][0])
     out = {name: np.stack(values) for name, values in rows.items()}
-    return out | {"features": out["features"].astype(np.float16)}
+    return out | {"aligned": np.rint(255 * out["aligned"]).astype(np.uint8)}
 
 
 def _start() -> None:

@@ -238,9 +238,10 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help=text)
 
 
-def load_weights(module: nn.Module, directory: Path, name: str) -> None:
-    """Load the averaged weights of a finished or interrupted run."""
-    module.load_state_dict(torch.load(directory / f"{name}.pt", weights_only=True)["average"])
+def load_weights(module: nn.Module, directory: Path, name: str, prefix: str = "") -> None:
+    """Load the averaged weights of a finished or interrupted run: those whose names begin with the prefix."""
+    saved = torch.load(directory / f"{name}.pt", weights_only=True)["average"]
+    module.load_state_dict({k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)})
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

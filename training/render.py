@@ -96,6 +96,8 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, required=True)
     parser.add_argument("--pictures", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)
+    text = "the number of the first shard; later ones hold people whom an earlier run did not see"
+    parser.add_argument("--first", type=int, default=0, metavar="N", help=text)
     args = parser.parse_args()
     from training.heads import HeadModel
 
@@ -103,7 +105,8 @@ def main() -> None:
     manifest = describe(args.makehuman, args.split, head.action_names, len(head.template))
     manifest.save(args.out)
     total = -(-args.pictures // manifest.pictures_per_shard)
-    left = [n for n in range(total) if not shards.path_of(args.out, n).exists()]
+    wanted = range(args.first, args.first + total)
+    left = [n for n in wanted if not shards.path_of(args.out, n).exists()]
     print(f"{args.split}: {total - len(left)} of {total} shards are there", flush=True)
     started = time.monotonic()
     with Pool(args.workers, initializer=_start, initargs=(args.makehuman, args.split)) as pool:

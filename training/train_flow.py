@@ -2,11 +2,11 @@
 
     python -m training.train_flow --pictures runs/pictures --evidence runs/evidence \\
         --held-out runs/held_out --held-out-evidence runs/held_out_evidence \\
-        --earlier runs/first --out runs/mini [--resume]
+        --earlier runs/first --tuned runs/tuned --out runs/mini [--resume]
 
-The image encoder is that of an earlier run (`training.train_encoder`, or `training.earlier`) and stays as it
-is; where that run has a `dit.pt`, the transformer goes on from it. `--out` must hold the linear decoder that
-`training.train_vae` writes when it begins, and gets what the linear estimate is off by, which
+What sees pictures, and the linear estimate, are those of `training.tune_encoder`, and stay as they are. Where the
+earlier run has a `dit.pt`, the transformer goes on from it. `--out` must hold the linear decoder that
+`training.train_vae` or `training.earlier` writes, and gets what the linear estimate is off by, which
 `training.finish` reads. First the encoder of evidence alone learns to estimate the head
 (`training/lessons.py`), then both learn the flow.
 """
@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from models import EvidenceEncoder, ImageEncoder, TOPOSDiT
 from models import mini as config
-from models.evidence import NAMES, Seen
-from training.evidence import Evidence, fit_estimate, fit_scales, image_tokens, rows_of
+from models.evidence import SHAPES, Seen
+from training.evidence import Evidence, image_tokens, rows_of, seen_by
 from training.heads import HeadModel
 from training.latents import NodeOffsets
 from training.lessons import ShapeLesson
-from training.linear_decoder import LinearDecoder, metric
+from training.judge import Judge, face_of
+from training.linear_decoder import LinearDecoder
 from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, load_weights, rank, train
-from training.train_vae import vertex_error_mm
 from training.vae_data import VAEData
 from training.variation import EstimateErrors, open_nodes
 
@@ -40,10 +40,8 @@ DROP_CONDITION = 0.1
 # How often training pictures lose a part of what was seen. The image goes most often, since pixels are what
 # renders and photographs differ in most.
 DROPPED = {
-    "image": 0.35, "landmarks": 0.1, "pose": 0.05, "expression": 0.1, "identity": 0.1, "features": 0.2,
-    "estimate": 0.1,
+    "image": 0.35, "landmarks": 0.1, "pose": 0.05, "expression": 0.1, "features": 0.2, "estimate": 0.1,
 }  # fmt: skip
-IDENTITY_NOISE = 0.02  # added to every number of an embedding; people are 0.6 apart, or 0.05 a number
 ESTIMATE_NOISE = 0.1  # deviations
 LANDMARK_NOISE_CM = 0.05
 # Heads vary in some twenty directions and latents have a thousand values, so a head can be made out under all
@@ -53,7 +51,6 @@ PURE_NOISE_SHARE = 0.25
 WATCHED = ((4, 0.15), (8, 0.7))  # steps and noise of the samples that watch training
 WATCHED_PICTURES = 100  # of the held-out ones, for samples take time
 MIXED_SHARE = 0.5  # of the pictures, each mixed with another one, in evidence and head (arXiv 1710.09412)
-FACE_WEIGHT = 4.0  # of its vertices, beside those of the rest of the head
 ENDS = (
     "lesson",
     "dit.input_layer",
@@ -77,7 +74,8 @@ class Batch(NamedTuple):
 class Data:
     """Pictures' evidence and the anchors of their people's heads."""
 
-    evidence: Evidence
+    seen: Seen  # [n,…]
+    person: Tensor  # [n] rows of the heads
     image: Tensor  # [n,T,C] float16
     anchors: Tensor  # [m,N,6]
     positions: Tensor  # [m,V,3] the heads in the networks' frame
@@ -89,15 +87,13 @@ class Data:
         evidence = Evidence.open(pictures, folder)
         positions, radii = evidence.normalised()
         anchors = offsets.of_many(positions)
-        return cls(evidence, image_tokens(encoder, evidence.crops), anchors, positions, radii)
-
-    @property
-    def person(self) -> Tensor:
-        return torch.from_numpy(self.evidence.person).long()
+        person = torch.from_numpy(evidence.person).long()
+        image, seen = image_tokens(encoder, evidence.crops), seen_by(encoder.trunk, evidence)
+        return cls(seen, person, image, anchors, positions, radii)
 
     def rows(self, ids: Tensor, estimate: Tensor) -> Batch:
         """Return pictures as they are; estimate: [n,E] of all pictures."""
-        seen = rows_of(self.evidence.seen, ids)
+        seen = rows_of(self.seen, ids)
         known = estimate[ids]
         return Batch(self.image[ids].float(), seen, known, known, self.anchors[self.person[ids]])
 
@@ -126,11 +122,8 @@ def damaged(batch: Batch, generator: torch.Generator) -> Batch:
         stays = torch.rand(len(values), generator=generator) >= DROPPED[name]
         return values * stays.view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
 
-    seen = batch.seen._replace(
-        landmarks=noise(batch.seen.landmarks, LANDMARK_NOISE_CM),
-        identity=noise(batch.seen.identity, IDENTITY_NOISE),
-    )
-    seen = Seen(*(kept(part, name) for part, name in zip(seen, NAMES, strict=True)))
+    seen = batch.seen._replace(landmarks=noise(batch.seen.landmarks, LANDMARK_NOISE_CM))
+    seen = Seen(*(kept(part, name) for part, name in zip(seen, SHAPES, strict=True)))
     estimate = kept(noise(batch.estimate, ESTIMATE_NOISE), "estimate")
     return Batch(kept(batch.image, "image"), seen, estimate, batch.known, batch.anchors)
 
@@ -147,9 +140,10 @@ class FlowModel(nn.Module):
         start_weights(self)
 
     def train(self, mode: bool = True) -> FlowModel:
-        """Set the mode; the image encoder never trains."""
+        """Set the mode; what sees pictures never trains here, and neither does the estimate."""
         super().train(mode)
-        self.encoder.encoder.requires_grad_(False)
+        for part in (self.encoder.encoder, self.encoder.trunk, self.encoder.evidence_estimate):
+            part.requires_grad_(False)
         return self
 
 
@@ -211,43 +205,6 @@ def sample_flow(model: FlowModel, tokens: Tensor, steps: int, temperature: float
     return x
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Turns latents into heads, linearly, and measures them."""
-
-    linear: LinearDecoder
-    face: Tensor  # [F] vertices of the face
-
-    def millimetres(self, latents: Tensor, truth: Tensor, radii: Tensor) -> tuple[float, float]:
-        """Return the errors of the whole head and of the face, after a similarity, for latents [B,N,6]."""
-        got = self.linear(latents)
-        return vertex_error_mm(got, truth, radii), vertex_error_mm(*_aligned(got, truth, self.face), radii)
-
-    def metric(self, residuals: Tensor) -> Tensor:
-        """Return the map [N*6,K] by which latents' errors count as their vertices do, the face's most.
-
-        The mean square of residuals [n,N,6] is 1 by it.
-        """
-        weights = torch.ones(len(self.linear.mean))
-        weights[self.face] = FACE_WEIGHT
-        made = metric(self.linear, weights)
-        return made / (residuals.flatten(1) @ made).square().mean().sqrt()
-
-
-def _aligned(got: Tensor, want: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the parts `ids` of heads [B,V,3], the first moved onto the second by similarities.
-
-    Source: Umeyama 1991.
-    """
-    a, b = got[:, ids], want[:, ids]
-    a, middle = a - a.mean(1, keepdim=True), b.mean(1, keepdim=True)
-    u, s, vt = torch.linalg.svd(a.transpose(1, 2) @ (b - middle))
-    s = s * torch.cat([torch.ones_like(s[:, :2]), torch.sign(torch.linalg.det(u @ vt))[:, None]], 1)
-    turn = u @ torch.diag_embed(torch.sign(s)) @ vt
-    scale = s.sum(1) / a.square().sum((1, 2))
-    return scale[:, None, None] * a @ turn + middle, b
-
-
 def evaluate(model: FlowModel, held_out: Data, judge: Judge, scale: float) -> Metrics:
     """Return held-out errors in mm of the whole head and the face: of estimates, the lesson and samples.
 
@@ -258,7 +215,7 @@ def evaluate(model: FlowModel, held_out: Data, judge: Judge, scale: float) -> Me
     truth, radii = held_out.positions[person], held_out.radii[person]
     tokens, estimates = [], []
     for chunk in ids.split(50):
-        image, seen = held_out.image[chunk].float(), rows_of(held_out.evidence.seen, chunk)
+        image, seen = held_out.image[chunk].float(), rows_of(held_out.seen, chunk)
         estimates.append(model.encoder.estimate(image, seen))
         tokens.append(model.encoder.fuse(image, seen, estimates[-1]))
     fused = torch.cat(tokens)
@@ -281,40 +238,19 @@ def evaluate(model: FlowModel, held_out: Data, judge: Judge, scale: float) -> Me
     return metrics
 
 
-def face_of(data: VAEData) -> np.ndarray:
-    """Return the vertices [F] of the mean head within 95 mm of the tip of the nose, without the ears.
-
-    It is what watches training; `topos_rt.compare` defines the face that results are measured on.
-    """
-    mean = data.mean.numpy() * config.RADIUS_M
-    tip = (mean[:, 2] - 10 * np.abs(mean[:, 0])).argmax()
-    near = np.linalg.norm(mean - mean[tip], axis=1) < 0.095
-    return np.flatnonzero(near & (np.abs(mean[:, 0]) < 0.068))
-
-
-def load_image_encoder(encoder: ImageEncoder, directory: Path) -> None:
-    """Load the averaged weights of `training.train_encoder`."""
-    saved = torch.load(directory / "encoder.pt", weights_only=True)["average"]
-    own = {key.removeprefix("encoder."): value for key, value in saved.items() if key.startswith("encoder.")}
-    encoder.load_state_dict(own)
-
-
-def prepare(flow: FlowModel, training: Data, basis: Tensor) -> Tensor:
-    """Fit the lesson's directions in the span of a basis, the scales of evidence, and the linear estimate.
-
-    Return the estimates [n,E] of the training pictures.
-    """
-    flow.lesson.fit(training.anchors, basis)
-    flow.encoder.evidence_latents.copy_(flow.lesson.deviation[:, None] * flow.lesson.components)
-    fit_scales(flow.encoder, training.evidence.seen)
-    codes = training.anchors.flatten(1) @ flow.lesson.components.T / flow.lesson.deviation
-    targets = codes[training.person]
-    return fit_estimate(flow.encoder, training.image, training.evidence.seen, training.person, targets)
+@torch.no_grad()
+def estimates_of(flow: FlowModel, data: Data) -> Tensor:
+    """Return the linear estimates [n,E] of pictures, and set the lesson's directions to theirs."""
+    encoder, lesson = flow.encoder, flow.lesson
+    lesson.deviation.copy_(encoder.evidence_latents.norm(dim=1))
+    lesson.components.copy_(encoder.evidence_latents / lesson.deviation[:, None])
+    parts = torch.arange(len(data.person)).split(256)
+    return torch.cat([encoder.estimate(data.image[ids].float(), rows_of(data.seen, ids)) for ids in parts])
 
 
 def main() -> None:
     parser = arguments(__doc__, minutes=55, batch=48, learning_rate=1e-3, matrix_rate=5e-3)
-    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier"):
+    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier", "tuned"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     add_compile(parser)
     args = parser.parse_args()
@@ -323,13 +259,13 @@ def main() -> None:
     model = HeadModel.load()
     data = VAEData(model)
     flow = FlowModel()
-    load_image_encoder(flow.encoder.encoder, args.earlier)
+    load_weights(flow.encoder, args.tuned, "encoder", "encoder.")
     if (args.earlier / "dit.pt").exists():
         load_weights(flow.dit, args.earlier, "dit")
     training = Data.open(args.pictures, args.evidence, data.offsets, flow.encoder)
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets, flow.encoder)
     linear = LinearDecoder.open(args.out)
-    estimates = prepare(flow, training, linear.basis)
+    estimates = estimates_of(flow, training)
     face = face_of(data)
     judge = Judge(linear, torch.from_numpy(face))
     residuals = training.anchors[training.person] - flow.encoder.latents(estimates)

@@ -1,145 +1,161 @@
-"""Train `mini`'s image encoder further, on the cuts of textured training pictures.
+"""Train `mini`'s encoder further on textured pictures: what the pixels tell, and the linear estimate of heads.
 
     python -m training.tune_encoder --pictures runs/pictures --evidence runs/evidence \\
         --held-out runs/held_out --held-out-evidence runs/held_out_evidence \\
-        --earlier runs/first --decoder runs/mini --out runs/tuned [--resume]
+        --earlier runs/first --out runs/tuned [--resume]
 
-The encoder of `training.train_encoder` has seen plain renders only. Here its tokens learn to say what head a
-textured picture shows, by a linear probe that is dropped afterwards. `--decoder` holds the linear decoder,
-by whose vertices errors are counted.
+It begins with what sees pictures in `--earlier`, and with a ridge regression from all evidence to heads. Then all three learn
+together what head a picture shows. Errors count by the vertices that the linear decoder of `--earlier` makes.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import ImageEncoder
+from models import EvidenceEncoder, ImageEncoder
 from models import mini as config
-from training.augment import random_maps
-from training.evidence import Evidence
+from models.evidence import Seen
+from topos_rt.faces.bundle import FaceBundle
+from training.augment import random_maps, varied
+from training.evidence import Evidence, fit, image_tokens, pixels_of, seen_by
 from training.heads import HeadModel
+from training.judge import Judge, face_of
 from training.latents import NodeOffsets
-from training.lessons import ShapeLesson
 from training.linear_decoder import LinearDecoder
-from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, rank, train
-from training.train_flow import Judge, face_of, load_image_encoder
+from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, load_weights, rank, train
+from training.mirror import mirrored_heads, mirrored_landmarks, mirrored_seen
 from training.vae_data import VAEData
 
-MOVED_SHARE = 0.85  # share of the time budget with moved pictures; afterwards they are as in use, unmoved
-GREY_SHARE = 0.1  # of the pictures
-NOISE = 0.02
-ENDS = ("encoder.patch_embed", "lesson")
+MOVED_SHARE = 0.85  # share of the time budget with moved crops; afterwards they are as in use, unmoved
+ALIGNED_MOVES = 0.6  # how far aligned cuts are moved, beside crops: as landmarks lie beside where they should
+LANDMARK_NOISE_CM = 0.05
+KNOWN_EVERY = 40  # of the training pictures, those that are judged beside the held-out ones
+ENDS = ("encoder.encoder.patch_embed", "encoder.trunk", "encoder.evidence_estimate")
 
 
 @dataclass(frozen=True)
 class Data:
-    """The cuts of pictures, and the heads of their people."""
+    """The evidence of pictures, and the heads of their people."""
 
-    crops: Tensor  # [n,H,W,3] uint8
-    person: Tensor  # [n]
+    evidence: Evidence
+    person: Tensor  # [n] rows of the heads
     anchors: Tensor  # [m,N,6]
     positions: Tensor  # [m,V,3]
     radii: Tensor  # [m] metres
 
     @classmethod
     def open(cls, pictures: Path, folder: Path, offsets: NodeOffsets) -> Data:
-        """Read the cuts that `training.evidence` made."""
+        """Read what `training.evidence` wrote."""
         evidence = Evidence.open(pictures, folder)
         positions, radii = evidence.normalised()
-        anchors = offsets.of_many(positions)
         person = torch.from_numpy(evidence.person).long()
-        return cls(torch.from_numpy(evidence.crops), person, anchors, positions, radii)
+        return cls(evidence, person, offsets.of_many(positions), positions, radii)
 
-    def pixels(self, ids: Tensor) -> Tensor:
-        """Return pictures [B,3,H,W] in 0..1."""
-        return self.crops[ids].permute(0, 3, 1, 2).float() / 255
+    def pictures(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return crops [B,3,128,128] and aligned cuts [B,3,150,150], in 0..1."""
+        crops, aligned = self.evidence.crops, self.evidence.aligned
+        return pixels_of(torch.from_numpy(crops[ids])), pixels_of(torch.from_numpy(aligned[ids]))
+
+    def seen(self, ids: Tensor, features: Tensor) -> Seen:
+        """Return the evidence of some pictures, with these features."""
+        found = self.evidence
+        return Seen(found.landmarks[ids], found.pose[ids], found.expression[ids], features)
 
 
 class TunedEncoder(nn.Module):
-    """The encoder, and the probe, which no bundle holds."""
+    """The encoder of evidence, of which the parts learn that see pictures, and the linear estimate."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = ImageEncoder(**config.IMAGE_ENCODER)
-        channels, components = config.IMAGE_ENCODER["embed_dim"], config.EVIDENCE["estimate"]
-        self.lesson = ShapeLesson(channels, components, config.NUM_LATENTS * config.DIT["in_channels"])
-        nn.init.zeros_(self.lesson.shape.weight)
-        nn.init.zeros_(self.lesson.shape.bias)
+        self.encoder = EvidenceEncoder(ImageEncoder(**config.IMAGE_ENCODER), **config.EVIDENCE)
 
-    def latents(self, pixels: Tensor) -> Tensor:
-        """Return what the probe says of pictures [B,3,H,W]: latents [B,N*6]."""
-        with bfloat16(pixels):
-            tokens = self.encoder(pixels)
-        read = self.lesson.read(tokens.float())
-        return (read * self.lesson.deviation) @ self.lesson.components
+    def train(self, mode: bool = True) -> TunedEncoder:
+        """Set the mode."""
+        super().train(mode)
+        self.encoder.requires_grad_(False)
+        for part in (self.encoder.encoder, self.encoder.trunk, self.encoder.evidence_estimate):
+            part.requires_grad_(True)
+        return self
 
-
-def varied(pixels: Tensor, moving: bool, generator: torch.Generator) -> Tensor:
-    """Return pictures [B,3,H,W] with other brightness and colours, some of them grey; moved, with noise."""
-    count = len(pixels)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.rand(count, *shape, 1, 1, generator=generator)
-
-    gain = (0.75 + 0.5 * drawn(1)) * (0.94 + 0.12 * drawn(3))
-    pixels = pixels * gain
-    grey = drawn(1) < GREY_SHARE
-    pixels = torch.where(grey, pixels.mean(1, keepdim=True), pixels)
-    if moving:
-        grid = F.affine_grid(random_maps(count, generator), list(pixels.shape), align_corners=False)
-        pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
-        pixels = pixels + NOISE * torch.randn(pixels.shape, generator=generator)
-    return pixels.clamp(0, 1)
+    def features(self, pictures: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the image's tokens [B,T,C] and the map of features [B,128,8,8] of crops and aligned cuts."""
+        crops, aligned = pictures
+        with bfloat16(crops) if self.training else contextlib.nullcontext():
+            image = self.encoder.encoder(crops)
+            features = self.encoder.trunk(aligned.contiguous(memory_format=torch.channels_last))
+        return image.float(), features.float()
 
 
-def evaluate(model: TunedEncoder, held_out: Data, judge: Judge) -> Metrics:
-    """Return held-out errors in mm of the probe, which sees pixels alone."""
-    ids = torch.arange(len(held_out.person))
-    latents = torch.cat([model.latents(held_out.pixels(some)) for some in ids.split(50)])
-    person = held_out.person
-    found = latents.view(len(ids), -1, 6), held_out.positions[person], held_out.radii[person]
-    whole, face = judge.millimetres(*found)
-    return {"mm_lesson": whole, "mm_face_lesson": face}
+def judged(model: TunedEncoder, data: Data, ids: Tensor, judge: Judge) -> tuple[float, float]:
+    """Return the errors in mm, of whole heads and of faces, of some pictures as they are."""
+    made = []
+    for some in ids.split(50):
+        image, features = model.features(data.pictures(some))
+        made.append(model.encoder.estimate(image, data.seen(some, features)))
+    person = data.person[ids]
+    return judge.millimetres(model.encoder.latents(torch.cat(made)), data.positions[person], data.radii[person])
 
 
 def main() -> None:
-    parser = arguments(__doc__, minutes=60, batch=48, learning_rate=5e-4, matrix_rate=2e-3)
-    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier", "decoder"):
+    parser = arguments(__doc__, minutes=40, batch=32, learning_rate=3e-4, matrix_rate=1e-3)
+    for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     add_compile(parser)
     args = parser.parse_args()
     join()
     torch.manual_seed(0)
     data, model = VAEData(HeadModel.load()), TunedEncoder()
-    load_image_encoder(model.encoder, args.earlier)
+    load_weights(model, args.earlier, "encoder")
     training = Data.open(args.pictures, args.evidence, data.offsets)
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets)
-    linear = LinearDecoder.open(args.decoder)
-    model.lesson.fit(training.anchors, linear.basis)
+    linear = LinearDecoder.open(args.earlier)
     judge = Judge(linear, torch.from_numpy(face_of(data)))
-    middle = training.anchors.mean(0)
-    lengths = judge.metric(training.anchors - middle)
+    image, seen = image_tokens(model.encoder, training.evidence.crops), seen_by(model.encoder.trunk, training.evidence)
+    codes = fit(model.encoder, image, seen, training.person, training.anchors, linear.basis)
+    del image, seen
+    latents = model.encoder.evidence_latents
+    lengths = latents @ judge.metric(training.anchors - training.anchors.mean(0))
+    landmarks = mirrored_landmarks(FaceBundle.open().canonical.mirrored)
+    anchors = data.offsets.of_many(mirrored_heads(training.positions, data.mean))
+    mirrored = anchors.flatten(1) @ latents.T / latents.square().sum(1)
+    del anchors
+    everyone, known = torch.arange(len(held_out.person)), torch.arange(0, len(training.person), KNOWN_EVERY)
+
+    def watch(module: TunedEncoder) -> Metrics:
+        with torch.compiler.set_stance("force_eager"):  # other batch sizes would be compiled anew
+            unseen, seen = judged(module, held_out, everyone, judge), judged(module, training, known, judge)
+        return dict(zip(("mm", "mm_face", "mm_known", "mm_face_known"), (*unseen, *seen), strict=True))
+
+    if rank() == 0:
+        with torch.no_grad():
+            print(watch(model.eval()), flush=True)
     if args.compile:
-        model.encoder.compile()
+        model.encoder.encoder.compile()
+        model.encoder.trunk.compile()
     generator = torch.Generator().manual_seed(3 + rank())
 
     def step(done: float) -> tuple[Tensor, Metrics]:
         ids = torch.randint(len(training.person), (args.batch,), generator=generator)
-        pixels = varied(training.pixels(ids), done < MOVED_SHARE, generator)
-        wanted = training.anchors[training.person[ids]].flatten(1)
-        loss = ((model.latents(pixels) - wanted) @ lengths).square().mean()
+        turned = bool(torch.rand((), generator=generator) < 0.5)  # the whole batch is seen in a mirror
+        crops, aligned = (part.flip(-1) if turned else part for part in training.pictures(ids))
+        how_far = (1.0, ALIGNED_MOVES) if done < MOVED_SHARE else (0.0, ALIGNED_MOVES)
+        moved = [random_maps(len(ids), generator, far) for far in how_far]
+        pictures = varied(crops, moved[0], generator), varied(aligned, moved[1], generator)
+        image, features = model.features(pictures)
+        seen = training.seen(ids, features)
+        seen = mirrored_seen(seen, landmarks) if turned else seen
+        noise = LANDMARK_NOISE_CM * torch.randn(seen.landmarks.shape, generator=generator)
+        made = model.encoder.estimate(image, seen._replace(landmarks=seen.landmarks + noise))
+        wanted = (mirrored if turned else codes)[training.person[ids]]
+        loss = ((made - wanted) @ lengths).square().mean()
         return loss, {"vertices": float(loss.detach())}
 
-    def watch(module: TunedEncoder) -> Metrics:
-        with torch.compiler.set_stance("force_eager"):  # other batch sizes would be compiled anew
-            return evaluate(module, held_out, judge)
-
-    budget = Budget(args.minutes, args.learning_rate, args.matrix_rate)
+    budget = Budget(args.minutes, args.learning_rate, args.matrix_rate, evaluate_every_s=300)
     print(train("encoder", model, step, watch, budget, args.out, args.resume, ENDS))
 
 

@@ -34,6 +34,7 @@ def write_graphs(
     storage: str = "fp32",
     named: Mapping[str, np.ndarray] | None = None,
     forms: Collection[str] = ("fp16",),
+    wide_sums: Collection[str] = (),
     compared: Collection[str] | None = None,
 ) -> dict[str, str]:
     """Export, check and write all graphs in every form; return the file name of each graph's FP32 form.
@@ -45,6 +46,7 @@ def write_graphs(
     graph holds in the same form is not stored again.
     storage: one of STORAGE; large FP32 weights that it holds exactly are stored so, with a Cast behind them.
     forms: the precisions of further forms, keys of `export.onnx.forms.NARROW`.
+    wide_sums: the graphs whose narrow products are to be summed in FP32.
     compared: the graphs to compare with PyTorch; None is all of them.
 
     Raises BackendError when a graph in onnxruntime differs from PyTorch, OutputError when the disk is full or
@@ -62,7 +64,8 @@ def write_graphs(
                 start, length = offsets[tensor.external_data[0].value]
                 _point(tensor, start, length)
         files[name] = f"{name}.onnx"
-        written = [(form_file(name, form), narrow_form(model, form)) for form in forms]
+        wide = name in wide_sums
+        written = [(form_file(name, form), narrow_form(model, form, wide_sums=wide)) for form in forms]
         for file, form in (*written, (files[name], plain_form(model))):
             _strip(form)
             write_atomic(directory / file, form.SerializeToString(deterministic=True))

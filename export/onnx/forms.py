@@ -8,10 +8,16 @@ product rounds its operands once. Fused attention keeps the statistics of its so
 Some products stay FP32 as well, because they are little work and their errors count (`_KEPT`): the time
 embedding and modulation, which run once for a time grid and enter every block of a step; the first and last
 layers, whose values are pixels, latents, velocities and coordinates that are read to 0.01 mm; modules of an
-image encoder whose names begin with `evidence`, which take it in; and the linear part of the decoder.
+image encoder whose names begin with `evidence`, which take it in, and its trunk; and the linear part of the decoder.
 
 The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 and BF16 only, and
 onnxruntime before 1.23 has none, so the plain form writes attention out. On a CPU that is as fast.
+
+TensorRT-RTX sums FP16 products in FP16, which rounds the sum every 16 steps. Where that counts more than its
+speed, the operands are rounded to FP16 and cast back to FP32 before the product, and its result likewise
+(`wide_sums`): the builder makes a kernel of the same size of it that sums in FP32. Its attention has no such
+form, so there attention is written out. A convolution between such casts becomes one of FP32 operands, so
+convolutions stay as they are.
 
 BF16 has the exponents of FP32 and three bits less than FP16. It is for networks that were trained in it and
 whose values leave FP16's range, such as Qwen-Image.
@@ -35,7 +41,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # the key under which the exporter says 
 _KEPT_WEIGHTS = ("latent_basis", "linear_vertices", "evidence_latents")
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
-    r"|image_encoder\.(encoder\.)?(patch_embed|evidence)|time_text_embed"
+    r"|image_encoder\.(encoder\.)?(patch_embed|evidence|trunk)|time_text_embed"
 )
 
 
@@ -58,18 +64,23 @@ def plain_form(model: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def narrow_form(model: onnx.ModelProto, precision: str = "fp16") -> onnx.ModelProto:
+def narrow_form(
+    model: onnx.ModelProto, precision: str = "fp16", *, wide_sums: bool = False
+) -> onnx.ModelProto:
     """Return a copy in which the large products have operands of a precision of NARROW.
 
     It shares its weights with the plain form. A weight that is stored in that precision is used as it is;
     others get a Cast, which engine builders fold away.
+
+    wide_sums: let matrix products be summed in FP32, and write attention out.
     """
     kind = NARROW[precision]
     half = onnx.ModelProto()
-    half.CopyFrom(model)
+    half.CopyFrom(plain_form(model) if wide_sums else model)
     graph = half.graph
     # FP32 name -> narrow twin
     known = {node.output[0]: node.input[0] for node in graph.node if _widens(node, precision)}
+    raised = {narrow: wide for wide, narrow in known.items()}  # narrow name -> the same numbers in FP32
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type not in _NARROW_OPS or _kept(node):
@@ -82,11 +93,25 @@ def narrow_form(model: onnx.ModelProto, precision: str = "fp16") -> onnx.ModelPr
             node.input[i] = known.get(name, "")
         wide = node.output[0]
         node.output[0] = known[wide] = f"{wide}.half"
-        nodes += [node, _cast(node.output[0], wide, TensorProto.FLOAT)]
+        nodes += _summed_wide(node, kind, raised) if wide_sums and node.op_type != "Conv" else [node]
+        nodes.append(_cast(known[wide], wide, TensorProto.FLOAT))
     del graph.node[:]
     graph.node.extend(_read(nodes, {output.name for output in graph.output}))
     del graph.value_info[:]  # these are the types of the plain form
     return half
+
+
+def _summed_wide(node: onnx.NodeProto, kind: int, raised: dict[str, str]) -> list[onnx.NodeProto]:
+    """Return a product of narrow operands with casts around it, so that it is summed in FP32."""
+    nodes = []
+    for i, name in enumerate(node.input):
+        if name and name not in raised:
+            raised[name] = f"{name}.raised"
+            nodes.append(_cast(name, raised[name], TensorProto.FLOAT))
+        node.input[i] = raised.get(name, "")
+    narrow = node.output[0]
+    node.output[0] = f"{narrow}.sum"
+    return [*nodes, node, _cast(node.output[0], narrow, kind)]
 
 
 def _written_out(node: onnx.NodeProto, widths: Mapping[str, int]) -> list[onnx.NodeProto]:

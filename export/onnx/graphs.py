@@ -14,7 +14,8 @@ from models.dit import TIME_SCALE
 from topos_rt.model.evidence import EVIDENCE
 
 # How far the numbers of each kind of evidence are spread on photographs, roughly.
-_SPREADS = {"landmarks": 3.0, "pose": 0.3, "expression": 0.15, "identity": 0.13, "features": 0.9}
+_SPREADS = {"landmarks": 3.0, "pose": 0.3, "expression": 0.15, "identity": 0.13, "features": 0.9,
+            "aligned": 0.3}  # fmt: skip
 
 
 @dataclass(frozen=True)

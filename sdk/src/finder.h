@@ -59,7 +59,7 @@ class FaceSearch {
 bool find_faces(const Picture& picture, const CanonicalFace& canonical, FaceNetworks& networks, size_t most,
                 std::vector<Face>& faces);
 
-// What the identity network takes of a face with landmarks: [150][150][3] in 0..1.
+// The aligned face, which the identity network and some models take, of one with landmarks: [150][150][3] in 0..1.
 std::vector<float> identity_pixels(const Picture& picture, const Face& face);
 
 }  // namespace topos

@@ -20,7 +20,7 @@ constexpr const char* kGraphNames[kGraphs] = {"image_encoder", "dit_modulation",
 const std::vector<Evidence>& evidence_table() {
   static const std::vector<Evidence> kTable = {
       {"landmarks", {1, 478, 3}, false}, {"pose", {1, 2}, false},     {"expression", {1, 52}, false},
-      {"identity", {1, 128}, true},      {"features", {1, 128, 8, 8}, true},
+      {"identity", {1, 128}, true},      {"features", {1, 128, 8, 8}, true}, {"aligned", {1, 150, 150, 3}, false},
   };
   return kTable;
 }

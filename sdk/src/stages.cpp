@@ -148,6 +148,8 @@ void Job::see() {
       fill(evidence_pose(*portrait_.face));
     } else if (name == "expression") {
       fill(evidence_expression(*portrait_.face));
+    } else if (name == "aligned") {
+      fill(identity_pixels(on_black(portrait_.picture), *portrait_.face));
     } else {
       const Tensor& from = name == "identity" ? faces_->embedding() : faces_->features();
       std::copy_n(from.data(), from.count(), tensor.data());

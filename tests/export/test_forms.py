@@ -139,3 +139,36 @@ def test_products_in_a_row_need_no_casts_between() -> None:
     half = narrow_form(model)
     assert [node.op_type for node in half.graph.node] == ["Cast", "Cast", "MatMul", "MatMul", "Cast"]
     assert half.graph.node[3].input[0] == half.graph.node[2].output[0]
+
+
+def test_products_that_are_summed_in_fp32(graphs: dict[str, OnnxGraph], tmp_path: Path) -> None:
+    """Every matrix product of rounded operands computes in FP32, and is rounded; attention is written out."""
+    write_graphs(graphs, tmp_path, "fp16", wide_sums=GRAPHS)
+    rounded = 0
+    for name in GRAPHS:
+        wide = onnx.load(tmp_path / half_file(name), load_external_data=False)
+        kinds, nodes = types(wide), wide.graph.node
+        assert "Attention" not in {node.op_type for node in nodes}
+        made = {node.output[0]: node for node in nodes}
+        for node in nodes:
+            if node.op_type not in ("MatMul", "Gemm") or not node.output[0].endswith(".sum"):
+                assert node.op_type != "Conv" or kinds[node.output[0]] == TensorProto.FLOAT16 or node.input
+                continue
+            rounded += 1
+            for operand in node.input:
+                before = made[operand]
+                assert before.op_type == "Cast" and kinds[before.input[0]] == TensorProto.FLOAT16
+                assert kinds[operand] == TensorProto.FLOAT
+            (after,) = (other for other in nodes if node.output[0] in other.input)
+            assert after.op_type == "Cast" and kinds[after.output[0]] == TensorProto.FLOAT16
+        inputs = {key: value.numpy() for key, value in graphs[name].inputs.items()}
+        results = [
+            onnxruntime.InferenceSession(tmp_path / file, providers=["CPUExecutionProvider"]).run(
+                None, inputs
+            )
+            for file in (f"{name}.onnx", half_file(name))
+        ]
+        for plain, half in zip(*results, strict=True):
+            error = np.linalg.norm(half - plain) / np.linalg.norm(plain)
+            assert error <= TOLERANCE
+    assert rounded > 20

@@ -22,6 +22,7 @@ from tests.sdk.conftest import write_pack
 from tests.tiny_bundle import write_tiny_bundle
 from topos_rt import FaceError, HeadMesh, HeadPipeline
 from topos_rt.faces.expression import NAMES
+from topos_rt.model.evidence import EVIDENCE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PHOTOGRAPHS = ("astronaut.jpg", "hopper.jpg", "people/held_out_0_031.jpg", "people/held_out_1_113.jpg")
@@ -147,7 +148,7 @@ def telling(api: capi.Api, rt: Handle, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("telling")
     (folder / "bundle").mkdir()
     write_tiny_bundle(
-        folder / "bundle", ("landmarks", "pose", "expression", "identity", "features"), varied=True
+        folder / "bundle", tuple(EVIDENCE), varied=True
     )
     pack = write_pack(folder / "bundle", folder / "telling.topos")
     model = capi.load(api, rt, pack)

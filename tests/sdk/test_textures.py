@@ -20,6 +20,7 @@ from PIL import Image
 from tests.sample_pictures import smooth
 from tests.sdk import capi
 from tests.sdk.capi import CROP_AUTO, NO_FACE_CHECK, Handle
+from tests.sdk.glb_files import contents, same_file
 from tests.sdk.test_files import NO_PARTS, NO_RIG, written
 from topos_rt import FaceError, HeadMesh
 from topos_rt.formats import ExportOptions
@@ -64,11 +65,6 @@ def maps_of(api: capi.Api, head: Handle) -> dict[str, np.ndarray]:
 def one(api: capi.Api, model: Handle, image: Any, seed: int = 0, **given: Any) -> Handle:
     (head,) = capi.generate(api, model, capi.request([image], [seed], **{"crop": CROP_AUTO, **given}))
     return head
-
-
-def contents(glb: bytes) -> tuple[Any, bytes]:
-    size = int.from_bytes(glb[12:16], "little")
-    return json.loads(glb[20 : 20 + size]), glb[28 + size :]
 
 
 def alike(api: capi.Api, head: Handle, mesh: HeadMesh) -> dict[str, np.ndarray]:
@@ -315,32 +311,6 @@ def test_files(level: int, pair: Any, api: capi.Api) -> None:
     tree, _ = contents(written(api, head, level, NO_RIG | NO_TEXTURE))
     assert "TANGENT" not in json.dumps(tree) and len(tree.get("images", [])) == 1  # that of the parts
     assert tree["materials"][0] == contents(write_glb(plain, ExportOptions(rig=False)))[0]["materials"][0]
-
-
-def same_file(made: bytes, wanted: bytes) -> None:
-    """Compare two files, pictures by their pixels where the bytes differ, as compressors do."""
-    (tree, data), (own, own_data) = contents(made), contents(wanted)
-    pictures = {image["bufferView"] for image in own["images"]}
-    views, own_views = tree.pop("bufferViews"), own.pop("bufferViews")
-    tree.pop("buffers"), own.pop("buffers")
-    mime = [image["mimeType"] for image in own["images"]]
-    if [image["mimeType"] for image in tree["images"]] != mime:  # built without libjpeg-turbo
-        for document in (tree, own):
-            for image in document["images"]:
-                image.pop("mimeType")
-    assert tree == own and len(views) == len(own_views)
-    for number, (view, own_view) in enumerate(zip(views, own_views, strict=True)):
-        part, own_part = (
-            bytes_[each["byteOffset"] :][: each["byteLength"]]
-            for bytes_, each in ((data, view), (own_data, own_view))
-        )
-        if part == own_part:
-            continue
-        assert number in pictures, number
-        a, b = (np.asarray(Image.open(io.BytesIO(file))).astype(int) for file in (part, own_part))
-        lossy = own_part[:3] == b"\xff\xd8\xff"
-        assert a.shape == b.shape and np.abs(a - b).max() <= (40 if lossy else 0)  # JPEG against PNG
-        assert np.abs(a - b).mean() < 2
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from models import mini as config
-from training.augment import moved, random_maps
+from training.augment import moved, random_maps, varied
 from training.lessons import CELLS_PER_PATCH, GRID, SEEN_CHANNELS
 
 SIDE = config.IMAGE_SIZE
@@ -42,3 +42,19 @@ def test_a_spot_stays_under_its_landmark() -> None:
     brightest = told[..., : CELLS_PER_PATCH**2].sum(2).argmax(1)
     patch = torch.stack([brightest % GRID, brightest // GRID], 1)
     assert ((patch + 0.5) * 2 / GRID - 1 - landmarks[:, 0]).abs().max() < 1.5 / GRID
+
+
+def test_pictures_vary_in_light_and_not_in_place() -> None:
+    """Of a batch of one picture no two are alike, and unmoved ones still show it."""
+    picture = F.interpolate(torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(3)), SIDE, mode="bilinear")
+    generator = torch.Generator().manual_seed(4)
+    maps = random_maps(64, generator, 0.0)
+    assert torch.equal(maps, torch.eye(2, 3).expand(64, 2, 3))
+    made = varied(picture.expand(64, -1, -1, -1), maps, generator)
+    assert float(made.min()) >= 0 and float(made.max()) <= 1
+    assert len({float(one.mean()) for one in made}) == 64
+    grey = made.std(1).mean((1, 2)) < 0.03  # only noise is left of the colours
+    assert 0.02 < float(grey.float().mean()) < 0.3
+    want = (picture.mean(1) - picture.mean()).flatten()
+    alike = [float(F.cosine_similarity(one.mean(0).flatten() - one.mean(), want, 0)) for one in made]
+    assert sorted(alike)[32] > 0.9

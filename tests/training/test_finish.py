@@ -18,6 +18,7 @@ from export.__main__ import main
 from export.bundle_writer import round_to_half
 from models import TOPOSVAE, TOPOSDiT
 from models import mini as sizes
+from models.evidence import NAMES
 from models.finished_run import HEADS, HIERARCHY, RIG, TOPOLOGY, FinishedRun
 from tests.training.evidence import some_evidence
 from tests.training.synthetic import BONES, egg
@@ -25,7 +26,6 @@ from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
 from topos_rt.head.rig import plain_names
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.evidence import EVIDENCE
 from training import earlier, vae_data
 from training.finish import finished
 from training.heads import normalise
@@ -170,8 +170,9 @@ def test_the_bundle_answers_as_the_trained_flow_does(
     flow = rounded[1]
     pixels = nn.functional.interpolate(torch.rand(1, 3, 8, 8), sizes.IMAGE_SIZE, mode="bilinear")
     seen = some_evidence(torch.randn(1, 3, generator=torch.Generator().manual_seed(2)))
-    tokens, estimate = answers(bundle, "image_encoder", pixels=pixels, **seen._asdict())
-    for got, wanted in zip((tokens, estimate), flow.encoder(pixels, *seen), strict=True):
+    given = {name: getattr(seen, name) for name in NAMES[:3]} | {"aligned": torch.rand(1, 150, 150, 3)}
+    tokens, estimate = answers(bundle, "image_encoder", pixels=pixels, **given)
+    for got, wanted in zip((tokens, estimate), flow.encoder(pixels, *given.values()), strict=True):
         assert close(got, wanted)
     keys, values = answers(bundle, "dit_context", tokens=torch.from_numpy(tokens))
     (modulation,) = answers(bundle, "dit_modulation", time=torch.tensor([0.6]))
@@ -187,7 +188,7 @@ def test_the_bundle_holds_what_the_run_says(bundle: Bundle, data: VAEData) -> No
     flow, radius = bundle.manifest.flow, normalise(egg().sample(2000, vae_data.TRAIN_SEED))[1].mean()
     assert (flow.sigma_min, flow.guidance, flow.temperature) == (SIGMA_MIN, 0.5, 0.25)
     assert bundle.manifest.frame.radius_m == pytest.approx(float(radius), abs=5e-5)
-    assert bundle.manifest.evidence == tuple(EVIDENCE)
+    assert bundle.manifest.evidence == NAMES
     scale = float(residuals().square().mean().sqrt())
     assert bundle.manifest.residual_scale == pytest.approx(0.5 * scale, abs=1e-4)
     assert bundle.variation is not None and bundle.variation.open_temperature == 0.75

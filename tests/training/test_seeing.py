@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from models.evidence import SHAPES
+from models.evidence import NAMES
+from models.face_trunk import FEATURES, FaceTrunk
 from topos_rt.faces.evidence import evidence
+from topos_rt.model.evidence import EVIDENCE
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, portraits
 from training import evidence as stage
@@ -71,19 +73,20 @@ def test_pictures_without_a_face_have_no_row(seen: Path) -> None:
     with np.load(seen / "shard_00000.npz", allow_pickle=False) as arrays:
         assert arrays["picture"].tolist() == [1, 2] and arrays["person"].tolist() == [2, 2]
         assert arrays["crop"].shape == (2, 128, 128, 3)
-        for name, shape in SHAPES.items():
-            assert arrays[name].shape == (2, *shape), name
-            assert arrays[name].dtype == (np.float16 if name == "features" else np.float32), name
+        for name in NAMES:
+            assert arrays[name].shape == (2, *EVIDENCE[name][1:]), name
+            assert arrays[name].dtype == (np.uint8 if name == "aligned" else np.float32), name
 
 
 def test_it_is_what_a_pipeline_gives_its_model(seen: Path, folder: Path) -> None:
     picture = Image.open(io.BytesIO(shards.load(folder / "shard_00000.npz").picture(1))).convert("RGB")
     with FaceFinder.open(threads=1) as finder:
         (portrait,) = portraits(picture, "", finder, FaceChoice())
-        wanted = evidence(tuple(SHAPES), portrait.picture, portrait.face, finder)
+        wanted = evidence(NAMES, portrait.picture, portrait.face, finder)
     with np.load(seen / "shard_00000.npz", allow_pickle=False) as arrays:
         for name, values in wanted.items():
-            assert arrays[name][0] == pytest.approx(values[0], abs=5e-3 if name == "features" else 1e-5), name
+            made = arrays[name][0] / (255 if name == "aligned" else 1)
+            assert made == pytest.approx(values[0], abs=1e-5), name
         assert np.array_equal(arrays["crop"][0], np.asarray(portrait.shown(128)))
 
 
@@ -91,5 +94,6 @@ def test_people_of_several_shards_keep_their_heads(seen: Path, folder: Path) -> 
     opened = stage.Evidence.open(folder, seen)
     assert opened.person.tolist() == [2, 2, 5, 5] and len(opened.heads) == 6 and opened.missed == 2
     assert np.array_equal(opened.heads[5], opened.heads[2])
-    assert opened.seen.features.dtype == torch.float16
-    assert stage.rows_of(opened.seen, torch.tensor([1])).features.dtype == torch.float32
+    found = stage.seen_by(FaceTrunk(), opened)
+    assert found.features.shape == (4, *FEATURES) and found.features.dtype == torch.float16
+    assert stage.rows_of(found, torch.tensor([1])).features.dtype == torch.float32

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from models import mini as config
-from models.evidence import NAMES, SHAPES
+from models.evidence import SHAPES
 from tests.training.evidence import some_evidence
-from training import train_flow
-from training.evidence import Evidence
+from training.evidence import fit
+from training.judge import FACE_WEIGHT, Judge
 from training.linear_decoder import LinearDecoder
 from training.train_flow import (
     DROPPED,
@@ -24,14 +22,12 @@ from training.train_flow import (
     Batch,
     Data,
     FlowModel,
-    Judge,
     damaged,
     draw_times,
+    estimates_of,
     evaluate,
     flow_loss,
-    load_image_encoder,
     mixed,
-    prepare,
     sample_flow,
 )
 from training.variation import residual_scale
@@ -85,10 +81,15 @@ def data() -> Data:
     anchors = (codes @ torch.randn(3, LATENTS * 6, generator=seeded(2))).view(PEOPLE, LATENTS, 6)
     base = torch.randn(VERTICES, 3, generator=seeded(6)) * 0.5
     positions = base + (codes @ torch.randn(3, VERTICES * 3, generator=seeded(3))).view(PEOPLE, -1, 3) * 0.01
-    crops = np.random.default_rng(0).integers(0, 255, (PEOPLE, 32, 32, 3), np.uint8)
-    seen = Evidence(some_evidence(codes, 0.01), crops, np.arange(PEOPLE), positions.numpy(), 0)
     image = torch.randn(PEOPLE, 9, 32, generator=seeded(4)).half()
-    return Data(seen, image, anchors, positions, torch.full((PEOPLE,), 0.14))
+    radii = torch.full((PEOPLE,), 0.14)
+    return Data(some_evidence(codes, 0.01), torch.arange(PEOPLE), image, anchors, positions, radii)
+
+
+def fitted(model: FlowModel, data: Data, linear: LinearDecoder) -> Tensor:
+    """Fit the linear estimate of a model, and return its estimates."""
+    fit(model.encoder, data.image, data.seen, data.person, data.anchors, linear.basis)
+    return estimates_of(model, data)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_an_untrained_network_predicts_no_velocity(model: FlowModel) -> None:
 
 def test_the_losses_are_errors_of_the_velocity(model: FlowModel, data: Data, linear: LinearDecoder) -> None:
     """Of a network that predicts none, the error is e - r, at any time; residuals have unit variance."""
-    estimates = prepare(model, data, linear.basis)
+    estimates = fitted(model, data, linear)
     residuals = data.anchors - model.encoder.latents(estimates)
     residuals = residuals / residual_scale(residuals)
     lengths = Judge(linear, torch.arange(10)).metric(residuals)
@@ -132,7 +133,7 @@ def test_vertices_of_the_face_count_more(data: Data, linear: LinearDecoder) -> N
     lengths = Judge(linear, face).metric(moves)
     moved = linear(moves) - linear.mean
     weights = torch.ones(VERTICES)
-    weights[face] = train_flow.FACE_WEIGHT
+    weights[face] = FACE_WEIGHT
     want = (moved.square().sum(2) * weights).sum(1)
     got = (moves.flatten(1) @ lengths).square().sum(1)
     assert torch.allclose(got / got.sum(), want / want.sum(), rtol=1e-4)
@@ -164,7 +165,7 @@ def test_parts_are_dropped_as_often_as_the_table_says() -> None:
         torch.ones(count, 2, 3), seen, torch.ones(count, 3), torch.ones(count, 3), torch.zeros(count, 2, 6)
     )
     got = damaged(batch, seeded())
-    for name, part in zip((*NAMES, "image", "estimate"), (*got.seen, got.image, got.estimate), strict=True):
+    for name, part in zip((*SHAPES, "image", "estimate"), (*got.seen, got.image, got.estimate), strict=True):
         gone = (part.flatten(1) == 0).all(1)
         assert float(gone.float().mean()) == pytest.approx(DROPPED[name], abs=0.03), name
         assert bool((part[~gone] != 0).all())  # whole pictures lose a part, never pieces of it
@@ -187,9 +188,10 @@ def test_pictures_are_mixed_as_a_whole(data: Data) -> None:
     assert torch.allclose(map_of(batch), map_of(got), atol=1e-3)
 
 
-def test_the_image_encoder_does_not_train(model: FlowModel) -> None:
+def test_what_sees_pictures_does_not_train(model: FlowModel) -> None:
     model.train()
-    assert not any(p.requires_grad for p in model.encoder.encoder.parameters())
+    for part in (model.encoder.encoder, model.encoder.trunk, model.encoder.evidence_estimate):
+        assert not any(p.requires_grad for p in part.parameters())
     assert all(p.requires_grad for p in model.encoder.blocks.parameters())
     model.eval()
 
@@ -197,7 +199,7 @@ def test_the_image_encoder_does_not_train(model: FlowModel) -> None:
 def test_the_image_s_tokens_pass_an_untrained_encoder(
     model: FlowModel, data: Data, linear: LinearDecoder
 ) -> None:
-    prepare(model, data, linear.basis)
+    fitted(model, data, linear)
     batch = data.rows(torch.arange(3), torch.zeros(PEOPLE, 3))
     with torch.no_grad():
         tokens = model.encoder.fuse(batch.image, batch.seen, batch.estimate)
@@ -216,16 +218,17 @@ def test_the_judge_s_numbers_are_the_errors(data: Data, linear: LinearDecoder) -
 
 
 def test_a_linear_world_is_estimated(model: FlowModel, data: Data, linear: LinearDecoder) -> None:
-    prepare(model, data, linear.basis)
+    fitted(model, data, linear)
     metrics = evaluate(model, data, Judge(linear, torch.arange(10)), 0.5)
     assert metrics["mm_linear_floor"] < 0.01
     assert metrics["mm_estimate"] < 0.5 * metrics["mm_mean_head"]
     assert metrics["mm_face_estimate"] < 0.5 * metrics["mm_face_mean_head"]
 
 
-def test_weights_of_the_image_encoder_come_from_its_own_run(model: FlowModel, tmp_path: Path) -> None:
-    state = {f"encoder.{k}": v + 1 for k, v in model.encoder.encoder.state_dict().items()}
-    torch.save({"average": state | {"lessons.shape.bias": torch.zeros(2)}}, tmp_path / "encoder.pt")
-    fresh = FlowModel()
-    load_image_encoder(fresh.encoder.encoder, tmp_path)
-    assert torch.equal(fresh.encoder.encoder.cls_token, model.encoder.encoder.cls_token + 1)
+def test_the_lesson_has_the_estimate_s_directions(
+    model: FlowModel, data: Data, linear: LinearDecoder
+) -> None:
+    fitted(model, data, linear)
+    lesson = model.lesson
+    assert torch.allclose(lesson.components @ lesson.components.T, torch.eye(3), atol=1e-4)
+    assert torch.allclose(lesson.deviation[:, None] * lesson.components, model.encoder.evidence_latents)

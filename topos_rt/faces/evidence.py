@@ -11,7 +11,7 @@ from topos_rt.errors import ImageError, InputError
 from topos_rt.faces.bundle import CanonicalFace
 from topos_rt.faces.expression import NAMES
 from topos_rt.faces.face import Face
-from topos_rt.faces.finder import FaceFinder
+from topos_rt.faces.finder import FaceFinder, aligned_cut
 from topos_rt.faces.pose import own_axes
 from topos_rt.model.evidence import BIOMETRIC, EVIDENCE, no_evidence
 from topos_rt.pictures.image import on_black
@@ -45,6 +45,8 @@ def evidence(
     found = {name: maker(face, canonical) for name, maker in _GEOMETRY.items() if name in names}
     if not BIOMETRIC.isdisjoint(names):
         found["identity"], found["features"] = finder.identity_of(on_black(picture), face)
+    if "aligned" in names:
+        found["aligned"] = aligned_cut(on_black(picture), face)
     return {name: found[name].astype(np.float32).reshape(EVIDENCE[name]) for name in names}
 
 

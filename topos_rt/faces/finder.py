@@ -168,11 +168,7 @@ class FaceFinder(Closing):
 
         picture: upright, RGB. What `identity` says of privacy holds for both. Raises ImageError.
         """
-        if not len(face.landmarks):
-            raise ImageError("identity", got="a face without landmarks", expected="one that faces the camera")
-        target = (np.array(_FIVE_AT) + _PADDING) / (1 + 2 * _PADDING) * IDENTITY_CUT
-        square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
-        return self.networks.identity(to_floats(cut(picture, square, IDENTITY_CUT, filtered=True)))
+        return self.networks.identity(aligned_cut(picture, face))
 
     def warm_up(self, evidence: Sequence[str] | None = None) -> None:
         """Load the networks and run each once; the identity network only where a model's evidence needs it.
@@ -226,6 +222,18 @@ def _sides(box: tuple[float, float, float, float]) -> Sides:
     """Return left, top, right and bottom of a box of x, y, width and height."""
     x, y, width, height = box
     return x, y, x + width, y + height
+
+
+def aligned_cut(picture: Image.Image, face: Face) -> np.ndarray:
+    """Return the face of an upright RGB picture as dlib aligns it: [1,150,150,3] float32 in 0..1.
+
+    Raises ImageError for a face without landmarks.
+    """
+    if not len(face.landmarks):
+        raise ImageError("identity", got="a face without landmarks", expected="one that faces the camera")
+    target = (np.array(_FIVE_AT) + _PADDING) / (1 + 2 * _PADDING) * IDENTITY_CUT
+    square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
+    return to_floats(cut(picture, square, IDENTITY_CUT, filtered=True))
 
 
 def _aligned(target: np.ndarray, points: np.ndarray, size: int) -> Square:

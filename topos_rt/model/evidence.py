@@ -19,6 +19,7 @@ EVIDENCE: Mapping[str, tuple[int, ...]] = {
     "expression": (1, 52),  # the scores of `topos_rt.faces.expression.NAMES`
     "identity": (1, 128),  # the embedding of the identity network
     "features": (1, 128, 8, 8),  # a feature map of the identity network
+    "aligned": (1, 150, 150, 3),  # the face as the identity network takes it: RGB in 0..1
 }
 # What people can be told apart by. It takes the identity network, which runs for nothing else.
 BIOMETRIC = frozenset({"identity", "features"})
