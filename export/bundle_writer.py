@@ -38,9 +38,8 @@ from topos_rt.model.manifest import (
 from topos_rt.support.directories import replacing
 from topos_rt.support.files import write_atomic
 
-
-# Graphs that run once for a head, whose matrix products are summed in FP32. A step of the DiT is most of the work,
-# and game-class GPUs sum FP16 products in FP16 at twice the rate.
+# Graphs that run once for a head, whose matrix products are summed in FP32. A step of the DiT is most of the
+# work, and game-class GPUs sum FP16 products in FP16 at twice the rate.
 WIDE_SUMS = ("image_encoder", "dit_context", "vae_decoder", "vae_encoder")
 
 
@@ -123,9 +122,7 @@ def _write(
     graphs = build_graphs(*networks, *sizes, contents.evidence, contents.residual_scale is not None)
     tensors = decoder_tensors(contents.vae).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
-    files = write_graphs(
-        graphs, directory, "fp16" if half_storage else "fp32", named, wide_sums=WIDE_SUMS
-    )
+    files = write_graphs(graphs, directory, "fp16" if half_storage else "fp32", named, wide_sums=WIDE_SUMS)
     contents.topology.save(directory / "topology.safetensors")
     contents.hierarchy.save(directory / "hierarchy.safetensors")
     if contents.rig is not None:

@@ -1,10 +1,10 @@
 """The image encoder of `mini`: pixels and what the face stage saw become one set of condition tokens.
 
 A picture alone tells little cranium from hair, and a network that was trained on renders reads photographs
-badly. What the face stage's networks saw, which were trained on millions of photographs, carries over: where
-landmarks lie, the pose, the expression, and a map of features of the aligned face by a network that learned to
-tell people apart, and then the shapes of heads (as MICA's did, arXiv 2204.06607). A linear estimate of the head
-from all of it comes as tokens too.
+badly. What networks see that were trained on millions of photographs carries over: where the face stage
+finds landmarks, the pose, the expression, and a map of features of the aligned face by a network that
+learned to tell people apart, and then the shapes of heads (as MICA's did, arXiv 2204.06607). A linear
+estimate of the head from all of it comes as tokens too.
 """
 
 from __future__ import annotations

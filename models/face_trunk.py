@@ -1,7 +1,7 @@
 """The network whose map of features tells `mini` what a face looks like, from an aligned cut of it.
 
 It is the first part of dlib's face recognition network (CC0), up to its last block with 128 filters, whose
-weights `training.tune_face` has trained further to tell the shape of a head. Batch norms are folded.
+weights `training.tune_encoder` has trained further to tell the shape of a head. Batch norms are folded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STAGES = ((32, 3, False), (64, 4, True), (128, 3, True))  # filters, blocks, whe
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity, which is pooled, and padded with zero channels, where they halve."""
+    """Two convolutions beside the identity, which is pooled and gets channels of zeros where they halve."""
 
     def __init__(self, channels: int, filters: int, down: bool) -> None:
         super().__init__()

@@ -20,9 +20,10 @@ from torch import Tensor
 from topos_rt.support.files import write_atomic
 from training.evidence import regressors, ridge
 from training.heads import HeadModel
+from training.judge import Judge, face_of
 from training.linear_decoder import LinearDecoder
 from training.loop import load_weights
-from training.train_flow import Data, FlowModel, Judge, face_of
+from training.train_flow import Data, FlowModel
 from training.vae_data import VAEData
 
 # What is known -> the parts of `EvidenceEncoder.regressors` that tell it.

@@ -70,13 +70,19 @@ class Evidence:
             missed += len(shard.person) - len(rows["person"][-1])
             heads.append(shard.neutral_heads())
             people += len(heads[-1])
+
+        def whole(name: str) -> np.ndarray:
+            return np.concatenate(rows.pop(name))
+
         return cls(
-            *(torch.from_numpy(np.concatenate(rows[name])) for name in NAMES[:3]),
-            np.concatenate(rows["crop"]),
-            np.concatenate(rows["aligned"]),
-            np.concatenate(rows["person"]),
-            np.concatenate(heads),
-            missed,
+            landmarks=torch.from_numpy(whole("landmarks")),
+            pose=torch.from_numpy(whole("pose")),
+            expression=torch.from_numpy(whole("expression")),
+            crops=whole("crop"),
+            aligned=whole("aligned"),
+            person=whole("person"),
+            heads=np.concatenate(heads),
+            missed=missed,
         )
 
     def normalised(self) -> tuple[Tensor, Tensor]:
@@ -151,10 +157,11 @@ def ridge(gram: Tensor, cross: Tensor) -> Tensor:
 def fit(
     encoder: EvidenceEncoder, image: Tensor, seen: Seen, person: Tensor, anchors: Tensor, basis: Tensor
 ) -> Tensor:
-    """Fit what evidence is scaled by, the directions of the estimate, and the linear estimate, by ridge regression.
+    """Fit scales of evidence, the estimate's directions, and by ridge regression the linear estimate.
 
-    image: [n,T,C] the image's tokens of pictures; person: [n] whose they are; anchors: [m,N,6] of the people's
-    heads; basis: [K,N*6] of the linear decoder. Returns the people's codes [m,E], which estimates estimate.
+    image: [n,T,C] the image's tokens of pictures; person: [n] whose they are; anchors: [m,N,6] of the
+    people's heads; basis: [K,N*6] of the linear decoder. Returns the people's codes [m,E], which are what
+    the estimate is fitted to.
     """
     lesson = ShapeLesson(1, *encoder.evidence_latents.shape)
     lesson.fit(anchors, basis)

@@ -4,9 +4,9 @@
         --held-out runs/held_out --held-out-evidence runs/held_out_evidence \\
         --earlier runs/first --tuned runs/tuned --out runs/mini [--resume]
 
-What sees pictures, and the linear estimate, are those of `training.tune_encoder`, and stay as they are. Where the
-earlier run has a `dit.pt`, the transformer goes on from it. `--out` must hold the linear decoder that
-`training.train_vae` or `training.earlier` writes, and gets what the linear estimate is off by, which
+What sees pictures, and the linear estimate, are those of `training.tune_encoder`, and stay as they are.
+Where the earlier run has a `dit.pt`, the transformer goes on from it. `--out` must hold the linear decoder
+that `training.train_vae` or `training.earlier` writes, and gets what the linear estimate is off by, which
 `training.finish` reads. First the encoder of evidence alone learns to estimate the head
 (`training/lessons.py`), then both learn the flow.
 """
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +25,9 @@ from models import mini as config
 from models.evidence import SHAPES, Seen
 from training.evidence import Evidence, image_tokens, rows_of, seen_by
 from training.heads import HeadModel
+from training.judge import Judge, face_of
 from training.latents import NodeOffsets
 from training.lessons import ShapeLesson
-from training.judge import Judge, face_of
 from training.linear_decoder import LinearDecoder
 from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, load_weights, rank, train
 from training.vae_data import VAEData

@@ -1,11 +1,12 @@
-"""Train `mini`'s encoder further on textured pictures: what the pixels tell, and the linear estimate of heads.
+"""Train what sees pictures in `mini` further on textured ones, and its linear estimate of heads.
 
     python -m training.tune_encoder --pictures runs/pictures --evidence runs/evidence \\
         --held-out runs/held_out --held-out-evidence runs/held_out_evidence \\
         --earlier runs/first --out runs/tuned [--resume]
 
-It begins with what sees pictures in `--earlier`, and with a ridge regression from all evidence to heads. Then all three learn
-together what head a picture shows. Errors count by the vertices that the linear decoder of `--earlier` makes.
+It begins with the image encoder and the trunk of `--earlier`, and with a ridge regression from all evidence
+to heads. Then all three learn together what head a picture shows. Errors count by the vertices that the
+linear decoder of `--earlier` makes.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def judged(model: TunedEncoder, data: Data, ids: Tensor, judge: Judge) -> tuple[
         image, features = model.features(data.pictures(some))
         made.append(model.encoder.estimate(image, data.seen(some, features)))
     person = data.person[ids]
-    return judge.millimetres(model.encoder.latents(torch.cat(made)), data.positions[person], data.radii[person])
+    return judge.millimetres(
+        model.encoder.latents(torch.cat(made)), data.positions[person], data.radii[person]
+    )
 
 
 def main() -> None:
@@ -115,7 +118,10 @@ def main() -> None:
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets)
     linear = LinearDecoder.open(args.earlier)
     judge = Judge(linear, torch.from_numpy(face_of(data)))
-    image, seen = image_tokens(model.encoder, training.evidence.crops), seen_by(model.encoder.trunk, training.evidence)
+    image, seen = (
+        image_tokens(model.encoder, training.evidence.crops),
+        seen_by(model.encoder.trunk, training.evidence),
+    )
     codes = fit(model.encoder, image, seen, training.person, training.anchors, linear.basis)
     del image, seen
     latents = model.encoder.evidence_latents

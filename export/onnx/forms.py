@@ -8,7 +8,8 @@ product rounds its operands once. Fused attention keeps the statistics of its so
 Some products stay FP32 as well, because they are little work and their errors count (`_KEPT`): the time
 embedding and modulation, which run once for a time grid and enter every block of a step; the first and last
 layers, whose values are pixels, latents, velocities and coordinates that are read to 0.01 mm; modules of an
-image encoder whose names begin with `evidence`, which take it in, and its trunk; and the linear part of the decoder.
+image encoder whose names begin with `evidence`, which take it in, and its trunk; and the linear part of the
+decoder.
 
 The exporter leaves attention as one operator. TensorRT has kernels for it in FP16 and BF16 only, and
 onnxruntime before 1.23 has none, so the plain form writes attention out. On a CPU that is as fast.

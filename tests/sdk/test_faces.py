@@ -147,9 +147,7 @@ def telling(api: capi.Api, rt: Handle, tmp_path_factory: pytest.TempPathFactory)
     """A model that takes all evidence."""
     folder = tmp_path_factory.mktemp("telling")
     (folder / "bundle").mkdir()
-    write_tiny_bundle(
-        folder / "bundle", tuple(EVIDENCE), varied=True
-    )
+    write_tiny_bundle(folder / "bundle", tuple(EVIDENCE), varied=True)
     pack = write_pack(folder / "bundle", folder / "telling.topos")
     model = capi.load(api, rt, pack)
     with HeadPipeline.open(folder / "bundle", "onnxruntime", threads=1) as pipe:

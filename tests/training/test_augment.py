@@ -46,7 +46,9 @@ def test_a_spot_stays_under_its_landmark() -> None:
 
 def test_pictures_vary_in_light_and_not_in_place() -> None:
     """Of a batch of one picture no two are alike, and unmoved ones still show it."""
-    picture = F.interpolate(torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(3)), SIDE, mode="bilinear")
+    picture = F.interpolate(
+        torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(3)), SIDE, mode="bilinear"
+    )
     generator = torch.Generator().manual_seed(4)
     maps = random_maps(64, generator, 0.0)
     assert torch.equal(maps, torch.eye(2, 3).expand(64, 2, 3))

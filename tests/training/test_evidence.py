@@ -83,7 +83,11 @@ def test_the_estimate_is_ridge_regression(
 
 @torch.no_grad()
 def test_estimates_are_codes_of_latents(
-    encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor, image: torch.Tensor, basis: torch.Tensor
+    encoder: EvidenceEncoder,
+    fitted: torch.Tensor,
+    codes: torch.Tensor,
+    image: torch.Tensor,
+    basis: torch.Tensor,
 ) -> None:
     assert torch.allclose(encoder.latents(fitted).flatten(1), codes @ basis, atol=1e-3)
     made = encoder.latents(encoder.estimate(image, some_evidence(codes, noise=0.05))).flatten(1)

@@ -13,9 +13,9 @@ from PIL import Image
 from models.evidence import NAMES
 from models.face_trunk import FEATURES, FaceTrunk
 from topos_rt.faces.evidence import evidence
-from topos_rt.model.evidence import EVIDENCE
 from topos_rt.faces.finder import FaceFinder
 from topos_rt.faces.portrait import FaceChoice, portraits
+from topos_rt.model.evidence import EVIDENCE
 from training import evidence as stage
 from training.pictures import shards
 
