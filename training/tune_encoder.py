@@ -23,7 +23,7 @@ from models import mini as config
 from models.evidence import Seen
 from topos_rt.faces.bundle import FaceBundle
 from training.augment import random_maps, varied
-from training.evidence import Evidence, fit, image_tokens, pixels_of, seen_by
+from training.evidence import Evidence, codes_of, fit, image_tokens, pixels_of, seen_by
 from training.heads import HeadModel
 from training.judge import Judge, face_of
 from training.latents import NodeOffsets
@@ -92,6 +92,12 @@ class TunedEncoder(nn.Module):
         return image.float(), features.float()
 
 
+def begin(encoder: EvidenceEncoder, data: Data, linear: LinearDecoder) -> None:
+    """Fit the linear estimate to what the encoder sees now."""
+    image, seen = image_tokens(encoder, data.evidence.crops), seen_by(encoder.trunk, data.evidence)
+    fit(encoder, image, seen, data.person, data.anchors, linear.basis)
+
+
 def judged(model: TunedEncoder, data: Data, ids: Tensor, judge: Judge) -> tuple[float, float]:
     """Return the errors in mm, of whole heads and of faces, of some pictures as they are."""
     made = []
@@ -118,18 +124,15 @@ def main() -> None:
     held_out = Data.open(args.held_out, args.held_out_evidence, data.offsets)
     linear = LinearDecoder.open(args.earlier)
     judge = Judge(linear, torch.from_numpy(face_of(data)))
-    image, seen = (
-        image_tokens(model.encoder, training.evidence.crops),
-        seen_by(model.encoder.trunk, training.evidence),
-    )
-    codes = fit(model.encoder, image, seen, training.person, training.anchors, linear.basis)
-    del image, seen
+    if args.resume:
+        load_weights(model, args.out, "encoder")  # for what is fitted and not trained
+    else:
+        begin(model.encoder, training, linear)
     latents = model.encoder.evidence_latents
+    codes = codes_of(training.anchors, latents)
     lengths = latents @ judge.metric(training.anchors - training.anchors.mean(0))
     landmarks = mirrored_landmarks(FaceBundle.open().canonical.mirrored)
-    anchors = data.offsets.of_many(mirrored_heads(training.positions, data.mean))
-    mirrored = anchors.flatten(1) @ latents.T / latents.square().sum(1)
-    del anchors
+    mirrored = codes_of(data.offsets.of_many(mirrored_heads(training.positions, data.mean)), latents)
     everyone, known = torch.arange(len(held_out.person)), torch.arange(0, len(training.person), KNOWN_EVERY)
 
     def watch(module: TunedEncoder) -> Metrics:

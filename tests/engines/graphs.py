@@ -57,17 +57,22 @@ _KINDS = {"MatMul": "MATRIX_MULTIPLY", "Gemm": "MATRIX_MULTIPLY", "Conv": "CONVO
 
 
 def products(path: Path) -> tuple[Counter[str], Counter[str]]:
-    """Count the products of FP16 and of FP32 operands in an ONNX file by TensorRT's kind of layer."""
+    """Count the products of FP16 and of FP32 numbers in an ONNX file by TensorRT's kind of layer."""
     graph = onnx.load(path, load_external_data=False).graph
     half = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    raised: set[str] = set()  # FP16 numbers that were cast to FP32, so that products of them are summed so
     counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
     for made in graph.node:
         to = next((a.i for a in made.attribute if a.name == "to"), None)
         narrow = bool(made.input) and made.input[0] in half
         if made.op_type == "Cast":
+            if made.input[0] in half:
+                raised.update(made.output)
             narrow = to == TensorProto.FLOAT16
+        if made.op_type in ("Transpose", "Reshape") and made.input[0] in raised:
+            raised.update(made.output)
         if made.op_type in _KINDS:
-            counts[0 if narrow else 1][_KINDS[made.op_type]] += 1
+            counts[0 if narrow or made.input[0] in raised else 1][_KINDS[made.op_type]] += 1
         if narrow:
             half.update(made.output)
     return counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from onnx import helper
 
+from export.bundle_writer import WIDE_SUMS
 from tests import needs
 from tests.engines import graphs
 from topos_rt.engines import EngineOptions, backend, builder
@@ -34,6 +36,7 @@ from topos_rt.model.networks import engine_source
 tensorrt_rtx = needs.module("tensorrt_rtx")
 
 RTX = builder("tensorrt-rtx")
+ATTENTIONS = {"image_encoder": 8, "vae_encoder": 3}  # of `mini`; their two products are one kernel
 
 
 def all_plans(model: Path | str, options: EngineOptions) -> dict[str, Plan]:
@@ -73,6 +76,23 @@ def test_every_graph_of_the_bundled_model(mini_plans: tuple[dict[str, Plan], dic
         assert Counter(plan.build.wide_products.values()) == wide
     bytes_of_weights = sum(plan.build.memory["weights"] for plan in mini_plans[0].values())
     assert 1e6 < bytes_of_weights < sum(len(plan.data) for plan in mini_plans[0].values())
+
+
+def test_graphs_that_run_once_for_a_head_are_summed_in_fp32(
+    mini_plans: tuple[dict[str, Plan], dict[str, Plan]],
+) -> None:
+    """The plans say so of each product, and of attention: a builder that took the casts out would not."""
+    for graph, plan in mini_plans[0].items():
+        if graph == "dit_modulation":  # FP32 throughout
+            continue
+        half, _ = graphs.products(Bundle.open("mini").graph(graph, "fp16"))
+        sums = Counter(re.findall(rb"accumulation_type=(\d)", plan.data))
+        attention = set(re.findall(rb"hmma_(fp16|fp32)_traits", plan.data))
+        if graph in WIDE_SUMS:  # products of FP32 numbers have 0, too
+            alone = half["MATRIX_MULTIPLY"] - 2 * ATTENTIONS.get(graph, 0)
+            assert 0.8 * alone <= sums[b"2"] <= alone and b"fp16" not in attention
+        else:
+            assert not sums[b"2"] and attention == {b"fp16"}
 
 
 def test_weights_are_hashed_only_where_no_manifest_vouches(tiny_bundle: Path, options: EngineOptions) -> None:

@@ -53,7 +53,8 @@ def fitted(
     """What people's codes are by their latents, which are linear in `codes`."""
     anchors = (codes @ basis).view(PEOPLE, 7, 6)
     seen = some_evidence(codes, noise=0.05)
-    return evidence.fit(encoder, image, seen, torch.arange(PEOPLE), anchors, basis)
+    evidence.fit(encoder, image, seen, torch.arange(PEOPLE), anchors, basis)
+    return evidence.codes_of(anchors, encoder.evidence_latents)
 
 
 def test_scales_bring_evidence_to_unit_variance(

@@ -18,13 +18,13 @@ from tests.training.test_train_flow import data as flow_data
 from topos_rt.engines import EngineOptions
 from topos_rt.engines.onnxruntime import load
 from topos_rt.faces.bundle import FaceBundle
-from training.evidence import Evidence, fit, image_tokens, seen_by
+from training.evidence import Evidence, codes_of
 from training.judge import Judge
 from training.linear_decoder import LinearDecoder
 from training.loop import Budget, load_weights, train
 from training.train_flow import Data as FlowData
 from training.train_flow import FlowModel
-from training.tune_encoder import ENDS, Data, TunedEncoder, judged
+from training.tune_encoder import ENDS, Data, TunedEncoder, begin, judged
 
 __all__ = ["flow_data", "linear", "small_networks"]  # fixtures
 
@@ -72,8 +72,8 @@ def test_a_run_lowers_the_error_and_gives_the_flow_its_encoder(
     """In this world the landmarks tell the head, and a regression that was spoiled is mended by training."""
     model = TunedEncoder()
     encoder = model.encoder
-    image, seen = image_tokens(encoder, data.evidence.crops), seen_by(encoder.trunk, data.evidence)
-    codes = fit(encoder, image, seen, data.person, data.anchors, linear.basis)
+    begin(encoder, data, linear)
+    codes = codes_of(data.anchors, encoder.evidence_latents)
     judge, ids = Judge(linear, torch.arange(10)), torch.arange(PEOPLE)
     fitted, _ = judged(model.eval(), data, ids, judge)
     with torch.no_grad():

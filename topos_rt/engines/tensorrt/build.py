@@ -22,6 +22,7 @@ from topos_rt.errors import BackendError, BundleError, Cancelled, one_line
 from topos_rt.support.progress import cancels
 
 _PRODUCTS = {"MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_INPUT"}
+_PASSING = {"CAST", "SHUFFLE", "SQUEEZE", "UNSQUEEZE", "IDENTITY"}  # the numbers stay as they are
 _FLOATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 _MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 _KINDS = {"Weights": "weights", "Activation": "activations"}
@@ -258,18 +259,30 @@ def _boundary_bytes(network: Any) -> int:
     return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in _boundary(network))
 
 
+def _holds_half(tensor: Any, raised: set[str]) -> bool:
+    return tensor is not None and (tensor.dtype.name == "HALF" or tensor.name in raised)
+
+
 def _precisions(network: Any) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Count floating-point layers by precision and kind, and name the products of FP32 operands."""
+    """Count floating-point layers by precision and kind, and name the products of FP32 operands.
+
+    Operands that were cast from FP16 to FP32 make an FP16 product that is summed in FP32.
+    """
     layers: dict[str, Counter[str]] = {}
     wide = {}
+    raised: set[str] = set()  # FP32 tensors that hold FP16 numbers
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         kind = layer.type.name
+        if kind in _PASSING and _holds_half(layer.get_input(0), raised):
+            raised.add(layer.get_output(0).name)
         # A product's operands say what it costs; in a strongly typed network its result has their type.
         tensor = layer.get_input(0) if kind in _PRODUCTS else layer.get_output(0)
         precision = None if tensor is None else _FLOATS.get(tensor.dtype.name)
         if precision is None or kind == "CONSTANT":
             continue
+        if kind in _PRODUCTS and tensor.name in raised:
+            precision = "fp16"
         layers.setdefault(precision, Counter())[kind] += 1
         if precision == "fp32" and kind in _PRODUCTS:
             wide[one_line(layer.name) or f"layer {index}"] = kind
