@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing import Pool
 from pathlib import Path
@@ -35,7 +36,7 @@ from topos_rt.faces.portrait import FaceChoice, portraits
 from topos_rt.support.files import write_atomic
 from training.heads import normalise
 from training.lessons import ShapeLesson
-from training.loop import gathered, processes, rank
+from training.loop import add_up, gathered, processes, rank, shared
 from training.pictures import shards
 
 RIDGE = 2.0
@@ -122,18 +123,28 @@ def image_tokens(encoder: EvidenceEncoder, crops: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def fit_scales(encoder: EvidenceEncoder, seen: Seen) -> None:
-    """Set the buffers that bring evidence to unit variance."""
-    flat, scales = seen.landmarks.flatten(1), encoder.evidence_scales
+def fit_scales(encoder: EvidenceEncoder, landmarks: Tensor, features: Tensor) -> None:
+    """Set what brings evidence to unit variance, by landmarks [n,478,3] and features [k,128,8,8]."""
+    flat, scales = landmarks.flatten(1), encoder.evidence_scales
     scales.landmark_mean.copy_(flat.mean(0))
     torch.manual_seed(0)  # the decomposition is randomised
     _, values, basis = torch.pca_lowrank(flat, len(scales.landmark_basis), niter=4)
     deviation = values / len(flat) ** 0.5
     scales.landmark_basis.copy_((basis / deviation).T)
     encoder.evidence_estimate.landmark_share.copy_(deviation / deviation.norm())
-    some = seen.features[:: max(1, len(flat) // 2000)].float()
-    scales.feature_mean.copy_(some.mean((0, 2, 3))[:, None, None])
-    scales.feature_scale.copy_(some.std((0, 2, 3))[:, None, None] + 1e-6)
+    scales.feature_mean.copy_(features.mean((0, 2, 3))[:, None, None])
+    scales.feature_scale.copy_(features.std((0, 2, 3))[:, None, None] + 1e-6)
+
+
+@torch.no_grad()
+def fit_directions(encoder: EvidenceEncoder, anchors: Tensor, basis: Tensor) -> None:
+    """Set what the values of an estimate are: principal directions of anchors [m,N,6] in the span of a basis.
+
+    basis: [K,N*6] of the linear decoder.
+    """
+    lesson = ShapeLesson(1, *encoder.evidence_latents.shape)
+    lesson.fit(anchors, basis)
+    encoder.evidence_latents.copy_(lesson.deviation[:, None] * lesson.components)
 
 
 @torch.no_grad()
@@ -154,26 +165,33 @@ def ridge(gram: Tensor, cross: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit(
-    encoder: EvidenceEncoder, image: Tensor, seen: Seen, person: Tensor, anchors: Tensor, basis: Tensor
-) -> None:
-    """Fit scales of evidence, the estimate's directions, and by ridge regression the linear estimate.
+def fit_estimate(encoder: EvidenceEncoder, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Fit the linear estimate by ridge regression.
 
-    image: [n,T,C] the image's tokens of pictures; person: [n] whose they are; anchors: [m,N,6] of the
-    people's heads; basis: [K,N*6] of the linear decoder.
+    parts: what it is linear in, [n,R], and what it should be, [n,E], of some pictures after others.
+    Processes that train together have a part of the pictures each.
     """
-    lesson = ShapeLesson(1, *encoder.evidence_latents.shape)
-    lesson.fit(anchors, basis)
-    encoder.evidence_latents.copy_(lesson.deviation[:, None] * lesson.components)
-    fit_scales(encoder, seen)
-    x, y = regressors(encoder, image, seen), codes_of(anchors, encoder.evidence_latents)[person]
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    x -= x_mean
-    weights = ridge(x.T @ x, x.T @ (y - y_mean))
-    encoder.evidence_estimate.weight.data.copy_(weights.T)
-    encoder.evidence_estimate.bias.copy_(y_mean - x_mean @ weights)
+    linear = encoder.evidence_estimate
+    values, size = linear.weight.shape
+    gram, sums = torch.zeros(size, size), torch.zeros(size + values + 1)
+    cross, middle = torch.zeros(size, values), torch.zeros(size)
+    for x, y in parts:
+        if not gram.any():
+            middle = shared(x.mean(0))  # all that is summed is small beside it
+        x = x - middle
+        gram += x.T @ x
+        cross += x.T @ y
+        sums += torch.cat([x.sum(0), y.sum(0), torch.full((1,), float(len(x)))])
+    for part in (gram, cross, sums):
+        add_up(part)
+    count = sums[-1]
+    x_mean, y_mean = sums[:size] / count, sums[size:-1] / count
+    weights = ridge(gram - count * torch.outer(x_mean, x_mean), cross - count * torch.outer(x_mean, y_mean))
+    linear.weight.data.copy_(weights.T)
+    linear.bias.copy_(y_mean - (x_mean + middle) @ weights)
 
 
+@torch.no_grad()
 def codes_of(anchors: Tensor, latents: Tensor) -> Tensor:
     """Return what estimates should be, [m,E], for anchors [m,N,6]; latents: [E,N*6], of the encoder."""
     return anchors.flatten(1) @ latents.T / latents.square().sum(1)

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from models import mini as config
-from training.linear_decoder import LinearDecoder, metric
+from training.linear_decoder import LinearDecoder
 from training.train_vae import vertex_error_mm
 from training.vae_data import VAEData
-
-FACE_WEIGHT = 4.0  # of its vertices, beside those of the rest of the head
 
 
 @dataclass(frozen=True)
@@ -29,14 +27,31 @@ class Judge:
         return vertex_error_mm(got, truth, radii), vertex_error_mm(*_aligned(got, truth, self.face), radii)
 
     def metric(self, residuals: Tensor) -> Tensor:
-        """Return the map [N*6,K] by which latents' errors count as their vertices do, the face's most.
+        """Return the map [N*6,K] by which latents' errors count as their vertices do.
 
-        The mean square of residuals [n,N,6] is 1 by it.
+        The face, after a similarity, counts as much as the whole head, though its errors are far smaller. The
+        mean square of residuals [n,N,6] is 1 by it.
         """
-        weights = torch.ones(len(self.linear.mean))
-        weights[self.face] = FACE_WEIGHT
-        made = metric(self.linear, weights)
+        coordinates = residuals.flatten(1) @ self.linear.basis.T
+        spread = coordinates.T @ coordinates
+        mean, moves = self.linear.mean[self.face], self.linear.vertices
+        counted = torch.zeros_like(spread)
+        for part in (moves.flatten(1), without_similarity(moves[:, self.face], mean).flatten(1)):
+            gram = part @ part.T
+            counted += gram / (gram * spread).sum()
+        values, turn = torch.linalg.eigh(counted)
+        made = self.linear.basis.T @ (turn * values.clamp_min(0).sqrt())
         return made / (residuals.flatten(1) @ made).square().mean().sqrt()
+
+
+def without_similarity(moves: Tensor, points: Tensor) -> Tensor:
+    """Return small moves [n,F,3] of points [F,3] without what a small similarity of them all would do."""
+    at = points - points.mean(0)
+    ways = [axis.expand_as(at) for axis in torch.eye(3)]
+    ways += [torch.linalg.cross(axis.expand_as(at), at) for axis in torch.eye(3)]
+    basis, _ = torch.linalg.qr(torch.stack([at, *ways]).flatten(1).T)  # [F*3,7]
+    flat = moves.flatten(1)
+    return (flat - flat @ basis @ basis.T).view_as(moves)
 
 
 def _aligned(got: Tensor, want: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

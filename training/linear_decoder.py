@@ -55,16 +55,6 @@ class LinearDecoder:
         return cls(*(torch.from_numpy(tensors[name]) for name in ("basis", "vertices", "mean")))
 
 
-def metric(linear: LinearDecoder, weights: Tensor) -> Tensor:
-    """Return a map [N*D,K]: a latent's change times it is as long as the vertices' weighted change.
-
-    weights: [V], how much each vertex counts.
-    """
-    moves = (linear.vertices * weights.sqrt()[:, None]).flatten(1)  # [K,V*3]
-    turn, values, _ = torch.linalg.svd(moves, full_matrices=False)
-    return linear.basis.T @ turn * values
-
-
 def fit(data: VAEData, rank: int) -> LinearDecoder:
     """Fit the linear decoder to all heads of `data` by reduced-rank regression."""
     latents = data.offsets.of_many(data.positions).flatten(1)

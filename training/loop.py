@@ -175,13 +175,23 @@ def gathered(part: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.cat(parts)
 
 
+def add_up(values: Tensor) -> None:
+    """Replace values by their sum over all processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+
+
+def shared(values: Tensor) -> Tensor:
+    """Return the first process's values."""
+    values = values.clone()
+    if dist.is_initialized():
+        dist.broadcast(values, 0)
+    return values
+
+
 def _agreed(seconds: float) -> float:
     """Return the first process's time, because all must take the same number of steps."""
-    if not dist.is_initialized():
-        return seconds
-    shared = torch.tensor([seconds], dtype=torch.float64)
-    dist.broadcast(shared, 0)
-    return float(shared)
+    return float(shared(torch.tensor([seconds], dtype=torch.float64)))
 
 
 def _average_gradients(module: nn.Module) -> None:

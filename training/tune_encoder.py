@@ -12,6 +12,7 @@ linear decoder of `--earlier` makes.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +24,31 @@ from models import mini as config
 from models.evidence import Seen
 from topos_rt.faces.bundle import FaceBundle
 from training.augment import random_maps, varied
-from training.evidence import Evidence, codes_of, fit, image_tokens, pixels_of, seen_by
+from training.evidence import Evidence, codes_of, fit_directions, fit_estimate, fit_scales, pixels_of
 from training.heads import HeadModel
 from training.judge import Judge, face_of
 from training.latents import NodeOffsets
 from training.linear_decoder import LinearDecoder
-from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, load_weights, rank, train
+from training.loop import (
+    Budget,
+    Metrics,
+    add_compile,
+    arguments,
+    bfloat16,
+    join,
+    load_weights,
+    processes,
+    rank,
+    shared,
+    train,
+)
 from training.mirror import mirrored_heads, mirrored_landmarks, mirrored_seen
 from training.vae_data import VAEData
 
 MOVED_SHARE = 0.85  # share of the time budget with moved crops; afterwards they are as in use, unmoved
 ALIGNED_MOVES = 0.6  # how far aligned cuts are moved, beside crops: as landmarks lie beside where they should
 LANDMARK_NOISE_CM = 0.05
+SCALED_BY = 2000  # pictures
 KNOWN_EVERY = 40  # of the training pictures, those that are judged beside the held-out ones
 ENDS = ("encoder.encoder.patch_embed", "encoder.trunk", "encoder.evidence_estimate")
 
@@ -92,10 +106,48 @@ class TunedEncoder(nn.Module):
         return image.float(), features.float()
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What pictures should say, as they are and in a mirror."""
+
+    codes: tuple[Tensor, Tensor]  # [m,E] of the people's heads
+    landmarks: Tensor  # [478] the landmark on the other side
+
+    @classmethod
+    def of(cls, encoder: EvidenceEncoder, data: Data, offsets: NodeOffsets, mean: Tensor) -> Lesson:
+        """Collect it for a symmetric mean head [V,3]."""
+        anchors = (data.anchors, offsets.of_many(mirrored_heads(data.positions, mean)))
+        own, other = (codes_of(some, encoder.evidence_latents) for some in anchors)
+        return cls((own, other), mirrored_landmarks(FaceBundle.open().canonical.mirrored))
+
+    def seen(self, seen: Seen, turned: bool) -> Seen:
+        """Return evidence, in a mirror where it is turned."""
+        return mirrored_seen(seen, self.landmarks) if turned else seen
+
+
+@torch.no_grad()
 def begin(encoder: EvidenceEncoder, data: Data, linear: LinearDecoder) -> None:
-    """Fit the linear estimate to what the encoder sees now."""
-    image, seen = image_tokens(encoder, data.evidence.crops), seen_by(encoder.trunk, data.evidence)
-    fit(encoder, image, seen, data.person, data.anchors, linear.basis)
+    """Set what evidence is scaled by, and what the estimate's values are."""
+    fit_directions(encoder, data.anchors, linear.basis)
+    some = torch.arange(0, len(data.person), max(1, len(data.person) // SCALED_BY))
+    features = torch.cat([encoder.trunk(data.pictures(ids)[1]) for ids in some.split(50)])
+    fit_scales(encoder, data.evidence.landmarks, features)
+
+
+@torch.no_grad()
+def refit(model: TunedEncoder, data: Data, lesson: Lesson) -> None:
+    """Fit the linear estimate to what is seen in all pictures, as they are and in a mirror."""
+    model.eval()
+
+    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+        for ids in torch.arange(len(data.person)).tensor_split(processes())[rank()].split(512):
+            for turned in (False, True):
+                crops, aligned = (part.flip(-1) if turned else part for part in data.pictures(ids))
+                image, features = model.features((crops, aligned))
+                seen = lesson.seen(data.seen(ids, features), turned)
+                yield model.encoder.regressors(image, seen), lesson.codes[turned][data.person[ids]]
+
+    fit_estimate(model.encoder, parts())
 
 
 def judged(model: TunedEncoder, data: Data, ids: Tensor, judge: Judge) -> tuple[float, float]:
@@ -111,7 +163,7 @@ def judged(model: TunedEncoder, data: Data, ids: Tensor, judge: Judge) -> tuple[
 
 
 def main() -> None:
-    parser = arguments(__doc__, minutes=40, batch=32, learning_rate=3e-4, matrix_rate=1e-3)
+    parser = arguments(__doc__, minutes=40, batch=32, learning_rate=1e-4, matrix_rate=4e-4)
     for name in ("pictures", "evidence", "held-out", "held-out-evidence", "earlier"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     add_compile(parser)
@@ -129,10 +181,10 @@ def main() -> None:
     else:
         begin(model.encoder, training, linear)
     latents = model.encoder.evidence_latents
-    codes = codes_of(training.anchors, latents)
+    lesson = Lesson.of(model.encoder, training, data.offsets, data.mean)
     lengths = latents @ judge.metric(training.anchors - training.anchors.mean(0))
-    landmarks = mirrored_landmarks(FaceBundle.open().canonical.mirrored)
-    mirrored = codes_of(data.offsets.of_many(mirrored_heads(training.positions, data.mean)), latents)
+    if not args.resume:
+        refit(model, training, lesson)
     everyone, known = torch.arange(len(held_out.person)), torch.arange(0, len(training.person), KNOWN_EVERY)
 
     def watch(module: TunedEncoder) -> Metrics:
@@ -156,16 +208,22 @@ def main() -> None:
         moved = [random_maps(len(ids), generator, far) for far in how_far]
         pictures = varied(crops, moved[0], generator), varied(aligned, moved[1], generator)
         image, features = model.features(pictures)
-        seen = training.seen(ids, features)
-        seen = mirrored_seen(seen, landmarks) if turned else seen
+        seen = lesson.seen(training.seen(ids, features), turned)
         noise = LANDMARK_NOISE_CM * torch.randn(seen.landmarks.shape, generator=generator)
         made = model.encoder.estimate(image, seen._replace(landmarks=seen.landmarks + noise))
-        wanted = (mirrored if turned else codes)[training.person[ids]]
+        wanted = lesson.codes[turned][training.person[ids]]
         loss = ((made - wanted) @ lengths).square().mean()
         return loss, {"vertices": float(loss.detach())}
 
     budget = Budget(args.minutes, args.learning_rate, args.matrix_rate, evaluate_every_s=300)
-    print(train("encoder", model, step, watch, budget, args.out, args.resume, ENDS))
+    train("encoder", model, step, watch, budget, args.out, args.resume, ENDS)
+    shared(torch.zeros(1))  # until the first process has saved them
+    load_weights(model, args.out, "encoder")
+    refit(model, training, lesson)  # pictures as they are, which training seldom shows
+    if rank() == 0:
+        with torch.no_grad():
+            print(watch(model), flush=True)
+        torch.save({"average": model.state_dict()}, args.out / "refitted.pt")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from models import EvidenceEncoder, ImageEncoder
-from models.evidence import NAMES, SHAPES, Seen
-from tests.training.evidence import some_evidence
+from models.evidence import SHAPES, Seen
+from tests.training.evidence import fit, some_evidence
 from training import evidence
 
 CHANNELS, ESTIMATE, PEOPLE = 32, 4, 120
@@ -53,8 +53,7 @@ def fitted(
     """What people's codes are by their latents, which are linear in `codes`."""
     anchors = (codes @ basis).view(PEOPLE, 7, 6)
     seen = some_evidence(codes, noise=0.05)
-    evidence.fit(encoder, image, seen, torch.arange(PEOPLE), anchors, basis)
-    return evidence.codes_of(anchors, encoder.evidence_latents)
+    return fit(encoder, image, seen, torch.arange(PEOPLE), anchors, basis)
 
 
 def test_scales_bring_evidence_to_unit_variance(
@@ -96,7 +95,7 @@ def test_estimates_are_codes_of_latents(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [*NAMES, "image"])
+@pytest.mark.parametrize("name", [*SHAPES, "image"])
 def test_what_is_missing_does_not_reach_the_tokens(
     name: str, encoder: EvidenceEncoder, fitted: torch.Tensor, codes: torch.Tensor, image: torch.Tensor
 ) -> None:

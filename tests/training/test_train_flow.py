@@ -11,9 +11,8 @@ from torch import Tensor
 
 from models import mini as config
 from models.evidence import SHAPES
-from tests.training.evidence import some_evidence
-from training.evidence import fit
-from training.judge import FACE_WEIGHT, Judge
+from tests.training.evidence import fit, some_evidence
+from training.judge import Judge, without_similarity
 from training.linear_decoder import LinearDecoder
 from training.train_flow import (
     DROPPED,
@@ -126,17 +125,28 @@ def test_the_losses_are_errors_of_the_velocity(model: FlowModel, data: Data, lin
     assert float(losses["vertices"].detach()) == pytest.approx(1 + noise, rel=0.2)
 
 
-def test_vertices_of_the_face_count_more(data: Data, linear: LinearDecoder) -> None:
-    """The metric is the decoder's own: latents that move the face cost FACE_WEIGHT as much as others."""
+def test_the_face_counts_as_much_as_the_whole_head(data: Data, linear: LinearDecoder) -> None:
+    """By the decoder's own vertices; what a similarity of the face would undo is no error of it."""
     moves = torch.randn(6, LATENTS, 6, generator=seeded(9))
     face = torch.arange(10)
     lengths = Judge(linear, face).metric(moves)
     moved = linear(moves) - linear.mean
-    weights = torch.ones(VERTICES)
-    weights[face] = FACE_WEIGHT
-    want = (moved.square().sum(2) * weights).sum(1)
+    whole = moved.square().sum((1, 2))
+    inner = without_similarity(moved[:, face], linear.mean[face]).square().sum((1, 2))
+    want = whole / whole.sum() + inner / inner.sum()
     got = (moves.flatten(1) @ lengths).square().sum(1)
-    assert torch.allclose(got / got.sum(), want / want.sum(), rtol=1e-4)
+    assert torch.allclose(got / got.sum(), want / want.sum(), rtol=1e-3)
+
+
+def test_a_small_similarity_moves_nothing_of_a_face() -> None:
+    points = torch.randn(9, 3, generator=seeded(2))
+    turn = torch.linalg.matrix_exp(1e-4 * torch.tensor([[0.0, -3, 2], [3, 0, -1], [-2, 1, 0]]))
+    moves = 1.0002 * points @ turn.T + torch.tensor([1e-4, 0, 2e-4]) - points
+    assert float(without_similarity(moves[None], points).abs().max()) < 1e-6 < float(moves.abs().max())
+    one = torch.zeros(1, 9, 3)
+    one[0, 3, 1] = 0.1
+    left = without_similarity(one, points)
+    assert torch.allclose(without_similarity(left, points), left, atol=1e-6) and float(left[0, 3, 1]) > 0.01
 
 
 def test_the_network_is_what_sampling_integrates(model: FlowModel) -> None:
