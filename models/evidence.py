@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.face_trunk import FEATURES, FaceTrunk
 from models.image_encoder import ImageEncoder, TransformerBlock
+from models.mirror import mirrored_landmarks, mirrored_scores
 from topos_rt.model.evidence import EVIDENCE
 
 NAMES = ("landmarks", "pose", "expression", "aligned")
@@ -32,6 +33,15 @@ class Seen(NamedTuple):
     pose: Tensor
     expression: Tensor
     features: Tensor  # what `FaceTrunk` makes of the aligned cut
+
+    def mirrored(self, features: Tensor) -> Seen:
+        """Return what is seen in a mirror; features: [B,128,8,8] of the cut in the mirror."""
+        return Seen(
+            self.landmarks[:, mirrored_landmarks()] * torch.tensor([-1.0, 1.0, 1.0]),
+            self.pose * torch.tensor([-1.0, 1.0]),
+            self.expression[:, mirrored_scores()],
+            features,
+        )
 
 
 class Scaled(NamedTuple):
@@ -109,6 +119,7 @@ class EvidenceEncoder(nn.Module):
 
     blocks: Any  # nn.ModuleList of TransformerBlock, which torch's own annotations cannot express
     evidence_latents: Tensor  # [E,N*D] the latent of a unit of each value of the estimate
+    evidence_mirror: Tensor  # [E,E+1] turns the estimate of a head in a mirror, and 1, into that of the head
 
     def __init__(
         self,
@@ -138,6 +149,7 @@ class EvidenceEncoder(nn.Module):
         self.evidence_estimate = LinearEstimate(landmark_components, encoder.pos_embed.shape[-1], estimate)
         self.latent = latent
         self.register_buffer("evidence_latents", torch.zeros(estimate, latent[0] * latent[1]))
+        self.register_buffer("evidence_mirror", torch.eye(estimate, estimate + 1))
         self.evidence_projections = nn.ModuleDict(
             {name: nn.Linear(size, tokens[name] * channels) for name, size in sizes.items()}
         )
@@ -152,12 +164,21 @@ class EvidenceEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return tokens [B,T,C] and latents [B,N,D] of pixels, RGB in 0..1, and evidence.
 
-        aligned: [B,150,150,3] RGB in 0..1.
+        aligned: [B,150,150,3] RGB in 0..1. The estimate is the mean of two, of the pictures as they are and
+        in a mirror, whose errors are in part independent.
         """
-        features = self.trunk(aligned.permute(0, 3, 1, 2)) * _known(aligned)[:, None, None, None]
-        image, found = self.encoder(pixels), Seen(landmarks, pose, expression, features)
-        estimate = self.estimate(image, found)
+        cut = aligned.permute(0, 3, 1, 2)
+        features = self.trunk(torch.cat([cut, cut.flip(-1)])) * _known(aligned).repeat(2)[:, None, None, None]
+        own, other = features.chunk(2)
+        image, turned = self.encoder(torch.cat([pixels, pixels.flip(-1)])).chunk(2)
+        found = Seen(landmarks, pose, expression, own)
+        estimate = self.of_both(self.estimate(image, found), self.estimate(turned, found.mirrored(other)))
         return self.fuse(image, found, estimate), self.latents(estimate)
+
+    def of_both(self, own: Tensor, mirrored: Tensor) -> Tensor:
+        """Return the mean of an estimate [B,E] and that of its picture in a mirror; zero where both are."""
+        back = mirrored @ self.evidence_mirror[:, :-1].T + self.evidence_mirror[:, -1]
+        return (own + back) / 2 * _known(own)[:, None]
 
     def estimate(self, image: Tensor, seen: Seen) -> Tensor:
         """Return the linear estimate [B,E] from the image's tokens [B,T,C] and evidence.

@@ -150,6 +150,11 @@ def bfloat16(x: Tensor) -> Iterator[None]:
         yield
 
 
+def batch_seed(resumed: bool) -> torch.Generator:
+    """Return what a process draws its batches with, other ones where a run goes on than when it began."""
+    return torch.Generator().manual_seed(3 + rank() + 1000 * resumed)
+
+
 def rank() -> int:
     """Return the number of this process among those that train together."""
     return dist.get_rank() if dist.is_initialized() else 0

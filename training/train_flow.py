@@ -29,7 +29,18 @@ from training.judge import Judge, face_of
 from training.latents import NodeOffsets
 from training.lessons import ShapeLesson
 from training.linear_decoder import LinearDecoder
-from training.loop import Budget, Metrics, add_compile, arguments, bfloat16, join, load_weights, rank, train
+from training.loop import (
+    Budget,
+    Metrics,
+    add_compile,
+    arguments,
+    batch_seed,
+    bfloat16,
+    join,
+    load_weights,
+    rank,
+    train,
+)
 from training.vae_data import VAEData
 from training.variation import EstimateErrors, open_nodes
 
@@ -258,7 +269,7 @@ def main() -> None:
     model = HeadModel.load()
     data = VAEData(model)
     flow = FlowModel()
-    load_weights(flow.encoder, args.tuned, "encoder", "encoder.")
+    load_weights(flow.encoder, args.tuned, "tuned", "encoder.")
     if (args.earlier / "dit.pt").exists():
         load_weights(flow.dit, args.earlier, "dit")
     training = Data.open(args.pictures, args.evidence, data.offsets, flow.encoder)
@@ -277,7 +288,7 @@ def main() -> None:
     if args.compile:
         flow.encoder.compile()
         flow.dit.compile()
-    generator = torch.Generator().manual_seed(3 + rank())
+    generator = batch_seed(args.resume)
 
     def step(done: float) -> tuple[Tensor, Metrics]:
         ids = torch.randint(len(training.image), (args.batch,), generator=generator)

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from models import EvidenceEncoder, ImageEncoder
 from models import mini as config
 from models.evidence import Seen
-from topos_rt.faces.bundle import FaceBundle
 from training.augment import random_maps, varied
 from training.evidence import Evidence, codes_of, fit_directions, fit_estimate, fit_scales, pixels_of
 from training.heads import HeadModel
@@ -34,6 +33,7 @@ from training.loop import (
     Metrics,
     add_compile,
     arguments,
+    batch_seed,
     bfloat16,
     join,
     load_weights,
@@ -42,12 +42,13 @@ from training.loop import (
     shared,
     train,
 )
-from training.mirror import mirrored_heads, mirrored_landmarks, mirrored_seen
+from training.mirror import mirrored_heads
 from training.vae_data import VAEData
 
 MOVED_SHARE = 0.85  # share of the time budget with moved crops; afterwards they are as in use, unmoved
 ALIGNED_MOVES = 0.6  # how far aligned cuts are moved, beside crops: as landmarks lie beside where they should
 LANDMARK_NOISE_CM = 0.05
+TRAINED_SHARE = 0.25  # of the estimate's weights, beside those that are fitted at last
 SCALED_BY = 2000  # pictures
 KNOWN_EVERY = 40  # of the training pictures, those that are judged beside the held-out ones
 ENDS = ("encoder.encoder.patch_embed", "encoder.trunk", "encoder.evidence_estimate")
@@ -76,10 +77,11 @@ class Data:
         crops, aligned = self.evidence.crops, self.evidence.aligned
         return pixels_of(torch.from_numpy(crops[ids])), pixels_of(torch.from_numpy(aligned[ids]))
 
-    def seen(self, ids: Tensor, features: Tensor) -> Seen:
-        """Return the evidence of some pictures, with these features."""
+    def seen(self, ids: Tensor, features: Tensor, turned: bool = False) -> Seen:
+        """Return the evidence of some pictures, as it is or in a mirror, with these features."""
         found = self.evidence
-        return Seen(found.landmarks[ids], found.pose[ids], found.expression[ids], features)
+        seen = Seen(found.landmarks[ids], found.pose[ids], found.expression[ids], features)
+        return seen.mirrored(features) if turned else seen
 
 
 class TunedEncoder(nn.Module):
@@ -111,18 +113,20 @@ class Lesson:
     """What pictures should say, as they are and in a mirror."""
 
     codes: tuple[Tensor, Tensor]  # [m,E] of the people's heads
-    landmarks: Tensor  # [478] the landmark on the other side
 
     @classmethod
     def of(cls, encoder: EvidenceEncoder, data: Data, offsets: NodeOffsets, mean: Tensor) -> Lesson:
         """Collect it for a symmetric mean head [V,3]."""
         anchors = (data.anchors, offsets.of_many(mirrored_heads(data.positions, mean)))
         own, other = (codes_of(some, encoder.evidence_latents) for some in anchors)
-        return cls((own, other), mirrored_landmarks(FaceBundle.open().canonical.mirrored))
+        return cls((own, other))
 
-    def seen(self, seen: Seen, turned: bool) -> Seen:
-        """Return evidence, in a mirror where it is turned."""
-        return mirrored_seen(seen, self.landmarks) if turned else seen
+    def of_mirror(self) -> Tensor:
+        """Return the map [E,E+1] from codes in a mirror, and 1, to the codes, by least squares."""
+        own, other = self.codes
+        inputs = torch.cat([other, torch.ones(len(other), 1)], 1)
+        solution: Tensor = torch.linalg.lstsq(inputs, own).solution
+        return solution.T.contiguous()
 
 
 @torch.no_grad()
@@ -144,18 +148,22 @@ def refit(model: TunedEncoder, data: Data, lesson: Lesson) -> None:
             for turned in (False, True):
                 crops, aligned = (part.flip(-1) if turned else part for part in data.pictures(ids))
                 image, features = model.features((crops, aligned))
-                seen = lesson.seen(data.seen(ids, features), turned)
+                seen = data.seen(ids, features, turned)
                 yield model.encoder.regressors(image, seen), lesson.codes[turned][data.person[ids]]
 
     fit_estimate(model.encoder, parts())
 
 
 def judged(model: TunedEncoder, data: Data, ids: Tensor, judge: Judge) -> tuple[float, float]:
-    """Return the errors in mm, of whole heads and of faces, of some pictures as they are."""
+    """Return the errors in mm, of whole heads and of faces, of some pictures."""
     made = []
     for some in ids.split(50):
-        image, features = model.features(data.pictures(some))
-        made.append(model.encoder.estimate(image, data.seen(some, features)))
+        estimates = []
+        for turned in (False, True):
+            crops, aligned = (part.flip(-1) if turned else part for part in data.pictures(some))
+            image, features = model.features((crops, aligned))
+            estimates.append(model.encoder.estimate(image, data.seen(some, features, turned)))
+        made.append(model.encoder.of_both(*estimates))
     person = data.person[ids]
     return judge.millimetres(
         model.encoder.latents(torch.cat(made)), data.positions[person], data.radii[person]
@@ -183,6 +191,7 @@ def main() -> None:
     latents = model.encoder.evidence_latents
     lesson = Lesson.of(model.encoder, training, data.offsets, data.mean)
     lengths = latents @ judge.metric(training.anchors - training.anchors.mean(0))
+    model.encoder.evidence_mirror.copy_(lesson.of_mirror())
     if not args.resume:
         refit(model, training, lesson)
     everyone, known = torch.arange(len(held_out.person)), torch.arange(0, len(training.person), KNOWN_EVERY)
@@ -198,7 +207,7 @@ def main() -> None:
     if args.compile:
         model.encoder.encoder.compile()
         model.encoder.trunk.compile()
-    generator = torch.Generator().manual_seed(3 + rank())
+    generator = batch_seed(args.resume)
 
     def step(done: float) -> tuple[Tensor, Metrics]:
         ids = torch.randint(len(training.person), (args.batch,), generator=generator)
@@ -208,7 +217,7 @@ def main() -> None:
         moved = [random_maps(len(ids), generator, far) for far in how_far]
         pictures = varied(crops, moved[0], generator), varied(aligned, moved[1], generator)
         image, features = model.features(pictures)
-        seen = lesson.seen(training.seen(ids, features), turned)
+        seen = training.seen(ids, features, turned)
         noise = LANDMARK_NOISE_CM * torch.randn(seen.landmarks.shape, generator=generator)
         made = model.encoder.estimate(image, seen._replace(landmarks=seen.landmarks + noise))
         wanted = lesson.codes[turned][training.person[ids]]
@@ -219,11 +228,15 @@ def main() -> None:
     train("encoder", model, step, watch, budget, args.out, args.resume, ENDS)
     shared(torch.zeros(1))  # until the first process has saved them
     load_weights(model, args.out, "encoder")
-    refit(model, training, lesson)  # pictures as they are, which training seldom shows
-    if rank() == 0:
-        with torch.no_grad():
+    linear_estimate = model.encoder.evidence_estimate
+    trained = [linear_estimate.weight.detach().clone(), linear_estimate.bias.clone()]
+    refit(model, training, lesson)  # to pictures as they are, which training seldom shows
+    with torch.no_grad():
+        for values, before in zip((linear_estimate.weight, linear_estimate.bias), trained, strict=True):
+            values.lerp_(before, TRAINED_SHARE)
+        if rank() == 0:
             print(watch(model), flush=True)
-        torch.save({"average": model.state_dict()}, args.out / "refitted.pt")
+            torch.save({"average": model.state_dict()}, args.out / "tuned.pt")
 
 
 if __name__ == "__main__":

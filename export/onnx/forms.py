@@ -39,7 +39,7 @@ PLAIN_OPSET = 20  # enough for the plain form: later versions of its operators o
 NARROW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _NARROW_OPS = ("MatMul", "Gemm", "Conv", "Attention")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the key under which the exporter says which module a node comes from
-_KEPT_WEIGHTS = ("latent_basis", "linear_vertices", "evidence_latents")
+_KEPT_WEIGHTS = ("latent_basis", "linear_vertices", "evidence_latents", "evidence_mirror")
 _KEPT = re.compile(
     r"dit\.(input_layer|out_layer|t_embedder|adaLN_modulation)|vae\.(data_proj|pre_kl|post_kl|header)"
     r"|image_encoder\.(encoder\.)?(patch_embed|evidence|trunk)|time_text_embed"

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from models.evidence import SHAPES, Seen
+from models.mirror import other_side
 from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.expression import NAMES
-from training.mirror import mirrored_heads, mirrored_landmarks, mirrored_seen, other_side
+from training.mirror import mirrored_heads
 
 
 def seen(count: int = 3) -> Seen:
@@ -16,21 +17,17 @@ def seen(count: int = 3) -> Seen:
     return Seen(*(torch.randn(count, *shape, generator=generator) for shape in SHAPES.values()))
 
 
-def landmarks() -> torch.Tensor:
-    return mirrored_landmarks(FaceBundle.open().canonical.mirrored)
-
-
 def test_twice_is_as_before() -> None:
-    pairs, given = landmarks(), seen()
-    assert torch.equal(pairs[pairs], torch.arange(478))
-    for got, want in zip(mirrored_seen(mirrored_seen(given, pairs), pairs), given, strict=True):
+    given = seen()
+    for got, want in zip(given.mirrored(given.features).mirrored(given.features), given, strict=True):
         assert torch.equal(got, want)
 
 
 def test_the_canonical_face_is_its_own_mirror_image() -> None:
     """Within 0.2 mm, apart from the irises, which it does not have."""
     places = torch.from_numpy(FaceBundle.open().canonical.positions)
-    found = mirrored_seen(seen(1)._replace(landmarks=torch.cat([places, places[:10]])[None]), landmarks())
+    given = seen(1)._replace(landmarks=torch.cat([places, places[:10]])[None])
+    found = given.mirrored(given.features)
     assert float((found.landmarks[0, :468] - places).norm(dim=1).max()) < 0.02  # centimetres
 
 
@@ -38,7 +35,7 @@ def test_a_wink_and_a_turn_change_sides() -> None:
     scores = torch.zeros(1, 52)
     scores[0, NAMES.index("eyeBlinkLeft")], scores[0, NAMES.index("jawOpen")] = 1, 0.5
     given = seen(1)._replace(expression=scores, pose=torch.tensor([[0.4, -0.1]]))
-    got = mirrored_seen(given, landmarks())
+    got = given.mirrored(given.features)
     assert got.expression[0, NAMES.index("eyeBlinkRight")] == 1
     assert got.expression[0, NAMES.index("jawOpen")] == 0.5 and float(got.expression.sum()) == 1.5
     assert torch.equal(got.pose, torch.tensor([[-0.4, -0.1]]))
