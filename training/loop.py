@@ -172,6 +172,7 @@ def gathered(part: Tensor, counts: Sequence[int]) -> Tensor:
     """
     if processes() == 1:
         return part
+    part = part.contiguous()  # what is sent is memory, and convolutions leave it in another order
     parts = [
         part if i == rank() else part.new_empty(count, *part.shape[1:]) for i, count in enumerate(counts)
     ]

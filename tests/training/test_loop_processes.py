@@ -25,6 +25,9 @@ def _learn(number: int, port: int, directory: str) -> None:
     assert rank() == number and processes() == 2
     rows = torch.arange(10, dtype=torch.float16).view(5, 2)
     assert torch.equal(gathered(rows.tensor_split(2)[number], (3, 2)), rows)
+    # As convolutions leave it: the numbers of a row apart from each other in memory.
+    maps = torch.arange(5 * 2 * 3 * 4.0).view(5, 2, 3, 4).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(gathered(maps.tensor_split(2)[number], (3, 2)), maps)
     module = nn.Linear(1, 1)
     with torch.no_grad():
         module.weight.fill_(5.0)
