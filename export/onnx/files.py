@@ -23,7 +23,8 @@ from topos_rt.support.files import write_atomic
 WEIGHTS = "weights.safetensors"
 # Constants up to this size stay in the ONNX file: shapes and axes must be readable without the weights.
 _INLINE_BYTES = 1024
-_TOLERANCE = 1e-5
+# Of sums of 9,000 FP32 products in another order, 1.2e-5 was seen.
+_TOLERANCE = 2e-5
 # How weights may be stored -> the type that has to hold them exactly.
 STORAGE = {"fp32": None, "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -88,7 +89,7 @@ def form_file(name: str, precision: str) -> str:
 def compare(graph: OnnxGraph, path: Path) -> float:
     """Return the largest relative RMS between onnxruntime and PyTorch on the example inputs.
 
-    Raises BackendError where it is above 1e-5.
+    Raises BackendError where it is above 2e-5.
     """
     onnxruntime = library()
 

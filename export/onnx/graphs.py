@@ -14,8 +14,7 @@ from models.dit import TIME_SCALE
 from topos_rt.model.evidence import EVIDENCE
 
 # How far the numbers of each kind of evidence are spread on photographs, roughly.
-_SPREADS = {"landmarks": 3.0, "pose": 0.3, "expression": 0.15, "identity": 0.13, "features": 0.9,
-            "aligned": 0.3}  # fmt: skip
+_SPREADS = {"landmarks": 3.0, "pose": 0.3, "expression": 0.15, "identity": 0.13, "features": 0.9}
 
 
 @dataclass(frozen=True)
@@ -131,12 +130,19 @@ def build_graphs(
     def example(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    # The picture is smooth, as real ones are: in noise the rounding of a crop's place would show.
-    coarse = torch.rand(1, 3, 9, 9, generator=generator)
-    pixels = nn.functional.interpolate(coarse, (image_size, image_size), mode="bilinear", align_corners=True)
-    seen = {"pixels": pixels}
+    def picture(side: int) -> Tensor:
+        """Return a smooth picture [1,3,S,S], as real ones are."""
+        coarse = torch.rand(1, 3, 9, 9, generator=generator)
+        return nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=True)
+
+    seen = {"pixels": picture(image_size)}
     for name in evidence:
-        seen[name] = _SPREADS[name] * example(*EVIDENCE[name])
+        shape = EVIDENCE[name]
+        seen[name] = (
+            picture(shape[1]).permute(0, 2, 3, 1).contiguous()
+            if name == "aligned"
+            else _SPREADS[name] * example(*shape)
+        )
     time = torch.tensor([0.7])
     with torch.no_grad():
         encoded = encoder(*seen.values())
