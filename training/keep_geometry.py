@@ -23,8 +23,7 @@ FILES = ("topology", "hierarchy", "rig", "landmarks", "atlas", "parts")
 
 def keep(earlier: Bundle, bundle: Bundle) -> None:
     """Copy the files. Raises InputError for bundles whose heads have other polygons, or that lack a file."""
-    polygons = [one.topology.polygon_vertices for one in (earlier, bundle)]
-    if not np.array_equal(*polygons):
+    if not np.array_equal(earlier.topology.polygon_vertices, bundle.topology.polygon_vertices):
         raise InputError("the earlier bundle", got="other polygons", expected="those of the new one")
     with replacing(bundle.path, keep=True) as staging:
         for name in FILES:
