@@ -93,7 +93,7 @@ def test_the_quoted_numbers_were_measured_on_these_weights() -> None:
 
 
 def test_the_bundle_stays_small() -> None:
-    """The limit of the repository and of the wheel: 30 MB for the model, without what it does not need.
+    """The limit of the repository and of the wheel: 33 MB for the model, without what it does not need.
 
     The landmark map, the atlas of its topology, with the base material, and the parts are apart: heads are
     made without them. So is the face stage, which is a bundle of its own.
@@ -102,6 +102,6 @@ def test_the_bundle_stays_small() -> None:
     assert manifest.atlas is not None and manifest.landmarks is not None and manifest.parts is not None
     apart = {manifest.atlas, manifest.landmarks, manifest.parts}
     sizes = {name: info.bytes for name, info in manifest.files.items()}
-    assert sum(size for name, size in sizes.items() if name not in apart) <= 30_000_000
+    assert sum(size for name, size in sizes.items() if name not in apart) <= 33_000_000
     assert sum(sizes[name] for name in apart) <= 5_000_000
     assert sizes[manifest.parts] <= 150_000

@@ -218,7 +218,7 @@ def test_encoding_without_a_face_and_with_other_evidence(seeing: Path) -> None:
     pixels = np.random.default_rng(0).random((1, 3, tiny.SIDE, tiny.SIDE), np.float32)
     assert np.array_equal(*(networks.encode_image(pixels, e).tokens for e in (None, no_evidence(ALL))))
     bad: dict[str, tuple[dict[str, Array], str]] = {
-        "one is missing": (no_evidence(ALL[:-1]), "engine input 'features': got nothing"),
+        "one is missing": (no_evidence(ALL[:-1]), "engine input 'aligned': got nothing"),
         "one too many": ({**no_evidence(ALL), "hair": np.zeros(1, np.float32)}, "'hair'"),
         "another shape": ({**no_evidence(ALL), "pose": np.zeros((1, 3), np.float32)}, "'pose'"),
     }
@@ -301,7 +301,7 @@ def test_info_says_what_a_model_takes(
 ) -> None:
     assert main(["info", str(seeing)]) == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert rows["evidence"] == "landmarks, pose, expression, identity, features of the face"
+    assert rows["evidence"] == f"{', '.join(ALL)} of the face"
     assert rows["variation"] == "temperature 1.25 in 2 directions that pictures leave open"
     assert main(["info", str(tiny_bundle)]) == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())

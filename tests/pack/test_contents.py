@@ -63,8 +63,8 @@ def test_graphs_and_weights_are_those_of_the_bundle_and_weights_are_stored_once(
     assert set(mini.strings("graph_locations")) == {"weights.safetensors"}
     assert mini.file("weights") == (bundle.path / "weights.safetensors").read_bytes()
     assert [key for key in mini.sections if key[0] == "weights"] == [("weights", 0)]
-    # the identity network tells people apart, and this model takes it
-    assert [index for name, index in mini.sections if name == "face_graph"] == [0, 1, 2, 3]
+    # without the identity network, which tells people apart and which this model does not take
+    assert [index for name, index in mini.sections if name == "face_graph"] == [0, 1, 2]
     assert mini.file("face_graph", 1) == faces.graph("face_landmarks").read_bytes()
 
 
