@@ -91,7 +91,8 @@ def main() -> None:
         previews = {name: _previews(pool, settings, items) for name, settings in PRESETS.items()}
     own = {name: next(row for row in rows if _settings(row) == s) for name, s in PRESETS.items()}
     result = {
-        "command": f"python -m benchmarks.bench_sampler --shards SHARDS --images {arguments.images}",
+        "command": "python -m benchmarks.bench_sampler --shards SHARDS"
+        f" --images {arguments.images} --seeds {arguments.seeds}",
         "model": model_facts(Bundle.open(arguments.model)),
         "images": arguments.images,
         "seeds": arguments.seeds,

@@ -37,7 +37,7 @@ COMMANDS = {
     "photographs_mini": "python -m training.photographs --bundle topos_rt/bundles/mini --photos D --json {}",
     "retopologize_mini": "python -m benchmarks.bench_retopologize --json {}",
     "rig_mini": "python -m benchmarks.bench_rig --json {}",
-    "sampler_mini": "python -m benchmarks.bench_sampler --shards SHARDS --images 16 --json {}",
+    "sampler_mini": "python -m benchmarks.bench_sampler --shards SHARDS --images 8 --seeds 1 --json {}",
     "serve": "python -m benchmarks.bench_serve --minutes 10 --json {}",
     "sdk": "python -m benchmarks.bench_sdk build/sdk/libtopos_rt.so --record --json {}",
     "soak": "python -m benchmarks.soak --json {}",
