@@ -22,7 +22,7 @@ from models.mirror import mirrored_landmarks, mirrored_scores
 from topos_rt.model.evidence import EVIDENCE
 
 NAMES = ("landmarks", "pose", "expression", "aligned")
-# Of what `Seen` holds, without the batch.
+# The shapes of what `Seen` holds, without the batch.
 SHAPES = {name: EVIDENCE[name][1:] for name in NAMES[:3]} | {"features": FEATURES}
 
 

@@ -107,6 +107,12 @@ class TunedEncoder(nn.Module):
             features = self.encoder.trunk(aligned.contiguous(memory_format=torch.channels_last))
         return image.float(), features.float()
 
+    def look(self, data: Data, ids: Tensor, turned: bool) -> tuple[Tensor, Seen]:
+        """Return the image's tokens [B,T,C] and the evidence of some pictures, as they are or in a mirror."""
+        crops, aligned = (part.flip(-1) if turned else part for part in data.pictures(ids))
+        image, features = self.features((crops, aligned))
+        return image, data.seen(ids, features, turned)
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -146,10 +152,8 @@ def refit(model: TunedEncoder, data: Data, lesson: Lesson) -> None:
     def parts() -> Iterator[tuple[Tensor, Tensor]]:
         for ids in torch.arange(len(data.person)).tensor_split(processes())[rank()].split(512):
             for turned in (False, True):
-                crops, aligned = (part.flip(-1) if turned else part for part in data.pictures(ids))
-                image, features = model.features((crops, aligned))
-                seen = data.seen(ids, features, turned)
-                yield model.encoder.regressors(image, seen), lesson.codes[turned][data.person[ids]]
+                x = model.encoder.regressors(*model.look(data, ids, turned))
+                yield x, lesson.codes[turned][data.person[ids]]
 
     fit_estimate(model.encoder, parts())
 
@@ -158,12 +162,8 @@ def judged(model: TunedEncoder, data: Data, ids: Tensor, judge: Judge) -> tuple[
     """Return the errors in mm, of whole heads and of faces, of some pictures."""
     made = []
     for some in ids.split(50):
-        estimates = []
-        for turned in (False, True):
-            crops, aligned = (part.flip(-1) if turned else part for part in data.pictures(some))
-            image, features = model.features((crops, aligned))
-            estimates.append(model.encoder.estimate(image, data.seen(some, features, turned)))
-        made.append(model.encoder.of_both(*estimates))
+        own, other = (model.encoder.estimate(*model.look(data, some, turned)) for turned in (False, True))
+        made.append(model.encoder.of_both(own, other))
     person = data.person[ids]
     return judge.millimetres(
         model.encoder.latents(torch.cat(made)), data.positions[person], data.radii[person]

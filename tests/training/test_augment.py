@@ -45,7 +45,7 @@ def test_a_spot_stays_under_its_landmark() -> None:
 
 
 def test_pictures_vary_in_light_and_not_in_place() -> None:
-    """Of a batch of one picture no two are alike, and unmoved ones still show it."""
+    """No two of a batch of one picture are alike, and unmoved ones still show it."""
     picture = F.interpolate(
         torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(3)), SIDE, mode="bilinear"
     )

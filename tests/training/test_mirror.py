@@ -1,4 +1,4 @@
-"""What is seen in a mirror: twice is as before, and left becomes right."""
+"""A mirror makes left of right, and a second one brings everything back."""
 
 from __future__ import annotations
 
