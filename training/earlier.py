@@ -72,6 +72,21 @@ class Graph:
                     found[named.removesuffix("bias") + "weight"] = weight.T
         return found
 
+    def rows_of_tokens(self, channels: int) -> dict[str, Tensor]:
+        """Return the rows [channels] that mark tokens by what they tell, or that it is missing.
+
+        The graph names neither. It has the image first, then the map of features, then the other parts.
+        """
+        added: list[Tensor] = []
+        missing: list[Tensor] = []
+        for node in self._nodes:
+            rows = [self.constants[name] for name in node.input if name.startswith("select_")
+                    and name in self.constants]  # fmt: skip
+            if rows and rows[0].shape == (channels,):
+                (added if node.op_type == "Add" else missing).append(rows[0])
+        turned = {"kinds": added[1:] + added[:1], "missing": missing[2:] + missing[:2]}
+        return {name: torch.stack(rows) for name, rows in turned.items() if rows}
+
     def _constant(self, name: str) -> Tensor | None:
         if name.removesuffix(".fp16") in self.constants:
             return self.constants[name.removesuffix(".fp16")]
@@ -92,13 +107,15 @@ def encoder(bundle: Path) -> dict[str, Tensor]:
     known["encoder.register_tokens"] = graph.constants["expand_1"][:1]
     network = EvidenceEncoder(ImageEncoder(**config.IMAGE_ENCODER), **config.EVIDENCE)
     network.trunk.load_state_dict(recognition_weights(FaceBundle.open().graph("face_identity")))
+    known |= graph.rows_of_tokens(len(known["places"][0]))
     state = network.state_dict()
-    for name, values in state.items():
-        if name in known and known[name].shape == values.shape:
-            state[name] = known[name]
-        else:
-            print(f"{name} is not in the bundle")
-    return state
+    found = {
+        name: known[name]
+        for name, values in state.items()
+        if name in known and known[name].shape == values.shape
+    }
+    print(f"not in the bundle, and as a new network has them: {', '.join(sorted(set(state) - set(found)))}")
+    return state | found
 
 
 def dit(bundle: Path) -> dict[str, Tensor]:

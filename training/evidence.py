@@ -9,6 +9,7 @@ writes a file beside each shard of `training.render`, with a row for each pictur
     crop        [n,128,128,3] uint8, what the image encoder takes
     aligned     [n,150,150,3] uint8, what `models.face_trunk` takes
     landmarks … [n,…] float32, as in `topos_rt.faces.evidence`, and the pose and expression
+    places      [n,P,3] float32, where `training.surface_points` are in the aligned cut
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from models import mini as config
 from models.evidence import NAMES, EvidenceEncoder, Seen
 from models.face_trunk import FaceTrunk
 from topos_rt.faces.evidence import evidence
-from topos_rt.faces.finder import FaceFinder
+from topos_rt.faces.finder import FaceFinder, aligned_square
+from topos_rt.faces.networks import IDENTITY_CUT
 from topos_rt.faces.portrait import FaceChoice, portraits
 from topos_rt.support.files import write_atomic
-from training.heads import normalise
+from training.heads import HeadModel, normalise
 from training.lessons import ShapeLesson
 from training.loop import add_up, gathered, processes, rank, shared
 from training.pictures import shards
+from training.surface_points import SurfacePoints
 
 RIDGE = 2.0
 _finder: FaceFinder | None = None  # one per worker process
+_points: SurfacePoints | None = None
 
 
 @dataclass(frozen=True)
@@ -199,9 +203,10 @@ def codes_of(anchors: Tensor, latents: Tensor) -> Tensor:
 
 def see(path: Path) -> dict[str, np.ndarray]:
     """Run the face stage on every picture of a shard."""
-    assert _finder is not None
+    assert _finder is not None and _points is not None
     shard = shards.load(path)
-    rows: dict[str, list[Any]] = {name: [] for name in ("picture", "person", "crop", *NAMES)}
+    heads = shard.neutral_heads()
+    rows: dict[str, list[Any]] = {name: [] for name in ("picture", "person", "crop", "places", *NAMES)}
     for i in range(len(shard.person)):
         picture = Image.open(io.BytesIO(shard.picture(i))).convert("RGB")
         (portrait,) = portraits(picture, "", _finder, FaceChoice(check=False))
@@ -212,16 +217,24 @@ def see(path: Path) -> dict[str, np.ndarray]:
         rows["picture"].append(np.int32(i))
         rows["person"].append(shard.person[i])
         rows["crop"].append(np.asarray(portrait.shown(config.IMAGE_SIZE)))
+        to_cut = _inverse(aligned_square(face).matrix(IDENTITY_CUT))
+        rows["places"].append(_points.places(shard, heads, i, to_cut))
         for name in NAMES:
             rows[name].append(found[name][0])
     out = {name: np.stack(values) for name, values in rows.items()}
     return out | {"aligned": np.rint(255 * out["aligned"]).astype(np.uint8)}
 
 
-def _start() -> None:
-    global _finder
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Return the inverse [2,3] of an affine map [2,3] of the plane."""
+    back = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([back, -back @ matrix[:, 2]])
+
+
+def _start(points: SurfacePoints) -> None:
+    global _finder, _points
     torch.set_num_threads(1)
-    _finder = FaceFinder.open(threads=1)
+    _finder, _points = FaceFinder.open(threads=1), points
 
 
 def _see(task: tuple[Path, Path]) -> str:
@@ -240,8 +253,9 @@ def main() -> None:
     args = parser.parse_args()
     tasks = [(path, args.out / path.name) for path in sorted(args.pictures.glob("shard_*.npz"))]
     left = [task for task in tasks if not task[1].exists()]
+    points = SurfacePoints.of(HeadModel.load())
     started = time.monotonic()
-    with Pool(args.workers, initializer=_start) as pool:
+    with Pool(args.workers, initializer=_start, initargs=(points,)) as pool:
         for done, name in enumerate(pool.imap_unordered(_see, left), 1):
             print(f"{name}, {done} of {len(left)}, {time.monotonic() - started:.0f} s", flush=True)
 

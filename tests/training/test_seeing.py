@@ -18,7 +18,10 @@ from topos_rt.faces.portrait import FaceChoice, portraits
 from topos_rt.model.evidence import EVIDENCE
 from training import evidence as stage
 from training.pictures import shards
+from training.pictures.camera import Camera
+from training.surface_points import SurfacePoints
 
+CAMERA = Camera(np.eye(3), np.zeros(3), 1.0, 300.0, np.array([128.0, 128.0]))
 PORTRAIT = Path(__file__).parents[2] / "examples" / "hopper.jpg"
 
 
@@ -46,7 +49,7 @@ def folder(picture: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Pa
         origins=np.zeros((3, 3), np.float32),
         person=np.array([0, 2, 2], np.int32),
         weights=np.zeros((n, 52), np.float16),
-        camera=np.zeros((n, 16), np.float32),
+        camera=np.stack([CAMERA.numbers()] * n),
         visible=np.zeros((n, 1), np.uint8),
         looks=np.zeros((n, 6), np.int16),
         skin_share=np.zeros(n, np.float16),
@@ -63,7 +66,8 @@ def folder(picture: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def seen(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evidence")
-    stage._start()
+    everything = SurfacePoints(np.arange(4), np.arange(4), np.zeros((52, 4, 3), np.float32))
+    stage._start(everything)
     for path in sorted(folder.glob("shard_*.npz")):
         stage._see((path, out / path.name))
     return out
@@ -72,7 +76,7 @@ def seen(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pictures_without_a_face_have_no_row(seen: Path) -> None:
     with np.load(seen / "shard_00000.npz", allow_pickle=False) as arrays:
         assert arrays["picture"].tolist() == [1, 2] and arrays["person"].tolist() == [2, 2]
-        assert arrays["crop"].shape == (2, 128, 128, 3)
+        assert arrays["crop"].shape == (2, 128, 128, 3) and arrays["places"].shape == (2, 4, 3)
         for name in NAMES:
             assert arrays[name].shape == (2, *EVIDENCE[name][1:]), name
             assert arrays[name].dtype == (np.uint8 if name == "aligned" else np.float32), name

@@ -229,11 +229,15 @@ def aligned_cut(picture: Image.Image, face: Face) -> np.ndarray:
 
     Raises ImageError for a face without landmarks.
     """
+    return to_floats(cut(picture, aligned_square(face), IDENTITY_CUT, filtered=True))
+
+
+def aligned_square(face: Face) -> Square:
+    """Return the square of a face's picture that `aligned_cut` shows. Raises as it does."""
     if not len(face.landmarks):
         raise ImageError("identity", got="a face without landmarks", expected="one that faces the camera")
     target = (np.array(_FIVE_AT) + _PADDING) / (1 + 2 * _PADDING) * IDENTITY_CUT
-    square = _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
-    return to_floats(cut(picture, square, IDENTITY_CUT, filtered=True))
+    return _aligned(target, face.landmarks[list(_FIVE), :2].astype(np.float64), IDENTITY_CUT)
 
 
 def _aligned(target: np.ndarray, points: np.ndarray, size: int) -> Square:
