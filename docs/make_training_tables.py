@@ -101,6 +101,17 @@ def _stability() -> str:
     return table([name.replace("_", " ") for name in found], [moved])
 
 
+def _place_limits() -> str:
+    limits = read("place_limits")["limits"]
+    pixels = list(dict.fromkeys(row["pixels_off"] for row in limits))
+    rows = [
+        [kind, *(f"{row['whole_mm']:.2f} / {row['face_mm']:.2f}" for row in limits if row["places"] == kind)]
+        for kind in dict.fromkeys(row["places"] for row in limits)
+    ]
+    head = [f"off by {each:g} px" if each else "exact" for each in pixels]
+    return table(["whole head / face, mm", *head], rows)
+
+
 def _pull() -> str:
     if not measured("landmark_pull_mini"):
         return "The weights that ship have no landmark response, so there is nothing to measure yet."
@@ -148,6 +159,7 @@ TABLES: Tables = {
     "photographs": _photographs,
     "stability": _stability,
     "pull": _pull,
+    "place_limits": _place_limits,
 }
 
 if __name__ == "__main__":
