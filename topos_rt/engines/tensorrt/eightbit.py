@@ -28,7 +28,7 @@ from topos_rt.support.arrays import Array
 
 # Weights that are narrower than this are a first or last layer: little work, and its errors count.
 LEAST_SIDE = 64
-_LEAST_ROW = 1e-12  # a row of zeros is divided by this
+LEAST_ROW = 1e-12  # a row of zeros is divided by this
 _LARGEST_HALF = 65504.0
 _PASSING = {"CAST", "SHUFFLE", "IDENTITY"}  # between weights and the product
 _NAMED = 3
@@ -218,7 +218,7 @@ class _Writer:
         size = network.add_unary(wide, trt.UnaryOperation.ABS).get_output(0)
         axes = 1 << (len(wide.shape) - 1)
         most = network.add_reduce(size, trt.ReduceOperation.MAX, axes, True).get_output(0)
-        least = self._filled(most, _LEAST_ROW)
+        least = self._filled(most, LEAST_ROW)
         most = network.add_elementwise(most, least, trt.ElementWiseOperation.MAX).get_output(0)
         unit = network.add_elementwise(wide, most, trt.ElementWiseOperation.DIV).get_output(0)
         scale = self._constant(np.float32(row_scale(self._form)))
