@@ -14,15 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from topos_rt.engines.cache import BuildReport
 from topos_rt.engines.contract import BuildCallback
 from topos_rt.engines.tensorrt.eightbit import EightBit, check_built, quantise
-from topos_rt.engines.tensorrt.layers import HEADING, built_layers
+from topos_rt.engines.tensorrt.layers import HEADING, BuiltLayer, built_layers
 from topos_rt.errors import BackendError, BundleError, Cancelled, one_line
 from topos_rt.support.progress import cancels
 
+Listed: TypeAlias = Callable[[list[BuiltLayer]], object]
 _PRODUCTS = {"MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_INPUT"}
 _UNCOUNTED = {"CONSTANT", "QUANTIZE", "DEQUANTIZE"}
 _PASSING = {"CAST", "SHUFFLE", "SQUEEZE", "UNSQUEEZE", "IDENTITY"}  # the numbers stay as they are
@@ -66,6 +67,7 @@ def build(
     progress: BuildCallback | None = None,
     flags: tuple[str, ...] = (),
     form: EightBit | None = None,
+    listed: Listed | None = None,
 ) -> tuple[bytes, BuildReport]:
     """Build the plan of an ONNX file of static shapes. It is strongly typed: the graph sets the precision.
 
@@ -74,6 +76,7 @@ def build(
         progress: receives the graph and the share done. Returning False cancels; what it raises propagates.
         flags: names of further builder flags to set.
         form: what the linear layers of FP16 operands shall multiply instead.
+        listed: receives the kernels of the plan.
 
     Raises:
         BundleError: TensorRT cannot read the graph; its own messages are quoted. Or it has no linear layers.
@@ -84,14 +87,14 @@ def build(
     """
     with _interrupts() as interrupted:
         try:
-            return _build(trt, path, _monitor(trt, path.stem, progress, interrupted), flags, form)
+            return _build(trt, path, _monitor(trt, path.stem, progress, interrupted), flags, form, listed)
         finally:
             if interrupted():  # whatever TensorRT made of it
                 raise KeyboardInterrupt
 
 
 def _build(
-    trt: Any, path: Path, monitor: Any, flags: tuple[str, ...], form: EightBit | None
+    trt: Any, path: Path, monitor: Any, flags: tuple[str, ...], form: EightBit | None, listed: Listed | None
 ) -> tuple[bytes, BuildReport]:
     start = time.perf_counter()
     messages = Messages(trt)
@@ -115,8 +118,9 @@ def _build(
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 in the graph means FP32
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
-    if form is not None:
+    if form is not None or listed is not None:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the log lists the kernels then
+    if form is not None:
         _set_capabilities(trt, config, form.capabilities)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -127,8 +131,11 @@ def _build(
             got=messages.errors() or "no reason given",
             fix="use the backend onnxruntime, and report this with the versions that topos-rt doctor shows",
         )
+    kernels = built_layers(messages.layers)
     if form is not None and made is not None:
-        check_built(built_layers(messages.layers), made, form, path.name)
+        check_built(kernels, made, form, path.name)
+    if listed is not None:
+        listed(kernels)
     monitor.finish()
     memory = messages.memory | {"inputs_outputs": _boundary_bytes(network)}
     return bytes(plan), BuildReport(time.perf_counter() - start, layers, wide, memory)
