@@ -34,6 +34,7 @@ from topos_rt.engines import builder
 from topos_rt.engines.tensorrt.build import build
 from topos_rt.engines.tensorrt.eightbit import EIGHT_BIT
 from topos_rt.engines.tensorrt.layers import BuiltLayer, traffic
+from topos_rt.model.contracts import HALVED
 from topos_rt.model.networks import STEPS
 
 SIZES: Mapping[str, Mapping[str, int]] = {"mini": {}, "official": {"num_blocks": 2}}
@@ -113,7 +114,7 @@ def _count(path: Path, precision: str) -> dict[str, int]:
     kept: list[BuiltLayer] = []
     module = builder("tensorrt-rtx")._import()
     form = EIGHT_BIT.get(precision)
-    data, report = build(module, path, form=form, listed=kept.extend)
+    data, report = build(module, path, form=form, halved=HALVED, listed=kept.extend)
     kernels = [layer for layer in kept if layer.kind not in WAITS]
     return {
         "kernels": len(kernels),

@@ -54,6 +54,8 @@ class EngineOptions:
     weights: tuple[Path, ...] = ()  # the files that hold the graph's weights
     hashes: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, already verified
     progress: BuildCallback | None = None
+    # Inputs and outputs that the graph casts to or from FP16 itself: a backend may have them FP16 outright.
+    halved: frozenset[str] = frozenset()
     workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
 
     def __post_init__(self) -> None:

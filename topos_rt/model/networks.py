@@ -20,7 +20,7 @@ from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraE
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.contracts import check_contracts
+from topos_rt.model.contracts import HALVED, check_contracts
 from topos_rt.model.evidence import no_evidence
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
@@ -380,6 +380,7 @@ def engine_source(
     return path, dataclasses.replace(
         options,
         precision=precision if graph in STEPS else form,
+        halved=HALVED if form == "fp16" else frozenset(),
         weights=() if weights is None else (weights,),
         hashes={bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()},
     )

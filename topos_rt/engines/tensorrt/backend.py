@@ -36,7 +36,7 @@ from topos_rt.gpu import cuda
 from topos_rt.support.machine import sha256_of
 from topos_rt.support.progress import cancels
 
-RECIPE = 1  # the version of `build`; raise it when the same graph gives another plan
+RECIPE = 2  # the version of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
 # What the import of a native package raises where it is missing or does not fit the machine.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError)
@@ -130,9 +130,8 @@ class TensorRT:
             if isinstance(again, Found):
                 return Plan(key, again.plan, again.build, False, "built by another process meanwhile")
             require_inside(path, options.hashes)
-            data, report = build(
-                trt, path, options.progress, self.flags, EIGHT_BIT.get(options.precision or "")
-            )
+            form = EIGHT_BIT.get(options.precision or "")
+            data, report = build(trt, path, options.progress, self.flags, form, options.halved)
             try:
                 cache.store(key, data, report)
             except OutputError as error:

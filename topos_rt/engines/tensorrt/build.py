@@ -11,13 +11,14 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from topos_rt.engines.cache import BuildReport
 from topos_rt.engines.contract import BuildCallback
+from topos_rt.engines.tensorrt.boundary import halve
 from topos_rt.engines.tensorrt.eightbit import EightBit, check_built, quantise
 from topos_rt.engines.tensorrt.layers import HEADING, BuiltLayer, built_layers
 from topos_rt.errors import BackendError, BundleError, Cancelled, one_line
@@ -67,6 +68,7 @@ def build(
     progress: BuildCallback | None = None,
     flags: tuple[str, ...] = (),
     form: EightBit | None = None,
+    halved: Collection[str] = (),
     listed: Listed | None = None,
 ) -> tuple[bytes, BuildReport]:
     """Build the plan of an ONNX file of static shapes. It is strongly typed: the graph sets the precision.
@@ -76,6 +78,7 @@ def build(
         progress: receives the graph and the share done. Returning False cancels; what it raises propagates.
         flags: names of further builder flags to set.
         form: what the linear layers of FP16 operands shall multiply instead.
+        halved: inputs and outputs to have FP16 in place of FP32.
         listed: receives the kernels of the plan.
 
     Raises:
@@ -87,14 +90,22 @@ def build(
     """
     with _interrupts() as interrupted:
         try:
-            return _build(trt, path, _monitor(trt, path.stem, progress, interrupted), flags, form, listed)
+            return _build(
+                trt, path, _monitor(trt, path.stem, progress, interrupted), flags, form, halved, listed
+            )
         finally:
             if interrupted():  # whatever TensorRT made of it
                 raise KeyboardInterrupt
 
 
 def _build(
-    trt: Any, path: Path, monitor: Any, flags: tuple[str, ...], form: EightBit | None, listed: Listed | None
+    trt: Any,
+    path: Path,
+    monitor: Any,
+    flags: tuple[str, ...],
+    form: EightBit | None,
+    halved: Collection[str],
+    listed: Listed | None,
 ) -> tuple[bytes, BuildReport]:
     start = time.perf_counter()
     messages = Messages(trt)
@@ -109,6 +120,7 @@ def _build(
             fix="export the bundle again, or use the backend onnxruntime",
         )
     _check_static(path, network)
+    halve(trt, network, halved)
     made, narrow = None, {}
     if form is not None:
         made = quantise(trt, network, form, path.name)
