@@ -88,8 +88,8 @@ def main() -> None:
         row["free"] = all(row[key] < own[key] for key in ("mean_mm", "p99_mm", "max_mm"))
     result = {
         "command": "python -m benchmarks.bench_eightbit "
-        + (f"--shards SHARDS --images {len(images)}" if arguments.shards else "--pictures FILES")
-        + f" --seeds {arguments.seeds}",
+        + (f"--pictures {' '.join(arguments.pictures)}" if arguments.pictures else "--shards SHARDS")
+        + f" --images {len(images)} --seeds {arguments.seeds}",
         "model": model_facts(bundle),
         "residual_scale": bundle.manifest.residual_scale,
         "images": len(images),

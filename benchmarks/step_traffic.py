@@ -4,7 +4,8 @@
 
 Random weights of the sizes of `mini`, and two blocks of the official size, are exported and built in every
 precision. Bytes are those of the tensors that go in and out of kernels, weights left out, if nothing stays in
-a cache. `--write DIR` keeps the graphs: those of another revision, written so, are for `--before`.
+a cache. `--write DIR` keeps the graphs: those of another revision, written so, are for `--before`,
+and are built as they were then: with FP32 keys and values.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder))
-        counts = {"now": _counts(Path(folder))}
+        counts = {"now": _counts(Path(folder), HALVED)}
         if arguments.before:
-            counts = {"before": _counts(arguments.before), **counts}
+            counts = {"before": _counts(arguments.before, ()), **counts}
     result = {
         "command": "python -m benchmarks.step_traffic --before DIR",
+        "model": None,  # weights do not matter
         "tensorrt_rtx": builder("tensorrt-rtx").check_builds(),
         "blocks": {
             name: own.get("num_blocks", PRESETS[name]().dit["num_blocks"]) for name, own in SIZES.items()
@@ -98,23 +100,23 @@ def _graphs(name: str) -> dict[str, OnnxGraph]:
     }
 
 
-def _counts(folder: Path) -> dict[str, Any]:
+def _counts(folder: Path, halved: Collection[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in SIZES:
         for graph in STEPS:
             for precision in ("fp16", *EIGHT_BIT):
-                row = _count(folder / name / half_file(graph), precision)
+                row = _count(folder / name / half_file(graph), precision, halved)
                 found.setdefault(name, {}).setdefault(graph, {})[precision] = row
                 print(f"{name:<10}{graph:<16}{precision:<6}{row}", flush=True)
     return found
 
 
-def _count(path: Path, precision: str) -> dict[str, int]:
+def _count(path: Path, precision: str, halved: Collection[str]) -> dict[str, int]:
     """Build a plan and count."""
     kept: list[BuiltLayer] = []
     module = builder("tensorrt-rtx")._import()
     form = EIGHT_BIT.get(precision)
-    data, report = build(module, path, form=form, halved=HALVED, listed=kept.extend)
+    data, report = build(module, path, form=form, halved=halved, listed=kept.extend)
     kernels = [layer for layer in kept if layer.kind not in WAITS]
     return {
         "kernels": len(kernels),
