@@ -83,6 +83,14 @@ def test_other_names_and_types_are_left_alone(tmp_path: Path) -> None:
     del network, maker
 
 
+def test_such_plans_have_entries_of_their_own_in_the_cache(tmp_path: Path, options: EngineOptions) -> None:
+    path = graphs.product(tmp_path / "g.onnx", half=True)
+    plain, halved = (RTX.plan(path, replace(options, halved=frozenset(names))) for names in ("", "xy"))
+    assert plain.built and halved.built and plain.key.digest != halved.key.digest
+    assert halved.reason == "built before, but with nothing in FP16 at its ends"
+    assert halved.build.memory["inputs_outputs"] == plain.build.memory["inputs_outputs"] // 2
+
+
 def test_only_engines_of_fp16_graphs_have_them(options: EngineOptions) -> None:
     bundle = Bundle.open("mini")
     for precision, expected in (("fp16", HALVED), ("int8", HALVED), ("fp32", frozenset())):

@@ -70,7 +70,7 @@ REASONS: dict[str, tuple[dict[str, Any], str]] = {
     "version": ({"backend_version": "1.7.1"}, "built before, but by version 1.6.1 and this is 1.7.1"),
     "GPU": ({"compute_capability": "9.0"}, "built before, but for compute capability portable, not 9.0"),
     "precision": ({"precision": "fp32"}, "built before, but in fp16"),
-    "recipe": ({"recipe": 99}, "built before, but by another version of topos-rt"),
+    "recipe": ({"recipe": 2}, "built before, but by another version of topos-rt"),
     "two things": ({"precision": "fp32", "weights": {}}, "built before, but with other weights, in fp16"),
     "name": ({"graph": "vae_decoder.onnx", "graph_sha256": "c" * 64}, "not built before"),
 }

@@ -36,7 +36,7 @@ from topos_rt.gpu import cuda
 from topos_rt.support.machine import sha256_of
 from topos_rt.support.progress import cancels
 
-RECIPE = 2  # the version of `build`; raise it when the same graph gives another plan
+RECIPE = 1  # the version of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
 # What the import of a native package raises where it is missing or does not fit the machine.
 _IMPORT_FAULTS = (ImportError, OSError, AttributeError, RuntimeError)
@@ -202,9 +202,9 @@ class TensorRT:
         made_for = PORTABLE if form is None or not form.capabilities else "+".join(form.capabilities)
         capability = self._device().compute_capability if self.needs_gpu else made_for
         precision = options.precision or "the graph's own precision"
-        return EngineKey(
-            path.name, graph, weights, self.name, str(trt.__version__), capability, precision, RECIPE
-        )
+        halved = ", ".join(sorted(options.halved))
+        version = str(trt.__version__)
+        return EngineKey(path.name, graph, weights, self.name, version, capability, precision, RECIPE, halved)
 
     def _import(self) -> Any:
         what = f"the {self.name} backend"
