@@ -25,6 +25,7 @@ COMMANDS = {
         f"cpu_mini_{preset}": f"topos-rt bench examples/astronaut.jpg --preset {preset} -o {{}}"
         for preset in PRESETS
     },
+    "eightbit_mini": "python -m benchmarks.bench_eightbit --shards SHARDS --json {}",
     "errors_h100_mini": "python -m benchmarks.gpu_run precision, on an H100",
     "face_fit_mini": "python -m benchmarks.bench_face_fit --pictures 60 --shards SHARDS --json {}",
     "files_mini": "python -m benchmarks.bench_files CASES --against CHECKOUT --json {}",

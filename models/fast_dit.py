@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dit import Block, HeadRMSNorm, TOPOSDiT, merge_heads, norm, split_heads, wide
+from models.dit import Block, HeadRMSNorm, TOPOSDiT, norm, wide
 
+_LEAST_LENGTH = 1e-12  # that of F.normalize
 _SCALES = (1, 4)  # the ones of a block's six modulation vectors that are used as 1 + s
 
 
@@ -131,17 +132,37 @@ class FastBlock(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(0)
         h = h + gate_a * self._self_attention(norm(h) * scale_a + shift_a)
         seen, unseen = (h[:1], h[-1:]) if guided else (h, None)
-        (q,) = split_heads(self.to_q(norm(seen)), 1, self.heads)
-        out = F.scaled_dot_product_attention(q, keys[None], values[None], scale=1.0)
-        seen = seen + self.from_image(merge_heads(out))
+        q = self.to_q(norm(seen))[0].unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        out = _attended(q, keys, values)
+        seen = seen + self.from_image(out[None])
         h = (seen if unseen is None else torch.cat([seen, unseen])) + self.from_nothing
         return h + gate_m * self.mlp(norm(h) * scale_m + shift_m)
 
     def _self_attention(self, x: Tensor) -> Tensor:
-        q, k, v = split_heads(self.to_qkv(x), 3, self.heads)
-        q = (F.normalize(wide(q), dim=-1) * self.gain).to(v.dtype)
-        k = F.normalize(wide(k), dim=-1).to(v.dtype)
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0)))
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q = (_unit(wide(q)) * self.gain.transpose(0, 1)).to(v.dtype)
+        k = _unit(wide(k)).to(v.dtype)
+        if len(x) == 1:
+            return self.to_out(_attended(*(part[0].transpose(0, 1) for part in (q, k, v)))[None])
+        return self.to_out(_attended(*(part.transpose(1, 2) for part in (q, k, v))))
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Return rows of length 1, as `F.normalize` does, which would expand the lengths to the size of x.
+
+    TensorRT-RTX makes a kernel of all that is done with queries, keys and values, but an expansion splits it.
+    """
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(_LEAST_LENGTH)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax(q k^T) v of [...,heads,length,head_dim], with its heads side by side: [...,N,C].
+
+    It is written out, and of three dimensions where it can be, because TensorRT-RTX copies what goes into its
+    attention operator and comes out of it.
+    """
+    out = torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v
+    return out.transpose(-3, -2).flatten(-2)
 
 
 def _joined_modulation(dit: TOPOSDiT) -> tuple[Tensor, Tensor]:

@@ -105,7 +105,8 @@ class HeadPipeline(Closing):
             model: "mini", the directory of a bundle, or a `Bundle`.
             backend: "auto" takes the best one that works here; the pipeline's `backend_reason` says why.
             threads: the number of CPU threads; None uses every usable core.
-            precision: "fp16" or "fp32", where a backend offers both; None takes FP16 where the model has it.
+            precision: one of "fp16", "fp32", "int8" and "fp8" that the backend offers, see docs/backends.md;
+                None takes FP16 where the model has it.
             cache: the directory that keeps built engines; None is the user's cache directory.
             progress: receives the graph and the share done, 0 to 1, while an engine is built. Returning False
                 cancels the build.

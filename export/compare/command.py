@@ -187,7 +187,8 @@ def _load(
     module = backend(runner.backend)
     if runner.form is None:
         settled = replace(options, precision=runner.precision)
-        return module.load(*engine_source(bundle, graph, module, settled))
+        path, settled = engine_source(bundle, graph, module, settled)
+        return module.load(path, replace(settled, halved=frozenset()))  # both take the same inputs
     target = folder / f"{graph}.{runner.precision}.onnx"
     runner.form(bundle.graph(graph, runner.precision), target)
     engine = Emulated(module.load(target, options))

@@ -259,7 +259,7 @@ BAD = {
     "several seeds": ("--seeds 1,2", "unrecognized arguments: --seeds"),
     "a bad seed": ("--seed -1", "seed: got -1"),
     "no steps": ("--steps 0", "steps: got 0"),
-    "an unknown precision": ("--precision int8", "unknown precision: got 'int8'"),
+    "an unknown precision": ("--precision int4", "unknown precision: got 'int4'"),
     "no picture": ("nowhere.png", "cannot use the image nowhere.png: got no such file"),
     "no percentage": ("--compare a b --fail-above 5", "got '5'; expected a percentage such as 5%"),
     "less than nothing": ("--compare a b --fail-above=-5%", "got '-5%'; expected a percentage"),

@@ -131,8 +131,9 @@ BAD = {
         "fix: did you mean 'tensorrt'?",
     ),
     "a backend without engines": ({"backend": "onnxruntime"}, (), "expected one of: tensorrt-rtx, tensorrt"),
-    "an unknown precision": ({}, ("--precision", "int8"), "unknown precision: got 'int8'; expected one of"),
+    "an unknown precision": ({}, ("--precision", "int4"), "unknown precision: got 'int4'; expected one of"),
     "no such model": ({"model": "nowhere"}, (), "no such model: got 'nowhere'"),
+    "8 bits without FP16": ({}, ("--precision", "int8"), "FP16 graphs of the bundle: got none"),
     "a model without FP16": ({}, ("--precision", "fp16"), "FP16 graphs of the bundle: got none"),
     "a cache that cannot be": (
         {"cache": "/dev/null"},

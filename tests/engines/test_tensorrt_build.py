@@ -361,7 +361,7 @@ def test_a_missing_package(graph: Path, options: EngineOptions) -> None:
     assert probe.detail == "not installed" and isinstance(probe.error, MissingExtraError)
 
 
-@pytest.mark.parametrize("precision", ["fp8", "", 16])
+@pytest.mark.parametrize("precision", ["fp4", "", 16])
 def test_bad_precisions(precision: Any) -> None:
     with pytest.raises(OptionError, match="precision"):
         EngineOptions(precision=precision)

@@ -174,7 +174,7 @@ def _gpu(line: str) -> str:
 
 def _find_backends(found: _Findings) -> None:
     try:
-        from topos_rt.engines import choose_backend, survey
+        from topos_rt.engines import backend, choose_backend, survey
 
         probes = survey()
     except ImportError as error:
@@ -185,6 +185,7 @@ def _find_backends(found: _Findings) -> None:
         found.backends[name] = {
             "works": probe.error is None,
             "detail": probe.detail,
+            "precisions": backend(name).precisions,
             "fix": None if fix is None else str(fix),
         }
     try:

@@ -22,8 +22,22 @@ from topos_rt.support.arrays import Array, TensorSpec
 Value: TypeAlias = Array | DeviceArray
 MAX_THREADS = 1024
 
-# Precision -> what it means for the graphs of a bundle.
-PRECISIONS = {"fp16": "matrix products of FP16 operands, all else FP32", "fp32": "FP32 throughout"}
+
+@dataclass(frozen=True)
+class Precision:
+    """What engines compute in."""
+
+    meaning: str  # for the graphs of a bundle
+    form: str  # "fp16" or "fp32": which form of the graphs engines are made of
+
+
+# What engines of 8 bits cost in accuracy: docs/backends.md.
+PRECISIONS = {
+    "fp16": Precision("matrix products of FP16 operands, all else FP32", "fp16"),
+    "fp32": Precision("FP32 throughout", "fp32"),
+    "int8": Precision("linear layers of the DiT's step in INT8, all else as fp16", "fp16"),
+    "fp8": Precision("the same in FP8 (E4M3)", "fp16"),
+}
 
 # Receives the graph that is being built and the share done, 0 to 1. Returning False cancels the build.
 BuildCallback: TypeAlias = Callable[[str, float], object]
@@ -40,6 +54,8 @@ class EngineOptions:
     weights: tuple[Path, ...] = ()  # the files that hold the graph's weights
     hashes: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, already verified
     progress: BuildCallback | None = None
+    # Inputs and outputs that the graph casts to or from FP16 itself: a backend may have them FP16 outright.
+    halved: frozenset[str] = frozenset()
     workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
 
     def __post_init__(self) -> None:
@@ -168,7 +184,7 @@ class Backend(Protocol):
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The keys of PRECISIONS whose graphs it runs, the fastest first."""
+        """The keys of PRECISIONS that it offers. The first whose form a bundle has is the default."""
         ...
 
     def probe(self) -> Probe:

@@ -15,6 +15,8 @@ from topos_rt.model.manifest import GRAPHS
 from topos_rt.support.arrays import TensorSpec
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+# What steps take from `dit_context`. Attention reads it as FP16, so engines of FP16 graphs may have it so.
+HALVED = frozenset({"keys", "values"})
 ANY = -1  # a size that the manifest does not fix
 
 
@@ -34,7 +36,10 @@ def check_contracts(bundle: Bundle, engines: Mapping[str, Engine]) -> None:
 
 
 def contracts(bundle: Bundle) -> dict[str, tuple[Shapes, Shapes]]:
-    """Return graph -> (shapes of its inputs, shapes of its outputs); every tensor is float32."""
+    """Return graph -> (shapes of its inputs, shapes of its outputs).
+
+    Every tensor is float32, but those of HALVED may be float16.
+    """
     m = bundle.manifest
     pixels, tokens = (1, 3, m.image.height, m.image.width), (1, m.image.tokens, m.image.channels)
     latent, vertices = (1, m.latent.tokens, m.latent.channels), (1, bundle.topology.num_vertices, 6)
@@ -65,7 +70,8 @@ def _check_side(where: str, found: Mapping[str, TensorSpec], expected: Shapes) -
         fits = len(spec.shape) == len(shape) and all(
             wanted in (ANY, size) for size, wanted in zip(spec.shape, shape, strict=True)
         )
-        if not fits or spec.dtype != np.float32:
+        allowed = (np.float32, np.float16) if name in HALVED else (np.float32,)
+        if not fits or spec.dtype not in allowed:
             wanted = ", ".join("any" if size == ANY else str(size) for size in shape)
             raise _mismatch(f"{where} {name!r}", spec, f"float32 [{wanted}], from the manifest and topology")
 

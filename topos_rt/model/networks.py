@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from topos_rt.engines import Engine, EngineOptions, backend
-from topos_rt.engines.contract import Backend, Value, Workspace
+from topos_rt.engines.contract import PRECISIONS, Backend, Value, Workspace
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError, choose
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.contracts import check_contracts
+from topos_rt.model.contracts import HALVED, check_contracts
 from topos_rt.model.evidence import no_evidence
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
@@ -37,6 +37,7 @@ T = TypeVar("T")
 Context: TypeAlias = Mapping[str, Value]  # keys and values [L,heads,T,hd] of every DiT block
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MOST_LOOPS = 4
+STEPS = ("dit_step", "dit_step_guided")  # the graphs that run at each step, nearly all of the work
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
 
 # The ways to decode latents -> what each means. The default follows from times on an H100: docs/kernels.md.
@@ -357,6 +358,8 @@ def engine_source(
 ) -> tuple[Path, EngineOptions]:
     """Return the ONNX file that a backend loads, and the options with precision, weights and hashes settled.
 
+    Of the 8-bit precisions only the DiT's step is made; the other graphs are those of FP16, plans included.
+
     Raises BundleError where FP16 is asked for and the bundle has none, OptionError for a precision that the
     backend does not have.
     """
@@ -370,12 +373,14 @@ def engine_source(
         )
     if precision is None:
         has = {"fp16": bundle.manifest.graphs_fp16 is not None, "fp32": True}
-        precision = next(name for name in chosen.precisions if has[name])
-    path = bundle.graph(graph, precision)
+        precision = next(name for name in chosen.precisions if has[PRECISIONS[name].form])
+    form = PRECISIONS[precision].form
+    path = bundle.graph(graph, form)
     weights = bundle.weights(path)
     return path, dataclasses.replace(
         options,
-        precision=precision,
+        precision=precision if graph in STEPS else form,
+        halved=HALVED if form == "fp16" else frozenset(),
         weights=() if weights is None else (weights,),
         hashes={bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()},
     )

@@ -18,6 +18,7 @@ from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found, w
 from topos_rt.engines.contract import EngineOptions, Probe
 from topos_rt.engines.locations import require_inside
 from topos_rt.engines.tensorrt.build import build, build_smallest
+from topos_rt.engines.tensorrt.eightbit import EIGHT_BIT
 from topos_rt.engines.tensorrt.engine import TensorRTEngine
 from topos_rt.engines.tensorrt.memory import Workspace
 from topos_rt.engines.tensorrt.plan import PlanRefused
@@ -27,6 +28,7 @@ from topos_rt.errors import (
     Cancelled,
     InputError,
     MissingExtraError,
+    OptionError,
     OutputError,
     one_line,
 )
@@ -62,10 +64,10 @@ class TensorRT:
     extra: str
     flags: tuple[str, ...]
     needs_gpu: bool  # to build
+    precisions: tuple[str, ...]
 
     on_device = True
     builds = True
-    precisions = ("fp16", "fp32")
 
     def probe(self) -> Probe:
         """Check the package, the driver and the GPU. Raises nothing."""
@@ -128,7 +130,8 @@ class TensorRT:
             if isinstance(again, Found):
                 return Plan(key, again.plan, again.build, False, "built by another process meanwhile")
             require_inside(path, options.hashes)
-            data, report = build(trt, path, options.progress, self.flags)
+            form = EIGHT_BIT.get(options.precision or "")
+            data, report = build(trt, path, options.progress, self.flags, form, options.halved)
             try:
                 cache.store(key, data, report)
             except OutputError as error:
@@ -161,9 +164,11 @@ class TensorRT:
 
         Raises:
             InputError, MissingExtraError: the package, the driver or the GPU is missing.
+            OptionError: the GPU has no products of the precision.
             BundleError, BackendError, Cancelled: the plan cannot be built, or cannot be run here.
         """
         trt, device = self._import(), self._device()
+        _check_multiplies(device, options.precision)
         plan, cache = self.plan(path, options), EngineCache(options.cache)
         try:
             return self._engine(trt, plan, cache, device, options)
@@ -193,11 +198,13 @@ class TensorRT:
                 expected="an ONNX file with its weights beside it",
                 fix="export the bundle again",
             ) from error
-        capability = self._device().compute_capability if self.needs_gpu else PORTABLE
+        form = EIGHT_BIT.get(options.precision or "")
+        made_for = PORTABLE if form is None or not form.capabilities else "+".join(form.capabilities)
+        capability = self._device().compute_capability if self.needs_gpu else made_for
         precision = options.precision or "the graph's own precision"
-        return EngineKey(
-            path.name, graph, weights, self.name, str(trt.__version__), capability, precision, RECIPE
-        )
+        halved = ", ".join(sorted(options.halved))
+        version = str(trt.__version__)
+        return EngineKey(path.name, graph, weights, self.name, version, capability, precision, RECIPE, halved)
 
     def _import(self) -> Any:
         what = f"the {self.name} backend"
@@ -246,5 +253,26 @@ def _listed(trt: Any) -> set[str]:
     return {name for name in members if name.startswith("SM")}
 
 
-RTX = TensorRT("tensorrt-rtx", "tensorrt_rtx", "tensorrt-rtx", ("REQUIRE_USER_ALLOCATION",), needs_gpu=False)
-FULL = TensorRT("tensorrt", "tensorrt", "tensorrt", (), needs_gpu=True)
+def _check_multiplies(device: cuda.Device, precision: str | None) -> None:
+    """Raise OptionError where a GPU cannot multiply numbers of a precision."""
+    form = EIGHT_BIT.get(precision or "")
+    found = device.compute_capability
+    if form is not None and tuple(map(int, found.split("."))) < form.least_capability:
+        raise OptionError(
+            "precision",
+            got=f"{precision!r} on {device.name}, compute capability {found}",
+            expected="compute capability {}.{} or newer".format(*form.least_capability),
+            fix="leave it out, or choose another precision",
+        )
+
+
+RTX = TensorRT(
+    name="tensorrt-rtx",
+    module="tensorrt_rtx",
+    extra="tensorrt-rtx",
+    flags=("REQUIRE_USER_ALLOCATION",),
+    needs_gpu=False,
+    precisions=("fp16", "fp32", *EIGHT_BIT),
+)
+# Which kernels it made of 8-bit layers can only be read where it runs, and it has not run yet.
+FULL = TensorRT("tensorrt", "tensorrt", "tensorrt", (), needs_gpu=True, precisions=("fp16", "fp32"))
