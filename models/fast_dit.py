@@ -77,19 +77,32 @@ class FastDiT(nn.Module):
         keys, values = both.unbind(0)
         return keys, values
 
+    def contexts(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values [B,blocks,heads,T,head_dim] of cond [B,T,C], as `context` does of one."""
+        both = self.to_kv(cond).unflatten(-1, (2, self.depth, self.heads, -1)).permute(2, 0, 3, 4, 1, 5)
+        keys, values = both.unbind(0)
+        return keys, values
+
     def step(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return the velocity [1,N,D] at x [1,N,D], with modulation [blocks,6,C] and what `context` gave."""
+        """Return the velocity [1,N,D] at x [1,N,D], with modulation [blocks,6,C] and what `context` gave.
+
+        A batch takes x [B,N,D] and what `contexts` gave, and shares the modulation, since its time is one.
+        """
         return self.out_layer(self._hidden(x, modulation, keys, values, guided=False))
 
     def guided_step(
         self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [1,N,D], for the inputs of `step`.
+        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each as x, for the inputs of `step`.
 
         w: the guidance weight, [1]. Both results are linear in the normalised hidden states, so the halves
         are combined before the last layer.
         """
-        conditional, unconditional = self._hidden(x, modulation, keys, values, guided=True).split(1)
+        hidden = self._hidden(x, modulation, keys, values, guided=True)
+        # The number of parts of a split would fix the size of the batch.
+        conditional, unconditional = (
+            hidden.split(1) if keys.ndim == 4 else (hidden[: x.shape[0]], hidden[x.shape[0] :])
+        )
         difference = conditional - unconditional
         velocity = self.out_layer(conditional + w * difference)
         return velocity, F.linear(difference, self.out_layer.weight)
@@ -97,12 +110,13 @@ class FastDiT(nn.Module):
     def _hidden(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
         h = self.input_layer(x) + self.table
         for i, block in enumerate(self.blocks):
-            h = block(h, modulation[i], keys[i], values[i], guided)
+            k, v = (keys[i], values[i]) if keys.ndim == 4 else (keys[:, i], values[:, i])
+            h = block(h, modulation[i], k, v, guided)
         return F.layer_norm(wide(h), h.shape[-1:])
 
 
 class FastBlock(nn.Module):
-    """One block. Its batch is one latent, or the conditional and the unconditional one."""
+    """One block. Its batch is some latents or, with guidance, the conditional and the unconditional ones."""
 
     gain: Tensor  # [heads,1,head_dim]
 
@@ -130,9 +144,10 @@ class FastBlock(nn.Module):
     def forward(self, h: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(0)
         h = h + gate_a * self._self_attention(norm(h) * scale_a + shift_a)
-        seen, unseen = (h[:1], h[-1:]) if guided else (h, None)
+        batch = 1 if keys.ndim == 3 else keys.shape[0]
+        seen, unseen = (h[:batch], h[-batch:]) if guided else (h, None)
         (q,) = split_heads(self.to_q(norm(seen)), 1, self.heads)
-        out = F.scaled_dot_product_attention(q, keys[None], values[None], scale=1.0)
+        out = F.scaled_dot_product_attention(q, _batched(keys), _batched(values), scale=1.0)
         seen = seen + self.from_image(merge_heads(out))
         h = (seen if unseen is None else torch.cat([seen, unseen])) + self.from_nothing
         return h + gate_m * self.mlp(norm(h) * scale_m + shift_m)
@@ -142,6 +157,11 @@ class FastBlock(nn.Module):
         q = (F.normalize(wide(q), dim=-1) * self.gain).to(v.dtype)
         k = F.normalize(wide(k), dim=-1).to(v.dtype)
         return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0)))
+
+
+def _batched(x: Tensor) -> Tensor:
+    """Return keys or values of one image [heads,T,head_dim] as a batch of one; those of a batch stay."""
+    return x[None] if x.ndim == 3 else x
 
 
 def _joined_modulation(dit: TOPOSDiT) -> tuple[Tensor, Tensor]:
