@@ -134,8 +134,7 @@ class HeadPipeline(Closing):
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         finder = FaceFinder(FaceNetworks(name, options))
-        networks = Networks.open(bundle, name, options, **loading)
-        return cls(bundle, networks, name, reason, finder)
+        return cls(bundle, Networks.open(bundle, name, options, **loading), name, reason, finder)
 
     @staticmethod
     def requirements(
