@@ -1,6 +1,6 @@
 """Measure whether time grids that were made on some heads hold on others.
 
-    python -m benchmarks.bench_own_grid --json benchmarks/results/own_grid_mini.json [--pictures 8] [--seeds 1]
+    python -m benchmarks.bench_own_grid --json benchmarks/results/own_grid_mini.json [--seeds 1]
 
 `bench_sampler` makes its time grids from the heads that it screens on. Here the cheapest settings of its
 result that are free there (every error below that of the release's 50 Euler steps) are measured on pictures
@@ -80,7 +80,7 @@ def _pictures(count: int) -> np.ndarray:
 
 
 def _free_on_the_screen(result: dict[str, Any]) -> list[SamplerSettings]:
-    """Return the cheapest settings that were screened and are free there, also those on a grid of their own."""
+    """Return the cheapest settings that were screened and are free there."""
     limits = result["presets"]["reference"]
     free = [r for r in result["screened"] if all(r[name] < limits[name] for name in MEASURES)]
     rows = sorted(free, key=lambda row: (row["evaluations"], row["mean_mm"]))[:MOST]

@@ -118,7 +118,7 @@ class HeadPipeline(Closing):
                 each step on its own.
             batch: how many heads of a call may go through the networks at once: 1, 2, 4 or 8. It stays 1 on
                 a CPU, which gains nothing from more, and for models without graphs for it; the pipeline's
-                `batch` says what it is. docs/batch.md says what equal heads means then.
+                `batch` says what it is. docs/backends.md says what equal heads means then.
 
         Raises:
             BundleError: there is no such bundle, it fails verification, its graphs are not what its manifest

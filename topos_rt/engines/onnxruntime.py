@@ -35,7 +35,7 @@ TELEMETRY = "ORT_DISABLE_TELEMETRY"  # the variable that onnxruntime reads when 
 _SYSTEM_SIGNS = ("bad_alloc", "pthread", "Resource temporarily", "Failed to allocate", "std::system_error")
 on_device = False
 builds = False
-gains_at_once = False  # docs/batch.md has the times: a core is as busy with one head as with eight
+gains_at_once = False  # docs/backends.md has the times: a core is as busy with one head as with eight
 precisions = ("fp32",)  # a CPU is fast in FP32
 
 
