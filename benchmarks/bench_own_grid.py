@@ -3,10 +3,10 @@
     python -m benchmarks.bench_own_grid --json benchmarks/results/own_grid_mini.json [--seeds 1]
 
 `bench_sampler` makes its time grids from the heads that it screens on. Here the cheapest settings of its
-result that are free there (every error below that of the release's 50 Euler steps) are measured on pictures
-and seeds that it never saw: those of examples/people, with seeds from 1000 on. The truth, guidance and errors
-are as there. A setting is free here where its mean, 99th percentile and maximum are below those of the
-release's 50 steps on these heads.
+result that are free there (every error below that of the release's 50 Euler steps) are measured on the
+pictures of examples/people with seeds from 1000 on, which it never used; persons may be the same, as both are
+held-out renders. The truth, guidance and errors are as there. A setting is free here where its mean, 99th
+percentile and maximum are below those of the release's 50 steps on these heads.
 """
 
 from __future__ import annotations
