@@ -21,7 +21,7 @@ SIZES = {
     "num_blocks": 2, "num_heads": 2,
 }  # fmt: skip
 TOKENS = 7
-TOLERANCE = 1e-5  # relative RMS; onnxruntime's graphs of one head are as far from PyTorch
+TOLERANCE = 5e-6  # relative RMS; 4.6e-7 was seen
 
 
 @pytest.fixture(scope="module")
