@@ -181,7 +181,7 @@ def build_at_once(dit: FastDiT, tokens: tuple[int, int], batch: int = 3) -> dict
     """Return the graphs that take several heads at once, by their names in the manifest.
 
     They share all weights with those of `build_graphs`. The image encoder and the decoder have no such form:
-    they are three hundredths of a head's work, and our own decoder takes one latent.
+    at the released size they are little of a head's work, and our own decoder takes one latent.
 
     tokens: T and C of the condition. batch: the number of the examples, which the graphs leave open.
     """
