@@ -64,7 +64,22 @@ def _traffic() -> str:
     )
 
 
-TABLES: Tables = {"fp16": _half, "eightbit": _eight_bit, "traffic": _traffic}
+def _at_once() -> str:
+    graphs = read("at_once_cpu")["graphs"]
+    return table(
+        [
+            "processor time of a head, ms, by the number at once",
+            *next(iter(graphs.values()))["cpu_ms"],
+            "differs by",
+        ],
+        [
+            [f"`{graph}`", *(f"{ms:.2f}" for ms in row["cpu_ms"].values()), f"{row['difference']:.1g}"]
+            for graph, row in graphs.items()
+        ],
+    )
+
+
+TABLES: Tables = {"fp16": _half, "at_once": _at_once, "eightbit": _eight_bit, "traffic": _traffic}
 
 if __name__ == "__main__":
     rewrite(PAGE, TABLES)

@@ -28,12 +28,14 @@ from topos_rt.jobs import (
     DecoderName,
     Images,
     Job,
+    Loading,
     Options,
     PrecisionName,
     Running,
     Sampling,
     Seeds,
     Wanted,
+    groups,
     jobs,
     preview_steps,
     split,
@@ -42,7 +44,7 @@ from topos_rt.model.bundle import Bundle
 from topos_rt.model.networks import DEFAULT_DECODER, Networks
 from topos_rt.pictures.sources import MIN_SIDE, ImageSource
 from topos_rt.scan.settings import DEFAULT_PASSES, MIN_POINTS, check_passes
-from topos_rt.stages import Stages
+from topos_rt.stages import Look, Piece, Sitting, Stages
 from topos_rt.support.closing import Closing
 from topos_rt.support.progress import Callback, Progress, Tracker
 from topos_rt.texture.stage import TextureChoice
@@ -96,8 +98,7 @@ class HeadPipeline(Closing):
         precision: PrecisionName | None = None,
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
-        decoder: DecoderName = DEFAULT_DECODER,
-        cuda_graph: bool = False,
+        **loading: Unpack[Loading],
     ) -> HeadPipeline:
         """Load a model.
 
@@ -116,12 +117,15 @@ class HeadPipeline(Closing):
             cuda_graph: on a GPU, make a head from the image's tokens by launching one CUDA graph, which is
                 recorded at the first use of its settings. `stream`, and calls with `stepwise`, still launch
                 each step on its own.
+            batch: how many heads of a call may go through the networks at once: 1, 2, 4 or 8. It stays 1 on
+                a CPU, which gains nothing from more, and for models without graphs for it; the pipeline's
+                `batch` says what it is. docs/backends.md says what equal heads means then.
 
         Raises:
             BundleError: there is no such bundle, it fails verification, its graphs are not what its manifest
                 says, or it lacks what the precision or decoder needs.
-            OptionError: an unknown backend, precision or decoder, a number of threads out of range, or a CUDA
-                graph where there is no GPU.
+            OptionError: an unknown backend, precision or decoder, a number of threads or a batch out of
+                range, or a CUDA graph where there is no GPU.
             InputError: the backend asked for does not work here (MissingExtraError: it is not installed).
             BackendError: no backend works here, or this one fails.
             Cancelled: `progress` returned False.
@@ -131,7 +135,7 @@ class HeadPipeline(Closing):
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         finder = FaceFinder(FaceNetworks(name, options))
-        return cls(bundle, Networks.open(bundle, name, options, decoder, cuda_graph), name, reason, finder)
+        return cls(bundle, Networks.open(bundle, name, options, **loading), name, reason, finder)
 
     @staticmethod
     def requirements(
@@ -142,6 +146,7 @@ class HeadPipeline(Closing):
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
         decoder: DecoderName = DEFAULT_DECODER,
+        batch: int = 1,
     ) -> dict[str, dict[str, int]]:
         """Return the bytes on the GPU by graph and kind, before anything is loaded there.
 
@@ -152,9 +157,14 @@ class HeadPipeline(Closing):
         options = EngineOptions(None, precision, None if cache is None else Path(cache), progress=progress)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         name = choose_backend(backend)[0]
-        needs = Networks.requirements(bundle, name, options, decoder)
+        needs = Networks.requirements(bundle, name, options, decoder, batch)
         networks = networks_for(bundle.manifest.evidence)
         return needs | FaceNetworks(name, options).requirements(networks)
+
+    @property
+    def batch(self) -> int:
+        """How many heads of a call go through the networks at once, at most."""
+        return self._networks.numbers[0]
 
     @overload
     def __call__(self, image: ImageSource, *, seed: int = 0, **options: Unpack[Options]) -> HeadMesh: ...
@@ -359,15 +369,30 @@ class HeadPipeline(Closing):
         one_launch = self._networks.records and not running.stepwise
         check_pull(self.bundle, settings.landmark_pull, one_launch)
 
-        def heads() -> Iterator[HeadMesh]:
+        def sittings() -> Iterator[tuple[Sitting, list[int], dict[str, Any], Iterator[Tracker]]]:
             for source, seeds in work:
                 first = next(trackers)
                 own = itertools.chain([first], trackers)
                 for sitting in self._stages.sittings(source, first, wanted.face, wanted.texture):
-                    about = metadata | sitting.portrait.facts()
-                    yield from self._stages.heads(sitting, seeds, settings, about, own, one_launch=one_launch)
+                    yield sitting, seeds, metadata | sitting.portrait.facts(), own
 
-        return heads()
+        def heads() -> Iterator[HeadMesh]:
+            for sitting, seeds, about, own in sittings():
+                yield from self._stages.heads(sitting, seeds, settings, about, own, one_launch=one_launch)
+
+        def pieces() -> Iterator[Piece]:
+            for sitting, seeds, about, own in sittings():
+                look = Look(sitting)
+                yield from (Piece(look, k, about, tracker) for k, tracker in zip(seeds, own, strict=False))
+
+        # What landmarks pull at is decoded head by head at every step.
+        if self.batch == 1 or items == 1 or settings.landmark_pull:
+            return heads()
+        made = (
+            self._stages.heads_at_once(group, settings, one_launch)
+            for group in groups(pieces(), self._networks.numbers)
+        )
+        return itertools.chain.from_iterable(made)
 
     def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
         settings = resolve(**sampling)

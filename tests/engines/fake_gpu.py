@@ -26,6 +26,7 @@ from cuda.bindings import runtime as real
 
 from tests.engines import graphs
 from topos_rt.engines.cache import BuildReport
+from topos_rt.engines.contract import AT_ONCE
 from topos_rt.engines.tensorrt import backend as tensorrt
 from topos_rt.gpu import cuda
 
@@ -254,7 +255,10 @@ class FakePlanEngine:
         self.trt, self.logger = trt, logger
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        self.shapes = {value.name: tuple(value.shape) for value in inputs + outputs}
+        self.shapes = {
+            value.name: tuple(size if isinstance(size, int) else -1 for size in value.shape)
+            for value in inputs + outputs
+        }
         self.inputs, self.outputs = [v.name for v in inputs], [v.name for v in outputs]
         self.num_io_tensors = len(self.shapes)
         self.device_memory_size_v2 = trt.scratch
@@ -264,6 +268,9 @@ class FakePlanEngine:
 
     def get_tensor_shape(self, name: str) -> Any:
         return tensorrt_rtx.Dims(self.shapes[name])
+
+    def get_device_memory_size_for_profile_v2(self, profile: int) -> int:
+        return self.device_memory_size_v2 + profile
 
     def get_tensor_dtype(self, name: str) -> Any:
         return tensorrt_rtx.float32
@@ -320,11 +327,24 @@ class FakeContext:
         self.engine, self.trt = engine, engine.trt
         self.bound: dict[str, int] = {}
         self.scratch = (0, 0)
+        self.profile = 0
+        self.shapes = dict(engine.shapes)
         self.trt.live.append("context")
 
     def __del__(self) -> None:
         assert self.trt.gpu.streams, "outlives its stream"
         self.trt.live.remove("context")
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        assert not self.trt.gpu.recording, "a profile is chosen while recording"
+        self.profile = profile
+        return self.trt.fail != "profile"
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        number = AT_ONCE[self.profile]
+        assert self.engine.shapes[name] == (-1, *shape[1:]) and shape[0] == number
+        self.shapes = {n: (number, *s[1:]) if s[:1] == (-1,) else s for n, s in self.engine.shapes.items()}
+        return True
 
     def set_device_memory(self, address: int, size: int) -> None:
         assert not self.trt.gpu.recording, "activations are moved while recording"
@@ -349,7 +369,7 @@ class FakeContext:
         gpu = self.trt.gpu
         if self.trt.fail == "kernel":
             return real.cudaError_t.cudaErrorIllegalAddress
-        assert size == self.engine.device_memory_size_v2
+        assert size == self.engine.get_device_memory_size_for_profile_v2(self.profile)
         assert not size or gpu.holds(address, size)
         feeds = {name: self._array(name, bound).copy() for name in self.engine.inputs}
         results = self.engine.session.run(self.engine.outputs, feeds)
@@ -360,7 +380,7 @@ class FakeContext:
         return None
 
     def _array(self, name: str, bound: dict[str, int]) -> np.ndarray:
-        shape = self.engine.shapes[name]
+        shape = self.shapes[name]
         size = 4 * int(np.prod(shape))
         assert self.trt.gpu.holds(bound[name], size), f"{name} is bound to memory that is not allocated"
         memory: Any = (ctypes.c_byte * size).from_address(bound[name])

@@ -5,7 +5,7 @@ A graph in this room is an ONNX graph of a model bundle; an engine is one such g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,12 @@ from topos_rt.support.arrays import Array, TensorSpec
 
 Value: TypeAlias = Array | DeviceArray
 MAX_THREADS = 1024
+BATCH = "batch"  # what ONNX graphs call the first size of tensors, where they take several heads at once
+AT_ONCE = (
+    8,
+    4,
+    2,
+)  # for how many heads at once such graphs are built and loaded; any number is a sum of some
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def gains_at_once(self) -> bool:
+        """Whether several heads at once take less time for each than one after another."""
+        ...
+
+    @property
     def precisions(self) -> tuple[str, ...]:
         """The keys of PRECISIONS that it offers. The first whose form a bundle has is the default."""
         ...
@@ -208,6 +219,14 @@ class Backend(Protocol):
         Raises:
             BundleError: the file is no graph that this backend can load.
             BackendError: the backend itself fails.
+        """
+        ...
+
+    def load_at_once(self, path: Path, options: EngineOptions, numbers: Sequence[int]) -> dict[int, Engine]:
+        """Load an ONNX file whose tensors have an open first size, BATCH; raise the errors of `load`.
+
+        Return an engine for each of some numbers of AT_ONCE, in which that number is the size. The engines
+        share what they can, and are closed one by one.
         """
         ...
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import EngineOptions, Probe, Value, check_feeds, check_out
+from topos_rt.engines.contract import BATCH, EngineOptions, Probe, Value, check_feeds, check_out
 from topos_rt.engines.locations import require_inside
 from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError
 from topos_rt.support.arrays import Array, TensorSpec
@@ -35,6 +35,7 @@ TELEMETRY = "ORT_DISABLE_TELEMETRY"  # the variable that onnxruntime reads when 
 _SYSTEM_SIGNS = ("bad_alloc", "pthread", "Resource temporarily", "Failed to allocate", "std::system_error")
 on_device = False
 builds = False
+gains_at_once = False  # docs/backends.md has the times: a core is as busy with one head as with eight
 precisions = ("fp32",)  # a CPU is fast in FP32
 
 
@@ -83,8 +84,17 @@ def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(path, options.threads or usable_cores(), options.weights)
 
 
-def open_session(path: Path, threads: int) -> Any:
+def load_at_once(path: Path, options: EngineOptions, numbers: Sequence[int]) -> dict[int, OnnxRuntimeEngine]:
+    """Load an ONNX file for each number of heads. Raises BundleError as `load` does."""
+    require_inside(path, options.hashes)
+    threads = options.threads or usable_cores()
+    return {number: OnnxRuntimeEngine(path, threads, options.weights, number) for number in numbers}
+
+
+def open_session(path: Path, threads: int, batch: int | None = None) -> Any:
     """Return onnxruntime's session of an ONNX file, which computes the same every time.
+
+    batch: the size that the graph calls BATCH, where it leaves one open.
 
     Raises BundleError for a file that it cannot load, BackendError where the system lacks threads or memory.
     """
@@ -96,6 +106,8 @@ def open_session(path: Path, threads: int) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = _ERRORS_ONLY
     options.use_deterministic_compute = True
+    if batch is not None:
+        options.add_free_dimension_override_by_name(BATCH, batch)
     # Each session has its own threads, which would spin on the cores that the next session needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     require_threads(threads - 1)
@@ -123,8 +135,10 @@ class OnnxRuntimeEngine(Closing):
     run loads the graph again.
     """
 
-    def __init__(self, path: Path, threads: int, weights: tuple[Path, ...] = ()) -> None:
-        self._path, self._threads, self._files = path, threads, (path, *weights)
+    def __init__(
+        self, path: Path, threads: int, weights: tuple[Path, ...] = (), batch: int | None = None
+    ) -> None:
+        self._path, self._threads, self._files, self._batch = path, threads, (path, *weights), batch
         self._errors = errors()
         self._state = _state(self._files)
         self._forked = False
@@ -136,7 +150,7 @@ class OnnxRuntimeEngine(Closing):
 
     def _open(self) -> Any:
         """Return a session. Raises BundleError."""
-        return open_session(self._path, self._threads)
+        return open_session(self._path, self._threads, self._batch)
 
     def forget(self) -> None:
         """Leave the session alone for ever, in a process that was forked: nothing can end it there."""

@@ -115,6 +115,11 @@ class Bundle:
             raise BundleError("FP16 graphs of the bundle", got="none", fix=f"{AGAIN}, or use fp32")
         return self.path / str(getattr(files, name))
 
+    def graph_at_once(self, name: str, precision: str | None) -> Path | None:
+        """Return the ONNX file of a graph that takes several heads at once, None where there is none."""
+        files = (self.manifest.graphs_at_once or {}).get(precision or "")
+        return None if files is None else self.path / str(getattr(files, name))
+
     def weights(self, graph: Path) -> Path | None:
         """Return the file with the weights of an ONNX file of the bundle, or None if they are inside it."""
         name = self.manifest.weight_files.get(graph.relative_to(self.path).as_posix())

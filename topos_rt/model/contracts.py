@@ -11,7 +11,7 @@ from topos_rt.engines import Engine
 from topos_rt.errors import BundleError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
-from topos_rt.model.manifest import GRAPHS
+from topos_rt.model.manifest import GRAPHS, GRAPHS_AT_ONCE
 from topos_rt.support.arrays import TensorSpec
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -33,6 +33,28 @@ def check_contracts(bundle: Bundle, engines: Mapping[str, Engine]) -> None:
                 found = engines[step].inputs[name]
                 if found != spec:
                     raise _mismatch(f"graph {step}: input {name!r}", found, f"{spec}, as {source} gives it")
+
+
+def check_at_once(bundle: Bundle, engines: Mapping[str, Engine], number: int) -> None:
+    """Raise BundleError unless the engines take `number` heads at once, as the manifest promises."""
+    if set(engines) != set(GRAPHS_AT_ONCE):
+        raise _mismatch("engines of several heads", ", ".join(sorted(engines)), ", ".join(GRAPHS_AT_ONCE))
+    m = bundle.manifest
+    per_head = (number, ANY, ANY, m.image.tokens, ANY)
+    own: dict[str, tuple[int, ...]] = {"keys": per_head, "values": per_head}
+    own["tokens"] = (number, m.image.tokens, m.image.channels)
+    own |= dict.fromkeys(("latent", "velocity", "difference"), (number, m.latent.tokens, m.latent.channels))
+    for graph, sides in contracts(bundle).items():
+        if graph in engines:
+            inputs, outputs = ({name: own.get(name, shape) for name, shape in s.items()} for s in sides)
+            where = f"graph {graph} of {number} heads"
+            _check_side(f"{where}: input", engines[graph].inputs, inputs)
+            _check_side(f"{where}: output", engines[graph].outputs, outputs)
+    for step in ("dit_step", "dit_step_guided"):
+        for name, spec in engines["dit_context"].outputs.items():
+            found = engines[step].inputs[name]
+            if found != spec:
+                raise _mismatch(f"graph {step}: input {name!r}", found, f"{spec}, as dit_context gives it")
 
 
 def contracts(bundle: Bundle) -> dict[str, tuple[Shapes, Shapes]]:

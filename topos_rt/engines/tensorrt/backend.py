@@ -6,22 +6,23 @@ first use. TensorRT builds a plan on the GPU that it is for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found, warn
-from topos_rt.engines.contract import EngineOptions, Probe
+from topos_rt.engines.contract import Engine, EngineOptions, Probe
 from topos_rt.engines.locations import require_inside
-from topos_rt.engines.tensorrt.build import build, build_smallest
+from topos_rt.engines.tensorrt.build import Messages, build, build_smallest
 from topos_rt.engines.tensorrt.eightbit import EIGHT_BIT
 from topos_rt.engines.tensorrt.engine import TensorRTEngine
 from topos_rt.engines.tensorrt.memory import Workspace
-from topos_rt.engines.tensorrt.plan import PlanRefused
+from topos_rt.engines.tensorrt.plan import LoadedPlan, PlanRefused
 from topos_rt.errors import (
     BackendError,
     BundleError,
@@ -36,6 +37,7 @@ from topos_rt.gpu import cuda
 from topos_rt.support.machine import sha256_of
 from topos_rt.support.progress import cancels
 
+T = TypeVar("T")
 RECIPE = 1  # the version of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
 # What the import of a native package raises where it is missing or does not fit the machine.
@@ -68,6 +70,7 @@ class TensorRT:
 
     on_device = True
     builds = True
+    gains_at_once = True
 
     def probe(self) -> Probe:
         """Check the package, the driver and the GPU. Raises nothing."""
@@ -167,23 +170,50 @@ class TensorRT:
             OptionError: the GPU has no products of the precision.
             BundleError, BackendError, Cancelled: the plan cannot be built, or cannot be run here.
         """
-        trt, device = self._import(), self._device()
+        trt = self._import()
+
+        def load(plan: Plan, kernels: Path | None) -> TensorRTEngine:
+            return TensorRTEngine(trt, plan.key.graph, plan.data, kernels, options.workspace)
+
+        return self._loaded(path, options, load)
+
+    def load_at_once(self, path: Path, options: EngineOptions, numbers: Sequence[int]) -> dict[int, Engine]:
+        """Load an ONNX file for several numbers of heads, with its weights on the GPU once; see `load`."""
+        trt = self._import()
+
+        def load(plan: Plan, kernels: Path | None) -> dict[int, Engine]:
+            name, held = plan.key.graph, ExitStack()
+            with held:
+                loaded = LoadedPlan(trt, name, plan.data, kernels, Messages(trt))
+                engines: dict[int, Engine] = {
+                    number: held.enter_context(
+                        TensorRTEngine(trt, name, loaded, workspace=options.workspace, number=number)
+                    )
+                    for number in numbers
+                }
+                held.pop_all()
+            return engines
+
+        return self._loaded(path, options, load)
+
+    def _loaded(self, path: Path, options: EngineOptions, load: Callable[[Plan, Path | None], T]) -> T:
+        """Load a plan from the cache, and build it anew where TensorRT refuses what is there."""
+        device, cache = self._device(), EngineCache(options.cache)
         _check_multiplies(device, options.precision)
-        plan, cache = self.plan(path, options), EngineCache(options.cache)
+
+        def kernels(plan: Plan) -> Path | None:
+            return cache.runtime_cache(plan.key, device.slug) if plan.kept else None
+
+        plan = self.plan(path, options)
         try:
-            return self._engine(trt, plan, cache, device, options)
+            return load(plan, kernels(plan))
         except PlanRefused as error:
             if plan.built or not error.stale:
                 raise
             cache.discard(plan.key)
             warn(f"{error.what}: {error.got}; it is built anew")
-        return self._engine(trt, self.plan(path, options), cache, device, options)
-
-    def _engine(
-        self, trt: Any, plan: Plan, cache: EngineCache, device: cuda.Device, options: EngineOptions
-    ) -> TensorRTEngine:
-        kernels = cache.runtime_cache(plan.key, device.slug) if plan.kept else None
-        return TensorRTEngine(trt, plan.key.graph, plan.data, kernels, options.workspace)
+        plan = self.plan(path, options)
+        return load(plan, kernels(plan))
 
     def _key(self, trt: Any, path: Path, options: EngineOptions) -> EngineKey:
         def hashed(file: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from topos_rt.engines.cache import BuildReport
-from topos_rt.engines.contract import BuildCallback
+from topos_rt.engines.contract import AT_ONCE, BuildCallback
 from topos_rt.engines.tensorrt.boundary import halve
 from topos_rt.engines.tensorrt.eightbit import EightBit, check_built, quantise
 from topos_rt.engines.tensorrt.layers import HEADING, BuiltLayer, built_layers
@@ -32,6 +32,7 @@ _FLOATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 _MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 _KINDS = {"Weights": "weights", "Activation": "activations"}
 _LONGEST, _MOST = 400, 3
+OPEN = -1  # what TensorRT calls a size that the graph leaves open
 # Every logger ever made, a few hundred bytes each: the library keeps the address of the first one for as long
 # as any builder or runtime exists, even after the one that it was made for is gone.
 _LOGGERS: list[Any] = []
@@ -59,7 +60,8 @@ class Messages:
         elif text.startswith(HEADING):
             self.layers.append(text)
         elif match := _MEMORY.match(text):
-            self.memory[_KINDS[match[1]]] = int(match[2])
+            kind = _KINDS[match[1]]  # told again for every number of heads
+            self.memory[kind] = max(self.memory.get(kind, 0), int(match[2]))
 
 
 def build(
@@ -71,7 +73,9 @@ def build(
     halved: Collection[str] = (),
     listed: Listed | None = None,
 ) -> tuple[bytes, BuildReport]:
-    """Build the plan of an ONNX file of static shapes. It is strongly typed: the graph sets the precision.
+    """Build the plan of an ONNX file. It is strongly typed: the graph sets the precision.
+
+    Shapes are static, but for an open first size, which gets a profile for each number of AT_ONCE.
 
     Args:
         trt: the module, tensorrt_rtx or tensorrt.
@@ -119,7 +123,7 @@ def _build(
             expected="an ONNX file that TensorRT can read",
             fix="export the bundle again, or use the backend onnxruntime",
         )
-    _check_static(path, network)
+    numbers = _numbers(path, network)
     halve(trt, network, halved)
     made, narrow = None, {}
     if form is not None:
@@ -134,6 +138,8 @@ def _build(
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the log lists the kernels then
     if form is not None:
         _set_capabilities(trt, config, form.capabilities)
+    for number in numbers:
+        config.add_optimization_profile(_profile(builder, network, number))
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     monitor.settle(path.name)
@@ -149,7 +155,7 @@ def _build(
     if listed is not None:
         listed(kernels)
     monitor.finish()
-    memory = messages.memory | {"inputs_outputs": _boundary_bytes(network)}
+    memory = messages.memory | {"inputs_outputs": _boundary_bytes(network, sum(numbers) or 1)}
     return bytes(plan), BuildReport(time.perf_counter() - start, layers, wide, memory)
 
 
@@ -293,21 +299,37 @@ def _boundary(network: Any) -> Iterator[Any]:
     yield from (network.get_output(index) for index in range(network.num_outputs))
 
 
-def _check_static(path: Path, network: Any) -> None:
+def _numbers(path: Path, network: Any) -> tuple[int, ...]:
+    """Return the numbers of heads to build for: AT_ONCE, or none where all shapes are static."""
     if network.num_outputs == 0:
         raise BundleError(f"graph {path.name}", got="no outputs", fix="export the bundle again")
+    opened = False
     for tensor in _boundary(network):
-        if any(size < 1 for size in tensor.shape):
+        first, *rest = tuple(tensor.shape) or (1,)
+        opened = opened or first == OPEN
+        if any(size < 1 for size in rest) or (first < 1 and first != OPEN):
             raise BundleError(
                 f"graph {path.name}, tensor {tensor.name!r}",
                 got=list(tensor.shape),
-                expected="a tensor of static shape",
+                expected="a tensor of static shape, but for the number of heads, the first size",
                 fix="export the bundle again",
             )
+    return AT_ONCE if opened else ()
 
 
-def _boundary_bytes(network: Any) -> int:
-    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in _boundary(network))
+def _profile(builder: Any, network: Any, number: int) -> Any:
+    """Return the optimisation profile of one number of heads, so that kernels are those of a static shape."""
+    profile = builder.create_optimization_profile()
+    for tensor in (network.get_input(index) for index in range(network.num_inputs)):
+        if tuple(tensor.shape)[:1] == (OPEN,):
+            shape = (number, *tuple(tensor.shape)[1:])
+            profile.set_shape(tensor.name, shape, shape, shape)
+    return profile
+
+
+def _boundary_bytes(network: Any, heads: int) -> int:
+    sizes = ((math.prod(tensor.shape), tensor.dtype.itemsize) for tensor in _boundary(network))
+    return sum((-heads * count if count < 0 else count) * item for count, item in sizes)
 
 
 def _holds_half(tensor: Any, raised: set[str]) -> bool:
