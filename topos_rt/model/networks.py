@@ -10,17 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from topos_rt.engines import Engine, EngineOptions, backend
 from topos_rt.engines.contract import Backend, Value, Workspace
-from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError, choose
+from topos_rt.errors import BackendError, InputError, OptionError
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.contracts import check_contracts
+from topos_rt.model.decoders import DEFAULT_DECODER, with_own_decoder
 from topos_rt.model.evidence import no_evidence
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
@@ -30,23 +31,13 @@ from topos_rt.support.forks import in_forked_child, leak
 from topos_rt.support.machine import usable_cores
 
 if TYPE_CHECKING:
-    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
     from topos_rt.model.recorded import FlowLoop
 
-T = TypeVar("T")
 Context: TypeAlias = Mapping[str, Value]  # keys and values [L,heads,T,hd] of every DiT block
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MOST_LOOPS = 4
+_SELDOM = ("dit_step_guided", "vae_encoder")  # graphs that a portrait's head may do without
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
-
-# The ways to decode latents -> what each means. The default follows from times on an H100: docs/kernels.md.
-DECODERS = {
-    "auto": "our kernels on a GPU in FP16, where they are built and fit the model, else the engine",
-    "engine": "the backend's engine",
-    "kernels": "our kernels on a GPU, in FP16",
-    "numpy": "the kernels' NumPy twins, on the CPU",
-}
-DEFAULT_DECODER: Final = "auto"
 
 
 class Condition(NamedTuple):
@@ -107,10 +98,12 @@ class Networks(Closing):
 
         def load(graph: str) -> Engine:
             if graph == "vae_decoder":
-                own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.open(bundle))
+                precision = _device_precision(bundle, chosen, options)
+                own = with_own_decoder(decoder, precision, lambda kind: kind.open(bundle, options.threads))
                 if own is not None:
                     return own
-            return chosen.load(*engine_source(bundle, graph, chosen, options))
+            path, settled = engine_source(bundle, graph, chosen, options)
+            return chosen.load(path, dataclasses.replace(settled, defer=graph in _SELDOM))
 
         with ExitStack() as held, ExitStack() as stack:
             workspace = held.enter_context(chosen.workspace())
@@ -134,7 +127,8 @@ class Networks(Closing):
         Engines that are not built yet are built. Raises the errors of `open`.
         """
         chosen, needs = backend(name), {}
-        own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.requirements(bundle))
+        precision = _device_precision(bundle, chosen, options)
+        own = with_own_decoder(decoder, precision, lambda kind: kind.requirements(bundle))
         for graph in GRAPHS:
             if graph == "vae_decoder" and own is not None:
                 needs[graph] = own
@@ -323,33 +317,9 @@ def _loaded(load: Callable[[str], Engine], stack: ExitStack, cores: int) -> dict
     return {graph: future.result() for graph, future in futures.items()}
 
 
-def _with_own_decoder(
-    decoder: str,
-    bundle: Bundle,
-    chosen: Backend,
-    options: EngineOptions,
-    use: Callable[[type[KernelDecoder] | type[NumpyDecoder]], T],
-) -> T | None:
-    """Return `use` of the decoder class that one of DECODERS names, or None where the engine decodes.
-
-    "auto" falls back to the engine where `use` raises.
-    """
-    choose(decoder, DECODERS, "decoder")
-    auto = decoder == "auto"
-    if decoder == "engine" or (auto and not chosen.on_device):
-        return None
-    if auto and engine_source(bundle, "vae_decoder", chosen, options)[1].precision != "fp16":
-        return None
-    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-
-    try:
-        return use(NumpyDecoder if decoder == "numpy" else KernelDecoder)
-    except (BackendError, BundleError, InputError):
-        if not auto:
-            raise
-        return None
-    except ModuleNotFoundError as error:  # NVIDIA's bindings; without them no backend runs on a GPU either
-        raise MissingExtraError.needs(f"the decoder {decoder!r}", "tensorrt-rtx") from error
+def _device_precision(bundle: Bundle, chosen: Backend, options: EngineOptions) -> str | None:
+    """Return the precision of the decoder's engine on a GPU; None on a CPU."""
+    return engine_source(bundle, "vae_decoder", chosen, options)[1].precision if chosen.on_device else None
 
 
 def engine_source(
