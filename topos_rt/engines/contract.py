@@ -41,6 +41,7 @@ class EngineOptions:
     hashes: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, already verified
     progress: BuildCallback | None = None
     workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
+    defer: bool = False  # whether a graph that opens quickly may be opened at its first run
 
     def __post_init__(self) -> None:
         if self.precision is not None:
