@@ -133,10 +133,10 @@ class HeadPipeline(Closing):
         options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        finder = FaceFinder(FaceNetworks(name, options))
-        with meanwhile(lambda: _prepare(bundle, finder), options.threads):
+        faces = FaceNetworks(name, options)
+        with meanwhile(lambda: _prepare(bundle, faces), options.threads):
             networks = Networks.open(bundle, name, options, decoder, cuda_graph)
-        return cls(bundle, networks, name, reason, finder)
+        return cls(bundle, networks, name, reason, FaceFinder(faces))
 
     @staticmethod
     def requirements(
@@ -396,10 +396,10 @@ class HeadPipeline(Closing):
         return {"model": manifest.name, "weights": manifest.weights.note, "backend": self.backend}
 
 
-def _prepare(bundle: Bundle, finder: FaceFinder) -> None:
+def _prepare(bundle: Bundle, faces: FaceNetworks) -> None:
     """Do what the first head would wait for; whatever fails here is tried again, and told, by that head."""
     with suppress(ToposError):
-        finder.networks.load()
+        faces.load()
     with suppress(ToposError):
         if bundle.rig is not None:
             prepare_fit(bundle.rig)
