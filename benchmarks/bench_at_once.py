@@ -30,7 +30,7 @@ from topos_rt.errors import BundleError, OptionError
 from topos_rt.model import at_once
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS_AT_ONCE
-from topos_rt.model.networks import engine_source
+from topos_rt.model.sources import engine_source
 
 _WHOLE = ("keys", "values")  # of which a graph of one head has no first size for it
 _SHARED = ("modulation", "guidance")

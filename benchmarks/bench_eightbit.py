@@ -36,7 +36,8 @@ from topos_rt.faces.portrait import WHOLE, FaceChoice
 from topos_rt.flow.sampling import Field, guided, sample
 from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import Step
-from topos_rt.model.networks import STEPS, Condition, Networks
+from topos_rt.model.networks import Condition, Networks
+from topos_rt.model.sources import STEPS
 from topos_rt.pictures.image import upright_picture
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Tracker

@@ -36,7 +36,7 @@ from topos_rt.engines.tensorrt.build import build
 from topos_rt.engines.tensorrt.eightbit import EIGHT_BIT
 from topos_rt.engines.tensorrt.layers import BuiltLayer, traffic
 from topos_rt.model.contracts import HALVED
-from topos_rt.model.networks import STEPS
+from topos_rt.model.sources import STEPS
 
 SIZES: Mapping[str, Mapping[str, int]] = {"mini": {}, "official": {"num_blocks": 2}}
 TOKENS = {"mini": 149, "official": 1374}

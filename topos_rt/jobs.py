@@ -28,7 +28,7 @@ PresetName: TypeAlias = Literal["reference", "balanced", "fast"]
 SolverName: TypeAlias = Literal["euler", "heun", "ab2", "ab3", "dpmpp_2m", "unipc"]
 BackendName: TypeAlias = Literal["auto", "tensorrt-rtx", "tensorrt", "onnxruntime"]
 PrecisionName: TypeAlias = Literal["fp16", "fp32", "int8", "fp8"]
-DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "numpy"]
+DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "native", "numpy"]
 TextureName: TypeAlias = Literal["projected", "base", "official", "none"]
 TextureFormat: TypeAlias = Literal["jpeg", "png"]
 Job: TypeAlias = tuple[ImageSource, list[int]]  # one image with its seeds
@@ -40,6 +40,13 @@ class Loading(TypedDict, total=False):
     decoder: DecoderName
     cuda_graph: bool
     batch: int
+
+
+def check_loading(loading: Loading) -> None:
+    """Raise TypeError for a keyword argument that `HeadPipeline.open` does not have, as Python would."""
+    for name in loading:
+        if name not in Loading.__annotations__:
+            raise TypeError(f"HeadPipeline.open() got an unexpected keyword argument {name!r}")
 
 
 class Sampling(TypedDict, total=False):

@@ -7,14 +7,16 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
+from topos_rt.engines import backend as find_backend
 from topos_rt.engines.contract import BuildCallback
-from topos_rt.errors import InputError, OptionError, ScanWarning
+from topos_rt.errors import InputError, OptionError, ScanWarning, ToposError
 from topos_rt.faces.face import Face
 from topos_rt.faces.finder import MOST_FACES, FaceFinder
 from topos_rt.faces.networks import FaceNetworks, networks_for
@@ -23,6 +25,7 @@ from topos_rt.faces.pull import check_pull
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.rig_fit import prepare_fit
 from topos_rt.jobs import (
     BackendName,
     DecoderName,
@@ -35,17 +38,20 @@ from topos_rt.jobs import (
     Sampling,
     Seeds,
     Wanted,
+    check_loading,
     groups,
     jobs,
     preview_steps,
     split,
 )
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.networks import DEFAULT_DECODER, Networks
+from topos_rt.model.decoders import DEFAULT_DECODER
+from topos_rt.model.networks import Networks
 from topos_rt.pictures.sources import MIN_SIDE, ImageSource
 from topos_rt.scan.settings import DEFAULT_PASSES, MIN_POINTS, check_passes
 from topos_rt.stages import Look, Piece, Sitting, Stages
 from topos_rt.support.closing import Closing
+from topos_rt.support.meanwhile import meanwhile
 from topos_rt.support.progress import Callback, Progress, Tracker
 from topos_rt.texture.stage import TextureChoice
 
@@ -112,14 +118,14 @@ class HeadPipeline(Closing):
             progress: receives the graph and the share done, 0 to 1, while an engine is built. Returning False
                 cancels the build.
             decoder: what decodes latents to vertices: "engine" is the backend's engine, "kernels" our CUDA
-                kernels in FP16, "numpy" their NumPy twins; "auto" takes the kernels where they are available,
-                else the engine.
+                kernels in FP16, "native" our compiled passes on the CPU, "numpy" the kernels' NumPy twins;
+                "auto" takes the kernels or the passes where they are available and fast, else the engine.
             cuda_graph: on a GPU, make a head from the image's tokens by launching one CUDA graph, which is
                 recorded at the first use of its settings. `stream`, and calls with `stepwise`, still launch
                 each step on its own.
             batch: how many heads of a call may go through the networks at once: 1, 2, 4 or 8. It stays 1 on
-                a CPU, which gains nothing from more, and for models without graphs for it; the pipeline's
-                `batch` says what it is. docs/backends.md says what equal heads means then.
+                a CPU, which gains nothing from more, in 8 bits, and for models without graphs for it; the
+                pipeline's `batch` says what it is. docs/backends.md says what equal heads means then.
 
         Raises:
             BundleError: there is no such bundle, it fails verification, its graphs are not what its manifest
@@ -130,12 +136,15 @@ class HeadPipeline(Closing):
             BackendError: no backend works here, or this one fails.
             Cancelled: `progress` returned False.
         """
+        check_loading(loading)
         kept = None if cache is None else Path(cache)
         options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        finder = FaceFinder(FaceNetworks(name, options))
-        return cls(bundle, Networks.open(bundle, name, options, **loading), name, reason, finder)
+        faces = FaceNetworks(name, options)
+        with meanwhile(lambda: _prepare(bundle, name, faces), options.threads):
+            networks = Networks.open(bundle, name, options, **loading)
+        return cls(bundle, networks, name, reason, FaceFinder(faces))
 
     @staticmethod
     def requirements(
@@ -414,6 +423,20 @@ class HeadPipeline(Closing):
     def _origin(self) -> dict[str, Any]:
         manifest = self.bundle.manifest
         return {"model": manifest.name, "weights": manifest.weights.note, "backend": self.backend}
+
+
+def _prepare(bundle: Bundle, name: str, faces: FaceNetworks) -> None:
+    """Do what the first head would wait for; whatever fails here is tried again, and told, by that head.
+
+    On a GPU the face networks wait for it: they may have to be built, and two builds at once would mix what
+    they tell the caller's `progress`, and lose the answer to one.
+    """
+    if not find_backend(name).on_device:
+        with suppress(ToposError):
+            faces.load()
+    with suppress(ToposError):
+        if bundle.rig is not None:
+            prepare_fit(bundle.rig)
 
 
 def generate(

@@ -28,7 +28,7 @@ from topos_rt.engines import BUILDERS, Engine, EngineOptions, backend
 from topos_rt.errors import MissingExtraError, choose
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
-from topos_rt.model.networks import engine_source
+from topos_rt.model.sources import engine_source
 from topos_rt.support.arrays import Array
 from topos_rt.support.files import check_writable, write_atomic
 

@@ -17,7 +17,7 @@ from topos_rt.engines.tensorrt.build import Messages, build
 from topos_rt.engines.tensorrt.layers import BuiltLayer
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.contracts import HALVED
-from topos_rt.model.networks import engine_source
+from topos_rt.model.sources import engine_source
 
 trt = needs.module("tensorrt_rtx")
 RTX = builder("tensorrt-rtx")

@@ -31,7 +31,7 @@ from topos_rt.engines.tensorrt.layers import BuiltLayer, built_layers, traffic
 from topos_rt.errors import BackendError, BundleError, OptionError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
-from topos_rt.model.networks import STEPS, engine_source
+from topos_rt.model.sources import STEPS, engine_source
 
 trt = needs.module("tensorrt_rtx")
 BUILD = importlib.import_module("topos_rt.engines.tensorrt.build")

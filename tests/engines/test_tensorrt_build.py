@@ -33,7 +33,7 @@ from topos_rt.engines.tensorrt.build import Messages
 from topos_rt.errors import BackendError, BundleError, Cancelled, MissingExtraError, OptionError, OutputError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS, GraphFiles
-from topos_rt.model.networks import engine_source
+from topos_rt.model.sources import engine_source
 
 tensorrt_rtx = needs.module("tensorrt_rtx")
 

@@ -20,7 +20,8 @@ from topos_rt.faces.networks import FaceNetworks
 from topos_rt.formats import ExportOptions, write_glb
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
-from topos_rt.model.networks import STEPS, Networks, engine_source
+from topos_rt.model.networks import Networks
+from topos_rt.model.sources import STEPS, engine_source
 from topos_rt.pipeline import HeadPipeline
 
 Samples: TypeAlias = dict[str, list[float]]  # name -> milliseconds of each run

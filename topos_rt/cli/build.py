@@ -17,7 +17,7 @@ from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.networks import face_engine_source, networks_for
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
-from topos_rt.model.networks import STEPS, engine_source
+from topos_rt.model.sources import STEPS, engine_source
 from topos_rt.texture.official.bundle import TextureBundle
 from topos_rt.texture.official.manifest import MANIFEST_NAME as TEXTURE_MANIFEST
 from topos_rt.texture.official.manifest import PRECISIONS as TEXTURE_PRECISIONS

@@ -270,7 +270,7 @@ def _load_a_graph(bundle: Bundle) -> None:
     Raises ToposError, ImportError.
     """
     from topos_rt.engines import EngineOptions, backend
-    from topos_rt.model.networks import engine_source
+    from topos_rt.model.sources import engine_source
 
     chosen = backend("onnxruntime")
     if chosen.probe().error is None:

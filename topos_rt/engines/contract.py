@@ -63,6 +63,7 @@ class EngineOptions:
     # Inputs and outputs that the graph casts to or from FP16 itself: a backend may have them FP16 outright.
     halved: frozenset[str] = frozenset()
     workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
+    defer: bool = False  # whether a graph that opens quickly may be opened at its first run
 
     def __post_init__(self) -> None:
         if self.precision is not None:

@@ -9,50 +9,39 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from topos_rt.engines import Engine, EngineOptions, backend
-from topos_rt.engines.contract import PRECISIONS, Backend, Value, Workspace
-from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError, choose
+from topos_rt.engines.contract import Value, Workspace
+from topos_rt.errors import BackendError, InputError, OptionError
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
 from topos_rt.model import at_once
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.contracts import HALVED, check_at_once, check_contracts
+from topos_rt.model.contracts import check_at_once, check_contracts
+from topos_rt.model.decoders import DEFAULT_DECODER, with_own_decoder
 from topos_rt.model.evidence import no_evidence
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.one_by_one import OneByOne
+from topos_rt.model.sources import device_precision, engine_source
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 from topos_rt.support.forks import in_forked_child, leak
 from topos_rt.support.machine import usable_cores
 
 if TYPE_CHECKING:
-    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
     from topos_rt.model.recorded import FlowLoop
 
-T = TypeVar("T")
-Context: TypeAlias = Mapping[
-    str, Value
-]  # keys and values of every DiT block: [L,heads,T,hd] or [B,L,heads,T,hd]
+# Keys and values of every DiT block: [L,heads,T,hd] or [B,L,heads,T,hd].
+Context: TypeAlias = Mapping[str, Value]
 AtOnce: TypeAlias = Mapping[int, Mapping[str, Engine]]  # number of heads -> graph -> engine
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MOST_LOOPS = 4
-STEPS = ("dit_step", "dit_step_guided")  # the graphs that run at each step, nearly all of the work
+_SELDOM = ("dit_step_guided", "vae_encoder")  # graphs that a portrait's head may do without
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
-
-# The ways to decode latents -> what each means. The default follows from times on an H100: docs/kernels.md.
-DECODERS = {
-    "auto": "our kernels on a GPU in FP16, where they are built and fit the model, else the engine",
-    "engine": "the backend's engine",
-    "kernels": "our kernels on a GPU, in FP16",
-    "numpy": "the kernels' NumPy twins, on the CPU",
-}
-DEFAULT_DECODER: Final = "auto"
 
 
 class Condition(NamedTuple):
@@ -135,10 +124,12 @@ class Networks(Closing):
 
         def load(graph: str) -> Engine:
             if graph == "vae_decoder":
-                own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.open(bundle))
+                precision = device_precision(bundle, chosen, options)
+                own = with_own_decoder(decoder, precision, lambda kind: kind.open(bundle, options.threads))
                 if own is not None:
                     return own
-            return chosen.load(*engine_source(bundle, graph, chosen, options))
+            path, own_options = engine_source(bundle, graph, chosen, options)
+            return chosen.load(path, dataclasses.replace(own_options, defer=graph in _SELDOM))
 
         with ExitStack() as held, ExitStack() as stack:
             workspace = held.enter_context(chosen.workspace())
@@ -164,7 +155,8 @@ class Networks(Closing):
         with what all numbers of AT_ONCE need. Raises the errors of `open`.
         """
         chosen, needs = backend(name), {}
-        own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.requirements(bundle))
+        precision = device_precision(bundle, chosen, options)
+        own = with_own_decoder(decoder, precision, lambda kind: kind.requirements(bundle))
         for graph in GRAPHS:
             if graph == "vae_decoder" and own is not None:
                 needs[graph] = own
@@ -372,68 +364,6 @@ def _loaded(load: Callable[[str], Engine], stack: ExitStack, cores: int) -> dict
         if future.exception() is None:
             stack.enter_context(future.result())
     return {graph: future.result() for graph, future in futures.items()}
-
-
-def _with_own_decoder(
-    decoder: str,
-    bundle: Bundle,
-    chosen: Backend,
-    options: EngineOptions,
-    use: Callable[[type[KernelDecoder] | type[NumpyDecoder]], T],
-) -> T | None:
-    """Return `use` of the decoder class that one of DECODERS names, or None where the engine decodes.
-
-    "auto" falls back to the engine where `use` raises.
-    """
-    choose(decoder, DECODERS, "decoder")
-    auto = decoder == "auto"
-    if decoder == "engine" or (auto and not chosen.on_device):
-        return None
-    if auto and engine_source(bundle, "vae_decoder", chosen, options)[1].precision != "fp16":
-        return None
-    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-
-    try:
-        return use(NumpyDecoder if decoder == "numpy" else KernelDecoder)
-    except (BackendError, BundleError, InputError):
-        if not auto:
-            raise
-        return None
-    except ModuleNotFoundError as error:  # NVIDIA's bindings; without them no backend runs on a GPU either
-        raise MissingExtraError.needs(f"the decoder {decoder!r}", "tensorrt-rtx") from error
-
-
-def engine_source(
-    bundle: Bundle, graph: str, chosen: Backend, options: EngineOptions
-) -> tuple[Path, EngineOptions]:
-    """Return the ONNX file that a backend loads, and the options with precision, weights and hashes settled.
-
-    Of the 8-bit precisions only the DiT's step is made; the other graphs are those of FP16, plans included.
-
-    Raises BundleError where FP16 is asked for and the bundle has none, OptionError for a precision that the
-    backend does not have.
-    """
-    precision = options.precision
-    if precision is not None and precision not in chosen.precisions:
-        raise OptionError(
-            "precision",
-            got=repr(precision),
-            expected=f"{' or '.join(chosen.precisions)}: the backend has no other",
-            fix="leave it out, or choose another backend",
-        )
-    if precision is None:
-        has = {"fp16": bundle.manifest.graphs_fp16 is not None, "fp32": True}
-        precision = next(name for name in chosen.precisions if has[PRECISIONS[name].form])
-    form = PRECISIONS[precision].form
-    path = bundle.graph(graph, form)
-    weights = bundle.weights(path)
-    return path, dataclasses.replace(
-        options,
-        precision=precision if graph in STEPS else form,
-        halved=HALVED if form == "fp16" else frozenset(),
-        weights=() if weights is None else (weights,),
-        hashes={bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()},
-    )
 
 
 @dataclass(frozen=True)

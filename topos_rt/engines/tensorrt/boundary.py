@@ -24,8 +24,12 @@ def _halve_inputs(trt: Any, network: Any, names: Collection[str]) -> None:
             continue
         name, shape = tensor.name, tuple(tensor.shape)
         readers = _readers(network, name)
+        opened = {axis: tensor.get_dimension_name(axis) for axis, size in enumerate(shape) if size < 0}
         tensor.name = f"{name}.wide"
-        wide = network.add_cast(network.add_input(name, trt.float16, shape), trt.float32).get_output(0)
+        half = network.add_input(name, trt.float16, shape)
+        for axis, told in opened.items():  # sizes of one name are equal
+            half.set_dimension_name(axis, told)
+        wide = network.add_cast(half, trt.float32).get_output(0)
         for layer, index in readers:
             layer.set_input(index, wide)
         network.remove_tensor(tensor)
