@@ -6,6 +6,7 @@ They are made by fake engines of numbers of heads, by onnxruntime, and by Tensor
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from tests import needs
 from tests import tiny_bundle as tiny
 from tests.fakes import IMAGE, OTHER
 from topos_rt import HeadMesh, HeadPipeline
-from topos_rt.engines import EngineOptions, onnxruntime
-from topos_rt.engines.contract import AT_ONCE
+from topos_rt.engines import EngineOptions, builder, onnxruntime
+from topos_rt.engines.contract import AT_ONCE, FORMS
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.errors import BundleError, Cancelled, ImageError, InputError, OptionError
 from topos_rt.jobs import groups
-from topos_rt.model.bundle import Bundle
+from topos_rt.model import at_once
+from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.manifest import GRAPHS_AT_ONCE
 from topos_rt.model.networks import Networks
+from topos_rt.model.sources import STEPS, engine_source
 from topos_rt.support.arrays import Array
 from topos_rt.support.progress import Progress, Tracker
 
@@ -235,6 +238,56 @@ def trt(monkeypatch: pytest.MonkeyPatch, host_module: Any, tmp_path: Path) -> It
         0,
         [],
     )
+
+
+@pytest.fixture(scope="module")
+def in_fp16(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle, whose manifest calls its graphs those of FP16, too."""
+    directory = tmp_path_factory.mktemp("bundles") / "in_fp16"
+    shutil.copytree(bundle, directory)
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.graphs_at_once is not None
+    at_once = dict.fromkeys(FORMS, manifest.graphs_at_once["fp32"])
+    own = dataclasses.replace(manifest, graphs_fp16=manifest.graphs, graphs_at_once=at_once)
+    write_manifest(directory, own)
+    return directory
+
+
+def keys_of(pipe: HeadPipeline, number: int) -> set[np.dtype[Any]]:
+    """Return the types that the engines of a number of heads have for keys and values."""
+    networks: Any = pipe._networks
+    own = networks._engines if number == 1 else networks._at_once[number]
+    context, steps = own["dit_context"].outputs, [own[name].inputs for name in STEPS]
+    return {side[name].dtype for side in (context, *steps) for name in ("keys", "values")}
+
+
+@pytest.mark.parametrize("one_launch", [False, True])
+def test_engines_of_one_number_agree_on_keys_and_values(trt: Any, in_fp16: Path, one_launch: bool) -> None:
+    options: dict[str, Any] = {"decoder": "engine", "cuda_graph": one_launch}
+    made = {}
+    for precision in ("fp32", "fp16"):
+        with HeadPipeline.open(in_fp16, "tensorrt-rtx", batch=4, precision=precision, **options) as pipe:
+            assert pipe.batch == 4
+            found = {number: keys_of(pipe, number) for number in (1, 2, 4)}
+            alone = np.dtype("float16" if precision == "fp16" else "float32")
+            assert found == {1: {alone}, 2: {np.dtype("float32")}, 4: {np.dtype("float32")}}
+            made[precision] = pipe(IMAGE, seed=range(7))  # the last one alone
+    apart = [np.abs(a.positions - b.positions).max() for a, b in zip(made["fp16"], made["fp32"], strict=True)]
+    assert apart[:6] == [0] * 6  # these graphs round nothing themselves
+    assert 0 < apart[6] < 1e-3 * np.ptp(made["fp32"][0].positions)
+
+
+def test_one_head_at_a_time_in_8_bits(in_fp16: Path) -> None:
+    opened, chosen = Bundle.open(in_fp16), builder("tensorrt-rtx")
+    for precision, numbers in (("fp16", (4, 2)), ("int8", ()), ("fp8", ())):
+        settled = engine_source(opened, STEPS[0], chosen, EngineOptions(precision=precision))[1]
+        assert at_once.numbers_for(opened, chosen, settled.precision, 4) == numbers
+
+
+def test_other_keywords_are_refused(tiny_bundle: Path) -> None:
+    for name in ("wrap", "batches", "model_name"):
+        with pytest.raises(TypeError, match=rf"open\(\) got an unexpected keyword argument '{name}'"):
+            HeadPipeline.open(tiny_bundle, **{name: None})  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("one_launch", [False, True])

@@ -32,6 +32,7 @@ from topos_rt.gpu import cuda
 
 # SHA-256 of a plan -> the ONNX it was built from; kept from test to test, as plans in a cache are.
 GRAPHS: dict[str, Path | bytes] = {}
+HALVED: dict[str, frozenset[str]] = {}  # the same -> inputs and outputs that were made FP16
 OK = real.cudaError_t.cudaSuccess
 INVALID = real.cudaError_t.cudaErrorInvalidValue
 NO_MEMORY = real.cudaError_t.cudaErrorMemoryAllocation
@@ -237,7 +238,8 @@ class FakeRuntime:
         if self.trt.fail == "deserialize":
             self.logger.log(tensorrt_rtx.ILogger.ERROR, "no room\nfor the weights")
             return None
-        return FakePlanEngine(self.trt, self.logger, GRAPHS[hashlib.sha256(plan).hexdigest()])
+        digest = hashlib.sha256(plan).hexdigest()
+        return FakePlanEngine(self.trt, self.logger, GRAPHS[digest], HALVED.get(digest, frozenset()))
 
 
 class FakeRtxRuntime(FakeRuntime):
@@ -249,7 +251,10 @@ class FakeRtxRuntime(FakeRuntime):
 
 
 class FakePlanEngine:
-    def __init__(self, trt: FakeTensorRT, logger: Any, graph: Path | bytes) -> None:
+    def __init__(
+        self, trt: FakeTensorRT, logger: Any, graph: Path | bytes, halved: frozenset[str] = frozenset()
+    ) -> None:
+        self.halved = halved
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.trt, self.logger = trt, logger
@@ -273,7 +278,7 @@ class FakePlanEngine:
         return self.device_memory_size_v2 + profile
 
     def get_tensor_dtype(self, name: str) -> Any:
-        return tensorrt_rtx.float32
+        return tensorrt_rtx.float16 if name in self.halved else tensorrt_rtx.float32
 
     def get_tensor_mode(self, name: str) -> Any:
         return tensorrt_rtx.TensorIOMode.INPUT if name in self.inputs else tensorrt_rtx.TensorIOMode.OUTPUT
@@ -371,7 +376,7 @@ class FakeContext:
             return real.cudaError_t.cudaErrorIllegalAddress
         assert size == self.engine.get_device_memory_size_for_profile_v2(self.profile)
         assert not size or gpu.holds(address, size)
-        feeds = {name: self._array(name, bound).copy() for name in self.engine.inputs}
+        feeds = {name: self._array(name, bound).astype(np.float32) for name in self.engine.inputs}
         results = self.engine.session.run(self.engine.outputs, feeds)
         if size:
             ctypes.memset(address, JUNK, size)
@@ -381,10 +386,11 @@ class FakeContext:
 
     def _array(self, name: str, bound: dict[str, int]) -> np.ndarray:
         shape = self.shapes[name]
-        size = 4 * int(np.prod(shape))
+        dtype = np.dtype(np.float16 if name in self.engine.halved else np.float32)
+        size = dtype.itemsize * int(np.prod(shape))
         assert self.trt.gpu.holds(bound[name], size), f"{name} is bound to memory that is not allocated"
         memory: Any = (ctypes.c_byte * size).from_address(bound[name])
-        return np.frombuffer(memory, np.float32).reshape(shape)
+        return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, full: bool = False) -> FakeTensorRT:
@@ -392,9 +398,12 @@ def install(monkeypatch: pytest.MonkeyPatch, full: bool = False) -> FakeTensorRT
     trt = FakeTensorRT(FakeCuda(), full)
     build = tensorrt.build
 
-    def recording(module: Any, path: Path, *rest: Any) -> tuple[bytes, BuildReport]:
-        data, report = build(module, path, *rest)
-        GRAPHS[hashlib.sha256(data).hexdigest()] = path
+    def recording(
+        module: Any, path: Path, progress: Any, flags: Any, form: Any, halved: Any
+    ) -> tuple[bytes, BuildReport]:
+        data, report = build(module, path, progress, flags, form, halved)
+        digest = hashlib.sha256(data).hexdigest()
+        GRAPHS[digest], HALVED[digest] = path, frozenset(halved)
         return data, report
 
     build_smallest = tensorrt.build_smallest

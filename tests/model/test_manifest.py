@@ -91,8 +91,8 @@ BAD: dict[str, tuple[Change, str]] = {
         "manifest key 'graphs_at_once': got a key of a later",
     ),
     "several heads in no precision": (
-        put("graphs_at_once", value={"fp4": dict.fromkeys(GRAPHS_AT_ONCE, "g.onnx")}),
-        "'graphs_at_once': got 'fp4'; expected only: fp16, fp32",
+        put("graphs_at_once", value={"int8": dict.fromkeys(GRAPHS_AT_ONCE, "g.onnx")}),
+        "'graphs_at_once': got 'int8'; expected only: fp16, fp32",
     ),
     "missing scale key": (edit(lambda t: t.pop("residual_scale")), "key 'residual_scale': got nothing"),
     "scale of nothing": (

@@ -332,7 +332,7 @@ def test_time_grids_of_presets(
     model = capi.load(api, rt, path, VERIFY)
     pixels = smooth(40, 50)
     made = set()
-    with HeadPipeline.open(bundle, "onnxruntime", threads=1) as pipe:
+    with HeadPipeline.open(bundle, "onnxruntime", threads=1, decoder="engine") as pipe:
         for given in ({}, {"steps": 4}, {"shift": 2.0}, {"times": (1.0, 0.4, 0.0)}):
             head: Any = pipe(pixels, preset="fast", crop="none", face_check=False, texture="none", **given)
             (mine,) = capi.generate(

@@ -45,6 +45,8 @@ PRECISIONS = {
     "fp8": Precision("the same in FP8 (E4M3)", "fp16"),
 }
 
+FORMS = tuple(dict.fromkeys(precision.form for precision in PRECISIONS.values()))
+
 # Receives the graph that is being built and the share done, 0 to 1. Returning False cancels the build.
 BuildCallback: TypeAlias = Callable[[str, float], object]
 

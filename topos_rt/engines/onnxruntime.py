@@ -95,11 +95,7 @@ def load_at_once(path: Path, options: EngineOptions, numbers: Sequence[int]) -> 
 
 
 def open_session(
-    path: Path,
-    threads: int,
-    optimised: bool = False,
-    save_to: Path | None = None,
-    batch: int | None = None,
+    path: Path, threads: int, optimised: bool = False, save_to: Path | None = None, batch: int | None = None
 ) -> Any:
     """Return onnxruntime's session of an ONNX file, which computes the same every time.
 

@@ -30,14 +30,19 @@ def numbers_for(bundle: Bundle, chosen: Backend, precision: str | None, batch: i
 def sources(bundle: Bundle, options: EngineOptions) -> dict[str, tuple[Path, EngineOptions]]:
     """Return graph -> ONNX file and options, of a bundle that has such graphs.
 
-    options: those of a graph of one head, whose precision and hashes are settled.
+    options: those of a graph of one head, whose precision and hashes are settled. Keys and values between
+    these engines stay FP32, since TensorRT halves only what has a static shape; a step casts them as one of a
+    single head would.
     """
     found = {}
     for graph in GRAPHS_AT_ONCE:
         path = bundle.graph_at_once(graph, options.precision)
         assert path is not None, "`numbers_for` comes first"
         weights = bundle.weights(path)
-        found[graph] = path, dataclasses.replace(options, weights=() if weights is None else (weights,))
+        found[graph] = (
+            path,
+            dataclasses.replace(options, halved=frozenset(), weights=() if weights is None else (weights,)),
+        )
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import PRECISIONS
+from topos_rt.engines.contract import FORMS
 from topos_rt.errors import BundleError
 from topos_rt.model.evidence import check_evidence
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
@@ -197,7 +197,7 @@ class Manifest:
     weights: WeightsInfo
     graphs: GraphFiles
     graphs_fp16: GraphFiles | None  # the same with FP16 operands, for engines that keep the graphs' types
-    graphs_at_once: Mapping[str, AtOnceFiles] | None  # precision, one of PRECISIONS -> the graphs
+    graphs_at_once: Mapping[str, AtOnceFiles] | None  # one of FORMS -> the graphs
     topology: str
     hierarchy: str
     rig: str | None
@@ -232,9 +232,9 @@ class Manifest:
         for graph, count in self.flops.items():
             if not 0 <= count < _MOST_FLOPS:
                 refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
-        for precision in self.graphs_at_once or ():
-            if precision not in PRECISIONS:
-                refuse("graphs_at_once", repr(precision[:80]), f"only: {', '.join(PRECISIONS)}")
+        for form in self.graphs_at_once or ():
+            if form not in FORMS:
+                refuse("graphs_at_once", repr(form[:80]), f"only: {', '.join(FORMS)}")
         if self.evidence is not None:
             check_evidence(self.evidence)
         if self.residual_scale is not None and not 0 < self.residual_scale <= _MOST_SCALE:

@@ -12,7 +12,10 @@ from typing import Any
 
 
 def halve(trt: Any, network: Any, names: Collection[str]) -> None:
-    """Make those of the named inputs and outputs FP16 that are FP32; others are left alone."""
+    """Make those of the named inputs and outputs FP16 that are FP32; others are left alone.
+
+    Shapes must be static: TensorRT-RTX 1.6 does not build a network whose input of an open size was replaced.
+    """
     _halve_inputs(trt, network, names)
     _halve_outputs(trt, network, names)
 
@@ -24,12 +27,8 @@ def _halve_inputs(trt: Any, network: Any, names: Collection[str]) -> None:
             continue
         name, shape = tensor.name, tuple(tensor.shape)
         readers = _readers(network, name)
-        opened = {axis: tensor.get_dimension_name(axis) for axis, size in enumerate(shape) if size < 0}
         tensor.name = f"{name}.wide"
-        half = network.add_input(name, trt.float16, shape)
-        for axis, told in opened.items():  # sizes of one name are equal
-            half.set_dimension_name(axis, told)
-        wide = network.add_cast(half, trt.float32).get_output(0)
+        wide = network.add_cast(network.add_input(name, trt.float16, shape), trt.float32).get_output(0)
         for layer, index in readers:
             layer.set_input(index, wide)
         network.remove_tensor(tensor)
