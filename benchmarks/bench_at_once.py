@@ -86,7 +86,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def _timed(engines: Mapping[int, Engine], rounds: int) -> dict[str, Any]:
     """Return milliseconds of one head by number of heads, and how far heads of the most differ from one."""
     most = max(engines)
-    feeds = {number: _first(_feeds(engines[most]), number) for number in engines}
+    feeds = {number: _first(_feeds(engines[most]), number, engine) for number, engine in engines.items()}
     best = {number: [np.inf, np.inf] for number in engines}
     for turn in range(rounds + 1):
         for number, engine in engines.items():
@@ -115,9 +115,10 @@ def _feeds(engine: Engine) -> Feeds:
     return {name: draw.standard_normal(spec.shape, np.float32) for name, spec in engine.inputs.items()}
 
 
-def _first(feeds: Feeds, number: int) -> Feeds:
+def _first(feeds: Feeds, number: int, engine: Engine) -> Feeds:
     """Return the inputs of the first heads, as an engine of that number takes them."""
     made = {name: value if name in _SHARED else value[:number] for name, value in feeds.items()}
+    made = {name: value.astype(engine.inputs[name].dtype, copy=False) for name, value in made.items()}
     if number > 1:
         return made
     return {name: value[0] if name in _WHOLE else value for name, value in made.items()}

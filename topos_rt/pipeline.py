@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 
     from topos_rt.texture.official.painter import Painter
 
+# What may fail in the preparation of the first head: also what a limit on memory or threads makes of it.
+_FAILURES = (ToposError, MemoryError, OSError, RuntimeError)
+
 __all__ = ["HeadPipeline", "Progress", "generate"]
 
 
@@ -143,8 +146,10 @@ class HeadPipeline(Closing):
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         faces = FaceNetworks(name, options)
         with meanwhile(lambda: _prepare(bundle, name, faces), options.threads):
-            networks = Networks.open(bundle, name, options, **loading)
-        return cls(bundle, networks, name, reason, FaceFinder(faces))
+            # In no variable: this frame may live on, in the errors of backends that do not work here.
+            return cls(
+                bundle, Networks.open(bundle, name, options, **loading), name, reason, FaceFinder(faces)
+            )
 
     @staticmethod
     def requirements(
@@ -432,9 +437,9 @@ def _prepare(bundle: Bundle, name: str, faces: FaceNetworks) -> None:
     they tell the caller's `progress`, and lose the answer to one.
     """
     if not find_backend(name).on_device:
-        with suppress(ToposError):
+        with suppress(*_FAILURES):
             faces.load()
-    with suppress(ToposError):
+    with suppress(*_FAILURES):
         if bundle.rig is not None:
             prepare_fit(bundle.rig)
 

@@ -98,7 +98,9 @@ def test_precisions(run, own_bundle):
     _, told, _ = run("--precision", "fp32", model=own_bundle, json_too=True)
     assert told["precision"] == "fp32"
     reasons = {graph: facts["reason"] for graph, facts in told["graphs"].items()}
-    assert {reasons[graph] for graph in GRAPHS} == {"built before, but in fp16"}
+    assert {reasons[graph] for graph in GRAPHS} == {
+        "built before, but in fp16, with keys, values in FP16 at its ends"
+    }
     assert {reasons[name] for name in LOOKED_WITH} == {"in the cache"}  # always in FP32
 
 

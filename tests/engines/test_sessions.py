@@ -35,9 +35,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real = ort.open_session
 
-    def seen(path: Path, threads: int, optimised: bool = False, save_to: Path | None = None) -> Any:
+    def seen(
+        path: Path, threads: int, optimised: bool = False, save_to: Path | None = None, **rest: Any
+    ) -> Any:
         found.append("optimised" if optimised else "plain" if save_to is None else "saved")
-        return real(path, threads, optimised, save_to)
+        return real(path, threads, optimised, save_to, **rest)
 
     monkeypatch.setattr(ort, "open_session", seen)
     return found

@@ -95,12 +95,17 @@ def load_at_once(path: Path, options: EngineOptions, numbers: Sequence[int]) -> 
 
 
 def open_session(
-    path: Path, threads: int, optimised: bool = False, save_to: Path | None = None, batch: int | None = None
+    path: Path,
+    threads: int,
+    optimised: bool = False,
+    save_to: Path | None = None,
+    batch: int | None = None,
+    name: str | None = None,
 ) -> Any:
     """Return onnxruntime's session of an ONNX file, which computes the same every time.
 
     optimised: the file is what an earlier session wrote. save_to: the directory to write such a file to.
-    batch: the size that the graph calls BATCH, where it leaves one open.
+    batch: the size that the graph calls BATCH, where it leaves one open. name: what errors call the file.
 
     Raises BundleError for a file that it cannot load, BackendError where the system lacks threads or memory.
     """
@@ -127,12 +132,12 @@ def open_session(
     except errors() as error:
         if any(sign in str(error) for sign in _SYSTEM_SIGNS):
             raise BackendError(
-                f"onnxruntime cannot load {path.name} here",
+                f"onnxruntime cannot load {name or path.name} here",
                 got=error,
                 fix="use fewer threads, or raise the limits of this process (ulimit -v, -u)",
             ) from error
         raise BundleError(
-            f"graph {path.name}",
+            f"graph {name or path.name}",
             got=error,
             expected="an ONNX file that onnxruntime can load",
             fix="export the bundle again, or upgrade onnxruntime",
@@ -173,7 +178,7 @@ class OnnxRuntimeEngine(Closing):
             return open_session(self._path, self._threads, batch=self._batch)
         if kept is not None:
             try:
-                return open_session(kept.path, self._threads, optimised=True)
+                return open_session(kept.path, self._threads, optimised=True, name=self._path.name)
             except BundleError as error:
                 warn(f"the optimised graph {kept.path.parent} is not used: {error.got}; it is made anew")
                 self._cache.discard(self._key)
