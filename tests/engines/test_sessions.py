@@ -190,8 +190,8 @@ def test_a_read_only_cache_is_used_and_not_written(
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "sessions").rglob("*")}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
 def test_a_cache_that_others_may_write_to_is_not_used(load: Any, opened: list[str], tmp_path: Path) -> None:
+    needs.machine(os.name == "posix", "modes of files are those of POSIX")
     check(load())
     (tmp_path / "sessions").chmod(0o777)
     with pytest.warns(EngineCacheWarning, match="others may write to it"):
