@@ -1,9 +1,12 @@
-"""Time how long Python and topos_rt take to start: nothing, an import, the command line, a whole `generate`.
+"""Time how long Python and topos_rt take to start, up to the first head, and what heads take from then on.
 
-    python -m benchmarks.bench_startup --json FILE [--against CHECKOUT] [--rounds 20]
+    python -m benchmarks.bench_startup --json FILE [--against CHECKOUT] [--rounds 20] [--heads 100]
 
-Every start is a fresh process, timed from outside, with its files in the system's cache. With --against, the
-sources of another checkout run in turns with these. The cost of the imports of `generate` is listed by
+Every start is a fresh process, timed from outside, with its files in the system's cache and optimised graphs
+in the cache of its checkout: nothing, an import, the command line, a whole `generate`, and the first GLB of a
+portrait, without a texture. Then a process of each checkout makes heads, by turns, head by head. With
+--against, the sources of another checkout run in turns with these; each with the Python of its own `.venv`,
+where there is one, so that each has its own compiled code. The cost of the imports of `generate` is listed by
 package (`python -X importtime`, each package's own modules; this slows the start down, so it is measured
 separately).
 """
@@ -14,7 +17,6 @@ import argparse
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import report
+from benchmarks.startup_heads import environment_of, first_heads, native_of, python_of, warm_heads
 from topos_rt.bench.machine import load_average
 from topos_rt.bench.stats import MIN_COMPARED, difference, summary
 from topos_rt.bench.work import model_facts
@@ -55,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="root of another version's sources")
     parser.add_argument("--rounds", type=int, default=20, help=f"starts of each; {MIN_COMPARED} to compare")
+    parser.add_argument("--heads", type=int, default=100, help="warm heads of each")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
     return report(lambda: measure(arguments), arguments.json)
@@ -64,6 +68,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, and return the JSON object. Raises OptionError for invalid arguments."""
     if not 1 <= arguments.rounds <= 1000:
         raise OptionError("--rounds", got=arguments.rounds, expected="a whole number from 1 to 1000")
+    if not 1 <= arguments.heads <= 10_000:
+        raise OptionError("--heads", got=arguments.heads, expected="a whole number from 1 to 10000")
     roots = {HERE: ROOT} | ({OTHER: arguments.against.resolve()} if arguments.against else {})
     for root in roots.values():
         if not (root / "topos_rt" / "__init__.py").is_file():
@@ -73,13 +79,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         words, bytecode = starts(Path(folder)), Path(folder) / "bytecode"
         samples = {name: _by_turns(line, roots, arguments.rounds, bytecode) for name, line in words.items()}
+        samples |= first_heads(roots, arguments.rounds, bytecode) | warm_heads(
+            roots, arguments.heads, bytecode
+        )
         generate = words["topos-rt generate"]
         imports = {key: _imports(root, generate, bytecode) for key, root in roots.items()}
     rows = {}
     for name, found in samples.items():
         rows[name] = {key: summary(values) for key, values in found.items()}
         told = "  ".join(f"{key} {row['p50']:7.1f}" for key, row in rows[name].items())
-        if OTHER in found and arguments.rounds >= MIN_COMPARED:
+        if OTHER in found and len(found[HERE]) >= MIN_COMPARED:
             change = difference(found[OTHER], found[HERE], interleaved=True)
             rows[name]["change"] = {
                 "p50": change.change,
@@ -95,6 +104,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "model": model_facts(Bundle.open("mini")),
         "commits": {key: _commit(root) for key, root in roots.items()},
         "machine": {"load_average_before": load},
+        "native": {key: native_of(root) for key, root in roots.items()},
         "ms": rows,
         "imports_ms": imports,
     }
@@ -104,7 +114,7 @@ def _check_origin(root: Path) -> None:
     """Check that Python imports the checkout: an editable installation would be measured instead of it."""
     program = "import importlib.util as u, sys; sys.stdout.write(u.find_spec('topos_rt').origin)"
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [python_of(root), "-c", program],
         capture_output=True,
         text=True,
         check=True,
@@ -135,10 +145,13 @@ def _by_turns(
 
 def _start(root: Path, words: list[str], bytecode: Path) -> str:
     # Bytecode is kept elsewhere, so that the checkouts stay as they are.
-    kept = {"PYTHONPATH": str(root), "PYTHONPYCACHEPREFIX": str(bytecode)}
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | kept
     done = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, env=environment, cwd=root, check=False
+        [python_of(root), *words],
+        capture_output=True,
+        text=True,
+        env=environment_of(root, bytecode),
+        cwd=root,
+        check=False,
     )
     if done.returncode:
         raise OptionError(

@@ -31,6 +31,8 @@ SCRIPTS = {
     "python -m benchmarks.bench_dit_step": "a step without what never changes, against the plain one",
     "python -m benchmarks.bench_sampler": "solvers and time grids against 1,000 steps; it picks the presets",
     "python -m benchmarks.bench_precision": "FP16 engines, emulated on a CPU",
+    "python -m benchmarks.bench_eightbit": "INT8 and FP8 steps, emulated on a CPU, beside Euler's own error",
+    "python -m benchmarks.step_traffic": "what a step's kernels read and write, without a GPU",
     "python -m benchmarks.bench_graph": "heads made by one CUDA graph against heads made step by step",
     "python -m benchmarks.bench_ops": "kernels against floors and other libraries; `--floors` only counts",
     "python -m benchmarks.profile_ops": "where a kernel's time goes, sampled by Nsight Compute",

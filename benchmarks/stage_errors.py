@@ -80,8 +80,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def _graph(reference: Session, other: Session, graph: str) -> dict[str, Any]:
     feeds = reference.engines[graph].feeds
     expected = reference.engines[graph].run(feeds)
-    poisoned = {name: np.full_like(array, np.nan) for name, array in expected.items()}
-    found = other.engines[graph].run(feeds, out=poisoned)
+    engine = other.engines[graph]  # which may take keys and values in FP16
+    feeds = {name: np.asarray(array).astype(engine.inputs[name].dtype) for name, array in feeds.items()}
+    poisoned = {name: np.full(spec.shape, np.nan, spec.dtype) for name, spec in engine.outputs.items()}
+    found = engine.run(feeds, out=poisoned)
     row = {}
     for name, array in expected.items():
         difference = found[name].astype(np.float64) - array

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "native_decoder.h"
 #include "native_head.h"
 #include "texture_bindings.h"
 #include "texture_rows.h"
@@ -57,9 +58,12 @@ void box_means(Address values, bool wide, int64_t height, int64_t width, int64_t
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
-  m.doc() = "Passes on the CPU: textures, checked by topos_rt.gpu.texture_ops, and the C library's numbers of a head.";
+  m.doc() = "Passes on the CPU: textures, checked by topos_rt.gpu.texture_ops, the decoder, and the C library's numbers of a head.";
   topos::define_project_texture<int>(m, "threads", project_texture);
   topos::define_finish_texture<int>(m, "threads", finish_texture);
   m.def("box_means", &box_means, py::kw_only(), "values"_a, "wide"_a, "height"_a, "width"_a, "channels"_a, "radii"_a);
+#ifdef TOPOS_ROWS  // not every compiler can build it
+  topos::define_decoder(m);
+#endif
   topos::define_head(m);
 }

@@ -17,6 +17,7 @@
 
 #include "head_fit.h"
 #include "morphs.h"
+#include "native_arrays.h"
 #include "rig.h"
 
 namespace py = pybind11;
@@ -24,31 +25,10 @@ using namespace py::literals;
 
 namespace {
 
-// An array as it is: another type or layout would be a copy, and is an error of ours.
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-template <class T>
-void require_rows(const Array<T>& array, const char* name, py::ssize_t rows, py::ssize_t columns = 0) {
-  const bool fits = columns ? array.ndim() == 2 && array.shape(1) == columns : array.ndim() == 1;
-  if (!fits || (rows >= 0 && array.shape(0) != rows)) throw std::invalid_argument(std::string(name) + " has another shape");
-}
-
-// Indices are checked here as well, since a wrong one would be read from anywhere.
-void require_below(const Array<int32_t>& ids, py::ssize_t count, const char* name) {
-  for (py::ssize_t i = 0; i < ids.size(); ++i) {
-    if (ids.data()[i] < 0 || ids.data()[i] >= count) throw std::invalid_argument(std::string(name) + " are out of range");
-  }
-}
-
-void require_offsets(const Array<int32_t>& offsets, py::ssize_t parts, py::ssize_t count, const char* name) {
-  require_rows(offsets, name, parts < 0 ? -1 : parts + 1);
-  const int32_t* value = offsets.data();
-  const py::ssize_t last = offsets.size() - 1;
-  bool fits = last >= 0 && value[0] == 0 && value[last] == count;
-  for (py::ssize_t i = 0; fits && i < last; ++i) fits = value[i] <= value[i + 1];
-  if (!fits) throw std::invalid_argument(std::string(name) + " do not rise from 0 to the number of rows");
-}
+using topos::Array;
+using topos::require_below;
+using topos::require_offsets;
+using topos::require_rows;
 
 class RigFitter {
  public:

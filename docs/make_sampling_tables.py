@@ -58,7 +58,15 @@ def _previews() -> str:
     return table(["mean, mm, after step", *map(str, shown)], rows)
 
 
-TABLES: Tables = {"sampler": _sampler, "previews": _previews}
+def _own_grid() -> str:
+    if not measured("own_grid_mini"):
+        return _NOT_YET
+    rows = read("own_grid_mini")["measured"]
+    head = ["setting", "network evaluations", "mean, mm", "p99", "max", "free"]
+    return table(head, [[*_row(row), "yes" if row["free"] else "no"] for row in rows])
+
+
+TABLES: Tables = {"sampler": _sampler, "previews": _previews, "own_grid": _own_grid}
 
 if __name__ == "__main__":
     rewrite(PAGE, TABLES)

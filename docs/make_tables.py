@@ -45,7 +45,8 @@ def _speed() -> str:
 
 def _fresh(result: Any) -> Any:
     """Return lap -> statistics of fresh processes without a warm-up."""
-    return next(state["ms"] for state in result["cold"] if not state["warmed_up"])
+    cold = (state for state in result["cold"] if state["state"] == "fresh process")
+    return next(state["ms"] for state in cold if not state["warmed_up"])
 
 
 TABLES: Tables = {"quality": _quality, "speed": _speed}

@@ -25,6 +25,7 @@ COMMANDS = {
         f"cpu_mini_{preset}": f"topos-rt bench examples/astronaut.jpg --preset {preset} -o {{}}"
         for preset in PRESETS
     },
+    "eightbit_mini": "python -m benchmarks.bench_eightbit --shards SHARDS --json {}",
     "errors_h100_mini": "python -m benchmarks.gpu_run precision, on an H100",
     "face_fit_mini": "python -m benchmarks.bench_face_fit --pictures 60 --shards SHARDS --json {}",
     "files_mini": "python -m benchmarks.bench_files CASES --against CHECKOUT --json {}",
@@ -34,6 +35,7 @@ COMMANDS = {
     " --held-out SHARDS --photos D --json {}",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",
     "mini_quality": "python -m training.evaluate --bundle topos_rt/bundles/mini --held-out SHARDS --json {}",
+    "own_grid_mini": "python -m benchmarks.bench_own_grid --json {}",
     "photographs_mini": "python -m training.photographs --bundle topos_rt/bundles/mini --photos D --json {}",
     "retopologize_mini": "python -m benchmarks.bench_retopologize --json {}",
     "rig_mini": "python -m benchmarks.bench_rig --json {}",

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from export.onnx.decoder_tensors import decoder_tensors
-from export.onnx.files import half_file, write_graphs
+from export.onnx.files import form_file, half_file, write_graphs
 from export.onnx.flops import count
-from export.onnx.graphs import build_graphs
+from export.onnx.graphs import build_at_once, build_graphs
 from models import TOPOSVAE, FastDiT
 from topos_rt.errors import OutputError
 from topos_rt.flow.variation import Variation
@@ -26,6 +26,7 @@ from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
 from topos_rt.model.evidence import check_evidence
 from topos_rt.model.manifest import (
     MANIFEST_NAME,
+    AtOnceFiles,
     FlowSpec,
     FrameSpec,
     GraphFiles,
@@ -38,6 +39,7 @@ from topos_rt.model.manifest import (
 from topos_rt.support.directories import replacing
 from topos_rt.support.files import write_atomic
 
+AT_ONCE = "at_once"  # in the names of graphs that take several heads at once
 # Graphs that run once for a head, whose matrix products are summed in FP32. A step of the DiT is most of the
 # work, and game-class GPUs sum FP16 products in FP16 at twice the rate.
 WIDE_SUMS = ("image_encoder", "dit_context", "vae_decoder", "vae_encoder")
@@ -122,7 +124,19 @@ def _write(
     graphs = build_graphs(*networks, *sizes, contents.evidence, contents.residual_scale is not None)
     tensors = decoder_tensors(contents.vae).items()
     named = {f"{DECODER_PREFIX}{name}": array for name, array in tensors}
-    files = write_graphs(graphs, directory, "fp16" if half_storage else "fp32", named, wide_sums=WIDE_SUMS)
+    tokens = graphs["dit_context"].inputs["tokens"].shape
+    together = build_at_once(contents.dit, (tokens[1], tokens[2]))
+    files = write_graphs(
+        graphs | {f"{graph}.{AT_ONCE}": made for graph, made in together.items()},
+        directory,
+        "fp16" if half_storage else "fp32",
+        named,
+        wide_sums=(*WIDE_SUMS, *(f"{graph}.{AT_ONCE}" for graph in WIDE_SUMS)),
+    )
+    at_once = {
+        "fp32": AtOnceFiles(**{graph: files.pop(f"{graph}.{AT_ONCE}") for graph in together}),
+        "fp16": AtOnceFiles(**{graph: form_file(f"{graph}.{AT_ONCE}", "fp16") for graph in together}),
+    }
     contents.topology.save(directory / "topology.safetensors")
     contents.hierarchy.save(directory / "hierarchy.safetensors")
     if contents.rig is not None:
@@ -131,7 +145,6 @@ def _write(
         contents.variation.save(directory / "variation.safetensors")
     for name, text in texts.items():
         write_atomic(directory / name, text.encode())
-    tokens = graphs["dit_context"].inputs["tokens"].shape
     return write_manifest(
         directory,
         Manifest(
@@ -140,6 +153,7 @@ def _write(
             weights=contents.weights,
             graphs=GraphFiles(**files),
             graphs_fp16=GraphFiles(**{graph: half_file(graph) for graph in files}),
+            graphs_at_once=at_once,
             topology="topology.safetensors",
             hierarchy="hierarchy.safetensors",
             rig=None if contents.rig is None else "rig.safetensors",

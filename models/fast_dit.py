@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dit import Block, HeadRMSNorm, TOPOSDiT, merge_heads, norm, split_heads, wide
+from models.dit import Block, HeadRMSNorm, TOPOSDiT, norm, wide
 
+_LEAST_LENGTH = 1e-12  # that of F.normalize
 _SCALES = (1, 4)  # the ones of a block's six modulation vectors that are used as 1 + s
 
 
@@ -77,19 +78,32 @@ class FastDiT(nn.Module):
         keys, values = both.unbind(0)
         return keys, values
 
+    def contexts(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values [B,blocks,heads,T,head_dim] of cond [B,T,C], as `context` does of one."""
+        both = self.to_kv(cond).unflatten(-1, (2, self.depth, self.heads, -1)).permute(2, 0, 3, 4, 1, 5)
+        keys, values = both.unbind(0)
+        return keys, values
+
     def step(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return the velocity [1,N,D] at x [1,N,D], with modulation [blocks,6,C] and what `context` gave."""
+        """Return the velocity [1,N,D] at x [1,N,D], with modulation [blocks,6,C] and what `context` gave.
+
+        A batch takes x [B,N,D] and what `contexts` gave, and shares the modulation, since its time is one.
+        """
         return self.out_layer(self._hidden(x, modulation, keys, values, guided=False))
 
     def guided_step(
         self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [1,N,D], for the inputs of `step`.
+        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each as x, for the inputs of `step`.
 
         w: the guidance weight, [1]. Both results are linear in the normalised hidden states, so the halves
         are combined before the last layer.
         """
-        conditional, unconditional = self._hidden(x, modulation, keys, values, guided=True).split(1)
+        hidden = self._hidden(x, modulation, keys, values, guided=True)
+        # The number of parts of a split would fix the size of the batch.
+        conditional, unconditional = (
+            hidden.split(1) if keys.ndim == 4 else (hidden[: x.shape[0]], hidden[x.shape[0] :])
+        )
         difference = conditional - unconditional
         velocity = self.out_layer(conditional + w * difference)
         return velocity, F.linear(difference, self.out_layer.weight)
@@ -97,12 +111,13 @@ class FastDiT(nn.Module):
     def _hidden(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
         h = self.input_layer(x) + self.table
         for i, block in enumerate(self.blocks):
-            h = block(h, modulation[i], keys[i], values[i], guided)
+            k, v = (keys[i], values[i]) if keys.ndim == 4 else (keys[:, i], values[:, i])
+            h = block(h, modulation[i], k, v, guided)
         return F.layer_norm(wide(h), h.shape[-1:])
 
 
 class FastBlock(nn.Module):
-    """One block. Its batch is one latent, or the conditional and the unconditional one."""
+    """One block. Its batch is some latents or, with guidance, the conditional and the unconditional ones."""
 
     gain: Tensor  # [heads,1,head_dim]
 
@@ -129,19 +144,45 @@ class FastBlock(nn.Module):
 
     def forward(self, h: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(0)
-        h = h + gate_a * self._self_attention(norm(h) * scale_a + shift_a)
-        seen, unseen = (h[:1], h[-1:]) if guided else (h, None)
-        (q,) = split_heads(self.to_q(norm(seen)), 1, self.heads)
-        out = F.scaled_dot_product_attention(q, keys[None], values[None], scale=1.0)
-        seen = seen + self.from_image(merge_heads(out))
+        one = keys.ndim == 3  # known without the size of the batch, which an export may leave open
+        h = h + gate_a * self._self_attention(norm(h) * scale_a + shift_a, one and not guided)
+        batch = 1 if one else keys.shape[0]
+        seen, unseen = (h[:batch], h[-batch:]) if guided else (h, None)
+        q = self.to_q(norm(seen)).unflatten(-1, (self.heads, -1))
+        if one:
+            out = _attended(q[0].transpose(0, 1), keys, values)[None]
+        else:
+            out = _attended(q.transpose(1, 2), keys, values)
+        seen = seen + self.from_image(out)
         h = (seen if unseen is None else torch.cat([seen, unseen])) + self.from_nothing
         return h + gate_m * self.mlp(norm(h) * scale_m + shift_m)
 
-    def _self_attention(self, x: Tensor) -> Tensor:
-        q, k, v = split_heads(self.to_qkv(x), 3, self.heads)
-        q = (F.normalize(wide(q), dim=-1) * self.gain).to(v.dtype)
-        k = F.normalize(wide(k), dim=-1).to(v.dtype)
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0)))
+    def _self_attention(self, x: Tensor, one: bool) -> Tensor:
+        """Return the attention of x [B,N,C] to itself; one: whether B is 1."""
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q = (_unit(wide(q)) * self.gain.transpose(0, 1)).to(v.dtype)
+        k = _unit(wide(k)).to(v.dtype)
+        if one:
+            return self.to_out(_attended(*(part[0].transpose(0, 1) for part in (q, k, v)))[None])
+        return self.to_out(_attended(*(part.transpose(1, 2) for part in (q, k, v))))
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Return rows of length 1, as `F.normalize` does, which would expand the lengths to the size of x.
+
+    TensorRT-RTX makes a kernel of all that is done with queries, keys and values, but an expansion splits it.
+    """
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(_LEAST_LENGTH)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax(q k^T) v of [...,heads,length,head_dim], with its heads side by side: [...,N,C].
+
+    It is written out, and of three dimensions where it can be, because TensorRT-RTX copies what goes into its
+    attention operator and comes out of it.
+    """
+    out = torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v
+    return out.transpose(-3, -2).flatten(-2)
 
 
 def _joined_modulation(dit: TOPOSDiT) -> tuple[Tensor, Tensor]:

@@ -55,10 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def key_of_the_engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the tests, and the processes that they start, away from the user's own key."""
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests, and the processes that they start, away from the user's own cache and key."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOPOS_RT_CACHE_KEY", str(tmp_path_factory.mktemp("state") / "key"))
+        patch.setenv("TOPOS_RT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -21,7 +21,7 @@ from topos_rt.engines import AUTO, BACKENDS
 from topos_rt.engines.contract import PRECISIONS
 from topos_rt.flow.settings import PRESETS
 from topos_rt.flow.solvers import SOLVERS
-from topos_rt.model.networks import DECODERS
+from topos_rt.model.decoders import DECODERS
 from topos_rt.support.progress import cancels
 
 pytestmark = pytest.mark.usefixtures("whole_pictures")

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from tests.landmark_maps import landmark_map
 from tests.meshes import ball
+from topos_rt.engines.contract import BATCH
 from topos_rt.engines.fake import FakeEngine
 from topos_rt.flow.variation import Variation
 from topos_rt.head.hierarchy import Hierarchy
@@ -27,6 +28,8 @@ from topos_rt.head.rig import Rig
 from topos_rt.model.bundle import write_manifest
 from topos_rt.model.evidence import EVIDENCE
 from topos_rt.model.manifest import (
+    GRAPHS_AT_ONCE,
+    AtOnceFiles,
     FlowSpec,
     FrameSpec,
     GraphFiles,
@@ -204,9 +207,15 @@ def engines(evidence: Sequence[str] = ()) -> dict[str, FakeEngine]:
 
 
 def write_tiny_bundle(
-    directory: Path, evidence: Sequence[str] = (), varied: bool = False, estimating: bool = False
+    directory: Path,
+    evidence: Sequence[str] = (),
+    varied: bool = False,
+    estimating: bool = False,
+    at_once: bool = False,
 ) -> Manifest:
     """Write the bundle into an existing, empty directory.
+
+    at_once: whether it has graphs that take several heads at once.
 
     evidence: what its image encoder takes besides the pixels; varied: whether it has `variation`; estimating:
     whether its image encoder estimates the latent, too.
@@ -214,15 +223,21 @@ def write_tiny_bundle(
     weights = TinyModel(evidence, estimating).weights
     data = save(weights)
     (directory / "weights.safetensors").write_bytes(data)
-    for graph, nodes in _nodes(evidence, estimating).items():
+    made = {
+        graph: (nodes, shapes(evidence, estimating)[graph])
+        for graph, nodes in _nodes(evidence, estimating).items()
+    }
+    if at_once:
+        several = {
+            graph: nodes for graph, nodes in _nodes((), False, True).items() if graph in GRAPHS_AT_ONCE
+        }
+        made |= {
+            f"{graph}.at_once": (nodes, shapes_at_once(graph, BATCH)) for graph, nodes in several.items()
+        }
+    for graph, (nodes, ends) in made.items():
         used = {name for node in nodes for name in node.input}
         own = {name: w for name, w in weights.items() if name in used}
-        model = _model(
-            shapes(evidence, estimating)[graph],
-            graph,
-            nodes,
-            [_external(name, w, data) for name, w in own.items()],
-        )
+        model = _model(ends, graph, nodes, [_external(name, w, data) for name, w in own.items()])
         (directory / f"{graph}.onnx").write_bytes(model.SerializeToString())
     HEAD.topology.save(directory / "topology.safetensors")
     edges = HEAD.topology.edges
@@ -238,6 +253,9 @@ def write_tiny_bundle(
         residual_scale=RESIDUAL_SCALE if estimating else None,
         variation="variation.safetensors" if varied else None,
         flops=flops(evidence, estimating),
+        graphs_at_once={"fp32": AtOnceFiles(**{graph: f"{graph}.at_once.onnx" for graph in GRAPHS_AT_ONCE})}
+        if at_once
+        else None,
     )
     return write_manifest(directory, own)
 
@@ -249,6 +267,7 @@ def manifest() -> Manifest:
         weights=WeightsInfo(origin="seeded random numbers", licence="MIT", kind="random"),
         graphs=GraphFiles(**{graph: f"{graph}.onnx" for graph in SHAPES}),
         graphs_fp16=None,
+        graphs_at_once=None,
         topology="topology.safetensors",
         hierarchy="hierarchy.safetensors",
         rig="rig.safetensors",
@@ -301,23 +320,39 @@ def _rig() -> Rig:
     )
 
 
-def _nodes(evidence: Sequence[str], estimating: bool) -> dict[str, list[onnx.NodeProto]]:
+def shapes_at_once(graph: str, number: Any) -> tuple[Shapes, Shapes]:
+    """Return the shapes of a graph that takes a number of heads at once."""
+    shared = ("modulation", "guidance")
+
+    def own(name: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        rest = shape if name in ("keys", "values") else shape[1:]
+        return shape if name in shared else (number, *rest)
+
+    inputs, outputs = ({name: own(name, shape) for name, shape in s.items()} for s in SHAPES[graph])
+    return inputs, outputs
+
+
+def _nodes(
+    evidence: Sequence[str], estimating: bool, at_once: bool = False
+) -> dict[str, list[onnx.NodeProto]]:
     node, per_token = helper.make_node, BLOCKS * HEADS * HEAD_DIM
 
     def split(kind: str, name: str) -> list[onnx.NodeProto]:
+        first = (-1,) if at_once else ()
         return [
             node("MatMul", ["tokens", f"dit_context.w{kind}"], [f"{kind}0"]),
             node("Add", [f"{kind}0", f"dit_context.b{kind}"], [f"{kind}1"]),
-            *_reshape(f"{kind}1", f"{kind}2", (TOKENS, BLOCKS, HEADS, HEAD_DIM)),
-            node("Transpose", [f"{kind}2"], [name], perm=[1, 2, 0, 3]),
+            *_reshape(f"{kind}1", f"{kind}2", (*first, TOKENS, BLOCKS, HEADS, HEAD_DIM)),
+            node("Transpose", [f"{kind}2"], [name], perm=[0, 2, 3, 1, 4] if at_once else [1, 2, 0, 3]),
         ]
 
     def seen(name: str) -> list[onnx.NodeProto]:
+        first = -1 if at_once else 1
         return [
-            node("ReduceMean", [name], [f"{name}0"], axes=[2], keepdims=0),
-            *_reshape(f"{name}0", f"{name}1", (1, per_token)),
+            node("ReduceMean", [name], [f"{name}0"], axes=[3 if at_once else 2], keepdims=0),
+            *_reshape(f"{name}0", f"{name}1", (first, per_token)),
             node("MatMul", [f"{name}1", f"dit_step.{name}"], [f"{name}2"]),
-            *_reshape(f"{name}2", f"{name}3", (1, N, D)),
+            *_reshape(f"{name}2", f"{name}3", (first, N, D)),
         ]
 
     own = [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 import numpy as np
 
-from topos_rt.errors import OptionError
+from topos_rt.errors import InputError, OptionError
 from topos_rt.faces.face import Face
 from topos_rt.faces.portrait import FaceChoice
 from topos_rt.flow.settings import check_seed
@@ -19,6 +19,7 @@ from topos_rt.texture.stage import TextureChoice
 if TYPE_CHECKING:
     from topos_rt.support.progress import Callback
 
+T = TypeVar("T")
 # The items are ImageSource, but type checkers do not take a list of paths for a list of ImageSource.
 Images: TypeAlias = list[Any] | tuple[Any, ...]
 Seeds: TypeAlias = Sequence[int] | np.ndarray
@@ -26,11 +27,26 @@ Seeds: TypeAlias = Sequence[int] | np.ndarray
 PresetName: TypeAlias = Literal["reference", "balanced", "fast"]
 SolverName: TypeAlias = Literal["euler", "heun", "ab2", "ab3", "dpmpp_2m", "unipc"]
 BackendName: TypeAlias = Literal["auto", "tensorrt-rtx", "tensorrt", "onnxruntime"]
-PrecisionName: TypeAlias = Literal["fp16", "fp32"]
-DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "numpy"]
+PrecisionName: TypeAlias = Literal["fp16", "fp32", "int8", "fp8"]
+DecoderName: TypeAlias = Literal["auto", "engine", "kernels", "native", "numpy"]
 TextureName: TypeAlias = Literal["projected", "base", "official", "none"]
 TextureFormat: TypeAlias = Literal["jpeg", "png"]
 Job: TypeAlias = tuple[ImageSource, list[int]]  # one image with its seeds
+
+
+class Loading(TypedDict, total=False):
+    """The keyword arguments of `HeadPipeline.open` that say how the networks run."""
+
+    decoder: DecoderName
+    cuda_graph: bool
+    batch: int
+
+
+def check_loading(loading: Loading) -> None:
+    """Raise TypeError for a keyword argument that `HeadPipeline.open` does not have, as Python would."""
+    for name in loading:
+        if name not in Loading.__annotations__:
+            raise TypeError(f"HeadPipeline.open() got an unexpected keyword argument {name!r}")
 
 
 class Sampling(TypedDict, total=False):
@@ -122,6 +138,32 @@ def jobs(image: ImageSource | Images, seed: int | Seeds) -> tuple[list[Job], boo
         )
     own = seeds if several else seeds * len(image)
     return [(source, [k]) for source, k in zip(image, own, strict=True)], False
+
+
+def groups(items: Iterator[T], numbers: Sequence[int]) -> Iterator[list[T]]:
+    """Yield the items in lists of the first of `numbers`, which fall to 1; the rest in lists of the others.
+
+    Where the iterator raises InputError, as it does for a picture that cannot be used, what came before is
+    yielded first.
+    """
+    held: list[T] = []
+    error: InputError | None = None
+    while error is None:
+        try:
+            held.append(next(items))
+        except StopIteration:
+            break
+        except InputError as raised:
+            error = raised
+        if len(held) == numbers[0]:
+            yield held
+            held = []
+    while held:
+        count = next(number for number in numbers if number <= len(held))
+        yield held[:count]
+        held = held[count:]
+    if error is not None:
+        raise error
 
 
 def preview_steps(previews: Sequence[int] | None, steps: int) -> frozenset[int]:

@@ -7,14 +7,16 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
 from topos_rt.engines import AUTO, EngineOptions, choose_backend
+from topos_rt.engines import backend as find_backend
 from topos_rt.engines.contract import BuildCallback
-from topos_rt.errors import InputError, OptionError, ScanWarning
+from topos_rt.errors import InputError, OptionError, ScanWarning, ToposError
 from topos_rt.faces.face import Face
 from topos_rt.faces.finder import MOST_FACES, FaceFinder
 from topos_rt.faces.networks import FaceNetworks, networks_for
@@ -23,27 +25,33 @@ from topos_rt.faces.pull import check_pull
 from topos_rt.flow.sampling import noise
 from topos_rt.flow.settings import DEFAULT_PRESET, SamplerSettings, check_seed, resolve
 from topos_rt.head.mesh import HeadMesh
+from topos_rt.head.rig_fit import prepare_fit
 from topos_rt.jobs import (
     BackendName,
     DecoderName,
     Images,
     Job,
+    Loading,
     Options,
     PrecisionName,
     Running,
     Sampling,
     Seeds,
     Wanted,
+    check_loading,
+    groups,
     jobs,
     preview_steps,
     split,
 )
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.networks import DEFAULT_DECODER, Networks
+from topos_rt.model.decoders import DEFAULT_DECODER
+from topos_rt.model.networks import Networks
 from topos_rt.pictures.sources import MIN_SIDE, ImageSource
 from topos_rt.scan.settings import DEFAULT_PASSES, MIN_POINTS, check_passes
-from topos_rt.stages import Stages
+from topos_rt.stages import Look, Piece, Sitting, Stages
 from topos_rt.support.closing import Closing
+from topos_rt.support.meanwhile import meanwhile
 from topos_rt.support.progress import Callback, Progress, Tracker
 from topos_rt.texture.stage import TextureChoice
 
@@ -51,6 +59,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from topos_rt.texture.official.painter import Painter
+
+# What may fail in the preparation of the first head: also what a limit on memory or threads makes of it.
+_FAILURES = (ToposError, MemoryError, OSError, RuntimeError)
 
 __all__ = ["HeadPipeline", "Progress", "generate"]
 
@@ -96,8 +107,7 @@ class HeadPipeline(Closing):
         precision: PrecisionName | None = None,
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
-        decoder: DecoderName = DEFAULT_DECODER,
-        cuda_graph: bool = False,
+        **loading: Unpack[Loading],
     ) -> HeadPipeline:
         """Load a model.
 
@@ -105,32 +115,41 @@ class HeadPipeline(Closing):
             model: "mini", the directory of a bundle, or a `Bundle`.
             backend: "auto" takes the best one that works here; the pipeline's `backend_reason` says why.
             threads: the number of CPU threads; None uses every usable core.
-            precision: "fp16" or "fp32", where a backend offers both; None takes FP16 where the model has it.
+            precision: one of "fp16", "fp32", "int8" and "fp8" that the backend offers, see docs/backends.md;
+                None takes FP16 where the model has it.
             cache: the directory that keeps built engines; None is the user's cache directory.
             progress: receives the graph and the share done, 0 to 1, while an engine is built. Returning False
                 cancels the build.
             decoder: what decodes latents to vertices: "engine" is the backend's engine, "kernels" our CUDA
-                kernels in FP16, "numpy" their NumPy twins; "auto" takes the kernels where they are available,
-                else the engine.
+                kernels in FP16, "native" our compiled passes on the CPU, "numpy" the kernels' NumPy twins;
+                "auto" takes the kernels or the passes where they are available and fast, else the engine.
             cuda_graph: on a GPU, make a head from the image's tokens by launching one CUDA graph, which is
                 recorded at the first use of its settings. `stream`, and calls with `stepwise`, still launch
                 each step on its own.
+            batch: how many heads of a call may go through the networks at once: 1, 2, 4 or 8. It stays 1 on
+                a CPU, which gains nothing from more, in 8 bits, and for models without graphs for it; the
+                pipeline's `batch` says what it is. docs/backends.md says what equal heads means then.
 
         Raises:
             BundleError: there is no such bundle, it fails verification, its graphs are not what its manifest
                 says, or it lacks what the precision or decoder needs.
-            OptionError: an unknown backend, precision or decoder, a number of threads out of range, or a CUDA
-                graph where there is no GPU.
+            OptionError: an unknown backend, precision or decoder, a number of threads or a batch out of
+                range, or a CUDA graph where there is no GPU.
             InputError: the backend asked for does not work here (MissingExtraError: it is not installed).
             BackendError: no backend works here, or this one fails.
             Cancelled: `progress` returned False.
         """
+        check_loading(loading)
         kept = None if cache is None else Path(cache)
         options = EngineOptions(threads, precision, kept, progress=progress)
         name, reason = choose_backend(backend)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        finder = FaceFinder(FaceNetworks(name, options))
-        return cls(bundle, Networks.open(bundle, name, options, decoder, cuda_graph), name, reason, finder)
+        faces = FaceNetworks(name, options)
+        with meanwhile(lambda: _prepare(bundle, name, faces), options.threads):
+            # In no variable: this frame may live on, in the errors of backends that do not work here.
+            return cls(
+                bundle, Networks.open(bundle, name, options, **loading), name, reason, FaceFinder(faces)
+            )
 
     @staticmethod
     def requirements(
@@ -141,6 +160,7 @@ class HeadPipeline(Closing):
         cache: str | os.PathLike[str] | None = None,
         progress: BuildCallback | None = None,
         decoder: DecoderName = DEFAULT_DECODER,
+        batch: int = 1,
     ) -> dict[str, dict[str, int]]:
         """Return the bytes on the GPU by graph and kind, before anything is loaded there.
 
@@ -151,9 +171,14 @@ class HeadPipeline(Closing):
         options = EngineOptions(None, precision, None if cache is None else Path(cache), progress=progress)
         bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         name = choose_backend(backend)[0]
-        needs = Networks.requirements(bundle, name, options, decoder)
+        needs = Networks.requirements(bundle, name, options, decoder, batch)
         networks = networks_for(bundle.manifest.evidence)
         return needs | FaceNetworks(name, options).requirements(networks)
+
+    @property
+    def batch(self) -> int:
+        """How many heads of a call go through the networks at once, at most."""
+        return self._networks.numbers[0]
 
     @overload
     def __call__(self, image: ImageSource, *, seed: int = 0, **options: Unpack[Options]) -> HeadMesh: ...
@@ -358,15 +383,30 @@ class HeadPipeline(Closing):
         one_launch = self._networks.records and not running.stepwise
         check_pull(self.bundle, settings.landmark_pull, one_launch)
 
-        def heads() -> Iterator[HeadMesh]:
+        def sittings() -> Iterator[tuple[Sitting, list[int], dict[str, Any], Iterator[Tracker]]]:
             for source, seeds in work:
                 first = next(trackers)
                 own = itertools.chain([first], trackers)
                 for sitting in self._stages.sittings(source, first, wanted.face, wanted.texture):
-                    about = metadata | sitting.portrait.facts()
-                    yield from self._stages.heads(sitting, seeds, settings, about, own, one_launch=one_launch)
+                    yield sitting, seeds, metadata | sitting.portrait.facts(), own
 
-        return heads()
+        def heads() -> Iterator[HeadMesh]:
+            for sitting, seeds, about, own in sittings():
+                yield from self._stages.heads(sitting, seeds, settings, about, own, one_launch=one_launch)
+
+        def pieces() -> Iterator[Piece]:
+            for sitting, seeds, about, own in sittings():
+                look = Look(sitting)
+                yield from (Piece(look, k, about, tracker) for k, tracker in zip(seeds, own, strict=False))
+
+        # What landmarks pull at is decoded head by head at every step.
+        if self.batch == 1 or items == 1 or settings.landmark_pull:
+            return heads()
+        made = (
+            self._stages.heads_at_once(group, settings, one_launch)
+            for group in groups(pieces(), self._networks.numbers)
+        )
+        return itertools.chain.from_iterable(made)
 
     def _settle(self, sampling: Sampling) -> tuple[SamplerSettings, dict[str, Any]]:
         settings = resolve(**sampling)
@@ -388,6 +428,20 @@ class HeadPipeline(Closing):
     def _origin(self) -> dict[str, Any]:
         manifest = self.bundle.manifest
         return {"model": manifest.name, "weights": manifest.weights.note, "backend": self.backend}
+
+
+def _prepare(bundle: Bundle, name: str, faces: FaceNetworks) -> None:
+    """Do what the first head would wait for; whatever fails here is tried again, and told, by that head.
+
+    On a GPU the face networks wait for it: they may have to be built, and two builds at once would mix what
+    they tell the caller's `progress`, and lose the answer to one.
+    """
+    if not find_backend(name).on_device:
+        with suppress(*_FAILURES):
+            faces.load()
+    with suppress(*_FAILURES):
+        if bundle.rig is not None:
+            prepare_fit(bundle.rig)
 
 
 def generate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,30 @@ class Sitting:
     portrait: Portrait
     pixels: Array
     texture: TextureChoice
+
+
+class Look:
+    """A sitting, which is encoded once for all its heads, where these are made in several batches."""
+
+    def __init__(self, sitting: Sitting) -> None:
+        self.sitting = sitting
+        self._condition: Condition | None = None
+
+    def condition(self, stages: Stages, tracker: Tracker) -> Condition:
+        """Return what the flow is told of it, on the host. The time goes to the head that asks first."""
+        if self._condition is None:
+            self._condition = stages.condition(self.sitting, tracker, keep=False)
+        return self._condition
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One head that is to be made."""
+
+    look: Look
+    seed: int
+    metadata: dict[str, Any]
+    tracker: Tracker
 
 
 @dataclass(frozen=True)
@@ -110,7 +134,7 @@ class Stages:
             about = metadata | {"seed": seed}
             if one_launch:
                 with tracker.all_steps("flow_graph"):
-                    vertices = self.networks.flow(condition, start, settings)
+                    vertices = self.networks.flow(condition, start, settings)[0]
                 yield self._head(vertices, tracker, about, sitting=sitting)
                 continue
             if context is None:
@@ -132,6 +156,31 @@ class Stages:
                     latent = self.networks.latent(estimate, condition)
                     yield self.decode(latent, tracker, about | {"preview_step": number})
 
+    def heads_at_once(
+        self, pieces: Sequence[Piece], settings: SamplerSettings, one_launch: bool = False
+    ) -> Iterator[HeadMesh]:
+        """Yield the heads of as many pieces as the networks take at once. one_launch: as in `heads`."""
+        own = [piece.look.condition(self, piece.tracker) for piece in pieces]
+        condition = Condition.joined(own)
+        start = np.concatenate([self.start(piece.seed, settings) for piece in pieces])
+        with Tracker.shared([piece.tracker for piece in pieces]) as tracker:
+            if one_launch:
+                with tracker.all_steps("flow_graph"):
+                    vertices = self.networks.flow(condition, start, settings)
+            else:
+                with tracker.stage("dit_context"):
+                    context = self.networks.context(condition.tokens)
+                velocity = guided(self.networks.field(context), settings)
+                for step in tracker.each("dit_step", sample(velocity, start, settings)):
+                    latents = step.x_next
+                latents = self.networks.latent(latents, condition)
+        for k, piece in enumerate(pieces):
+            about = piece.metadata | {"seed": piece.seed}
+            if one_launch:
+                yield self._head(vertices[k], piece.tracker, about, sitting=piece.look.sitting)
+            else:
+                yield self.decode(latents[k : k + 1], piece.tracker, about, sitting=piece.look.sitting)
+
     def _pull(self, sitting: Sitting, settings: SamplerSettings, condition: Condition) -> LandmarkPull | None:
         if not settings.landmark_pull:
             return None
@@ -141,15 +190,18 @@ class Stages:
 
         return LandmarkPull.of(self.bundle, decode, sitting.portrait, settings.landmark_pull)
 
-    def condition(self, sitting: Sitting, tracker: Tracker) -> Condition:
-        """Encode a portrait, with what the face stage saw of it where the model takes that."""
+    def condition(self, sitting: Sitting, tracker: Tracker, keep: bool = True) -> Condition:
+        """Encode a portrait, with what the face stage saw of it where the model takes that.
+
+        keep: as in `Networks.encode_image`.
+        """
         names, portrait = self.bundle.manifest.evidence, sitting.portrait
         seen: dict[str, Array] = {}
         if names is not None:
             with tracker.stage("evidence"):
                 seen = evidence(names, portrait.picture, portrait.face, self.finder)
         with tracker.stage("image_encoder"):
-            return self.networks.encode_image(sitting.pixels, seen)
+            return self.networks.encode_image(sitting.pixels, seen, keep)
 
     def start(self, seed: int, settings: SamplerSettings) -> Array:
         """Return the scaled noise [1,N,D] of a seed; where the temperature is None, as the model says."""

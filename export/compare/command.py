@@ -28,7 +28,7 @@ from topos_rt.engines import BUILDERS, Engine, EngineOptions, backend
 from topos_rt.errors import MissingExtraError, choose
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
-from topos_rt.model.networks import engine_source
+from topos_rt.model.sources import engine_source
 from topos_rt.support.arrays import Array
 from topos_rt.support.files import check_writable, write_atomic
 
@@ -187,7 +187,8 @@ def _load(
     module = backend(runner.backend)
     if runner.form is None:
         settled = replace(options, precision=runner.precision)
-        return module.load(*engine_source(bundle, graph, module, settled))
+        path, settled = engine_source(bundle, graph, module, settled)
+        return module.load(path, replace(settled, halved=frozenset()))  # both take the same inputs
     target = folder / f"{graph}.{runner.precision}.onnx"
     runner.form(bundle.graph(graph, runner.precision), target)
     engine = Emulated(module.load(target, options))

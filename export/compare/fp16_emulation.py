@@ -51,7 +51,11 @@ class Emulated(WrappedEngine):
 
 def emulated_form(half: Path, target: Path) -> None:
     """Write to `target` the graph of an FP16 form, rounding in FP32, with its weights beside it."""
-    model = onnx.load(half, load_external_data=False)
+    write_emulated(onnx.load(half, load_external_data=False), half, target)
+
+
+def write_emulated(model: onnx.ModelProto, half: Path, target: Path) -> None:
+    """Do so for a model, which is changed, whose weights lie beside the file `half`."""
     graph = model.graph
     narrow = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     inferred = onnx.shape_inference.infer_shapes(model).graph.value_info

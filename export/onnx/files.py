@@ -16,6 +16,7 @@ import torch
 from export.onnx.forms import EXPORTED_OPSET, narrow_form, plain_form
 from export.onnx.graphs import OnnxGraph
 from export.onnx.weights_file import WeightsFile
+from topos_rt.engines.contract import AT_ONCE, BATCH
 from topos_rt.engines.onnxruntime import library
 from topos_rt.errors import BackendError
 from topos_rt.support.files import write_atomic
@@ -108,6 +109,10 @@ def compare(graph: OnnxGraph, path: Path) -> float:
 def _export(graph: OnnxGraph, prefix: str, weights: WeightsFile, storage: str) -> onnx.ModelProto:
     """Export a graph, and move its large constants to `weights`; their keys are left in their place."""
     graph.module.eval()
+    dynamic = None
+    if graph.batched:
+        batch = torch.export.Dim(BATCH, min=1, max=max(AT_ONCE))
+        dynamic = tuple({0: batch} if name in graph.batched else None for name in graph.inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
@@ -119,6 +124,7 @@ def _export(graph: OnnxGraph, prefix: str, weights: WeightsFile, storage: str) -
             verbose=False,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
+            dynamic_shapes=dynamic,
         )
     assert program is not None  # with dynamo=True it never is
     narrowed = _pool_weights(program.model, prefix, weights, storage)

@@ -19,11 +19,15 @@ _SPREADS = {"landmarks": 3.0, "pose": 0.3, "expression": 0.15, "identity": 0.13,
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A module to export, example inputs by name, which fix the shapes, and the names of its outputs."""
+    """A module to export, example inputs by name, which fix the shapes, and the names of its outputs.
+
+    batched: inputs whose first size stays open, as BATCH; so does that of every output.
+    """
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
+    batched: tuple[str, ...] = ()
 
 
 class ImageEncoderGraph(nn.Module):
@@ -57,6 +61,13 @@ class DitContextGraph(_DitGraph):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.dit.context(tokens[0])
+
+
+class DitContextsGraph(_DitGraph):
+    """Turns tokens [B,T,C] into keys and values [B,L,heads,T,head_dim]."""
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.dit.contexts(tokens)
 
 
 class DitStepGraph(_DitGraph):
@@ -163,4 +174,28 @@ def build_graphs(
         "dit_step_guided": OnnxGraph(GuidedDitStepGraph(dit), guided, ("velocity", "difference")),
         "vae_decoder": OnnxGraph(VaeDecoderGraph(vae), {"latent": latent}, ("vertices",)),
         "vae_encoder": OnnxGraph(VaeEncoderGraph(vae), {"points": cloud}, ("mean", "logvar")),
+    }
+
+
+def build_at_once(dit: FastDiT, tokens: tuple[int, int], batch: int = 3) -> dict[str, OnnxGraph]:
+    """Return the graphs that take several heads at once, by their names in the manifest.
+
+    They share all weights with those of `build_graphs`. The image encoder and the decoder have no such form:
+    at the released size they are little of a head's work, and our own decoder takes one latent.
+
+    tokens: T and C of the condition. batch: the number of the examples, which the graphs leave open.
+    """
+    generator = torch.Generator().manual_seed(1)
+    seen = torch.randn(batch, *tokens, generator=generator)
+    latents = torch.randn(batch, *dit.latent_shape, generator=generator)
+    with torch.no_grad():
+        keys, values = DitContextsGraph(dit)(seen)
+        modulation = DitModulationGraph(dit)(torch.tensor([0.7]))
+    step = {"latent": latents, "modulation": modulation, "keys": keys, "values": values}
+    guided = step | {"guidance": torch.tensor([3.0])}
+    own = ("latent", "keys", "values")
+    return {
+        "dit_context": OnnxGraph(DitContextsGraph(dit), {"tokens": seen}, ("keys", "values"), ("tokens",)),
+        "dit_step": OnnxGraph(DitStepGraph(dit), step, ("velocity",), own),
+        "dit_step_guided": OnnxGraph(GuidedDitStepGraph(dit), guided, ("velocity", "difference"), own),
     }

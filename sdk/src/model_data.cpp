@@ -4,6 +4,7 @@
 #include <string>
 
 #include "model_checks.h"
+#include "solvers.h"
 
 namespace topos {
 namespace {
@@ -104,7 +105,17 @@ void ModelData::read_presets() {
   for (size_t at = 0; at < count; ++at) {
     const uint32_t* whole = counts.row(at);
     const double* real = numbers.row(at);
-    presets.push_back({whole[0], whole[1], whole[2], real[0], real[1], real[2], real[3], real[4]});
+    presets.push_back({whole[0], whole[1], whole[2], real[0], real[1], real[2], real[3], real[4], {}});
+    const auto row = static_cast<uint16_t>(at);
+    if (pack.has(Kind::kPresetTimes, row)) {
+      const auto own = pack.rows<double>(Kind::kPresetTimes, 1, row);
+      PackPreset& preset = presets.back();
+      preset.times.assign(own.data, own.data + own.count());
+      preset.shift = 1;  // of the grid that steps of the caller's get; the pack's is NaN for libraries before this one
+      if (!is_time_grid(preset.times) || preset.times.size() != size_t{whole[0]} + 1) {
+        wrong("times of a preset", std::to_string(own.count()) + " numbers", "its steps + 1, falling from 1 to 0");
+      }
+    }
     preset_names.push_back(pack.string(Kind::kPresetNames, at));
     if (whole[1] >= solvers) wrong("solver of a preset", std::to_string(whole[1]), "one of its names");
   }

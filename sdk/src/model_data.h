@@ -45,6 +45,7 @@ struct PackRig {
 struct PackPreset {
   uint32_t steps, solver, reuse;
   double guidance, shift, low, high, temperature;  // NaN: the model's own
+  std::vector<double> times;  // of a preset with its own grid; else none
 };
 
 struct ModelData {

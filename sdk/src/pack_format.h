@@ -44,6 +44,7 @@ enum class Kind : uint16_t {
   kMemory = 11,
   kLicenceNames = 12,
   kLicenceTexts = 13,
+  kPresetTimes = 14,
   kGraph = 20,
   kGraphFp16 = 21,
   kGraphLocations = 22,

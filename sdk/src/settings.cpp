@@ -33,12 +33,7 @@ std::vector<double> given_times(const topos_request& request) {
     fail(TOPOS_E_ARGUMENT, "times", std::to_string(request.num_times) + " numbers", expected);
   }
   std::vector<double> times(request.times, request.times + request.num_times);
-  bool falling = times.front() == 1 && times.back() == 0;
-  // The networks take float32 times: two times that are equal in float32 make no step.
-  for (size_t at = 1; at < times.size(); ++at) {
-    falling = falling && static_cast<float>(times[at]) < static_cast<float>(times[at - 1]);
-  }
-  if (!falling) fail(TOPOS_E_ARGUMENT, "times", "others", expected);
+  if (!is_time_grid(times)) fail(TOPOS_E_ARGUMENT, "times", "others", expected);
   if ((request.set & TOPOS_SET_STEPS) != 0 && request.steps != request.num_times - 1) {
     fail(TOPOS_E_ARGUMENT, "steps", std::to_string(request.steps),
          std::to_string(request.num_times - 1) + ", as times has", "leave out TOPOS_SET_STEPS");
@@ -83,6 +78,9 @@ Settings settled(const topos_request& request, const ModelData& model) {
       real("temperature", sets(TOPOS_SET_TEMPERATURE) ? request.temperature : own_temperature, 0, kMaxTemperature);
   if (sets(TOPOS_SET_TIMES)) {
     run.times = given_times(request);
+    made.times_given = true;
+  } else if (!preset.times.empty() && !sets(TOPOS_SET_STEPS) && !sets(TOPOS_SET_SHIFT)) {
+    run.times = preset.times;
     made.times_given = true;
   } else {
     const uint32_t steps = whole("steps", sets(TOPOS_SET_STEPS) ? request.steps : preset.steps);

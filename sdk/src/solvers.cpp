@@ -34,6 +34,15 @@ void step_by(const float* x, double factor, const float* v, size_t count, float*
 
 }  // namespace
 
+bool is_time_grid(const std::vector<double>& times) {
+  if (times.size() < 2 || times.size() > kMaxSteps + 1 || times.front() != 1 || times.back() != 0) return false;
+  for (size_t at = 1; at < times.size(); ++at) {
+    // Two times that are equal in float32 make no step. The comparison also refuses NaN.
+    if (!(static_cast<float>(times[at]) < static_cast<float>(times[at - 1]))) return false;
+  }
+  return true;
+}
+
 std::vector<double> time_grid(int steps, double shift) {
   std::vector<double> times;
   const double width = -1.0 / steps;

@@ -31,6 +31,9 @@ inline constexpr std::array<Preset, 3> kPresets = {{
 // steps + 1 times from 1 to 0: equal steps t, moved to r t / (1 + (r - 1) t) with r = shift.
 std::vector<double> time_grid(int steps, double shift);
 
+// Whether these are 2 to kMaxSteps + 1 times that fall strictly from 1 to 0, also as the float32 that networks take.
+bool is_time_grid(const std::vector<double>& times);
+
 // The caller has checked all of them.
 struct SamplerSettings {
   Solver solver = Solver::kEuler;

@@ -15,13 +15,14 @@ from unittest import mock
 from benchmarks.official_loop import MODES
 from export import random
 from topos_rt.engines import BACKENDS
+from topos_rt.engines.contract import PRECISIONS
 from topos_rt.flow.settings import PRESETS
 
 # Options whose values are looked up after they are parsed: what they may be.
 _VALUES: dict[str, set[str]] = {
     "backend": {"auto", *BACKENDS},
     "modes": set(MODES),
-    "precision": {"fp16", "fp32"},
+    "precision": {*PRECISIONS},
     "preset": {*PRESETS, *random.PRESETS},
 }
 

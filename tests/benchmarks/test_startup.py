@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,12 @@ def test_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other"
     other.symlink_to(ROOT)
     path = tmp_path / "a.json"
-    assert main(["--rounds", "1", "--against", str(other), "--json", str(path)]) == 0
+    assert main(["--rounds", "1", "--heads", "2", "--against", str(other), "--json", str(path)]) == 0
     found = json.loads(path.read_text())
-    assert list(found["ms"]) == list(bench_startup.starts(tmp_path))
+    heads = ["first GLB", "first GLB, processor", "head", "head, processor", "GLB", "GLB, processor"]
+    assert list(found["ms"]) == [*bench_startup.starts(tmp_path), *heads, "portrait to GLB"]
+    assert all(row["this"]["n"] == 2 for name, row in found["ms"].items() if name in heads[2:])
+    assert ms_of(found, "head") < ms_of(found, "portrait to GLB") < ms_of(found, "first GLB")
     ms = {name: row["this"]["p50"] for name, row in found["ms"].items()}
     assert len(started) == 5 * 2 * 2 + 2 * 3  # starts x checkouts x (first and one round), then imports
     assert 0 < ms["python"] < ms["topos-rt generate"]
@@ -35,10 +39,15 @@ def test_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"torch", "scipy", "matplotlib"} & set(found["imports_ms"]["this"])
 
 
+def ms_of(found: dict[str, Any], name: str) -> float:
+    return float(found["ms"][name]["this"]["min"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--rounds", "0"], "--rounds: got 0; expected a whole number from 1 to 1000"),
+        (["--heads", "0"], "--heads: got 0; expected a whole number from 1 to 10000"),
         (["--against", "/tmp"], "--against: got a directory without topos_rt"),
         (["--json", "/dev/null"], "cannot write /dev/null"),
     ],

@@ -148,8 +148,9 @@ def test_single_graphs(measured):
 
 def test_fresh_processes(measured):
     _, found = measured("--cold", "2")
-    at_once, warmed = found["cold"]
-    assert (at_once["state"], at_once["warmed_up"], warmed["warmed_up"]) == ("fresh process", False, True)
+    states = [(state["state"], state["warmed_up"]) for state in found["cold"]]
+    assert states == [(name, warm) for name in ("no graphs kept", "fresh process") for warm in (False, True)]
+    at_once, warmed = found["cold"][2:]
     for state in found["cold"]:
         ms = {name: row["p50"] for name, row in state["ms"].items()}
         assert {row["n"] for row in state["ms"].values()} == {2}
@@ -259,7 +260,7 @@ BAD = {
     "several seeds": ("--seeds 1,2", "unrecognized arguments: --seeds"),
     "a bad seed": ("--seed -1", "seed: got -1"),
     "no steps": ("--steps 0", "steps: got 0"),
-    "an unknown precision": ("--precision int8", "unknown precision: got 'int8'"),
+    "an unknown precision": ("--precision int4", "unknown precision: got 'int4'"),
     "no picture": ("nowhere.png", "cannot use the image nowhere.png: got no such file"),
     "no percentage": ("--compare a b --fail-above 5", "got '5'; expected a percentage such as 5%"),
     "less than nothing": ("--compare a b --fail-above=-5%", "got '-5%'; expected a percentage"),

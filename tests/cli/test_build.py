@@ -98,7 +98,9 @@ def test_precisions(run, own_bundle):
     _, told, _ = run("--precision", "fp32", model=own_bundle, json_too=True)
     assert told["precision"] == "fp32"
     reasons = {graph: facts["reason"] for graph, facts in told["graphs"].items()}
-    assert {reasons[graph] for graph in GRAPHS} == {"built before, but in fp16"}
+    assert {reasons[graph] for graph in GRAPHS} == {
+        "built before, but in fp16, with keys, values in FP16 at its ends"
+    }
     assert {reasons[name] for name in LOOKED_WITH} == {"in the cache"}  # always in FP32
 
 
@@ -131,8 +133,9 @@ BAD = {
         "fix: did you mean 'tensorrt'?",
     ),
     "a backend without engines": ({"backend": "onnxruntime"}, (), "expected one of: tensorrt-rtx, tensorrt"),
-    "an unknown precision": ({}, ("--precision", "int8"), "unknown precision: got 'int8'; expected one of"),
+    "an unknown precision": ({}, ("--precision", "int4"), "unknown precision: got 'int4'; expected one of"),
     "no such model": ({"model": "nowhere"}, (), "no such model: got 'nowhere'"),
+    "8 bits without FP16": ({}, ("--precision", "int8"), "FP16 graphs of the bundle: got none"),
     "a model without FP16": ({}, ("--precision", "fp16"), "FP16 graphs of the bundle: got none"),
     "a cache that cannot be": (
         {"cache": "/dev/null"},

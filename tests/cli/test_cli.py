@@ -198,7 +198,7 @@ BAD_BUNDLES = {
     "not json": (lambda b: (b / "manifest.json").write_text("{"), "manifest.json is not JSON"),
     "unknown key": (edit(lambda t: t.update(colour="red")), "manifest key 'colour': got an unknown key"),
     "missing key": (edit(lambda t: t.pop("latent")), "manifest key 'latent'"),
-    "newer version": (edit(lambda t: t.update(version=9)), "manifest key 'version': got 9; expected 8"),
+    "newer version": (edit(lambda t: t.update(version=10)), "manifest key 'version': got 10; expected 9"),
     "path escaping": (edit(escape), "'../dit_step.onnx'"),
     "link escaping": (link_outside, "bundle file dit_step.onnx: got a link"),
     "unlisted file": (lambda b: (b / "extra.bin").write_bytes(b"x"), "'extra.bin'"),

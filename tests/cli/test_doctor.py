@@ -53,6 +53,8 @@ def test_a_machine_that_works(one_model, examine):
     assert found["models"]["tiny"]["works"]
     assert all(found["packages"][name]["fault"] is None for name in doctor.REQUIRED)
     assert set(found["backends"]) == set(BACKENDS)
+    offered = {name: told["precisions"] for name, told in found["backends"].items()}
+    assert offered == {name: list(backends.backend(name).precisions) for name in BACKENDS}
     assert found["platform"]["cpu_threads"] >= 1
     assert text.splitlines()[-1] == "no problems found"
     assert f"takes {found['auto']['backend']}: " in text

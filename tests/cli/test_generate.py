@@ -104,7 +104,7 @@ def test_how_to_sample_is_passed_on(run, tiny_bundle):
         ("--guidance-reuse 0", "guidance reuse: got 0; expected a whole number from 1 to 1000"),
         ("--guidance-reuse 1.5", "got '1.5'; expected a whole number"),
         ("--threads 0", "argument --threads: got '0'; expected a whole number from 1 to 1,024"),
-        ("--precision int8", "unknown precision: got 'int8'; expected one of: fp16, fp32"),
+        ("--precision int4", "unknown precision: got 'int4'; expected one of: fp16, fp32, int8, fp8"),
     ],
 )
 def test_bad_ways_to_sample_and_load(run, monkeypatch, words, message):

@@ -26,11 +26,13 @@ from cuda.bindings import runtime as real
 
 from tests.engines import graphs
 from topos_rt.engines.cache import BuildReport
+from topos_rt.engines.contract import AT_ONCE
 from topos_rt.engines.tensorrt import backend as tensorrt
 from topos_rt.gpu import cuda
 
 # SHA-256 of a plan -> the ONNX it was built from; kept from test to test, as plans in a cache are.
 GRAPHS: dict[str, Path | bytes] = {}
+HALVED: dict[str, frozenset[str]] = {}  # the same -> inputs and outputs that were made FP16
 OK = real.cudaError_t.cudaSuccess
 INVALID = real.cudaError_t.cudaErrorInvalidValue
 NO_MEMORY = real.cudaError_t.cudaErrorMemoryAllocation
@@ -236,7 +238,8 @@ class FakeRuntime:
         if self.trt.fail == "deserialize":
             self.logger.log(tensorrt_rtx.ILogger.ERROR, "no room\nfor the weights")
             return None
-        return FakePlanEngine(self.trt, self.logger, GRAPHS[hashlib.sha256(plan).hexdigest()])
+        digest = hashlib.sha256(plan).hexdigest()
+        return FakePlanEngine(self.trt, self.logger, GRAPHS[digest], HALVED.get(digest, frozenset()))
 
 
 class FakeRtxRuntime(FakeRuntime):
@@ -248,13 +251,19 @@ class FakeRtxRuntime(FakeRuntime):
 
 
 class FakePlanEngine:
-    def __init__(self, trt: FakeTensorRT, logger: Any, graph: Path | bytes) -> None:
+    def __init__(
+        self, trt: FakeTensorRT, logger: Any, graph: Path | bytes, halved: frozenset[str] = frozenset()
+    ) -> None:
+        self.halved = halved
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.trt, self.logger = trt, logger
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        self.shapes = {value.name: tuple(value.shape) for value in inputs + outputs}
+        self.shapes = {
+            value.name: tuple(size if isinstance(size, int) else -1 for size in value.shape)
+            for value in inputs + outputs
+        }
         self.inputs, self.outputs = [v.name for v in inputs], [v.name for v in outputs]
         self.num_io_tensors = len(self.shapes)
         self.device_memory_size_v2 = trt.scratch
@@ -265,8 +274,11 @@ class FakePlanEngine:
     def get_tensor_shape(self, name: str) -> Any:
         return tensorrt_rtx.Dims(self.shapes[name])
 
+    def get_device_memory_size_for_profile_v2(self, profile: int) -> int:
+        return self.device_memory_size_v2 + profile
+
     def get_tensor_dtype(self, name: str) -> Any:
-        return tensorrt_rtx.float32
+        return tensorrt_rtx.float16 if name in self.halved else tensorrt_rtx.float32
 
     def get_tensor_mode(self, name: str) -> Any:
         return tensorrt_rtx.TensorIOMode.INPUT if name in self.inputs else tensorrt_rtx.TensorIOMode.OUTPUT
@@ -320,11 +332,24 @@ class FakeContext:
         self.engine, self.trt = engine, engine.trt
         self.bound: dict[str, int] = {}
         self.scratch = (0, 0)
+        self.profile = 0
+        self.shapes = dict(engine.shapes)
         self.trt.live.append("context")
 
     def __del__(self) -> None:
         assert self.trt.gpu.streams, "outlives its stream"
         self.trt.live.remove("context")
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        assert not self.trt.gpu.recording, "a profile is chosen while recording"
+        self.profile = profile
+        return self.trt.fail != "profile"
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        number = AT_ONCE[self.profile]
+        assert self.engine.shapes[name] == (-1, *shape[1:]) and shape[0] == number
+        self.shapes = {n: (number, *s[1:]) if s[:1] == (-1,) else s for n, s in self.engine.shapes.items()}
+        return True
 
     def set_device_memory(self, address: int, size: int) -> None:
         assert not self.trt.gpu.recording, "activations are moved while recording"
@@ -349,9 +374,9 @@ class FakeContext:
         gpu = self.trt.gpu
         if self.trt.fail == "kernel":
             return real.cudaError_t.cudaErrorIllegalAddress
-        assert size == self.engine.device_memory_size_v2
+        assert size == self.engine.get_device_memory_size_for_profile_v2(self.profile)
         assert not size or gpu.holds(address, size)
-        feeds = {name: self._array(name, bound).copy() for name in self.engine.inputs}
+        feeds = {name: self._array(name, bound).astype(np.float32) for name in self.engine.inputs}
         results = self.engine.session.run(self.engine.outputs, feeds)
         if size:
             ctypes.memset(address, JUNK, size)
@@ -360,11 +385,12 @@ class FakeContext:
         return None
 
     def _array(self, name: str, bound: dict[str, int]) -> np.ndarray:
-        shape = self.engine.shapes[name]
-        size = 4 * int(np.prod(shape))
+        shape = self.shapes[name]
+        dtype = np.dtype(np.float16 if name in self.engine.halved else np.float32)
+        size = dtype.itemsize * int(np.prod(shape))
         assert self.trt.gpu.holds(bound[name], size), f"{name} is bound to memory that is not allocated"
         memory: Any = (ctypes.c_byte * size).from_address(bound[name])
-        return np.frombuffer(memory, np.float32).reshape(shape)
+        return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, full: bool = False) -> FakeTensorRT:
@@ -372,9 +398,12 @@ def install(monkeypatch: pytest.MonkeyPatch, full: bool = False) -> FakeTensorRT
     trt = FakeTensorRT(FakeCuda(), full)
     build = tensorrt.build
 
-    def recording(module: Any, path: Path, *rest: Any) -> tuple[bytes, BuildReport]:
-        data, report = build(module, path, *rest)
-        GRAPHS[hashlib.sha256(data).hexdigest()] = path
+    def recording(
+        module: Any, path: Path, progress: Any, flags: Any, form: Any, halved: Any
+    ) -> tuple[bytes, BuildReport]:
+        data, report = build(module, path, progress, flags, form, halved)
+        digest = hashlib.sha256(data).hexdigest()
+        GRAPHS[digest], HALVED[digest] = path, frozenset(halved)
         return data, report
 
     build_smallest = tensorrt.build_smallest

@@ -32,15 +32,15 @@ def negation_bytes(size: int) -> bytes:
         return negation(Path(directory) / "g.onnx", size).read_bytes()
 
 
-def product(path: Path, half: bool, weights: str | None = None) -> Path:
+def product(path: Path, half: bool, weights: str | None = None, side: int = 8) -> Path:
     """Write the graph y = x @ w, in FP16 if `half`, with w in a second file if `weights` names one."""
-    w = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float16 if half else np.float32)
+    w = np.random.default_rng(0).standard_normal((side, side)).astype(np.float16 if half else np.float32)
     tensor = numpy_helper.from_array(w, "w")
     if weights is not None:
         (path.parent / weights).write_bytes(w.tobytes())
         kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
         tensor = external("w", weights, list(w.shape), kind)
-    node, ends = helper.make_node, {"x": [2, 8], "y": [2, 8]}
+    node, ends = helper.make_node, {"x": [2, side], "y": [2, side]}
     nodes = [node("MatMul", ["x", "w"], ["y"], name="plain")]
     if half:
         nodes = [

@@ -18,20 +18,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from export.bundle_writer import WIDE_SUMS
 from tests import needs
 from tests.engines import graphs
 from topos_rt.engines import EngineOptions, backend, builder
 from topos_rt.engines.cache import EngineCache, EngineCacheWarning
+from topos_rt.engines.contract import AT_ONCE, BATCH
 from topos_rt.engines.tensorrt.backend import Plan
 from topos_rt.engines.tensorrt.build import Messages
 from topos_rt.errors import BackendError, BundleError, Cancelled, MissingExtraError, OptionError, OutputError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS, GraphFiles
-from topos_rt.model.networks import engine_source
+from topos_rt.model.sources import engine_source
 
 tensorrt_rtx = needs.module("tensorrt_rtx")
 
@@ -327,9 +329,24 @@ def test_what_is_no_graph(tmp_path: Path, options: EngineOptions, case: str) -> 
 
 def test_graphs_of_open_shape_are_refused(tmp_path: Path, options: EngineOptions) -> None:
     node = helper.make_node("Neg", ["x"], ["y"])
-    path = graphs.save(tmp_path / "g.onnx", [node], {"x": ["n", 3], "y": ["n", 3]})
-    with pytest.raises(BundleError, match=r"tensor 'x': got \[-1, 3\]; expected a tensor of static shape"):
+    path = graphs.save(tmp_path / "g.onnx", [node], {"x": [3, "n"], "y": [3, "n"]})
+    with pytest.raises(
+        BundleError, match=r"tensor 'x': got \[3, -1\]; expected a tensor of static shape, but"
+    ):
         RTX.plan(path, options)
+
+
+def test_a_plan_for_several_numbers_of_heads(tmp_path: Path, options: EngineOptions) -> None:
+    """Its weights are there once, and inputs and outputs for each number."""
+    weights = np.ones((64, 64), np.float32)
+    size = weights.nbytes
+    path = tmp_path / "g.onnx"
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    ends = {"x": [BATCH, 64], "y": [BATCH, 64]}
+    graphs.save(path, [node], ends, [numpy_helper.from_array(weights, "w")])
+    plan = RTX.plan(path, options)
+    assert plan.build.memory["inputs_outputs"] == 2 * 4 * 64 * sum(AT_ONCE)
+    assert size <= plan.build.memory["weights"] < 2 * size
 
 
 def test_what_tensorrt_cannot_do_is_told_in_its_words(tmp_path: Path, options: EngineOptions) -> None:
@@ -361,7 +378,7 @@ def test_a_missing_package(graph: Path, options: EngineOptions) -> None:
     assert probe.detail == "not installed" and isinstance(probe.error, MissingExtraError)
 
 
-@pytest.mark.parametrize("precision", ["fp8", "", 16])
+@pytest.mark.parametrize("precision", ["fp4", "", 16])
 def test_bad_precisions(precision: Any) -> None:
     with pytest.raises(OptionError, match="precision"):
         EngineOptions(precision=precision)

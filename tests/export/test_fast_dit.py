@@ -59,6 +59,25 @@ def test_official_outputs_in_single_precision(suffix: str) -> None:
         assert relative_rms(folded_one, true) <= 2 * relative_rms(naive_one, true)
 
 
+@pytest.mark.parametrize("number", [1, 2, 5])
+@SETS
+@torch.no_grad()
+def test_heads_at_once(suffix: str, number: int) -> None:
+    """Several latents, each with an image of its own, share a time; every one is what it is alone."""
+    fast, io = FastDiT(load_dit(suffix).double()), load_file(DATA / f"dit_io{suffix}.safetensors")
+    generator = torch.Generator().manual_seed(number)
+
+    def several(one: Tensor) -> Tensor:
+        return torch.randn(number, *one.shape[1:], generator=generator, dtype=torch.float64)
+
+    x, cond = several(io["x"]), several(io["cond"])
+    alone = folded(fast, x, io["t"][:1].double().expand(number), cond)
+    state = x, fast.modulation(io["t"][:1].double())[0], *fast.contexts(cond)
+    got = Answers(fast.step(*state), *fast.guided_step(*state, x.new_tensor([W])))
+    for mine, own in zip(got, alone, strict=True):
+        assert relative_rms(mine, own) <= EXACT
+
+
 @pytest.mark.parametrize("blocks", [1, 3])
 @torch.no_grad()
 def test_any_weights(blocks: int) -> None:

@@ -176,7 +176,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "not JSON": (write(b"format: topos_rt.model.bundle\n"), "is not JSON"),
     "manifest too large": (write(b" " * (1 << 20) + b"{}"), "more than 1 MiB"),
     "unknown key": (put("colour", value="blue"), "manifest key 'colour': got an unknown key"),
-    "wrong version": (put("version", value=9), "got 9; expected 8; fix: upgrade topos-rt"),
+    "wrong version": (put("version", value=10), "got 10; expected 9; fix: upgrade topos-rt"),
     "weights outside": (
         graph(located("../w.st")),
         "file of the weights of graph dit_step.onnx: got ../w.st; expected weights.safetensors",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests import tiny_bundle as tiny
 from tests.model.changes import set_value
 from topos_rt.errors import BundleError
-from topos_rt.model.manifest import FileInfo, FrameSpec, Manifest, WeightsInfo
+from topos_rt.model.manifest import GRAPHS_AT_ONCE, FileInfo, FrameSpec, Manifest, WeightsInfo
 
 Change = Callable[[str], str | bytes]
 
@@ -76,7 +76,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "missing graph": (edit(lambda t: t["graphs"].pop("vae_encoder")), "graphs.vae_encoder"),
     "wrong format": (put("format", value="topos_rt.checkpoint"), "manifest key 'format'"),
     "no format": (edit(lambda t: t.pop("format")), "manifest key 'format'"),
-    "newer version": (put("version", value=9), "got 9; expected 8; fix: upgrade topos-rt"),
+    "newer version": (put("version", value=10), "got 10; expected 9; fix: upgrade topos-rt"),
     "older version": (put("version", value=0), "manifest key 'version': got 0"),
     "version 3": (put("version", value=3), "manifest key 'version': got 3"),
     "later keys in version 4": (put("version", value=4), "manifest key 'landmarks': got a key of a later"),
@@ -85,6 +85,14 @@ BAD: dict[str, tuple[Change, str]] = {
     "later keys in version 7": (
         put("version", value=7),
         "manifest key 'residual_scale': got a key of a later",
+    ),
+    "later keys in version 8": (
+        put("version", value=8),
+        "manifest key 'graphs_at_once': got a key of a later",
+    ),
+    "several heads in no precision": (
+        put("graphs_at_once", value={"int8": dict.fromkeys(GRAPHS_AT_ONCE, "g.onnx")}),
+        "'graphs_at_once': got 'int8'; expected only: fp16, fp32",
     ),
     "missing scale key": (edit(lambda t: t.pop("residual_scale")), "key 'residual_scale': got nothing"),
     "scale of nothing": (
@@ -174,10 +182,34 @@ def test_it_goes_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("version", "without"),
     [
-        (7, ["residual_scale", "landmark_response"]),
-        (6, ["residual_scale", "landmark_response", "evidence", "variation", "parts"]),
-        (5, ["residual_scale", "landmark_response", "evidence", "variation", "parts", "atlas"]),
-        (4, ["residual_scale", "landmark_response", "evidence", "variation", "parts", "atlas", "landmarks"]),
+        (8, ["graphs_at_once"]),
+        (7, ["graphs_at_once", "residual_scale", "landmark_response"]),
+        (6, ["graphs_at_once", "residual_scale", "landmark_response", "evidence", "variation", "parts"]),
+        (
+            5,
+            [
+                "graphs_at_once",
+                "residual_scale",
+                "landmark_response",
+                "evidence",
+                "variation",
+                "parts",
+                "atlas",
+            ],
+        ),
+        (
+            4,
+            [
+                "graphs_at_once",
+                "residual_scale",
+                "landmark_response",
+                "evidence",
+                "variation",
+                "parts",
+                "atlas",
+                "landmarks",
+            ],
+        ),
     ],
 )
 def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[str]) -> None:
@@ -186,7 +218,7 @@ def test_older_versions_lack_keys_that_may_be_null(version: int, without: list[s
         del tree[key]
     read = Manifest.from_json(json.dumps(tree | {"version": version}))
     assert read == dataclasses.replace(VALID, **dict.fromkeys(without))
-    assert json.loads(read.to_json())["version"] == 8
+    assert json.loads(read.to_json())["version"] == 9
 
 
 def test_the_official_sizes_are_allowed() -> None:

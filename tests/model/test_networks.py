@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,28 @@ def test_graphs_of_another_precision(tiny_bundle: Path) -> None:
     inputs = {"pixels": TensorSpec((1, 3, 32, 32), np.dtype(np.float16))}
     with pytest.raises(BundleError, match="got float16"):
         fake_pipeline(tiny_bundle, image_encoder=FakeEngine(inner.run, inputs, inner.outputs))
+
+
+def half_context(inner: FakeEngine, names: Collection[str]) -> FakeEngine:
+    """Return an engine whose tensors of these names are FP16."""
+    sides = (
+        {name: TensorSpec(s.shape, np.dtype(np.float16)) if name in names else s for name, s in side.items()}
+        for side in (inner.inputs, inner.outputs)
+    )
+    return FakeEngine(inner.run, *sides)
+
+
+def test_keys_and_values_may_be_fp16_where_all_agree(tiny_bundle: Path) -> None:
+    model = tiny.TinyModel()
+    names = ("dit_context", "dit_step", "dit_step_guided")
+    halved = {name: half_context(model.engine(name), ("keys", "values")) for name in names}
+    with fake_pipeline(tiny_bundle, **halved):
+        pass
+    with pytest.raises(BundleError, match=r"dit_step_guided: input 'keys': .* as dit_context gives it"):
+        fake_pipeline(tiny_bundle, dit_context=halved["dit_context"], dit_step=halved["dit_step"])
+    wrong = half_context(model.engine("dit_modulation"), ("modulation",))
+    with pytest.raises(BundleError, match="got float16"):
+        fake_pipeline(tiny_bundle, dit_modulation=wrong)
 
 
 def test_engines_must_be_all(tiny_bundle: Path) -> None:

@@ -106,7 +106,7 @@ def gnn(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     steps = make_steps(decoder_tensors(vae.requires_grad_(False)), hierarchy)
     for decoder in (KernelDecoder, NumpyDecoder):
-        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle: cls(steps)))
+        monkeypatch.setattr(decoder, "open", classmethod(lambda cls, bundle, threads=None: cls(steps)))
 
 
 def test_our_own_decoder_is_a_part_of_it(trt: Any, tiny_bundle: Path, gnn: None) -> None:
@@ -136,7 +136,7 @@ def test_the_kernels_decode_where_they_can_be_had(
     write_manifest(own_bundle, dataclasses.replace(manifest, graphs_fp16=manifest.graphs))
     assert ours() and not ours(precision="fp32") and not ours(decoder="engine")
 
-    def refuse(cls: Any, bundle: Bundle) -> None:
+    def refuse(cls: Any, bundle: Bundle, threads: Any = None) -> None:
         raise BackendError("the CUDA kernels are not there")
 
     monkeypatch.setattr(KernelDecoder, "open", classmethod(refuse))

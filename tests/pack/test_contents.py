@@ -13,7 +13,7 @@ from tests.tiny_bundle import RESIDUAL_SCALE, variation, write_tiny_bundle
 from topos_rt.cli.main import main
 from topos_rt.errors import BundleError
 from topos_rt.faces.bundle import FaceBundle
-from topos_rt.flow.settings import PRESETS
+from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.formats.seams import split_seams
 from topos_rt.head.atlas import laid
@@ -52,6 +52,18 @@ def test_settings(mini: Pack) -> None:
         assert (numbers[1], tuple(numbers[2:4])) == (preset.shift, preset.interval)
         assert np.isnan(numbers[[0, 4]]).all() == (preset.guidance is None and preset.temperature is None)
     assert dict(zip(ABOUT, mini.strings("about"), strict=True))["licence of the weights"] == m.weights.licence
+
+
+def test_the_time_grid_of_a_preset(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = (1.0, 0.7, 0.25, 0.0)
+    monkeypatch.setitem(PRESETS, "fast", SamplerSettings(steps=3, solver="unipc", times=times))
+    pack, row = pack_of(Bundle.open(tiny_bundle), tmp_path), list(PRESETS).index("fast")
+    assert pack.array("preset_times", row)[:, 0].tolist() == list(times)
+    shifts = pack.array("preset_numbers")[:, 1]
+    # A library that does not know the section refuses the preset, and samples on no other grid.
+    assert np.isnan(shifts[row]) and not np.isnan(np.delete(shifts, row)).any()
 
 
 def test_graphs_and_weights_are_those_of_the_bundle_and_weights_are_stored_once(mini: Pack) -> None:

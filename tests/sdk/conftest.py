@@ -110,7 +110,10 @@ def models(api: capi.Api, rt: capi.Handle, packs: Packs) -> Iterator[Callable[[s
     def get(name: str) -> Pair:
         if name not in opened:
             bundle, pack = packs[name]
-            opened[name] = capi.load(api, rt, pack), HeadPipeline.open(bundle, "onnxruntime", threads=1)
+            opened[name] = (
+                capi.load(api, rt, pack),
+                HeadPipeline.open(bundle, "onnxruntime", threads=1, decoder="engine"),
+            )
         return opened[name]
 
     yield get

@@ -230,7 +230,7 @@ def test_the_number_of_threads_is_that_of_python(
     pixels = picture(128, 128)
     with (
         capi.runtime(api, ort, threads) as rt,
-        HeadPipeline.open(bundle, "onnxruntime", threads=threads) as pipe,
+        HeadPipeline.open(bundle, "onnxruntime", threads=threads, decoder="engine") as pipe,
     ):
         model = capi.load(api, rt, pack)
         head = pipe(pixels, seed=11, steps=2, **WHOLE)

@@ -150,7 +150,7 @@ def telling(api: capi.Api, rt: Handle, tmp_path_factory: pytest.TempPathFactory)
     write_tiny_bundle(folder / "bundle", tuple(EVIDENCE), varied=True)
     pack = write_pack(folder / "bundle", folder / "telling.topos")
     model = capi.load(api, rt, pack)
-    with HeadPipeline.open(folder / "bundle", "onnxruntime", threads=1) as pipe:
+    with HeadPipeline.open(folder / "bundle", "onnxruntime", threads=1, decoder="engine") as pipe:
         yield model, pipe
     api.call("model_release", model)
 

@@ -264,7 +264,7 @@ def test_a_model_without_uvs_and_with_a_rig_that_is_not_fitted(
 ) -> None:
     bundle, pack = packs["tiny"]
     pixels = np.full((20, 20, 3), 128, np.uint8)
-    with HeadPipeline.open(bundle, "onnxruntime", threads=1) as pipe:
+    with HeadPipeline.open(bundle, "onnxruntime", threads=1, decoder="engine") as pipe:
         mesh = pipe(pixels, crop="none", face_check=False)
     model = capi.load(api, rt, pack)
     (head,) = capi.generate(api, model, capi.request([capi.image(pixels)]))

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from tests import needs
+from tests.sample_pictures import smooth
 from tests.sdk import capi
 from tests.sdk.capi import Handle
+from topos_rt import HeadPipeline
 from topos_rt.faces.bundle import FaceBundle
-from topos_rt.flow.settings import PRESETS
+from topos_rt.flow.settings import PRESETS, SamplerSettings
 from topos_rt.flow.solvers import SOLVERS
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
@@ -315,6 +317,36 @@ def test_hostile_atlases_are_refused_or_used(api: capi.Api, rt: Handle) -> None:
             assert error.name in ("TOPOS_E_PACK", "TOPOS_E_UNSUPPORTED"), error
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 20, outcomes
+
+
+def test_time_grids_of_presets(
+    api: capi.Api, rt: Handle, packs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A preset samples on its own grid until the caller sets steps, a shift or times."""
+    bundle, number = Bundle.open(packs["tiny"][0]), 1 + list(PRESETS).index("fast")
+    own = SamplerSettings(steps=3, solver="unipc", times=(1.0, 0.7, 0.25, 0.0))
+    monkeypatch.setitem(PRESETS, "fast", own)
+    sound = contents(bundle, FaceBundle.open())
+    path = tmp_path / "own.topos"
+    path.write_bytes(packed(sound))
+    model = capi.load(api, rt, path, VERIFY)
+    pixels = smooth(40, 50)
+    made = set()
+    with HeadPipeline.open(bundle, "onnxruntime", threads=1, decoder="engine") as pipe:
+        for given in ({}, {"steps": 4}, {"shift": 2.0}, {"times": (1.0, 0.4, 0.0)}):
+            head: Any = pipe(pixels, preset="fast", crop="none", face_check=False, texture="none", **given)
+            (mine,) = capi.generate(
+                api, model, capi.request([capi.image(pixels)], [0], preset=number, **given)
+            )
+            assert capi.vertices(api, model, mine)[0].tobytes() == head.positions.tobytes()
+            api.call("head_release", mine)
+            made.add(head.positions.tobytes())
+    assert len(made) == 4
+    api.call("model_release", model)
+    for wrong in ((1.0, 0.5, 0.0), (1.0, 0.5, 0.5, 0.0), (1.0, 0.7, np.nan, 0.0), (0.9, 0.7, 0.25, 0.0)):
+        section = {("preset_times", number - 1): np.array(wrong)[:, None]}
+        with pytest.raises(capi.CError, match="times of a preset"):
+            from_memory(api, rt, packed(sound | section))
 
 
 def test_graphs_that_are_damaged_or_of_another_model(

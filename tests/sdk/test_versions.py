@@ -35,7 +35,7 @@ if side == "c":
 else:
     sys.path.insert(0, place)
     from topos_rt import HeadPipeline
-    with HeadPipeline.open("mini", "onnxruntime", threads=1) as pipe:
+    with HeadPipeline.open("mini", "onnxruntime", threads=1, decoder="engine") as pipe:
         mesh = pipe(pixels, seed=5, texture="none")
     positions, normals = mesh.positions, mesh.normals
 print(hashlib.sha256(positions.tobytes() + normals.tobytes()).hexdigest())

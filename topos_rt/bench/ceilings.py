@@ -18,7 +18,7 @@ import numpy as np
 from topos_rt.bench.stats import summary
 from topos_rt.bench.watch import Watched
 from topos_rt.engines import EngineOptions, backend
-from topos_rt.engines.contract import Backend
+from topos_rt.engines.contract import PRECISIONS, Backend
 
 # Side of the product and bytes of the copy: much larger than the caches, taking a few milliseconds each.
 CPU_SIZES = (1024, 64 << 20)
@@ -45,13 +45,15 @@ def measure(name: str, options: EngineOptions, sizes: tuple[int, int] | None = N
 
 
 def _gemm(chosen: Backend, options: EngineOptions, side: int) -> dict[str, Any]:
-    precision = options.precision or "fp32"
+    precision = PRECISIONS[options.precision or "fp32"].form  # of 8 bits, the one of all that is not
     rng = np.random.default_rng(0)
     feeds = {key: rng.standard_normal((side, side), np.float32).astype(_DTYPES[precision]) for key in "ab"}
     for array in feeds.values():
         array.setflags(write=False)  # uploaded once
     with tempfile.TemporaryDirectory(prefix="topos-rt-") as cache:
-        options = dataclasses.replace(options, cache=Path(cache), weights=(), hashes={}, progress=None)
+        options = dataclasses.replace(
+            options, precision=precision, cache=Path(cache), weights=(), hashes={}, progress=None
+        )
         with Watched(chosen.load(MODELS / f"{precision}_{side}.onnx", options)) as engine:
             engine.run(feeds)
             with engine.record():

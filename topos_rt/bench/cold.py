@@ -24,13 +24,16 @@ from topos_rt.bench.stats import summary
 from topos_rt.engines import backend as find_backend
 from topos_rt.errors import BackendError, one_line
 
-# State -> what it means, for backends that build engines; the other backends have only the state in FRESH.
+# State -> what it means, for backends that build engines; the other backends have those in FRESH.
 STATES = {
     "no cache": "engines are built, and their kernels compiled",
     "engine cache": "engines are in the cache, their compiled kernels are not",
     "runtime cache": "engines and, with TensorRT-RTX, their compiled kernels are in the cache",
 }
-FRESH = {"fresh process": "the backend keeps nothing on disk"}
+FRESH = {
+    "no graphs kept": "graphs are optimised, and kept in the cache where the backend can do that",
+    "fresh process": "optimised graphs are in the cache, where the backend keeps any",
+}
 _TIMEOUT_S = 1800
 
 

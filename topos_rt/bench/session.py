@@ -20,7 +20,8 @@ from topos_rt.faces.networks import FaceNetworks
 from topos_rt.formats import ExportOptions, write_glb
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
-from topos_rt.model.networks import Networks, engine_source
+from topos_rt.model.networks import Networks
+from topos_rt.model.sources import STEPS, engine_source
 from topos_rt.pipeline import HeadPipeline
 
 Samples: TypeAlias = dict[str, list[float]]  # name -> milliseconds of each run
@@ -145,7 +146,7 @@ def opened(request: Request, progress: BuildCallback | None = None) -> Iterator[
     name, reason = choose_backend(request.backend)
     bundle = Bundle.open(request.model)
     options = EngineOptions(request.threads, request.precision, request.cache, progress=progress)
-    settled = engine_source(bundle, GRAPHS[0], backend(name), options)[1]
+    settled = engine_source(bundle, STEPS[0], backend(name), options)[1]
     engines: dict[str, Watched] = {}
 
     def watch(graph: str, engine: Engine) -> Engine:

@@ -17,7 +17,7 @@ from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.networks import face_engine_source, networks_for
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
-from topos_rt.model.networks import engine_source
+from topos_rt.model.sources import STEPS, engine_source
 from topos_rt.texture.official.bundle import TextureBundle
 from topos_rt.texture.official.manifest import MANIFEST_NAME as TEXTURE_MANIFEST
 from topos_rt.texture.official.manifest import PRECISIONS as TEXTURE_PRECISIONS
@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         metavar="|".join(PRECISIONS),
-        help="; ".join(f"{name}: {meaning}" for name, meaning in PRECISIONS.items())
+        help="; ".join(f"{name}: {precision.meaning}" for name, precision in PRECISIONS.items())
         + " (default: fp16 where the model has it); of texture bundles "
         + f"{', '.join(TEXTURE_PRECISIONS)} (default: bf16)",
     )
@@ -109,7 +109,7 @@ def _sources(
         return texture.manifest.name, texture.path, precision, sources
     options = EngineOptions(precision=arguments.precision, cache=arguments.cache, progress=progress)
     bundle, faces = Bundle.open(arguments.model), FaceBundle.open()
-    precision = str(engine_source(bundle, GRAPHS[0], chosen, options)[1].precision)
+    precision = str(engine_source(bundle, STEPS[0], chosen, options)[1].precision)
     sources = {graph: engine_source(bundle, graph, chosen, options) for graph in GRAPHS}
     # The face stage goes with every model, always in FP32.
     wanted = networks_for(bundle.manifest.evidence)

@@ -6,6 +6,7 @@ Only the standard library is imported up front: this is the command for a broken
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import platform
 import shutil
@@ -174,7 +175,7 @@ def _gpu(line: str) -> str:
 
 def _find_backends(found: _Findings) -> None:
     try:
-        from topos_rt.engines import choose_backend, survey
+        from topos_rt.engines import backend, choose_backend, survey
 
         probes = survey()
     except ImportError as error:
@@ -185,6 +186,7 @@ def _find_backends(found: _Findings) -> None:
         found.backends[name] = {
             "works": probe.error is None,
             "detail": probe.detail,
+            "precisions": backend(name).precisions,
             "fix": None if fix is None else str(fix),
         }
     try:
@@ -269,12 +271,12 @@ def _load_a_graph(bundle: Bundle) -> None:
     Raises ToposError, ImportError.
     """
     from topos_rt.engines import EngineOptions, backend
-    from topos_rt.model.networks import engine_source
+    from topos_rt.model.sources import engine_source
 
     chosen = backend("onnxruntime")
     if chosen.probe().error is None:
-        source = engine_source(bundle, "dit_modulation", chosen, EngineOptions(threads=1))
-        chosen.load(*source).close()
+        path, options = engine_source(bundle, "dit_modulation", chosen, EngineOptions(threads=1))
+        chosen.load(path, dataclasses.replace(options, hashes={})).close()  # which keeps nothing in the cache
 
 
 def _lines(found: _Findings) -> Iterator[str]:

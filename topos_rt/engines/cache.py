@@ -57,6 +57,7 @@ class EngineKey:
     compute_capability: str  # such as "8.9", or "portable"
     precision: str
     recipe: int  # raised when topos_rt changes how it builds
+    halved: str = ""  # inputs and outputs that are FP16 though the graph's are not
 
     @property
     def digest(self) -> str:
@@ -379,6 +380,7 @@ def _differences(other: EngineKey, key: EngineKey) -> list[str]:
         f"not {key.compute_capability}",
         "precision": f"in {other.precision}",
         "recipe": "by another version of topos-rt",
+        "halved": f"with {other.halved or 'nothing'} in FP16 at its ends",
     }
     return [text for name, text in told.items() if getattr(other, name) != getattr(key, name)]
 

@@ -5,7 +5,7 @@ A graph in this room is an ONNX graph of a model bundle; an engine is one such g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,31 @@ from topos_rt.support.arrays import Array, TensorSpec
 
 Value: TypeAlias = Array | DeviceArray
 MAX_THREADS = 1024
+BATCH = "batch"  # what ONNX graphs call the first size of tensors, where they take several heads at once
+AT_ONCE = (
+    8,
+    4,
+    2,
+)  # for how many heads at once such graphs are built and loaded; any number is a sum of some
 
-# Precision -> what it means for the graphs of a bundle.
-PRECISIONS = {"fp16": "matrix products of FP16 operands, all else FP32", "fp32": "FP32 throughout"}
+
+@dataclass(frozen=True)
+class Precision:
+    """What engines compute in."""
+
+    meaning: str  # for the graphs of a bundle
+    form: str  # "fp16" or "fp32": which form of the graphs engines are made of
+
+
+# What engines of 8 bits cost in accuracy: docs/backends.md.
+PRECISIONS = {
+    "fp16": Precision("matrix products of FP16 operands, all else FP32", "fp16"),
+    "fp32": Precision("FP32 throughout", "fp32"),
+    "int8": Precision("linear layers of the DiT's step in INT8, all else as fp16", "fp16"),
+    "fp8": Precision("the same in FP8 (E4M3)", "fp16"),
+}
+
+FORMS = tuple(dict.fromkeys(precision.form for precision in PRECISIONS.values()))
 
 # Receives the graph that is being built and the share done, 0 to 1. Returning False cancels the build.
 BuildCallback: TypeAlias = Callable[[str, float], object]
@@ -40,7 +62,10 @@ class EngineOptions:
     weights: tuple[Path, ...] = ()  # the files that hold the graph's weights
     hashes: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, already verified
     progress: BuildCallback | None = None
+    # Inputs and outputs that the graph casts to or from FP16 itself: a backend may have them FP16 outright.
+    halved: frozenset[str] = frozenset()
     workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
+    defer: bool = False  # whether a graph that opens quickly may be opened at its first run
 
     def __post_init__(self) -> None:
         if self.precision is not None:
@@ -167,8 +192,13 @@ class Backend(Protocol):
         ...
 
     @property
+    def gains_at_once(self) -> bool:
+        """Whether several heads at once take less time for each than one after another."""
+        ...
+
+    @property
     def precisions(self) -> tuple[str, ...]:
-        """The keys of PRECISIONS whose graphs it runs, the fastest first."""
+        """The keys of PRECISIONS that it offers. The first whose form a bundle has is the default."""
         ...
 
     def probe(self) -> Probe:
@@ -192,6 +222,14 @@ class Backend(Protocol):
         Raises:
             BundleError: the file is no graph that this backend can load.
             BackendError: the backend itself fails.
+        """
+        ...
+
+    def load_at_once(self, path: Path, options: EngineOptions, numbers: Sequence[int]) -> dict[int, Engine]:
+        """Load an ONNX file whose tensors have an open first size, BATCH; raise the errors of `load`.
+
+        Return an engine for each of some numbers of AT_ONCE, in which that number is the size. The engines
+        share what they can, and are closed one by one.
         """
         ...
 

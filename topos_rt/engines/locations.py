@@ -32,6 +32,7 @@ _FIXED = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _DEEPEST = 100  # as protobuf's own readers
 _LOCATION = b"location"
 _ANY = range(1, 1 << 29)  # every number that a field may have
+_COPIED = 1 << 16  # bytes of a message
 _MORE = 0x80  # the bit of a varint's bytes that says that another follows
 
 
@@ -41,7 +42,7 @@ def locations(data: bytes) -> set[str]:
     Raises ValueError for anything but a sound ONNX file, and for a reference in any form but the plain one: a
     key, once, and a value, once. Such a file could mean one thing here and another to an inference library.
     """
-    entries = [dict(entry) for entry in _entries(data, "Model", 0)]
+    entries = [dict(entry) for entry in _entries(memoryview(data), "Model", 0)]
     found = [entry[_VALUE] for entry in entries if entry[_KEY] == _LOCATION]
     if data.count(_LOCATION) != len(found):
         raise ValueError("references in another form")
@@ -75,12 +76,14 @@ def _refused(path: Path, got: object) -> BundleError:
     )
 
 
-def _entries(data: bytes, message: str, depth: int) -> Iterator[list[tuple[int, bytes]]]:
+def _entries(data: bytes | memoryview, message: str, depth: int) -> Iterator[list[tuple[int, bytes]]]:
     """Yield the fields of each entry of external data below a message."""
+    if len(data) <= _COPIED:  # reading bytes is faster than through a view, but copies of weights take long
+        data = bytes(data)
     if depth > _DEEPEST:
         raise ValueError("messages nested too deep")
     if message == "Entry":
-        fields = list(_contents(data, _ANY))
+        fields = [(number, bytes(value)) for number, value in _contents(data, _ANY)]
         if sorted(number for number, _ in fields) != [_KEY, _VALUE]:
             raise ValueError("references in another form")
         yield fields
@@ -90,7 +93,7 @@ def _entries(data: bytes, message: str, depth: int) -> Iterator[list[tuple[int, 
         yield from _entries(value, known[number], depth + 1)
 
 
-def _contents(data: bytes, wanted: Container[int]) -> Iterator[tuple[int, bytes]]:
+def _contents(data: bytes | memoryview, wanted: Container[int]) -> Iterator[tuple[int, bytes | memoryview]]:
     """Yield number and content of the fields of a message that have a length and a wanted number.
 
     Nearly all tags and lengths are single bytes, which are read here, since a process waits for this.
@@ -115,7 +118,7 @@ def _contents(data: bytes, wanted: Container[int]) -> Iterator[tuple[int, bytes]
             yield number, data[start:at]
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Return the number at a place, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):

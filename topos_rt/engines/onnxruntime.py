@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import EngineOptions, Probe, Value, check_feeds, check_out
+from topos_rt.engines.cache import warn
+from topos_rt.engines.contract import BATCH, EngineOptions, Probe, Value, check_feeds, check_out
 from topos_rt.engines.locations import require_inside
-from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError
+from topos_rt.engines.sessions import GRAPH, WEIGHTS, Kept, SessionCache, SessionKey
+from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OutputError
 from topos_rt.support.arrays import Array, TensorSpec
 from topos_rt.support.closing import Closing
 from topos_rt.support.forks import in_forked_child, leak
-from topos_rt.support.machine import usable_cores
+from topos_rt.support.machine import cpu_kind, usable_cores
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -30,11 +32,14 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(bool)": np.dtype(np.bool_),
 }
 _ERRORS_ONLY = 3
+_EXTERNAL = "session.optimized_model_external_initializers"
+_SMALLEST_KEPT_APART = 512  # bytes of a tensor, from which on it is kept beside the graph and mapped
 TELEMETRY = "ORT_DISABLE_TELEMETRY"  # the variable that onnxruntime reads when it is imported
 # What errors say that are the system's fault, not the graph's.
 _SYSTEM_SIGNS = ("bad_alloc", "pthread", "Resource temporarily", "Failed to allocate", "std::system_error")
 on_device = False
 builds = False
+gains_at_once = False  # docs/backends.md has the times: a core is as busy with one head as with eight
 precisions = ("fp32",)  # a CPU is fast in FP32
 
 
@@ -80,11 +85,27 @@ def workspace() -> AbstractContextManager[None]:
 def load(path: Path, options: EngineOptions) -> OnnxRuntimeEngine:
     """Load an ONNX file. Raises BundleError for one that ONNX Runtime cannot load."""
     require_inside(path, options.hashes)
-    return OnnxRuntimeEngine(path, options.threads or usable_cores(), options.weights)
+    return OnnxRuntimeEngine(path, options)
 
 
-def open_session(path: Path, threads: int) -> Any:
+def load_at_once(path: Path, options: EngineOptions, numbers: Sequence[int]) -> dict[int, OnnxRuntimeEngine]:
+    """Load an ONNX file for each number of heads. Raises BundleError as `load` does."""
+    require_inside(path, options.hashes)
+    return {number: OnnxRuntimeEngine(path, options, number) for number in numbers}
+
+
+def open_session(
+    path: Path,
+    threads: int,
+    optimised: bool = False,
+    save_to: Path | None = None,
+    batch: int | None = None,
+    name: str | None = None,
+) -> Any:
     """Return onnxruntime's session of an ONNX file, which computes the same every time.
+
+    optimised: the file is what an earlier session wrote. save_to: the directory to write such a file to.
+    batch: the size that the graph calls BATCH, where it leaves one open. name: what errors call the file.
 
     Raises BundleError for a file that it cannot load, BackendError where the system lacks threads or memory.
     """
@@ -93,23 +114,30 @@ def open_session(path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if optimised else levels.ORT_ENABLE_ALL
     options.log_severity_level = _ERRORS_ONLY
     options.use_deterministic_compute = True
+    if batch is not None:
+        options.add_free_dimension_override_by_name(BATCH, batch)
     # Each session has its own threads, which would spin on the cores that the next session needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if save_to is not None:
+        options.optimized_model_filepath = str(save_to / GRAPH)
+        options.add_session_config_entry(f"{_EXTERNAL}_file_name", WEIGHTS)
+        options.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", str(_SMALLEST_KEPT_APART))
     require_threads(threads - 1)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except errors() as error:
         if any(sign in str(error) for sign in _SYSTEM_SIGNS):
             raise BackendError(
-                f"onnxruntime cannot load {path.name} here",
+                f"onnxruntime cannot load {name or path.name} here",
                 got=error,
                 fix="use fewer threads, or raise the limits of this process (ulimit -v, -u)",
             ) from error
         raise BundleError(
-            f"graph {path.name}",
+            f"graph {name or path.name}",
             got=error,
             expected="an ONNX file that onnxruntime can load",
             fix="export the bundle again, or upgrade onnxruntime",
@@ -123,20 +151,45 @@ class OnnxRuntimeEngine(Closing):
     run loads the graph again.
     """
 
-    def __init__(self, path: Path, threads: int, weights: tuple[Path, ...] = ()) -> None:
-        self._path, self._threads, self._files = path, threads, (path, *weights)
+    def __init__(self, path: Path, options: EngineOptions, batch: int | None = None) -> None:
+        self._path, self._threads = path, options.threads or usable_cores()
+        self._files, self._batch = (path, *options.weights), batch
         self._errors = errors()
         self._state = _state(self._files)
-        self._forked = False
-        session = self._open()
-        self.inputs: dict[str, TensorSpec] = _specs(path.name, session.get_inputs())
-        self.outputs: dict[str, TensorSpec] = _specs(path.name, session.get_outputs())
-        self._session: Any = session
+        self._forked = self._closed = False
+        self._session: Any = None
+        # A graph of several heads is for backends that gain from it: its optimised form is not kept.
+        self._cache, self._key = _cache_of(path, options) if batch is None else (None, None)
+        kept = self._find()
+        if kept is None or not options.defer:
+            self._session = self._open(kept)
+        if kept is None:
+            self.inputs, self.outputs = _sides(path.name, self._session)
+        else:
+            self.inputs, self.outputs = dict(kept.inputs), dict(kept.outputs)
         _living.add(self)
 
-    def _open(self) -> Any:
-        """Return a session. Raises BundleError."""
-        return open_session(self._path, self._threads)
+    def _find(self) -> Kept | None:
+        return None if self._cache is None or self._key is None else self._cache.find(self._key)
+
+    def _open(self, kept: Kept | None) -> Any:
+        """Return a session: of the optimised graph that is kept, or of the bundle's. Raises BundleError."""
+        if self._cache is None or self._key is None:
+            return open_session(self._path, self._threads, batch=self._batch)
+        if kept is not None:
+            try:
+                return open_session(kept.path, self._threads, optimised=True, name=self._path.name)
+            except BundleError as error:
+                warn(f"the optimised graph {kept.path.parent} is not used: {error.got}; it is made anew")
+                self._cache.discard(self._key)
+        try:
+            return self._cache.keep(
+                self._key,
+                lambda folder: open_session(self._path, self._threads, save_to=folder),
+                lambda session: _sides(self._path.name, session),
+            )
+        except (OutputError, BundleError):  # a full disk costs time, but is no reason to do without a model
+            return open_session(self._path, self._threads)
 
     def forget(self) -> None:
         """Leave the session alone for ever, in a process that was forked: nothing can end it there."""
@@ -145,26 +198,32 @@ class OnnxRuntimeEngine(Closing):
             self._session, self._forked = None, True
 
     def _again(self) -> Any:
-        """Load the graph anew after a fork. Raises BundleError where its files have changed since."""
-        if _state(self._files) != self._state:
+        """Open the graph at its first run, or anew after a fork.
+
+        Raises BundleError where its files have changed since, InputError after `close`.
+        """
+        if self._closed:
+            raise InputError(
+                f"engine {self._path.name}", got="a call after close()", expected="an open engine"
+            )
+        kept = self._find()
+        # What is kept was made of verified files; but the child of a fork says in any case what has changed.
+        if (self._forked or kept is None) and _state(self._files) != self._state:
             raise BundleError(
                 f"graph {self._path.name}",
-                got="files that have changed since the model was opened, before this process was forked",
+                got="files that have changed since the model was opened"
+                + (", before this process was forked" if self._forked else ""),
                 expected="the same files",
-                fix="open the model in this process",
+                fix="open the model in this process" if self._forked else "open the model again",
             )
-        self._session, self._forked = self._open(), False
+        self._session, self._forked = self._open(kept), False
         return self._session
 
     def run(
         self, feeds: Mapping[str, Value], out: Mapping[str, Array] | None = None, keep: Collection[str] = ()
     ) -> dict[str, Any]:
         """See `Engine.run`."""
-        session = self._again() if self._forked else self._session
-        if session is None:
-            raise InputError(
-                f"engine {self._path.name}", got="a call after close()", expected="an open engine"
-            )
+        session = self._again() if self._session is None else self._session
         check_feeds(self.inputs, feeds)
         check_out(self.outputs, out or {}, keep)
         try:
@@ -179,7 +238,26 @@ class OnnxRuntimeEngine(Closing):
 
     def close(self) -> None:
         """Drop the session."""
-        self._session, self._forked = None, False
+        self._session, self._closed = None, True
+
+
+def _cache_of(path: Path, options: EngineOptions) -> tuple[SessionCache | None, SessionKey | None]:
+    """Return where the optimised form of a graph is kept, and its key; None where it cannot be kept.
+
+    Only graphs are kept whose files have been verified, and where the kind of processor can be told.
+    """
+    files, processor = (path, *options.weights), cpu_kind()
+    if not processor or not all(file in options.hashes for file in files):
+        return None, None
+    onnxruntime = library()
+    hashes = tuple(options.hashes[file] for file in options.weights)
+    build = f"{onnxruntime.__version__} {onnxruntime.get_build_info()}"
+    try:
+        return SessionCache(options.cache), SessionKey(
+            path.name, options.hashes[path], hashes, build, processor
+        )
+    except OutputError:  # there is no home directory
+        return None, None
 
 
 def require_threads(count: int) -> None:
@@ -229,6 +307,10 @@ def errors() -> tuple[type[Exception], ...]:
 
     own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
     return (*own, RuntimeError, ValueError)
+
+
+def _sides(graph: str, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    return _specs(graph, session.get_inputs()), _specs(graph, session.get_outputs())
 
 
 def _specs(graph: str, values: list[Any]) -> dict[str, TensorSpec]:

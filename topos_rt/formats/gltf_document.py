@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -66,15 +67,16 @@ class Document:
     ) -> list[dict[str, int]]:
         """Add the blendshapes and return their morph targets: sparse accessors of the vertices that move."""
         count = len(source)
+        copies, rows, ends = _copies([shape.vertices for shape in shapes], source)
+        offsets_of, normals_of = (
+            np.concatenate([getattr(shape, name) for shape in shapes])[rows] if shapes else np.zeros((0, 3))
+            for name in ("offsets", "normals")
+        )
         # per shape: the vertices that move, copies too, their offsets and changes of normals
-        moved: list[tuple[np.ndarray, Numbers, Numbers]] = []
-        row = np.zeros(int(source.max()) + 1, np.int64)
-        for shape in shapes:
-            row[shape.vertices] = np.arange(1, len(shape.vertices) + 1)
-            copies = np.flatnonzero(row[source])
-            rows = row[source[copies]] - 1
-            moved.append((copies, storage.offsets(shape.offsets[rows]), storage.turns(shape.normals[rows])))
-            row[shape.vertices] = 0
+        moved: list[tuple[np.ndarray, Numbers, Numbers]] = [
+            (copies[begin:end], storage.offsets(offsets_of[begin:end]), storage.turns(normals_of[begin:end]))
+            for begin, end in itertools.pairwise(ends)
+        ]
         if not any(len(ids) for ids, _, _ in moved):
             return [{"POSITION": self._add(_still(count) | _NOWHERE)} for _ in moved]
         ids = _small_ints(np.concatenate([rows for rows, _, _ in moved]), count)
@@ -83,8 +85,9 @@ class Document:
             self._sparse_values([offsets for _, offsets, _ in moved]),
             self._sparse_values([turns for _, _, turns in moved]),
         ]
+        reaches = _reaches([offsets for _, offsets, _ in moved], count)
         targets, start = [], 0
-        for number, (rows, offsets, _) in enumerate(moved):
+        for number, (rows, _, _) in enumerate(moved):
             target = {}
             for name, places in zip(("POSITION", "NORMAL"), columns, strict=True):
                 accessor = _still(count)
@@ -101,11 +104,7 @@ class Document:
                         "values": values,
                     }
                 if name == "POSITION":
-                    # the bounds include the zeros of the vertices that stay
-                    reach = np.vstack(
-                        [offsets.values, np.zeros((int(len(rows) < count), 3), offsets.values.dtype)]
-                    )
-                    accessor |= _bounds(reach.min(0), reach.max(0))
+                    accessor |= reaches[number]
                 target[name] = self._add(accessor)
             targets.append(target)
             start += len(rows)
@@ -156,6 +155,44 @@ class Document:
     def _add(self, accessor: dict[str, Any]) -> int:
         self._accessors.append(accessor)
         return len(self._accessors) - 1
+
+
+def _copies(shapes: list[np.ndarray], source: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return the stored vertices that shapes move, one shape after the other, rising in each.
+
+    shapes: for each the vertices that it moves, rising. source: [W] the vertex that each stored one is.
+    Returns the stored vertices [c], the row of all shapes' vertices [c] that each is, and where in these
+    arrays each shape begins, and the last one ends.
+    """
+    vertices = np.concatenate(shapes) if shapes else np.zeros(0, np.int64)
+    counts = np.bincount(source, minlength=int(vertices.max(initial=-1)) + 1)
+    first, order = np.cumsum(counts) - counts, np.argsort(source, kind="stable")
+    times = counts[vertices]
+    rows = np.repeat(np.arange(len(vertices)), times)
+    turn = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
+    copies = order[first[vertices[rows]] + turn]
+    lengths = [len(each) for each in shapes]
+    sorted_rows = np.argsort(np.repeat(np.arange(len(shapes)), lengths)[rows] * len(source) + copies)
+    row_ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    ends = np.concatenate([[0], np.cumsum(times)])[row_ends]
+    return copies[sorted_rows], rows[sorted_rows], ends.tolist()
+
+
+def _reaches(shapes: list[Numbers], count: int) -> list[dict[str, list[float]]]:
+    """Return the bounds of the offsets [k,3] of each shape, with the zeros of the vertices that stay."""
+    found = [_bounds(*np.zeros((2, 3), each.values.dtype)) for each in shapes]
+    for dtype in {numbers.values.dtype for numbers in shapes if len(numbers.values)}:
+        some = [i for i, each in enumerate(shapes) if len(each.values) and each.values.dtype == dtype]
+        lengths = [len(shapes[i].values) for i in some]
+        # NumPy is slow along rows of three.
+        columns = np.ascontiguousarray(np.concatenate([shapes[i].values for i in some]).T)
+        begins = np.cumsum([0, *lengths[:-1]])
+        low, high = (reach.reduceat(columns, begins, axis=1).T for reach in (np.minimum, np.maximum))
+        still = np.array(lengths) < count
+        low[still], high[still] = np.minimum(low[still], 0), np.maximum(high[still], 0)
+        for i, *ends in zip(some, low, high, strict=True):
+            found[i] = _bounds(*ends)
+    return found
 
 
 def _accessor(numbers: Numbers, kind: str, view: int) -> dict[str, Any]:

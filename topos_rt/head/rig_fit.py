@@ -58,6 +58,11 @@ def fit_rig(rig: Rig, positions: np.ndarray) -> Rig:
     return dataclasses.replace(rig, joint_positions=joints, shape_delta=delta, binding=None, source=rig)
 
 
+def prepare_fit(rig: Rig) -> None:
+    """Do what is the same for every head, and what the first fit would do otherwise, where it is compiled."""
+    _compiled(rig)
+
+
 @lru_cache(maxsize=4)
 def _compiled(rig: Rig) -> Any | None:
     """Return the C library's fit of a rig, with all that is the same for every head, where it was built."""

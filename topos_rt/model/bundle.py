@@ -10,6 +10,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +29,11 @@ from topos_rt.model.landmark_response import LandmarkResponse
 from topos_rt.model.manifest import MANIFEST_NAME, FileInfo, Manifest
 from topos_rt.support.directories import recover
 from topos_rt.support.files import refuse_url, write_atomic
-from topos_rt.support.machine import sha256_of
+from topos_rt.support.machine import sha256_of, usable_cores
 from topos_rt.support.strictjson import AGAIN
 
 MAX_MANIFEST_BYTES = 1 << 20
+_HASHERS = 4  # threads; a disk is the limit soon
 _PACKAGED = Path(__file__).parents[1] / "bundles"
 
 
@@ -114,6 +116,11 @@ class Bundle:
         if files is None:
             raise BundleError("FP16 graphs of the bundle", got="none", fix=f"{AGAIN}, or use fp32")
         return self.path / str(getattr(files, name))
+
+    def graph_at_once(self, name: str, precision: str | None) -> Path | None:
+        """Return the ONNX file of a graph that takes several heads at once, None where there is none."""
+        files = (self.manifest.graphs_at_once or {}).get(precision or "")
+        return None if files is None else self.path / str(getattr(files, name))
 
     def weights(self, graph: Path) -> Path | None:
         """Return the file with the weights of an ONNX file of the bundle, or None if they are inside it."""
@@ -275,17 +282,25 @@ def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str 
             expected="only listed files",
             fix="remove it, or export the bundle again",
         )
+    files = {name: _inside(path, name) for name in manifest.files}
     for name, info in manifest.files.items():
-        file = _inside(path, name)
-        size = file.stat().st_size
+        size = files[name].stat().st_size
         if size != info.bytes:
             raise BundleError(
                 f"size of bundle file {name}", got=f"{size} bytes", expected=info.bytes, fix=AGAIN
             )
-        if hashes and (found := _sha256(file)) != info.sha256:
-            raise BundleError(f"sha256 of bundle file {name}", got=found, expected=info.sha256, fix=AGAIN)
+    # Other threads hash, while this one looks for references, which no other may do at the same time.
+    with ThreadPoolExecutor(min(_HASHERS, usable_cores())) as pool:
+        digests = pool.map(_sha256, files.values() if hashes else ())
+        held = _held(path, manifest)
+        for name, digest in zip(files, digests, strict=False):
+            if digest != manifest.files[name].sha256:
+                expected = manifest.files[name].sha256
+                raise BundleError(f"sha256 of bundle file {name}", got=digest, expected=expected, fix=AGAIN)
+    if isinstance(held, BundleError):
+        raise held
     # This does not depend on `hashes`: no weights may be loaded that no hash covers.
-    if (held := weight_files_of(path, manifest)) != manifest.weight_files:
+    if held != manifest.weight_files:
         name = min(name for name, _ in held.items() ^ manifest.weight_files.items())
         raise BundleError(
             f"file of the weights of graph {name}",
@@ -293,6 +308,14 @@ def check_files(path: Path, manifest: Listing, hashes: bool, manifest_name: str 
             expected=manifest.weight_files.get(name, "none"),
             fix=AGAIN,
         )
+
+
+def _held(path: Path, manifest: Listing) -> dict[str, str] | BundleError:
+    """Return what `weight_files_of` returns or raises: a file that was altered is to be called that first."""
+    try:
+        return weight_files_of(path, manifest)
+    except BundleError as error:
+        return error
 
 
 def weight_files_of(root: Path, manifest: Listing) -> dict[str, str]:

@@ -11,10 +11,12 @@ from topos_rt.engines import Engine
 from topos_rt.errors import BundleError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.evidence import EVIDENCE
-from topos_rt.model.manifest import GRAPHS
+from topos_rt.model.manifest import GRAPHS, GRAPHS_AT_ONCE
 from topos_rt.support.arrays import TensorSpec
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+# What steps take from `dit_context`. Attention reads it as FP16, so engines of FP16 graphs may have it so.
+HALVED = frozenset({"keys", "values"})
 ANY = -1  # a size that the manifest does not fix
 
 
@@ -33,8 +35,33 @@ def check_contracts(bundle: Bundle, engines: Mapping[str, Engine]) -> None:
                     raise _mismatch(f"graph {step}: input {name!r}", found, f"{spec}, as {source} gives it")
 
 
+def check_at_once(bundle: Bundle, engines: Mapping[str, Engine], number: int) -> None:
+    """Raise BundleError unless the engines take `number` heads at once, as the manifest promises."""
+    if set(engines) != set(GRAPHS_AT_ONCE):
+        raise _mismatch("engines of several heads", ", ".join(sorted(engines)), ", ".join(GRAPHS_AT_ONCE))
+    m = bundle.manifest
+    per_head = (number, ANY, ANY, m.image.tokens, ANY)
+    own: dict[str, tuple[int, ...]] = {"keys": per_head, "values": per_head}
+    own["tokens"] = (number, m.image.tokens, m.image.channels)
+    own |= dict.fromkeys(("latent", "velocity", "difference"), (number, m.latent.tokens, m.latent.channels))
+    for graph, sides in contracts(bundle).items():
+        if graph in engines:
+            inputs, outputs = ({name: own.get(name, shape) for name, shape in s.items()} for s in sides)
+            where = f"graph {graph} of {number} heads"
+            _check_side(f"{where}: input", engines[graph].inputs, inputs)
+            _check_side(f"{where}: output", engines[graph].outputs, outputs)
+    for step in ("dit_step", "dit_step_guided"):
+        for name, spec in engines["dit_context"].outputs.items():
+            found = engines[step].inputs[name]
+            if found != spec:
+                raise _mismatch(f"graph {step}: input {name!r}", found, f"{spec}, as dit_context gives it")
+
+
 def contracts(bundle: Bundle) -> dict[str, tuple[Shapes, Shapes]]:
-    """Return graph -> (shapes of its inputs, shapes of its outputs); every tensor is float32."""
+    """Return graph -> (shapes of its inputs, shapes of its outputs).
+
+    Every tensor is float32, but those of HALVED may be float16.
+    """
     m = bundle.manifest
     pixels, tokens = (1, 3, m.image.height, m.image.width), (1, m.image.tokens, m.image.channels)
     latent, vertices = (1, m.latent.tokens, m.latent.channels), (1, bundle.topology.num_vertices, 6)
@@ -65,7 +92,8 @@ def _check_side(where: str, found: Mapping[str, TensorSpec], expected: Shapes) -
         fits = len(spec.shape) == len(shape) and all(
             wanted in (ANY, size) for size, wanted in zip(spec.shape, shape, strict=True)
         )
-        if not fits or spec.dtype != np.float32:
+        allowed = (np.float32, np.float16) if name in HALVED else (np.float32,)
+        if not fits or spec.dtype not in allowed:
             wanted = ", ".join("any" if size == ANY else str(size) for size in shape)
             raise _mismatch(f"{where} {name!r}", spec, f"float32 [{wanted}], from the manifest and topology")
 

@@ -29,8 +29,8 @@ from topos_rt.support.closing import Closing
 _ENGINE = "use the engine decoder"
 
 
-class _Decoder(Closing):
-    """The part that both decoders share: an `Engine` with one input and one output."""
+class Decoder(Closing):
+    """The part that our decoders share: an `Engine` with one input and one output."""
 
     def __init__(self, steps: DecoderSteps) -> None:
         tokens, channels = steps.latent
@@ -49,6 +49,19 @@ class _Decoder(Closing):
         self._decode(np.ascontiguousarray(feeds["latent"])[0], vertices[0])
         return {"vertices": vertices}
 
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int | None = None) -> Decoder:
+        """Open the decoder of a bundle. threads: on the CPU, of the decoders that have any; None: all cores.
+
+        Raises BundleError for a bundle without the decoder's tensors.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def requirements(bundle: Bundle) -> dict[str, int]:
+        """Return the bytes that `open` would take on a GPU, by kind."""
+        raise NotImplementedError
+
     def _decode(self, latent: Array, vertices: Array) -> None:
         raise NotImplementedError
 
@@ -56,7 +69,7 @@ class _Decoder(Closing):
         """See `Engine.close`."""  # only the decoder on a GPU holds anything
 
 
-class NumpyDecoder(_Decoder):
+class NumpyDecoder(Decoder):
     """The decoder in NumPy, on the CPU. The kernels are checked against it.
 
     dtype: the type of the features between launches. FP32 is the default, FP16 is what a GPU uses, and tests
@@ -73,8 +86,8 @@ class NumpyDecoder(_Decoder):
         return {}
 
     @classmethod
-    def open(cls, bundle: Bundle) -> NumpyDecoder:
-        """Open the decoder of a bundle. Raises BundleError for a bundle without the decoder's tensors."""
+    def open(cls, bundle: Bundle, threads: int | None = None) -> NumpyDecoder:
+        """See `Decoder.open`."""
         return cls(make_steps(read_tensors(bundle), bundle.hierarchy))
 
     def _decode(self, latent: Array, vertices: Array) -> None:
@@ -115,7 +128,7 @@ class Buffers:
     slots: tuple[DeviceArray, ...]  # flat FP16
 
 
-class KernelDecoder(_Decoder):
+class KernelDecoder(Decoder):
     """The decoder on the current GPU, as an `Enqueued` engine. `launch` is a run without the copies.
 
     A decoder that is dropped without `close` closes itself.
@@ -159,7 +172,7 @@ class KernelDecoder(_Decoder):
             self._held = held.pop_all()
 
     @classmethod
-    def open(cls, bundle: Bundle) -> KernelDecoder:
+    def open(cls, bundle: Bundle, threads: int | None = None) -> KernelDecoder:
         """Open a bundle's decoder on the current GPU. Raises BundleError where its tensors are missing."""
         return cls(make_steps(read_tensors(bundle), bundle.hierarchy))
 

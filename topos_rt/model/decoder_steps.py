@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from topos_rt.support.strictjson import AGAIN
 from topos_rt.support.tensorfile import read_tensors as read_tensor_file
 
 Tensors: TypeAlias = Mapping[str, np.ndarray]
+Order: TypeAlias = Callable[[np.ndarray], np.ndarray]
 PREFIX = "decoder."  # of the tensors' names in a bundle's weights
 _MOVED = 3  # columns that the linear part moves: positions
 SLOTS = 4  # buffers of features: the input of a block, its middle, its skip, its output
@@ -147,10 +148,14 @@ def read_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     return found
 
 
-def make_steps(tensors: Tensors, hierarchy: Hierarchy) -> DecoderSteps:
-    """Fold and order everything once. Raises BundleError for tensors that are missing or do not fit."""
+def make_steps(tensors: Tensors, hierarchy: Hierarchy, order: Order = local_order) -> DecoderSteps:
+    """Fold and order everything once.
+
+    order: takes positions [n,3] of the vertices of a level and returns the vertex [n] that each row is.
+    Raises BundleError for tensors that are missing or do not fit.
+    """
     try:
-        return _steps(tensors, hierarchy)
+        return _steps(tensors, hierarchy, order)
     except KeyError as error:
         raise BundleError("decoder weights", got=f"no tensor {error}", fix=AGAIN) from error
     except ValueError as error:
@@ -162,12 +167,12 @@ def make_steps(tensors: Tensors, hierarchy: Hierarchy) -> DecoderSteps:
         ) from error
 
 
-def _steps(tensors: Tensors, hierarchy: Hierarchy) -> DecoderSteps:
+def _steps(tensors: Tensors, hierarchy: Hierarchy, order: Order) -> DecoderSteps:
     blocks = _blocks(tensors)
     stages = len(blocks)
     if len(hierarchy.levels) <= stages:
         raise ValueError(f"{stages} stages and {len(hierarchy.levels)} levels")
-    orders = [local_order(level.features[:, :3]) for level in hierarchy.levels[: stages + 1]]
+    orders = [order(level.features[:, :3]) for level in hierarchy.levels[: stages + 1]]
     tokens, vertices = len(orders[stages]), len(orders[0])
     post = _linear(tensors, "post_kl")
     convs = [Step("post_kl", Neighbours.identity(tokens), post.widened(), 0, 1, silu=False)]

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from topos_rt.engines.contract import FORMS
 from topos_rt.errors import BundleError
 from topos_rt.model.evidence import check_evidence
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse
 
 FORMAT = "topos_rt.bundle"
-VERSION = 8
+VERSION = 9
 _FIRST_VERSION = 4  # the earliest that is still read
 # Version -> the keys that came with it, all of which may be null. Manifests of earlier versions lack them.
 _CAME_WITH = {
@@ -29,6 +30,7 @@ _CAME_WITH = {
     6: ("atlas",),
     7: ("evidence", "variation", "parts"),
     8: ("residual_scale", "landmark_response"),
+    9: ("graphs_at_once",),
 }
 MANIFEST_NAME = "manifest.json"
 WEIGHT_KINDS = ("trained", "official", "random")
@@ -73,6 +75,18 @@ class GraphFiles:
 
 
 GRAPHS = tuple(f.name for f in dataclasses.fields(GraphFiles))
+
+
+@dataclass(frozen=True)
+class AtOnceFiles:
+    """The ONNX files of graphs that take several heads at once, whose number is the first size."""
+
+    dit_context: str
+    dit_step: str
+    dit_step_guided: str
+
+
+GRAPHS_AT_ONCE = tuple(f.name for f in dataclasses.fields(AtOnceFiles))
 
 
 @dataclass(frozen=True)
@@ -172,7 +186,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`, version 8. Raises BundleError for invalid values.
+    """The whole of `manifest.json`, version 9. Raises BundleError for invalid values.
 
     All file names are relative to the bundle, with "/" between parts. `weight_files` and `files` are empty
     only until `topos_rt.model.bundle.write_manifest` fills them.
@@ -183,6 +197,7 @@ class Manifest:
     weights: WeightsInfo
     graphs: GraphFiles
     graphs_fp16: GraphFiles | None  # the same with FP16 operands, for engines that keep the graphs' types
+    graphs_at_once: Mapping[str, AtOnceFiles] | None  # one of FORMS -> the graphs
     topology: str
     hierarchy: str
     rig: str | None
@@ -217,6 +232,9 @@ class Manifest:
         for graph, count in self.flops.items():
             if not 0 <= count < _MOST_FLOPS:
                 refuse(f"flops.{graph}", describe(count), "a whole number >= 0")
+        for form in self.graphs_at_once or ():
+            if form not in FORMS:
+                refuse("graphs_at_once", repr(form[:80]), f"only: {', '.join(FORMS)}")
         if self.evidence is not None:
             check_evidence(self.evidence)
         if self.residual_scale is not None and not 0 < self.residual_scale <= _MOST_SCALE:
@@ -225,8 +243,8 @@ class Manifest:
             _check_name(name)
 
     def graph_files(self) -> tuple[str, ...]:
-        """Return the names of all ONNX files, in FP32 and, where there are any, in FP16."""
-        forms = (self.graphs, self.graphs_fp16)
+        """Return the names of all ONNX files: in FP32, in FP16 and of several heads, where there are any."""
+        forms = (self.graphs, self.graphs_fp16, *(self.graphs_at_once or {}).values())
         return tuple(name for graphs in forms if graphs for name in dataclasses.astuple(graphs))
 
     def references(self) -> Iterator[str]:

@@ -5,55 +5,59 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from topos_rt.engines import Engine, EngineOptions, backend
-from topos_rt.engines.contract import Backend, Value, Workspace
-from topos_rt.errors import BackendError, BundleError, InputError, MissingExtraError, OptionError, choose
+from topos_rt.engines.contract import Value, Workspace
+from topos_rt.errors import BackendError, InputError, OptionError
 from topos_rt.flow.program import flow_program
 from topos_rt.flow.settings import SamplerSettings
+from topos_rt.model import at_once
 from topos_rt.model.bundle import Bundle
-from topos_rt.model.contracts import check_contracts
+from topos_rt.model.contracts import check_at_once, check_contracts
+from topos_rt.model.decoders import DEFAULT_DECODER, with_own_decoder
 from topos_rt.model.evidence import no_evidence
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
+from topos_rt.model.one_by_one import OneByOne
+from topos_rt.model.sources import device_precision, engine_source
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 from topos_rt.support.forks import in_forked_child, leak
 from topos_rt.support.machine import usable_cores
 
 if TYPE_CHECKING:
-    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
     from topos_rt.model.recorded import FlowLoop
 
-T = TypeVar("T")
-Context: TypeAlias = Mapping[str, Value]  # keys and values [L,heads,T,hd] of every DiT block
+# Keys and values of every DiT block: [L,heads,T,hd] or [B,L,heads,T,hd].
+Context: TypeAlias = Mapping[str, Value]
+AtOnce: TypeAlias = Mapping[int, Mapping[str, Engine]]  # number of heads -> graph -> engine
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MOST_LOOPS = 4
+_SELDOM = ("dit_step_guided", "vae_encoder")  # graphs that a portrait's head may do without
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
-
-# The ways to decode latents -> what each means. The default follows from times on an H100: docs/kernels.md.
-DECODERS = {
-    "auto": "our kernels on a GPU in FP16, where they are built and fit the model, else the engine",
-    "engine": "the backend's engine",
-    "kernels": "our kernels on a GPU, in FP16",
-    "numpy": "the kernels' NumPy twins, on the CPU",
-}
-DEFAULT_DECODER: Final = "auto"
 
 
 class Condition(NamedTuple):
-    """What the flow is told of an image."""
+    """What the flow is told of an image, or of B images."""
 
-    tokens: Value  # [1,T,C], which stay where they are computed
-    estimate: Array | None  # [1,N,D] the latent that the encoder estimates, where the model has one
+    tokens: Value  # [B,T,C]; those of one image stay where they are computed
+    estimate: Array | None  # [B,N,D] the latents that the encoder estimates, where the model does that
+
+    @classmethod
+    def joined(cls, ones: Sequence[Condition]) -> Condition:
+        """Return several of one image each as one; their tokens must be on the host."""
+        if len(ones) == 1:
+            return ones[0]
+        tokens = np.concatenate([one.tokens for one in ones])
+        estimates = [one.estimate for one in ones if one.estimate is not None]
+        return cls(tokens, np.concatenate(estimates) if estimates else None)
 
 
 class Networks(Closing):
@@ -66,18 +70,26 @@ class Networks(Closing):
 
     _opened = False  # set by `open`: engines that a caller passed in may be in use elsewhere
 
-    def __init__(self, bundle: Bundle, engines: Mapping[str, Engine]) -> None:
-        """Take over one engine for each graph. Raises BundleError where one is not as the manifest says."""
+    def __init__(self, bundle: Bundle, engines: Mapping[str, Engine], several: AtOnce | None = None) -> None:
+        """Take over one engine for each graph, and those of GRAPHS_AT_ONCE for numbers of heads.
+
+        Raises BundleError where one is not as the manifest says.
+        """
         self._manifest = bundle.manifest
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] | None = dict(engines)
         self._held = ExitStack()  # what to close after the engines
         self._workspace: Workspace | None = None  # only where CUDA graphs are recorded
-        self._loops: dict[SamplerSettings, FlowLoop] = {}
+        self._loops: dict[tuple[SamplerSettings, int], FlowLoop] = {}
         self._modulations: dict[float, Value] = {}
         self._on_device = False
         self._forked = False
         check_contracts(bundle, self._engines)
+        self._at_once: dict[int, dict[str, Engine]] = {}
+        for number, own in (several or {}).items():
+            check_at_once(bundle, own, number)
+            decoder = OneByOne(self._engines["vae_decoder"], number)
+            self._at_once[number] = {**own, "vae_decoder": decoder}
         _living.add(self)
 
     @classmethod
@@ -89,6 +101,7 @@ class Networks(Closing):
         decoder: str = DEFAULT_DECODER,
         cuda_graph: bool = False,
         wrap: Wrap = lambda graph, engine: engine,
+        batch: int = 1,
     ) -> Networks:
         """Load all graphs with the backend `name`; close what was loaded again if anything fails.
 
@@ -96,28 +109,35 @@ class Networks(Closing):
             decoder: one of DECODERS, for the VAE's decoder.
             cuda_graph: whether to offer `flow`.
             wrap: returns what to use in place of a graph's engine, which it closes with itself.
+            batch: the largest number of heads to be made at once: 1, or one of AT_ONCE. It stays 1 where the
+                backend gains nothing from more, or the bundle has no graphs for it in this precision.
 
         Raises:
-            OptionError: an unknown backend or decoder, or a CUDA graph where there is no GPU.
+            OptionError: an unknown backend or decoder, another batch, or a CUDA graph where there is no GPU.
             BundleError, BackendError, InputError: as `HeadPipeline.open`.
         """
         chosen = backend(name)
+        settled = engine_source(bundle, "dit_step", chosen, options)[1]
+        numbers = at_once.numbers_for(bundle, chosen, settled.precision, batch)
         if cuda_graph and not chosen.on_device:
             raise OptionError("cuda_graph", got=f"the backend {name}", expected="one that runs on a GPU")
 
         def load(graph: str) -> Engine:
             if graph == "vae_decoder":
-                own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.open(bundle))
+                precision = device_precision(bundle, chosen, options)
+                own = with_own_decoder(decoder, precision, lambda kind: kind.open(bundle, options.threads))
                 if own is not None:
                     return own
-            return chosen.load(*engine_source(bundle, graph, chosen, options))
+            path, own_options = engine_source(bundle, graph, chosen, options)
+            return chosen.load(path, dataclasses.replace(own_options, defer=graph in _SELDOM))
 
         with ExitStack() as held, ExitStack() as stack:
             workspace = held.enter_context(chosen.workspace())
             options = dataclasses.replace(options, workspace=workspace)
             cores = 1 if chosen.on_device else options.threads or usable_cores()
             engines = {graph: wrap(graph, engine) for graph, engine in _loaded(load, stack, cores).items()}
-            networks = cls(bundle, engines)
+            settled = dataclasses.replace(settled, workspace=workspace)
+            networks = cls(bundle, engines, at_once.load(bundle, chosen, settled, numbers, stack))
             stack.pop_all()
             networks._held = held.pop_all()
             networks._workspace = workspace if cuda_graph else None
@@ -127,20 +147,31 @@ class Networks(Closing):
 
     @staticmethod
     def requirements(
-        bundle: Bundle, name: str, options: EngineOptions, decoder: str = DEFAULT_DECODER
+        bundle: Bundle, name: str, options: EngineOptions, decoder: str = DEFAULT_DECODER, batch: int = 1
     ) -> dict[str, dict[str, int]]:
         """Return graph -> bytes on the device by kind, before anything is loaded there.
 
-        Engines that are not built yet are built. Raises the errors of `open`.
+        Engines that are not built yet are built. Graphs of several heads are told apart as "GRAPH at once",
+        with what all numbers of AT_ONCE need. Raises the errors of `open`.
         """
         chosen, needs = backend(name), {}
-        own = _with_own_decoder(decoder, bundle, chosen, options, lambda kind: kind.requirements(bundle))
+        precision = device_precision(bundle, chosen, options)
+        own = with_own_decoder(decoder, precision, lambda kind: kind.requirements(bundle))
         for graph in GRAPHS:
             if graph == "vae_decoder" and own is not None:
                 needs[graph] = own
             else:
                 needs[graph] = dict(chosen.requirements(*engine_source(bundle, graph, chosen, options)))
+        settled = engine_source(bundle, "dit_step", chosen, options)[1]
+        if at_once.numbers_for(bundle, chosen, settled.precision, batch):
+            for graph, source in at_once.sources(bundle, settled).items():
+                needs[f"{graph} at once"] = dict(chosen.requirements(*source))
         return {graph: kinds for graph, kinds in needs.items() if kinds}
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """How many heads can be made at once, the largest number first and 1 last."""
+        return (*sorted(self._at_once, reverse=True), 1)
 
     def check_open(self) -> None:
         """Raise InputError where they are closed."""
@@ -148,20 +179,23 @@ class Networks(Closing):
             if self._engines is None:
                 raise self._closed()
 
-    def encode_image(self, pixels: Array, evidence: Mapping[str, Array] | None = None) -> Condition:
+    def encode_image(
+        self, pixels: Array, evidence: Mapping[str, Array] | None = None, keep: bool = True
+    ) -> Condition:
         """Encode pixels [1,3,H,W] in 0..1 as the flow's condition.
 
         evidence: name -> array for each name of the manifest, as `topos_rt.faces.evidence` returns them;
-        None says that no face was seen. Raises InputError for other names or shapes.
+        None says that no face was seen. keep: leave the tokens where they are computed, or bring them to the
+        host. Raises InputError for other names or shapes.
         """
         if evidence is None:
             evidence = no_evidence(self._manifest.evidence or ())
-        made = self._run("image_encoder", {"pixels": pixels, **evidence}, ("tokens",))
+        made = self._run("image_encoder", {"pixels": pixels, **evidence}, ("tokens",) if keep else ())
         return Condition(made["tokens"], made.get("estimate"))
 
     def context(self, tokens: Value) -> Context:
-        """Compute what every DiT block attends to from condition tokens [1,T,C], once per image."""
-        return self._run("dit_context", {"tokens": tokens}, ("keys", "values"))
+        """Compute what every DiT block attends to from condition tokens [B,T,C], B one of `numbers`."""
+        return self._run("dit_context", {"tokens": tokens}, ("keys", "values"), len(tokens))
 
     def field(self, context: Context) -> BoundField:
         """Bind the DiT to a context; see `topos_rt.flow.sampling.Field`."""
@@ -195,7 +229,7 @@ class Networks(Closing):
         return _finite(self._run("vae_decoder", {"latent": latent})["vertices"][0])
 
     def latent(self, state: Array, condition: Condition) -> Array:
-        """Return the latent of a state [1,N,D] of the flow: itself, or what it is away from the estimate."""
+        """Return the latents of a state [B,N,D] of the flow: itself, or what it is away from the estimate."""
         scale = self._manifest.residual_scale
         if condition.estimate is None or scale is None:
             return state
@@ -207,15 +241,16 @@ class Networks(Closing):
         return self._workspace is not None
 
     def flow(self, condition: Condition, start: Array, settings: SamplerSettings) -> Array:
-        """Turn a condition and noise [1,N,D] into vertices [V,6], as `decode` returns them.
+        """Turn a condition and noise [B,N,D] into vertices [B,V,6], each as `decode` returns them.
 
-        This launches one CUDA graph, which is recorded at the first use of the settings and kept for the last
-        few of them.
+        This launches one CUDA graph, which is recorded at the first use of the settings and of this B, one of
+        `numbers`, and kept for the last few of them.
 
         Raises OptionError for a solver that cannot be recorded, BackendError.
         """
+        key, number = (settings, len(start)), len(start)
         with self._lock:
-            recorded = settings in self._loops
+            recorded = key in self._loops
         if not recorded:
             program = flow_program(settings)
             modulations = {evaluation.t: self.modulation(evaluation.t) for evaluation in program}
@@ -224,17 +259,18 @@ class Networks(Closing):
                 raise self._closed()
             if self._workspace is None:
                 raise InputError("this pipeline", got="opened without cuda_graph")
-            loop = self._loops.pop(settings, None)  # put back last: the first is the least recently used
+            loop = self._loops.pop(key, None)  # put back last: the first is the least recently used
             if loop is None and not recorded:
                 from topos_rt.model.recorded import FlowLoop
 
                 scale = self._manifest.residual_scale
-                loop = FlowLoop(self._engines, self._workspace, program, modulations, scale)
+                own = self._engines | self._at_once.get(number, {})
+                loop = FlowLoop(own, self._workspace, program, modulations, scale)
             if loop is not None:
-                self._loops[settings] = loop
+                self._loops[key] = loop
                 while len(self._loops) > _MOST_LOOPS:
                     self._loops.pop(next(iter(self._loops))).close()
-                return _finite(loop.run(condition.tokens, start, condition.estimate)[0])
+                return _finite(loop.run(condition.tokens, start, condition.estimate))
         return self.flow(condition, start, settings)  # other threads have evicted it meanwhile
 
     def encode_points(self, points: Array) -> tuple[Array, Array]:
@@ -265,8 +301,9 @@ class Networks(Closing):
         """
         self._lock = threading.Lock()
         if self._on_device and self._engines is not None:
-            leak([self._engines, self._held, self._loops, self._modulations])
+            leak([self._engines, self._at_once, self._held, self._loops, self._modulations])
             self._engines, self._held, self._loops, self._modulations = None, ExitStack(), {}, {}
+            self._at_once = {}
             self._forked = True
 
     def _closed(self) -> InputError:
@@ -287,19 +324,25 @@ class Networks(Closing):
                 loop.close()
             self._loops.clear()
             self._modulations.clear()  # on a GPU they are in the engines' memory
-            for engine in (engines or {}).values():
-                engine.close()
+            several, self._at_once = self._at_once, {}
+            for own in (engines or {}, *several.values()):
+                for engine in own.values():
+                    engine.close()
             self._held.close()
 
     def __del__(self) -> None:
         if self._opened and not sys.is_finalizing():  # at exit the system frees everything
             self.close()
 
-    def _run(self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = ()) -> dict[str, Any]:
+    def _run(
+        self, graph: str, feeds: Mapping[str, Value], keep: Collection[str] = (), number: int = 1
+    ) -> dict[str, Any]:
+        """Run a graph once; number: of the heads in `feeds`, one of `numbers`."""
         with self._lock:
             if self._engines is None:
                 raise self._closed()
-            return self._engines[graph].run(feeds, keep=keep)
+            own = self._engines if number == 1 else self._at_once[number]
+            return own[graph].run(feeds, keep=keep)
 
 
 _living = in_forked_child(Networks.forget)
@@ -323,64 +366,6 @@ def _loaded(load: Callable[[str], Engine], stack: ExitStack, cores: int) -> dict
     return {graph: future.result() for graph, future in futures.items()}
 
 
-def _with_own_decoder(
-    decoder: str,
-    bundle: Bundle,
-    chosen: Backend,
-    options: EngineOptions,
-    use: Callable[[type[KernelDecoder] | type[NumpyDecoder]], T],
-) -> T | None:
-    """Return `use` of the decoder class that one of DECODERS names, or None where the engine decodes.
-
-    "auto" falls back to the engine where `use` raises.
-    """
-    choose(decoder, DECODERS, "decoder")
-    auto = decoder == "auto"
-    if decoder == "engine" or (auto and not chosen.on_device):
-        return None
-    if auto and engine_source(bundle, "vae_decoder", chosen, options)[1].precision != "fp16":
-        return None
-    from topos_rt.model.decoder import KernelDecoder, NumpyDecoder
-
-    try:
-        return use(NumpyDecoder if decoder == "numpy" else KernelDecoder)
-    except (BackendError, BundleError, InputError):
-        if not auto:
-            raise
-        return None
-    except ModuleNotFoundError as error:  # NVIDIA's bindings; without them no backend runs on a GPU either
-        raise MissingExtraError.needs(f"the decoder {decoder!r}", "tensorrt-rtx") from error
-
-
-def engine_source(
-    bundle: Bundle, graph: str, chosen: Backend, options: EngineOptions
-) -> tuple[Path, EngineOptions]:
-    """Return the ONNX file that a backend loads, and the options with precision, weights and hashes settled.
-
-    Raises BundleError where FP16 is asked for and the bundle has none, OptionError for a precision that the
-    backend does not have.
-    """
-    precision = options.precision
-    if precision is not None and precision not in chosen.precisions:
-        raise OptionError(
-            "precision",
-            got=repr(precision),
-            expected=f"{' or '.join(chosen.precisions)}: the backend has no other",
-            fix="leave it out, or choose another backend",
-        )
-    if precision is None:
-        has = {"fp16": bundle.manifest.graphs_fp16 is not None, "fp32": True}
-        precision = next(name for name in chosen.precisions if has[name])
-    path = bundle.graph(graph, precision)
-    weights = bundle.weights(path)
-    return path, dataclasses.replace(
-        options,
-        precision=precision,
-        weights=() if weights is None else (weights,),
-        hashes={bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()},
-    )
-
-
 @dataclass(frozen=True)
 class BoundField:
     """The DiT under one context: a `topos_rt.flow.sampling.Field`."""
@@ -389,16 +374,16 @@ class BoundField:
     context: Context
 
     def conditional(self, x: Array, t: float) -> Array:
-        """Return the velocity [1,N,D] of a latent [1,N,D] at time t."""
+        """Return the velocity [B,N,D] of a latent [B,N,D] at time t."""
         feeds = {"latent": x, "modulation": self.networks.modulation(t), **self.context}
-        velocity: Array = self.networks._run("dit_step", feeds)["velocity"]
+        velocity: Array = self.networks._run("dit_step", feeds, number=len(x))["velocity"]
         return velocity
 
     def guided(self, x: Array, t: float, w: float) -> tuple[Array, Array]:
-        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [1,N,D], from one engine run."""
+        """Return (1 + w) v_cond - w v_uncond and v_cond - v_uncond, each [B,N,D], from one engine run."""
         guidance = np.array([w], np.float32)
         feeds = {"latent": x, "modulation": self.networks.modulation(t), "guidance": guidance, **self.context}
-        outputs = self.networks._run("dit_step_guided", feeds)
+        outputs = self.networks._run("dit_step_guided", feeds, number=len(x))
         return outputs["velocity"], outputs["difference"]
 
 

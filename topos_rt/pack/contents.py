@@ -83,7 +83,6 @@ def _settings(bundle: Bundle, faces: FaceBundle) -> Contents:
              faces.manifest.licence, "" if atlas is None else atlas.source,
              "" if kit is None else kit.source)  # fmt: skip
     presets, solvers = PRESETS.values(), list(SOLVERS)
-    assert all(preset.times is None for preset in presets)  # a pack has no place for them
     made: Contents = {
         ("about", 0): about,
         ("sizes", 0): np.array([sizes], np.uint32),
@@ -95,9 +94,17 @@ def _settings(bundle: Bundle, faces: FaceBundle) -> Contents:
             [(p.steps, solvers.index(p.solver), p.reuse) for p in presets], np.uint32
         ),
         ("preset_numbers", 0): np.array(
-            [(_or_nan(p.guidance), p.shift, *p.interval, _or_nan(p.temperature)) for p in presets], np.float64
+            # Libraries that do not know `preset_times` refuse a preset without a shift.
+            [
+                (_or_nan(p.guidance), _NAN if p.times else p.shift, *p.interval, _or_nan(p.temperature))
+                for p in presets
+            ],
+            np.float64,
         ),
     }
+    for row, preset in enumerate(presets):
+        if preset.times is not None:
+            made["preset_times", row] = np.array(preset.times, np.float64)[:, None]
     if bundle.variation is not None:
         made["variation", 0] = bundle.variation.directions
     return made

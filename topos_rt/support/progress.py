@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -81,6 +81,26 @@ class Tracker:
     def part(self, name: str, done: int, count: int) -> None:
         """Report that `done` of `count` parts of the stage `name` are done. Raises as `stage` does."""
         self._tell(Progress(name, done, count, self._item, self._items))
+
+    @classmethod
+    @contextmanager
+    def shared(cls, trackers: Sequence[Tracker]) -> Iterator[Tracker]:
+        """Yield the first of the trackers for what their heads do at once, of which each gets its share.
+
+        Progress is told as that of the first head.
+        """
+        first = trackers[0]
+        before = dict(first.timings)
+        yield first
+        for name, seconds in first.timings.items():
+            spent = seconds - before.get(name, 0.0)
+            share = spent / len(trackers)
+            first.timings[name] = seconds - spent + share
+            for other in trackers[1:]:
+                if spent:
+                    other.timings[name] = other.timings.get(name, 0.0) + share
+        for other in trackers[1:]:
+            other._done = first._done
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

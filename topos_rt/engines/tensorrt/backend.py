@@ -6,27 +6,30 @@ first use. TensorRT builds a plan on the GPU that it is for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from topos_rt.engines.cache import BuildReport, EngineCache, EngineKey, Found, warn
-from topos_rt.engines.contract import EngineOptions, Probe
+from topos_rt.engines.contract import Engine, EngineOptions, Probe
 from topos_rt.engines.locations import require_inside
-from topos_rt.engines.tensorrt.build import build, build_smallest
+from topos_rt.engines.tensorrt.build import Messages, build, build_smallest
+from topos_rt.engines.tensorrt.eightbit import EIGHT_BIT
 from topos_rt.engines.tensorrt.engine import TensorRTEngine
 from topos_rt.engines.tensorrt.memory import Workspace
-from topos_rt.engines.tensorrt.plan import PlanRefused
+from topos_rt.engines.tensorrt.plan import LoadedPlan, PlanRefused
 from topos_rt.errors import (
     BackendError,
     BundleError,
     Cancelled,
     InputError,
     MissingExtraError,
+    OptionError,
     OutputError,
     one_line,
 )
@@ -34,6 +37,7 @@ from topos_rt.gpu import cuda
 from topos_rt.support.machine import sha256_of
 from topos_rt.support.progress import cancels
 
+T = TypeVar("T")
 RECIPE = 1  # the version of `build`; raise it when the same graph gives another plan
 PORTABLE = "portable"
 # What the import of a native package raises where it is missing or does not fit the machine.
@@ -62,10 +66,11 @@ class TensorRT:
     extra: str
     flags: tuple[str, ...]
     needs_gpu: bool  # to build
+    precisions: tuple[str, ...]
 
     on_device = True
     builds = True
-    precisions = ("fp16", "fp32")
+    gains_at_once = True
 
     def probe(self) -> Probe:
         """Check the package, the driver and the GPU. Raises nothing."""
@@ -128,7 +133,8 @@ class TensorRT:
             if isinstance(again, Found):
                 return Plan(key, again.plan, again.build, False, "built by another process meanwhile")
             require_inside(path, options.hashes)
-            data, report = build(trt, path, options.progress, self.flags)
+            form = EIGHT_BIT.get(options.precision or "")
+            data, report = build(trt, path, options.progress, self.flags, form, options.halved)
             try:
                 cache.store(key, data, report)
             except OutputError as error:
@@ -161,24 +167,53 @@ class TensorRT:
 
         Raises:
             InputError, MissingExtraError: the package, the driver or the GPU is missing.
+            OptionError: the GPU has no products of the precision.
             BundleError, BackendError, Cancelled: the plan cannot be built, or cannot be run here.
         """
-        trt, device = self._import(), self._device()
-        plan, cache = self.plan(path, options), EngineCache(options.cache)
+        trt = self._import()
+
+        def load(plan: Plan, kernels: Path | None) -> TensorRTEngine:
+            return TensorRTEngine(trt, plan.key.graph, plan.data, kernels, options.workspace)
+
+        return self._loaded(path, options, load)
+
+    def load_at_once(self, path: Path, options: EngineOptions, numbers: Sequence[int]) -> dict[int, Engine]:
+        """Load an ONNX file for several numbers of heads, with its weights on the GPU once; see `load`."""
+        trt = self._import()
+
+        def load(plan: Plan, kernels: Path | None) -> dict[int, Engine]:
+            name, held = plan.key.graph, ExitStack()
+            with held:
+                loaded = LoadedPlan(trt, name, plan.data, kernels, Messages(trt))
+                engines: dict[int, Engine] = {
+                    number: held.enter_context(
+                        TensorRTEngine(trt, name, loaded, workspace=options.workspace, number=number)
+                    )
+                    for number in numbers
+                }
+                held.pop_all()
+            return engines
+
+        return self._loaded(path, options, load)
+
+    def _loaded(self, path: Path, options: EngineOptions, load: Callable[[Plan, Path | None], T]) -> T:
+        """Load a plan from the cache, and build it anew where TensorRT refuses what is there."""
+        device, cache = self._device(), EngineCache(options.cache)
+        _check_multiplies(device, options.precision)
+
+        def kernels(plan: Plan) -> Path | None:
+            return cache.runtime_cache(plan.key, device.slug) if plan.kept else None
+
+        plan = self.plan(path, options)
         try:
-            return self._engine(trt, plan, cache, device, options)
+            return load(plan, kernels(plan))
         except PlanRefused as error:
             if plan.built or not error.stale:
                 raise
             cache.discard(plan.key)
             warn(f"{error.what}: {error.got}; it is built anew")
-        return self._engine(trt, self.plan(path, options), cache, device, options)
-
-    def _engine(
-        self, trt: Any, plan: Plan, cache: EngineCache, device: cuda.Device, options: EngineOptions
-    ) -> TensorRTEngine:
-        kernels = cache.runtime_cache(plan.key, device.slug) if plan.kept else None
-        return TensorRTEngine(trt, plan.key.graph, plan.data, kernels, options.workspace)
+        plan = self.plan(path, options)
+        return load(plan, kernels(plan))
 
     def _key(self, trt: Any, path: Path, options: EngineOptions) -> EngineKey:
         def hashed(file: Path) -> str:
@@ -193,11 +228,13 @@ class TensorRT:
                 expected="an ONNX file with its weights beside it",
                 fix="export the bundle again",
             ) from error
-        capability = self._device().compute_capability if self.needs_gpu else PORTABLE
+        form = EIGHT_BIT.get(options.precision or "")
+        made_for = PORTABLE if form is None or not form.capabilities else "+".join(form.capabilities)
+        capability = self._device().compute_capability if self.needs_gpu else made_for
         precision = options.precision or "the graph's own precision"
-        return EngineKey(
-            path.name, graph, weights, self.name, str(trt.__version__), capability, precision, RECIPE
-        )
+        halved = ", ".join(sorted(options.halved))
+        version = str(trt.__version__)
+        return EngineKey(path.name, graph, weights, self.name, version, capability, precision, RECIPE, halved)
 
     def _import(self) -> Any:
         what = f"the {self.name} backend"
@@ -246,5 +283,26 @@ def _listed(trt: Any) -> set[str]:
     return {name for name in members if name.startswith("SM")}
 
 
-RTX = TensorRT("tensorrt-rtx", "tensorrt_rtx", "tensorrt-rtx", ("REQUIRE_USER_ALLOCATION",), needs_gpu=False)
-FULL = TensorRT("tensorrt", "tensorrt", "tensorrt", (), needs_gpu=True)
+def _check_multiplies(device: cuda.Device, precision: str | None) -> None:
+    """Raise OptionError where a GPU cannot multiply numbers of a precision."""
+    form = EIGHT_BIT.get(precision or "")
+    found = device.compute_capability
+    if form is not None and tuple(map(int, found.split("."))) < form.least_capability:
+        raise OptionError(
+            "precision",
+            got=f"{precision!r} on {device.name}, compute capability {found}",
+            expected="compute capability {}.{} or newer".format(*form.least_capability),
+            fix="leave it out, or choose another precision",
+        )
+
+
+RTX = TensorRT(
+    name="tensorrt-rtx",
+    module="tensorrt_rtx",
+    extra="tensorrt-rtx",
+    flags=("REQUIRE_USER_ALLOCATION",),
+    needs_gpu=False,
+    precisions=("fp16", "fp32", *EIGHT_BIT),
+)
+# Which kernels it made of 8-bit layers can only be read where it runs, and it has not run yet.
+FULL = TensorRT("tensorrt", "tensorrt", "tensorrt", (), needs_gpu=True, precisions=("fp16", "fp32"))

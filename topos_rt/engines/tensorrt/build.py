@@ -11,22 +11,28 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from topos_rt.engines.cache import BuildReport
-from topos_rt.engines.contract import BuildCallback
+from topos_rt.engines.contract import AT_ONCE, BuildCallback
+from topos_rt.engines.tensorrt.boundary import halve
+from topos_rt.engines.tensorrt.eightbit import EightBit, check_built, quantise
+from topos_rt.engines.tensorrt.layers import HEADING, BuiltLayer, built_layers
 from topos_rt.errors import BackendError, BundleError, Cancelled, one_line
 from topos_rt.support.progress import cancels
 
+Listed: TypeAlias = Callable[[list[BuiltLayer]], object]
 _PRODUCTS = {"MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_INPUT"}
+_UNCOUNTED = {"CONSTANT", "QUANTIZE", "DEQUANTIZE"}
 _PASSING = {"CAST", "SHUFFLE", "SQUEEZE", "UNSQUEEZE", "IDENTITY"}  # the numbers stay as they are
 _FLOATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 _MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 _KINDS = {"Weights": "weights", "Activation": "activations"}
 _LONGEST, _MOST = 400, 3
+OPEN = -1  # what TensorRT calls a size that the graph leaves open
 # Every logger ever made, a few hundred bytes each: the library keeps the address of the first one for as long
 # as any builder or runtime exists, even after the one that it was made for is gone.
 _LOGGERS: list[Any] = []
@@ -37,6 +43,7 @@ class Messages:
 
     def __init__(self, trt: Any) -> None:
         self.memory: dict[str, int] = {}
+        self.layers: list[str] = []  # lists of a plan's kernels, where details were asked for
         self._errors: list[str] = []
         self.logger = _logger_class(trt.ILogger)(self)
         _LOGGERS.append(self.logger)
@@ -50,35 +57,60 @@ class Messages:
     def _take(self, error: bool, text: str) -> None:
         if error:
             self._errors.append(text)
+        elif text.startswith(HEADING):
+            self.layers.append(text)
         elif match := _MEMORY.match(text):
-            self.memory[_KINDS[match[1]]] = int(match[2])
+            kind = _KINDS[match[1]]  # told again for every number of heads
+            self.memory[kind] = max(self.memory.get(kind, 0), int(match[2]))
 
 
 def build(
-    trt: Any, path: Path, progress: BuildCallback | None = None, flags: tuple[str, ...] = ()
+    trt: Any,
+    path: Path,
+    progress: BuildCallback | None = None,
+    flags: tuple[str, ...] = (),
+    form: EightBit | None = None,
+    halved: Collection[str] = (),
+    listed: Listed | None = None,
 ) -> tuple[bytes, BuildReport]:
-    """Build the plan of an ONNX file of static shapes. It is strongly typed: the graph sets the precision.
+    """Build the plan of an ONNX file. It is strongly typed: the graph sets the precision.
+
+    Shapes are static, but for an open first size, which gets a profile for each number of AT_ONCE.
 
     Args:
         trt: the module, tensorrt_rtx or tensorrt.
         progress: receives the graph and the share done. Returning False cancels; what it raises propagates.
         flags: names of further builder flags to set.
+        form: what the linear layers of FP16 operands shall multiply instead.
+        halved: inputs and outputs to have FP16 in place of FP32.
+        listed: receives the kernels of the plan.
 
     Raises:
-        BundleError: TensorRT cannot read the graph; its own messages are quoted.
-        BackendError: TensorRT cannot build the plan; its own messages are quoted.
+        BundleError: TensorRT cannot read the graph; its own messages are quoted. Or it has no linear layers.
+        BackendError: TensorRT cannot build the plan; its own messages are quoted. Or a linear layer did not
+            become what `form` says.
         Cancelled: `progress` returned False.
         KeyboardInterrupt: Ctrl-C.
     """
     with _interrupts() as interrupted:
         try:
-            return _build(trt, path, _monitor(trt, path.stem, progress, interrupted), flags)
+            return _build(
+                trt, path, _monitor(trt, path.stem, progress, interrupted), flags, form, halved, listed
+            )
         finally:
             if interrupted():  # whatever TensorRT made of it
                 raise KeyboardInterrupt
 
 
-def _build(trt: Any, path: Path, monitor: Any, flags: tuple[str, ...]) -> tuple[bytes, BuildReport]:
+def _build(
+    trt: Any,
+    path: Path,
+    monitor: Any,
+    flags: tuple[str, ...],
+    form: EightBit | None,
+    halved: Collection[str],
+    listed: Listed | None,
+) -> tuple[bytes, BuildReport]:
     start = time.perf_counter()
     messages = Messages(trt)
     builder = trt.Builder(messages.logger)
@@ -91,12 +123,23 @@ def _build(trt: Any, path: Path, monitor: Any, flags: tuple[str, ...]) -> tuple[
             expected="an ONNX file that TensorRT can read",
             fix="export the bundle again, or use the backend onnxruntime",
         )
-    _check_static(path, network)
-    layers, wide = _precisions(network)
+    numbers = _numbers(path, network)
+    halve(trt, network, halved)
+    made, narrow = None, {}
+    if form is not None:
+        made = quantise(trt, network, form, path.name)
+        narrow = dict.fromkeys(made.linears, form.name)
+    layers, wide = _precisions(network, narrow)
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 in the graph means FP32
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
+    if form is not None or listed is not None:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the log lists the kernels then
+    if form is not None:
+        _set_capabilities(trt, config, form.capabilities)
+    for number in numbers:
+        config.add_optimization_profile(_profile(builder, network, number))
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     monitor.settle(path.name)
@@ -106,9 +149,23 @@ def _build(trt: Any, path: Path, monitor: Any, flags: tuple[str, ...]) -> tuple[
             got=messages.errors() or "no reason given",
             fix="use the backend onnxruntime, and report this with the versions that topos-rt doctor shows",
         )
+    kernels = built_layers(messages.layers)
+    if form is not None and made is not None:
+        check_built(kernels, made, form, path.name)
+    if listed is not None:
+        listed(kernels)
     monitor.finish()
-    memory = messages.memory | {"inputs_outputs": _boundary_bytes(network)}
+    memory = messages.memory | {"inputs_outputs": _boundary_bytes(network, sum(numbers) or 1)}
     return bytes(plan), BuildReport(time.perf_counter() - start, layers, wide, memory)
+
+
+def _set_capabilities(trt: Any, config: Any, names: tuple[str, ...]) -> None:
+    """Ask for a plan for GPUs of these compute capabilities alone; for none, keep to the default."""
+    if names:
+        config.num_compute_capabilities = len(names)
+    for index, name in enumerate(names):
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, name), index):
+            raise BackendError("TensorRT builds no plans", got=f"for the compute capability {name}")
 
 
 def build_smallest(trt: Any) -> bytes:
@@ -136,7 +193,7 @@ def _logger_class(base: Any) -> Any:
 
         def log(self, severity: Any, text: str) -> None:
             messages = self._messages()
-            if messages is not None and severity != base.VERBOSE:
+            if messages is not None and (severity != base.VERBOSE or text.startswith(HEADING)):
                 messages._take(severity in (base.ERROR, base.INTERNAL_ERROR), text)
 
     return Logger
@@ -242,29 +299,47 @@ def _boundary(network: Any) -> Iterator[Any]:
     yield from (network.get_output(index) for index in range(network.num_outputs))
 
 
-def _check_static(path: Path, network: Any) -> None:
+def _numbers(path: Path, network: Any) -> tuple[int, ...]:
+    """Return the numbers of heads to build for: AT_ONCE, or none where all shapes are static."""
     if network.num_outputs == 0:
         raise BundleError(f"graph {path.name}", got="no outputs", fix="export the bundle again")
+    opened = False
     for tensor in _boundary(network):
-        if any(size < 1 for size in tensor.shape):
+        first, *rest = tuple(tensor.shape) or (1,)
+        opened = opened or first == OPEN
+        if any(size < 1 for size in rest) or (first < 1 and first != OPEN):
             raise BundleError(
                 f"graph {path.name}, tensor {tensor.name!r}",
                 got=list(tensor.shape),
-                expected="a tensor of static shape",
+                expected="a tensor of static shape, but for the number of heads, the first size",
                 fix="export the bundle again",
             )
+    return AT_ONCE if opened else ()
 
 
-def _boundary_bytes(network: Any) -> int:
-    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in _boundary(network))
+def _profile(builder: Any, network: Any, number: int) -> Any:
+    """Return the optimisation profile of one number of heads, so that kernels are those of a static shape."""
+    profile = builder.create_optimization_profile()
+    for tensor in (network.get_input(index) for index in range(network.num_inputs)):
+        if tuple(tensor.shape)[:1] == (OPEN,):
+            shape = (number, *tuple(tensor.shape)[1:])
+            profile.set_shape(tensor.name, shape, shape, shape)
+    return profile
+
+
+def _boundary_bytes(network: Any, heads: int) -> int:
+    sizes = ((math.prod(tensor.shape), tensor.dtype.itemsize) for tensor in _boundary(network))
+    return sum((-heads * count if count < 0 else count) * item for count, item in sizes)
 
 
 def _holds_half(tensor: Any, raised: set[str]) -> bool:
     return tensor is not None and (tensor.dtype.name == "HALF" or tensor.name in raised)
 
 
-def _precisions(network: Any) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+def _precisions(network: Any, narrow: Mapping[str, str]) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
     """Count floating-point layers by precision and kind, and name the products of FP32 operands.
+
+    narrow: name -> precision of the layers whose operands are 8-bit numbers.
 
     Operands that were cast from FP16 to FP32 make an FP16 product that is summed in FP32.
     """
@@ -279,8 +354,9 @@ def _precisions(network: Any) -> tuple[dict[str, dict[str, int]], dict[str, str]
         # A product's operands say what it costs; in a strongly typed network its result has their type.
         tensor = layer.get_input(0) if kind in _PRODUCTS else layer.get_output(0)
         precision = None if tensor is None else _FLOATS.get(tensor.dtype.name)
-        if precision is None or kind == "CONSTANT":
+        if precision is None or kind in _UNCOUNTED:
             continue
+        precision = narrow.get(layer.name, precision)
         if kind in _PRODUCTS and tensor.name in raised:
             precision = "fp16"
         layers.setdefault(precision, Counter())[kind] += 1

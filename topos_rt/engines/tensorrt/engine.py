@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from topos_rt.engines.contract import DeviceTimes, Value, check_feeds, check_out
+from topos_rt.engines.contract import AT_ONCE, DeviceTimes, Value, check_feeds, check_out
 from topos_rt.engines.tensorrt.build import Messages
 from topos_rt.engines.tensorrt.memory import Pool, Spans, Workspace
-from topos_rt.engines.tensorrt.plan import CPU, RuntimeCache, deserialize, specs
+from topos_rt.engines.tensorrt.plan import CPU, LoadedPlan, specs
 from topos_rt.errors import BackendError, InputError
 from topos_rt.gpu import cuda
 from topos_rt.gpu.device_array import DeviceArray
@@ -36,9 +36,10 @@ class TensorRTEngine(Closing):
         self,
         trt: Any,
         name: str,
-        plan: bytes,
+        plan: bytes | LoadedPlan,
         runtime_cache: Path | None = None,
         workspace: Workspace | None = None,
+        number: int | None = None,
     ) -> None:
         """Load a plan onto the GPU of the workspace.
 
@@ -48,6 +49,7 @@ class TensorRTEngine(Closing):
             runtime_cache: file of the kernels that TensorRT-RTX compiles at first use; written after the
                 first run, and on close where there are new ones.
             workspace: what it shares with other engines; None makes a new one on the current GPU.
+            number: one of AT_ONCE, for a plan that was built for these numbers of heads.
 
         Raises:
             PlanRefused: TensorRT does not take the plan here.
@@ -62,17 +64,25 @@ class TensorRTEngine(Closing):
             try:
                 self._workspace = workspace or held.enter_context(Workspace())
                 with cuda.on_device(self._workspace.device):
-                    self._load(trt, plan, runtime_cache, made)
+                    self._load(trt, plan, runtime_cache, number, made)
             except cuda.CudaError as error:
                 raise self._failed("load", error) from error
             made.pop_all()
             self._spans: Spans | None = None
             self._held = held.pop_all()
 
-    def _load(self, trt: Any, plan: bytes, runtime_cache: Path | None, made: ExitStack) -> None:
-        self._runtime = trt.Runtime(self._messages.logger)
-        self._engine = deserialize(self._runtime, self._name, plan, self._messages)
-        self.inputs, self.outputs = specs(trt, self._engine)
+    def _load(
+        self,
+        trt: Any,
+        plan: bytes | LoadedPlan,
+        runtime_cache: Path | None,
+        number: int | None,
+        made: ExitStack,
+    ) -> None:
+        if isinstance(plan, bytes):
+            plan = LoadedPlan(trt, self._name, plan, runtime_cache, self._messages)
+        engine, self._jit = plan.engine, plan.jit
+        self.inputs, self.outputs = specs(trt, engine, number)
         self._stream = self._workspace.stream
         self._specs = {**self.inputs, **self.outputs}
         self._bound: dict[str, int] = {}
@@ -80,13 +90,31 @@ class TensorRTEngine(Closing):
         self._buffers: dict[str, int] = {}
         self._staged: dict[str, Array | None] = {}
         self._pools: dict[str, Pool] = {}
-        self._activations = int(self._engine.device_memory_size_v2)
+        profile = None if number is None else AT_ONCE.index(number)
+        self._activations = int(
+            engine.device_memory_size_v2
+            if profile is None
+            else engine.get_device_memory_size_for_profile_v2(profile)
+        )
         self._workspace.reserve(self._activations)  # now, since failing here is better than in the first run
-        self._jit = RuntimeCache(trt, self._engine, runtime_cache)
+        plan.use()
+        self._plan: LoadedPlan | None = plan
         made.callback(self._drop)
         self._messages.errors()  # drops what it logged about cached kernels of another GPU or version
         self._context = self._jit.create_context()
         if self._context is None:
+            raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=CPU)
+        if profile is not None:
+            self._settle(engine, profile)
+
+    def _settle(self, engine: Any, profile: int) -> None:
+        """Fix the open sizes of the context for good."""
+        done = self._context.set_optimization_profile_async(profile, self._stream.handle)
+        self._stream.synchronize()
+        for name, spec in self.inputs.items():
+            if tuple(engine.get_tensor_shape(name)) != spec.shape:
+                done = done and self._context.set_input_shape(name, spec.shape)
+        if not done:
             raise BackendError(f"TensorRT could not load {self._name}", got=self._messages.errors(), fix=CPU)
 
     def run(
@@ -237,9 +265,9 @@ class TensorRTEngine(Closing):
     def _drop(self) -> None:
         # Each is freed before what it was made from, and all before the memory that they use.
         self._context = None
-        self._jit.close()
-        self._engine = None
-        self._runtime = None
+        plan, self._plan = self._plan, None
+        if plan is not None:
+            plan.release()
         self._staged.clear()
         for pool in self._pools.values():
             pool.close()

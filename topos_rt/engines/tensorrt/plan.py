@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.engines.cache import warn
-from topos_rt.engines.tensorrt.build import Messages
+from topos_rt.engines.tensorrt.build import OPEN, Messages
 from topos_rt.engines.trust import Untrusted, read_signed, write_signed
 from topos_rt.errors import BackendError, OutputError
 from topos_rt.support.arrays import TensorSpec
@@ -99,6 +99,30 @@ class RuntimeCache:
             )
 
 
+class LoadedPlan:
+    """A plan in memory, with its weights, which one engine runs, or one for each number of heads."""
+
+    def __init__(self, trt: Any, name: str, data: bytes, kernels: Path | None, messages: Messages) -> None:
+        """Load it. `kernels` is the file of TensorRT-RTX's cache. Raises PlanRefused."""
+        self._messages = messages
+        self._runtime = trt.Runtime(messages.logger)
+        self.engine = deserialize(self._runtime, name, data, messages)
+        self.jit = RuntimeCache(trt, self.engine, kernels)
+        self._users = 0
+
+    def use(self) -> None:
+        """Count one engine more."""
+        self._users += 1
+
+    def release(self) -> None:
+        """Free it where the last engine has let go of it."""
+        self._users -= 1
+        if self._users == 0:
+            self.jit.close()
+            self.engine = None
+            self._runtime = None
+
+
 def deserialize(runtime: Any, name: str, plan: bytes, messages: Messages) -> Any:
     """Return the engine of a plan. Raises PlanRefused.
 
@@ -126,13 +150,18 @@ def _refused(name: str, bits: int, told: str | None) -> PlanRefused:
     return error
 
 
-def specs(trt: Any, engine: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Return the inputs and the outputs of an engine."""
+def specs(
+    trt: Any, engine: Any, number: int | None = None
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Return the inputs and the outputs of an engine, for a number of heads where it leaves that open."""
     sides: dict[Any, dict[str, TensorSpec]] = {trt.TensorIOMode.INPUT: {}, trt.TensorIOMode.OUTPUT: {}}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
-        sides[engine.get_tensor_mode(name)][name] = TensorSpec(tuple(engine.get_tensor_shape(name)), dtype)
+        shape = tuple(engine.get_tensor_shape(name))
+        if number is not None and shape[:1] == (OPEN,):
+            shape = (number, *shape[1:])
+        sides[engine.get_tensor_mode(name)][name] = TensorSpec(shape, dtype)
     return sides[trt.TensorIOMode.INPUT], sides[trt.TensorIOMode.OUTPUT]
 
 
