@@ -15,7 +15,7 @@ from topos_rt.cli.console import Console
 from topos_rt.cli.main import main
 from topos_rt.faces.networks import LOOKED_WITH
 from topos_rt.model.bundle import Bundle, write_manifest
-from topos_rt.model.manifest import GRAPHS, Manifest
+from topos_rt.model.manifest import GRAPHS, GRAPHS_AT_ONCE, Manifest
 
 needs.module("tensorrt_rtx")
 
@@ -52,6 +52,17 @@ def test_the_identity_network_is_built_for_a_model_that_takes_it(run, tmp_path):
         write_tiny_bundle(model, names)
         code, out, _ = run(model=model)
         assert code == 0 and out[-2].split()[0] == last
+
+
+def test_what_makes_several_heads_at_once(run, tmp_path):
+    model = tmp_path / "several"
+    model.mkdir()
+    write_tiny_bundle(model, at_once=True)
+    code, out, _ = run("--batch", "8", model=model)
+    more = [f"{graph} at once" for graph in GRAPHS_AT_ONCE]
+    assert code == 0 and len(out) == 2 + len(EVERY) + len(more)
+    assert all(line.startswith(name) for line, name in zip(out[-1 - len(more) : -1], more, strict=True))
+    assert run("--batch", "8", model=model, json_too=True)[1]["graphs"][more[0]]["reason"] == "in the cache"
 
 
 def test_json(run, tiny_bundle):
@@ -135,6 +146,8 @@ BAD = {
     "a backend without engines": ({"backend": "onnxruntime"}, (), "expected one of: tensorrt-rtx, tensorrt"),
     "an unknown precision": ({}, ("--precision", "int4"), "unknown precision: got 'int4'; expected one of"),
     "no such model": ({"model": "nowhere"}, (), "no such model: got 'nowhere'"),
+    "a batch of another size": ({}, ("--batch", "3"), "batch: got 3; expected one of: 1, 2, 4, 8"),
+    "a batch without graphs for it": ({}, ("--batch", "8"), "--batch: got 8 for a model that has no graphs"),
     "8 bits without FP16": ({}, ("--precision", "int8"), "FP16 graphs of the bundle: got none"),
     "a model without FP16": ({}, ("--precision", "fp16"), "FP16 graphs of the bundle: got none"),
     "a cache that cannot be": (

@@ -13,8 +13,11 @@ from topos_rt.engines import BUILDERS, EngineOptions, builder
 from topos_rt.engines.cache import ENVIRONMENT, EngineCache
 from topos_rt.engines.contract import PRECISIONS, BuildCallback
 from topos_rt.engines.tensorrt.backend import Plan, TensorRT
+from topos_rt.errors import OptionError
 from topos_rt.faces.bundle import FaceBundle
 from topos_rt.faces.networks import face_engine_source, networks_for
+from topos_rt.model import at_once
+from topos_rt.model.at_once import SIZES
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.sources import STEPS, engine_source
@@ -46,6 +49,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="; ".join(f"{name}: {precision.meaning}" for name, precision in PRECISIONS.items())
         + " (default: fp16 where the model has it); of texture bundles "
         + f"{', '.join(TEXTURE_PRECISIONS)} (default: bf16)",
+    )
+    parser.add_argument(
+        "--batch",
+        metavar="|".join(map(str, SIZES)),
+        type=int,
+        default=1,
+        help="also build what makes up to so many heads at once, as HeadPipeline.open(batch=8) loads it "
+        "(default: 1)",
     )
     parser.add_argument(
         "--cache",
@@ -114,7 +125,24 @@ def _sources(
     # The face stage goes with every model, always in FP32.
     wanted = networks_for(bundle.manifest.evidence)
     sources |= {name: face_engine_source(faces, name, options) for name in wanted}
+    sources |= _at_once(bundle, chosen, sources[STEPS[0]][1], arguments.batch)
     return bundle.manifest.name, bundle.path, precision, sources
+
+
+def _at_once(
+    bundle: Bundle, chosen: TensorRT, options: EngineOptions, batch: int
+) -> dict[str, tuple[Path, EngineOptions]]:
+    """Return what to build for several heads at once; options: those of a graph of one head."""
+    numbers = at_once.numbers_for(bundle, chosen, options.precision, batch)
+    if batch > 1 and not numbers:
+        raise OptionError(
+            "--batch",
+            got=f"{batch} for a model that has no graphs for it in {options.precision}",
+            expected="1",
+            fix="export the bundle again, in FP16 or FP32",
+        )
+    sources = at_once.sources(bundle, options) if numbers else {}
+    return {f"{graph} at once": source for graph, source in sources.items()}
 
 
 def _plan(chosen: TensorRT, source: tuple[Path, EngineOptions], console: Console) -> Plan:
@@ -151,4 +179,4 @@ def _line(graph: str, facts: dict[str, Any]) -> str:
 
 
 def _row(graph: str, seconds: str, size: str, layers: str, done: str) -> str:
-    return f"{graph:<16}{seconds:>8}{size:>9}  {layers:<20}  {done}".rstrip()
+    return f"{graph:<24}{seconds:>8}{size:>9}  {layers:<20}  {done}".rstrip()

@@ -12,16 +12,17 @@ from topos_rt.errors import OptionError
 from topos_rt.model.bundle import Bundle
 from topos_rt.model.manifest import GRAPHS_AT_ONCE
 
+SIZES = tuple(sorted((1, *AT_ONCE)))  # of a batch
+
 
 def numbers_for(bundle: Bundle, chosen: Backend, precision: str | None, batch: int) -> tuple[int, ...]:
     """Return the numbers of heads, at most `batch`, that engines are loaded for besides 1, the largest first.
 
     There are none where the backend gains nothing from several heads at once, or where the bundle has no
-    graphs for them in this precision. Raises OptionError unless `batch` is 1 or one of AT_ONCE.
+    graphs for them in this precision. Raises OptionError unless `batch` is one of SIZES.
     """
-    if type(batch) is not int or batch not in (1, *AT_ONCE):
-        expected = ", ".join(map(str, sorted((1, *AT_ONCE))))
-        raise OptionError("batch", got=repr(batch)[:40], expected=f"one of: {expected}")
+    if type(batch) is not int or batch not in SIZES:
+        raise OptionError("batch", got=repr(batch)[:40], expected=f"one of: {', '.join(map(str, SIZES))}")
     if not chosen.gains_at_once or bundle.graph_at_once("dit_step", precision) is None:
         return ()
     return tuple(number for number in AT_ONCE if number <= batch)
