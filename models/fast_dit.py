@@ -119,7 +119,7 @@ class FastDiT(nn.Module):
 class FastBlock(nn.Module):
     """One block. Its batch is some latents or, with guidance, the conditional and the unconditional ones."""
 
-    gain: Tensor  # [heads,1,head_dim]
+    gain: Tensor  # [1,heads,head_dim]
 
     def __init__(self, block: Block, heads: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class FastBlock(nn.Module):
         # Normalised q and k each carry a factor sqrt(head_dim), and the scores divide by it once.
         gains: list[Any] = [own.q_rms_norm, own.k_rms_norm]
         gain = gains[0].gamma.double() * gains[1].gamma.double() * head_dim**0.5
-        self.register_buffer("gain", gain[:, None].to(dtype))
+        self.register_buffer("gain", gain[None].to(dtype))
         self.to_out = _linear(own.to_out.weight, _through(own.to_out, v_bias), dtype)
         norm, scale = block.cross_norm, head_dim**-0.5
         weight, bias = cross.to_q.weight.double(), cross.to_q.bias.double()
@@ -160,7 +160,7 @@ class FastBlock(nn.Module):
     def _self_attention(self, x: Tensor, one: bool) -> Tensor:
         """Return the attention of x [B,N,C] to itself; one: whether B is 1."""
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        q = (_unit(wide(q)) * self.gain.transpose(0, 1)).to(v.dtype)
+        q = (_unit(wide(q)) * self.gain).to(v.dtype)
         k = _unit(wide(k)).to(v.dtype)
         if one:
             return self.to_out(_attended(*(part[0].transpose(0, 1) for part in (q, k, v)))[None])

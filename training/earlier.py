@@ -141,7 +141,7 @@ def dit(bundle: Path) -> dict[str, Tensor]:
         own, block = step.named, f"blocks.{i}."
         of = dict(zip(_BLOCK, (m.T for m in matrices[1 + 6 * i : 7 + 6 * i]), strict=True))
         head_dim = network.model_channels // heads
-        gain = own[f"{block}gain"][:, 0] / head_dim**0.5
+        gain = own[f"{block}gain"].view(heads, head_dim) / head_dim**0.5
         state |= {
             f"{block}adaLN_modulation.1.weight": adaptive[i],
             f"{block}adaLN_modulation.1.bias": biases[i].flatten(),

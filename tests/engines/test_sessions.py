@@ -151,7 +151,7 @@ def test_a_damaged_entry_is_made_anew(load: Any, opened: list[str], tmp_path: Pa
     check(load())
     name, change = DAMAGE[damage]
     change(entry(tmp_path) / name)
-    with pytest.warns(EngineCacheWarning, match="is not used"):
+    with pytest.warns(EngineCacheWarning, match="not used"):
         check(load())
     check(load())
     assert opened == ["saved", "saved", "optimised"]
@@ -197,6 +197,25 @@ def test_a_cache_that_others_may_write_to_is_not_used(load: Any, opened: list[st
     with pytest.warns(EngineCacheWarning, match="others may write to it"):
         check(load())
     assert opened == ["saved", "plain"]
+
+
+def test_entries_of_another_key_are_told_of_once(
+    opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = [write_graph(tmp_path / f"g{number}.onnx") for number in range(3)]
+
+    def check_all() -> None:
+        for graph in graphs:
+            options = EngineOptions(1, cache=tmp_path, hashes={graph: sha256_of(graph)})
+            check(backend("onnxruntime").load(graph, options))
+
+    check_all()
+    monkeypatch.setenv("TOPOS_RT_CACHE_KEY", str(tmp_path / "another_key"))
+    with pytest.warns(EngineCacheWarning) as told:
+        check_all()
+    assert len([w for w in told if issubclass(w.category, EngineCacheWarning)]) == 1
+    check_all()
+    assert opened == ["saved"] * 6 + ["optimised"] * 3
 
 
 def test_files_that_nobody_verified_are_not_kept(tmp_path: Path, opened: list[str]) -> None:

@@ -54,6 +54,7 @@ def command(
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "TOPOS_RT_CACHE_KEY": str(directory / "key"),
+        "TOPOS_RT_CACHE": str(directory / "cache"),
     }
     return subprocess.run(
         ["sh", "-c", script, sys.executable, *words],

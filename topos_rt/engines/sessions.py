@@ -41,6 +41,7 @@ _FORMAT = "topos_rt.session/1"
 _PART = ".part"
 _LEFT_OVER_S = 24 * 3600
 _MAX_ABOUT = 1 << 20
+_told: set[Path] = set()  # directories that this process has been warned of
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ class SessionCache:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, trust.Untrusted) as error:  # another time, or to another user, it may be of use
-            warn(f"the optimised graph {folder} is not used: {error}")
+            if self.directory not in _told:  # it holds for all entries, as a rule
+                _told.add(self.directory)
+                warn(f"optimised graphs in {self.directory} are not used: {error}")
             return None
         except ValueError as error:
             warn(f"the optimised graph {folder} is not used: {error}; it is made anew")
