@@ -120,8 +120,11 @@ def open_session(
     options.use_deterministic_compute = True
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH, batch)
-    # Each session has its own threads, which would spin on the cores that the next session needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Networks as small as ours wake their threads dozens of times in a few milliseconds, so these spin during
+    # a run. Each session has its own threads: between runs they sleep, or they would spin on the cores that
+    # the next session needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if save_to is not None:
         options.optimized_model_filepath = str(save_to / GRAPH)
         options.add_session_config_entry(f"{_EXTERNAL}_file_name", WEIGHTS)
