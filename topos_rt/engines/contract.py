@@ -66,6 +66,7 @@ class EngineOptions:
     halved: frozenset[str] = frozenset()
     workspace: Any = None  # from `Backend.workspace`; None: the engine shares nothing
     defer: bool = False  # whether a graph that opens quickly may be opened at its first run
+    busy: bool = False  # whether much of a head's time goes to this graph, and threads may spin for it
 
     def __post_init__(self) -> None:
         if self.precision is not None:

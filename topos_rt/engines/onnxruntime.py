@@ -101,11 +101,13 @@ def open_session(
     save_to: Path | None = None,
     batch: int | None = None,
     name: str | None = None,
+    busy: bool = False,
 ) -> Any:
     """Return onnxruntime's session of an ONNX file, which computes the same every time.
 
     optimised: the file is what an earlier session wrote. save_to: the directory to write such a file to.
     batch: the size that the graph calls BATCH, where it leaves one open. name: what errors call the file.
+    busy: as in `EngineOptions`.
 
     Raises BundleError for a file that it cannot load, BackendError where the system lacks threads or memory.
     """
@@ -120,10 +122,10 @@ def open_session(
     options.use_deterministic_compute = True
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH, batch)
-    # Networks as small as ours wake their threads dozens of times in a few milliseconds, so these spin during
-    # a run. Each session has its own threads: between runs they sleep, or they would spin on the cores that
-    # the next session needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    # Graphs as small as ours wake their threads dozens of times in a few milliseconds, so these spin during a
+    # run of the busy ones. Between runs they sleep: each session has its own threads, which would take the
+    # cores from the next session. They also spin for a while when a session is made, so not all of them do.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(busy)))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if save_to is not None:
         options.optimized_model_filepath = str(save_to / GRAPH)
@@ -156,7 +158,7 @@ class OnnxRuntimeEngine(Closing):
 
     def __init__(self, path: Path, options: EngineOptions, batch: int | None = None) -> None:
         self._path, self._threads = path, options.threads or usable_cores()
-        self._files, self._batch = (path, *options.weights), batch
+        self._files, self._batch, self._busy = (path, *options.weights), batch, options.busy
         self._errors = errors()
         self._state = _state(self._files)
         self._forked = self._closed = False
@@ -178,21 +180,23 @@ class OnnxRuntimeEngine(Closing):
     def _open(self, kept: Kept | None) -> Any:
         """Return a session: of the optimised graph that is kept, or of the bundle's. Raises BundleError."""
         if self._cache is None or self._key is None:
-            return open_session(self._path, self._threads, batch=self._batch)
+            return open_session(self._path, self._threads, batch=self._batch, busy=self._busy)
         if kept is not None:
             try:
-                return open_session(kept.path, self._threads, optimised=True, name=self._path.name)
+                return open_session(
+                    kept.path, self._threads, optimised=True, name=self._path.name, busy=self._busy
+                )
             except BundleError as error:
                 warn(f"the optimised graph {kept.path.parent} is not used: {error.got}; it is made anew")
                 self._cache.discard(self._key)
         try:
             return self._cache.keep(
                 self._key,
-                lambda folder: open_session(self._path, self._threads, save_to=folder),
+                lambda folder: open_session(self._path, self._threads, save_to=folder, busy=self._busy),
                 lambda session: _sides(self._path.name, session),
             )
         except (OutputError, BundleError):  # a full disk costs time, but is no reason to do without a model
-            return open_session(self._path, self._threads)
+            return open_session(self._path, self._threads, busy=self._busy)
 
     def forget(self) -> None:
         """Leave the session alone for ever, in a process that was forked: nothing can end it there."""

@@ -23,6 +23,7 @@ from topos_rt.support.strictjson import AGAIN
 
 LOOKED_WITH = NETWORKS[:3]  # the networks that find a face
 _IDENTITY = NETWORKS[3]
+_BUSY = "face_landmarks"  # runs twice for a face, and takes most of the time to find one
 LANDMARKS = 478
 CUT = 256  # side of the pictures that the landmark network takes
 IDENTITY_CUT = 150
@@ -162,7 +163,7 @@ def face_engine_source(
     """Return the ONNX file of a network that a backend loads, and its options: FP32, with verified hashes."""
     hashes = {bundle.path / file: info.sha256 for file, info in bundle.manifest.files.items()}
     return bundle.graph(name), dataclasses.replace(
-        options, precision="fp32", hashes=hashes, workspace=workspace
+        options, precision="fp32", hashes=hashes, workspace=workspace, busy=name == _BUSY
     )
 
 

@@ -26,7 +26,7 @@ from topos_rt.model.evidence import no_evidence
 from topos_rt.model.frame import network_cloud
 from topos_rt.model.manifest import GRAPHS
 from topos_rt.model.one_by_one import OneByOne
-from topos_rt.model.sources import device_precision, engine_source
+from topos_rt.model.sources import STEPS, device_precision, engine_source
 from topos_rt.support.arrays import Array
 from topos_rt.support.closing import Closing
 from topos_rt.support.forks import in_forked_child, leak
@@ -41,6 +41,7 @@ AtOnce: TypeAlias = Mapping[int, Mapping[str, Engine]]  # number of heads -> gra
 Wrap: TypeAlias = Callable[[str, Engine], Engine]
 _MOST_LOOPS = 4
 _SELDOM = ("dit_step_guided", "vae_encoder")  # graphs that a portrait's head may do without
+_BUSY = ("image_encoder", *STEPS)  # graphs that most of a head's time goes to
 _MODULATION_BYTES = 64 << 20  # two time grids of the largest model
 
 
@@ -129,7 +130,9 @@ class Networks(Closing):
                 if own is not None:
                     return own
             path, own_options = engine_source(bundle, graph, chosen, options)
-            return chosen.load(path, dataclasses.replace(own_options, defer=graph in _SELDOM))
+            return chosen.load(
+                path, dataclasses.replace(own_options, defer=graph in _SELDOM, busy=graph in _BUSY)
+            )
 
         with ExitStack() as held, ExitStack() as stack:
             workspace = held.enter_context(chosen.workspace())
