@@ -132,7 +132,8 @@ def _pipeline(results: Path) -> str:
 
 
 def _cold(result: Mapping[str, Any]) -> Any:
-    return next(state for state in result["cold"] if not state["warmed_up"])
+    fresh = (state for state in result["cold"] if state["state"] == "fresh process")
+    return next(state for state in fresh if not state["warmed_up"])
 
 
 def _pair(row: Mapping[str, float]) -> str:
