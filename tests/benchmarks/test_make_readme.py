@@ -40,7 +40,7 @@ def test_a_pipeline(tmp_path: Path) -> None:
     result["stages"] = {name: summary([41.04, 41.04]) for name in (*STAGES, TO_GLB)}
     cold = {lap: summary([7.0]) for lap in ("interpreter", "import", "load", "first", "to_first_head")}
     result |= {
-        "cold": [{"warmed_up": False, "ms": cold, "peak_host_bytes": 123e6}],
+        "cold": [{"state": "fresh process", "warmed_up": False, "ms": cold, "peak_host_bytes": 123e6}],
         "diagnosis": [{"kind": "busy"}],
         "roofline": {"head": {"flops": 12.34e9, "rho": 0.567}},
     }
