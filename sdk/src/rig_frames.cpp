@@ -36,7 +36,8 @@ constexpr size_t kTogether = 4;  // sets of weights that share one pass over the
 
 // The terms [count][kTerms], each times its weight, added up in their order, for kTogether sets of weights: the same bits
 // as one after the other. GCC and Clang keep the sums in registers, and with AVX2, where glibc can choose, in half as many.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+// ThreadSanitizer is not ready yet when glibc asks which one to take.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 __attribute__((target_clones("avx2", "default")))
 #endif
 void weighted_sums(const float* const* weights, const double* terms, size_t count, double* sums) {
