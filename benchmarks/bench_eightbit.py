@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.bench_sampler import GUIDANCE, TRUTH_STEPS, held_out_portraits, summary
+from benchmarks.bench_sampler import GUIDANCE, TRUTH_STEPS, heads_parser, held_out_portraits, summary
 from benchmarks.report import write_result
 from export.compare.eightbit_emulation import eight_bit_form
 from export.compare.fp16_emulation import Emulated, emulated_form
@@ -67,14 +67,8 @@ class Errors(NamedTuple):
 
 def main() -> None:
     """Measure, print a table and write the JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--shards", type=Path, metavar="DIR", help="held-out pictures of training.render")
+    parser = heads_parser(__doc__)
     parser.add_argument("--pictures", nargs="+", metavar="FILE", help="these pictures in place of renders")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.model)
     images = _images(arguments)

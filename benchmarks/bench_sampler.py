@@ -69,13 +69,7 @@ class Truth(NamedTuple):
 
 def main() -> None:
     """Run the benchmark, and print the front and the presets."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--shards", type=Path, metavar="DIR", help="held-out pictures of training.render")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
+    parser = heads_parser(__doc__)
     arguments = parser.parse_args()
     start = time.perf_counter()
     images = held_out_portraits(arguments.model, arguments.images, arguments.shards)
@@ -116,6 +110,18 @@ def main() -> None:
     for title, named in (("", presets), ("by rule: ", result["by_rule"])):
         for name, row in named.items():
             print(f"{title}{name:<10}{_line(row)}")
+
+
+def heads_parser(about: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what says which heads are made; about: the docstring of a benchmark."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="held-out pictures of training.render")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
+    return parser
 
 
 def held_out_portraits(model: str, count: int, folder: Path | None) -> np.ndarray:

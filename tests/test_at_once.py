@@ -40,7 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "steps": 6, "solver": "heun", "guidance": 2.0, "interval": (0.2, 0.9), "reuse": 2
     },
 }  # fmt: skip
-# Of the size of a head. No difference was seen, but a batch may be summed in another order elsewhere.
+# It is a share of the size of a head. No difference was seen, but a batch may be summed otherwise elsewhere.
 TOLERANCE = 2e-6
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from topos_rt.support.files import write_atomic
-from training.evidence import regressors, ridge
+from training.evidence import regressors, ridge_fit
 from training.heads import HeadModel
 from training.judge import Judge, face_of
 from training.linear_decoder import LinearDecoder
@@ -63,10 +63,8 @@ def measure(flow: FlowModel, training: Data, held_out: Data, judge: Judge) -> di
         return {"whole_mm": round(whole, 3), "face_mm": round(face, 3)}
 
     def solved(ids: Tensor, inputs: Tensor) -> dict[str, float]:
-        x_mean, y_mean = x[ids].mean(0), y[ids].mean(0)
-        centred = (x[ids] - x_mean)[:, inputs]
-        weights = ridge(centred.T @ centred, centred.T @ (y[ids] - y_mean))
-        return row((asked - x_mean)[:, inputs] @ weights + y_mean)
+        weights, bias = ridge_fit(x[ids][:, inputs], y[ids])
+        return row(asked[:, inputs] @ weights + bias)
 
     everyone, every = torch.arange(len(x)), torch.cat(list(parts.values()))
     known = {name: solved(everyone, torch.cat([parts[p] for p in names])) for name, names in SETS.items()}

@@ -168,6 +168,14 @@ def ridge(gram: Tensor, cross: Tensor) -> Tensor:
     return torch.cholesky_solve(cross, torch.linalg.cholesky(gram))
 
 
+def ridge_fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weights [R,E] and the bias [E] of ridge regression from x [n,R] to y [n,E]."""
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    x = x - x_mean
+    weights = ridge(x.T @ x, x.T @ (y - y_mean))
+    return weights, y_mean - x_mean @ weights
+
+
 @torch.no_grad()
 def fit_estimate(encoder: EvidenceEncoder, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Fit the linear estimate by ridge regression.

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.face_trunk import SIDE
 from topos_rt.support.files import write_atomic
-from training.evidence import codes_of, fit_directions, ridge
+from training.evidence import codes_of, fit_directions, ridge_fit
 from training.heads import HeadModel
 from training.judge import Judge, face_of
 from training.linear_decoder import LinearDecoder
@@ -65,9 +65,8 @@ def measure(
     _, values, basis = torch.pca_lowrank(flat - mean, COORDINATES, center=False, niter=4)
     deviation = values / len(flat) ** 0.5
     x, q = (regressors(*part, basis, mean, deviation) for part in (known, asked))
-    middle, average = x.mean(0), wanted.mean(0)
-    weights = ridge((x - middle).T @ (x - middle), (x - middle).T @ (wanted - average))
-    codes = (q - middle) @ weights + average
+    weights, bias = ridge_fit(x, wanted)
+    codes = q @ weights + bias
     data = asked[1]
     made = (codes @ latents).view(len(codes), *data.anchors.shape[1:])
     whole, face = judge.millimetres(made, data.positions[data.person], data.radii[data.person])

@@ -21,6 +21,7 @@ import onnx.numpy_helper
 from onnx import TensorProto
 
 from export.compare.fp16_emulation import write_emulated
+from export.onnx.forms import needed
 from topos_rt.engines.tensorrt.eightbit import (
     EIGHT_BIT,
     LEAST_ROW,
@@ -83,23 +84,13 @@ def _rewrite(graph: onnx.GraphProto, folder: Path, form: EightBit) -> int:
         if node.op_type == "Cast" and node.output[0] in ends:
             node.op_type, node.input[0] = "Identity", f"{ends[node.output[0]]}.whole"
             del node.attribute[:]
-    nodes = _read(nodes, {output.name for output in graph.output})
+    nodes = needed(nodes, {output.name for output in graph.output})
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:], graph.node[:], graph.value_info[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
     return layers
-
-
-def _read(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
-    """Keep the nodes whose outputs are read."""
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    return kept[::-1]
 
 
 def _values(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:

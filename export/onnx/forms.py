@@ -97,7 +97,7 @@ def narrow_form(
         nodes += _summed_wide(node, kind, raised) if wide_sums and node.op_type != "Conv" else [node]
         nodes.append(_cast(known[wide], wide, TensorProto.FLOAT))
     del graph.node[:]
-    graph.node.extend(_read(nodes, {output.name for output in graph.output}))
+    graph.node.extend(needed(nodes, {output.name for output in graph.output}))
     del graph.value_info[:]  # these are the types of the plain form
     return half
 
@@ -161,7 +161,7 @@ def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
     return onnx.helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=to)
 
 
-def _read(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+def needed(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
     """Keep the nodes whose outputs are read, so that no cast back to FP32 is left that nothing needs."""
     wanted = set(wanted)
     kept = []

@@ -93,7 +93,7 @@ class PlanFile:
 
 
 @dataclass(frozen=True)
-class Sidecar:
+class Sidecar(trust.Signed):
     """The JSON file beside a plan."""
 
     format: str
@@ -115,10 +115,6 @@ class Sidecar:
             raise ValueError(f"its sidecar has the format {sidecar.format!r}, not {FORMAT!r}")
         trust.verify(path.stem, sidecar.signed_part(), sidecar.digest)
         return sidecar
-
-    def signed_part(self) -> bytes:
-        """Return what `digest` is the digest of."""
-        return json.dumps(dataclasses.asdict(dataclasses.replace(self, digest="")), sort_keys=True).encode()
 
 
 @dataclass(frozen=True)

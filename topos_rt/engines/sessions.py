@@ -71,7 +71,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class About:
+class About(trust.Signed):
     """The JSON file of an entry."""
 
     format: str
@@ -80,10 +80,6 @@ class About:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     digest: str = ""  # of all the other fields and of the entry's name
-
-    def signed_part(self) -> bytes:
-        """Return what `digest` is the digest of."""
-        return json.dumps(dataclasses.asdict(dataclasses.replace(self, digest="")), sort_keys=True).encode()
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ this user, nor from root.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Any
 
 from topos_rt.errors import OutputError
 from topos_rt.support.files import make_directories, write_atomic
@@ -31,6 +34,16 @@ _NO_KEY = f"set {KEY_ENVIRONMENT} to a file that only you can read"
 
 class Untrusted(ValueError):
     """A file or directory that somebody else may have written."""
+
+
+class Signed:
+    """A dataclass whose last field, `digest`, is that of all the others."""
+
+    def signed_part(self) -> bytes:
+        """Return what `digest` is the digest of, with the name of what it describes."""
+        record: Any = self
+        plain = dataclasses.asdict(dataclasses.replace(record, digest=""))
+        return json.dumps(plain, sort_keys=True).encode()
 
 
 def fault(status: os.stat_result) -> str | None:

@@ -19,7 +19,7 @@ def engine_source(
 ) -> tuple[Path, EngineOptions]:
     """Return the ONNX file that a backend loads, and the options with precision, weights and hashes settled.
 
-    Of the 8-bit precisions only the DiT's step is made; the other graphs are those of FP16, plans included.
+    In 8 bits only the DiT's step is made; the other graphs are those of FP16, plans included.
 
     Raises BundleError where FP16 is asked for and the bundle has none, OptionError for a precision that the
     backend does not have.
