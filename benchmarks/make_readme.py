@@ -41,6 +41,7 @@ SCRIPTS = {
     "python -m benchmarks.bench_texture": "textures: colours against known truth, likeness, time and files",
     "python -m benchmarks.bench_tracker": "the face tracker on synthetic videos, and its frame times",
     "python -m benchmarks.bench_retopologize": "retopologized heads against known ones, by kind of scan",
+    "python -m benchmarks.same_weights": "a bundle exported again against the one before it",
     "python -m benchmarks.bench_lods": "levels of detail against the full head",
     "python -m benchmarks.bench_outputs": "the files of one head: their sizes, and by how much they are off",
     "python -m benchmarks.bench_files": "what becomes of the files of bug reports, before and now",

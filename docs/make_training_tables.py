@@ -150,6 +150,19 @@ def _pull() -> str:
     )
 
 
+def _same_weights() -> str:
+    """Return what the export before and that which ships were off by, and took."""
+    result = read("same_weights_mini")
+    rows = [
+        [f"`{name}`", f"{row['off']:.1g}", f"{row['earlier']['p50']:.2f}", f"{row['now']['p50']:.2f}"]
+        for name, row in result["graphs"].items()
+    ]
+    off = ", ".join(f"{mm * 1e6:.0f} nm {way}" for way, mm in result["farthest_mm"].items())
+    head = ["graph", "outputs off by, relative RMS", "before, ms", "now, ms"]
+    heads = f"Vertices of the heads of {result['pictures']} pictures are off by at most: {off}."
+    return f"{table(head, rows)}\n\n{heads}"
+
+
 TABLES: Tables = {
     "evidence": _evidence,
     "curve": _curve,
@@ -160,6 +173,7 @@ TABLES: Tables = {
     "stability": _stability,
     "pull": _pull,
     "place_limits": _place_limits,
+    "same_weights": _same_weights,
 }
 
 if __name__ == "__main__":

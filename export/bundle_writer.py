@@ -22,6 +22,7 @@ from topos_rt.head.hierarchy import Hierarchy
 from topos_rt.head.rig import Rig
 from topos_rt.head.topology import Topology
 from topos_rt.model.bundle import write_manifest
+from topos_rt.model.contracts import HALVED
 from topos_rt.model.decoder_steps import PREFIX as DECODER_PREFIX
 from topos_rt.model.evidence import check_evidence
 from topos_rt.model.manifest import (
@@ -132,6 +133,7 @@ def _write(
         "fp16" if half_storage else "fp32",
         named,
         wide_sums=(*WIDE_SUMS, *(f"{graph}.{AT_ONCE}" for graph in WIDE_SUMS)),
+        narrow={f"{graph}.{AT_ONCE}": HALVED for graph in together},
     )
     at_once = {
         "fp32": AtOnceFiles(**{graph: files.pop(f"{graph}.{AT_ONCE}") for graph in together}),

@@ -62,7 +62,8 @@ class FastDiT(nn.Module):
             table = dit.pos_emb.double() + dit.input_layer.bias.double()
             self.register_buffer("table", table.to(dtype))
             self.blocks = nn.ModuleList(FastBlock(block, self.heads, dtype) for block in dit.blocks)
-            self.out_layer = _linear(dit.out_layer.weight, dit.out_layer.bias, dtype)
+            self.out_layer = _linear(dit.out_layer.weight, None, dtype)
+            self.out_bias = nn.Parameter(dit.out_layer.bias.to(dtype))  # a difference of velocities has none
 
     def modulation(self, t: Tensor) -> Tensor:
         """Return the modulation vectors [S,blocks,6,C] at times t [S] in 0..1000.
@@ -80,7 +81,11 @@ class FastDiT(nn.Module):
 
     def contexts(self, cond: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values [B,blocks,heads,T,head_dim] of cond [B,T,C], as `context` does of one."""
-        both = self.to_kv(cond).unflatten(-1, (2, self.depth, self.heads, -1)).permute(2, 0, 3, 4, 1, 5)
+        rows = self.to_kv(
+            cond.flatten(0, 1)
+        )  # of two dimensions, as those of `context`: one layout of the weight
+        both = rows.unflatten(-1, (2, self.depth, self.heads, -1)).unflatten(0, (-1, cond.shape[1]))
+        both = both.permute(2, 0, 3, 4, 1, 5)
         keys, values = both.unbind(0)
         return keys, values
 
@@ -89,7 +94,7 @@ class FastDiT(nn.Module):
 
         A batch takes x [B,N,D] and what `contexts` gave, and shares the modulation, since its time is one.
         """
-        return self.out_layer(self._hidden(x, modulation, keys, values, guided=False))
+        return self.out_layer(self._hidden(x, modulation, keys, values, guided=False)) + self.out_bias
 
     def guided_step(
         self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, w: Tensor
@@ -105,8 +110,8 @@ class FastDiT(nn.Module):
             hidden.split(1) if keys.ndim == 4 else (hidden[: x.shape[0]], hidden[x.shape[0] :])
         )
         difference = conditional - unconditional
-        velocity = self.out_layer(conditional + w * difference)
-        return velocity, F.linear(difference, self.out_layer.weight)
+        velocity = self.out_layer(conditional + w * difference) + self.out_bias
+        return velocity, self.out_layer(difference)
 
     def _hidden(self, x: Tensor, modulation: Tensor, keys: Tensor, values: Tensor, guided: bool) -> Tensor:
         h = self.input_layer(x) + self.table

@@ -9,11 +9,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from topos_rt.bench.work import model_digest
 from topos_rt.model.bundle import Bundle, write_manifest
 from topos_rt.model.manifest import FlowSpec
 from topos_rt.support.directories import replacing
 from topos_rt.support.files import read_json, write_atomic
+from training.digests import digests
 
 _ROWS = {
     "mean_head": "always the mean head",
@@ -167,7 +167,7 @@ def main() -> None:
         ("--results", results, "training.evaluate"),
         ("--textures", textures, "benchmarks.bench_texture"),
     ):
-        if not isinstance(found, dict) or found.get("model", {}).get("sha256") != model_digest(bundle):
+        if not isinstance(found, dict) or found.get("model", {}).get("sha256") not in digests(bundle):
             parser.error(f"{option}: measured on another model than this bundle's; run {again} again")
     with replacing(args.bundle, keep=True) as staging:
         text = card(results, bundle.manifest.flow, textures["truth"])

@@ -2,7 +2,8 @@
 
     python -m training.earlier --bundle topos_rt/bundles/mini --out runs/first
 
-It writes `encoder.pt`, `dit.pt` and `vae.pt`, as training writes its own. A bundle's DiT is folded
+It writes `encoder.pt`, `dit.pt` and `vae.pt`, as training writes its own, and what `training.finish` reads,
+so that the bundle can be exported again as it is (docs/training.md). A bundle's DiT is folded
 (`models/fast_dit.py`); the one that is made here is another that folds to the same.
 """
 
@@ -22,11 +23,14 @@ from models import EvidenceEncoder, ImageEncoder, TOPOSDiT
 from models import mini as config
 from models.dit import position_table
 from models.face_trunk import recognition_weights
+from topos_rt.errors import InputError
 from topos_rt.faces.bundle import FaceBundle
+from topos_rt.model.bundle import Bundle
 from training.heads import HeadModel
 from training.linear_decoder import LinearDecoder
 from training.train_vae import build
 from training.vae_data import VAEData
+from training.variation import EstimateErrors
 
 _SCALES = (1, 4)  # of the six modulation vectors; the folded bias holds 1 + scale
 # The matrices of a block of the folded DiT, in the order in which its graph multiplies by them.
@@ -132,7 +136,7 @@ def dit(bundle: Path) -> dict[str, Tensor]:
     state["input_layer.bias"] = (
         step.named["table"] - position_table(config.NUM_LATENTS, network.model_channels)
     ).mean(0)
-    state["out_layer.bias"] = step.named["out_layer.bias"]
+    state["out_layer.bias"] = step.named["out_bias"]
     adaptive = modulation.named["adaLN_modulation.weight"].chunk(depth)
     biases = modulation.named["adaLN_modulation.bias"].view(depth, 6, -1).clone()
     biases[:, list(_SCALES)] -= 1
@@ -190,6 +194,14 @@ def linear_decoder(state: Mapping[str, Tensor]) -> LinearDecoder:
     return LinearDecoder(state["latent_basis"], state["linear_vertices"], state["output_mean"][:, :3])
 
 
+def errors_of(bundle: Bundle) -> EstimateErrors:
+    """Return what the bundle says of the errors of its estimates. The share of the flow is in their scale."""
+    variation, scale = bundle.variation, bundle.manifest.residual_scale
+    if variation is None or scale is None:
+        raise InputError(f"bundle {bundle.path}", got="no linear estimate", expected="a `mini` that has one")
+    return EstimateErrors(torch.from_numpy(variation.directions), scale)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--bundle", type=Path, required=True)
@@ -198,9 +210,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     whole = {f"encoder.{name}": value for name, value in encoder(args.bundle).items()}
     states = {"encoder": whole, "dit": dit(args.bundle), "vae": vae(args.bundle)}
+    states["flow"] = whole | {f"dit.{name}": value for name, value in states["dit"].items()}
     for name, state in states.items():
         torch.save({"average": state}, args.out / f"{name}.pt")
     linear_decoder(states["vae"]).save(args.out)
+    errors_of(Bundle.open(args.bundle)).save(args.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import onnx.helper
 import onnx_ir
 import torch
 
-from export.onnx.forms import EXPORTED_OPSET, narrow_form, plain_form
+from export.onnx.forms import EXPORTED_OPSET, narrow_ends, narrow_form, plain_form
 from export.onnx.graphs import OnnxGraph
 from export.onnx.weights_file import WeightsFile
 from topos_rt.engines.contract import AT_ONCE, BATCH
@@ -37,6 +37,7 @@ def write_graphs(
     named: Mapping[str, np.ndarray] | None = None,
     forms: Collection[str] = ("fp16",),
     wide_sums: Collection[str] = (),
+    narrow: Mapping[str, Collection[str]] | None = None,
     compared: Collection[str] | None = None,
 ) -> dict[str, str]:
     """Export, check and write all graphs in every form; return the file name of each graph's FP32 form.
@@ -49,6 +50,7 @@ def write_graphs(
     storage: one of STORAGE; large FP32 weights that it holds exactly are stored so, with a Cast behind them.
     forms: the precisions of further forms, keys of `export.onnx.forms.NARROW`.
     wide_sums: the graphs whose narrow products are to be summed in FP32.
+    narrow: for some graphs, the inputs and outputs that are narrow as well in the narrow forms.
     compared: the graphs to compare with PyTorch; None is all of them.
 
     Raises BackendError when a graph in onnxruntime differs from PyTorch, OutputError when the disk is full or
@@ -66,8 +68,11 @@ def write_graphs(
                 start, length = offsets[tensor.external_data[0].value]
                 _point(tensor, start, length)
         files[name] = f"{name}.onnx"
-        wide = name in wide_sums
-        written = [(form_file(name, form), narrow_form(model, form, wide_sums=wide)) for form in forms]
+        wide, ends = name in wide_sums, (narrow or {}).get(name, ())
+        written = [
+            (form_file(name, form), narrow_ends(narrow_form(model, form, wide_sums=wide), ends, form))
+            for form in forms
+        ]
         for file, form in (*written, (files[name], plain_form(model))):
             _strip(form)
             write_atomic(directory / file, form.SerializeToString(deterministic=True))

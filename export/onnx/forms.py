@@ -27,7 +27,7 @@ whose values leave FP16's range, such as Qwen-Image.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx
 import onnx.helper
@@ -100,6 +100,35 @@ def narrow_form(
     graph.node.extend(needed(nodes, {output.name for output in graph.output}))
     del graph.value_info[:]  # these are the types of the plain form
     return half
+
+
+def narrow_ends(model: onnx.ModelProto, names: Collection[str], precision: str = "fp16") -> onnx.ModelProto:
+    """Return a copy whose inputs and outputs of these names are narrow, with a Cast inside.
+
+    It is for graphs with an open batch: TensorRT's own way needs static shapes
+    (`topos_rt/engines/tensorrt/boundary.py`).
+    """
+    kind = NARROW[precision]
+    narrow = onnx.ModelProto()
+    narrow.CopyFrom(model)
+    graph = narrow.graph
+    casts = []
+    for end in (*graph.input, *graph.output):
+        if end.name not in names:
+            continue
+        end.type.tensor_type.elem_type = kind
+        inside = f"{end.name}.wide"
+        taken = any(end.name in node.input for node in graph.node)
+        for node in graph.node:
+            for side in (node.input, node.output):
+                side[:] = [inside if name == end.name else name for name in side]
+        cast = _cast(end.name, inside, TensorProto.FLOAT) if taken else _cast(inside, end.name, kind)
+        casts.append((taken, cast))
+    first, last = ([cast for before, cast in casts if before is side] for side in (True, False))
+    nodes = [*first, *graph.node, *last]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return narrow
 
 
 def _summed_wide(node: onnx.NodeProto, kind: int, raised: dict[str, str]) -> list[onnx.NodeProto]:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
+from onnx import TensorProto
+from safetensors import safe_open
 
-from export.onnx.files import form_file, write_graphs
-from export.onnx.graphs import OnnxGraph, build_at_once
+from export.onnx.files import WEIGHTS, form_file, write_graphs
+from export.onnx.graphs import DitContextGraph, OnnxGraph, build_at_once
 from models import FastDiT, TOPOSDiT
 from tests import needs
 from topos_rt.engines import EngineOptions, builder, onnxruntime
 from topos_rt.engines.contract import AT_ONCE, BATCH
+from topos_rt.model.contracts import HALVED
 
 SIZES = {
     "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_latents": 10, "cond_channels": 16,
@@ -22,6 +26,8 @@ SIZES = {
 }  # fmt: skip
 TOKENS = 7
 TOLERANCE = 5e-6  # relative RMS; 4.6e-7 was seen
+NARROW_TOLERANCE = 5e-3  # the same, between the forms
+FLOAT16 = TensorProto.FLOAT16
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +35,58 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, O
     folder = tmp_path_factory.mktemp("at_once")
     torch.manual_seed(0)
     graphs = build_at_once(FastDiT(TOPOSDiT(**SIZES)).eval(), (TOKENS, SIZES["cond_channels"]))
-    write_graphs(graphs, folder, wide_sums=("dit_context",))
+    write_graphs(graphs, folder, wide_sums=("dit_context",), narrow=dict.fromkeys(graphs, HALVED))
     return folder, graphs
+
+
+def test_keys_and_values_are_narrow_in_the_narrow_form_alone(
+    written: tuple[Path, dict[str, OnnxGraph]],
+) -> None:
+    folder, graphs = written
+    for name in graphs:
+        for file, narrow in ((f"{name}.onnx", TensorProto.FLOAT), (form_file(name, "fp16"), FLOAT16)):
+            graph = onnx.load(folder / file, load_external_data=False).graph
+            kinds = {end.name: end.type.tensor_type.elem_type for end in (*graph.input, *graph.output)}
+            assert kinds == {end: narrow if end in HALVED else TensorProto.FLOAT for end in kinds}
+
+
+def test_the_narrow_form_gives_nearly_what_the_wide_one_does(
+    written: tuple[Path, dict[str, OnnxGraph]],
+) -> None:
+    folder, graphs = written
+    for name, graph in graphs.items():
+        made = []
+        for file in (f"{name}.onnx", form_file(name, "fp16")):
+            session = ort.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
+            types = {end.name: end.type for end in session.get_inputs()}
+            feeds = {key: value.numpy() for key, value in graph.inputs.items()}
+            halves = {key: feeds[key].astype(np.float16) for key in feeds if "float16" in types[key]}
+            made.append(session.run(list(graph.outputs), feeds | halves))
+        for wide, narrow in zip(*made, strict=True):
+            assert 0 < np.linalg.norm(wide - narrow) / np.linalg.norm(wide) < NARROW_TOLERANCE
+
+
+def test_velocity_and_difference_are_products_of_wide_numbers(
+    written: tuple[Path, dict[str, OnnxGraph]],
+) -> None:
+    graph = onnx.load(
+        written[0] / form_file("dit_step_guided", "fp16"), load_external_data=False
+    ).graph  # the last layer's values are read to 0.01 mm
+    made = {out: node for node in graph.node for out in node.output}
+    assert made["difference"].op_type == "MatMul"
+    assert made["velocity"].op_type == "Add"
+    assert made[made["velocity"].input[0]].op_type == "MatMul"
+
+
+def test_no_weight_is_stored_twice(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    dit = FastDiT(TOPOSDiT(**SIZES)).eval()
+    tokens = torch.randn(1, TOKENS, SIZES["cond_channels"])
+    alone = OnnxGraph(DitContextGraph(dit), {"tokens": tokens}, ("keys", "values"))
+    together = build_at_once(dit, tokens.shape[1:])["dit_context"]
+    write_graphs({"dit_context": alone, "dit_context.at_once": together}, tmp_path)
+    with safe_open(tmp_path / WEIGHTS, "np") as weights:
+        assert len(list(weights.keys())) == 1
 
 
 def test_only_the_number_of_heads_stays_open(written: tuple[Path, dict[str, OnnxGraph]]) -> None:
@@ -72,11 +128,13 @@ def test_plans_have_a_profile_for_each_number(
     path = folder / form_file(name, "fp16")
     plan = builder("tensorrt-rtx").plan(path, EngineOptions(cache=tmp_path, precision="fp16"))
     inputs = graphs[name].inputs
-    per_head = sum(4 * inputs[key][0].numel() for key in graphs[name].batched)
+    size = {key: 2 if key in HALVED else 4 for key in (*inputs, *graphs[name].outputs)}  # bytes
+    per_head = sum(size[key] * inputs[key][0].numel() for key in graphs[name].batched)
     shared = sum(4 * value.numel() for key, value in inputs.items() if key not in graphs[name].batched)
     with torch.no_grad():
         made = graphs[name].module(*inputs.values())
     outputs = made if isinstance(made, tuple) else (made,)
-    per_head += sum(4 * value[0].numel() for value in outputs)
+    ends = zip(graphs[name].outputs, outputs, strict=True)
+    per_head += sum(size[key] * value[0].numel() for key, value in ends)
     assert plan.build.memory["inputs_outputs"] == sum(AT_ONCE) * per_head + shared
     assert "fp16" in plan.build.layers

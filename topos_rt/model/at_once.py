@@ -31,9 +31,8 @@ def numbers_for(bundle: Bundle, chosen: Backend, precision: str | None, batch: i
 def sources(bundle: Bundle, options: EngineOptions) -> dict[str, tuple[Path, EngineOptions]]:
     """Return graph -> ONNX file and options, of a bundle that has such graphs.
 
-    options: those of a graph of one head, whose precision and hashes are settled. Keys and values between
-    these engines stay FP32, since TensorRT halves only what has a static shape; a step casts them as one of a
-    single head would.
+    options: those of a graph of one head, whose precision and hashes are settled. Nothing is halved: what an
+    FP16 form has in FP16 at its ends is so in the file, since TensorRT halves only what has a static shape.
     """
     found = {}
     for graph in GRAPHS_AT_ONCE:
