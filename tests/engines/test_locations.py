@@ -60,10 +60,14 @@ REFUSED = {
     "a decoy in an unknown field": field(15, b"j\x1d") + pair(KEY, b"weights.safetensors") + field(2, NAME),
     "an unknown field": field(15, b"") + PLAIN,
     "no value": field(1, KEY),
-    "no key": field(2, NAME),
     "cut off": PLAIN[:-1],
     "a group": b"\x7b" + PLAIN,
     "field 0": b"\x02\x00" + PLAIN,
+}
+NAMELESS = {  # what names no file, and is not looked into
+    "no key": field(2, NAME),
+    "another key": pair(b"offset", NAME),
+    "another key in a field that is cut off": pair(b"offset", NAME)[:-1],
 }
 T = tensor(PLAIN)
 # Everything in a model that may hold a tensor.
@@ -101,6 +105,12 @@ def test_a_reference_is_found_in_every_place(place: str) -> None:
 def test_a_reference_that_could_be_read_in_two_ways_is_refused(form: str) -> None:
     with pytest.raises(ValueError, match=r"references in another form|no ONNX file"):
         locations(field(7, field(5, tensor(REFUSED[form]))))
+
+
+@pytest.mark.parametrize("form", NAMELESS)
+def test_what_names_no_file_is_not_looked_into(form: str) -> None:
+    beside = field(5, tensor(NAMELESS[form])) + field(5, T)
+    assert locations(field(7, beside)) == {OUTSIDE}
 
 
 def test_the_places_are_those_of_the_format() -> None:

@@ -9,6 +9,7 @@ https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
@@ -31,6 +32,7 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 _FIXED = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _DEEPEST = 100  # as protobuf's own readers
 _LOCATION = b"location"
+_refers = re.compile(_LOCATION).search  # in a view without a copy
 _ANY = range(1, 1 << 29)  # every number that a field may have
 _COPIED = 1 << 16  # bytes of a message
 _MORE = 0x80  # the bit of a varint's bytes that says that another follows
@@ -39,8 +41,9 @@ _MORE = 0x80  # the bit of a varint's bytes that says that another follows
 def locations(data: bytes) -> set[str]:
     """Return the names of the files in which tensors of the ONNX file `data` are, as the file gives them.
 
-    Raises ValueError for anything but a sound ONNX file, and for a reference in any form but the plain one: a
-    key, once, and a value, once. Such a file could mean one thing here and another to an inference library.
+    Messages without references are not looked into. Raises ValueError where those around a reference are not
+    of a sound ONNX file, and for a reference in any form but the plain one: a key, once, and a value, once.
+    Such a file could mean one thing here and another to an inference library.
     """
     entries = [dict(entry) for entry in _entries(memoryview(data), "Model", 0)]
     found = [entry[_VALUE] for entry in entries if entry[_KEY] == _LOCATION]
@@ -90,7 +93,8 @@ def _entries(data: bytes | memoryview, message: str, depth: int) -> Iterator[lis
         return
     known = _FIELDS[message]
     for number, value in _contents(data, known):
-        yield from _entries(value, known[number], depth + 1)
+        if _refers(value):  # a process waits for this, and few messages do
+            yield from _entries(value, known[number], depth + 1)
 
 
 def _contents(data: bytes | memoryview, wanted: Container[int]) -> Iterator[tuple[int, bytes | memoryview]]:

@@ -371,6 +371,8 @@ def _walk(root: Path, manifest_name: str) -> Iterator[str]:
 def _inside(root: Path, name: str) -> Path:
     """Return the plain file `name` of the bundle. It may be a link, but only one that stays in the bundle."""
     try:
+        if name == os.path.basename(name) and stat.S_ISREG((root / name).lstat().st_mode):
+            return root / name  # nearly every file: there is no link to follow, which takes a process longer
         real = Path(os.path.realpath(root / name, strict=True))
         mode = real.stat().st_mode
     except FileNotFoundError as error:
