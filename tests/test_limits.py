@@ -13,7 +13,7 @@ from topos_rt.errors import BundleError
 from topos_rt.flow import settings
 from topos_rt.formats.limits import LIMITS as READERS
 from topos_rt.head import topology
-from topos_rt.model import bundle
+from topos_rt.model import bundle_files
 from topos_rt.pictures import sources
 from topos_rt.scan import points
 from topos_rt.support import npyfile
@@ -25,7 +25,7 @@ LIMITS = {
     "a mesh file, and a character for `python -m export rig`": [READERS.file_bytes],
     "a mesh to retopologize or compare": [READERS.triangles],
     "a point cloud": [points.MIN_POINTS, READERS.points],
-    "a manifest": [bundle.MAX_MANIFEST_BYTES],
+    "a manifest": [bundle_files.MAX_MANIFEST_BYTES],
     "the vertices of a model's topology": [topology.MAX_VERTICES],
     "the arrays of an `.npy` or `.npz` file of a release": [npyfile.LIMIT_BYTES, npyfile._MOST_MEMBERS],
     "a measurement to compare with `topos-rt bench`": [result._MAX_BYTES],

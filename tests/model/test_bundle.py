@@ -24,6 +24,7 @@ from tests.model.changes import set_value
 from topos_rt.errors import BundleError
 from topos_rt.head.rig import Rig
 from topos_rt.model import bundle as bundle_module
+from topos_rt.model import bundle_files
 from topos_rt.model.bundle import Bundle, known_bundles, write_manifest
 from topos_rt.model.manifest import Manifest
 
@@ -291,7 +292,7 @@ def test_sizes_are_compared_before_anything_is_hashed(
         raise AssertionError(path)
 
     put("files", "dit_context.onnx", "bytes", value=1)(own_bundle)
-    monkeypatch.setattr(bundle_module, "_sha256", never)
+    monkeypatch.setattr(bundle_files, "_sha256", never)
     with pytest.raises(BundleError, match="size of bundle file dit_context"):
         Bundle.open(own_bundle)
 

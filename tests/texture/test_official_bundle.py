@@ -70,7 +70,7 @@ def test_manifests_are_read_strictly(bundle: TextureBundle, key: str, value: Any
     changed(key, value)(tree)
     with pytest.raises(BundleError, match=message):
         manifest = TextureManifest.from_json(json.dumps(tree).encode())
-        from topos_rt.model.bundle import check_files
+        from topos_rt.model.bundle_files import check_files
 
         check_files(bundle.path, manifest, False, "texture.json")
 

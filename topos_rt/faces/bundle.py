@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from topos_rt.errors import BundleError
-from topos_rt.model.bundle import check_files, listed_files, read_manifest
+from topos_rt.model.bundle_files import check_files, listed_files, read_manifest
 from topos_rt.model.manifest import FileInfo
 from topos_rt.support.files import write_atomic
 from topos_rt.support.strictjson import AGAIN, describe, parse_object, read_as, refuse

@@ -17,7 +17,7 @@ import numpy as np
 
 from topos_rt.engines import EngineOptions
 from topos_rt.errors import BundleError
-from topos_rt.model.bundle import check_files, listed_files, read_manifest, weight_files_of
+from topos_rt.model.bundle_files import check_files, listed_files, read_manifest, weight_files_of
 from topos_rt.support.files import write_atomic
 from topos_rt.support.strictjson import AGAIN
 from topos_rt.support.tensorfile import read_tensors
