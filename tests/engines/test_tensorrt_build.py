@@ -89,12 +89,13 @@ def test_graphs_that_run_once_for_a_head_are_summed_in_fp32(
             continue
         half, _ = graphs.products(Bundle.open("mini").graph(graph, "fp16"))
         sums = Counter(re.findall(rb"accumulation_type=(\d)", plan.data))
-        attention = set(re.findall(rb"hmma_(fp16|fp32)_traits", plan.data))
+        attention = Counter(re.findall(rb"hmma_(fp16|fp32)_traits", plan.data))
         if graph in WIDE_SUMS:  # products of FP32 numbers have 0, too
             alone = half["MATRIX_MULTIPLY"] - 2 * ATTENTIONS.get(graph, 0)
             assert 0.8 * alone <= sums[b"2"] <= alone and b"fp16" not in attention
         else:
-            assert not sums[b"2"] and attention == {b"fp16"}
+            # Of the two products of an attention, which is written out for speed, one is summed in FP32.
+            assert not sums[b"2"] and attention[b"fp16"] == attention[b"fp32"] > 0
 
 
 def test_weights_are_hashed_only_where_no_manifest_vouches(tiny_bundle: Path, options: EngineOptions) -> None:
