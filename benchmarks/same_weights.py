@@ -41,7 +41,6 @@ SAMPLING: Mapping[str, Mapping[str, Any]] = {
     "as by default": {},
     "as released": {"preset": "reference", "guidance": 3.0, "temperature": 1.0},
 }
-_GEOMETRY = ("topology", "hierarchy", "rig", "landmarks", "landmark_response", "atlas", "parts", "variation")
 _SPEC = ("flow", "frame", "image", "latent", "points", "residual_scale", "evidence")
 
 
@@ -61,10 +60,9 @@ def compared(arguments: argparse.Namespace) -> dict[str, Any]:
     earlier, now = Bundle.open(arguments.earlier), Bundle.open(arguments.model)
     for name in _SPEC:
         _require(getattr(earlier.manifest, name) == getattr(now.manifest, name), f"another {name}")
-    files = [file for name in _GEOMETRY if (file := getattr(now.manifest, name)) is not None]
-    for file in files:
-        before, after = earlier.manifest.files.get(file), now.manifest.files[file]
-        _require(before is not None and before.sha256 == after.sha256, f"another {file}")
+    files = arrays_of(now)
+    others = sorted({name for name, _ in arrays_of(earlier).items() ^ files.items()})
+    _require(not others, f"another {', '.join(others)}")
     pictures = sorted(PEOPLE.glob("*.jpg"))
     off = {name: farthest_mm(earlier, now, pictures, given) for name, given in SAMPLING.items()}
     print(f"{len(files)} files alike; vertices in mm: {off}")
@@ -78,10 +76,20 @@ def compared(arguments: argparse.Namespace) -> dict[str, Any]:
         "command": "python -m benchmarks.same_weights EARLIER",
         "model": model_facts(now),
         "earlier": model_facts(earlier),
-        "files": files,
+        "files": sorted(files),
         "pictures": len(pictures),
         "farthest_mm": off,
         "graphs": graphs,
+    }
+
+
+def arrays_of(bundle: Bundle) -> dict[str, str]:
+    """Return the SHA-256s of a bundle's files of arrays, by name, but for the weights of its graphs."""
+    weights = set(bundle.manifest.weight_files.values())
+    return {
+        name: info.sha256
+        for name, info in bundle.manifest.files.items()
+        if Path(name).suffix == ".safetensors" and name not in weights
     }
 
 

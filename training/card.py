@@ -163,11 +163,12 @@ def main() -> None:
     args = parser.parse_args()
     bundle = Bundle.open(args.bundle)
     results, textures = read_json(args.results, "the results"), read_json(args.textures, "the textures")
+    known = digests(bundle)
     for option, found, again in (
         ("--results", results, "training.evaluate"),
         ("--textures", textures, "benchmarks.bench_texture"),
     ):
-        if not isinstance(found, dict) or found.get("model", {}).get("sha256") not in digests(bundle):
+        if not isinstance(found, dict) or found.get("model", {}).get("sha256") not in known:
             parser.error(f"{option}: measured on another model than this bundle's; run {again} again")
     with replacing(args.bundle, keep=True) as staging:
         text = card(results, bundle.manifest.flow, textures["truth"])

@@ -112,19 +112,21 @@ def narrow_ends(model: onnx.ModelProto, names: Collection[str], precision: str =
     narrow = onnx.ModelProto()
     narrow.CopyFrom(model)
     graph = narrow.graph
-    casts = []
+    given = {value.name for value in graph.input}
+    first: list[onnx.NodeProto] = []
+    last: list[onnx.NodeProto] = []
     for end in (*graph.input, *graph.output):
         if end.name not in names:
             continue
         end.type.tensor_type.elem_type = kind
-        inside = f"{end.name}.wide"
-        taken = any(end.name in node.input for node in graph.node)
+        wide = f"{end.name}.wide"
         for node in graph.node:
             for side in (node.input, node.output):
-                side[:] = [inside if name == end.name else name for name in side]
-        cast = _cast(end.name, inside, TensorProto.FLOAT) if taken else _cast(inside, end.name, kind)
-        casts.append((taken, cast))
-    first, last = ([cast for before, cast in casts if before is side] for side in (True, False))
+                side[:] = [wide if name == end.name else name for name in side]
+        if end.name in given:
+            first.append(_cast(end.name, wide, TensorProto.FLOAT))
+        else:
+            last.append(_cast(wide, end.name, kind))
     nodes = [*first, *graph.node, *last]
     del graph.node[:]
     graph.node.extend(nodes)

@@ -94,7 +94,7 @@ def test_graphs_that_run_once_for_a_head_are_summed_in_fp32(
             alone = half["MATRIX_MULTIPLY"] - 2 * ATTENTIONS.get(graph, 0)
             assert 0.8 * alone <= sums[b"2"] <= alone and b"fp16" not in attention
         else:
-            # Of the two products of an attention, which is written out for speed, one is summed in FP32.
+            # Attention is written out for speed, and the builder sums one of its two products in FP32.
             assert not sums[b"2"] and attention[b"fp16"] == attention[b"fp32"] > 0
 
 

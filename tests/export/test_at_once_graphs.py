@@ -69,9 +69,9 @@ def test_the_narrow_form_gives_nearly_what_the_wide_one_does(
 def test_velocity_and_difference_are_products_of_wide_numbers(
     written: tuple[Path, dict[str, OnnxGraph]],
 ) -> None:
-    graph = onnx.load(
-        written[0] / form_file("dit_step_guided", "fp16"), load_external_data=False
-    ).graph  # the last layer's values are read to 0.01 mm
+    """The last layer's values are read to 0.01 mm."""
+    path = written[0] / form_file("dit_step_guided", "fp16")
+    graph = onnx.load(path, load_external_data=False).graph
     made = {out: node for node in graph.node for out in node.output}
     assert made["difference"].op_type == "MatMul"
     assert made["velocity"].op_type == "Add"

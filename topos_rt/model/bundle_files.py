@@ -24,7 +24,7 @@ _HASHERS = 4  # threads; a disk is the limit soon
 
 
 class Listing(Protocol):
-    """What is needed of a manifest to check a bundle's files."""
+    """A manifest, as far as `check_files` reads it."""
 
     @property
     def files(self) -> Mapping[str, FileInfo]: ...
@@ -138,6 +138,7 @@ def _strange_weights(name: str, got: object) -> BundleError:
 
 
 def check_references(manifest: Listing) -> None:
+    """Raise BundleError where a manifest refers to a file that it does not list."""
     for name in manifest.references():
         if name not in manifest.files:
             raise BundleError(
