@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from models.face_trunk import FEATURES, FaceTrunk
 from models.image_encoder import ImageEncoder, TransformerBlock
 from models.mirror import mirrored_landmarks, mirrored_scores
-from models.surface_reader import turns_of
 from topos_rt.model.evidence import EVIDENCE
 
 NAMES = ("landmarks", "pose", "expression", "aligned")
@@ -95,11 +94,11 @@ class LinearEstimate(nn.Module):
 
     def regressors(self, summary: Tensor, patches: Tensor, scaled: Scaled) -> Tensor:
         """Return what the estimate is linear in, [B,R]."""
-        pose, expression = scaled.manner.tensor_split([2], 1)
+        yaw, pitch, expression = scaled.manner.tensor_split([1, 2], 1)
         # Each part counts about alike: its standard deviation, over the root of its size, is about 1.
         parts = (
             3 * scaled.landmarks * self.landmark_share,
-            turns_of(pose),
+            yaw, pitch, yaw * yaw, yaw * pitch, pitch * pitch,
             0.7 * expression,
             scaled.features.flatten(1) / 90,
             0.15 * summary,

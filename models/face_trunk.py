@@ -57,16 +57,8 @@ class FaceTrunk(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.maps(pixels)[-1]
-
-    def maps(self, pixels: Tensor) -> list[Tensor]:
-        """Return the maps after each of STAGES, the last of which is what `forward` returns."""
-        x = F.max_pool2d(F.relu(self.stem(pixels * (255 / 256) - self.mean)), 3, 2)
-        made, blocks = [], iter(self.blocks)
-        for _, count, _ in STAGES:
-            for _ in range(count):
-                x = next(blocks)(x)
-            made.append(x)
+        x = F.relu(self.stem(pixels * (255 / 256) - self.mean))
+        made: Tensor = self.blocks(F.max_pool2d(x, 3, 2))
         return made
 
     def convolutions(self) -> Iterator[nn.Conv2d]:

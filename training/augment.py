@@ -37,12 +37,8 @@ def moved(maps: Tensor, pixels: Tensor, seen: Tensor, landmarks: Tensor) -> tupl
     cells = seen.transpose(1, 2).unflatten(2, (GRID, GRID))
     cells = _sample(F.pixel_shuffle(cells, CELLS_PER_PATCH), maps, "border")
     patches = F.pixel_unshuffle(cells, CELLS_PER_PATCH).flatten(2).transpose(1, 2)
-    return picture, patches, moved_places(maps, landmarks)
-
-
-def moved_places(maps: Tensor, places: Tensor) -> Tensor:
-    """Return where places [B,P,2] of the old pictures are in the new ones."""
-    return torch.linalg.solve(maps[:, :, :2], (places - maps[:, None, :, 2]).transpose(1, 2)).transpose(1, 2)
+    places = torch.linalg.solve(maps[:, :, :2], (landmarks - maps[:, None, :, 2]).transpose(1, 2))
+    return picture, patches, places.transpose(1, 2)
 
 
 def varied(pixels: Tensor, maps: Tensor, generator: torch.Generator) -> Tensor:

@@ -181,19 +181,10 @@ def fit_estimate(encoder: EvidenceEncoder, parts: Iterable[tuple[Tensor, Tensor]
     """Fit the linear estimate by ridge regression.
 
     parts: what it is linear in, [n,R], and what it should be, [n,E], of some pictures after others.
+    Processes that train together have a part of the pictures each.
     """
     linear = encoder.evidence_estimate
-    weights, bias = ridge_of_parts(parts, *reversed(linear.weight.shape))
-    linear.weight.data.copy_(weights.T)
-    linear.bias.copy_(bias)
-
-
-@torch.no_grad()
-def ridge_of_parts(parts: Iterable[tuple[Tensor, Tensor]], size: int, values: int) -> tuple[Tensor, Tensor]:
-    """Return the weights [R,E] and the bias [E] of ridge regression, where one part follows another.
-
-    parts: x [n,R] and y [n,E] each. Processes that train together have a part of the pictures each.
-    """
+    values, size = linear.weight.shape
     gram, sums = torch.zeros(size, size), torch.zeros(size + values + 1)
     cross, middle = torch.zeros(size, values), torch.zeros(size)
     for x, y in parts:
@@ -208,7 +199,8 @@ def ridge_of_parts(parts: Iterable[tuple[Tensor, Tensor]], size: int, values: in
     count = sums[-1]
     x_mean, y_mean = sums[:size] / count, sums[size:-1] / count
     weights = ridge(gram - count * torch.outer(x_mean, x_mean), cross - count * torch.outer(x_mean, y_mean))
-    return weights, y_mean - (x_mean + middle) @ weights
+    linear.weight.data.copy_(weights.T)
+    linear.bias.copy_(y_mean - (x_mean + middle) @ weights)
 
 
 @torch.no_grad()

@@ -37,8 +37,6 @@ class Budget:
     log_every_steps: int = 50
     weight_decay: float = 0.01
     ema_decay: float = 0.995  # at most, of the averaged weights, which are evaluated and kept
-    new: tuple[str, ...] = ()  # prefixes of the names of layers that begin with nothing
-    new_rate: float = 1e-3  # of Adam, for these, beside others that have learned before
 
 
 def train(
@@ -216,18 +214,21 @@ def _average_gradients(module: nn.Module) -> None:
 def _optimisers(module: nn.Module, budget: Budget, ends: tuple[str, ...]) -> list[torch.optim.Optimizer]:
     """Make Muon for the inner matrices and Adam for the rest; only matrices decay."""
     matrices: list[nn.Parameter] = []
-    others: dict[tuple[float, float], list[nn.Parameter]] = {}  # by rate and decay
+    decaying: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        decays = name.endswith("weight") and parameter.dim() > 1
-        if decays and not name.startswith((*ends, *budget.new)):
-            matrices.append(parameter)
+        if not name.endswith("weight") or parameter.dim() < 2:
+            plain.append(parameter)
+        elif name.startswith(ends):
+            decaying.append(parameter)
         else:
-            rate = budget.new_rate if name.startswith(budget.new) else budget.learning_rate
-            others.setdefault((rate, decays * budget.weight_decay), []).append(parameter)
-    groups = [{"params": its, "lr": rate, "weight_decay": decay} for (rate, decay), its in others.items()]
-    adam = torch.optim.AdamW(groups, lr=budget.learning_rate, betas=(0.9, 0.98))
-    muon = [Muon(matrices, budget.matrix_rate, weight_decay=budget.weight_decay)] if matrices else []
-    return [*muon, adam]
+            matrices.append(parameter)
+    adam = torch.optim.AdamW(
+        [{"params": decaying, "weight_decay": budget.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=budget.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    return [Muon(matrices, budget.matrix_rate, weight_decay=budget.weight_decay), adam]
 
 
 def arguments(

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from models.face_trunk import SIDE
-from models.surface_reader import SurfaceReader, turns_of
 from topos_rt.support.files import write_atomic
 from training.evidence import codes_of, fit_directions, ridge_fit
 from training.heads import HeadModel
@@ -33,6 +32,7 @@ from training.vae_data import VAEData
 PIXELS = (0.0, 0.5, 1.0, 2.0)  # of the cut: the deviation of each coordinate, independent of the others
 KINDS = {"across": 2, "across and in depth": 3}
 COORDINATES = 120
+TURNED = 40  # coordinates whose products with the pose count
 
 
 def places_of(folder: Path) -> Tensor:
@@ -45,20 +45,28 @@ def places_of(folder: Path) -> Tensor:
     return torch.from_numpy((np.concatenate(rows) - middle) / (SIDE / 2))
 
 
+def regressors(places: Tensor, data: Data, basis: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Return what heads are linear in, [n,R]: coordinates of places, pose, expression and products."""
+    coordinates = (places.flatten(1) - mean) @ basis / deviation
+    yaw, pitch = data.evidence.pose.split(1, 1)
+    turns = torch.cat([yaw, pitch, yaw * yaw, yaw * pitch, pitch * pitch], 1)
+    turned = coordinates[:, :TURNED, None] * turns[:, None]
+    weighed = coordinates * (deviation / deviation[0]).sqrt()
+    return torch.cat([weighed, 0.5 * turned.flatten(1), turns, data.evidence.expression], 1)
+
+
 def measure(
     known: tuple[Tensor, Data], asked: tuple[Tensor, Data], wanted: Tensor, latents: Tensor, judge: Judge
 ) -> dict[str, float]:
     """Return the errors in mm on those asked, of a regression from places and the rest to codes [n,E]."""
-    reader = SurfaceReader(1, known[0].shape[1], COORDINATES, axes=known[0].shape[2])
-    reader.fit(known[0])
-
-    def regressors(places: Tensor, data: Data) -> Tensor:
-        pose, expression = data.evidence.pose, data.evidence.expression
-        by_places = reader.regressors(reader.coordinates_of(places), pose)
-        return torch.cat([by_places, turns_of(pose), expression], 1)
-
-    weights, bias = ridge_fit(regressors(*known), wanted)
-    codes = regressors(*asked) @ weights + bias
+    flat = known[0].flatten(1)
+    mean = flat.mean(0)
+    torch.manual_seed(0)  # the decomposition is randomised
+    _, values, basis = torch.pca_lowrank(flat - mean, COORDINATES, center=False, niter=4)
+    deviation = values / len(flat) ** 0.5
+    x, q = (regressors(*part, basis, mean, deviation) for part in (known, asked))
+    weights, bias = ridge_fit(x, wanted)
+    codes = q @ weights + bias
     data = asked[1]
     made = (codes @ latents).view(len(codes), *data.anchors.shape[1:])
     whole, face = judge.millimetres(made, data.positions[data.person], data.radii[data.person])
