@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from pages import ROOT, Tables, measured, read, rewrite, table
+from pages import RESULTS, ROOT, Tables, measured, read, rewrite, table
 
 PAGE = ROOT / "docs" / "training.md"
 _HEADS = {
@@ -22,6 +23,13 @@ _PARTS = {
     "back": "back of the head",
 }
 _SEEN = {"mean_head": "mean head", "before": "`mini` before", "now": "`mini` now"}
+
+# Logs of a network that looked for points of the surface -> what its errors counted by.
+_SURFACE_RUNS = {
+    "pixels": "places, in pixels",
+    "coordinates": "places, by their principal coordinates",
+    "mixed": "the same, on mixed pictures, with falling rates",
+}
 
 
 def _likeness() -> str:
@@ -57,8 +65,8 @@ def _seeds() -> str:
     return table(["spread, mm", f"{found['seeds']} seeds of one picture", "training heads"], rows)
 
 
-def _evidence() -> str:
-    found = read("mini_evidence")
+def _evidence(result: str) -> str:
+    found = read(result)
     known = {
         "the mean head": found["mean_head"],
         **found["known"],
@@ -69,7 +77,7 @@ def _evidence() -> str:
 
 
 def _curve() -> str:
-    curve = read("mini_evidence")["all_by_pictures"]
+    curve = read("mini_evidence_now")["all_by_pictures"]
     head = ["pictures", *(f"{int(count):,}" for count in curve)]
     labels = {"whole_mm": "whole head", "face_mm": "face"}
     return table(
@@ -102,14 +110,34 @@ def _stability() -> str:
 
 
 def _place_limits() -> str:
-    limits = read("place_limits")["limits"]
-    pixels = list(dict.fromkeys(row["pixels_off"] for row in limits))
-    rows = [
-        [kind, *(f"{row['whole_mm']:.2f} / {row['face_mm']:.2f}" for row in limits if row["places"] == kind)]
-        for kind in dict.fromkeys(row["places"] for row in limits)
-    ]
+    found = {(r["places"], r["alike_within_m"], r["pixels_off"]): r for r in read("place_limits")["limits"]}
+    pixels = sorted({off for _, _, off in found})
+    rows = []
+    for kind, reach in dict.fromkeys((kind, reach) for kind, reach, _ in found):
+        cells = [found.get((kind, reach, off)) for off in pixels]
+        label = f"{kind}, errors alike within {1000 * reach:g} mm" if reach else kind
+        rows.append([label, *(f"{r['whole_mm']:.2f} / {r['face_mm']:.2f}" if r else "" for r in cells)])
     head = [f"off by {each:g} px" if each else "exact" for each in pixels]
     return table(["whole head / face, mm", *head], rows)
+
+
+def _surface_runs() -> str:
+    logs = {name: _held_out(f"mini_surface_{name}") for name in _SURFACE_RUNS}
+    shown = {"none: the regression": logs["pixels"][0]}
+    shown |= {label: logs[name][-1] for name, label in _SURFACE_RUNS.items()}
+    keys = ("pixels", "pixels_deep", "mm", "mm_face")
+    rows = [
+        [label, f"{found['minutes']:.0f}", *(f"{found[f'held_out.{key}']:.2f}" for key in keys)]
+        for label, found in shown.items()
+    ]
+    head = ["what errors counted by", "minutes", "px off across", "in depth", "whole head, mm", "face, mm"]
+    return table(head, rows)
+
+
+def _held_out(name: str) -> list[dict[str, float]]:
+    """Return the records of a log of training that judge the network on held-out pictures."""
+    records = map(json.loads, (RESULTS / f"{name}.jsonl").read_text().splitlines())
+    return [record for record in records if "held_out.mm" in record]
 
 
 def _pull() -> str:
@@ -164,7 +192,8 @@ def _same_weights() -> str:
 
 
 TABLES: Tables = {
-    "evidence": _evidence,
+    "evidence": lambda: _evidence("mini_evidence"),
+    "evidence_now": lambda: _evidence("mini_evidence_now"),
     "curve": _curve,
     "likeness": _likeness,
     "by_yaw": _by_yaw,
@@ -173,6 +202,7 @@ TABLES: Tables = {
     "stability": _stability,
     "pull": _pull,
     "place_limits": _place_limits,
+    "surface_runs": _surface_runs,
     "same_weights": _same_weights,
 }
 

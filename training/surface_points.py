@@ -23,12 +23,11 @@ class SurfacePoints:
     """Some vertices of the head, spread evenly over what a cut of the face shows."""
 
     vertices: np.ndarray  # [P]
-    mirrored: np.ndarray  # [P] the point on the other side of the face
     actions: np.ndarray  # [52,P,3] metres, how facial actions move them
 
     @classmethod
     def of(cls, model: HeadModel) -> SurfacePoints:
-        """Choose the points of one side, and take their partners on the other."""
+        """Choose the points of one side, and take their partners on the other, so that both count alike."""
         at = model.template - (model.template.min(0) + model.template.max(0)) / 2
         partner = _partners(at)
         allowed = (at[:, 2] > _FRONT_M) & (at[:, 1] > _BELOW_M)
@@ -48,9 +47,7 @@ class SurfacePoints:
             chosen.append(int(left[away.argmax()]))
         own = np.array(chosen)
         vertices = np.concatenate([own, partner[own][partner[own] != own]])
-        place = {int(v): i for i, v in enumerate(vertices)}
-        mirrored = np.array([place[int(v)] for v in partner[vertices]])
-        return cls(vertices, mirrored, model.action_deltas[:, vertices])
+        return cls(vertices, model.action_deltas[:, vertices])
 
     def places(self, shard: Shard, heads: np.ndarray, i: int, to_cut: np.ndarray) -> np.ndarray:
         """Return the true places [P,3] of the points in a cut of the i-th picture of a shard.

@@ -29,7 +29,7 @@ def asked(model: FlowModel, data: Data) -> torch.Tensor:
 
 def test_columns_are_those_of_the_parts(model: FlowModel, data: Data, linear: LinearDecoder) -> None:
     fitted(model, data, linear)
-    parts = columns(model)
+    parts = columns(model.encoder)
     x = asked(model, data)
     assert sum(map(len, parts.values())) == x.shape[1] == model.encoder.evidence_estimate.weight.shape[1]
     for name in (*SHAPES, "image"):
@@ -46,7 +46,7 @@ def test_parts_that_tell_nothing_help_nothing(model: FlowModel, data: Data, line
     training, held_out = blind(data, 0), blind(data, 1)
     fitted(model, training, linear)
     judge = Judge(linear, torch.arange(VERTICES))
-    result = measure(model, training, held_out, judge)
+    result = measure(model.encoder, training, held_out, judge)
     assert set(result["known"]) == set(SETS)
     mean = result["mean_head"]["face_mm"]
     assert result["known"]["landmarks, pose"]["face_mm"] < 0.5 * mean

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.face_trunk import SIDE
 from tests.training.synthetic import egg
 from tests.training.test_train_flow import PEOPLE, linear, small_networks
 from tests.training.test_train_flow import data as flow_data
@@ -32,8 +33,7 @@ def test_points_are_pairs_that_are_spread_evenly(points: SurfacePoints) -> None:
     at = template[points.vertices]
     assert surface_points.COUNT - 1 <= len(points.vertices) <= surface_points.COUNT
     assert len(set(points.vertices)) == len(points.vertices)
-    assert np.array_equal(points.mirrored[points.mirrored], np.arange(len(at)))
-    assert np.allclose(at[points.mirrored], at * [-1, 1, 1], atol=1e-6)
+    assert np.linalg.norm(at[:, None] - at * [-1, 1, 1], axis=2).min(1).max() < 1e-6
     # Every vertex that may be chosen has a point near it.
     allowed = template[(template[:, 2] > 0) & (template[:, 1] > -0.1)]
     away = np.linalg.norm(allowed[:, None] - at[None], axis=2).min(1)
@@ -88,3 +88,21 @@ def test_places_that_tell_heads_tell_less_with_noise(
         return place_limits.measure(*ends, codes, encoder.evidence_latents, judge)["whole_mm"]
 
     assert error(0) < 0.5 * error(5.0)  # pose and expression tell of heads in this world, too
+
+
+def test_errors_that_are_alike_are_as_large(points: SurfacePoints) -> None:
+    """Each point is as far off as with independent errors, and neighbours are off together."""
+    at = torch.from_numpy(egg().template[points.vertices]).float()
+    drawn = {}
+    for reach in place_limits.REACHES_M:
+        mixing, generator = place_limits.alike(at, reach), torch.Generator().manual_seed(0)
+        noise = place_limits.shaken(torch.zeros(2000, len(at), 3), 1.5, mixing, generator) * SIDE / 2
+        assert float(noise.square().mean()) == pytest.approx(1.5**2, rel=0.05)
+        drawn[reach] = noise
+    far = torch.cdist(at, at) + 9 * torch.eye(len(at))
+    pairs = torch.arange(len(at)), far.argmin(1)
+    for reach, noise in drawn.items():
+        own, neighbours = noise[:, pairs[0]], noise[:, pairs[1]]
+        found = (own * neighbours).mean((0, 2)) / 1.5**2
+        want = torch.exp(-0.5 * (far[pairs] / reach).square()) if reach else torch.zeros(len(at))
+        assert torch.allclose(found, want, atol=0.1)
