@@ -35,7 +35,8 @@ COMMANDS = {
     "landmark_pull_mini": "python -m benchmarks.bench_landmark_pull --bundle topos_rt/bundles/mini"
     " --held-out SHARDS --photos D --json {}",
     "lods_mini": "python -m benchmarks.bench_lods --json {}",
-    "mini_evidence_now": "python -m training.ablations --bundle topos_rt/bundles/mini … --json {}",
+    "mini_evidence_now": "python -m training.ablations --bundle topos_rt/bundles/mini"
+    " --pictures D --evidence D --held-out D --held-out-evidence D --json {}",
     "mini_quality": "python -m training.evaluate --bundle topos_rt/bundles/mini --held-out SHARDS --json {}",
     "own_grid_mini": "python -m benchmarks.bench_own_grid --json {}",
     "photographs_mini": "python -m training.photographs --bundle topos_rt/bundles/mini --photos D --json {}",
