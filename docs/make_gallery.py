@@ -1,8 +1,8 @@
 """Draw docs/images/gallery*.png, heads of the bundled model: `python docs/make_gallery.py`.
 
-gallery.png has expressions of heads from two photographs. gallery_1.png and gallery_2.png have ten people
-under two lights: two photographs, and eight rendered people whom nothing was trained on
-(examples/people/README.md).
+gallery.png has expressions of heads from two photographs. The others have ten people: two photographs, and
+eight rendered people whom nothing was trained on (examples/people/README.md). In gallery_1.png and
+gallery_2.png they are under two lights, in people_1.png and people_2.png seen from three sides.
 """
 
 from __future__ import annotations
@@ -47,19 +47,25 @@ RELIT = (
     Light((0.88, 0.18, 0.44), (1.55, 1.12, 0.74), 0.8),
     Light((-0.75, 0.35, -0.55), (0.22, 0.34, 0.52), 0.5),
 )
+SIDES = 0.0, -35.0, -90.0  # yaw in degrees
 PER_PICTURE = 5
 
 
 def main() -> None:
-    """Draw the three pictures."""
+    """Draw the five pictures."""
     folders = ROOT / "examples", ROOT / "examples" / "people"
     people = [path for folder in folders for path in sorted(folder.glob("*.jpg"))]
     with HeadPipeline.open("mini") as pipe:
         heads = [pipe(ROOT / "examples" / name, seed=seed, temperature=TEMPERATURE) for name, seed in HEADS]
         save("gallery.png", [np.concatenate(expressions(head), 1) for head in heads])
-        rows = [person(pipe, path) for path in people]
-    for number in range(0, len(rows), PER_PICTURE):
-        save(f"gallery_{number // PER_PICTURE + 1}.png", rows[number : number + PER_PICTURE])
+        theirs = [pipe(path) for path in people]
+    for name, views in (("gallery", under_lights), ("people", from_sides)):
+        rows = [
+            np.concatenate([portrait(path), *views(head)], 1)
+            for path, head in zip(people, theirs, strict=True)
+        ]
+        for number in range(0, len(rows), PER_PICTURE):
+            save(f"{name}_{number // PER_PICTURE + 1}.png", rows[number : number + PER_PICTURE])
 
 
 def expressions(head: HeadMesh) -> list[np.ndarray]:
@@ -69,17 +75,29 @@ def expressions(head: HeadMesh) -> list[np.ndarray]:
     ]
 
 
-def person(pipe: HeadPipeline, path: Path) -> np.ndarray:
-    """Return the picture of a person beside the head made of it, in expressions under each light."""
-    head = pipe(path)
+def portrait(path: Path) -> np.ndarray:
+    """Return the picture of a person, [*PERSON,3] uint8; those who do not exist are marked."""
     high, wide = PERSON
-    portrait = ImageOps.fit(read_picture(path), (wide, high))
+    picture = ImageOps.fit(read_picture(path), (wide, high))
     if path.parent.name == "people":
-        ImageDraw.Draw(portrait).text((4, high - 14), "rendered person", (255, 255, 255), stroke_width=1,
-                                      stroke_fill=(0, 0, 0))  # fmt: skip
+        ImageDraw.Draw(picture).text((4, high - 14), "rendered person", (255, 255, 255), stroke_width=1,
+                                     stroke_fill=(0, 0, 0))  # fmt: skip
+    return np.asarray(picture)
+
+
+def under_lights(head: HeadMesh) -> list[np.ndarray]:
+    """Return pictures of a head in expressions under each light."""
     posed = [head.posed(EXPRESSIONS[name][0]) for name in SHOWN]
-    views = [render_view(each, YAW, 0, PERSON, lights) for lights in (LIGHTS, RELIT) for each in posed]
-    return np.concatenate([np.asarray(portrait), *views], 1)
+    return [render_view(each, YAW, 0, PERSON, lights) for lights in (LIGHTS, RELIT) for each in posed]
+
+
+def from_sides(head: HeadMesh) -> list[np.ndarray]:
+    """Return pictures of a head from three sides, neutral and then in its picture's own expression."""
+    return [
+        render_view(each, yaw, 0, PERSON)
+        for each in (head, head.posed(head.expression or {}))
+        for yaw in SIDES
+    ]
 
 
 def save(name: str, rows: list[np.ndarray]) -> None:
