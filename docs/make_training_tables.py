@@ -15,6 +15,7 @@ _HEADS = {
     "balanced": "`mini`, `balanced`",
     "fast": "`mini`, `fast`",
 }
+_INTERVAL = ("mean", "low", "high")
 _NOW = ("now_median_mm", "now_mean_mm", "now_std_mm")
 _PARTS = {
     "shown": "face, shown",
@@ -165,7 +166,7 @@ def _pull() -> str:
                 f"{row['reprojection_percent']:.2f}",
                 f"{row['whole_mm']:.2f}",
                 f"{row['face_mm']:.2f}",
-                f"{change['mean']:+.2f} ({change['low']:+.2f} to {change['high']:+.2f})",
+                "{:+.2f} ({:+.2f} to {:+.2f})".format(*(round(change[k], 2) + 0.0 for k in _INTERVAL)),
                 f"{row['nearest_by_face']:.0%}",
                 f"{seen['reprojection_percent']:.2f}" if seen else "",
                 f"{alike['ratio']:.2f}" if alike else "",
