@@ -22,10 +22,13 @@ from topos_rt.formats import EXPORTERS, ExportOptions
 from topos_rt.model.native_decoder import PLAIN, instruction_sets
 from topos_rt.support.native import native
 
-# Metres: how far a vertex may be from the record. Another processor rounds otherwise, and so do kernels of
-# old versions of onnxruntime: 1.19 moves the worst vertex of a guided head by 1.6e-4, of a scan's by 4.7e-4.
+# Metres: how far a vertex may be from the record. Another processor rounds otherwise, in every network of the
+# face stage and in the pixels between them: landmarks that are off by 0.01 pixels move vertices by 2e-5. On an
+# Intel processor they are off by up to 4.4e-5 (AMD ones made the record), and a head that is laid over a scan,
+# whose points are chosen by distances that are all but equal, by 8.8e-4. Equal sums have to give equal bytes.
 OLD_KERNELS = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 23)
-SAME_M = 1e-3 if OLD_KERNELS else 1e-5
+SAME_M = 1e-3 if OLD_KERNELS else 1e-4
+SAME_SCAN_M = 2e-3
 WRITERS: dict[str, Callable[[HeadMesh], bytes]] = {
     "glb": lambda head: EXPORTERS["glb"](head, ExportOptions(parts=False)),
     "glb, level of detail 1": lambda head: EXPORTERS["glb"](head.lod(1), ExportOptions(parts=False)),
@@ -57,7 +60,8 @@ def test_the_vertices_are_those_of_the_record(
     assert made.keys() == recorded["heads"].keys()
     for name, head in made.items():
         apart = np.subtract(head["vertices"], recorded["heads"][name]["vertices"])
-        assert np.abs(apart).max() <= SAME_M, name
+        limit = SAME_SCAN_M if name.startswith("retopologized") else SAME_M
+        assert np.abs(apart).max() <= limit, name
 
 
 def test_the_bytes_are_those_of_the_record(recorded: dict[str, Any], made: dict[str, dict[str, Any]]) -> None:

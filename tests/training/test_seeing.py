@@ -66,7 +66,7 @@ def folder(picture: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def seen(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evidence")
-    everything = SurfacePoints(np.arange(4), np.arange(4), np.zeros((52, 4, 3), np.float32))
+    everything = SurfacePoints(np.arange(4), np.zeros((52, 4, 3), np.float32))
     stage._start(everything)
     for path in sorted(folder.glob("shard_*.npz")):
         stage._see((path, out / path.name))
