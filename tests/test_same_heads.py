@@ -22,10 +22,11 @@ from topos_rt.formats import EXPORTERS, ExportOptions
 from topos_rt.model.native_decoder import PLAIN, instruction_sets
 from topos_rt.support.native import native
 
-# Metres: how far a vertex may be from the record. Another processor rounds otherwise, in every network of the
-# face stage and in the pixels between them: landmarks that are off by 0.01 pixels move vertices by 2e-5. On an
-# Intel processor they are off by up to 4.4e-5 (AMD ones made the record), and a head that is laid over a scan,
-# whose points are chosen by distances that are all but equal, by 8.8e-4. Equal sums have to give equal bytes.
+# Metres: how far a vertex may be from the record. Another processor rounds otherwise, in every network of
+# the face stage and in the pixels between them: landmarks that are off by 0.01 pixels move vertices by 2e-5.
+# On an Intel processor they are off by up to 4.4e-5 (AMD ones made the record), and a head that is laid over
+# a scan, whose points are chosen by distances that are all but equal, by 8.8e-4. Equal sums have to give
+# equal bytes.
 OLD_KERNELS = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 23)
 SAME_M = 1e-3 if OLD_KERNELS else 1e-4
 SAME_SCAN_M = 2e-3
