@@ -1,4 +1,4 @@
-"""Draw docs/images/gallery*.png, heads of the bundled model: `python docs/make_gallery.py`.
+"""Draw docs/images/gallery*.png and people_*.png, heads of the bundled model: `python docs/make_gallery.py`.
 
 gallery.png has expressions of heads from two photographs. The others have ten people: two photographs, and
 eight rendered people whom nothing was trained on (examples/people/README.md). In gallery_1.png and
